@@ -1,0 +1,163 @@
+//! Names: who is told ([`OrgName`]), what happened when ([`EventId`]), and time as the hub knows it
+//! ([`Time`]). Each can only be built by its parser, so that whoever holds one need not check it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// An organisation's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`. Cloning shares the text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrgName(Arc<str>);
+
+/// One run of one organisation's channel. Never the same twice, across restarts too, so that an id
+/// from an earlier run can never look covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(pub(crate) u64);
+
+/// A position in a channel: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. It is
+/// what the browser sends back as `Last-Event-ID` (WHATWG HTML, 9.2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId {
+    /// The run of the channel that gave the id out.
+    pub epoch: Epoch,
+    /// The number of events that channel had then; 0 is "before the first".
+    pub seq: u64,
+}
+
+/// Milliseconds since an arbitrary start. The hub never reads a clock: callers pass this in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+/// Why a text is not an organisation's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidOrgName;
+
+/// Why a text is not an event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidEventId;
+
+// ===== impl OrgName =====
+
+impl OrgName {
+    /// The longest allowed name, in bytes.
+    pub const LEN_MAX: usize = 64;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OrgName {
+    type Err = InvalidOrgName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrgName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let starts_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+        if starts_well && text.len() <= Self::LEN_MAX && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidOrgName)
+        }
+    }
+}
+
+impl std::borrow::Borrow<str> for OrgName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OrgName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for InvalidOrgName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an organisation's name is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit",
+        )
+    }
+}
+
+impl std::error::Error for InvalidOrgName {}
+
+// ===== impl EventId =====
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    /// Accepts exactly what [`fmt::Display`] writes: one spelling for one position.
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        let (epoch, seq) = text.split_once('-').ok_or(InvalidEventId)?;
+        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if epoch.len() != 16 || !epoch.bytes().all(lower_hex) {
+            return Err(InvalidEventId);
+        }
+        let canonical = seq.bytes().all(|b| b.is_ascii_digit()) && (seq == "0" || !seq.starts_with('0'));
+        if !canonical {
+            return Err(InvalidEventId);
+        }
+        Ok(Self {
+            epoch: Epoch(u64::from_str_radix(epoch, 16).map_err(|_| InvalidEventId)?),
+            seq: seq.parse().map_err(|_| InvalidEventId)?,
+        })
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch.0, self.seq)
+    }
+}
+
+impl fmt::Display for InvalidEventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event id is <16 lower-case hexadecimal digits>-<decimal number>")
+    }
+}
+
+impl std::error::Error for InvalidEventId {}
+
+// ===== impl Time =====
+
+impl Time {
+    /// This time and `duration` more, rounded down to whole milliseconds.
+    pub fn after(self, duration: std::time::Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn org_names_at_the_edges() {
+        for good in ["a", "9", "acme", "a.b_c-d", "A".repeat(64).as_str()] {
+            assert_eq!(good.parse::<OrgName>().map(|org| org.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["", ".a", "-a", "_a", "a b", "a/b", "é", "a\n", "a\0", "A".repeat(65).as_str()] {
+            assert_eq!(bad.parse::<OrgName>(), Err(InvalidOrgName), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_id_has_one_spelling(epoch: u64, seq: u64) {
+            let id = EventId { epoch: Epoch(epoch), seq };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn what_parses_as_an_event_id_prints_the_same(text in "[0-9a-fA-F+-]{0,24}|[0-9a-f]{16}-[0-9+]{1,21}") {
+            if let Ok(id) = text.parse::<EventId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+}

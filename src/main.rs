@@ -1,0 +1,4 @@
+//! nudged, the server.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,30 @@
+//! The one place that names a lock, so that loom can put its own in (`--cfg nudged_loom`).
+//!
+//! A poisoned state does not exist here: `parking_lot` does not poison, and under loom a panic ends
+//! the model.
+
+#[cfg(not(nudged_loom))]
+#[expect(clippy::disallowed_types, reason = "this is the module that hands it out")]
+pub(crate) type Mutex<T> = parking_lot::Mutex<T>;
+
+#[cfg(not(nudged_loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(nudged_loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// loom's mutex with `parking_lot`'s face.
+#[cfg(nudged_loom)]
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+#[cfg(nudged_loom)]
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        self.0.lock().expect("loom ends the model at the first panic")
+    }
+}

@@ -1,0 +1,104 @@
+//! Events become bytes once, here.
+//!
+//! Nothing that a publisher sends can break the framing: keys travel inside JSON strings, where every
+//! control character is escaped, so that no CR, LF or NUL of theirs reaches a line; names and ids are
+//! ours.
+
+use std::io::Write;
+
+use bytes::Bytes;
+
+use crate::ids::EventId;
+
+/// One event, encoded, with its HTTP/1.1 chunk framing (RFC 9112, 7.1) around it:
+/// `<length in hexadecimal>\r\n` event `\r\n`. A socket that we own writes [`Frame::chunked`]; an
+/// engine that frames by itself takes [`Frame::payload`]. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    chunked: Bytes,
+    payload_start: u8,
+}
+
+/// How a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Re-read everything: what you hold may be stale.
+    Connected,
+    /// What you missed follows, complete.
+    Resumed,
+}
+
+/// The comment that tells proxies and dead peers apart from silence, chunk framing included.
+pub const KEEPALIVE: Frame = Frame { chunked: Bytes::from_static(b"d\r\n: keepalive\n\n\r\n"), payload_start: 3 };
+
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+const CRLF: &[u8] = b"\r\n";
+
+/// Appends the first event of a stream: `retry:` in milliseconds, the position, the greeting.
+pub fn greet(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32) {
+    let name = match greeting {
+        Greeting::Connected => "connected",
+        Greeting::Resumed => "resumed",
+    };
+    write!(out, "retry: {retry_ms}\nid: {id}\nevent: {name}\ndata: {{}}\n\n").expect(TO_MEMORY);
+}
+
+const TO_MEMORY: &str = "writing to memory does not fail";
+
+// ===== impl Frame =====
+
+impl Frame {
+    /// `invalidate` with these keys, in their order.
+    pub fn invalidate<'a>(id: EventId, keys: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut event = Vec::with_capacity(128);
+        write!(event, "id: {id}\nevent: invalidate\ndata: {{\"keys\":[").expect(TO_MEMORY);
+        for (i, key) in keys.into_iter().enumerate() {
+            if i > 0 {
+                event.push(b',');
+            }
+            serde_json::to_writer(&mut event, key).expect(TO_MEMORY);
+        }
+        event.extend_from_slice(b"]}\n\n");
+        Self::enclose(&event)
+    }
+
+    /// `connected` on a live stream: re-read everything.
+    pub fn connected(id: EventId) -> Self {
+        Self::enclose(format!("id: {id}\nevent: connected\ndata: {{}}\n\n").as_bytes())
+    }
+
+    /// A frame around the first event of a stream, see [`greet`].
+    pub fn greeting(greeting: Greeting, id: EventId, retry_ms: u32) -> Self {
+        let mut event = Vec::with_capacity(96);
+        greet(&mut event, greeting, id, retry_ms);
+        Self::enclose(&event)
+    }
+
+    /// The event in chunk framing.
+    pub fn chunked(&self) -> &Bytes {
+        &self.chunked
+    }
+
+    /// The event alone, sharing the frame's memory.
+    pub fn payload(&self) -> Bytes {
+        self.chunked.slice(usize::from(self.payload_start)..self.chunked.len() - CRLF.len())
+    }
+
+    /// Exactly as large as what it holds: a vector with room to spare costs a second allocation when
+    /// it becomes [`Bytes`].
+    fn enclose(event: &[u8]) -> Self {
+        let mut digits = [0u8; 18];
+        let mut rest = &mut digits[..];
+        write!(rest, "{:x}\r\n", event.len()).expect("sixteen digits and CRLF fit");
+        let unused = rest.len();
+        let head = &digits[..digits.len() - unused];
+
+        let mut chunked = Vec::with_capacity(head.len() + event.len() + CRLF.len());
+        chunked.extend_from_slice(head);
+        chunked.extend_from_slice(event);
+        chunked.extend_from_slice(CRLF);
+        Self { chunked: chunked.into(), payload_start: u8::try_from(head.len()).expect("at most 18") }
+    }
+}

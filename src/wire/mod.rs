@@ -1,0 +1,8 @@
+//! SSE as text: what we write ([`Frame`] and its friends) and what a browser makes of it
+//! ([`Parser`], the algorithm of WHATWG HTML 9.2.6). Knows nothing of who listens.
+
+mod encode;
+mod parse;
+
+pub use encode::{Frame, Greeting, KEEPALIVE, LAST_CHUNK, greet};
+pub use parse::{Event, Parser};
