@@ -96,7 +96,8 @@ impl FromStr for EventId {
         if epoch.len() != 16 || !epoch.bytes().all(lower_hex) {
             return Err(InvalidEventId);
         }
-        let canonical = seq.bytes().all(|b| b.is_ascii_digit()) && (seq == "0" || !seq.starts_with('0'));
+        let canonical =
+            seq.bytes().all(|b| b.is_ascii_digit()) && (seq == "0" || !seq.starts_with('0'));
         if !canonical {
             return Err(InvalidEventId);
         }
@@ -124,6 +125,11 @@ impl std::error::Error for InvalidEventId {}
 // ===== impl Time =====
 
 impl Time {
+    /// This time less `duration`; `None` before the start of time.
+    pub(crate) fn before(self, duration: std::time::Duration) -> Option<Self> {
+        self.0.checked_sub(u64::try_from(duration.as_millis()).ok()?).map(Self)
+    }
+
     /// This time and `duration` more, rounded down to whole milliseconds.
     pub fn after(self, duration: std::time::Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -141,7 +147,8 @@ mod tests {
         for good in ["a", "9", "acme", "a.b_c-d", "A".repeat(64).as_str()] {
             assert_eq!(good.parse::<OrgName>().map(|org| org.to_string()), Ok(good.to_owned()));
         }
-        for bad in ["", ".a", "-a", "_a", "a b", "a/b", "é", "a\n", "a\0", "A".repeat(65).as_str()] {
+        for bad in ["", ".a", "-a", "_a", "a b", "a/b", "é", "a\n", "a\0", "A".repeat(65).as_str()]
+        {
             assert_eq!(bad.parse::<OrgName>(), Err(InvalidOrgName), "{bad:?}");
         }
     }

@@ -1,4 +1,84 @@
-//! nudged, the server.
+//! The program: arguments, logging, run, exit code.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use nudged::cli::{Cli, Command, Serve};
+use nudged::server::Server;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The command line or the settings were wrong (sysexits.h).
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Serve(serve_)) => serve(*serve_),
+    };
+    result.unwrap_or_else(|(code, why)| {
+        eprintln!("nudged: {why}");
+        ExitCode::from(code)
+    })
+}
+
+fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
+    let usage = |why: String| (EX_USAGE, why);
+    let failed = |why: String| (1, why);
+    let filter = EnvFilter::try_new(&settings.log)
+        .map_err(|why| usage(format!("--log {}: {why}", settings.log)))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    raise_descriptor_limit();
+
+    let config = settings.into_config().map_err(usage)?;
+    let workers = config.workers;
+    let server = Server::bind(config).map_err(|why| usage(why.to_string()))?;
+    let runtime = runtime().map_err(|why| failed(why.to_string()))?;
+    runtime.block_on(async {
+        let stop = stop_signals().map_err(|why| failed(why.to_string()))?;
+        greet(&server, workers);
+        server.run(stop).await.map_err(|why| failed(why.to_string()))?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Every stream is a descriptor: take what the system allows.
+fn raise_descriptor_limit() {
+    if let Err(why) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%why, "the limit of open files could not be raised");
+    }
+}
+
+/// What a person at a terminal needs to go on.
+fn greet(server: &Server, workers: usize) {
+    let plural = if workers == 1 { "" } else { "s" };
+    for address in server.addresses() {
+        println!(
+            "nudged {} listening on http://{address} ({workers} worker{plural})",
+            env!("CARGO_PKG_VERSION")
+        );
+    }
+    println!("open: no key is configured; whoever reaches this address may subscribe and publish");
+    if let Some(address) = server.addresses().first() {
+        println!("try: curl -N http://{address}/api/acme/events");
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    Ok(std::future::poll_fn(move |cx| {
+        let told = |signal: &mut Signal| signal.poll_recv(cx).is_ready();
+        match signals.iter_mut().any(told) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    }))
+}

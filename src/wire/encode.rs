@@ -28,9 +28,6 @@ pub enum Greeting {
     Resumed,
 }
 
-/// The comment that tells proxies and dead peers apart from silence, chunk framing included.
-pub const KEEPALIVE: Frame = Frame { chunked: Bytes::from_static(b"d\r\n: keepalive\n\n\r\n"), payload_start: 3 };
-
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -69,6 +66,11 @@ impl Frame {
         Self::enclose(format!("id: {id}\nevent: connected\ndata: {{}}\n\n").as_bytes())
     }
 
+    /// The comment that keeps a silent stream open, and finds out whether its peer lives.
+    pub const fn keepalive() -> Self {
+        Self { chunked: Bytes::from_static(b"d\r\n: keepalive\n\n\r\n"), payload_start: 3 }
+    }
+
     /// A frame around the first event of a stream, see [`greet`].
     pub fn greeting(greeting: Greeting, id: EventId, retry_ms: u32) -> Self {
         let mut event = Vec::with_capacity(96);
@@ -86,6 +88,11 @@ impl Frame {
         self.chunked.slice(usize::from(self.payload_start)..self.chunked.len() - CRLF.len())
     }
 
+    /// Whether the two are one encoding.
+    pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
+        self.chunked.as_ptr() == other.chunked.as_ptr()
+    }
+
     /// Exactly as large as what it holds: a vector with room to spare costs a second allocation when
     /// it becomes [`Bytes`].
     fn enclose(event: &[u8]) -> Self {
@@ -99,6 +106,9 @@ impl Frame {
         chunked.extend_from_slice(head);
         chunked.extend_from_slice(event);
         chunked.extend_from_slice(CRLF);
-        Self { chunked: chunked.into(), payload_start: u8::try_from(head.len()).expect("at most 18") }
+        Self {
+            chunked: chunked.into(),
+            payload_start: u8::try_from(head.len()).expect("at most 18"),
+        }
     }
 }

@@ -4,5 +4,5 @@
 mod encode;
 mod parse;
 
-pub use encode::{Frame, Greeting, KEEPALIVE, LAST_CHUNK, greet};
+pub use encode::{Frame, Greeting, LAST_CHUNK, greet};
 pub use parse::{Event, Parser};

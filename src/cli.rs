@@ -1,0 +1,271 @@
+//! The command line: every setting is a flag and an environment variable, and becomes a [`Config`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy};
+use crate::ids::OrgName;
+
+/// Tells browsers what they hold is stale: invalidations over Server-Sent Events.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; `serve` unless told otherwise.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings of `serve`, which need not be named.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (what `nudged` alone does)
+    Serve(Box<Serve>),
+}
+
+/// Settings of the server. Durations are written like 50ms, 30s or 5m.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// Where to listen; several addresses are separated by commas, or given one by one
+    #[arg(long, env = "NUDGED_LISTEN", value_name = "IP:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
+    listen: Vec<SocketAddr>,
+
+    /// Worker threads [default: one for each core]
+    #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
+    workers: Option<usize>,
+
+    /// Listen beyond loopback although no key is configured: whoever reaches the server may
+    /// subscribe and publish
+    #[arg(long, env = "NUDGED_INSECURE_OPEN")]
+    insecure_open: bool,
+
+    /// Silence after which a stream gets a comment, ±25 %; whole seconds
+    #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = Span(HUB.keepalive), value_parser = span(1_000..=86_400_000))]
+    keepalive: Span,
+
+    /// Publishes to one org within this time of its last event become one event; 0 turns it off
+    #[arg(long, env = "NUDGED_COALESCE", value_name = "TIME", default_value_t = Span(HUB.coalesce), value_parser = span(0..=60_000))]
+    coalesce: Span,
+
+    /// Shortest reconnection time that is given to a client
+    #[arg(long, env = "NUDGED_RETRY_MIN", value_name = "TIME", default_value_t = millis(HUB.retry_ms.0), value_parser = span(1..=3_600_000))]
+    retry_min: Span,
+
+    /// Longest reconnection time that is given to a client
+    #[arg(long, env = "NUDGED_RETRY_MAX", value_name = "TIME", default_value_t = millis(HUB.retry_ms.1), value_parser = span(1..=3_600_000))]
+    retry_max: Span,
+
+    /// Events that each org remembers, for clients that come back
+    #[arg(long, env = "NUDGED_HISTORY_EVENTS", value_name = "N", default_value_t = HUB.history_events, value_parser = count(1..=1_000_000))]
+    history_events: usize,
+
+    /// How long an event is remembered, and an org without subscribers
+    #[arg(long, env = "NUDGED_HISTORY_AGE", value_name = "TIME", default_value_t = Span(HUB.history_age), value_parser = span(1_000..=86_400_000))]
+    history_age: Span,
+
+    /// Bytes of events that each org remembers
+    #[arg(long, env = "NUDGED_HISTORY_BYTES", value_name = "BYTES", default_value_t = HUB.history_bytes)]
+    history_bytes: usize,
+
+    /// Bytes of events that all orgs together remember; beyond it, only the newest of each
+    #[arg(long, env = "NUDGED_HISTORY_BYTES_TOTAL", value_name = "BYTES", default_value_t = HUB.history_bytes_total)]
+    history_bytes_total: usize,
+
+    /// Orgs without subscribers that are remembered
+    #[arg(long, env = "NUDGED_IDLE_CHANNELS", value_name = "N", default_value_t = HUB.idle_channels_max, value_parser = count(64..=100_000_000))]
+    idle_channels: usize,
+
+    /// Keys that one publish may have
+    #[arg(long, env = "NUDGED_KEYS", value_name = "N", default_value_t = HUB.keys_max, value_parser = count(1..=65_536))]
+    keys: usize,
+
+    /// Length of a key
+    #[arg(long, env = "NUDGED_KEY_BYTES", value_name = "BYTES", default_value_t = HUB.key_bytes_max, value_parser = count(1..=65_536))]
+    key_bytes: usize,
+
+    /// Body of a publish
+    #[arg(long, env = "NUDGED_PUBLISH_BYTES", value_name = "BYTES", default_value_t = CONFIG.publish_bytes_max, value_parser = count(64..=1 << 30))]
+    publish_bytes: usize,
+
+    /// Orgs that anyone may listen to, separated by commas; * for all
+    #[arg(long, env = "NUDGED_PUBLIC_ORGS", value_name = "ORG", value_delimiter = ',', default_value = "*", value_parser = public_org)]
+    public_orgs: Vec<PublicOrg>,
+
+    /// Keys that anyone may hear of, separated by commas; a final * stands for any ending
+    #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS)]
+    public_keys: Vec<String>,
+
+    /// How long a peer may acknowledge nothing before its connection is given up (TCP_USER_TIMEOUT)
+    #[arg(long, env = "NUDGED_PEER_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.peer_timeout), value_parser = span(1_000..=3_600_000))]
+    peer_timeout: Span,
+
+    /// How long a request head may take, and a connection may idle between requests
+    #[arg(long, env = "NUDGED_HEAD_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.head_timeout), value_parser = span(100..=3_600_000))]
+    head_timeout: Span,
+
+    /// How long the body of a publish may take
+    #[arg(long, env = "NUDGED_BODY_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.body_timeout), value_parser = span(100..=3_600_000))]
+    body_timeout: Span,
+
+    /// How long requests in flight may go on once the server was told to stop
+    #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.drain_timeout), value_parser = span(0..=3_600_000))]
+    drain_timeout: Span,
+
+    /// Which log lines go to standard error: error, warn, info, debug, or targets with levels
+    #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
+    pub log: String,
+}
+
+/// A time as it is written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span(Duration);
+
+/// An entry of `--public-orgs`.
+#[derive(Clone, Debug)]
+enum PublicOrg {
+    All,
+    One(OrgName),
+}
+
+static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
+static HUB: LazyLock<HubConfig> = LazyLock::new(HubConfig::default);
+static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
+
+// ===== impl Serve =====
+
+impl Serve {
+    /// The settings as the server takes them.
+    ///
+    /// # Errors
+    /// Says which settings contradict each other.
+    pub fn into_config(self) -> Result<Config, String> {
+        let retry_ms = (self.retry_min.millis(), self.retry_max.millis());
+        if retry_ms.0 > retry_ms.1 {
+            return Err(format!(
+                "--retry-min {} is longer than --retry-max {}",
+                self.retry_min, self.retry_max
+            ));
+        }
+        let orgs = self.public_orgs.into_iter().map(|entry| match entry {
+            PublicOrg::All => None,
+            PublicOrg::One(org) => Some(org),
+        });
+        let orgs = orgs.collect::<Option<_>>().map_or(PublicOrgs::All, PublicOrgs::Listed);
+        let hub = HubConfig {
+            coalesce: self.coalesce.0,
+            keepalive: self.keepalive.0,
+            retry_ms,
+            history_events: self.history_events,
+            history_age: self.history_age.0,
+            history_bytes: self.history_bytes,
+            history_bytes_total: self.history_bytes_total,
+            idle_channels_max: self.idle_channels,
+            keys_max: self.keys,
+            key_bytes_max: self.key_bytes,
+            public: PublicPolicy { orgs, keys: self.public_keys.iter().collect() },
+        };
+        Ok(Config {
+            listen: self.listen,
+            workers: self.workers.unwrap_or(CONFIG.workers),
+            insecure_open: self.insecure_open,
+            peer_timeout: self.peer_timeout.0,
+            head_timeout: self.head_timeout.0,
+            body_timeout: self.body_timeout.0,
+            publish_bytes_max: self.publish_bytes,
+            drain_timeout: self.drain_timeout.0,
+            hub,
+            ..CONFIG.clone()
+        })
+    }
+}
+
+// ===== impl Span =====
+
+impl Span {
+    fn millis(self) -> u32 {
+        u32::try_from(self.0.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+impl FromStr for Span {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+fn millis(millis: u32) -> Span {
+    Span(Duration::from_millis(millis.into()))
+}
+
+/// Parses a time within bounds, in milliseconds.
+fn span(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<Span, String> + Clone + Send + Sync {
+    move |text| {
+        let span: Span =
+            text.parse().map_err(|why| format!("{why}; write it like 50ms, 30s or 5m"))?;
+        let millis = u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+        if bounds.contains(&millis) {
+            return Ok(span);
+        }
+        let bound = |millis: &u64| Span(Duration::from_millis(*millis)).to_string();
+        Err(format!("allowed is {} to {}", bound(bounds.start()), bound(bounds.end())))
+    }
+}
+
+fn count(bounds: RangeInclusive<u64>) -> impl clap::builder::TypedValueParser<Value = usize> {
+    use clap::builder::TypedValueParser as _;
+    RangedU64ValueParser::<usize>::from(bounds)
+}
+
+fn public_org(text: &str) -> Result<PublicOrg, String> {
+    match text {
+        "*" => Ok(PublicOrg::All),
+        org => org
+            .parse()
+            .map(PublicOrg::One)
+            .map_err(|why: crate::ids::InvalidOrgName| why.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_default_to_the_config() {
+        let cli = Cli::parse_from(["nudged"]);
+        let parsed = cli.serve.into_config().expect("defaults agree");
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_told_what_is_allowed() {
+        for (args, allowed) in [
+            (["nudged", "--keepalive", "10ms"], "allowed is 1s to 1day"),
+            (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
+            (["nudged", "--workers", "0"], "0 is not in 1..=1024"),
+            (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
+        ] {
+            let refused = Cli::try_parse_from(args).expect_err("out of bounds").to_string();
+            assert!(refused.contains(allowed), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Every limit of the server, with its default and its unit, in one place.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::ids::OrgName;
+
+/// What the server does and where it ends. Built by the command line, or by hand from
+/// [`Config::default`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen. Every worker accepts on every one of them.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
+    pub workers: usize,
+    /// Serve the whole network although no key is configured.
+    pub insecure_open: bool,
+    /// Whether cleartext HTTP/1 streams leave hyper and are parked.
+    pub park: bool,
+    /// A peer that acknowledges nothing for this long is dead (`TCP_USER_TIMEOUT`).
+    pub peer_timeout: Duration,
+    /// How long a request head may take, and how long a connection may idle between requests.
+    pub head_timeout: Duration,
+    /// How long a request body may take.
+    pub body_timeout: Duration,
+    /// The largest request head, in bytes; at least 8,192.
+    pub head_bytes_max: usize,
+    /// The largest body of a publish, in bytes.
+    pub publish_bytes_max: usize,
+    /// How long requests in flight may go on once the server was told to stop.
+    pub drain_timeout: Duration,
+    /// What the hub keeps and how it delivers.
+    pub hub: HubConfig,
+}
+
+/// What the hub keeps and how it delivers.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// Publishes to one org within this time of the last event become one event; zero turns it off.
+    pub coalesce: Duration,
+    /// The silence after which a stream gets a comment; each is drawn from ±25 % of it. Counted in
+    /// whole seconds, at least 1.
+    pub keepalive: Duration,
+    /// The reconnection time that streams begin with is drawn from this range, in milliseconds, so
+    /// that a herd does not come back as one.
+    pub retry_ms: (u32, u32),
+    /// Events that each org remembers; at least 1.
+    pub history_events: usize,
+    /// How long an event is remembered, and an org without subscribers.
+    pub history_age: Duration,
+    /// Bytes that one org remembers. The newest event is always kept.
+    pub history_bytes: usize,
+    /// Bytes that all orgs together remember. Beyond it an org keeps its newest event only.
+    pub history_bytes_total: usize,
+    /// Orgs without a subscriber that are remembered.
+    pub idle_channels_max: usize,
+    /// Keys of one publish, and of one union of publishes.
+    pub keys_max: usize,
+    /// The length of a key, in bytes.
+    pub key_bytes_max: usize,
+    /// What anyone may see.
+    pub public: PublicPolicy,
+}
+
+/// Which orgs have a public stream, and which keys it shows.
+#[derive(Clone, Debug, Default)]
+pub struct PublicPolicy {
+    /// The orgs that have one.
+    pub orgs: PublicOrgs,
+    /// The keys that may be seen on it.
+    pub keys: Allowlist,
+}
+
+/// The orgs with a public stream.
+#[derive(Clone, Debug, Default)]
+pub enum PublicOrgs {
+    /// Every org.
+    #[default]
+    All,
+    /// These.
+    Listed(HashSet<OrgName>),
+}
+
+/// Keys by exact name, or by a prefix (written with a final `*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowlist {
+    exact: HashSet<Box<str>>,
+    prefixes: Vec<Box<str>>,
+}
+
+/// What the system that nudged replaces shows to anyone.
+pub const PUBLIC_KEYS: [&str; 4] =
+    ["resolve-path", "entity-types", "view-template-history", "contents-filtered"];
+
+/// Where nudged listens unless told otherwise.
+pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6834);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![LISTEN],
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            insecure_open: false,
+            park: true,
+            peer_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            head_bytes_max: 16 * 1024,
+            publish_bytes_max: 64 * 1024,
+            drain_timeout: Duration::from_secs(5),
+            hub: HubConfig::default(),
+        }
+    }
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            coalesce: Duration::from_millis(50),
+            keepalive: Duration::from_secs(30),
+            retry_ms: (1_000, 5_000),
+            history_events: 256,
+            history_age: Duration::from_secs(5 * 60),
+            history_bytes: 1024 * 1024,
+            history_bytes_total: 256 * 1024 * 1024,
+            idle_channels_max: 65_536,
+            keys_max: 256,
+            key_bytes_max: 512,
+            public: PublicPolicy::default(),
+        }
+    }
+}
+
+// ===== impl PublicPolicy =====
+
+impl PublicPolicy {
+    /// Whether anyone may listen to this org.
+    pub fn shows(&self, org: &OrgName) -> bool {
+        match &self.orgs {
+            PublicOrgs::All => true,
+            PublicOrgs::Listed(orgs) => orgs.contains(org),
+        }
+    }
+}
+
+// ===== impl Allowlist =====
+
+impl Allowlist {
+    /// Whether the key may be seen.
+    pub fn allows(&self, key: &str) -> bool {
+        self.exact.contains(key) || self.prefixes.iter().any(|prefix| key.starts_with(&**prefix))
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Allowlist {
+    /// A pattern ending in `*` is a prefix, any other an exact name; a lone `*` allows every key.
+    fn from_iter<I: IntoIterator<Item = S>>(patterns: I) -> Self {
+        let mut list = Self { exact: HashSet::new(), prefixes: Vec::new() };
+        for pattern in patterns {
+            match pattern.as_ref().strip_suffix('*') {
+                Some(prefix) => list.prefixes.push(prefix.into()),
+                None => _ = list.exact.insert(pattern.as_ref().into()),
+            }
+        }
+        list
+    }
+}
+
+impl Default for Allowlist {
+    fn default() -> Self {
+        PUBLIC_KEYS.iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowlist_takes_names_and_prefixes() {
+        let list: Allowlist = ["posts", "feed:*"].into_iter().collect();
+        assert!(list.allows("posts") && list.allows("feed:") && list.allows("feed:9"));
+        assert!(!list.allows("post") && !list.allows("posts2") && !list.allows("fee"));
+        assert!(["*"].into_iter().collect::<Allowlist>().allows("anything"));
+    }
+}

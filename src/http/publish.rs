@@ -1,0 +1,146 @@
+//! Publishing: reads a body within its bounds, checks all of it, and only then tells the hub.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use super::reject::Reject;
+use crate::config::HubConfig;
+use crate::hub::{Hub, Keys};
+use crate::ids::{OrgName, Time};
+
+/// The body of a publish to one org.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish<'a> {
+    #[serde(borrow)]
+    keys: Vec<Key<'a>>,
+}
+
+/// One line of a publish to many.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow)]
+    org: Cow<'a, str>,
+    #[serde(borrow)]
+    keys: Vec<Key<'a>>,
+}
+
+/// Borrows from the body unless the string has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// How much of a body is read, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) timeout: Duration,
+}
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
+const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
+
+/// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
+pub(crate) fn publish_one(
+    hub: &Hub,
+    org: &OrgName,
+    body: &[u8],
+    now: Time,
+) -> Result<Response<Full<Bytes>>, Reject> {
+    let publish: Publish<'_> = serde_json::from_slice(body)
+        .map_err(|why| Reject::Document { expected: PUBLISH, why: why.to_string() })?;
+    let keys = check_keys(publish.keys, hub.config())?;
+    let published = hub.publish(org, &keys, now);
+    let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
+    Ok(accepted(body))
+}
+
+/// Publishes one line after the other, if all of them are good, and answers with their number.
+pub(crate) fn publish_batch(
+    hub: &Hub,
+    body: &[u8],
+    now: Time,
+) -> Result<Response<Full<Bytes>>, Reject> {
+    let lines = body.split(|byte| *byte == b'\n').zip(1..);
+    let lines = lines.filter(|(line, _)| !line.trim_ascii().is_empty());
+    let publishes = lines
+        .map(|(line, number)| {
+            parse_line(line, hub.config())
+                .map_err(|why| Reject::Line { number, why: Box::new(why) })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if publishes.is_empty() {
+        return Err(Reject::Document { expected: LINE, why: "there is none".into() });
+    }
+    for (org, keys) in &publishes {
+        hub.publish(org, keys, now);
+    }
+    Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
+}
+
+/// Reads a body of this content type within its limits.
+pub(crate) async fn read<B>(
+    headers: HeaderMap,
+    body: B,
+    allowed: &'static str,
+    limits: BodyLimits,
+) -> Result<Bytes, Reject>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(allowed)) {
+        return Err(Reject::ContentType { allowed });
+    }
+    drop(headers);
+    let BodyLimits { bytes_max, timeout } = limits;
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Reject::TooLarge { max: bytes_max });
+    }
+    let collect = Limited::new(body, bytes_max).collect();
+    #[expect(clippy::disallowed_methods, reason = "a publish in flight, not a stream")]
+    match tokio::time::timeout(timeout, collect).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(why)) if why.is::<LengthLimitError>() => Err(Reject::TooLarge { max: bytes_max }),
+        Ok(Err(_)) => Err(Reject::Incomplete),
+        Err(_) => Err(Reject::TooSlow { seconds: timeout.as_secs() }),
+    }
+}
+
+/// The content type for one org, or for many.
+pub(crate) fn content_type(batch: bool) -> &'static str {
+    if batch { NDJSON } else { JSON }
+}
+
+fn parse_line<'a>(line: &'a [u8], limits: &HubConfig) -> Result<(OrgName, Keys<'a>), Reject> {
+    let line: Line<'a> = serde_json::from_slice(line)
+        .map_err(|why| Reject::Document { expected: LINE, why: why.to_string() })?;
+    let org = line.org.parse().map_err(Reject::Org)?;
+    Ok((org, check_keys(line.keys, limits)?))
+}
+
+fn check_keys<'a>(keys: Vec<Key<'a>>, limits: &HubConfig) -> Result<Keys<'a>, Reject> {
+    Keys::new(keys.into_iter().map(|key| key.0), limits).map_err(Reject::Keys)
+}
+
+/// A media type without its parameters (RFC 9110, 8.3.1).
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+fn accepted(body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}

@@ -1,0 +1,115 @@
+//! Refusals: each says what was wrong and what is allowed, as a problem body (RFC 9457).
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde::Serialize;
+
+use crate::hub::InvalidKeys;
+use crate::ids::InvalidOrgName;
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(crate) enum Reject {
+    /// There is no such resource.
+    NotFound,
+    /// The org has no public stream.
+    NotPublic,
+    /// The resource has other methods.
+    Method { allow: &'static str },
+    /// The path names no possible org.
+    Org(InvalidOrgName),
+    /// The body is of another kind.
+    ContentType { allowed: &'static str },
+    /// The body is larger than a publish may be.
+    TooLarge { max: usize },
+    /// The body did not arrive in time.
+    TooSlow { seconds: u64 },
+    /// The body ended early or was malformed as HTTP.
+    Incomplete,
+    /// The body is not the document that was expected.
+    Document { expected: &'static str, why: String },
+    /// The keys are outside the limits.
+    Keys(InvalidKeys),
+    /// A line of a batch is wrong, for which nothing of it is published. Lines count from 1.
+    Line { number: usize, why: Box<Reject> },
+    /// The server is shutting down.
+    Draining,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'a str,
+    status: u16,
+    detail: String,
+}
+
+// ===== impl Reject =====
+
+impl Reject {
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let problem = Problem {
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.detail(),
+        };
+        let body = serde_json::to_vec(&problem).expect("three plain members");
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            Self::Method { allow } => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            // Jittered, because clients that are told the same time come back as one.
+            Self::Draining => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
+            }
+            // What is left of the body is not worth reading.
+            Self::TooLarge { .. } | Self::TooSlow { .. } => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound | Self::NotPublic => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Org(_) | Self::Incomplete | Self::Document { .. } => StatusCode::BAD_REQUEST,
+            Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Line { why, .. } => why.status(),
+            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::NotFound => "there is no such resource; see GET /api/{org}/events, \
+                GET /api/{org}/public/events, POST /api/{org}/events, POST /api/events, \
+                /livez, /readyz, /metrics"
+                .into(),
+            Self::NotPublic => "this organisation has no public stream".into(),
+            Self::Method { allow } => format!("this resource allows {allow}"),
+            Self::Org(why) => why.to_string(),
+            Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
+            Self::TooLarge { max } => format!("the body may have at most {max} bytes"),
+            Self::TooSlow { seconds } => format!("the body has to arrive within {seconds} s"),
+            Self::Incomplete => "the body ended before it was complete".into(),
+            Self::Document { expected, why } => format!("expected {expected}: {why}"),
+            Self::Keys(why) => why.to_string(),
+            Self::Line { number, why } => {
+                format!("line {number}: {}; nothing of this request was published", why.detail())
+            }
+            Self::Draining => "the server is shutting down; try another one, or again soon".into(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Who gets what. The hub maps organisations to channels and takes subscriptions and publishes; it
+//! knows no HTTP, no socket, no runtime, and no clock: `now` is passed in.
+//!
+//! ```text
+//! publish ──► Channel: append to History ──► mark its lanes dirty ──► wake their drivers, once each
+//! driver  ──► Sweep: walk the channel's seats on this lane ──► wake (or write to) who is behind
+//! stream  ──► Subscription: take what lies between the cursor and the head
+//! ```
+//!
+//! Locks, outermost first: registry shard or wheel, channel. An inbox is locked alone. None is held
+//! while a waker is woken or dropped.
+
+mod channel;
+mod history;
+mod keys;
+mod lane;
+mod seat;
+mod subscription;
+mod sweep;
+mod wheel;
+
+#[cfg(all(test, nudged_loom))]
+mod loom;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::task::Waker;
+
+use self::channel::{Channel, Outcome};
+use self::lane::{Common, Lane};
+use crate::config::HubConfig;
+use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::metrics::{self, Counters};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::wire::Greeting;
+
+pub use self::history::View;
+pub use self::keys::{InvalidKeys, Keys};
+pub use self::subscription::Subscription;
+pub(crate) use self::{lane::SeatRef, sweep::Sweep};
+
+/// A handle on the hub, through one of its lanes. Cloning shares the hub.
+///
+/// A lane is one worker's share: what is published and subscribed through a handle is driven by the
+/// driver of its lane, see [`drive`](crate::stream::drive).
+#[derive(Clone, Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+    lane: usize,
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The id of the event that carries the keys; `None` where there is nobody who could ever ask
+    /// for it.
+    pub id: Option<EventId>,
+}
+
+/// The hub is closing and takes nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing;
+
+#[derive(Debug)]
+struct Shared {
+    common: Arc<Common>,
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    next_epoch: AtomicU64,
+    closing: AtomicBool,
+}
+
+type Shard = HashMap<OrgName, Arc<Channel>>;
+
+/// Parts of the registry, each behind its own lock; one of them is tidied at every tick.
+const SHARDS: usize = 64;
+
+// ===== impl Hub =====
+
+impl Hub {
+    /// A hub with one lane, for an application that drives it itself.
+    pub fn new(config: HubConfig) -> Self {
+        Self::with_lanes(config, 1)
+    }
+
+    /// A hub with several lanes (1 to 65,536); the handle is on the first.
+    pub fn with_lanes(config: HubConfig, lanes: usize) -> Self {
+        let common = Common {
+            config,
+            lanes: (0..lanes).map(|_| Lane::new()).collect(),
+            history_bytes: AtomicU64::new(0),
+        };
+        let hasher = RandomState::new();
+        // The standard library's hasher is seeded by the operating system: no two runs share epochs.
+        let next_epoch = AtomicU64::new(hasher.hash_one("epoch"));
+        let shared = Shared {
+            common: Arc::new(common),
+            shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
+            hasher,
+            next_epoch,
+            closing: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), lane: 0 }
+    }
+
+    /// The same hub through another lane.
+    pub fn on_lane(&self, lane: usize) -> Self {
+        assert!(lane < self.shared.common.lanes.len(), "lane {lane} does not exist");
+        Self { shared: self.shared.clone(), lane }
+    }
+
+    /// Takes a seat. A client that comes back with an id that is still covered is resumed from
+    /// there, any other starts at the head.
+    ///
+    /// # Errors
+    /// [`Closing`] once the hub was told to close.
+    pub fn subscribe(
+        &self,
+        org: &OrgName,
+        view: View,
+        last_event_id: Option<EventId>,
+        now: Time,
+    ) -> Result<(Subscription, Greeting), Closing> {
+        loop {
+            let channel = self.channel(org, now);
+            let mut state = channel.state.lock();
+            // Closing marks every channel in the registry, so the flag is looked at under the lock.
+            if self.shared.closing.load(Ordering::Acquire) {
+                return Err(Closing);
+            }
+            if state.removed {
+                continue;
+            }
+            let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
+            let position = resumed.map_or(state.history.head(), |id| id.seq);
+            let subscription = Subscription::new(&channel, &mut state, self.lane, view, position);
+            drop(state);
+            subscription.settle();
+            let greeting = resumed.map_or(Greeting::Connected, |_| Greeting::Resumed);
+            return Ok((subscription, greeting));
+        }
+    }
+
+    /// Tells every subscriber of `org` that it holds stale keys. Without a channel there is neither
+    /// a subscriber nor anyone with an id to come back with, so nothing is kept.
+    pub fn publish(&self, org: &OrgName, keys: &Keys<'_>, now: Time) -> Published {
+        metrics::add(&self.lane().counters.published, 1);
+        let channel = self.shard(org).lock().get(org).cloned();
+        let Some(channel) = channel else { return Published { id: None } };
+        let id = match channel.publish(keys, now) {
+            Outcome::Appended(id) => {
+                self.common().spread(&channel);
+                id
+            }
+            Outcome::Held(id, closes) => {
+                metrics::add(&self.lane().counters.coalesced, 1);
+                self.lane().push_window(closes, channel);
+                id
+            }
+            Outcome::Joined(id) => {
+                metrics::add(&self.lane().counters.coalesced, 1);
+                id
+            }
+        };
+        Published { id: Some(id) }
+    }
+
+    /// Ends every stream once it has been handed what there is, and takes in no more.
+    pub fn close(&self, now: Time) {
+        self.shared.closing.store(true, Ordering::Release);
+        for shard in &self.shared.shards {
+            let channels: Vec<_> = shard.lock().values().cloned().collect();
+            for channel in channels {
+                channel.release(now);
+                channel.state.lock().closing = true;
+                self.common().spread(&channel);
+            }
+        }
+    }
+
+    /// Whether the hub was told to close.
+    pub fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Acquire)
+    }
+
+    /// Taken seats, counted in the slabs themselves.
+    pub fn seats(&self) -> usize {
+        self.sum(|channel| channel.state.lock().seats())
+    }
+
+    /// Orgs that are remembered.
+    pub fn channels(&self) -> usize {
+        self.sum(|_| 1)
+    }
+
+    /// What the public may see, and the limits of a publish.
+    pub fn config(&self) -> &HubConfig {
+        &self.common().config
+    }
+
+    /// The counters of every lane.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.common().lanes.iter().map(|lane| &lane.counters)
+    }
+
+    /// Has the lane's driver woken at the next work. Returns whether there is some already, and when
+    /// the next window closes.
+    pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
+        self.lane().register(driver)
+    }
+
+    /// Wakes every lane's driver.
+    pub(crate) fn wake_drivers(&self) {
+        self.common().lanes.iter().for_each(Lane::wake);
+    }
+
+    /// Forgets, in one part of the registry, the history that is too old and the orgs that nobody
+    /// can come back to. Every part has its turn once in as many ticks as there are parts.
+    pub(crate) fn tidy(&self, tick: u32, now: Time) {
+        let mut shard = self.shared.shards[tick as usize % SHARDS].lock();
+        shard.retain(|_, channel| !(channel.expire(now) && channel.retire()));
+        if shard.len() * 4 < shard.capacity() {
+            shard.shrink_to_fit();
+        }
+    }
+
+    fn channel(&self, org: &OrgName, now: Time) -> Arc<Channel> {
+        let mut shard = self.shard(org).lock();
+        if let Some(channel) = shard.get(org) {
+            return channel.clone();
+        }
+        let idle_max = self.config().idle_channels_max / SHARDS;
+        if shard.len() > idle_max {
+            forget_idle(&mut shard, idle_max);
+        }
+        let epoch = Epoch(self.shared.next_epoch.fetch_add(1, Ordering::Relaxed));
+        let channel = Arc::new(Channel::new(org.clone(), self.shared.common.clone(), epoch, now));
+        shard.insert(org.clone(), channel.clone());
+        channel
+    }
+
+    fn shard(&self, org: &OrgName) -> &Mutex<Shard> {
+        let hash = self.shared.hasher.hash_one(org);
+        &self.shared.shards[usize::try_from(hash % SHARDS as u64).expect("below 64")]
+    }
+
+    fn sum(&self, of: impl Fn(&Channel) -> usize) -> usize {
+        let shard = |shard: &Mutex<Shard>| shard.lock().values().map(|c| of(c)).sum::<usize>();
+        self.shared.shards.iter().map(shard).sum()
+    }
+
+    fn common(&self) -> &Common {
+        &self.shared.common
+    }
+
+    fn lane(&self) -> &Lane {
+        &self.shared.common.lanes[self.lane]
+    }
+}
+
+/// Makes room among the orgs without subscribers, the longest idle first: down to three quarters, so
+/// that the walk is paid for by as many new orgs as it made room for.
+fn forget_idle(shard: &mut Shard, idle_max: usize) {
+    let mut idle: Vec<_> =
+        shard.values().filter_map(|c| Some((c.idle_since()?, c.org.clone()))).collect();
+    idle.sort_unstable();
+    let excess = idle.len().saturating_sub(idle_max * 3 / 4);
+    for (_, org) in idle.into_iter().take(excess) {
+        if shard[&org].retire() {
+            shard.remove(&org);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The seats of one channel on one lane: a slab, one slot for each subscriber.
+
+use std::mem;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::history::View;
+
+/// A seat's place, with a generation, because places are used again and a stale key must never reach
+/// somebody else's seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SeatKey {
+    index: u32,
+    generation: u32,
+}
+
+/// What the hub knows of one subscriber.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The number of the last event that was handed to it, or that it need not see.
+    pub(crate) cursor: u64,
+    pub(crate) waiter: Waiter,
+    generation: u32,
+    /// The tick at which something was last handed to it.
+    pub(crate) touched: u32,
+    pub(crate) view: View,
+    /// The wheel found it silent for too long.
+    pub(crate) keepalive_due: bool,
+}
+
+/// Who has to be told that a seat has something to take.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// Nobody: it is being served, or it cannot take anything now.
+    Nobody,
+    /// The task that serves the stream.
+    Task(Waker),
+    /// The lane's sweep writes to this socket itself; the number is the parked stream's.
+    Socket(u32),
+}
+
+/// The slab.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    slab: Slab<Seat>,
+    generation: u32,
+    /// One more than the highest index in use since the slab was last empty.
+    end: usize,
+    /// Whether the lane has been told that there is something to sweep.
+    dirty: bool,
+}
+
+// ===== impl Seats =====
+
+impl Seats {
+    pub(crate) fn take(&mut self, cursor: u64, view: View, tick: u32) -> SeatKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let seat = Seat {
+            cursor,
+            waiter: Waiter::Nobody,
+            generation,
+            touched: tick,
+            view,
+            keepalive_due: false,
+        };
+        let index = self.slab.insert(seat);
+        self.end = self.end.max(index + 1);
+        SeatKey {
+            index: u32::try_from(index).expect("fewer seats than file descriptors"),
+            generation,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: SeatKey) -> Option<&mut Seat> {
+        let seat = self.slab.get_mut(key.index as usize)?;
+        (seat.generation == key.generation).then_some(seat)
+    }
+
+    /// Frees the seat. The slab gives memory back as it empties: at each halving of its seats, so
+    /// that the cost of looking is constant for each seat that was freed.
+    pub(crate) fn free(&mut self, key: SeatKey) -> Option<Seat> {
+        self.get_mut(key)?;
+        let seat = self.slab.remove(key.index as usize);
+        let len = self.slab.len();
+        if len == 0 {
+            self.slab = Slab::new();
+            self.end = 0;
+        } else if len.is_power_of_two() && len * 4 <= self.slab.capacity() {
+            self.slab.shrink_to_fit();
+            self.end = self.end.min(self.slab.capacity());
+        }
+        Some(seat)
+    }
+
+    /// Returns whether the lane has to be told that there is something to sweep.
+    pub(crate) fn mark_dirty(&mut self) -> bool {
+        self.len() > 0 && !mem::replace(&mut self.dirty, true)
+    }
+
+    /// From here on a change asks for another sweep.
+    pub(crate) fn end_sweep(&mut self) {
+        self.dirty = false;
+    }
+
+    /// The seat at this index, for a walk in memory order over `0..end`.
+    pub(crate) fn at_mut(&mut self, index: usize) -> Option<&mut Seat> {
+        self.slab.get_mut(index)
+    }
+
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+}
+
+const _: () = assert!(size_of::<Seat>() <= 48, "a seat is what a subscriber costs the hub");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_key_reaches_nobody() {
+        let mut seats = Seats::default();
+        let first = seats.take(0, View::Member, 0);
+        assert!(seats.free(first).is_some());
+        let second = seats.take(7, View::Member, 0);
+        assert_eq!(first.index, second.index, "the place is used again");
+        assert!(seats.get_mut(first).is_none());
+        assert!(seats.free(first).is_none());
+        assert_eq!(seats.get_mut(second).map(|seat| seat.cursor), Some(7));
+    }
+
+    #[test]
+    fn an_emptied_slab_gives_its_memory_back() {
+        let mut seats = Seats::default();
+        let keys: Vec<_> = (0..1000).map(|n| seats.take(n, View::Member, 0)).collect();
+        for key in keys.into_iter().skip(8).rev() {
+            seats.free(key);
+        }
+        assert_eq!(seats.len(), 8);
+        assert!(seats.slab.capacity() < 100, "still room for {}", seats.slab.capacity());
+        assert!((0..seats.end()).filter_map(|i| seats.at_mut(i)).map(|s| s.cursor).eq(0..8));
+    }
+}

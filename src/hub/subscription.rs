@@ -1,0 +1,136 @@
+//! The guard of one seat. There is no seat without a guard and no other way to free one than to drop
+//! it, so there is no moment at which a connection can die and leave a seat behind.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::channel::{Channel, State};
+use super::history::View;
+use super::lane::{Lane, SeatRef};
+use super::seat::{SeatKey, Waiter};
+use crate::ids::{EventId, OrgName, Time};
+use crate::metrics::{self, CloseReason};
+use crate::sync::Ordering;
+use crate::wire::Frame;
+
+/// One subscriber: a seat in a channel's slab, freed when this is dropped. Events are taken from it
+/// one by one; nothing is queued for it.
+#[derive(Debug)]
+pub struct Subscription {
+    channel: Arc<Channel>,
+    key: SeatKey,
+    lane: u16,
+    view: View,
+    reason: CloseReason,
+}
+
+// ===== impl Subscription =====
+
+impl Subscription {
+    /// Takes a seat at `position`. The channel's lock is held by the caller, who decided what the
+    /// position is worth.
+    pub(crate) fn new(
+        channel: &Arc<Channel>,
+        state: &mut State,
+        lane: usize,
+        view: View,
+        position: u64,
+    ) -> Self {
+        let tick = channel.common.lanes[lane].tick();
+        let key = state.seats_mut(lane).take(position, view, tick);
+        let lane = u16::try_from(lane).expect("the hub has at most 65,536 lanes");
+        Self { channel: channel.clone(), key, lane, view, reason: CloseReason::Client }
+    }
+
+    /// Arms the wheel for this seat and counts it; after the channel's lock has been released.
+    pub(crate) fn settle(&self) {
+        let lane = self.lane();
+        lane.seats.fetch_add(1, Ordering::Relaxed);
+        metrics::add(&lane.counters.opened[self.view as usize], 1);
+        let entry = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
+        lane.wheel.lock().insert(self.channel.common.keepalive_at(lane.tick()), entry);
+    }
+
+    /// The next event or comment for this subscriber, or `None` once its stream has to end. While
+    /// there is nothing, `waker` is kept and woken when that changes.
+    pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
+        let lane = self.lane();
+        let tick = lane.tick();
+        let mut guard = self.channel.state.lock();
+        let State { history, lanes, closing, .. } = &mut *guard;
+        let seat = lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        while seat.cursor < history.head() {
+            let Some(event) = history.get(seat.cursor + 1) else {
+                seat.cursor = history.head();
+                seat.touched = tick;
+                metrics::add(&lane.counters.rereads, 1);
+                return Poll::Ready(Some(history.reread().clone()));
+            };
+            seat.cursor += 1;
+            if let Some(frame) = event.seen_by(self.view) {
+                seat.touched = tick;
+                metrics::add(&lane.counters.delivered, 1);
+                return Poll::Ready(Some(frame.clone()));
+            }
+        }
+        if *closing {
+            self.reason = CloseReason::Drained;
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut seat.keepalive_due) {
+            seat.touched = tick;
+            metrics::add(&lane.counters.keepalives, 1);
+            return Poll::Ready(Some(Frame::keepalive()));
+        }
+        let known = matches!(&seat.waiter, Waiter::Task(known) if known.will_wake(waker));
+        if !known {
+            let before = std::mem::replace(&mut seat.waiter, Waiter::Task(waker.clone()));
+            drop(guard);
+            drop(before);
+        }
+        Poll::Pending
+    }
+
+    /// The position up to which this subscriber has been served.
+    pub fn position(&self) -> EventId {
+        let mut state = self.channel.state.lock();
+        let seat = state.lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        let seq = seat.cursor;
+        state.history.id(seq)
+    }
+
+    /// The organisation whose invalidations it hears.
+    pub fn org(&self) -> &OrgName {
+        &self.channel.org
+    }
+
+    /// Names the cause for which this will be dropped; [`CloseReason::Client`] unless somebody knows
+    /// better.
+    pub fn close_because(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+
+    fn lane(&self) -> &Lane {
+        &self.channel.common.lanes[usize::from(self.lane)]
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let lane = self.lane();
+        // The seat holds a waker, and dropping that may run anything: not under the lock.
+        let seat = {
+            let mut state = self.channel.state.lock();
+            let seat = state.lanes[usize::from(self.lane)].free(self.key);
+            if state.seats() == 0 {
+                state.idle_since = Time(u64::from(lane.tick()) * 1_000);
+            }
+            seat
+        };
+        debug_assert!(seat.is_some(), "a seat is freed once");
+        lane.seats.fetch_sub(1, Ordering::Relaxed);
+        metrics::add(&lane.counters.closed[self.view as usize][self.reason as usize], 1);
+    }
+}
+
+const HELD: &str = "a subscription holds its seat until it is dropped";

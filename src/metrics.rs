@@ -1,0 +1,62 @@
+//! What happened, counted with relaxed adds; read at a scrape only.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed, or the engine that served it let go of it.
+    Client,
+    /// The client's side reset the connection.
+    Reset,
+    /// The kernel gave the peer up (`TCP_USER_TIMEOUT`).
+    Timeout,
+    /// Reading from or writing to the socket failed in another way.
+    Error,
+    /// The client sent more than a listener has to say.
+    Excess,
+    /// The server is shutting down.
+    Drained,
+}
+
+/// The counters of one lane, on cache lines of their own so that workers do not share them.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    pub(crate) opened: [AtomicU64; 2],
+    pub(crate) closed: [[AtomicU64; CloseReason::ALL.len()]; 2],
+    pub(crate) published: AtomicU64,
+    pub(crate) coalesced: AtomicU64,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) keepalives: AtomicU64,
+    pub(crate) rereads: AtomicU64,
+}
+
+// ===== impl CloseReason =====
+
+impl CloseReason {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Client, Self::Reset, Self::Timeout, Self::Error, Self::Excess, Self::Drained];
+
+    /// The label in `nudged_streams_closed_total{reason="…"}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+            Self::Excess => "excess",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// Adds without ordering anything: a count is read long after it was written.
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// Reads without ordering anything.
+pub(crate) fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

@@ -1,0 +1,125 @@
+//! Listening sockets: one for each worker and address, sharing the port (`SO_REUSEPORT`), with the
+//! options that accepted sockets inherit (tcp(7)).
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Config;
+
+/// The sockets of all workers.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    addresses: Vec<SocketAddr>,
+    /// By worker, then by address.
+    workers: Vec<Vec<TcpListener>>,
+}
+
+/// Why an address could not be listened on.
+#[derive(Debug)]
+pub enum BindError {
+    /// The server would be open to a network, which has to be asked for.
+    Open {
+        /// The address that is not a loopback address.
+        address: SocketAddr,
+    },
+    /// The system refused.
+    Refused {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        why: io::Error,
+    },
+}
+
+/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Bytes that the kernel holds unsent for a subscriber before it says that the socket is full.
+const NOTSENT_LOWAT: u32 = 16 * 1024;
+
+// ===== impl Listeners =====
+
+impl Listeners {
+    pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
+        let mut addresses = Vec::new();
+        let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
+        for &asked in &config.listen {
+            if !asked.ip().is_loopback() && !config.insecure_open {
+                return Err(BindError::Open { address: asked });
+            }
+            let refused = |why| BindError::Refused { address: asked, why };
+            refuse_a_second_server(asked).map_err(refused)?;
+            let mut address = asked;
+            for sockets in &mut workers {
+                let socket = listen(address, config).map_err(refused)?;
+                address = socket.local_addr().map_err(refused)?;
+                sockets.push(socket);
+            }
+            addresses.push(address);
+        }
+        Ok(Self { addresses, workers })
+    }
+
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub(crate) fn into_workers(self) -> Vec<Vec<TcpListener>> {
+        self.workers
+    }
+}
+
+/// `SO_REUSEPORT` would let a second server take half of the connections without a word. A socket
+/// without that option cannot be bound beside a listening one, which tells.
+fn refuse_a_second_server(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    socket(address)?.bind(&address.into())
+}
+
+fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(config.peer_timeout))?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+// ===== impl BindError =====
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { address } => write!(
+                f,
+                "no key is configured, so whoever reaches {address} could subscribe and publish; \
+                 listen on a loopback address, or ask for it with --insecure-open"
+            ),
+            Self::Refused { address, why } if why.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: another server does (maybe another nudged); stop it, \
+                 or choose another address with --listen"
+            ),
+            Self::Refused { address, why } => write!(f, "cannot listen on {address}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}

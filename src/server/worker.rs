@@ -1,0 +1,128 @@
+//! A worker: one thread, one runtime, one lane of the hub, and its own listening sockets.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{oneshot, watch};
+
+use super::conn;
+use crate::http::{App, Service};
+use crate::hub::Hub;
+use crate::stream::{Clock, drive};
+
+/// A worker before it runs.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    app: Arc<App>,
+    hub: Hub,
+    clock: Clock,
+    sockets: Vec<StdListener>,
+}
+
+/// A worker's thread.
+#[derive(Debug)]
+pub(crate) struct Running {
+    thread: JoinHandle<()>,
+    /// Closed when the thread ends, in whatever way.
+    end: oneshot::Receiver<()>,
+}
+
+/// How long accepting pauses when the system has no descriptor or memory for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// ===== impl Worker =====
+
+impl Worker {
+    pub(crate) fn new(app: Arc<App>, hub: Hub, clock: Clock, sockets: Vec<StdListener>) -> Self {
+        Self { app, hub, clock, sockets }
+    }
+
+    /// Starts the thread. It ends once `draining` says so and its connections have ended, or their
+    /// time is up.
+    pub(crate) fn start(self, draining: watch::Receiver<bool>) -> io::Result<Running> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (alive, end) = oneshot::channel();
+        let work = move || {
+            let _alive = alive;
+            self.run(&runtime, draining);
+        };
+        let thread = thread::Builder::new().name("nudged-worker".into()).spawn(work)?;
+        Ok(Running { thread, end })
+    }
+
+    fn run(self, runtime: &Runtime, mut draining: watch::Receiver<bool>) {
+        let Self { app, hub, clock, sockets } = self;
+        let (connections, connection) = watch::channel(false);
+        runtime.block_on(async {
+            let driver = tokio::spawn(drive(hub.clone(), clock));
+            let service = Service::new(app.clone(), hub);
+            let mut accepting = Vec::new();
+            for socket in sockets {
+                let listener = TcpListener::from_std(socket).expect("a listening socket");
+                accepting.push(tokio::spawn(accept(listener, service.clone(), connection.clone())));
+            }
+            drop(connection);
+
+            _ = draining.wait_for(|draining| *draining).await;
+            for task in accepting {
+                task.abort();
+                _ = task.await;
+            }
+            connections.send_replace(true);
+            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
+            let ended =
+                tokio::time::timeout(app.config().drain_timeout, connections.closed()).await;
+            if ended.is_err() {
+                tracing::warn!("connections were cut that did not end in time");
+            }
+            driver.abort();
+        });
+    }
+}
+
+/// Accepts until it is aborted. No error ends it: a server that does not accept is down.
+async fn accept(listener: TcpListener, service: Service, draining: watch::Receiver<bool>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(conn::serve(stream, service.clone(), draining.clone()));
+            }
+            Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
+            Err(why) => {
+                tracing::warn!(%why, "cannot accept; pausing");
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a pause of accepting, not of serving"
+                )]
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from a connection that is already over.
+fn is_of_the_connection(why: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+// ===== impl Running =====
+
+impl Running {
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        std::pin::Pin::new(&mut self.end).poll(cx).map(|_| ())
+    }
+
+    /// Waits for the end of the thread. Returns whether it ended without a panic.
+    pub(crate) async fn join(self) -> bool {
+        _ = self.end.await;
+        self.thread.join().is_ok()
+    }
+}

@@ -1,0 +1,34 @@
+//! The clock that the hub does not have.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ids::Time;
+
+/// Turns the runtime's time, which tests can pause, into the hub's.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+/// The wheel's tick.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+
+// ===== impl Clock =====
+
+impl Clock {
+    /// A clock that starts now. One is made for one hub.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Time {
+        Time(0).after(self.start.elapsed())
+    }
+
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.start + Duration::from_millis(time.0)
+    }
+}

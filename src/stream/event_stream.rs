@@ -1,0 +1,86 @@
+//! The response body of an event stream.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body::{Body, Frame};
+
+use crate::hub::{Closing, Hub, Subscription, View};
+use crate::ids::{EventId, OrgName, Time};
+use crate::wire::{self, Greeting};
+
+/// One open stream: an [`http_body::Body`] that never ends by itself, and holds the seat that dropping
+/// it frees. Whatever serves it, hyper or the parking lot of a worker, and however that ends, this is
+/// the one way out.
+#[derive(Debug)]
+pub struct EventStream {
+    subscription: Subscription,
+    /// What it has to say first.
+    greeting: Option<Greeting>,
+    retry_ms: u32,
+}
+
+// ===== impl EventStream =====
+
+impl EventStream {
+    /// Takes a seat for a subscriber of `org`. `last_event_id` is what the client sent as
+    /// `Last-Event-ID`; anything but a covered id of this org counts as none.
+    ///
+    /// # Errors
+    /// [`Closing`] once the hub was told to close.
+    pub fn open(
+        hub: &Hub,
+        org: &OrgName,
+        view: View,
+        last_event_id: Option<&str>,
+        now: Time,
+    ) -> Result<Self, Closing> {
+        let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
+        let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
+        let (min, max) = hub.config().retry_ms;
+        let retry_ms = fastrand::u32(min..=max.max(min));
+        Ok(Self { subscription, greeting: Some(greeting), retry_ms })
+    }
+
+    /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps
+    /// and no proxy buffers or compresses.
+    pub fn into_response(self) -> Response<Self> {
+        let mut response = Response::new(self);
+        let headers = response.headers_mut();
+        for (name, value) in HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    fn greet(&mut self, greeting: Greeting) -> wire::Frame {
+        wire::Frame::greeting(greeting, self.subscription.position(), self.retry_ms)
+    }
+}
+
+/// The header fields of every event stream.
+pub(crate) const HEADERS: [(header::HeaderName, &str); 3] = [
+    (header::CONTENT_TYPE, "text/event-stream"),
+    (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
+    (header::HeaderName::from_static("x-accel-buffering"), "no"),
+];
+
+impl Body for EventStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let stream = self.get_mut();
+        let frame = match stream.greeting.take() {
+            Some(greeting) => Some(stream.greet(greeting)),
+            None => ready!(stream.subscription.poll_next(cx.waker())),
+        };
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame.payload()))))
+    }
+}
