@@ -1,6 +1,6 @@
 //! Every limit of the server, with its default and its unit, in one place.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ pub enum PublicOrgs {
 /// Keys by exact name, or by a prefix (written with a final `*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowlist {
-    exact: HashSet<Box<str>>,
+    exact: BTreeSet<Box<str>>,
     prefixes: Vec<Box<str>>,
 }
 
@@ -156,7 +156,7 @@ impl Allowlist {
 impl<S: AsRef<str>> FromIterator<S> for Allowlist {
     /// A pattern ending in `*` is a prefix, any other an exact name; a lone `*` allows every key.
     fn from_iter<I: IntoIterator<Item = S>>(patterns: I) -> Self {
-        let mut list = Self { exact: HashSet::new(), prefixes: Vec::new() };
+        let mut list = Self { exact: BTreeSet::new(), prefixes: Vec::new() };
         for pattern in patterns {
             match pattern.as_ref().strip_suffix('*') {
                 Some(prefix) => list.prefixes.push(prefix.into()),

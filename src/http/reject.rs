@@ -32,7 +32,7 @@ pub(crate) enum Reject {
     /// The keys are outside the limits.
     Keys(InvalidKeys),
     /// A line of a batch is wrong, for which nothing of it is published. Lines count from 1.
-    Line { number: usize, why: Box<Reject> },
+    Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
     Draining,
 }

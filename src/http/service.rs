@@ -8,20 +8,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
 use super::ops;
+use super::parking::{Departing, Parking};
 use super::publish::{self, BodyLimits};
 use super::reject::Reject;
 use super::route::{Route, route};
 use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
-use crate::stream::{Clock, EventStream, HEADERS};
+use crate::stream::{Arrival, Clock, EventStream, HEADERS};
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct App {
 pub(crate) struct Service {
     app: Arc<App>,
     hub: Hub,
+    /// Where streams go that leave hyper; `None` keeps them all.
+    parking: Option<Parking>,
 }
 
 /// The body of an answer.
@@ -49,10 +52,11 @@ pub(crate) enum Answer {
 
 /// A publish waits for its body, everything else is answered at once. An open stream keeps this
 /// future's memory, so what waits is boxed.
-#[expect(missing_debug_implementations, reason = "holds a future that cannot be printed")]
 pub(crate) enum Answering {
     Now(Option<Response<Answer>>),
     Waiting(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
+    /// The stream has left; the connection takes its socket after it.
+    Never,
 }
 
 // ===== impl App =====
@@ -70,8 +74,19 @@ impl App {
 // ===== impl Service =====
 
 impl Service {
-    pub(crate) fn new(app: Arc<App>, hub: Hub) -> Self {
-        Self { app, hub }
+    pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
+        Self { app, hub, parking }
+    }
+
+    pub(crate) fn parking(&self) -> Option<&Parking> {
+        self.parking.as_ref()
+    }
+
+    /// Parks what this service left to its connection.
+    pub(crate) fn park(&self, arrival: Arrival) {
+        if let Some(parking) = &self.parking {
+            parking.park(arrival);
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -80,7 +95,10 @@ impl Service {
 
     fn answer(&self, request: Request<Incoming>) -> Answering {
         let answer = match route(request.method(), request.uri().path()) {
-            Ok(Route::Stream { org, view }) => self.open(&org, view, &request),
+            Ok(Route::Stream { org, view }) => match self.open(&org, view, &request) {
+                Ok(stream) => return self.start(stream, request.version()),
+                Err(reject) => Err(reject),
+            },
             Ok(Route::StreamHead { org, view }) => self.head(&org, view),
             Ok(Route::Publish { org }) => return self.publish(Some(org), request),
             Ok(Route::PublishBatch) => return self.publish(None, request),
@@ -99,13 +117,23 @@ impl Service {
         org: &OrgName,
         view: View,
         request: &Request<B>,
-    ) -> Result<Response<Answer>, Reject> {
+    ) -> Result<EventStream, Reject> {
         self.check_view(org, view)?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
-        let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now())
-            .map_err(|_| Reject::Draining)?;
-        Ok(stream.into_response().map(Answer::Stream))
+        EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now())
+            .map_err(|_| Reject::Draining)
+    }
+
+    /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
+    fn start(&self, stream: EventStream, version: Version) -> Answering {
+        match (&self.parking, version) {
+            (Some(parking), Version::HTTP_10 | Version::HTTP_11) => {
+                parking.leave(Departing { stream, chunked: version == Version::HTTP_11 });
+                Answering::Never
+            }
+            _ => Answering::Now(Some(stream.into_response().map(Answer::Stream))),
+        }
     }
 
     fn head(&self, org: &OrgName, view: View) -> Result<Response<Answer>, Reject> {
@@ -188,6 +216,7 @@ impl Future for Answering {
             Self::Waiting(publish) => {
                 publish.as_mut().poll(cx).map(|answer| Ok(answer.map(Answer::Full)))
             }
+            Self::Never => Poll::Pending,
         }
     }
 }

@@ -18,11 +18,26 @@ pub enum InvalidKeys {
     /// There is none.
     Missing,
     /// There are `count`, and `max` are allowed.
-    TooMany { count: usize, max: usize },
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many are allowed.
+        max: usize,
+    },
     /// The key at `position` is the empty string.
-    Empty { position: usize },
+    Empty {
+        /// Which one.
+        position: usize,
+    },
     /// The key at `position` has `len` bytes, and `max` are allowed.
-    TooLong { position: usize, len: usize, max: usize },
+    TooLong {
+        /// Which one.
+        position: usize,
+        /// Its length.
+        len: usize,
+        /// The allowed length.
+        max: usize,
+    },
 }
 
 // ===== impl Keys =====

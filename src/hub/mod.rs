@@ -38,7 +38,13 @@ use crate::wire::Greeting;
 pub use self::history::View;
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
-pub(crate) use self::{lane::SeatRef, sweep::Sweep};
+pub(crate) use self::{
+    history::Event,
+    lane::SeatRef,
+    seat::give_back_memory,
+    subscription::{Frames, Taken},
+    sweep::{SEATS_A_TURN, Sweep, Task, Turn, Write},
+};
 
 /// A handle on the hub, through one of its lanes. Cloning shares the hub.
 ///
@@ -133,7 +139,7 @@ impl Hub {
                 continue;
             }
             let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
-            let position = resumed.map_or(state.history.head(), |id| id.seq);
+            let position = resumed.map_or_else(|| state.history.head(), |id| id.seq);
             let subscription = Subscription::new(&channel, &mut state, self.lane, view, position);
             drop(state);
             subscription.settle();
@@ -177,6 +183,7 @@ impl Hub {
                 self.common().spread(&channel);
             }
         }
+        self.common().lanes.iter().for_each(Lane::wake);
     }
 
     /// Whether the hub was told to close.
@@ -210,9 +217,19 @@ impl Hub {
         self.lane().register(driver)
     }
 
-    /// Wakes every lane's driver.
-    pub(crate) fn wake_drivers(&self) {
-        self.common().lanes.iter().for_each(Lane::wake);
+    /// Wakes the lane's driver, for work that the hub does not know of.
+    pub(crate) fn wake_driver(&self) {
+        self.lane().wake();
+    }
+
+    /// Seats that are taken through this lane.
+    pub(crate) fn seats_on_lane(&self) -> usize {
+        self.lane().seats.load(Ordering::Relaxed) as usize
+    }
+
+    /// The counters of this lane.
+    pub(crate) fn lane_counters(&self) -> &Counters {
+        &self.lane().counters
     }
 
     /// Forgets, in one part of the registry, the history that is too old and the orgs that nobody

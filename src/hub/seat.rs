@@ -24,7 +24,6 @@ pub(crate) struct Seat {
     generation: u32,
     /// The tick at which something was last handed to it.
     pub(crate) touched: u32,
-    pub(crate) view: View,
     /// The wheel found it silent for too long.
     pub(crate) keepalive_due: bool,
 }
@@ -36,8 +35,8 @@ pub(crate) enum Waiter {
     Nobody,
     /// The task that serves the stream.
     Task(Waker),
-    /// The lane's sweep writes to this socket itself; the number is the parked stream's.
-    Socket(u32),
+    /// The lane's driver writes to the socket of the parked stream with this number itself.
+    Socket { number: u32, view: View },
 }
 
 /// The slab.
@@ -54,7 +53,7 @@ pub(crate) struct Seats {
 // ===== impl Seats =====
 
 impl Seats {
-    pub(crate) fn take(&mut self, cursor: u64, view: View, tick: u32) -> SeatKey {
+    pub(crate) fn take(&mut self, cursor: u64, tick: u32) -> SeatKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let seat = Seat {
@@ -62,7 +61,6 @@ impl Seats {
             waiter: Waiter::Nobody,
             generation,
             touched: tick,
-            view,
             keepalive_due: false,
         };
         let index = self.slab.insert(seat);
@@ -78,19 +76,12 @@ impl Seats {
         (seat.generation == key.generation).then_some(seat)
     }
 
-    /// Frees the seat. The slab gives memory back as it empties: at each halving of its seats, so
-    /// that the cost of looking is constant for each seat that was freed.
+    /// Frees the seat.
     pub(crate) fn free(&mut self, key: SeatKey) -> Option<Seat> {
         self.get_mut(key)?;
         let seat = self.slab.remove(key.index as usize);
-        let len = self.slab.len();
-        if len == 0 {
-            self.slab = Slab::new();
-            self.end = 0;
-        } else if len.is_power_of_two() && len * 4 <= self.slab.capacity() {
-            self.slab.shrink_to_fit();
-            self.end = self.end.min(self.slab.capacity());
-        }
+        give_back_memory(&mut self.slab);
+        self.end = self.end.min(self.slab.capacity());
         Some(seat)
     }
 
@@ -118,6 +109,17 @@ impl Seats {
     }
 }
 
+/// Has a slab give memory back as it empties. It looks at each halving of its entries, so that looking
+/// costs a constant for each entry that was removed.
+pub(crate) fn give_back_memory<T>(slab: &mut Slab<T>) {
+    let len = slab.len();
+    if len == 0 {
+        *slab = Slab::new();
+    } else if len.is_power_of_two() && len * 4 <= slab.capacity() {
+        slab.shrink_to_fit();
+    }
+}
+
 const _: () = assert!(size_of::<Seat>() <= 48, "a seat is what a subscriber costs the hub");
 
 #[cfg(test)]
@@ -127,9 +129,9 @@ mod tests {
     #[test]
     fn a_stale_key_reaches_nobody() {
         let mut seats = Seats::default();
-        let first = seats.take(0, View::Member, 0);
+        let first = seats.take(0, 0);
         assert!(seats.free(first).is_some());
-        let second = seats.take(7, View::Member, 0);
+        let second = seats.take(7, 0);
         assert_eq!(first.index, second.index, "the place is used again");
         assert!(seats.get_mut(first).is_none());
         assert!(seats.free(first).is_none());
@@ -139,12 +141,13 @@ mod tests {
     #[test]
     fn an_emptied_slab_gives_its_memory_back() {
         let mut seats = Seats::default();
-        let keys: Vec<_> = (0..1000).map(|n| seats.take(n, View::Member, 0)).collect();
+        let keys: Vec<_> = (0..1000).map(|n| seats.take(n, 0)).collect();
         for key in keys.into_iter().skip(8).rev() {
             seats.free(key);
         }
         assert_eq!(seats.len(), 8);
         assert!(seats.slab.capacity() < 100, "still room for {}", seats.slab.capacity());
-        assert!((0..seats.end()).filter_map(|i| seats.at_mut(i)).map(|s| s.cursor).eq(0..8));
+        let left: Vec<_> = (0..seats.end()).filter_map(|i| Some(seats.at_mut(i)?.cursor)).collect();
+        assert!(left.into_iter().eq(0..8));
     }
 }

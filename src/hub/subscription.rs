@@ -8,6 +8,8 @@ use super::channel::{Channel, State};
 use super::history::View;
 use super::lane::{Lane, SeatRef};
 use super::seat::{SeatKey, Waiter};
+use smallvec::SmallVec;
+
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::{self, CloseReason};
 use crate::sync::Ordering;
@@ -24,6 +26,22 @@ pub struct Subscription {
     reason: CloseReason,
 }
 
+/// What a parked stream got when it asked for what it has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// These frames, and there may be more.
+    Some,
+    /// Nothing, and the lane's driver serves it from now on.
+    Settled,
+    /// Nothing, and the stream has to end.
+    End,
+}
+
+/// Frames with the numbers of their events.
+pub(crate) type Frames = SmallVec<[(u64, Frame); FRAMES_A_TAKE]>;
+
+const FRAMES_A_TAKE: usize = 16;
+
 // ===== impl Subscription =====
 
 impl Subscription {
@@ -37,7 +55,7 @@ impl Subscription {
         position: u64,
     ) -> Self {
         let tick = channel.common.lanes[lane].tick();
-        let key = state.seats_mut(lane).take(position, view, tick);
+        let key = state.seats_mut(lane).take(position, tick);
         let lane = u16::try_from(lane).expect("the hub has at most 65,536 lanes");
         Self { channel: channel.clone(), key, lane, view, reason: CloseReason::Client }
     }
@@ -91,6 +109,45 @@ impl Subscription {
         Poll::Pending
     }
 
+    /// Takes a bounded number of frames for the parked stream with this number. While it catches up,
+    /// no sweep touches it.
+    pub(crate) fn take(&mut self, number: u32, frames: &mut Frames) -> Taken {
+        let lane = &self.channel.common.lanes[usize::from(self.lane)];
+        let mut state = self.channel.state.lock();
+        let State { history, lanes, closing, .. } = &mut *state;
+        let seat = lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        while seat.cursor < history.head() && frames.len() < FRAMES_A_TAKE {
+            if let Some(event) = history.get(seat.cursor + 1) {
+                seat.cursor += 1;
+                frames.extend(event.seen_by(self.view).map(|frame| (seat.cursor, frame.clone())));
+            } else {
+                seat.cursor = history.head();
+                metrics::add(&lane.counters.rereads, 1);
+                frames.push((seat.cursor, history.reread().clone()));
+            }
+        }
+        if !frames.is_empty() {
+            seat.touched = lane.tick();
+            seat.waiter = Waiter::Nobody;
+            return Taken::Some;
+        }
+        if *closing {
+            self.reason = CloseReason::Drained;
+            return Taken::End;
+        }
+        seat.waiter = Waiter::Socket { number, view: self.view };
+        Taken::Settled
+    }
+
+    /// Gives back what was taken after `seq`, because the socket takes no more for now. No sweep
+    /// touches the stream until it takes again.
+    pub(crate) fn give_back(&self, seq: u64) {
+        let mut state = self.channel.state.lock();
+        let seat = state.lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        seat.cursor = seq;
+        seat.waiter = Waiter::Nobody;
+    }
+
     /// The position up to which this subscriber has been served.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
@@ -128,7 +185,10 @@ impl Drop for Subscription {
             seat
         };
         debug_assert!(seat.is_some(), "a seat is freed once");
-        lane.seats.fetch_sub(1, Ordering::Relaxed);
+        if lane.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The driver may be waiting for the last one to leave.
+            lane.wake();
+        }
         metrics::add(&lane.counters.closed[self.view as usize][self.reason as usize], 1);
     }
 }

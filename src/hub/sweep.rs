@@ -1,6 +1,7 @@
 //! The driver's side of the hub: closing windows, walking the seats of dirty channels, and the wheel.
 //! All of it collects under a lock and acts after it, a bounded number of seats at a time.
 
+use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -8,13 +9,12 @@ use smallvec::SmallVec;
 
 use super::Hub;
 use super::channel::{Channel, State};
+use super::history::{Event, History, View};
 use super::lane::SeatRef;
-use super::seat::Waiter;
+use super::seat::{Seat, Waiter};
 use crate::ids::Time;
+use crate::metrics;
 use crate::sync::Ordering;
-
-/// Seats that are looked at under one lock, and woken after it.
-const BATCH: usize = 32;
 
 /// A walk over the seats that one channel has on one lane, in memory order.
 #[derive(Debug)]
@@ -26,40 +26,93 @@ pub(crate) struct Sweep {
     began_at: (u64, bool),
 }
 
-type Wakers = SmallVec<[Waker; BATCH]>;
+/// What one turn found to do, to be done once no lock is held. The driver keeps it for its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    wakers: SmallVec<[Waker; SEATS_A_TURN]>,
+    /// Sockets that the driver writes to itself.
+    pub(crate) writes: Vec<Write>,
+    /// What [`Task::Events`] refers to: consecutive events, up to the head.
+    pub(crate) events: Vec<Event>,
+    /// The number of the last of them.
+    pub(crate) head: u64,
+}
+
+/// Something to do for the parked stream with this number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write {
+    pub(crate) socket: u32,
+    pub(crate) task: Task,
+}
+
+/// What a parked stream needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task {
+    /// The last `count` of the turn's events. They count as taken: who cannot write them all gives
+    /// them back.
+    Events { count: usize, view: View },
+    /// More than that, or the end: it has to take from its subscription what it needs.
+    CatchUp,
+    /// A comment. It counts as sent.
+    Keepalive,
+}
+
+/// Seats that are served in one turn, before everything else on the worker has its own.
+pub(crate) const SEATS_A_TURN: usize = 32;
+
+/// Events that a sweep hands to a subscriber at once.
+pub(crate) const EVENTS_A_WRITE: usize = 64;
+
+/// Stale entries of the wheel that are not worth a walk over it.
+const STALE_MAX: usize = 1024;
+
+// ===== impl Turn =====
+
+impl Turn {
+    /// Wakes the tasks; what is to be written is left to the driver.
+    pub(crate) fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Makes it empty and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.writes.clear();
+        self.events.clear();
+    }
+
+    fn is_full(&self) -> bool {
+        self.wakers.len() + self.writes.len() >= SEATS_A_TURN
+    }
+}
 
 // ===== impl Sweep =====
 
 impl Sweep {
-    /// Wakes some of the subscribers that have something to take. Returns whether there may be more.
-    pub(crate) fn turn(&mut self) -> bool {
-        let mut wakers = Wakers::new();
-        let more = self.collect(&mut wakers);
-        wakers.into_iter().for_each(Waker::wake);
-        more
-    }
-
-    fn collect(&mut self, wakers: &mut Wakers) -> bool {
+    /// Collects what some of the subscribers need. Returns whether the walk goes on.
+    pub(crate) fn turn(&mut self, turn: &mut Turn) -> bool {
         let mut state = self.channel.state.lock();
         let State { history, lanes, closing, .. } = &mut *state;
         let seats = &mut lanes[self.lane];
+        let tick = self.channel.common.lanes[self.lane].tick();
         let now_at = (history.head(), *closing);
         if self.position == 0 {
             self.began_at = now_at;
         }
-        while self.position < seats.end() {
-            if wakers.len() == BATCH {
-                return true;
+        let mut events = 0;
+        while self.position < seats.end() && !turn.is_full() {
+            if let Some(seat) = seats.at_mut(self.position)
+                && (seat.cursor < history.head() || *closing)
+            {
+                events = events.max(serve(seat, history, *closing, tick, turn));
             }
-            let seat = seats.at_mut(self.position);
             self.position += 1;
-            let Some(seat) = seat else { continue };
-            if seat.cursor == history.head() && !*closing {
-                continue;
-            }
-            if let Waiter::Task(waker) = std::mem::replace(&mut seat.waiter, Waiter::Nobody) {
-                wakers.push(waker);
-            }
+        }
+        turn.head = history.head();
+        turn.events.extend(
+            (0..events).rev().filter_map(|back| history.get(now_at.0 - back as u64)).cloned(),
+        );
+        if self.position < seats.end() {
+            return true;
         }
         // What came while this walk went on waited for the next one, so that under load one walk
         // delivers many events.
@@ -69,6 +122,35 @@ impl Sweep {
             seats.end_sweep();
         }
         more
+    }
+}
+
+/// Serves a seat that is behind, or has to end. Returns how many events have to be at hand.
+fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mut Turn) -> usize {
+    match mem::replace(&mut seat.waiter, Waiter::Nobody) {
+        Waiter::Nobody => 0,
+        Waiter::Task(waker) => {
+            turn.wakers.push(waker);
+            0
+        }
+        Waiter::Socket { number, view } => {
+            let count = usize::try_from(history.head() - seat.cursor).unwrap_or(usize::MAX);
+            let near = count <= EVENTS_A_WRITE && history.covers(seat.cursor);
+            if closing || !near {
+                turn.writes.push(Write { socket: number, task: Task::CatchUp });
+                return 0;
+            }
+            let visible = (seat.cursor + 1..=history.head())
+                .any(|seq| history.get(seq).is_some_and(|event| event.seen_by(view).is_some()));
+            seat.cursor = history.head();
+            seat.waiter = Waiter::Socket { number, view };
+            if !visible {
+                return 0;
+            }
+            seat.touched = tick;
+            turn.writes.push(Write { socket: number, task: Task::Events { count, view } });
+            count
+        }
     }
 }
 
@@ -102,39 +184,42 @@ impl Hub {
         }
     }
 
-    /// Gives these seats a comment if they were silent for long enough, and puts them back.
-    pub(crate) fn keep_alive(&self, due: &[SeatRef]) {
-        for batch in due.chunks(BATCH) {
-            let mut wakers = Wakers::new();
-            let deadlines: SmallVec<[Option<u32>; BATCH]> =
-                batch.iter().map(|entry| self.look(entry, &mut wakers)).collect();
-            let mut wheel = self.lane().wheel.lock();
-            for (entry, deadline) in batch.iter().zip(deadlines) {
-                if let Some(deadline) = deadline {
-                    wheel.insert(deadline, entry.clone());
-                }
+    /// Finds the seats among these that were silent for long enough to need a comment, and puts all
+    /// of them back into the wheel.
+    pub(crate) fn keep_alive(&self, due: &[SeatRef], turn: &mut Turn) {
+        let deadlines: SmallVec<[Option<u32>; SEATS_A_TURN]> =
+            due.iter().map(|entry| self.look(entry, turn)).collect();
+        let mut wheel = self.lane().wheel.lock();
+        for (entry, deadline) in due.iter().zip(deadlines) {
+            if let Some(deadline) = deadline {
+                wheel.insert(deadline, entry.clone());
             }
-            drop(wheel);
-            wakers.into_iter().for_each(Waker::wake);
         }
     }
 
     /// When the seat has to be looked at again, if it is still taken.
-    fn look(&self, entry: &SeatRef, wakers: &mut Wakers) -> Option<u32> {
+    fn look(&self, entry: &SeatRef, turn: &mut Turn) -> Option<u32> {
         let channel = entry.channel.upgrade()?;
         let mut state = channel.state.lock();
         let seat = state.lanes.get_mut(self.lane)?.get_mut(entry.key)?;
-        let (common, tick) = (self.common(), self.lane().tick());
+        let (common, lane) = (self.common(), self.lane());
+        let tick = lane.tick();
         if tick - seat.touched < common.keepalive_min() {
             return Some(common.keepalive_at(seat.touched));
         }
-        seat.keepalive_due = true;
-        if let Waiter::Task(waker) = std::mem::replace(&mut seat.waiter, Waiter::Nobody) {
-            wakers.push(waker);
+        match mem::replace(&mut seat.waiter, Waiter::Nobody) {
+            Waiter::Nobody => seat.keepalive_due = true,
+            Waiter::Task(waker) => {
+                seat.keepalive_due = true;
+                turn.wakers.push(waker);
+            }
+            Waiter::Socket { number, view } => {
+                seat.waiter = Waiter::Socket { number, view };
+                seat.touched = tick;
+                metrics::add(&lane.counters.keepalives, 1);
+                turn.writes.push(Write { socket: number, task: Task::Keepalive });
+            }
         }
         Some(common.keepalive_at(tick))
     }
 }
-
-/// Stale entries of the wheel that are not worth a walk over it.
-const STALE_MAX: usize = 1024;

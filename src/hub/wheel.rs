@@ -121,7 +121,7 @@ mod tests {
                         let mut out = Vec::new();
                         wheel.advance(now, |entry| out.push(entry));
                         let later = twin.split_off(&(now + 1));
-                        let due = std::mem::replace(&mut twin, later);
+                        let due = mem::replace(&mut twin, later);
                         prop_assert_eq!(out, due.into_values().flatten().collect::<Vec<_>>());
                         next = now + 1;
                     }

@@ -13,9 +13,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 
 use super::conn;
-use crate::http::{App, Service};
+use crate::http::{App, Parking, Service};
 use crate::hub::Hub;
-use crate::stream::{Clock, drive};
+use crate::stream::{Clock, Entrance, Lot, drive_with};
 
 /// A worker before it runs.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub(crate) struct Running {
 /// How long accepting pauses when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Tasks that run before the runtime's poller is asked again.
+const EVENT_INTERVAL: u32 = 4;
+
 // ===== impl Worker =====
 
 impl Worker {
@@ -47,7 +50,9 @@ impl Worker {
     /// Starts the thread. It ends once `draining` says so and its connections have ended, or their
     /// time is up.
     pub(crate) fn start(self, draining: watch::Receiver<bool>) -> io::Result<Running> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        // The poller is asked after a few tasks, not after tokio's 61: a turn of a sweep is a task.
+        let runtime =
+            Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
         let (alive, end) = oneshot::channel();
         let work = move || {
             let _alive = alive;
@@ -61,8 +66,10 @@ impl Worker {
         let Self { app, hub, clock, sockets } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
-            let driver = tokio::spawn(drive(hub.clone(), clock));
-            let service = Service::new(app.clone(), hub);
+            let parking = app.config().park.then(|| Entrance::new(hub.clone()));
+            let lot = parking.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
+            let driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
+            let service = Service::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
             for socket in sockets {
                 let listener = TcpListener::from_std(socket).expect("a listening socket");
@@ -77,12 +84,15 @@ impl Worker {
             }
             connections.send_replace(true);
             #[expect(clippy::disallowed_methods, reason = "once, at the end")]
-            let ended =
-                tokio::time::timeout(app.config().drain_timeout, connections.closed()).await;
-            if ended.is_err() {
-                tracing::warn!("connections were cut that did not end in time");
+            let ended = tokio::time::timeout(app.config().drain_timeout, async {
+                connections.closed().await;
+                driver.await
+            });
+            match ended.await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => std::panic::resume_unwind(why.into_panic()),
+                Err(_) => tracing::warn!("connections were cut that did not end in time"),
             }
-            driver.abort();
         });
     }
 }

@@ -9,16 +9,30 @@ use std::task::Poll;
 use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
-use crate::hub::{Hub, SeatRef, Sweep};
+use super::lot::Lot;
+use crate::hub::{Hub, SEATS_A_TURN, SeatRef, Sweep, Turn};
 use crate::ids::Time;
 
-/// Drives the lane of this handle, for as long as the future is polled. Every lane needs one driver;
-/// without it nothing that is published on it arrives.
-#[expect(clippy::disallowed_methods, reason = "this is the task that may sleep")]
+/// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
+/// on the lane arrives. It ends once the hub was closed and the lane's last stream has ended.
 pub async fn drive(hub: Hub, clock: Clock) {
+    drive_with(hub, clock, None).await;
+}
+
+/// Drives a lane whose parked streams are in this lot.
+#[expect(clippy::disallowed_methods, reason = "this is the task that may sleep")]
+pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
-    let mut driver = Driver { hub, clock, tick: 0, sweeps: VecDeque::new(), silent: Vec::new() };
-    loop {
+    let mut driver = Driver {
+        hub,
+        clock,
+        lot,
+        tick: 0,
+        sweeps: VecDeque::new(),
+        silent: Vec::new(),
+        turn: Turn::default(),
+    };
+    while !(driver.hub.is_closing() && driver.hub.seats_on_lane() == 0) {
         if driver.turn() {
             give_way().await;
         } else {
@@ -31,15 +45,14 @@ pub async fn drive(hub: Hub, clock: Clock) {
 struct Driver {
     hub: Hub,
     clock: Clock,
+    lot: Option<Lot>,
     tick: u32,
     /// Walks that are under way, each a turn at a time.
     sweeps: VecDeque<Sweep>,
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
+    turn: Turn,
 }
-
-/// Silent seats that are looked at in one turn.
-const SILENT_A_TURN: usize = 32;
 
 // ===== impl Driver =====
 
@@ -51,19 +64,34 @@ impl Driver {
         let now = self.clock.now();
         self.hub.close_windows(now);
         self.advance(now);
-        let rest = self.silent.len().saturating_sub(SILENT_A_TURN);
-        self.hub.keep_alive(&self.silent[rest..]);
-        self.silent.truncate(rest);
+        let mut more = self.lot.as_mut().is_some_and(Lot::turn);
 
+        let rest = self.silent.len().saturating_sub(SEATS_A_TURN);
+        if rest < self.silent.len() {
+            self.hub.keep_alive(&self.silent[rest..], &mut self.turn);
+            self.silent.truncate(rest);
+            self.serve();
+        }
         while let Some(sweep) = self.hub.next_sweep() {
             self.sweeps.push_back(sweep);
         }
-        if let Some(mut sweep) = self.sweeps.pop_front()
-            && sweep.turn()
-        {
-            self.sweeps.push_back(sweep);
+        if let Some(mut sweep) = self.sweeps.pop_front() {
+            if sweep.turn(&mut self.turn) {
+                self.sweeps.push_back(sweep);
+            }
+            self.serve();
         }
-        !self.silent.is_empty() || !self.sweeps.is_empty()
+        more |= !self.silent.is_empty() || !self.sweeps.is_empty();
+        more
+    }
+
+    /// Does what was found, now that no lock is held.
+    fn serve(&mut self) {
+        self.turn.wake();
+        if let Some(lot) = &mut self.lot {
+            lot.serve(&mut self.turn);
+        }
+        self.turn.clear();
     }
 
     /// Ticks the wheel if a second has passed.
@@ -80,11 +108,12 @@ impl Driver {
     async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
         poll_fn(|cx| {
             let (dirty, window) = self.hub.register(cx.waker());
+            let ready = self.lot.as_ref().is_some_and(|lot| lot.poll_ready(cx).is_ready());
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
             sleep
                 .as_mut()
                 .reset(self.clock.instant(window.map_or(tick, |closes| closes.min(tick))));
-            if dirty { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
+            if dirty || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;
     }

@@ -56,8 +56,15 @@ impl EventStream {
         response
     }
 
-    fn greet(&mut self, greeting: Greeting) -> wire::Frame {
-        wire::Frame::greeting(greeting, self.subscription.position(), self.retry_ms)
+    /// The subscription, for the parking lot, which writes what the stream says by itself.
+    pub(crate) fn subscription(&mut self) -> &mut Subscription {
+        &mut self.subscription
+    }
+
+    /// What the stream says first, once.
+    pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
+        let greeting = self.greeting.take()?;
+        Some(wire::Frame::greeting(greeting, self.subscription.position(), self.retry_ms))
     }
 }
 
@@ -77,8 +84,8 @@ impl Body for EventStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
-        let frame = match stream.greeting.take() {
-            Some(greeting) => Some(stream.greet(greeting)),
+        let frame = match stream.greet() {
+            Some(greeting) => Some(greeting),
             None => ready!(stream.subscription.poll_next(cx.waker())),
         };
         Poll::Ready(frame.map(|frame| Ok(Frame::data(frame.payload()))))

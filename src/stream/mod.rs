@@ -1,11 +1,17 @@
-//! How events leave: [`EventStream`], the response body that holds a seat, and [`drive`], the one task
-//! of a lane that sleeps.
+//! How events leave: [`EventStream`], the response body that holds a seat; the parking lot, which writes
+//! to cleartext HTTP/1 streams without hyper; and [`drive`], the one task of a lane that sleeps.
 
 mod clock;
 mod driver;
 mod event_stream;
+mod lot;
+mod parked;
 
 pub use clock::Clock;
 pub use driver::drive;
 pub use event_stream::EventStream;
-pub(crate) use event_stream::HEADERS;
+pub(crate) use {
+    driver::drive_with,
+    event_stream::HEADERS,
+    lot::{Arrival, Entrance, Lot},
+};

@@ -85,12 +85,21 @@ impl Frame {
 
     /// The event alone, sharing the frame's memory.
     pub fn payload(&self) -> Bytes {
-        self.chunked.slice(usize::from(self.payload_start)..self.chunked.len() - CRLF.len())
+        self.chunked.slice(self.payload_range())
+    }
+
+    /// What goes on the wire: the event with its chunk framing, or alone.
+    pub(crate) fn bytes(&self, chunked: bool) -> &[u8] {
+        if chunked { &self.chunked } else { &self.chunked[self.payload_range()] }
     }
 
     /// Whether the two are one encoding.
     pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
         self.chunked.as_ptr() == other.chunked.as_ptr()
+    }
+
+    fn payload_range(&self) -> std::ops::Range<usize> {
+        usize::from(self.payload_start)..self.chunked.len() - CRLF.len()
     }
 
     /// Exactly as large as what it holds: a vector with room to spare costs a second allocation when

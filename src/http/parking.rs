@@ -1,0 +1,61 @@
+//! How a stream leaves hyper: the service leaves it here instead of answering, and the connection,
+//! which polled the service, picks it up.
+
+use std::mem;
+use std::sync::Arc;
+
+use crate::stream::{Arrival, Entrance, EventStream};
+use crate::sync::Mutex;
+
+/// What the connections of one worker share. They are polled one at a time, so one place is enough.
+#[derive(Clone, Debug)]
+pub(crate) struct Parking {
+    entrance: Entrance,
+    left: Arc<Mutex<Left>>,
+}
+
+/// A stream whose response has not begun.
+#[derive(Debug)]
+pub(crate) struct Departing {
+    pub(crate) stream: EventStream,
+    /// HTTP/1.1, not HTTP/1.0.
+    pub(crate) chunked: bool,
+}
+
+/// What one poll of one connection left behind.
+#[derive(Debug, Default)]
+struct Left {
+    departing: Option<Departing>,
+    blocked: bool,
+}
+
+// ===== impl Parking =====
+
+impl Parking {
+    pub(crate) fn new(entrance: Entrance) -> Self {
+        Self { entrance, left: Arc::default() }
+    }
+
+    /// Before a connection is polled.
+    pub(crate) fn arm(&self) {
+        *self.left.lock() = Left::default();
+    }
+
+    /// After it was: the stream that it opened, and whether its socket took not all it had to write.
+    pub(crate) fn disarm(&self) -> (Option<Departing>, bool) {
+        let Left { departing, blocked } = mem::take(&mut *self.left.lock());
+        (departing, blocked)
+    }
+
+    pub(crate) fn note_blocked(&self) {
+        self.left.lock().blocked = true;
+    }
+
+    pub(super) fn leave(&self, departing: Departing) {
+        self.left.lock().departing = Some(departing);
+    }
+
+    pub(super) fn park(&self, arrival: Arrival) {
+        self.entrance.park(arrival);
+    }
+}

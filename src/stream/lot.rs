@@ -1,0 +1,262 @@
+//! The parking lot of a worker: a slab of [`Parked`] streams and the poller of their sockets. The
+//! lane's driver owns it; connections hand their streams in through the [`Entrance`].
+
+use std::io::{self, Write as _};
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use mio::{Events, Interest, Token};
+use slab::Slab;
+use tokio::io::unix::AsyncFd;
+
+use super::EventStream;
+use super::event_stream::HEADERS;
+use super::parked::{Flow, Over, Parked, Seat};
+use crate::hub::{Hub, SEATS_A_TURN, Task, Turn, Write, give_back_memory};
+use crate::sync::Mutex;
+
+/// A connection that became a stream.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) stream: EventStream,
+    /// HTTP/1.1, not HTTP/1.0.
+    pub(crate) chunked: bool,
+    /// Bytes that came after the request.
+    pub(crate) heard: usize,
+}
+
+/// Where connections hand in their streams. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+    hub: Hub,
+}
+
+/// The lot.
+#[derive(Debug)]
+pub(crate) struct Lot {
+    entrance: Entrance,
+    poller: AsyncFd<mio::Poll>,
+    events: Events,
+    parked: Slab<Place>,
+    generation: u32,
+    /// Streams that have more to take.
+    unfinished: Vec<Token>,
+    scratch: Box<[u8]>,
+}
+
+/// A slot of the slab. Slots are used again, and the poller may still speak of the last one.
+#[derive(Debug)]
+struct Place {
+    generation: u32,
+    /// The poller has been asked to tell when the socket takes more.
+    watched: bool,
+    parked: Parked,
+}
+
+/// Readiness events that are taken from the poller at once.
+const EVENTS_A_TURN: usize = 64;
+
+/// Streams that hand over or go on in one turn.
+const STREAMS_A_TURN: usize = SEATS_A_TURN;
+
+// ===== impl Entrance =====
+
+impl Entrance {
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self { arrivals: Arc::new(Mutex::new(Vec::new())), hub }
+    }
+
+    /// Hands a stream over to the lane's driver, which writes its first bytes.
+    pub(crate) fn park(&self, arrival: Arrival) {
+        self.arrivals.lock().push(arrival);
+        self.hub.wake_driver();
+    }
+
+    fn take(&self, most: usize) -> Vec<Arrival> {
+        let mut arrivals = self.arrivals.lock();
+        if arrivals.len() <= most {
+            return mem::take(&mut arrivals);
+        }
+        arrivals.drain(..most).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.arrivals.lock().is_empty()
+    }
+}
+
+// ===== impl Lot =====
+
+impl Lot {
+    /// An empty lot; inside a runtime, which watches the poller.
+    pub(crate) fn new(entrance: Entrance) -> io::Result<Self> {
+        // Its successor, `register`, is unsafe because of types that replace their descriptor. A
+        // poller keeps the one it has.
+        #[expect(deprecated, reason = "the safe way to say this")]
+        let poller = AsyncFd::with_interest(mio::Poll::new()?, tokio::io::Interest::READABLE)?;
+        Ok(Self {
+            entrance,
+            poller,
+            events: Events::with_capacity(EVENTS_A_TURN),
+            parked: Slab::new(),
+            generation: 0,
+            unfinished: Vec::new(),
+            scratch: vec![0; 4096].into(),
+        })
+    }
+
+    /// Does a bounded part of what does not come from the hub: arrivals, readiness, and streams that
+    /// had more to take. Returns whether there may be more of it.
+    pub(crate) fn turn(&mut self) -> bool {
+        for arrival in self.entrance.take(STREAMS_A_TURN) {
+            self.admit(arrival);
+        }
+        let rest = self.unfinished.len().saturating_sub(STREAMS_A_TURN);
+        for token in self.unfinished.split_off(rest) {
+            self.step(token, |parked, seat| parked.resume(seat));
+        }
+        let more = self.poll_sockets();
+        more || !self.unfinished.is_empty() || !self.entrance.is_empty()
+    }
+
+    /// Does what a turn of the hub's sweeps and wheel found.
+    pub(crate) fn serve(&mut self, turn: &mut Turn) {
+        for Write { socket, task } in turn.writes.drain(..) {
+            let Some(place) = self.parked.get(socket as usize) else { continue };
+            let token = token(socket, place.generation);
+            match task {
+                Task::CatchUp => self.step(token, |parked, seat| parked.resume(seat)),
+                Task::Keepalive => self.step(token, |parked, _| parked.keep_alive()),
+                Task::Events { count, view } => {
+                    let events = &turn.events[turn.events.len() - count..];
+                    self.step(token, |parked, seat| parked.deliver(events, turn.head, view, seat));
+                }
+            }
+        }
+    }
+
+    /// Resolves when a socket is ready or a stream has arrived.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.entrance.is_empty() {
+            return Poll::Ready(());
+        }
+        // Cleared before the poller is asked, so that what comes in between is an edge of its own.
+        self.poller.poll_read_ready(cx).map(|ready| {
+            if let Ok(mut ready) = ready {
+                ready.clear_ready();
+            }
+        })
+    }
+
+    fn admit(&mut self, arrival: Arrival) {
+        let Arrival { socket, stream, chunked, heard } = arrival;
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let parked = Parked::new(mio::net::TcpStream::from_std(socket), stream, chunked, heard);
+        let index = self.parked.insert(Place { generation, watched: false, parked });
+        let number = u32::try_from(index).expect("fewer streams than descriptors");
+        let token = token(number, generation);
+        let socket = &mut self.parked[index].parked.socket;
+        // A socket that died on its way here is ready at once.
+        match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
+            Ok(()) => self.step(token, |parked, seat| parked.begin(head(chunked), seat)),
+            Err(why) => {
+                tracing::warn!(%why, "a stream could not be watched");
+                self.remove(index, why.into());
+            }
+        }
+    }
+
+    /// Asks the poller once. Returns whether it may have more to tell.
+    fn poll_sockets(&mut self) -> bool {
+        let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
+        if let Err(why) = self.poller.get_mut().poll(&mut events, Some(Duration::ZERO)) {
+            tracing::debug!(%why, "poll");
+        }
+        let mut count = 0;
+        for event in &events {
+            count += 1;
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.hear(event.token());
+            }
+            if event.is_writable() {
+                self.step(event.token(), |parked, seat| parked.resume(seat));
+            }
+        }
+        self.events = events;
+        count == EVENTS_A_TURN
+    }
+
+    fn hear(&mut self, token: Token) {
+        let mut scratch = mem::take(&mut self.scratch);
+        self.step(token, |parked, _| parked.hear(&mut scratch).map(|()| Flow::Idle));
+        self.scratch = scratch;
+    }
+
+    /// Does something with a stream, if it is still there, and what follows from how that went.
+    fn step(
+        &mut self,
+        token: Token,
+        act: impl FnOnce(&mut Parked, Seat<'_>) -> Result<Flow, Over>,
+    ) {
+        let (index, generation) = place_of(token);
+        let Some(place) = self.parked.get_mut(index) else { return };
+        if place.generation != generation {
+            return;
+        }
+        let number = u32::try_from(index).expect("came from a token");
+        let counters = self.entrance.hub.lane_counters();
+        match act(&mut place.parked, Seat { number, counters }) {
+            Ok(Flow::Idle) => {}
+            Ok(Flow::More) => self.unfinished.push(token),
+            Ok(Flow::Blocked) if place.watched => {}
+            Ok(Flow::Blocked) => {
+                let registry = self.poller.get_ref().registry();
+                let both = Interest::READABLE | Interest::WRITABLE;
+                match registry.reregister(&mut place.parked.socket, token, both) {
+                    Ok(()) => place.watched = true,
+                    Err(why) => self.remove(index, why.into()),
+                }
+            }
+            Err(over) => self.remove(index, over),
+        }
+    }
+
+    fn remove(&mut self, index: usize, over: Over) {
+        let mut place = self.parked.remove(index);
+        place.parked.close_because(over);
+        give_back_memory(&mut self.parked);
+    }
+}
+
+fn token(number: u32, generation: u32) -> Token {
+    Token((generation as usize) << 32 | number as usize)
+}
+
+fn place_of(token: Token) -> (usize, u32) {
+    (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
+}
+
+/// The head of the response, as hyper writes it for [`EventStream::into_response`].
+fn head(chunked: bool) -> Vec<u8> {
+    let mut head = Vec::with_capacity(320);
+    head.extend_from_slice(if chunked { b"HTTP/1.1" } else { b"HTTP/1.0" });
+    head.extend_from_slice(b" 200 OK\r\n");
+    for (name, value) in HEADERS {
+        write!(head, "{name}: {value}\r\n").expect(TO_MEMORY);
+    }
+    if chunked {
+        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    let date = httpdate::HttpDate::from(SystemTime::now());
+    write!(head, "date: {date}\r\n\r\n").expect(TO_MEMORY);
+    head
+}
+
+const TO_MEMORY: &str = "writing to memory does not fail";
+
+const _: () = assert!(size_of::<Place>() <= 72, "a place is what an idle stream costs its worker");

@@ -1,0 +1,283 @@
+//! One parked stream: a socket and the stream that it carries, and nothing else while it is idle.
+//!
+//! Writing never blocks and never queues. What does not fit is given back to the history, all but the
+//! rest of the one event that was cut, so that a subscriber that does not read costs a constant.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use smallvec::SmallVec;
+
+use super::EventStream;
+use crate::hub::{Event, Frames, Taken, View};
+use crate::metrics::{self, CloseReason, Counters};
+use crate::wire::{Frame, LAST_CHUNK};
+
+/// A stream that is written to without hyper.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) socket: TcpStream,
+    stream: EventStream,
+    /// What is left of the event that a full socket cut, sharing that event's memory.
+    rest: Option<Box<Bytes>>,
+    /// Bytes that the client sent after its request.
+    heard: u32,
+    /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
+    chunked: bool,
+}
+
+/// Under which number the hub knows the stream, and where its events are counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat<'a> {
+    pub(crate) number: u32,
+    pub(crate) counters: &'a Counters,
+}
+
+/// How far writing got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Everything is written.
+    Idle,
+    /// There is more to take, after others had their turn.
+    More,
+    /// The socket is full: go on when it can take more.
+    Blocked,
+}
+
+/// The stream is over, for this reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Over(pub(crate) CloseReason);
+
+/// One piece of a write: the number of its event, whose memory it is in, and its bytes.
+struct Part<'a> {
+    seq: u64,
+    owner: &'a Bytes,
+    bytes: &'a [u8],
+}
+
+type Parts<'a> = SmallVec<[Part<'a>; 16]>;
+
+/// Where a write stopped: at this byte of this part.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    index: usize,
+    offset: usize,
+}
+
+/// A listener has nothing to say. What it says all the same is thrown away, up to this many bytes.
+const HEARD_MAX: u32 = 64 * 1024;
+
+/// How often a stream takes from its subscription before others have their turn.
+const TAKES_A_TURN: usize = 4;
+
+/// Parts of one write; the kernel takes 1,024 (`IOV_MAX`).
+const PARTS_A_WRITE: usize = 64;
+
+// ===== impl Parked =====
+
+impl Parked {
+    /// A stream on a socket from whose client `heard` bytes have come beyond the request.
+    pub(crate) fn new(socket: TcpStream, stream: EventStream, chunked: bool, heard: usize) -> Self {
+        let heard = u32::try_from(heard).unwrap_or(u32::MAX);
+        Self { socket, stream, rest: None, heard, chunked }
+    }
+
+    /// Writes the head of the response, the greeting and what was missed, as one.
+    pub(crate) fn begin(&mut self, mut head: Vec<u8>, seat: Seat<'_>) -> Result<Flow, Over> {
+        if let Some(greeting) = self.stream.greet() {
+            head.extend_from_slice(greeting.bytes(self.chunked));
+        }
+        let head = Bytes::from(head);
+        let before = self.stream.subscription().position().seq;
+        let mut frames = Frames::new();
+        let taken = self.stream.subscription().take(seat.number, &mut frames);
+        let mut parts: Parts<'_> = SmallVec::new();
+        parts.push(Part { seq: before, owner: &head, bytes: &head });
+        parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
+        let cut = write(&mut self.socket, &parts)?;
+        seat.count(begun(&parts, cut).saturating_sub(1));
+        match cut {
+            None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
+            None => self.catch_up(seat),
+            Some(cut) => {
+                self.give_back(&parts, cut, before);
+                if cut.index == 0 {
+                    self.rest = Some(Box::new(head.slice(cut.offset..)));
+                }
+                Ok(Flow::Blocked)
+            }
+        }
+    }
+
+    /// Writes events that a sweep took for this stream, of which the last has the number `head`.
+    pub(crate) fn deliver(
+        &mut self,
+        events: &[Event],
+        head: u64,
+        view: View,
+        seat: Seat<'_>,
+    ) -> Result<Flow, Over> {
+        let before = head - events.len() as u64;
+        let visible = (before + 1..).zip(events);
+        let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
+        let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
+        let cut = write(&mut self.socket, &parts)?;
+        seat.count(begun(&parts, cut));
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before)))
+    }
+
+    /// Writes the comment that keeps a silent stream open.
+    pub(crate) fn keep_alive(&mut self) -> Result<Flow, Over> {
+        let before = self.stream.subscription().position().seq;
+        let comment = Frame::keepalive();
+        let parts = [part(before, &comment, self.chunked)];
+        let cut = write(&mut self.socket, &parts)?;
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before)))
+    }
+
+    /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
+    pub(crate) fn resume(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+        if let Some(rest) = &mut self.rest {
+            let part = Part { seq: 0, owner: rest, bytes: rest };
+            if let Some(cut) = write(&mut self.socket, &[part])? {
+                **rest = rest.slice(cut.offset..);
+                return Ok(Flow::Blocked);
+            }
+            self.rest = None;
+        }
+        self.catch_up(seat)
+    }
+
+    /// Reads, and throws away, what the client says. Most often that is its farewell.
+    pub(crate) fn hear(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+        loop {
+            if self.heard > HEARD_MAX {
+                return Err(Over(CloseReason::Excess));
+            }
+            match self.socket.read(scratch) {
+                Ok(0) => return Err(Over(CloseReason::Client)),
+                Ok(n) => {
+                    self.heard = self.heard.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+                }
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+
+    /// Names the cause for which this is dropped.
+    pub(crate) fn close_because(&mut self, over: Over) {
+        self.stream.subscription().close_because(over.0);
+    }
+
+    /// Takes and writes what there is, some of it, until a sweep can serve the stream again.
+    fn catch_up(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+        for _ in 0..TAKES_A_TURN {
+            let before = self.stream.subscription().position().seq;
+            let mut frames = Frames::new();
+            match self.stream.subscription().take(seat.number, &mut frames) {
+                Taken::Settled => return Ok(Flow::Idle),
+                Taken::End => return Err(self.finish()),
+                Taken::Some => {}
+            }
+            let chunked = self.chunked;
+            let parts: Parts<'_> =
+                frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
+            let cut = write(&mut self.socket, &parts)?;
+            seat.count(begun(&parts, cut));
+            if let Some(cut) = cut {
+                return Ok(self.give_back(&parts, cut, before));
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    /// Keeps the rest of the part that was cut, and gives back what comes after it. `before` is the
+    /// position before the first part.
+    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64) -> Flow {
+        let Part { seq, owner, bytes } = &parts[cut.index];
+        let reached = if cut.offset > 0 {
+            self.rest = Some(Box::new(owner.slice_ref(&bytes[cut.offset..])));
+            *seq
+        } else {
+            cut.index.checked_sub(1).map_or(before, |last| parts[last].seq)
+        };
+        self.stream.subscription().give_back(reached);
+        Flow::Blocked
+    }
+
+    /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
+    fn finish(&mut self) -> Over {
+        if self.chunked {
+            _ = self.socket.write(LAST_CHUNK);
+        }
+        Over(CloseReason::Drained)
+    }
+}
+
+fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
+    Part { seq, owner: frame.chunked(), bytes: frame.bytes(chunked) }
+}
+
+/// Writes the parts until all are written or the socket is full, and says where that was.
+fn write(socket: &mut TcpStream, parts: &[Part<'_>]) -> Result<Option<Cut>, Over> {
+    let mut cut = Cut { index: 0, offset: 0 };
+    while cut.index < parts.len() {
+        let left = &parts[cut.index..];
+        let written = match left {
+            [one] => socket.write(&one.bytes[cut.offset..]),
+            several => {
+                let slices = several.iter().take(PARTS_A_WRITE).map(|part| part.bytes);
+                let mut slices: SmallVec<[IoSlice<'_>; 16]> = slices.map(IoSlice::new).collect();
+                slices[0].advance(cut.offset);
+                socket.write_vectored(&slices)
+            }
+        };
+        match written {
+            Ok(n) => cut = advance(parts, cut, n),
+            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(Some(cut)),
+            Err(why) if why.kind() == ErrorKind::Interrupted => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Parts that were written, or of which some bytes were.
+fn begun(parts: &[Part<'_>], cut: Option<Cut>) -> usize {
+    cut.map_or(parts.len(), |cut| cut.index + usize::from(cut.offset > 0))
+}
+
+fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
+    cut.offset += written;
+    while let Some(part) = parts.get(cut.index)
+        && cut.offset >= part.bytes.len()
+    {
+        cut.offset -= part.bytes.len();
+        cut.index += 1;
+    }
+    cut
+}
+
+// ===== impl Seat =====
+
+impl Seat<'_> {
+    fn count(&self, delivered: usize) {
+        metrics::add(&self.counters.delivered, delivered as u64);
+    }
+}
+
+// ===== impl Over =====
+
+impl From<io::Error> for Over {
+    fn from(why: io::Error) -> Self {
+        Self(match why.kind() {
+            ErrorKind::ConnectionReset => CloseReason::Reset,
+            ErrorKind::TimedOut => CloseReason::Timeout,
+            ErrorKind::BrokenPipe => CloseReason::Client,
+            _ => CloseReason::Error,
+        })
+    }
+}
