@@ -4,7 +4,7 @@
 use futures_util::io::AsyncRead;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use nudged::ids::EventId;
-use nudged::wire::{EVENT_LEN_MAX, EventTooLarge, Frame, Greeting, KEEPALIVE, Parser};
+use nudged::wire::{EVENT_LEN_MAX, EventTooLarge, Frame, Greeting, Parser};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -170,7 +170,6 @@ fn the_exact_bytes_of_every_event() {
         (Frame::connected(id()), connected.clone()),
         (Frame::greeting(Greeting::Connected, id(), 1500), format!("retry: 1500\n{connected}")),
         (Frame::greeting(Greeting::Resumed, id(), 1500), resumed),
-        (KEEPALIVE, ": keepalive\n\n".to_owned()),
     ] {
         assert_eq!(frame.payload(), text);
         assert_eq!(payload_of_chunk(frame.chunked()), text.as_bytes());
@@ -320,7 +319,8 @@ fn a_line_or_an_event_beyond_the_bound_ends_the_stream() {
     let fits = line("data:", EVENT_LEN_MAX) + "\n\n";
     let half = line("data:", EVENT_LEN_MAX / 2);
     let broken = [b"data:".as_slice(), &[0xff; EVENT_LEN_MAX / 3 + 1], b"\n\n"].concat();
-    let cases: [(Vec<u8>, (usize, Result<(), EventTooLarge>)); 9] = [
+    let filled = line("data:", EVENT_LEN_MAX - 10) + "\ndata:"; // decoded, with LF: 14 bytes to go
+    let cases: [(Vec<u8>, (usize, Result<(), EventTooLarge>)); 11] = [
         (fits.repeat(2).into(), (2, Ok(()))),
         (format!("{half}\n{half}\n\n").into(), (1, Ok(()))),
         (format!(":{}\n", "c\n:".repeat(EVENT_LEN_MAX)).into(), (0, Ok(()))),
@@ -329,6 +329,8 @@ fn a_line_or_an_event_beyond_the_bound_ends_the_stream() {
         (format!("data\n\n{half}\n{half}\n{half}\n\n").into(), (1, Err(EventTooLarge))),
         ((line(":", EVENT_LEN_MAX + 1) + "\n").into(), (0, Err(EventTooLarge))),
         (format!("{half}\n{}\n\n", half.replace("data", "event")).into(), (1, Ok(()))),
+        (format!("{filled}{}\n\n", "x".repeat(13)).into(), (1, Ok(()))),
+        (format!("{filled}{}\n\n", "x".repeat(14)).into(), (0, Err(EventTooLarge))),
         (broken, (0, Err(EventTooLarge))), // three bytes for every one replaced
     ];
     for (i, (stream, expected)) in cases.iter().enumerate() {
