@@ -5,4 +5,4 @@ mod encode;
 mod parse;
 
 pub use encode::{Frame, Greeting, LAST_CHUNK, greet};
-pub use parse::{Event, Parser};
+pub use parse::{EVENT_LEN_MAX, Event, EventTooLarge, Parser};
