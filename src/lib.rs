@@ -1,13 +1,108 @@
-//! nudged tells browsers that what they hold is stale.
+//! nudged tells browsers that what they hold is stale. A backend publishes invalidations for an
+//! organisation; every browser of that organisation hears them over Server-Sent Events and reads
+//! again. This page is the architecture; the README is for users.
+//!
+//! # Layout
+//!
+//! In reading order, each layer knowing only those before it:
+//!
+//! * [`ids`], [`config`], [`metrics`]: names, limits with their defaults, counters.
+//! * [`wire`]: SSE as text: what is written, and the parser that reads it as a browser does.
+//! * [`hub`]: who gets what. Channels, their histories and windows, seats in slabs, the wheel.
+//! * [`stream`]: how events leave: [`EventStream`](stream::EventStream), the body that holds a seat;
+//!   the parking lot; the driver, the one task of a worker that sleeps.
+//! * `http`: what a request means: routes, publishing, refusals, `/metrics`.
+//! * [`server`]: sockets and threads.
+//! * [`client`]: `nudged publish` and `nudged listen`.
+//! * [`cli`]: flags and environment become a [`Config`](config::Config).
+//!
+//! # Data flow
+//!
+//! ```text
+//!  publish ──► Hub ──► Channel (one per org) ── History: events encoded once, with ids
+//!                        │
+//!                        └─ Seats: a slab per lane; a seat is a cursor into the history
+//!                                │ marked dirty, the lane's driver woken once
+//!  worker thread (one per core: its own listeners, runtime, lane)
+//!     accept ─► hyper ─► Service ─► EventStream::open (takes a seat)
+//!                           │          ├─ cleartext HTTP/1: the socket leaves hyper, into the Lot
+//!                           │          └─ otherwise: hyper polls the EventStream as a body
+//!                           └─ ordinary answers
+//!     driver: arrivals and readiness of the lot · windows · sweeps · wheel
+//! ```
+//!
+//! *An event goes out*: [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the
+//! channel's history and leaves the channel in the inbox of every lane with seats on it. The driver
+//! walks the channel's slab in memory order, some seats a turn. For a parked stream it writes what
+//! lies between cursor and head with one `write` or `writev`; for one that hyper polls it wakes the
+//! task, which takes its frames from the same cursor. What is published while a walk goes on waits
+//! for the next walk, so that batches grow with load by themselves.
+//!
+//! *A stream comes*: hyper parses the request; the service takes a seat. On cleartext HTTP/1 it
+//! leaves the stream in `Parking` and its future stays pending; the connection, seeing that nothing is
+//! left to flush, takes the socket out of hyper and hands both to the lot. The head, the greeting and
+//! whatever was missed leave in one write.
+//!
+//! *A stream goes*: its [`EventStream`](stream::EventStream) is dropped: by the lot on end of file,
+//! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.
+//! Dropping it frees the seat. There is nothing else to free: no timer, no listener, no queue.
+//!
+//! # Invariants
+//!
+//! * **Only dropping an `EventStream` frees a seat**, and no seat is taken before that guard exists.
+//! * **A subscriber is a cursor.** Nothing is queued for it. One that does not read costs its seat and
+//!   the rest of at most one event that was cut in the middle, shared with the others.
+//! * **Nothing is lost silently.** A cursor that falls out of the history, and an id that is not
+//!   covered by it, get `connected`: re-read everything.
+//! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
+//! * **Only the driver sleeps** in the serving path; clippy forbids tokio's timers elsewhere.
+//! * **No lock is held across a write, a wake or the drop of a waker.**
+//! * **Delivering allocates nothing**; publishing allocates the same whatever the number of
+//!   subscribers.
+//! * **No `unsafe`** in the crate.
+//!
+//! # As a library
+//!
+//! An application with a runtime of its own mounts the hub without the workers: it makes a
+//! [`Hub`](hub::Hub), spawns [`stream::drive`], and answers requests with
+//! [`EventStream::into_response`](stream::EventStream::into_response).
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! use nudged::config::HubConfig;
+//! use nudged::hub::{Hub, Keys, View};
+//! use nudged::stream::{Clock, EventStream, drive};
+//!
+//! let (hub, clock) = (Hub::new(HubConfig::default()), Clock::start());
+//! tokio::spawn(drive(hub.clone(), clock));
+//!
+//! let org = "acme".parse().expect("a valid name");
+//! let stream = EventStream::open(&hub, &org, View::Member, None, clock.now()).expect("not closing");
+//! let response = stream.into_response(); // http::Response<EventStream>
+//! assert_eq!(response.headers()["content-type"], "text/event-stream");
+//!
+//! let keys = Keys::new(["posts"], hub.config()).expect("within the limits");
+//! assert!(hub.publish(&org, &keys, clock.now()).id.is_some());
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
-pub mod cli;
-pub mod config;
-mod http;
-pub mod hub;
 pub mod ids;
+
+pub mod config;
+
 pub mod metrics;
-pub mod server;
-pub mod stream;
-mod sync;
+
 pub mod wire;
+
+pub mod hub;
+
+pub mod stream;
+
+mod http;
+
+pub mod server;
+
+pub mod cli;
+
+mod sync;

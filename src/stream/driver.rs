@@ -23,15 +23,7 @@ pub async fn drive(hub: Hub, clock: Clock) {
 #[expect(clippy::disallowed_methods, reason = "this is the task that may sleep")]
 pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
-    let mut driver = Driver {
-        hub,
-        clock,
-        lot,
-        tick: 0,
-        sweeps: VecDeque::new(),
-        silent: Vec::new(),
-        turn: Turn::default(),
-    };
+    let mut driver = Driver::new(hub, clock, lot);
     while !(driver.hub.is_closing() && driver.hub.seats_on_lane() == 0) {
         if driver.turn() {
             give_way().await;
@@ -41,8 +33,9 @@ pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
     }
 }
 
+/// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
-struct Driver {
+pub(super) struct Driver {
     hub: Hub,
     clock: Clock,
     lot: Option<Lot>,
@@ -57,10 +50,22 @@ struct Driver {
 // ===== impl Driver =====
 
 impl Driver {
+    pub(super) fn new(hub: Hub, clock: Clock, lot: Option<Lot>) -> Self {
+        Self {
+            hub,
+            clock,
+            lot,
+            tick: 0,
+            sweeps: VecDeque::new(),
+            silent: Vec::new(),
+            turn: Turn::default(),
+        }
+    }
+
     /// Does a bounded part of the work, of every kind. Returns whether there may be more: every task
     /// of the runtime has its turn in between, so that an org with very many subscribers holds up
     /// neither the others nor the accepts.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         let now = self.clock.now();
         self.hub.close_windows(now);
         self.advance(now);

@@ -6,6 +6,8 @@ mod driver;
 mod event_stream;
 mod lot;
 mod parked;
+#[cfg(test)]
+mod tests;
 
 pub use clock::Clock;
 pub use driver::drive;
