@@ -260,3 +260,42 @@ fn head(chunked: bool) -> Vec<u8> {
 const TO_MEMORY: &str = "writing to memory does not fail";
 
 const _: () = assert!(size_of::<Place>() <= 72, "a place is what an idle stream costs its worker");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::hub::View;
+    use crate::ids::Time;
+    use crate::metrics::CloseReason;
+
+    fn arrival(hub: &Hub) -> Arrival {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let (socket, _) = listener.accept().expect("accepted");
+        socket.set_nonblocking(true).expect("a socket");
+        drop(client);
+        let org = "acme".parse().expect("a name");
+        let stream = EventStream::open(hub, &org, View::Member, None, Time(0)).expect("open");
+        Arrival { socket, stream, chunked: true, heard: 0 }
+    }
+
+    /// Places are used again: what is said of the last stream must not reach the next one.
+    #[tokio::test]
+    async fn a_stale_token_reaches_nobody() {
+        let hub = Hub::new(HubConfig::default());
+        let mut lot = Lot::new(Entrance::new(hub.clone())).expect("a poller");
+        lot.admit(arrival(&hub));
+        let stale = token(0, lot.parked[0].generation);
+        lot.remove(0, Over(CloseReason::Client));
+        lot.admit(arrival(&hub));
+        assert_eq!(lot.parked.len(), 1, "in the place of the first");
+        lot.step(stale, |_, _| panic!("it reached somebody else's stream"));
+        let mut reached = false;
+        lot.step(token(0, lot.parked[0].generation), |_, _| {
+            reached = true;
+            Ok(Flow::Idle)
+        });
+        assert!(reached);
+    }
+}
