@@ -103,6 +103,8 @@ mod http;
 
 pub mod server;
 
+pub mod client;
+
 pub mod cli;
 
 mod sync;
