@@ -108,3 +108,6 @@ pub mod client;
 pub mod cli;
 
 mod sync;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
