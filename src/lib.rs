@@ -103,6 +103,11 @@ mod http;
 
 pub mod server;
 
+pub mod client;
+
 pub mod cli;
 
 mod sync;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;

@@ -302,8 +302,10 @@ fn what_sse_codec_reads_otherwise() {
 
 // ===== what we read: the bound =====
 
-/// What came out before the error, if there was one; the same in one piece and in many.
-fn push_all(stream: &[u8], piece_len: usize) -> (usize, Result<(), EventTooLarge>) {
+/// The number of events that came out, and whether the stream was followed to its end.
+type Outcome = (usize, Result<(), EventTooLarge>);
+
+fn push_all(stream: &[u8], piece_len: usize) -> Outcome {
     let mut parser = Parser::default();
     let mut events = 0;
     let result = stream.chunks(piece_len).try_for_each(|piece| parser.push(piece, |_| events += 1));
@@ -320,7 +322,7 @@ fn a_line_or_an_event_beyond_the_bound_ends_the_stream() {
     let half = line("data:", EVENT_LEN_MAX / 2);
     let broken = [b"data:".as_slice(), &[0xff; EVENT_LEN_MAX / 3 + 1], b"\n\n"].concat();
     let filled = line("data:", EVENT_LEN_MAX - 10) + "\ndata:"; // decoded, with LF: 14 bytes to go
-    let cases: [(Vec<u8>, (usize, Result<(), EventTooLarge>)); 11] = [
+    let cases: [(Vec<u8>, Outcome); 11] = [
         (fits.repeat(2).into(), (2, Ok(()))),
         (format!("{half}\n{half}\n\n").into(), (1, Ok(()))),
         (format!(":{}\n", "c\n:".repeat(EVENT_LEN_MAX)).into(), (0, Ok(()))),

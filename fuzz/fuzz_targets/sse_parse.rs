@@ -1,0 +1,4 @@
+//! See `nudged::fuzzing::sse_parse`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nudged::fuzzing::sse_parse(input));
