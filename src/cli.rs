@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::client::{self, Token};
 use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::OrgName;
 
@@ -30,6 +31,49 @@ pub struct Cli {
 pub enum Command {
     /// Run the server (what `nudged` alone does)
     Serve(Box<Serve>),
+    /// Tell every subscriber of an org that it holds stale keys
+    Publish(Publish),
+    /// Print the events of an org as they come, coming back as a browser does
+    Listen(Listen),
+}
+
+/// Where the server of a client command is.
+#[derive(Args, Clone, Debug)]
+struct Remote {
+    /// The server's address, with the prefix of a proxy if there is one
+    #[arg(long, env = "NUDGED_URL", value_name = "URL", default_value_t = format!("http://{}", config::LISTEN))]
+    url: String,
+
+    /// Sent as authorization: Bearer
+    #[arg(long, env = "NUDGED_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<Token>,
+}
+
+/// What to publish.
+#[derive(Args, Clone, Debug)]
+pub struct Publish {
+    /// The organisation
+    org: OrgName,
+    /// The stale keys
+    #[arg(required = true)]
+    keys: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// What to listen to.
+#[derive(Args, Clone, Debug)]
+pub struct Listen {
+    /// The organisation
+    org: OrgName,
+    /// The public stream, instead of the members'
+    #[arg(long)]
+    public: bool,
+    /// Go on after this event
+    #[arg(long, value_name = "ID")]
+    last_event_id: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
@@ -190,6 +234,37 @@ impl Serve {
             hub,
             ..CONFIG.clone()
         })
+    }
+}
+
+// ===== impl Remote =====
+
+impl Remote {
+    fn into_server(self) -> Result<client::Server, String> {
+        let url = self.url.parse().map_err(|why| format!("--url {}: {why}", self.url))?;
+        Ok(client::Server { url, token: self.token })
+    }
+}
+
+impl Publish {
+    /// The request as the client takes it.
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL.
+    pub fn into_request(self) -> Result<client::Publish, String> {
+        let server = self.remote.into_server()?;
+        Ok(client::Publish { server, org: self.org, keys: self.keys })
+    }
+}
+
+impl Listen {
+    /// The request as the client takes it.
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL.
+    pub fn into_request(self) -> Result<client::Listen, String> {
+        let Self { org, public, last_event_id, remote } = self;
+        Ok(client::Listen { server: remote.into_server()?, org, public, last_event_id })
     }
 }
 

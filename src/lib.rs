@@ -13,7 +13,7 @@
 //!   the parking lot; the driver, the one task of a worker that sleeps.
 //! * `http`: what a request means: routes, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
-//! * [`client`]: `nudged publish` and `nudged listen`.
+//! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
 //! * [`cli`]: flags and environment become a [`Config`](config::Config).
 //!
 //! # Data flow

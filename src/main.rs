@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use nudged::cli::{Cli, Command, Serve};
+use nudged::cli::{Cli, Command, Listen, Publish, Serve};
+use nudged::client;
 use nudged::server::Server;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,7 +18,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => serve(cli.serve),
-        Some(Command::Serve(serve_)) => serve(*serve_),
+        Some(Command::Serve(settings)) => serve(*settings),
+        Some(Command::Publish(request)) => publish(request),
+        Some(Command::Listen(request)) => listen(request),
     };
     result.unwrap_or_else(|(code, why)| {
         eprintln!("nudged: {why}");
@@ -27,7 +30,6 @@ fn main() -> ExitCode {
 
 fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
     let usage = |why: String| (EX_USAGE, why);
-    let failed = |why: String| (1, why);
     let filter = EnvFilter::try_new(&settings.log)
         .map_err(|why| usage(format!("--log {}: {why}", settings.log)))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -36,13 +38,32 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
     let config = settings.into_config().map_err(usage)?;
     let workers = config.workers;
     let server = Server::bind(config).map_err(|why| usage(why.to_string()))?;
-    let runtime = runtime().map_err(|why| failed(why.to_string()))?;
+    let runtime = runtime().map_err(failure)?;
     runtime.block_on(async {
-        let stop = stop_signals().map_err(|why| failed(why.to_string()))?;
+        let stop = stop_signals().map_err(failure)?;
         greet(&server, workers);
-        server.run(stop).await.map_err(|why| failed(why.to_string()))?;
+        server.run(stop).await.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn publish(request: Publish) -> Result<ExitCode, (u8, String)> {
+    let request = request.into_request().map_err(|why| (EX_USAGE, why))?;
+    let publish = async { client::publish(&request, &mut std::io::stdout()).await };
+    runtime().map_err(failure)?.block_on(publish).map_err(failure)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen(request: Listen) -> Result<ExitCode, (u8, String)> {
+    let request = request.into_request().map_err(|why| (EX_USAGE, why))?;
+    let (mut events, mut notes) = (std::io::stdout(), std::io::stderr());
+    let listen = client::listen(&request, &mut events, &mut notes);
+    runtime().map_err(failure)?.block_on(listen).map_err(failure)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failure(why: impl std::fmt::Display) -> (u8, String) {
+    (1, why.to_string())
 }
 
 fn runtime() -> std::io::Result<Runtime> {

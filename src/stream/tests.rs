@@ -125,7 +125,7 @@ impl Client {
         }
         self.unframed.raw.extend_from_slice(&buf[..read]);
         for chunk in self.unframed.chunks() {
-            self.parser.push(&chunk, |event| self.events.push(event));
+            self.parser.push(&chunk, |event| self.events.push(event)).expect("small events");
         }
         read
     }
@@ -150,7 +150,7 @@ impl Unframer {
         let mut chunks = Vec::new();
         while let Some(line) = self.raw.windows(2).position(|w| w == b"\r\n") {
             let size = std::str::from_utf8(&self.raw[..line]).expect("ASCII");
-            assert!(!size.is_empty() && !(size.len() > 1 && size.starts_with('0')), "{size:?}");
+            assert!(size == "0" || size.starts_with(|digit| digit != '0'), "{size:?}");
             let size = usize::from_str_radix(size, 16).expect("hexadecimal");
             if self.raw.len() < line + 2 + size + 2 {
                 break;
