@@ -1,0 +1,115 @@
+//! A seat is freed however its connection dies. The count is read from the slabs themselves, and the
+//! descriptors from the kernel.
+
+mod support;
+
+use support::{PATHS, Server, Stream, eventually};
+
+fn server(path: &[&str]) -> Server {
+    Server::start(&[path, &["--coalesce", "0"]].concat())
+}
+
+/// Opens streams, lets them end in this way, and sees that nothing is left of them.
+fn nothing_is_left(end: impl Fn(Vec<Stream>)) {
+    for path in PATHS {
+        let server = server(path);
+        // The first request makes what a process makes once.
+        server.stream("acme").connected();
+        eventually("the first stream is gone", || server.seats() == 0);
+        let before = server.descriptors();
+
+        let mut streams: Vec<_> = (0..200).map(|_| server.stream("acme")).collect();
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        assert_eq!(server.seats(), 200);
+        end(streams);
+        eventually("every seat is free", || server.seats() == 0);
+        eventually("every descriptor is closed", || server.descriptors() <= before);
+        assert_eq!(closed(&server), 201, "each is freed once");
+        assert_eq!(server.metric("nudged_streams_open{kind=\"member\"}"), 0);
+    }
+}
+
+/// Streams that ended, for whatever reason.
+fn closed(server: &Server) -> u64 {
+    let metrics = server.get("/metrics").body;
+    let closed = metrics.lines().filter(|line| line.starts_with("nudged_streams_closed_total{"));
+    closed
+        .map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn after_a_close() {
+    nothing_is_left(drop);
+}
+
+#[test]
+fn after_a_reset() {
+    nothing_is_left(|streams| streams.into_iter().for_each(|stream| stream.client.reset()));
+}
+
+#[test]
+fn after_a_half_close() {
+    nothing_is_left(|mut streams| {
+        streams.iter().for_each(|stream| stream.client.half_close());
+        // The server ends the connection, which we only close when it has.
+        streams.iter_mut().for_each(|stream| _ = stream.client.read_to_end());
+    });
+}
+
+/// Two causes at once: the client's farewell, and then its reset for what the server still wrote.
+#[test]
+fn after_two_causes_at_once_it_is_freed_once() {
+    for path in PATHS {
+        let server = server(path);
+        let mut streams: Vec<_> = (0..50).map(|_| server.stream("acme")).collect();
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        streams.iter().for_each(|stream| stream.client.half_close());
+        server.publish("acme", &["while-closing"]);
+        streams.into_iter().for_each(|stream| stream.client.reset());
+        eventually("every seat is free", || server.seats() == 0);
+        assert_eq!(closed(&server), 50);
+    }
+}
+
+#[test]
+fn a_request_that_is_gone_before_its_stream_takes_no_seat_for_long() {
+    for path in PATHS {
+        let server = server(path);
+        for n in 0..100 {
+            let mut client = server.connect();
+            let request = "GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
+            client.send(&request[..request.len() - n % 3]);
+            client.reset();
+        }
+        eventually("every seat is free", || server.seats() == 0);
+        assert_eq!(closed(&server), server.metric("nudged_streams_opened_total"));
+    }
+}
+
+/// Requests before the stream on the same connection are answered first, in order.
+#[test]
+fn a_pipelined_stream_begins_after_the_answers_before_it() {
+    for path in PATHS {
+        let server = server(path);
+        let mut client = server.connect();
+        let livez = "GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
+        let stream = "GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
+        client.send(&format!("{livez}{livez}{stream}{livez}"));
+        assert_eq!(client.read_answer().body, "live\n");
+        assert_eq!(client.read_answer().body, "live\n");
+        let head = client.read_head();
+        let mut stream = Stream { client, head };
+        stream.connected();
+        let id = server.publish("acme", &["posts"]).expect("subscribed");
+        stream.expect_invalidate(&id, &["posts"]);
+        // What came after the request of the stream must not hide that its client goes.
+        stream.client.reset();
+        if path[1] == "off" {
+            // hyper looks at the socket no more while it holds unread bytes; a write finds out.
+            server.publish("acme", &["probe"]);
+            server.publish("acme", &["probe"]);
+        }
+        eventually("the seat is free", || server.seats() == 0);
+    }
+}
