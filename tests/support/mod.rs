@@ -1,6 +1,6 @@
 //! A server process and raw clients for tests on the wire. Every wait has a bound, and running into it
 //! is a failure that says what was waited for.
-#![allow(dead_code, reason = "every test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

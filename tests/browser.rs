@@ -1,0 +1,206 @@
+//! A real Chromium: its `EventSource` opens the stream from a page, loses the server, comes back by
+//! itself, and gets what it missed. Between the two stands a relay that can fail like a network.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use fantoccini::ClientBuilder;
+use serde_json::{Value, json};
+use support::{Server, eventually};
+
+/// Serves a page at `/`, and passes everything else on, byte for byte.
+#[derive(Clone)]
+struct Relay {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    /// Where to; nowhere while the server is lost.
+    upstream: Option<SocketAddr>,
+    open: Vec<TcpStream>,
+    /// The heads of the requests for streams.
+    heads: Vec<String>,
+}
+
+/// Chromium under WebDriver, ended when this is dropped.
+struct Browser {
+    driver: Child,
+    page: fantoccini::Client,
+    runtime: tokio::runtime::Runtime,
+    profile: std::path::PathBuf,
+}
+
+const PAGE: &str = "<!doctype html><title>nudged</title><script>
+    const seen = [];
+    const source = new EventSource('/api/acme/events');
+    for (const name of ['connected', 'resumed', 'invalidate', 'message'])
+        source.addEventListener(name, event => seen.push([name, event.data, event.lastEventId]));
+</script>";
+
+// ===== impl Relay =====
+
+impl Relay {
+    fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let state = State { upstream: Some(upstream), open: vec![], heads: vec![] };
+        let relay = Self { address, state: Arc::new(Mutex::new(state)) };
+        let accepting = relay.clone();
+        thread::spawn(move || {
+            for browser in listener.incoming().flatten() {
+                let relay = accepting.clone();
+                thread::spawn(move || relay.serve(browser));
+            }
+        });
+        relay
+    }
+
+    /// Cuts every connection, and refuses new ones until there is somewhere to go.
+    fn set_upstream(&self, upstream: Option<SocketAddr>) {
+        let mut state = self.state.lock().expect("no panic");
+        state.upstream = upstream;
+        for socket in state.open.drain(..) {
+            _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn last_head(&self) -> String {
+        self.state.lock().expect("no panic").heads.last().cloned().unwrap_or_default()
+    }
+
+    fn serve(&self, mut browser: TcpStream) {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match browser.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return,
+            }
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        if !head.starts_with("GET /api/") {
+            let body = if head.starts_with("GET / ") { PAGE } else { "" };
+            let length = body.len();
+            _ = write!(
+                browser,
+                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            return;
+        }
+        let mut server = {
+            let mut state = self.state.lock().expect("no panic");
+            let Some(upstream) = state.upstream else { return };
+            let Ok(server) = TcpStream::connect(upstream) else { return };
+            state.open.extend([&browser, &server].map(|s| s.try_clone().expect("a socket")));
+            state.heads.push(head.clone());
+            server
+        };
+        _ = server.write_all(head.as_bytes());
+        _ = std::io::copy(&mut server, &mut browser);
+        _ = browser.shutdown(Shutdown::Both);
+    }
+}
+
+// ===== impl Browser =====
+
+impl Browser {
+    fn open(url: &str) -> Self {
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let profile = std::env::temp_dir().join(format!("nudged-chromium-{port}"));
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("chromedriver is needed: apt-get install chromium chromium-driver");
+        eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let profile_flag = format!("--user-data-dir={}", profile.display());
+        let capabilities = json!({ "goog:chromeOptions": { "args": [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-dev-shm-usage", profile_flag,
+        ] } });
+        let Value::Object(capabilities) = capabilities else { unreachable!("an object") };
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let page = runtime.block_on(async {
+            let page =
+                ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+                    .capabilities(capabilities)
+                    .connect(&format!("http://127.0.0.1:{port}"))
+                    .await
+                    .expect("a session");
+            page.goto(url).await.expect("the page");
+            page
+        });
+        Self { driver, page, runtime, profile }
+    }
+
+    /// What the page's listeners have seen, as name, data and last event id.
+    fn seen(&self) -> Vec<[String; 3]> {
+        let seen = self.runtime.block_on(self.page.execute("return seen", vec![]));
+        serde_json::from_value(seen.expect("a script")).expect("triples")
+    }
+
+    fn expect(&self, expected: &[[&str; 3]]) {
+        let mut seen = self.seen();
+        eventually(&format!("the page has seen {expected:?}"), || {
+            seen = self.seen();
+            seen.len() >= expected.len()
+        });
+        assert_eq!(seen, expected);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        _ = self.runtime.block_on(self.page.clone().close());
+        _ = self.driver.kill();
+        _ = self.driver.wait();
+        _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
+
+#[test]
+fn a_browser_comes_back_and_gets_what_it_missed() {
+    let args = ["--coalesce", "0", "--retry-min", "200ms", "--retry-max", "200ms"];
+    let server = Server::start(&args);
+    let relay = Relay::start(server.address());
+    let browser = Browser::open(&format!("http://{}/", relay.address));
+
+    eventually("the page listens", || server.seats() == 1);
+    let posts = server.publish("acme", &["posts"]).expect("subscribed");
+    let at_first = posts.replace("-1", "-0");
+    let connected = ["connected", "{}", &at_first];
+    let first = ["invalidate", r#"{"keys":["posts"]}"#, &posts];
+    browser.expect(&[connected, first]);
+
+    relay.set_upstream(None);
+    eventually("the seat is free", || server.seats() == 0);
+    let missed = server.publish("acme", &["missed"]).expect("remembered");
+    let too = server.publish("acme", &["missed-too"]).expect("remembered");
+    relay.set_upstream(Some(server.address()));
+    let resumed = ["resumed", "{}", &posts];
+    let second = ["invalidate", r#"{"keys":["missed"]}"#, &missed];
+    let third = ["invalidate", r#"{"keys":["missed-too"]}"#, &too];
+    browser.expect(&[connected, first, resumed, second, third]);
+    let head = relay.last_head().to_ascii_lowercase();
+    assert!(head.contains(&format!("\r\nlast-event-id: {posts}\r\n")), "{head}");
+    assert!(head.contains("\r\naccept: text/event-stream\r\n"), "{head}");
+
+    // Another process knows nothing of the old ids: the page has to read everything again.
+    drop(server);
+    let server = Server::start(&args);
+    relay.set_upstream(Some(server.address()));
+    eventually("the page listens again", || server.seats() == 1);
+    eventually("the page has seen the new server", || browser.seen().len() == 6);
+    let [name, _, id] = &browser.seen()[5];
+    assert_eq!(name, "connected");
+    assert_ne!(id, &too);
+}
