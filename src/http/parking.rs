@@ -33,7 +33,7 @@ struct Left {
 
 impl Parking {
     pub(crate) fn new(entrance: Entrance) -> Self {
-        Self { entrance, left: Arc::default() }
+        Self { entrance, left: Arc::new(Mutex::new(Left::default())) }
     }
 
     /// Before a connection is polled.

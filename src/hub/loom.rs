@@ -1,1 +1,202 @@
+//! Every interleaving of what two threads do to a hub, explored by loom:
+//! `RUSTFLAGS="--cfg nudged_loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib loom`
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake, Waker};
+
+use super::{Hub, Keys, Subscription, Turn, View};
+use crate::config::HubConfig;
+use crate::ids::{OrgName, Time};
+use crate::wire::Frame;
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn bell() -> (Arc<Bell>, Waker) {
+    let bell = Arc::new(Bell::default());
+    (bell.clone(), bell.into())
+}
+
+fn rung(bell: &Bell) -> bool {
+    bell.0.load(Ordering::Relaxed) > 0
+}
+
+fn hub() -> Hub {
+    let coalesce = std::time::Duration::ZERO;
+    Hub::new(HubConfig { coalesce, ..HubConfig::default() })
+}
+
+fn org() -> OrgName {
+    "acme".parse().expect("a name")
+}
+
+fn subscribe(hub: &Hub) -> Subscription {
+    hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing").0
+}
+
+fn publish(hub: &Hub, key: &str) {
+    hub.publish(&org(), &Keys::new([key], hub.config()).expect("a key"), Time(0));
+}
+
+/// What the driver does.
+fn sweep(hub: &Hub) {
+    let mut turn = Turn::default();
+    while let Some(mut sweep) = hub.next_sweep() {
+        while sweep.turn(&mut turn) {}
+        turn.wake();
+        turn.clear();
+    }
+}
+
+fn text(polled: Poll<Option<Frame>>) -> Option<String> {
+    match polled {
+        Poll::Ready(Some(frame)) => {
+            Some(String::from_utf8(frame.payload().to_vec()).expect("UTF-8"))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn a_publish_wakes_whoever_saw_nothing() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscription = subscribe(&hub);
+        let publisher = hub.clone();
+        let publisher = loom::thread::spawn(move || publish(&publisher, "a"));
+        let (bell, waker) = bell();
+        let early = text(subscription.poll_next(&waker));
+        publisher.join().expect("no panic");
+        sweep(&hub);
+        if early.is_none() {
+            assert!(rung(&bell), "it waits for what is there");
+            assert!(
+                text(subscription.poll_next(&waker)).is_some_and(|event| event.contains("[\"a\"]"))
+            );
+        }
+    });
+}
+
+#[test]
+fn a_sweep_misses_no_publish() {
+    loom::model(|| {
+        let hub = hub();
+        let (mut subscription, mut behind_it) = (subscribe(&hub), subscribe(&hub));
+        let (bell, waker) = bell();
+        assert!(subscription.poll_next(&waker).is_pending());
+        assert!(behind_it.poll_next(Waker::noop()).is_pending());
+        let publishers = ["a", "b"].map(|key| {
+            let hub = hub.clone();
+            loom::thread::spawn(move || publish(&hub, key))
+        });
+        // As a task does: it takes what there is when it is woken, and waits again.
+        let mut heard = Vec::new();
+        let mut take = || {
+            if bell.0.swap(0, Ordering::Relaxed) > 0 {
+                heard.extend(std::iter::from_fn(|| text(subscription.poll_next(&waker))));
+            }
+        };
+        sweep(&hub);
+        take();
+        publishers.into_iter().for_each(|publisher| publisher.join().expect("no panic"));
+        sweep(&hub);
+        take();
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        assert!(heard[0].contains("[\"a\"]") != heard[1].contains("[\"a\"]"), "{heard:?}");
+    });
+}
+
+#[test]
+fn a_driver_that_goes_to_sleep_is_woken() {
+    loom::model(|| {
+        let hub = hub();
+        let _subscription = subscribe(&hub);
+        let publisher = hub.clone();
+        let publisher = loom::thread::spawn(move || publish(&publisher, "a"));
+        let (bell, waker) = bell();
+        let (dirty, _) = hub.register(&waker);
+        publisher.join().expect("no panic");
+        assert!(dirty || rung(&bell), "the driver sleeps over a dirty channel");
+    });
+}
+
+#[test]
+fn a_subscriber_that_goes_meanwhile_leaves_nothing() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscription = subscribe(&hub);
+        let (_, waker) = bell();
+        assert!(subscription.poll_next(&waker).is_pending());
+        let publisher = hub.clone();
+        let publisher = loom::thread::spawn(move || {
+            publish(&publisher, "a");
+            sweep(&publisher);
+        });
+        drop(subscription);
+        publisher.join().expect("no panic");
+        assert_eq!(hub.seats(), 0);
+    });
+}
+
+#[test]
+fn a_subscriber_hears_what_is_published_after_it_came() {
+    loom::model(|| {
+        let hub = hub();
+        let other = hub.clone();
+        let other = loom::thread::spawn(move || publish(&other, "before-or-after"));
+        let mut subscription = subscribe(&hub);
+        publish(&hub, "after");
+        other.join().expect("no panic");
+        let (_, waker) = bell();
+        let heard: Vec<_> = std::iter::from_fn(|| text(subscription.poll_next(&waker))).collect();
+        assert!(heard.iter().any(|event| event.contains("[\"after\"]")), "{heard:?}");
+        assert!(heard.len() <= 2);
+    });
+}
+
+#[test]
+fn closing_lets_nobody_stay() {
+    loom::model(|| {
+        let hub = hub();
+        let closer = hub.clone();
+        let closer = loom::thread::spawn(move || closer.close(Time(0)));
+        let subscription = hub.subscribe(&org(), View::Member, None, Time(0));
+        let (bell, waker) = bell();
+        let early = subscription.ok().map(|(mut subscription, _)| {
+            let polled = subscription.poll_next(&waker);
+            (subscription, polled)
+        });
+        closer.join().expect("no panic");
+        sweep(&hub);
+        if let Some((mut subscription, polled)) = early {
+            assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
+            assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
+        }
+    });
+}
+
+#[test]
+fn tidying_takes_no_channel_from_under_a_subscriber() {
+    loom::model(|| {
+        let hub = hub();
+        drop(subscribe(&hub));
+        let tidier = hub.clone();
+        let tidier = loom::thread::spawn(move || tidier.tidy(0, Time(u64::MAX)));
+        let mut subscription = subscribe(&hub);
+        tidier.join().expect("no panic");
+        publish(&hub, "a");
+        let (_, waker) = bell();
+        assert!(
+            text(subscription.poll_next(&waker)).is_some(),
+            "it listens to a channel that is gone"
+        );
+    });
+}

@@ -57,8 +57,9 @@ pub(crate) enum Task {
     Keepalive,
 }
 
-/// Seats that are served in one turn, before everything else on the worker has its own.
-pub(crate) const SEATS_A_TURN: usize = 32;
+/// Seats that are served in one turn, before everything else on the worker has its own. One under
+/// loom, so that two seats are enough for a walk of several turns.
+pub(crate) const SEATS_A_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
 
 /// Events that a sweep hands to a subscriber at once.
 pub(crate) const EVENTS_A_WRITE: usize = 64;

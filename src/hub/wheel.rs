@@ -27,7 +27,12 @@ impl<T> Wheel<T> {
     /// Puts `entry` in, to come out at `deadline`, or at the next tick if that has passed.
     pub(crate) fn insert(&mut self, deadline: u32, entry: T) {
         let deadline = deadline.max(self.next);
-        self.slots[deadline as usize % SLOTS].push((deadline, entry));
+        let slot = &mut self.slots[deadline as usize % SLOTS];
+        if slot.len() == slot.capacity() {
+            // Doubling would leave half of a large slot empty.
+            slot.reserve_exact(slot.len() / 4 + 4);
+        }
+        slot.push((deadline, entry));
         self.len += 1;
     }
 

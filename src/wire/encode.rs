@@ -102,8 +102,8 @@ impl Frame {
         usize::from(self.payload_start)..self.chunked.len() - CRLF.len()
     }
 
-    /// Exactly as large as what it holds: a vector with room to spare costs a second allocation when
-    /// it becomes [`Bytes`].
+    /// Exactly as large as what it holds. The owner's count is allocated here, at the publish, and not
+    /// at the first delivery.
     fn enclose(event: &[u8]) -> Self {
         let mut digits = [0u8; 18];
         let mut rest = &mut digits[..];
@@ -116,7 +116,7 @@ impl Frame {
         chunked.extend_from_slice(event);
         chunked.extend_from_slice(CRLF);
         Self {
-            chunked: chunked.into(),
+            chunked: Bytes::from_owner(chunked),
             payload_start: u8::try_from(head.len()).expect("at most 18"),
         }
     }
