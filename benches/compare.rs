@@ -83,9 +83,10 @@ enum Mode {
     Fairness,
     /// memory after waves of connects and RSTs
     Churn,
-    #[value(skip)]
-    ServeRaw,
 }
+
+/// Servers, each with its version or with the reason why it is left out.
+type Noted = Vec<(Peer, String)>;
 
 fn main() -> ExitCode {
     let role = std::env::args().nth(1).unwrap_or_default();
@@ -114,21 +115,126 @@ fn serve_axum() -> Outcome<()> {
 // ===== impl Arguments =====
 
 impl Arguments {
-    /// Whether every subscriber got every event.
-    fn compare(self) -> Outcome<bool> {
+    /// Whether every subscriber of every server got every event exactly once.
+    fn compare(&self) -> Outcome<bool> {
         let (present, absent) = self.peers();
+        let plan = self.plan();
+        let peers = || present.iter().map(|(peer, _)| *peer);
         match self.mode {
-            Mode::Fairness => self.each(&present, |peer, plan, progress| {
-                fairness::run(peer, plan, progress)
-            }).and_then(|(all, clean)| {
-                self.keep(&fairness::markdown(&self.plan(), &all, &absent)).map(|()| clean)
-            }),
-            Mode::Churn => self.each(&present, |peer, plan, progress| {
-                churn::run(peer, plan, self.waves, progress)
-            }).and_then(|(all, clean)| {
-                self.keep(&churn::markdown(&all, &absent)).map(|()| clean)
-            }),
+            Mode::Fairness => {
+                let (all, clean) = each(peers(), |peer, say| fairness::run(peer, &plan, say));
+                self.keep(&fairness::markdown(&plan, &all, &absent))?;
+                Ok(clean)
+            }
+            Mode::Churn => {
+                let (all, clean) =
+                    each(peers(), |peer, say| churn::run(peer, &plan, self.waves, say));
+                self.keep(&churn::markdown(&all, &absent))?;
+                Ok(clean)
+            }
             _ => self.alternate(present, absent),
         }
     }
+
+    /// Those that can be run, with their versions, and those that cannot, with the reason.
+    fn peers(&self) -> (Noted, Noted) {
+        let (mut present, mut absent) = (Vec::new(), Vec::new());
+        for peer in Peer::ALL {
+            if !self.only.is_empty() && !self.only.contains(&peer) {
+                continue;
+            }
+            match peer.find() {
+                Ok(version) => present.push((peer, version)),
+                Err(why) => {
+                    eprintln!("{} is left out: {why}", peer.name());
+                    absent.push((peer, why));
+                }
+            }
+        }
+        (present, absent)
+    }
+
+    fn plan(&self) -> Plan {
+        let measures = |mode| self.mode == Mode::Compare || self.mode == mode;
+        let rounds = self.rounds.unwrap_or(match (self.mode, self.short) {
+            (Mode::Fairness, _) => 300,
+            (_, true) => 5,
+            (_, false) => 20,
+        });
+        let idle = self.idle.unwrap_or(if self.mode == Mode::Idle { 60 } else { 0 });
+        Plan {
+            subscribers: if self.short { 3_000 } else { self.subscribers },
+            workers: self.workers,
+            rounds: if measures(Mode::Fanout) || self.mode == Mode::Fairness { rounds } else { 0 },
+            flood: if measures(Mode::Flood) { self.flood } else { 0 },
+            idle: Duration::from_secs(idle),
+        }
+    }
+
+    fn alternate(&self, present: Noted, absent: Noted) -> Outcome<bool> {
+        let plan = self.plan();
+        let empty = |(peer, version)| Runs { peer, version, samples: Vec::new() };
+        let runs = present.into_iter().map(empty).collect();
+        let mut record = Record { mode: self.mode_name(), plan, runs, absent };
+        let turns = if self.short { 1 } else { self.runs };
+        for turn in 1..=turns {
+            for runs in &mut record.runs {
+                let name = runs.peer.name();
+                let say = |what: &str| eprintln!("run {turn} of {turns}: {name}: {what}");
+                let sample = run(runs.peer, &plan, say).map_err(|why| why.to_string());
+                let fault = match &sample {
+                    Ok(sample) => sample.fault(),
+                    Err(why) => Some(why.clone()),
+                };
+                if let Some(fault) = fault {
+                    eprintln!("FAULT: {name}: {fault}");
+                }
+                runs.samples.push(sample);
+            }
+        }
+        println!("{}", record.markdown());
+        if self.recorded() {
+            for file in record.write(self.out.as_deref())? {
+                eprintln!("wrote {}", file.display());
+            }
+        }
+        Ok(record.is_clean())
+    }
+
+    fn keep(&self, text: &str) -> Outcome<()> {
+        println!("{text}");
+        if self.recorded() {
+            let file = write_text(self.out.as_deref(), &self.mode_name(), text)?;
+            eprintln!("wrote {}", file.display());
+        }
+        Ok(())
+    }
+
+    fn recorded(&self) -> bool {
+        self.out.is_some() || !self.short
+    }
+
+    fn mode_name(&self) -> String {
+        let value = self.mode.to_possible_value().expect("no mode is skipped");
+        value.get_name().to_owned()
+    }
+}
+
+/// Runs every server once; false if one of them failed.
+fn each<T>(
+    peers: impl Iterator<Item = Peer>,
+    mut run: impl FnMut(Peer, &dyn Fn(&str)) -> Outcome<T>,
+) -> (Vec<T>, bool) {
+    let (mut all, mut clean) = (Vec::new(), true);
+    for peer in peers {
+        let say = |what: &str| eprintln!("{}: {what}", peer.name());
+        match run(peer, &say) {
+            Ok(one) => all.push(one),
+            Err(why) => {
+                eprintln!("FAULT: {}: {why}", peer.name());
+                clean = false;
+            }
+        }
+    }
+    (all, clean)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, RwLock};
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -17,8 +17,7 @@ use tokio::sync::broadcast::{self, Sender};
 /// Enough for the longest flood, so that no receiver lags.
 const CAPACITY: usize = 4096;
 
-#[expect(clippy::disallowed_types, reason = "a program of its own, that loom does not see")]
-type Channels = Arc<Mutex<HashMap<String, Sender<Arc<str>>>>>;
+type Channels = Arc<RwLock<HashMap<String, Sender<Arc<str>>>>>;
 
 pub(crate) fn serve(workers: usize) -> io::Result<()> {
     let mut runtime = match workers {
@@ -27,9 +26,7 @@ pub(crate) fn serve(workers: usize) -> io::Result<()> {
     };
     runtime.worker_threads(workers).enable_all().build()?.block_on(async {
         let events = get(subscribe).post(publish);
-        let app = Router::new()
-            .route("/api/{org}/events", events)
-            .with_state(Channels::default());
+        let app = Router::new().route("/api/{org}/events", events).with_state(Channels::default());
         let listener = tokio::net::TcpSocket::new_v4()?;
         listener.bind(([127, 0, 0, 1], 0).into())?;
         let listener = listener.listen(4096)?;
@@ -39,7 +36,7 @@ pub(crate) fn serve(workers: usize) -> io::Result<()> {
 }
 
 fn channel(channels: &Channels, org: String) -> Sender<Arc<str>> {
-    let mut channels = channels.lock().expect("nobody panics with it");
+    let mut channels = channels.write().expect("nobody panics with it");
     channels.entry(org).or_insert_with(|| broadcast::channel(CAPACITY).0).clone()
 }
 

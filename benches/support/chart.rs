@@ -44,11 +44,11 @@ pub(crate) fn svg(title: &str, subtitle: &str, bars: &[Bar]) -> String {
         let length = (bar.value.max(0.0) / most * room).max(2.0);
         let y = TOP + at * ROW;
         let class = if bar.ours { "ours" } else { "bar" };
-        let _ = write!(
+        let _ = writeln!(
             text,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
              <rect class=\"{class}\" x=\"{NAMES}\" y=\"{}\" width=\"{length:.1}\" height=\"20\" \
-             rx=\"3\"/><text x=\"{:.1}\" y=\"{}\">{}</text>\n",
+             rx=\"3\"/><text x=\"{:.1}\" y=\"{}\">{}</text>",
             NAMES - 10,
             y + 17,
             escape(&bar.name),

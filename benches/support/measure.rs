@@ -122,12 +122,7 @@ pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Ou
     Ok(sample)
 }
 
-fn connect(
-    server: &Server,
-    load: &mut Load,
-    plan: &Plan,
-    sample: &mut Sample,
-) -> Outcome<()> {
+fn connect(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
     let third = plan.subscribers / 3;
     let rest = plan.subscribers - third;
     let before = server.cost()?;
@@ -143,12 +138,7 @@ fn connect(
     Ok(())
 }
 
-fn deliver(
-    server: &Server,
-    load: &mut Load,
-    plan: &Plan,
-    sample: &mut Sample,
-) -> Outcome<()> {
+fn deliver(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
     // The first publish finds cold code and empty buffers everywhere.
     load.publish(1, Duration::ZERO)?;
     load.take_latencies();
@@ -168,12 +158,7 @@ fn deliver(
     Ok(())
 }
 
-fn flood(
-    server: &Server,
-    load: &mut Load,
-    plan: &Plan,
-    sample: &mut Sample,
-) -> Outcome<()> {
+fn flood(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
     let before = settled(server, load)?;
     let delivered = load.tally().delivered;
     let took = load.publish(plan.flood, Duration::ZERO)?;

@@ -71,9 +71,9 @@ impl Record {
 
     /// The metrics that this plan measured.
     fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
-        METRICS.iter().filter(|metric| {
-            self.runs.iter().any(|runs| !runs.values(metric, None).is_empty())
-        })
+        METRICS
+            .iter()
+            .filter(|metric| self.runs.iter().any(|runs| !runs.values(metric, None).is_empty()))
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -148,7 +148,8 @@ impl Record {
                 let _ = write!(text, "{},{}", runs.peer.name(), at + 1);
                 for metric in &METRICS {
                     let value = (metric.read)(sample);
-                    let _ = value.map_or(write!(text, ","), |value| write!(text, ",{value:.4}"));
+                    text.push(',');
+                    value.iter().for_each(|value| text.push_str(&format!("{value:.4}")));
                 }
                 let tally = sample.tally;
                 let counts = [tally.missed, tally.duplicates, tally.disconnects, tally.failed];
@@ -161,7 +162,7 @@ impl Record {
 
     /// Writes all files and returns their paths.
     pub(crate) fn write(&self, folder: Option<&Path>) -> io::Result<Vec<PathBuf>> {
-        let folder = folder.unwrap_or(Path::new(FOLDER));
+        let folder = folder.unwrap_or_else(|| Path::new(FOLDER));
         fs::create_dir_all(folder)?;
         let path = |rest: &str| folder.join(format!("{}-{}{rest}", today(), self.mode));
         let mut files = vec![(path(".md"), self.markdown()), (path(".csv"), self.csv())];
@@ -172,7 +173,8 @@ impl Record {
                 today(),
                 machine().split(',').next().unwrap_or_default()
             );
-            let bars: Vec<Bar> = self.runs.iter().filter_map(|runs| self.bar(metric, runs)).collect();
+            let bars: Vec<Bar> =
+                self.runs.iter().filter_map(|runs| self.bar(metric, runs)).collect();
             let svg = chart::svg(&format!("{} ({})", metric.title, metric.unit), &subtitle, &bars);
             files.push((path(&format!("-{}.svg", metric.key)), svg));
         }
@@ -202,7 +204,7 @@ pub(crate) fn heading(mode: &str) -> String {
 
 /// Writes a record of its own kind.
 pub(crate) fn write_text(folder: Option<&Path>, mode: &str, text: &str) -> io::Result<PathBuf> {
-    let folder = folder.unwrap_or(Path::new(FOLDER));
+    let folder = folder.unwrap_or_else(|| Path::new(FOLDER));
     fs::create_dir_all(folder)?;
     let path = folder.join(format!("{}-{mode}.md", today()));
     fs::write(&path, text)?;

@@ -27,7 +27,7 @@ use ledger::{Ledger, Schedule};
 pub use marker::{Marked, Marker};
 pub use process::Cost;
 use publisher::{Published, Publisher};
-pub use report::{Quantiles, Summary};
+pub use report::{Quantiles, Server, Summary};
 use swarm::Swarm;
 pub use swarm::{Pace, Tally};
 pub use target::{Error, Target};
