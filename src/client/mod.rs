@@ -2,6 +2,7 @@
 //!
 //! Both speak HTTP/1.1 in the clear. They need a tokio runtime with time and I/O, of either kind.
 
+pub mod bench;
 mod exchange;
 mod listen;
 mod publish;

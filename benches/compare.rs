@@ -1,0 +1,240 @@
+//! nudged beside other servers that do its job, on one machine, in one run, with one load generator:
+//!
+//! ```text
+//! cargo bench --bench compare                        everything, about half an hour
+//! cargo bench --bench compare -- --short             a look, a few minutes
+//! cargo bench --bench compare -- flood --only raw,nudged --subscribers 5000
+//! ```
+//!
+//! The servers take turns, so that a machine that slows down slows all of them. Each figure is the
+//! median over the runs. The record goes to `benches/record/`.
+
+mod peers {
+    pub(crate) mod axum;
+    pub(crate) mod origin;
+    pub(crate) mod raw;
+}
+mod support;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use support::measure::{Outcome, Plan, run};
+use support::record::{Record, Runs, write_text};
+use support::servers::Peer;
+use support::{churn, fairness};
+
+/// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value = "compare")]
+    mode: Mode,
+    /// Servers to compare [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Peer>,
+    /// Streams to open on each
+    #[arg(long, default_value_t = 15_000)]
+    subscribers: usize,
+    /// Turns that each server gets
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Events one at a time, in a run; with `fairness`, events of the neighbour
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Events back to back, in a run
+    #[arg(long, default_value_t = 60)]
+    flood: u32,
+    /// Seconds to hold the streams with nothing published; with `idle`, 60
+    #[arg(long)]
+    idle: Option<u64>,
+    /// Waves of connects and RSTs, with `churn`
+    #[arg(long, default_value_t = 14)]
+    waves: usize,
+    /// Worker threads or processes of servers that can be told
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// 3,000 subscribers, one run, few rounds: a look, not a record
+    #[arg(long)]
+    short: bool,
+    /// Where to write the record [default: benches/record; with --short, nowhere]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Mode {
+    /// connect, memory, delivery and flood of every server
+    Compare,
+    /// memory, and CPU of held streams
+    Idle,
+    /// CPU of connects
+    Connect,
+    /// CPU and latency of one event at a time
+    Fanout,
+    /// CPU of events back to back
+    Flood,
+    /// what a large org does to its neighbour's latency
+    Fairness,
+    /// memory after waves of connects and RSTs
+    Churn,
+}
+
+/// Servers, each with its version or with the reason why it is left out.
+type Noted = Vec<(Peer, String)>;
+
+fn main() -> ExitCode {
+    let role = std::env::args().nth(1).unwrap_or_default();
+    let result = match role.as_str() {
+        "serve-raw" => peers::raw::serve().map(|()| true).map_err(Into::into),
+        "serve-origin" => peers::origin::serve().map(|()| true).map_err(Into::into),
+        "serve-axum" => serve_axum().map(|()| true),
+        _ => Arguments::parse().compare(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("compare: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_axum() -> Outcome<()> {
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let workers = std::env::args().nth(3).ok_or("serve-axum --workers N")?;
+    Ok(peers::axum::serve(workers.parse()?)?)
+}
+
+// ===== impl Arguments =====
+
+impl Arguments {
+    /// Whether every subscriber of every server got every event exactly once.
+    fn compare(&self) -> Outcome<bool> {
+        let (present, absent) = self.peers();
+        let plan = self.plan();
+        let peers = || present.iter().map(|(peer, _)| *peer);
+        match self.mode {
+            Mode::Fairness => {
+                let (all, clean) = each(peers(), |peer, say| fairness::run(peer, &plan, say));
+                self.keep(&fairness::markdown(&plan, &all, &absent))?;
+                Ok(clean)
+            }
+            Mode::Churn => {
+                let (all, clean) =
+                    each(peers(), |peer, say| churn::run(peer, &plan, self.waves, say));
+                self.keep(&churn::markdown(&all, &absent))?;
+                Ok(clean)
+            }
+            _ => self.alternate(present, absent),
+        }
+    }
+
+    /// Those that can be run, with their versions, and those that cannot, with the reason.
+    fn peers(&self) -> (Noted, Noted) {
+        let (mut present, mut absent) = (Vec::new(), Vec::new());
+        for peer in Peer::ALL {
+            if !self.only.is_empty() && !self.only.contains(&peer) {
+                continue;
+            }
+            match peer.find() {
+                Ok(version) => present.push((peer, version)),
+                Err(why) => {
+                    eprintln!("{} is left out: {why}", peer.name());
+                    absent.push((peer, why));
+                }
+            }
+        }
+        (present, absent)
+    }
+
+    fn plan(&self) -> Plan {
+        let measures = |mode| self.mode == Mode::Compare || self.mode == mode;
+        let rounds = self.rounds.unwrap_or(match (self.mode, self.short) {
+            (Mode::Fairness, _) => 300,
+            (_, true) => 5,
+            (_, false) => 20,
+        });
+        let idle = self.idle.unwrap_or(if self.mode == Mode::Idle { 60 } else { 0 });
+        Plan {
+            subscribers: if self.short { 3_000 } else { self.subscribers },
+            workers: self.workers,
+            rounds: if measures(Mode::Fanout) || self.mode == Mode::Fairness { rounds } else { 0 },
+            flood: if measures(Mode::Flood) { self.flood } else { 0 },
+            idle: Duration::from_secs(idle),
+        }
+    }
+
+    fn alternate(&self, present: Noted, absent: Noted) -> Outcome<bool> {
+        let plan = self.plan();
+        let empty = |(peer, version)| Runs { peer, version, samples: Vec::new() };
+        let runs = present.into_iter().map(empty).collect();
+        let mut record = Record { mode: self.mode_name(), plan, runs, absent };
+        let turns = if self.short { 1 } else { self.runs };
+        for turn in 1..=turns {
+            for runs in &mut record.runs {
+                let name = runs.peer.name();
+                let say = |what: &str| eprintln!("run {turn} of {turns}: {name}: {what}");
+                let sample = run(runs.peer, &plan, say).map_err(|why| why.to_string());
+                let fault = match &sample {
+                    Ok(sample) => sample.fault(),
+                    Err(why) => Some(why.clone()),
+                };
+                if let Some(fault) = fault {
+                    eprintln!("FAULT: {name}: {fault}");
+                }
+                runs.samples.push(sample);
+            }
+        }
+        println!("{}", record.markdown());
+        if self.recorded() {
+            for file in record.write(self.out.as_deref())? {
+                eprintln!("wrote {}", file.display());
+            }
+        }
+        Ok(record.is_clean())
+    }
+
+    fn keep(&self, text: &str) -> Outcome<()> {
+        println!("{text}");
+        if self.recorded() {
+            let file = write_text(self.out.as_deref(), &self.mode_name(), text)?;
+            eprintln!("wrote {}", file.display());
+        }
+        Ok(())
+    }
+
+    fn recorded(&self) -> bool {
+        self.out.is_some() || !self.short
+    }
+
+    fn mode_name(&self) -> String {
+        let value = self.mode.to_possible_value().expect("no mode is skipped");
+        value.get_name().to_owned()
+    }
+}
+
+/// Runs every server once; false if one of them failed.
+fn each<T>(
+    peers: impl Iterator<Item = Peer>,
+    mut run: impl FnMut(Peer, &dyn Fn(&str)) -> Outcome<T>,
+) -> (Vec<T>, bool) {
+    let (mut all, mut clean) = (Vec::new(), true);
+    for peer in peers {
+        let say = |what: &str| eprintln!("{}: {what}", peer.name());
+        match run(peer, &say) {
+            Ok(one) => all.push(one),
+            Err(why) => {
+                eprintln!("FAULT: {}: {why}", peer.name());
+                clean = false;
+            }
+        }
+    }
+    (all, clean)
+}

@@ -1,0 +1,62 @@
+// Hono on Node as it serves invalidations where nudged comes from: a ReadableStream, closures and a
+// keepalive interval for each connection; an emitter that calls every listener of the org.
+import { serve } from "@hono/node-server";
+import { Hono } from "hono";
+
+const listeners = new Map();
+const encoder = new TextEncoder();
+const app = new Hono();
+
+app.get("/api/:org/events", (c) => {
+  const org = c.req.param("org");
+  const signal = c.req.raw.signal;
+  let cleanup = () => {};
+  const stream = new ReadableStream({
+    start(controller) {
+      const send = (text) => {
+        try {
+          controller.enqueue(encoder.encode(text));
+        } catch {}
+      };
+      send("event: connected\ndata: {}\n\n");
+      const listener = (keys) => send(`event: invalidate\ndata: ${JSON.stringify(keys)}\n\n`);
+      if (!listeners.has(org)) listeners.set(org, new Set());
+      listeners.get(org).add(listener);
+      const keepalive = setInterval(() => send(": keepalive\n\n"), 30_000);
+      let done = false;
+      cleanup = () => {
+        if (done) return;
+        done = true;
+        clearInterval(keepalive);
+        signal.removeEventListener("abort", cleanup);
+        const all = listeners.get(org);
+        all?.delete(listener);
+        if (all?.size === 0) listeners.delete(org);
+        try {
+          controller.close();
+        } catch {}
+      };
+      signal.addEventListener("abort", cleanup);
+    },
+    cancel() {
+      cleanup();
+    },
+  });
+  return new Response(stream, {
+    headers: {
+      "Content-Type": "text/event-stream",
+      "Cache-Control": "no-cache",
+      Connection: "keep-alive",
+    },
+  });
+});
+
+app.post("/api/:org/events", async (c) => {
+  const event = await c.req.json();
+  for (const listener of [...(listeners.get(c.req.param("org")) ?? [])]) listener(event);
+  return c.json({}, 202);
+});
+
+serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, (at) => {
+  console.log(`listening on http://127.0.0.1:${at.port}`);
+});

@@ -1,0 +1,101 @@
+//! What a large org does to its neighbour: the latency of one subscriber of another org, with the
+//! worker at rest and while it sweeps.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nudged::client::bench::{Latencies, Load, Quantiles};
+
+use super::measure::{ORG, Outcome, PACE, Plan, load};
+use super::record::heading;
+use super::servers::Peer;
+
+const OTHER: &str = "neighbour";
+
+/// Latencies of the neighbour in milliseconds.
+pub(crate) struct Fairness {
+    peer: Peer,
+    quiet: Quantiles,
+    busy: Quantiles,
+    /// How often the large org was swept meanwhile.
+    sweeps: u32,
+}
+
+/// Between two events of the neighbour.
+const EVERY: Duration = Duration::from_millis(10);
+
+pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Fairness> {
+    let server = peer.start(1)?;
+    let mut crowd = load(&server, ORG, plan.subscribers)?;
+    let mut single = load(&server, OTHER, 1)?;
+    single.open(1, PACE, |_| {})?;
+    single.publish(1, Duration::ZERO)?;
+    progress("connect");
+    crowd.open(plan.subscribers, PACE, |_| {})?;
+    crowd.publish(1, Duration::ZERO)?;
+
+    progress("the neighbour alone");
+    let quiet = probe(&mut single, plan.rounds)?;
+    progress("the neighbour during sweeps");
+    let done = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&done);
+    let rounds = plan.rounds;
+    let neighbour = thread::spawn(move || {
+        let busy = probe(&mut single, rounds).map_err(|why| why.to_string());
+        seen.store(true, Ordering::Relaxed);
+        (busy, single.tally())
+    });
+    let mut sweeps = 0;
+    while !done.load(Ordering::Relaxed) {
+        crowd.publish(1, Duration::ZERO)?;
+        sweeps += 1;
+    }
+    let (busy, tally) = neighbour.join().expect("the neighbour does not panic");
+    if !crowd.tally().is_clean() || !tally.is_clean() {
+        return Err(format!("events were lost: {:?}, {tally:?}", crowd.tally()).into());
+    }
+    crowd.close(true)?;
+    Ok(Fairness { peer, quiet, busy: busy?, sweeps })
+}
+
+fn probe(single: &mut Load, rounds: u32) -> Outcome<Quantiles> {
+    single.take_latencies();
+    single.publish(rounds, EVERY)?;
+    let Latencies { each, .. } = single.take_latencies();
+    Quantiles::of(&each).ok_or_else(|| "the neighbour got nothing".into())
+}
+
+pub(crate) fn markdown(plan: &Plan, all: &[Fairness], absent: &[(Peer, String)]) -> String {
+    let mut text = heading("fairness");
+    let _ = write!(
+        text,
+        "One worker; an org of {} subscribers is swept without pause while {} events go to the one \
+         subscriber of another org, {} ms apart. Latencies of that one in ms, from when each publish \
+         was meant to leave. The generator's own two threads and the server share this \
+         machine's cores.\n\n\
+         | | p50 alone | p99 alone | p50 during sweeps | p99 during sweeps | p99 added | sweeps |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
+        plan.subscribers,
+        plan.rounds,
+        EVERY.as_millis()
+    );
+    for Fairness { peer, quiet, busy, sweeps } in all {
+        let _ = writeln!(
+            text,
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {sweeps} |",
+            peer.name(),
+            quiet.p50,
+            quiet.p99,
+            busy.p50,
+            busy.p99,
+            busy.p99 - quiet.p99
+        );
+    }
+    for (peer, why) in absent {
+        let _ = writeln!(text, "\n{}: not measured: {why}", peer.name());
+    }
+    text
+}

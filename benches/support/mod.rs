@@ -1,0 +1,9 @@
+//! What the modes of `compare` share.
+
+pub(crate) mod chart;
+pub(crate) mod churn;
+pub(crate) mod fairness;
+pub(crate) mod measure;
+pub(crate) mod metric;
+pub(crate) mod record;
+pub(crate) mod servers;

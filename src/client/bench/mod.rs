@@ -1,0 +1,316 @@
+//! The load generator, `nudged bench`: many subscribers, publishes, and an honest account of what
+//! arrived. It works against any SSE server that carries the text of a publish to its subscribers.
+//!
+//! Every publish holds a *marker* with a sequence number, and every stream is searched for markers;
+//! so each subscriber is known to have got each event once, twice, late or not at all. A stream
+//! costs some 40 bytes of user memory here: no buffers, no tasks.
+//!
+//! One thread reads, one publishes. Run it where it may have a core of its own.
+
+mod ledger;
+mod marker;
+mod process;
+mod publisher;
+mod report;
+mod subscriber;
+mod swarm;
+mod target;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use ledger::Latencies;
+use ledger::{Ledger, Schedule};
+pub use marker::{Marked, Marker};
+pub use process::Cost;
+use publisher::{Published, Publisher};
+pub use report::{Quantiles, Server, Summary};
+use swarm::Swarm;
+pub use swarm::{Pace, Tally};
+pub use target::{Error, Target};
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the subscribers go: `http://host:port/path`.
+    pub url: String,
+    /// How many streams to open.
+    pub subscribers: usize,
+    /// How fast to open them.
+    pub pace: Pace,
+    /// Headers of every request besides the usual ones, such as `authorization`.
+    pub headers: Vec<(String, String)>,
+    /// Source addresses to open streams from, in turn. Empty lets the system choose, and takes further
+    /// loopback addresses when the server is on one and its ports do not suffice.
+    pub sources: Vec<IpAddr>,
+    /// What to publish; `None` only waits.
+    pub publish: Option<Publish>,
+    /// How long to publish or to wait; `None` is until told to stop.
+    pub duration: Option<Duration>,
+    /// The server's processes on this machine, whose memory and processor time to report. Their
+    /// children are counted with them.
+    pub processes: Vec<u32>,
+}
+
+/// What to publish, and how often.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where to POST.
+    pub url: String,
+    /// The body; each `{n}` in it becomes the marker of the event, 21 letters, digits and dashes.
+    pub body: String,
+    /// Its content type.
+    pub content_type: String,
+    /// From one publish to the next; zero is as fast as they are answered.
+    pub every: Duration,
+}
+
+/// Subscribers and a publisher, driven step by step. [`run`] is the usual course; the project's own
+/// benchmarks go their own.
+#[derive(Debug)]
+pub struct Load {
+    swarm: Swarm,
+    publisher: Option<Publisher>,
+    stop: Arc<AtomicBool>,
+    /// Sequence number of the next publish.
+    next: u32,
+    published: Published,
+}
+
+/// A series of publishes, ended by their number or by a moment.
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    count: u32,
+    every: Duration,
+    until: Option<Instant>,
+}
+
+/// How long events may stay away before they count as missed.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Descriptors for everything but the streams.
+const RESERVE: u64 = 64;
+
+/// How long a wait lasts before other things are looked after.
+const TURN: Duration = Duration::from_millis(50);
+
+/// The same while the publisher's result is due.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Opens the streams, publishes or waits, and sums up. `stop` ends it with the summary so far;
+/// `progress` gets a line now and then.
+pub fn run(
+    options: &Options,
+    stop: Arc<AtomicBool>,
+    mut progress: impl FnMut(&str),
+) -> Result<Summary, Error> {
+    let cost = || match options.processes.as_slice() {
+        [] => Ok(None),
+        processes => Cost::of(processes).map(Some).map_err(Error::system("measuring the server")),
+    };
+    let mut load = Load::new(options, stop)?;
+    let before = cost()?;
+    progress(&format!("opening {} streams", options.subscribers));
+    let mut told = 0;
+    let opening = load.open(options.subscribers, options.pace, |open| {
+        if open / 1000 > told {
+            told = open / 1000;
+            progress(&format!("{open} streams open"));
+        }
+    })?;
+    let open = load.subscribers();
+    let opened = cost()?;
+    progress(&format!("{open} streams open after {:.1} s", opening.as_secs_f64()));
+
+    let began = now();
+    match &options.publish {
+        Some(publish) => load.publish_for(publish.every, options.duration)?,
+        None => load.wait(options.duration)?,
+    }
+    let took = began.elapsed();
+    let after = cost()?;
+    let costs = before.zip(opened).zip(after).map(|((a, b), c)| [a, b, c]);
+    Ok(Summary::new(&load, report::Course { open, opening, took, costs }))
+}
+
+/// Raised by the first ^C. A second one ends the program at once.
+pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    let system = Error::system("waiting for ^C");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(&system)?;
+    let wait = move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if raised.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    };
+    thread::Builder::new().name("interrupt".into()).spawn(wait).map_err(system)?;
+    Ok(stop)
+}
+
+// ===== impl Load =====
+
+impl Load {
+    /// Nothing is connected yet. Raises this process's limit of open files as far as it may.
+    pub fn new(options: &Options, stop: Arc<AtomicBool>) -> Result<Self, Error> {
+        let limit = rlimit::increase_nofile_limit(u64::MAX);
+        let limit = limit.map_err(Error::system("raising the limit of open files"))?;
+        if options.subscribers as u64 + RESERVE > limit {
+            return Err(Error::Settings(format!(
+                "{} streams need more open files than the {limit} that this process may have; \
+                 at most {} streams are possible here (ulimit -n)",
+                options.subscribers,
+                limit.saturating_sub(RESERVE)
+            )));
+        }
+        let marker = Marker::new(fastrand::u32(..));
+        let publisher = options
+            .publish
+            .as_ref()
+            .map(|publish| Publisher::start(publish, &options.headers, marker, Arc::clone(&stop)));
+        let ledger = Ledger::new(Schedule { first: 0, start: now(), every: Duration::ZERO });
+        let target = Target::parse(&options.url)?;
+        let sources = options.sources.clone();
+        Ok(Self {
+            swarm: Swarm::new(target, sources, &options.headers, marker, ledger)?,
+            publisher: publisher.transpose()?,
+            stop,
+            next: 0,
+            published: Published::default(),
+        })
+    }
+
+    /// Streams that are open now.
+    pub fn subscribers(&self) -> usize {
+        self.swarm.open()
+    }
+
+    /// What has arrived so far.
+    pub fn tally(&self) -> Tally {
+        self.swarm.tally
+    }
+
+    /// Opens further streams and returns how long that took. `progress` gets the number of open
+    /// streams.
+    pub fn open(
+        &mut self,
+        count: usize,
+        pace: Pace,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Duration, Error> {
+        let stop = Arc::clone(&self.stop);
+        self.swarm.grow(count, pace, self.next, |swarm| {
+            progress(swarm.open());
+            stop.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Publishes this many events, one every so often, and waits until everybody has them; what
+    /// stays away for [`PATIENCE`] is missed. Zero is back to back; latencies then count from the
+    /// first. Returns the time from the first publish to the last arrival.
+    pub fn publish(&mut self, count: u32, every: Duration) -> Result<Duration, Error> {
+        self.series(Series { count, every, until: None })
+    }
+
+    fn publish_for(&mut self, every: Duration, duration: Option<Duration>) -> Result<(), Error> {
+        if every.is_zero() {
+            return Err(Error::Settings(
+                "the time between publishes must not be zero: latency counts from when each \
+                 publish was meant to leave"
+                    .into(),
+            ));
+        }
+        let until = duration.map(|duration| now() + duration);
+        self.series(Series { count: u32::MAX, every, until }).map(drop)
+    }
+
+    fn series(&mut self, series: Series) -> Result<Duration, Error> {
+        let none = || Error::Settings("nothing to publish was given".into());
+        let start = now();
+        let schedule = Schedule { first: self.next, start, every: series.every };
+        self.swarm.ledger.follow(schedule);
+        self.publisher.as_ref().ok_or_else(none)?.begin(schedule, series.count, series.until);
+
+        let before = self.swarm.tally.delivered;
+        let (mut sent, mut last) = (None, (before, start));
+        loop {
+            let wait = if sent.is_some() { TURN } else { SHORT };
+            self.swarm.turn(wait)?;
+            let delivered = self.swarm.tally.delivered;
+            if delivered != last.0 {
+                last = (delivered, now());
+            }
+            let Some(sent) = sent else {
+                sent = self.finished();
+                // What is still under way gets its time from here on.
+                last.1 = if sent.is_some() && delivered == before { now() } else { last.1 };
+                continue;
+            };
+            let all = u64::from(sent) * self.swarm.open() as u64;
+            if delivered - before >= all || last.1.elapsed() > self.patience() {
+                break;
+            }
+        }
+        self.swarm.settle(self.next);
+        Ok(last.1.saturating_duration_since(start))
+    }
+
+    fn patience(&self) -> Duration {
+        if self.stop.load(Ordering::Relaxed) { Duration::from_secs(1) } else { PATIENCE }
+    }
+
+    /// Takes note of a finished series.
+    fn finished(&mut self) -> Option<u32> {
+        let published = self.publisher.as_ref()?.finished()?;
+        self.next = self.next.saturating_add(published.sent);
+        self.published.sent = self.published.sent.saturating_add(published.sent);
+        self.published.refused = self.published.refused.saturating_add(published.refused);
+        if self.published.why.is_none() {
+            self.published.why = published.why;
+        }
+        Some(published.sent)
+    }
+
+    /// Only listens, for this long or until told to stop.
+    pub fn wait(&mut self, duration: Option<Duration>) -> Result<(), Error> {
+        let start = now();
+        while !self.stop.load(Ordering::Relaxed) {
+            let left = duration.map_or(TURN, |duration| duration.saturating_sub(start.elapsed()));
+            if left.is_zero() {
+                break;
+            }
+            self.swarm.turn(left.min(TURN))?;
+        }
+        Ok(())
+    }
+
+    /// The latencies since the start or since this was last called.
+    pub fn take_latencies(&mut self) -> Latencies {
+        self.swarm.ledger.take_latencies()
+    }
+
+    /// How many publishes were refused, and why the first of them was.
+    pub fn refusals(&self) -> Option<(u32, &str)> {
+        let why = self.published.why.as_deref()?;
+        Some((self.published.refused, why))
+    }
+
+    /// Closes all streams; `reset` ends them with a RST instead of a FIN.
+    pub fn close(&mut self, reset: bool) -> Result<(), Error> {
+        self.swarm.close(reset).map_err(Error::system("closing the streams"))
+    }
+}
+
+/// The one clock of the measurements.
+#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
