@@ -50,9 +50,12 @@ fn publish(hub: &Hub, key: &str) {
 fn sweep(hub: &Hub) {
     let mut turn = Turn::default();
     while let Some(mut sweep) = hub.next_sweep() {
-        while sweep.turn(&mut turn) {}
-        turn.wake();
-        turn.clear();
+        let mut more = true;
+        while more {
+            more = sweep.turn(&mut turn);
+            turn.wake();
+            turn.clear();
+        }
     }
 }
 
