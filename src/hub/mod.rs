@@ -21,6 +21,8 @@ mod wheel;
 
 #[cfg(all(test, nudged_loom))]
 mod loom;
+#[cfg(all(test, not(nudged_loom)))]
+mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -50,6 +50,16 @@ pub(crate) struct Seats {
     dirty: bool,
 }
 
+// ===== impl Seat =====
+
+impl Seat {
+    /// Something is handed out, which breaks the silence.
+    pub(crate) fn touch(&mut self, tick: u32) {
+        self.touched = tick;
+        self.keepalive_due = false;
+    }
+}
+
 // ===== impl Seats =====
 
 impl Seats {

@@ -80,13 +80,13 @@ impl Subscription {
         while seat.cursor < history.head() {
             let Some(event) = history.get(seat.cursor + 1) else {
                 seat.cursor = history.head();
-                seat.touched = tick;
+                seat.touch(tick);
                 metrics::add(&lane.counters.rereads, 1);
                 return Poll::Ready(Some(history.reread().clone()));
             };
             seat.cursor += 1;
             if let Some(frame) = event.seen_by(self.view) {
-                seat.touched = tick;
+                seat.touch(tick);
                 metrics::add(&lane.counters.delivered, 1);
                 return Poll::Ready(Some(frame.clone()));
             }
@@ -95,8 +95,8 @@ impl Subscription {
             self.reason = CloseReason::Drained;
             return Poll::Ready(None);
         }
-        if std::mem::take(&mut seat.keepalive_due) {
-            seat.touched = tick;
+        if seat.keepalive_due {
+            seat.touch(tick);
             metrics::add(&lane.counters.keepalives, 1);
             return Poll::Ready(Some(Frame::keepalive()));
         }
@@ -127,7 +127,7 @@ impl Subscription {
             }
         }
         if !frames.is_empty() {
-            seat.touched = lane.tick();
+            seat.touch(lane.tick());
             seat.waiter = Waiter::Nobody;
             return Taken::Some;
         }

@@ -148,7 +148,7 @@ fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mu
             if !visible {
                 return 0;
             }
-            seat.touched = tick;
+            seat.touch(tick);
             turn.writes.push(Write { socket: number, task: Task::Events { count, view } });
             count
         }
@@ -216,7 +216,7 @@ impl Hub {
             }
             Waiter::Socket { number, view } => {
                 seat.waiter = Waiter::Socket { number, view };
-                seat.touched = tick;
+                seat.touch(tick);
                 metrics::add(&lane.counters.keepalives, 1);
                 turn.writes.push(Write { socket: number, task: Task::Keepalive });
             }
