@@ -1,0 +1,148 @@
+//! What is allocated, counted by the allocator itself: nothing for a delivery, the same for a publish
+//! whatever the number of subscribers, and so many bytes for a seat.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http_body::Body;
+use nudged::config::HubConfig;
+use nudged::hub::{Hub, Keys, View};
+use nudged::ids::OrgName;
+use nudged::stream::{Clock, EventStream, drive};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE_BYTES.fetch_add(layout.size(), Relaxed);
+        // SAFETY: the caller's obligations are those of this call.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's obligations are those of this call.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations `work` makes.
+fn allocations<T>(work: impl FnOnce() -> T) -> usize {
+    let before = ALLOCATIONS.load(Relaxed);
+    work();
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+fn uncoalesced() -> HubConfig {
+    HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() }
+}
+
+fn org() -> OrgName {
+    "acme".parse().expect("a name")
+}
+
+/// Polls once; returns whether a frame came.
+fn poll(stream: &mut EventStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(Pin::new(stream).poll_frame(&mut cx), Poll::Ready(Some(Ok(_))))
+}
+
+/// Polls the driver until it has nothing more to do. Between its turns it asks to be polled again at
+/// once, which here it is, a bounded number of times.
+fn settle(driver: &mut Pin<&mut impl Future<Output = ()>>) {
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..2_000 {
+        assert!(driver.as_mut().poll(&mut cx).is_pending(), "it drives for ever");
+    }
+}
+
+/// One test after the other: the counters are the process's.
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn allocations_are_bounded() {
+    a_delivery_allocates_nothing_and_a_publish_the_same();
+    a_stream_leaves_nothing_behind().await;
+    a_seat_costs_at_most_96_bytes();
+}
+
+fn a_delivery_allocates_nothing_and_a_publish_the_same() {
+    let mut by_publish = Vec::new();
+    for subscribers in [1, 100, 10_000] {
+        let (hub, clock) = (Hub::new(uncoalesced()), Clock::start());
+        let mut driver = pin!(drive(hub.clone(), clock));
+        let open = || EventStream::open(&hub, &org(), View::Member, None, clock.now());
+        let mut streams: Vec<_> = (0..subscribers).map(|_| open().expect("not closing")).collect();
+        let keys = Keys::new(["posts", "feed:123"], hub.config()).expect("two keys");
+        let mut counts = Vec::new();
+        for round in 0..12 {
+            // The first polls take the greeting; every one but the last of a round takes a frame.
+            streams.iter_mut().for_each(|stream| while poll(stream) {});
+            let publish = allocations(|| hub.publish(&org(), &keys, clock.now()));
+            let delivery = allocations(|| {
+                settle(&mut driver);
+                streams.iter_mut().for_each(|stream| assert!(poll(stream)));
+            });
+            // The first rounds size what is kept and used again.
+            if round >= 8 {
+                assert_eq!(delivery, 0, "{subscribers} deliveries");
+                counts.push(publish);
+            }
+        }
+        by_publish.push(counts);
+    }
+    println!("allocations of one publish: {by_publish:?}");
+    // The history's ring grows now and then, at the same publishes whoever listens.
+    assert!(by_publish.iter().all(|counts| *counts == by_publish[0]), "{by_publish:?}");
+    assert!(by_publish[0].iter().all(|count| *count <= 8), "{by_publish:?}");
+}
+
+async fn a_stream_leaves_nothing_behind() {
+    let (hub, clock) = (Hub::new(uncoalesced()), Clock::start());
+    tokio::spawn(drive(hub.clone(), clock));
+    let wave = |n: usize| {
+        let open = || EventStream::open(&hub, &org(), View::Member, None, clock.now());
+        drop((0..n).map(|_| open().expect("not closing")).collect::<Vec<_>>());
+    };
+    let quiet = || async {
+        // Time is paused: it passes as soon as nothing else is to be done.
+        #[expect(clippy::disallowed_methods, reason = "the test's own waiting")]
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        LIVE_BYTES.load(Relaxed)
+    };
+    wave(100);
+    let before = quiet().await;
+    for _ in 0..20 {
+        wave(10_000);
+    }
+    let after = quiet().await;
+    println!("live bytes before and after 200,000 streams: {before}, {after}");
+    assert!(after <= before + 4 * 1024, "{before} bytes became {after}");
+}
+
+fn a_seat_costs_at_most_96_bytes() {
+    const SEATS: usize = 1_000_000;
+    let hub = Hub::new(uncoalesced());
+    let mut subscriptions = Vec::with_capacity(SEATS);
+    let before = LIVE_BYTES.load(Relaxed);
+    let now = nudged::ids::Time(0);
+    for _ in 0..SEATS {
+        let subscribed = hub.subscribe(&org(), View::Member, None, now);
+        subscriptions.push(subscribed.expect("not closing").0);
+    }
+    let bytes = (LIVE_BYTES.load(Relaxed) - before) as f64 / SEATS as f64;
+    println!("hub and wheel: {bytes:.1} bytes a seat at {SEATS} seats");
+    assert!(bytes <= 96.0, "{bytes:.1} bytes a seat");
+    assert_eq!(hub.seats(), SEATS);
+}
