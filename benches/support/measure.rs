@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Cost, Load, Options, Pace, Quantiles, Tally};
+use nudged::client::bench::{Cost, Load, Options, PATIENCE, Pace, Quantiles, Tally};
 
 use super::servers::{Peer, Server};
 
@@ -83,6 +83,7 @@ pub(crate) fn load(server: &Server, org: &str, subscribers: usize) -> Outcome<Lo
         publish: Some(server.publish(org)),
         duration: None,
         processes: Vec::new(),
+        patience: PATIENCE,
     };
     Ok(Load::new(&options, Arc::new(AtomicBool::new(false)))?)
 }

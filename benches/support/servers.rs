@@ -1,7 +1,7 @@
 //! Starting and stopping the servers that are compared.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -216,7 +216,27 @@ fn pushpin(dir: PathBuf) -> io::Result<Server> {
     };
     server.wait_for(port)?;
     server.wait_for(publish_port)?;
+    // It answers 502 until its processes have found each other.
+    let start = now();
+    while !answers_200(port) {
+        if start.elapsed() > START {
+            return Err(io::Error::other("it does not answer 200"));
+        }
+        thread::sleep(PAUSE);
+    }
     Ok(server)
+}
+
+fn answers_200(port: u16) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /api/probe/events HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(status.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
 }
 
 fn fill(name: &str, words: &[(&str, String)]) -> io::Result<String> {
@@ -245,8 +265,11 @@ fn nchan_version() -> Result<String, String> {
 }
 
 fn pushpin_version() -> Result<String, String> {
-    let install = |_| "pushpin or condure is not there: apt-get install pushpin condure".to_owned();
+    let install = |_| {
+        "pushpin, condure or zurl is not there: apt-get install pushpin condure zurl".to_owned()
+    };
     first_line(Command::new("condure").arg("--version")).map_err(install)?;
+    first_line(Command::new("zurl").arg("--version")).map_err(install)?;
     first_line(Command::new("pushpin").arg("--version")).map_err(install)
 }
 

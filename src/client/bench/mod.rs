@@ -53,6 +53,8 @@ pub struct Options {
     /// The server's processes on this machine, whose memory and processor time to report. Their
     /// children are counted with them.
     pub processes: Vec<u32>,
+    /// How long events may stay away before they count as missed; [`PATIENCE`] is a good choice.
+    pub patience: Duration,
 }
 
 /// What to publish, and how often.
@@ -75,6 +77,7 @@ pub struct Load {
     swarm: Swarm,
     publisher: Option<Publisher>,
     stop: Arc<AtomicBool>,
+    patience: Duration,
     /// Sequence number of the next publish.
     next: u32,
     published: Published,
@@ -183,6 +186,7 @@ impl Load {
             swarm: Swarm::new(target, sources, &options.headers, marker, ledger)?,
             publisher: publisher.transpose()?,
             stop,
+            patience: options.patience,
             next: 0,
             published: Published::default(),
         })
@@ -214,8 +218,8 @@ impl Load {
     }
 
     /// Publishes this many events, one every so often, and waits until everybody has them; what
-    /// stays away for [`PATIENCE`] is missed. Zero is back to back; latencies then count from the
-    /// first. Returns the time from the first publish to the last arrival.
+    /// stays away for longer than [`Options::patience`] is missed. Zero is back to back; latencies
+    /// then count from the first. Returns the time from the first publish to the last arrival.
     pub fn publish(&mut self, count: u32, every: Duration) -> Result<Duration, Error> {
         self.series(Series { count, every, until: None })
     }
@@ -255,7 +259,7 @@ impl Load {
                 continue;
             };
             let all = u64::from(sent) * self.swarm.open() as u64;
-            if delivered - before >= all || last.1.elapsed() > self.patience() {
+            if delivered - before >= all || last.1.elapsed() > self.patience_left() {
                 break;
             }
         }
@@ -263,8 +267,9 @@ impl Load {
         Ok(last.1.saturating_duration_since(start))
     }
 
-    fn patience(&self) -> Duration {
-        if self.stop.load(Ordering::Relaxed) { Duration::from_secs(1) } else { PATIENCE }
+    fn patience_left(&self) -> Duration {
+        let told = self.stop.load(Ordering::Relaxed);
+        if told { self.patience.min(Duration::from_secs(1)) } else { self.patience }
     }
 
     /// Takes note of a finished series.

@@ -1,0 +1,241 @@
+//! The load generator finds what a server does wrong: lost, repeated, swapped and cut events, streams
+//! that end, answers that are none. The server here does exactly what each test says.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use nudged::client::bench::{Load, Options, Pace, Publish, run};
+
+/// What the server does with a publish: which texts go to which of its streams.
+type Deliver = fn(&mut [TcpStream], &str);
+
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const PACE: Pace = Pace { per_second: None, at_once: 8 };
+
+/// A server that ends with the test's process. Publishes come to `/publish`.
+fn server(deliver: Deliver) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (subscribe, subscribed): (Sender<TcpStream>, Receiver<TcpStream>) = channel();
+    let (publish, published) = channel::<(String, Sender<()>)>();
+    thread::spawn(move || {
+        let mut streams = Vec::new();
+        for (text, done) in published {
+            streams.extend(subscribed.try_iter());
+            deliver(&mut streams, &text);
+            done.send(()).unwrap();
+        }
+    });
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (subscribe, publish) = (subscribe.clone(), publish.clone());
+            thread::spawn(move || serve(stream.unwrap(), &subscribe, &publish));
+        }
+    });
+    format!("http://{address}")
+}
+
+fn serve(
+    mut stream: TcpStream,
+    subscribe: &Sender<TcpStream>,
+    publish: &Sender<(String, Sender<()>)>,
+) {
+    loop {
+        let mut buffer = [0; 4096];
+        let Ok(length @ 1..) = stream.read(&mut buffer) else { return };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if text.starts_with("GET /full ") {
+            stream.write_all(b"HTTP/1.1 503 Full\r\ncontent-length: 0\r\n\r\n").unwrap();
+            return;
+        }
+        if text.starts_with("GET ") {
+            // Subscribed first: whoever has the head gets every event.
+            let mut other = stream.try_clone().unwrap();
+            subscribe.send(stream).unwrap();
+            return other.write_all(HEAD).unwrap();
+        }
+        let (done, wait) = channel();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        publish.send((body.to_owned(), done)).unwrap();
+        wait.recv().unwrap();
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").unwrap();
+    }
+}
+
+fn event(text: &str) -> Vec<u8> {
+    let event = format!("data: {text}\n\n");
+    format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
+}
+
+fn everybody(streams: &mut [TcpStream], text: &str) {
+    streams.iter_mut().for_each(|stream| stream.write_all(&event(text)).unwrap());
+}
+
+fn options(base: &str, subscribers: usize) -> Options {
+    Options {
+        url: format!("{base}/stream"),
+        subscribers,
+        pace: PACE,
+        headers: Vec::new(),
+        sources: Vec::new(),
+        publish: Some(Publish {
+            url: format!("{base}/publish"),
+            body: r#"{"keys":["{n}"]}"#.into(),
+            content_type: "application/json".into(),
+            every: Duration::from_millis(2),
+        }),
+        duration: Some(Duration::from_millis(20)),
+        processes: vec![std::process::id()],
+        patience: Duration::from_millis(500),
+    }
+}
+
+fn load(base: &str, subscribers: usize) -> Load {
+    let mut load =
+        Load::new(&options(base, subscribers), Arc::new(AtomicBool::new(false))).unwrap();
+    load.open(subscribers, PACE, |_| {}).unwrap();
+    assert_eq!(load.subscribers(), subscribers);
+    load
+}
+
+/// Listens until this holds; fails if it does not come to hold.
+fn until(load: &mut Load, holds: impl Fn(&Load) -> bool) {
+    for _ in 0..1000 {
+        if holds(load) {
+            return;
+        }
+        load.wait(Some(Duration::from_millis(10))).unwrap();
+    }
+    panic!("{:?}", load.tally());
+}
+
+#[test]
+fn a_server_that_does_everything_right_gets_a_clean_summary() {
+    let options = options(&server(everybody), 20);
+    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    assert!(summary.is_clean(), "{summary}");
+    assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
+    assert_eq!(summary.tally.delivered, 200, "{summary}");
+    assert_eq!(summary.latency.unwrap().count, 200);
+    assert_eq!(summary.last_reached.unwrap().count, 10);
+    assert!(summary.server.unwrap().pss_before > 0);
+}
+
+#[test]
+fn a_lost_event_is_missed_whether_others_follow_or_not() {
+    let mut load = load(
+        &server(|streams, text| match text.contains("0000000001") || text.contains("0000000003") {
+            true => everybody(&mut streams[1..], text),
+            false => everybody(streams, text),
+        }),
+        3,
+    );
+    load.publish(4, Duration::ZERO).unwrap();
+    let tally = load.tally();
+    assert_eq!((tally.delivered, tally.missed, tally.duplicates), (10, 2, 0), "{tally:?}");
+    assert!(!tally.is_clean());
+}
+
+#[test]
+fn a_repeated_event_is_a_duplicate() {
+    let mut load = load(
+        &server(|streams, text| {
+            everybody(&mut streams[..1], text);
+            everybody(streams, text);
+        }),
+        3,
+    );
+    load.publish(2, Duration::ZERO).unwrap();
+    until(&mut load, |load| load.tally().duplicates == 2);
+    let tally = load.tally();
+    assert_eq!((tally.delivered, tally.missed, tally.duplicates), (6, 0, 2), "{tally:?}");
+    assert!(!tally.is_clean());
+}
+
+#[test]
+fn a_later_event_may_come_first_and_is_counted_as_out_of_order() {
+    let mut load = load(
+        &server(|streams, text| {
+            if !text.contains("0000000000") {
+                everybody(streams, text);
+                everybody(streams, &text.replace("0000000001", "0000000000"));
+            }
+        }),
+        2,
+    );
+    load.publish(2, Duration::ZERO).unwrap();
+    let tally = load.tally();
+    assert_eq!((tally.delivered, tally.missed, tally.reordered), (4, 0, 2), "{tally:?}");
+}
+
+#[test]
+fn events_in_single_bytes_are_events() {
+    let mut load = load(
+        &server(|streams, text| {
+            for byte in event(text) {
+                streams.iter_mut().for_each(|stream| stream.write_all(&[byte]).unwrap());
+            }
+        }),
+        2,
+    );
+    load.publish(3, Duration::ZERO).unwrap();
+    assert!(load.tally().is_clean(), "{:?}", load.tally());
+    assert_eq!(load.tally().delivered, 6);
+}
+
+#[test]
+fn a_stream_that_ends_is_a_disconnect_and_misses_nothing_afterwards() {
+    let mut load = load(
+        &server(|streams, text| {
+            everybody(streams, text);
+            if text.contains("0000000000") {
+                // One is closed, one ends with its last chunk on a connection that stays.
+                streams[0].shutdown(std::net::Shutdown::Both).unwrap();
+                streams[1].write_all(b"0\r\n\r\n").unwrap();
+            }
+        }),
+        3,
+    );
+    load.publish(1, Duration::ZERO).unwrap();
+    until(&mut load, |load| load.subscribers() == 1);
+    let tally = load.tally();
+    assert_eq!((tally.delivered, tally.missed, tally.disconnects), (3, 0, 2), "{tally:?}");
+}
+
+#[test]
+fn an_answer_other_than_200_is_a_stream_that_failed() {
+    let base = server(everybody);
+    let mut options = options(&base, 4);
+    options.url = format!("{base}/full");
+    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    assert_eq!((summary.tally.failed, summary.tally.failed_status), (4, Some(503)), "{summary}");
+    assert!(!summary.is_clean());
+    assert!(summary.to_string().contains("4 failed (HTTP 503)"), "{summary}");
+}
+
+#[test]
+fn a_refused_publish_is_told_with_its_reason() {
+    let mut options = options(&server(everybody), 1);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    options.publish.as_mut().unwrap().url = format!("http://{closed}/");
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = Load::new(&options, stop).unwrap();
+    load.publish(2, Duration::ZERO).unwrap();
+    let (count, why) = load.refusals().unwrap();
+    assert_eq!(count, 2);
+    assert!(why.contains("refused"), "{why}");
+}
+
+#[test]
+fn a_body_without_a_place_for_the_number_is_refused() {
+    let mut options = options("http://127.0.0.1:1", 1);
+    options.publish.as_mut().unwrap().body = "{}".into();
+    let why = Load::new(&options, Arc::new(AtomicBool::new(false))).unwrap_err().to_string();
+    assert!(why.contains("{n}"), "{why}");
+}
