@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use nudged::cli::{Cli, Command, Listen, Publish, Serve};
+use nudged::cli::{Bench, Cli, Command, Listen, Publish, Serve};
 use nudged::client;
 use nudged::server::Server;
 use tokio::runtime::{Builder, Runtime};
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(settings)) => serve(*settings),
         Some(Command::Publish(request)) => publish(request),
         Some(Command::Listen(request)) => listen(request),
+        Some(Command::Bench(run)) => bench(*run),
     };
     result.unwrap_or_else(|(code, why)| {
         eprintln!("nudged: {why}");
@@ -60,6 +61,19 @@ fn listen(request: Listen) -> Result<ExitCode, (u8, String)> {
     let listen = client::listen(&request, &mut events, &mut notes);
     runtime().map_err(failure)?.block_on(listen).map_err(failure)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn bench(run: Bench) -> Result<ExitCode, (u8, String)> {
+    let json = run.json;
+    let stop = client::bench::stop_on_interrupt().map_err(failure)?;
+    let progress = |line: &str| eprintln!("{line}");
+    let summary = client::bench::run(&run.into_options(), stop, progress).map_err(failure)?;
+    if json {
+        println!("{}", serde_json::to_string(&summary).map_err(failure)?);
+    } else {
+        print!("{summary}");
+    }
+    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn failure(why: impl std::fmt::Display) -> (u8, String) {

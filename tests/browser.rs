@@ -1,5 +1,6 @@
 //! A real Chromium: its `EventSource` opens the stream from a page, loses the server, comes back by
 //! itself, and gets what it missed. Between the two stands a relay that can fail like a network.
+#![allow(clippy::disallowed_types, reason = "loom replaces no lock of a test")]
 
 mod support;
 

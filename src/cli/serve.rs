@@ -1,80 +1,12 @@
-//! The command line: every setting is a flag and an environment variable, and becomes a [`Config`].
+//! The settings of the server: every one is a flag and an environment variable.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use clap::builder::RangedU64ValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args};
 
-use crate::client::{self, Token};
+use super::values::{PublicOrg, Span, count, millis, public_org, span, switch};
 use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy};
-use crate::ids::OrgName;
-
-/// Tells browsers what they hold is stale: invalidations over Server-Sent Events.
-#[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
-pub struct Cli {
-    /// What to do; `serve` unless told otherwise.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The settings of `serve`, which need not be named.
-    #[command(flatten)]
-    pub serve: Serve,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the server (what `nudged` alone does)
-    Serve(Box<Serve>),
-    /// Tell every subscriber of an org that it holds stale keys
-    Publish(Publish),
-    /// Print the events of an org as they come, coming back as a browser does
-    Listen(Listen),
-}
-
-/// Where the server of a client command is.
-#[derive(Args, Clone, Debug)]
-struct Remote {
-    /// The server's address, with the prefix of a proxy if there is one
-    #[arg(long, env = "NUDGED_URL", value_name = "URL", default_value_t = format!("http://{}", config::LISTEN))]
-    url: String,
-
-    /// Sent as authorization: Bearer
-    #[arg(long, env = "NUDGED_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<Token>,
-}
-
-/// What to publish.
-#[derive(Args, Clone, Debug)]
-pub struct Publish {
-    /// The organisation
-    org: OrgName,
-    /// The stale keys
-    #[arg(required = true)]
-    keys: Vec<String>,
-    #[command(flatten)]
-    remote: Remote,
-}
-
-/// What to listen to.
-#[derive(Args, Clone, Debug)]
-pub struct Listen {
-    /// The organisation
-    org: OrgName,
-    /// The public stream, instead of the members'
-    #[arg(long)]
-    public: bool,
-    /// Go on after this event
-    #[arg(long, value_name = "ID")]
-    last_event_id: Option<String>,
-    #[command(flatten)]
-    remote: Remote,
-}
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
@@ -173,17 +105,6 @@ pub struct Serve {
     pub log: String,
 }
 
-/// A time as it is written on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span(Duration);
-
-/// An entry of `--public-orgs`.
-#[derive(Clone, Debug)]
-enum PublicOrg {
-    All,
-    One(OrgName),
-}
-
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
 static HUB: LazyLock<HubConfig> = LazyLock::new(HubConfig::default);
 static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
@@ -234,125 +155,5 @@ impl Serve {
             hub,
             ..CONFIG.clone()
         })
-    }
-}
-
-// ===== impl Remote =====
-
-impl Remote {
-    fn into_server(self) -> Result<client::Server, String> {
-        let url = self.url.parse().map_err(|why| format!("--url {}: {why}", self.url))?;
-        Ok(client::Server { url, token: self.token })
-    }
-}
-
-impl Publish {
-    /// The request as the client takes it.
-    ///
-    /// # Errors
-    /// Says what is wrong with the URL.
-    pub fn into_request(self) -> Result<client::Publish, String> {
-        let server = self.remote.into_server()?;
-        Ok(client::Publish { server, org: self.org, keys: self.keys })
-    }
-}
-
-impl Listen {
-    /// The request as the client takes it.
-    ///
-    /// # Errors
-    /// Says what is wrong with the URL.
-    pub fn into_request(self) -> Result<client::Listen, String> {
-        let Self { org, public, last_event_id, remote } = self;
-        Ok(client::Listen { server: remote.into_server()?, org, public, last_event_id })
-    }
-}
-
-// ===== impl Span =====
-
-impl Span {
-    fn millis(self) -> u32 {
-        u32::try_from(self.0.as_millis()).unwrap_or(u32::MAX)
-    }
-}
-
-impl FromStr for Span {
-    type Err = humantime::DurationError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        humantime::parse_duration(text).map(Self)
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
-}
-
-fn millis(millis: u32) -> Span {
-    Span(Duration::from_millis(millis.into()))
-}
-
-/// Parses a time within bounds, in milliseconds.
-fn span(
-    bounds: RangeInclusive<u64>,
-) -> impl Fn(&str) -> Result<Span, String> + Clone + Send + Sync {
-    move |text| {
-        let span: Span =
-            text.parse().map_err(|why| format!("{why}; write it like 50ms, 30s or 5m"))?;
-        let millis = u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
-        if bounds.contains(&millis) {
-            return Ok(span);
-        }
-        let bound = |millis: &u64| Span(Duration::from_millis(*millis)).to_string();
-        Err(format!("allowed is {} to {}", bound(bounds.start()), bound(bounds.end())))
-    }
-}
-
-fn count(bounds: RangeInclusive<u64>) -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<usize>::from(bounds)
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("allowed is on or off".into()),
-    }
-}
-
-fn public_org(text: &str) -> Result<PublicOrg, String> {
-    match text {
-        "*" => Ok(PublicOrg::All),
-        org => org
-            .parse()
-            .map(PublicOrg::One)
-            .map_err(|why: crate::ids::InvalidOrgName| why.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_flags_default_to_the_config() {
-        let cli = Cli::parse_from(["nudged"]);
-        let parsed = cli.serve.into_config().expect("defaults agree");
-        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
-    }
-
-    #[test]
-    fn what_is_out_of_bounds_is_told_what_is_allowed() {
-        for (args, allowed) in [
-            (["nudged", "--keepalive", "10ms"], "allowed is 1s to 1day"),
-            (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
-            (["nudged", "--workers", "0"], "0 is not in 1..=1024"),
-            (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
-        ] {
-            let refused = Cli::try_parse_from(args).expect_err("out of bounds").to_string();
-            assert!(refused.contains(allowed), "{refused}");
-        }
     }
 }

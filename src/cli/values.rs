@@ -1,0 +1,87 @@
+//! Values as they are written on the command line.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+
+use crate::ids::OrgName;
+
+/// A time as it is written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+/// An entry of `--public-orgs`.
+#[derive(Clone, Debug)]
+pub(super) enum PublicOrg {
+    All,
+    One(OrgName),
+}
+
+// ===== impl Span =====
+
+impl Span {
+    pub(super) fn millis(self) -> u32 {
+        u32::try_from(self.0.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+impl FromStr for Span {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+pub(super) fn millis(millis: u32) -> Span {
+    Span(Duration::from_millis(millis.into()))
+}
+
+/// Parses a time within bounds, in milliseconds.
+pub(super) fn span(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<Span, String> + Clone + Send + Sync {
+    move |text| {
+        let span: Span =
+            text.parse().map_err(|why| format!("{why}; write it like 50ms, 30s or 5m"))?;
+        let millis = u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+        if bounds.contains(&millis) {
+            return Ok(span);
+        }
+        let bound = |millis: &u64| Span(Duration::from_millis(*millis)).to_string();
+        Err(format!("allowed is {} to {}", bound(bounds.start()), bound(bounds.end())))
+    }
+}
+
+pub(super) fn count(
+    bounds: RangeInclusive<u64>,
+) -> impl clap::builder::TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<usize>::from(bounds)
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("allowed is on or off".into()),
+    }
+}
+
+pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {
+    match text {
+        "*" => Ok(PublicOrg::All),
+        org => org
+            .parse()
+            .map(PublicOrg::One)
+            .map_err(|why: crate::ids::InvalidOrgName| why.to_string()),
+    }
+}
