@@ -85,6 +85,8 @@ enum Mode {
     Churn,
 }
 
+const KEEPS_ALL: &str = "it never closes a stream, so that there is nothing to measure";
+
 /// Servers, each with its version or with the reason why it is left out.
 type Noted = Vec<(Peer, String)>;
 
@@ -143,7 +145,9 @@ impl Arguments {
             if !self.only.is_empty() && !self.only.contains(&peer) {
                 continue;
             }
-            match peer.find() {
+            let pointless = self.mode == Mode::Churn && peer == Peer::Raw;
+            let found = if pointless { Err(KEEPS_ALL.into()) } else { peer.find() };
+            match found {
                 Ok(version) => present.push((peer, version)),
                 Err(why) => {
                     eprintln!("{} is left out: {why}", peer.name());

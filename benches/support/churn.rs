@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use super::measure::{ORG, Outcome, PACE, Plan, load, settled};
+use super::measure::{ORG, Outcome, Plan, load, settled};
 use super::record::heading;
 use super::servers::Peer;
 
@@ -18,7 +18,7 @@ pub(crate) struct Churn {
     connects: usize,
 }
 
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(
     peer: Peer,
@@ -32,18 +32,19 @@ pub(crate) fn run(
     let mut warm = fresh;
     for wave in 1..=waves {
         progress(&format!("wave {wave} of {waves}"));
-        crowd.open(plan.subscribers, PACE, |_| {})?;
+        crowd.open(plan.subscribers, server.pace(), |_| {})?;
         if crowd.subscribers() != plan.subscribers {
             return Err(format!("wave {wave}: only {} streams", crowd.subscribers()).into());
         }
         crowd.close(true)?;
+        // Else the descriptors of this wave and of the next would not fit together.
+        thread::sleep(SETTLE);
         if wave == 1 {
-            thread::sleep(SETTLE);
             warm = server.cost()?.pss;
         }
     }
     // A server that only finds dead streams by writing gets something to write.
-    crowd.open(1, PACE, |_| {})?;
+    crowd.open(1, server.pace(), |_| {})?;
     crowd.publish(1, Duration::ZERO)?;
     crowd.publish(1, Duration::ZERO)?;
     if !crowd.tally().is_clean() {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nudged::client::bench::{Latencies, Load, Quantiles};
 
-use super::measure::{ORG, Outcome, PACE, Plan, load};
+use super::measure::{ORG, Outcome, Plan, load};
 use super::record::heading;
-use super::servers::Peer;
+use super::servers::{Peer, now};
 
 const OTHER: &str = "neighbour";
 
@@ -24,17 +24,20 @@ pub(crate) struct Fairness {
     sweeps: u32,
 }
 
-/// Between two events of the neighbour.
-const EVERY: Duration = Duration::from_millis(10);
+/// Between two events of the neighbour, at random, so that they do not fall in step with the sweeps.
+const GAP_MS: std::ops::Range<u64> = 2..30;
+
+/// A server whose sweeps are long gets fewer events.
+const PROBE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Fairness> {
     let server = peer.start(1)?;
     let mut crowd = load(&server, ORG, plan.subscribers)?;
     let mut single = load(&server, OTHER, 1)?;
-    single.open(1, PACE, |_| {})?;
+    single.open(1, server.pace(), |_| {})?;
     single.publish(1, Duration::ZERO)?;
     progress("connect");
-    crowd.open(plan.subscribers, PACE, |_| {})?;
+    crowd.open(plan.subscribers, server.pace(), |_| {})?;
     crowd.publish(1, Duration::ZERO)?;
 
     progress("the neighbour alone");
@@ -63,7 +66,14 @@ pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Ou
 
 fn probe(single: &mut Load, rounds: u32) -> Outcome<Quantiles> {
     single.take_latencies();
-    single.publish(rounds, EVERY)?;
+    let start = now();
+    for _ in 0..rounds {
+        single.publish(1, Duration::ZERO)?;
+        single.wait(Some(Duration::from_millis(fastrand::u64(GAP_MS))))?;
+        if start.elapsed() > PROBE {
+            break;
+        }
+    }
     let Latencies { each, .. } = single.take_latencies();
     Quantiles::of(&each).ok_or_else(|| "the neighbour got nothing".into())
 }
@@ -72,26 +82,24 @@ pub(crate) fn markdown(plan: &Plan, all: &[Fairness], absent: &[(Peer, String)])
     let mut text = heading("fairness");
     let _ = write!(
         text,
-        "One worker; an org of {} subscribers is swept without pause while {} events go to the one \
-         subscriber of another org, {} ms apart. Latencies of that one in ms, from when each publish \
-         was meant to leave. The generator's own two threads and the server share this \
-         machine's cores.\n\n\
-         | | p50 alone | p99 alone | p50 during sweeps | p99 during sweeps | p99 added | sweeps |\n\
-         |---|---:|---:|---:|---:|---:|---:|\n",
-        plan.subscribers,
-        plan.rounds,
-        EVERY.as_millis()
+        "One worker; an org of {} subscribers is swept without pause while up to {} events, {} to {} ms \
+         apart, go to the one subscriber of another org. Its latencies in ms, from the publish to \
+         the arrival. The generator's four threads and the server share this machine's cores.\n\n\
+         | | p50 alone | p99 alone | p50 during sweeps | p99 during sweeps | p99 added | events | sweeps |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|\n",
+        plan.subscribers, plan.rounds, GAP_MS.start, GAP_MS.end
     );
     for Fairness { peer, quiet, busy, sweeps } in all {
         let _ = writeln!(
             text,
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {sweeps} |",
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {sweeps} |",
             peer.name(),
             quiet.p50,
             quiet.p99,
             busy.p50,
             busy.p99,
-            busy.p99 - quiet.p99
+            busy.p99 - quiet.p99,
+            busy.count
         );
     }
     for (peer, why) in absent {

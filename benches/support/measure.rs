@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Cost, Load, Options, PATIENCE, Pace, Quantiles, Tally};
+use nudged::client::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
 
 use super::servers::{Peer, Server};
 
@@ -48,10 +48,6 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Lets what a server put off until later happen before it is measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Streams that wait for their answer at a time: enough that no server runs dry, and few enough that
-/// none has to queue more than its backlog.
-pub(crate) const PACE: Pace = Pace { per_second: None, at_once: 128 };
-
 pub(crate) const ORG: &str = "acme";
 
 // ===== impl Sample =====
@@ -77,7 +73,7 @@ pub(crate) fn load(server: &Server, org: &str, subscribers: usize) -> Outcome<Lo
     let options = Options {
         url: server.url(org),
         subscribers,
-        pace: PACE,
+        pace: server.pace(),
         headers: Vec::new(),
         sources: Vec::new(),
         publish: Some(server.publish(org)),
@@ -127,9 +123,9 @@ fn connect(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
     let third = plan.subscribers / 3;
     let rest = plan.subscribers - third;
     let before = server.cost()?;
-    let took = load.open(third, PACE, |_| {})?;
+    let took = load.open(third, server.pace(), |_| {})?;
     let some = settled(server, load)?;
-    let took = took + load.open(rest, PACE, |_| {})?;
+    let took = took + load.open(rest, server.pace(), |_| {})?;
     let all = settled(server, load)?;
     sample.pss = [before.pss, some.pss, all.pss];
     sample.slope = (all.pss as f64 - some.pss as f64) / rest as f64;

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nudged::client::bench::{Cost, Publish};
+use nudged::client::bench::{Cost, Pace, Publish};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A server to compare, and how it is configured.
@@ -32,6 +32,7 @@ pub(crate) enum Peer {
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {
+    pace: Pace,
     /// Each with its own way to end; Pushpin's origin comes last.
     children: Vec<Child>,
     /// Open, so that a server that prints does not die of it.
@@ -47,6 +48,8 @@ pub(crate) struct Server {
 const START: Duration = Duration::from_secs(20);
 /// How long a server may take to end when asked to.
 const END: Duration = Duration::from_secs(10);
+/// Enough that no server runs dry, and few enough that none has to queue more than it takes.
+const PACE: Pace = Pace { per_second: None, at_once: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
 const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
@@ -140,7 +143,7 @@ fn talking(dir: PathBuf, command: &mut Command) -> io::Result<Server> {
     let (child, output, base) = spawn_talking(command)?;
     let measured = vec![child.id()];
     let (children, _output) = (vec![child], vec![output]);
-    Ok(Server { children, _output, measured, base, publish_base: None, dir })
+    Ok(Server { pace: PACE, children, _output, measured, base, publish_base: None, dir })
 }
 
 fn spawn_talking(command: &mut Command) -> io::Result<(Child, ChildStdout, String)> {
@@ -175,6 +178,7 @@ fn nchan(dir: PathBuf, workers: usize) -> io::Result<Server> {
     let child = command.stdin(Stdio::null()).spawn()?;
     let measured = vec![child.id()];
     let mut server = Server {
+        pace: PACE,
         children: vec![child],
         _output: Vec::new(),
         measured,
@@ -207,6 +211,8 @@ fn pushpin(dir: PathBuf) -> io::Result<Server> {
     let child = command.stdout(Stdio::null()).spawn()?;
     let measured = vec![child.id()];
     let mut server = Server {
+        // It asks its origin for each, and answers some with 502 when more wait.
+        pace: Pace { at_once: 16, ..PACE },
         children: vec![child, origin],
         _output: vec![output],
         measured,
@@ -332,6 +338,10 @@ impl Server {
             }
         };
         Publish { url, body, content_type: "application/json".into(), every: Duration::ZERO }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
     }
 
     pub(crate) fn cost(&self) -> io::Result<Cost> {
