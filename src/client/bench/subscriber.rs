@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn a_subscriber_stays_small() {
-        assert!(size_of::<Subscriber>() <= 36, "{} bytes", size_of::<Subscriber>());
+        // The socket is four bytes, and more where mio checks its use.
+        let ours = size_of::<Subscriber>() - size_of::<TcpStream>();
+        assert!(ours <= 32, "{ours} bytes");
     }
 
     #[test]
