@@ -1,6 +1,7 @@
 //! The program: arguments, logging, run, exit code.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -33,7 +34,9 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
     let usage = |why: String| (EX_USAGE, why);
     let filter = EnvFilter::try_new(&settings.log)
         .map_err(|why| usage(format!("--log {}: {why}", settings.log)))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let color = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
+    log.with_writer(std::io::stderr).init();
     raise_descriptor_limit();
 
     let config = settings.into_config().map_err(usage)?;

@@ -113,3 +113,22 @@ fn a_pipelined_stream_begins_after_the_answers_before_it() {
         eventually("the seat is free", || server.seats() == 0);
     }
 }
+
+/// Out of descriptors, the server keeps the streams it has, and accepts again once there is room.
+#[test]
+fn running_out_of_descriptors_stops_nobody_for_good() {
+    for path in PATHS {
+        let server = Server::start_with_files(80, &[path, &["--workers", "1"]].concat());
+        let mut first = server.stream("acme");
+        first.connected();
+        // The kernel accepts these; the server cannot take all of them.
+        let waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
+        eventually("it has none left", || server.descriptors() >= 80);
+        drop(waiting);
+        let mut last = server.stream("acme");
+        last.connected();
+        let id = server.publish("acme", &["posts"]).expect("subscribed");
+        first.expect_invalidate(&id, &["posts"]);
+        last.expect_invalidate(&id, &["posts"]);
+    }
+}

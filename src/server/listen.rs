@@ -123,3 +123,41 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    /// tcp(7) says so of `TCP_USER_TIMEOUT` only; that the others are inherited too is what saves
+    /// three system calls a connection.
+    #[test]
+    fn accepted_sockets_inherit_the_options() {
+        let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+        let listeners = Listeners::bind(&config).expect("a port");
+        let workers = listeners.workers.len();
+        let client = std::net::TcpStream::connect(listeners.addresses[0]).expect("it listens");
+        // The kernel chose one of the workers' sockets.
+        let accepted = std::iter::repeat_with(|| listeners.workers.iter().flatten())
+            .take(1_000)
+            .flatten()
+            .find_map(|listener| listener.accept().ok());
+        let (accepted, _) = accepted.unwrap_or_else(|| panic!("none of {workers} accepted"));
+        let socket = SockRef::from(&accepted);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(config.peer_timeout));
+        assert_eq!(socket.tcp_notsent_lowat().expect("an option"), NOTSENT_LOWAT);
+        assert!(socket.tcp_nodelay().expect("an option"));
+        drop(client);
+    }
+
+    #[test]
+    fn a_port_is_not_shared_with_another_server() {
+        let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+        let first = Listeners::bind(&config).expect("a port");
+        let second = Config { listen: first.addresses.clone(), ..config };
+        assert!(matches!(
+            Listeners::bind(&second),
+            Err(BindError::Refused { why, .. }) if why.kind() == io::ErrorKind::AddrInUse
+        ));
+    }
+}

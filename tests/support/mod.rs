@@ -52,9 +52,21 @@ pub struct Stream {
 impl Server {
     /// Starts a server on a free loopback port; later arguments override.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_as(Self::command(), args)
+    }
+
+    /// Starts a server that may open so many files, and cannot help it.
+    pub fn start_with_files(files: u32, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_nudged")).stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::start_as(command, args)
+    }
+
+    fn start_as(mut command: Command, args: &[&str]) -> Self {
         let listen =
             if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = Self::command().args(listen).args(args).spawn().expect("the server starts");
+        let mut child = command.args(listen).args(args).spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut addresses = Vec::new();
         loop {
