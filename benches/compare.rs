@@ -24,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use support::measure::{Outcome, Plan, run};
 use support::record::{Record, Runs, write_text};
 use support::servers::Peer;
-use support::{churn, fairness};
+use support::{churn, fairness, publishing};
 
 /// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}
 #[derive(Debug, Parser)]
@@ -83,6 +83,8 @@ enum Mode {
     Fairness,
     /// memory after waves of connects and RSTs
     Churn,
+    /// publishes accepted in a flood of repeated keys (nudged only)
+    Publish,
 }
 
 const KEEPS_ALL: &str = "it never closes a stream, so that there is nothing to measure";
@@ -133,6 +135,12 @@ impl Arguments {
                     each(peers(), |peer, say| churn::run(peer, &plan, self.waves, say));
                 self.keep(&churn::markdown(&all, &absent))?;
                 Ok(clean)
+            }
+            Mode::Publish => {
+                let runs = [1, 100, 1_000].map(publishing::run);
+                let runs = runs.into_iter().collect::<Outcome<Vec<_>>>()?;
+                self.keep(&publishing::markdown(&runs))?;
+                Ok(true)
             }
             _ => self.alternate(present, absent),
         }

@@ -1,7 +1,7 @@
 //! The program: arguments, logging, run, exit code.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -94,18 +94,21 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// What a person at a terminal needs to go on.
+/// What a person at a terminal needs to go on. Nobody has to be there to read it.
 fn greet(server: &Server, workers: usize) {
+    let mut out = std::io::stdout();
     let plural = if workers == 1 { "" } else { "s" };
+    let version = env!("CARGO_PKG_VERSION");
     for address in server.addresses() {
-        println!(
-            "nudged {} listening on http://{address} ({workers} worker{plural})",
-            env!("CARGO_PKG_VERSION")
+        _ = writeln!(
+            out,
+            "nudged {version} listening on http://{address} ({workers} worker{plural})"
         );
     }
-    println!("open: no key is configured; whoever reaches this address may subscribe and publish");
+    let open = "open: no key is configured; whoever reaches this address may subscribe and publish";
+    _ = writeln!(out, "{open}");
     if let Some(address) = server.addresses().first() {
-        println!("try: curl -N http://{address}/api/acme/events");
+        _ = writeln!(out, "try: curl -N http://{address}/api/acme/events");
     }
 }
 

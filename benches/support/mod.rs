@@ -5,5 +5,6 @@ pub(crate) mod churn;
 pub(crate) mod fairness;
 pub(crate) mod measure;
 pub(crate) mod metric;
+pub(crate) mod publishing;
 pub(crate) mod record;
 pub(crate) mod servers;

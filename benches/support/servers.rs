@@ -323,6 +323,18 @@ fn first_line(command: &mut Command) -> Result<String, String> {
 // ===== impl Server =====
 
 impl Server {
+    /// nudged with one worker, and all else as it comes.
+    pub(crate) fn with_defaults() -> io::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("nudged-bench-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        talking(dir, Command::new(NUDGED).args(["--listen", "127.0.0.1:0", "--workers", "1"]))
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     pub(crate) fn url(&self, org: &str) -> String {
         format!("{}/api/{org}/events", self.base)
     }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use smallvec::SmallVec;
+
 use super::channel::{Channel, State};
 use super::history::View;
 use super::lane::{Lane, SeatRef};
 use super::seat::{SeatKey, Waiter};
-use smallvec::SmallVec;
-
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::{self, CloseReason};
 use crate::sync::Ordering;

@@ -1,16 +1,18 @@
 //! A worker: one thread, one runtime, one lane of the hub, and its own listening sockets.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::conn;
 use crate::http::{App, Parking, Service};
@@ -29,7 +31,7 @@ pub(crate) struct Worker {
 /// A worker's thread.
 #[derive(Debug)]
 pub(crate) struct Running {
-    thread: JoinHandle<()>,
+    thread: thread::JoinHandle<()>,
     /// Closed when the thread ends, in whatever way.
     end: oneshot::Receiver<()>,
 }
@@ -68,7 +70,7 @@ impl Worker {
         runtime.block_on(async {
             let parking = app.config().park.then(|| Entrance::new(hub.clone()));
             let lot = parking.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
-            let driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
+            let mut driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
             let service = Service::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
             for socket in sockets {
@@ -77,7 +79,11 @@ impl Worker {
             }
             drop(connection);
 
-            _ = draining.wait_for(|draining| *draining).await;
+            // Without its driver a worker would accept and deliver nothing: better that it ends, and
+            // the process with it.
+            if first(&mut driver, pin!(draining.wait_for(|draining| *draining))).await {
+                return;
+            }
             for task in accepting {
                 task.abort();
                 _ = task.await;
@@ -95,6 +101,15 @@ impl Worker {
             }
         });
     }
+}
+
+/// Whether the driver ended before the server began to drain.
+async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>) -> bool {
+    poll_fn(|cx| match Pin::new(&mut *driver).poll(cx) {
+        Poll::Ready(_) => Poll::Ready(true),
+        Poll::Pending => draining.as_mut().poll(cx).map(|_| false),
+    })
+    .await
 }
 
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
@@ -127,7 +142,7 @@ fn is_of_the_connection(why: &io::Error) -> bool {
 
 impl Running {
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        std::pin::Pin::new(&mut self.end).poll(cx).map(|_| ())
+        Pin::new(&mut self.end).poll(cx).map(|_| ())
     }
 
     /// Waits for the end of the thread. Returns whether it ended without a panic.
