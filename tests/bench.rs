@@ -16,6 +16,8 @@ type Deliver = fn(&mut [TcpStream], &str);
 
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+/// How long the server keeps a connection that says nothing.
+const IDLE: Duration = Duration::from_millis(400);
 const PACE: Pace = Pace { per_second: None, at_once: 8 };
 
 /// A server that ends with the test's process. Publishes come to `/publish`.
@@ -46,6 +48,7 @@ fn serve(
     subscribe: &Sender<TcpStream>,
     publish: &Sender<(String, Sender<()>)>,
 ) {
+    stream.set_read_timeout(Some(IDLE)).unwrap();
     loop {
         let mut buffer = [0; 4096];
         let Ok(length @ 1..) = stream.read(&mut buffer) else { return };
@@ -230,6 +233,18 @@ fn a_refused_publish_is_told_with_its_reason() {
     let (count, why) = load.refusals().unwrap();
     assert_eq!(count, 2);
     assert!(why.contains("refused"), "{why}");
+}
+
+#[test]
+fn a_publish_connection_that_the_server_closed_meanwhile_is_opened_anew() {
+    let mut load = load(&server(everybody), 1);
+    for _ in 0..2 {
+        load.publish(1, Duration::ZERO).unwrap();
+        // Longer than the server below keeps a connection that says nothing.
+        load.wait(Some(2 * IDLE)).unwrap();
+    }
+    assert_eq!(load.refusals(), None);
+    assert_eq!(load.tally().delivered, 2);
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Ou
         sweeps += 1;
     }
     let (busy, tally) = neighbour.join().expect("the neighbour does not panic");
+    if let Some((count, why)) = crowd.refusals() {
+        return Err(format!("{count} publishes refused: {why}").into());
+    }
     if !crowd.tally().is_clean() || !tally.is_clean() {
         return Err(format!("events were lost: {:?}, {tally:?}", crowd.tally()).into());
     }

@@ -52,11 +52,17 @@ struct Work {
     marker: Marker,
     runtime: Runtime,
     connection: Option<SendRequest<Full<Bytes>>>,
+    /// When the connection was last attended to.
+    attended: Instant,
     stop: Arc<AtomicBool>,
 }
 
 /// How long a wait may keep the end of the run from being noticed.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// How long an idle connection may wait for the next series. Longer, and the server may have closed
+/// it unnoticed, which would look like a refusal.
+const UNATTENDED: Duration = Duration::from_millis(500);
 
 /// How long an answer to a publish may take.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -85,6 +91,7 @@ impl Publisher {
             marker,
             runtime,
             connection: None,
+            attended: now(),
             stop,
         };
         let (jobs, todo) = mpsc::channel();
@@ -121,6 +128,9 @@ impl Publisher {
 impl Work {
     fn run(&mut self, job: &Job) -> Published {
         let mut published = Published::default();
+        if self.attended.elapsed() > UNATTENDED {
+            self.connection = None;
+        }
         for sequence in job.schedule.first..job.schedule.first.saturating_add(job.count) {
             let intended = job.schedule.intended(sequence);
             if job.until.is_some_and(|until| intended >= until) {
@@ -136,16 +146,18 @@ impl Work {
                 published.why.get_or_insert(why);
             }
         }
+        self.attended = now();
         published
     }
 
+    /// The connection is attended to meanwhile, so that its end is noticed before it is used again.
     fn wait_until(&self, moment: Instant) {
         while !self.stop.load(Ordering::Relaxed) {
             let left = moment.saturating_duration_since(now());
             if left.is_zero() {
                 return;
             }
-            thread::sleep(left.min(SLICE));
+            self.runtime.block_on(sleep(left.min(SLICE)));
         }
     }
 
@@ -190,6 +202,11 @@ async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
     // Its error is the same that the request reports.
     tokio::spawn(async { connection.await.ok() });
     Ok(sender)
+}
+
+async fn sleep(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a client tool that waits for its turn")]
+    tokio::time::sleep(time).await;
 }
 
 async fn within_limit(post: impl Future<Output = Result<(), String>>) -> Result<(), String> {
