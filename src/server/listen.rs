@@ -154,7 +154,8 @@ mod tests {
     fn a_port_is_not_shared_with_another_server() {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         let first = Listeners::bind(&config).expect("a port");
-        let second = Config { listen: first.addresses.clone(), ..config };
+        let listen = first.addresses().to_vec();
+        let second = Config { listen, ..config };
         assert!(matches!(
             Listeners::bind(&second),
             Err(BindError::Refused { why, .. }) if why.kind() == io::ErrorKind::AddrInUse
