@@ -76,7 +76,10 @@ struct Shared {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     next_epoch: AtomicU64,
+    /// Nobody is taken in any more.
     closing: AtomicBool,
+    /// Every channel knows.
+    closed: AtomicBool,
 }
 
 type Shard = HashMap<OrgName, Arc<Channel>>;
@@ -109,6 +112,7 @@ impl Hub {
             hasher,
             next_epoch,
             closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), lane: 0 }
     }
@@ -186,12 +190,21 @@ impl Hub {
                 self.common().spread(&channel);
             }
         }
+        // A stream that was being taken in counts as a seat before it can wait, and it either waited
+        // before its channel knew or will see what its channel knows. So from here on a driver that
+        // finds no seat will not be needed by one.
+        self.shared.closed.store(true, Ordering::Release);
         self.common().lanes.iter().for_each(Lane::wake);
     }
 
     /// Whether the hub was told to close.
     pub fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether the lane's driver may end: the hub is closed, and the lane's last stream has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire) && self.seats_on_lane() == 0
     }
 
     /// Taken seats, counted in the slabs themselves.
@@ -214,10 +227,11 @@ impl Hub {
         self.common().lanes.iter().map(|lane| &lane.counters)
     }
 
-    /// Has the lane's driver woken at the next work. Returns whether there is some already, and when
-    /// the next window closes.
+    /// Has the lane's driver woken at the next work, or when all is over. Returns whether there is
+    /// some, or it is, already, and when the next window closes.
     pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
-        self.lane().register(driver)
+        let (dirty, closes) = self.lane().register(driver);
+        (dirty || self.is_over(), closes)
     }
 
     /// Wakes the lane's driver, for work that the hub does not know of.
