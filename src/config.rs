@@ -53,7 +53,8 @@ pub struct HubConfig {
     pub history_bytes: usize,
     /// Bytes that all orgs together remember. Beyond it an org keeps its newest event only.
     pub history_bytes_total: usize,
-    /// Orgs without a subscriber that are remembered.
+    /// Orgs without a subscriber that are remembered; where far more orgs have one, up to an eighth of
+    /// those more, until the registry is tidied (each part of it once in 64 seconds).
     pub idle_channels_max: usize,
     /// Keys of one publish, and of one union of publishes.
     pub keys_max: usize,

@@ -18,18 +18,21 @@ use nudged::stream::{Clock, EventStream, drive};
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE_BLOCKS: AtomicUsize = AtomicUsize::new(0);
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE_BLOCKS.fetch_add(1, Relaxed);
         LIVE_BYTES.fetch_add(layout.size(), Relaxed);
         // SAFETY: the caller's obligations are those of this call.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE_BLOCKS.fetch_sub(1, Relaxed);
         LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
         // SAFETY: the caller's obligations are those of this call.
         unsafe { System.dealloc(ptr, layout) }
@@ -82,9 +85,12 @@ fn a_delivery_allocates_nothing_and_a_publish_the_same() {
     for subscribers in [1, 100, 10_000] {
         let (hub, clock) = (Hub::new(uncoalesced()), Clock::start());
         let mut driver = pin!(drive(hub.clone(), clock));
-        let open = || EventStream::open(&hub, &org(), View::Member, None, clock.now());
-        let mut streams: Vec<_> = (0..subscribers).map(|_| open().expect("not closing")).collect();
-        let keys = Keys::new(["posts", "feed:123"], hub.config()).expect("two keys");
+        let views = [View::Member, View::Public].into_iter().cycle();
+        let open = |view| EventStream::open(&hub, &org(), view, None, clock.now());
+        let mut streams: Vec<_> =
+            views.take(subscribers).map(|view| open(view).expect("not closing")).collect();
+        // One of them is public, so that the event has two encodings.
+        let keys = Keys::new(["posts", "entity-types"], hub.config()).expect("two keys");
         let mut counts = Vec::new();
         for round in 0..12 {
             // The first polls take the greeting; every one but the last of a round takes a frame.
@@ -135,14 +141,17 @@ fn a_seat_costs_at_most_96_bytes() {
     const SEATS: usize = 1_000_000;
     let hub = Hub::new(uncoalesced());
     let mut subscriptions = Vec::with_capacity(SEATS);
-    let before = LIVE_BYTES.load(Relaxed);
+    let (before, blocks_before) = (LIVE_BYTES.load(Relaxed), LIVE_BLOCKS.load(Relaxed));
     let now = nudged::ids::Time(0);
     for _ in 0..SEATS {
         let subscribed = hub.subscribe(&org(), View::Member, None, now);
         subscriptions.push(subscribed.expect("not closing").0);
     }
     let bytes = (LIVE_BYTES.load(Relaxed) - before) as f64 / SEATS as f64;
-    println!("hub and wheel: {bytes:.1} bytes a seat at {SEATS} seats");
+    let blocks = LIVE_BLOCKS.load(Relaxed) - blocks_before;
+    println!("hub and wheel: {bytes:.1} bytes a seat at {SEATS} seats, {blocks} blocks in all");
     assert!(bytes <= 96.0, "{bytes:.1} bytes a seat");
+    // The slab, the slots of the wheel, the channel: no block of its own for any seat.
+    assert!(blocks <= 128, "{blocks} blocks");
     assert_eq!(hub.seats(), SEATS);
 }

@@ -43,7 +43,11 @@ fn subscribe(hub: &Hub) -> Subscription {
 }
 
 fn publish(hub: &Hub, key: &str) {
-    hub.publish(&org(), &Keys::new([key], hub.config()).expect("a key"), Time(0));
+    publish_at(hub, key, Time(0));
+}
+
+fn publish_at(hub: &Hub, key: &str, now: Time) {
+    hub.publish(&org(), &Keys::new([key], hub.config()).expect("a key"), now);
 }
 
 /// What the driver does.
@@ -74,24 +78,31 @@ fn text(polled: Poll<Option<Frame>>) -> Option<String> {
     }
 }
 
+/// The driver sweeps at once, or after the poll.
 #[test]
 fn a_publish_wakes_whoever_saw_nothing() {
-    loom::model(|| {
-        let hub = hub();
-        let mut subscription = subscribe(&hub);
-        let publisher = hub.clone();
-        let publisher = loom::thread::spawn(move || publish(&publisher, "a"));
-        let (bell, waker) = bell();
-        let early = text(subscription.poll_next(&waker));
-        publisher.join().expect("no panic");
-        sweep(&hub);
-        if early.is_none() {
-            assert!(rung(&bell), "it waits for what is there");
-            assert!(
-                text(subscription.poll_next(&waker)).is_some_and(|event| event.contains("[\"a\"]"))
-            );
-        }
-    });
+    for at_once in [true, false] {
+        loom::model(move || {
+            let hub = hub();
+            let mut subscription = subscribe(&hub);
+            let publisher = hub.clone();
+            let publisher = loom::thread::spawn(move || {
+                publish(&publisher, "a");
+                if at_once {
+                    sweep(&publisher);
+                }
+            });
+            let (bell, waker) = bell();
+            let early = text(subscription.poll_next(&waker));
+            publisher.join().expect("no panic");
+            sweep(&hub);
+            if early.is_none() {
+                assert!(rung(&bell), "it waits for what is there");
+            }
+            let late = early.or_else(|| text(subscription.poll_next(&waker)));
+            assert!(late.is_some_and(|event| event.contains("[\"a\"]")));
+        });
+    }
 }
 
 #[test]
@@ -187,6 +198,107 @@ fn closing_lets_nobody_stay() {
             assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
             assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
         }
+    });
+}
+
+/// The driver looks once whether it may end, at any moment.
+#[test]
+fn a_driver_outlives_its_streams() {
+    loom::model(|| {
+        let hub = hub();
+        let closer = hub.clone();
+        let closer = loom::thread::spawn(move || closer.close(Time(0)));
+        let other = hub.clone();
+        let subscriber = loom::thread::spawn(move || {
+            let (mut subscription, _) =
+                other.subscribe(&org(), View::Member, None, Time(0)).ok()?;
+            let (bell, waker) = bell();
+            let waits = subscription.poll_next(&waker).is_pending();
+            Some((subscription, bell, waits))
+        });
+        let ended = hub.is_over();
+        closer.join().expect("no panic");
+        let stream = subscriber.join().expect("no panic");
+        if !ended {
+            sweep(&hub);
+        }
+        if let Some((_subscription, bell, true)) = &stream {
+            assert!(rung(bell), "it stays for ever");
+        }
+    });
+}
+
+/// Nothing else wakes it then: there is no channel to sweep.
+#[test]
+fn a_driver_that_waits_hears_that_it_is_over() {
+    let waits = |hub: &Hub, end: Box<dyn FnOnce() + Send>| {
+        let end = loom::thread::spawn(end);
+        let (bell, waker) = bell();
+        if !hub.is_over() {
+            let (work, _) = hub.register(&waker);
+            end.join().expect("no panic");
+            assert!(work || rung(&bell), "it waits for a tick");
+        }
+    };
+    loom::model(move || {
+        let hub = hub();
+        let closer = hub.clone();
+        waits(&hub, Box::new(move || closer.close(Time(0))));
+    });
+    loom::model(move || {
+        let hub = hub();
+        let last = subscribe(&hub);
+        hub.close(Time(0));
+        sweep(&hub);
+        waits(&hub, Box::new(move || drop(last)));
+    });
+}
+
+#[test]
+fn a_window_that_closes_meanwhile_keeps_nothing() {
+    loom::model(|| {
+        let coalesce = std::time::Duration::from_millis(50);
+        let hub = Hub::new(HubConfig { coalesce, ..HubConfig::default() });
+        let mut subscription = subscribe(&hub);
+        publish(&hub, "first");
+        publish(&hub, "held");
+        let publishers = ["b", "c"].map(|key| {
+            let hub = hub.clone();
+            loom::thread::spawn(move || publish_at(&hub, key, Time(49)))
+        });
+        hub.close_windows(Time(50));
+        publishers.into_iter().for_each(|publisher| publisher.join().expect("no panic"));
+        let mut heard = String::new();
+        for now in [100, 150] {
+            hub.close_windows(Time(now));
+            let taken = std::iter::from_fn(|| text(subscription.poll_next(Waker::noop())));
+            heard.extend(taken);
+        }
+        for key in ["first", "held", "b", "c"] {
+            assert_eq!(heard.matches(&format!("\"{key}\"")).count(), 1, "{key} in {heard}");
+        }
+        assert_eq!(hub.register(Waker::noop()).1, None, "a window without keys");
+    });
+}
+
+#[test]
+fn making_room_takes_no_channel_from_under_a_subscriber() {
+    loom::model(|| {
+        let coalesce = std::time::Duration::ZERO;
+        let hub = Hub::new(HubConfig { coalesce, idle_channels_max: 0, ..HubConfig::default() });
+        drop(subscribe(&hub));
+        let newcomer = hub.clone();
+        let newcomer = loom::thread::spawn(move || {
+            let org = "other".parse().expect("a name");
+            newcomer.subscribe(&org, View::Member, None, Time(0)).expect("not closing").0
+        });
+        let mut subscription = subscribe(&hub);
+        let other = newcomer.join().expect("no panic");
+        publish(&hub, "a");
+        let heard = text(subscription.poll_next(Waker::noop()));
+        assert!(heard.is_some(), "it listens to a channel that is gone");
+        assert_eq!(hub.seats(), 2);
+        drop(other);
     });
 }
 

@@ -15,6 +15,7 @@ mod history;
 mod keys;
 mod lane;
 mod seat;
+mod shard;
 mod subscription;
 mod sweep;
 mod wheel;
@@ -24,13 +25,13 @@ mod loom;
 #[cfg(all(test, not(nudged_loom)))]
 mod tests;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Waker;
 
 use self::channel::{Channel, Outcome};
 use self::lane::{Common, Lane};
+use self::shard::Shard;
 use crate::config::HubConfig;
 use crate::ids::{Epoch, EventId, OrgName, Time};
 use crate::metrics::{self, Counters};
@@ -76,10 +77,11 @@ struct Shared {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     next_epoch: AtomicU64,
+    /// Nobody is taken in any more.
     closing: AtomicBool,
+    /// Every channel knows.
+    closed: AtomicBool,
 }
-
-type Shard = HashMap<OrgName, Arc<Channel>>;
 
 /// Parts of the registry, each behind its own lock; one of them is tidied at every tick. One is
 /// enough for loom, which would explore them all.
@@ -105,10 +107,11 @@ impl Hub {
         let next_epoch = AtomicU64::new(hasher.hash_one("epoch"));
         let shared = Shared {
             common: Arc::new(common),
-            shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
+            shards: std::array::from_fn(|_| Mutex::new(Shard::default())),
             hasher,
             next_epoch,
             closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), lane: 0 }
     }
@@ -179,19 +182,28 @@ impl Hub {
     pub fn close(&self, now: Time) {
         self.shared.closing.store(true, Ordering::Release);
         for shard in &self.shared.shards {
-            let channels: Vec<_> = shard.lock().values().cloned().collect();
+            let channels: Vec<_> = shard.lock().channels().cloned().collect();
             for channel in channels {
                 channel.release(now);
                 channel.state.lock().closing = true;
                 self.common().spread(&channel);
             }
         }
+        // A stream that was being taken in counts as a seat before it can wait, and it either waited
+        // before its channel knew or will see what its channel knows. So from here on a driver that
+        // finds no seat will not be needed by one.
+        self.shared.closed.store(true, Ordering::Release);
         self.common().lanes.iter().for_each(Lane::wake);
     }
 
     /// Whether the hub was told to close.
     pub fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether the lane's driver may end: the hub is closed, and the lane's last stream has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire) && self.seats_on_lane() == 0
     }
 
     /// Taken seats, counted in the slabs themselves.
@@ -214,10 +226,11 @@ impl Hub {
         self.common().lanes.iter().map(|lane| &lane.counters)
     }
 
-    /// Has the lane's driver woken at the next work. Returns whether there is some already, and when
-    /// the next window closes.
+    /// Has the lane's driver woken at the next work, or when all is over. Returns whether there is
+    /// some, or it is, already, and when the next window closes.
     pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
-        self.lane().register(driver)
+        let (dirty, closes) = self.lane().register(driver);
+        (dirty || self.is_over(), closes)
     }
 
     /// Wakes the lane's driver, for work that the hub does not know of.
@@ -238,11 +251,7 @@ impl Hub {
     /// Forgets, in one part of the registry, the history that is too old and the orgs that nobody
     /// can come back to. Every part has its turn once in as many ticks as there are parts.
     pub(crate) fn tidy(&self, tick: u32, now: Time) {
-        let mut shard = self.shared.shards[tick as usize % SHARDS].lock();
-        shard.retain(|_, channel| !(channel.expire(now) && channel.retire()));
-        if shard.len() * 4 < shard.capacity() {
-            shard.shrink_to_fit();
-        }
+        self.shared.shards[tick as usize % SHARDS].lock().tidy(now, self.idle_max());
     }
 
     fn channel(&self, org: &OrgName, now: Time) -> Arc<Channel> {
@@ -250,13 +259,9 @@ impl Hub {
         if let Some(channel) = shard.get(org) {
             return channel.clone();
         }
-        let idle_max = self.config().idle_channels_max / SHARDS;
-        if shard.len() > idle_max {
-            forget_idle(&mut shard, idle_max);
-        }
         let epoch = Epoch(self.shared.next_epoch.fetch_add(1, Ordering::Relaxed));
         let channel = Arc::new(Channel::new(org.clone(), self.shared.common.clone(), epoch, now));
-        shard.insert(org.clone(), channel.clone());
+        shard.insert(channel.clone(), self.idle_max());
         channel
     }
 
@@ -266,8 +271,13 @@ impl Hub {
     }
 
     fn sum(&self, of: impl Fn(&Channel) -> usize) -> usize {
-        let shard = |shard: &Mutex<Shard>| shard.lock().values().map(|c| of(c)).sum::<usize>();
+        let shard = |shard: &Mutex<Shard>| shard.lock().channels().map(|c| of(c)).sum::<usize>();
         self.shared.shards.iter().map(shard).sum()
+    }
+
+    /// Idle orgs in one part of the registry.
+    fn idle_max(&self) -> usize {
+        self.config().idle_channels_max / SHARDS
     }
 
     fn common(&self) -> &Common {
@@ -276,19 +286,5 @@ impl Hub {
 
     fn lane(&self) -> &Lane {
         &self.shared.common.lanes[self.lane]
-    }
-}
-
-/// Makes room among the orgs without subscribers, the longest idle first: down to three quarters, so
-/// that the walk is paid for by as many new orgs as it made room for.
-fn forget_idle(shard: &mut Shard, idle_max: usize) {
-    let mut idle: Vec<_> =
-        shard.values().filter_map(|c| Some((c.idle_since()?, c.org.clone()))).collect();
-    idle.sort_unstable();
-    let excess = idle.len().saturating_sub(idle_max * 3 / 4);
-    for (_, org) in idle.into_iter().take(excess) {
-        if shard[&org].retire() {
-            shard.remove(&org);
-        }
     }
 }

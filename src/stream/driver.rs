@@ -24,7 +24,7 @@ pub async fn drive(hub: Hub, clock: Clock) {
 pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
     let mut driver = Driver::new(hub, clock, lot);
-    while !(driver.hub.is_closing() && driver.hub.seats_on_lane() == 0) {
+    while !driver.hub.is_over() {
         if driver.turn() {
             give_way().await;
         } else {
@@ -112,13 +112,13 @@ impl Driver {
     /// Waits for work, for the end of a window, or for the next tick.
     async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
         poll_fn(|cx| {
-            let (dirty, window) = self.hub.register(cx.waker());
+            let (work, window) = self.hub.register(cx.waker());
             let ready = self.lot.as_ref().is_some_and(|lot| lot.poll_ready(cx).is_ready());
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
             sleep
                 .as_mut()
                 .reset(self.clock.instant(window.map_or(tick, |closes| closes.min(tick))));
-            if dirty || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
+            if work || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;
     }
