@@ -38,7 +38,10 @@ fn a_stream_begins_with_retry_an_id_and_connected() {
         assert_eq!(name, "connected");
         assert!((2_000..=3_000).contains(&retry), "{retry}");
         let (epoch, seq) = id.split_once('-').expect("epoch-seq");
-        assert!(epoch.len() == 16 && epoch.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+        assert!(
+            epoch.len() == 16 && epoch.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+            "{id}"
+        );
         assert_eq!(seq, "0");
     }
 }
@@ -58,7 +61,9 @@ fn an_invalidation_reaches_its_org_and_no_other() {
         }
         let id = server.publish("other", &["theirs"]).expect("there is one");
         other.expect_invalidate(&id, &["theirs"]);
-        assert!(ours.iter_mut().all(|stream| stream.client.is_silent()));
+        // Had it reached us too, it would come before this.
+        let id = server.publish("acme", &["last"]).expect("there are subscribers");
+        ours.iter_mut().for_each(|s| s.expect_invalidate(&id, &["last"]));
     }
 }
 
@@ -98,6 +103,22 @@ fn head_shows_the_head_and_takes_no_seat() {
         client.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
         assert_eq!(client.read_answer().body, "live\n");
         assert_eq!(server.metric("nudged_streams_opened_total"), 0);
+    }
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_is_a_head() {
+    for path in PATHS {
+        let server = plain(path, &[]);
+        let mut client = server.connect();
+        for byte in "GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n".bytes() {
+            client.send_bytes(&[byte]);
+        }
+        let head = client.read_head();
+        let mut stream = Stream { client, head };
+        stream.connected();
+        let id = server.publish("acme", &["posts"]).expect("there is a subscriber");
+        stream.expect_invalidate(&id, &["posts"]);
     }
 }
 
@@ -170,12 +191,12 @@ fn who_comes_back_gets_exactly_what_was_missed() {
             |id: &str| server.stream_with("/api/acme/events", &format!("last-event-id: {id}\r\n"));
         let by_query =
             |id: &str| server.stream_with(&format!("/api/acme/events?x=1&last_event_id={id}"), "");
-        for mut resumed in [by_header(&ids[0]), by_query(&ids[0])] {
+        let mut both = [by_header(&ids[0]), by_query(&ids[0])];
+        for resumed in &mut both {
             let (_, id, name) = resumed.greeting();
             assert_eq!((&*name, &id), ("resumed", &ids[0]));
             resumed.expect_invalidate(&ids[1], &["b"]);
             resumed.expect_invalidate(&ids[2], &["c"]);
-            assert!(resumed.client.is_silent());
         }
         let mut from_the_start = by_header(&at_first);
         assert_eq!(from_the_start.greeting().2, "resumed");
@@ -184,6 +205,7 @@ fn who_comes_back_gets_exactly_what_was_missed() {
         assert_eq!(from_the_end.greeting().2, "resumed");
         let live = server.publish("acme", &["d"]).expect("an id");
         from_the_end.expect_invalidate(&live, &["d"]);
+        both.iter_mut().for_each(|resumed| resumed.expect_invalidate(&live, &["d"]));
     }
 }
 
@@ -201,15 +223,19 @@ fn an_id_that_is_not_covered_means_connected_and_never_an_error() {
         let other_epoch = format!("{:016x}-1", u64::from_str_radix(epoch, 16).expect("hex") ^ 1);
         let ahead = format!("{epoch}-4");
         let long = "9".repeat(2_000);
+        let mut streams = Vec::new();
         for id in [&*first, "", "garbage", "-", "0-0", &*other_epoch, &*ahead, &*long, "\u{e9}"] {
             let mut stream =
                 server.stream_with("/api/acme/events", &format!("last-event-id: {id}\r\n"));
             assert_eq!(stream.connected(), ids[2], "{id:?} on {path:?}");
-            assert!(stream.client.is_silent(), "{id:?}");
+            streams.push(stream);
         }
         let mut covered =
             server.stream_with("/api/acme/events", &format!("last-event-id: {}\r\n", ids[0]));
         assert_eq!(covered.greeting().2, "resumed");
+        // None was sent anything between its greeting and what comes next.
+        let live = server.publish("acme", &["d"]).expect("an id");
+        streams.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["d"]));
     }
 }
 
@@ -237,6 +263,35 @@ fn a_burst_becomes_its_first_event_and_one_union() {
         stream.expect_invalidate(&second, &["b", "c", "a", "d"]);
         assert_eq!(server.metric("nudged_events_published_total"), 4);
         assert_eq!(server.metric("nudged_events_coalesced_total"), 3);
+    }
+}
+
+#[test]
+fn a_union_that_reaches_the_key_limit_is_still_one() {
+    for path in PATHS {
+        let server = Server::start(&[path, &["--coalesce", "1s", "--keys", "3"]].concat());
+        let mut stream = server.stream("acme");
+        stream.connected();
+        server.publish("acme", &["first"]);
+        stream.next();
+        server.publish("acme", &["b", "c"]);
+        // Keys that it has already do not count.
+        let id = server.publish("acme", &["c", "d", "b"]).expect("an id");
+        stream.expect_invalidate(&id, &["b", "c", "d"]);
+        assert_eq!(server.metric("nudged_rereads_total"), 0);
+    }
+}
+
+#[test]
+fn each_org_has_a_window_of_its_own() {
+    for path in PATHS {
+        let server = Server::start(&[path, &["--coalesce", "1m"]].concat());
+        for org in ["acme", "other"] {
+            let mut stream = server.stream(org);
+            stream.connected();
+            let id = server.publish(org, &["a"]).expect("an id");
+            stream.expect_invalidate(&id, &["a"]);
+        }
     }
 }
 
@@ -297,16 +352,14 @@ fn several_addresses_are_served() {
 fn starting_twice_is_an_error_that_says_so() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
-    let second = Server::command().args(["--listen", &address]).output().expect("it ran");
-    assert_eq!(second.status.code(), Some(64));
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let (code, said) = Server::refuses_to_start(&["--listen", &address]);
+    assert_eq!(code, Some(64));
     assert!(said.contains(&format!("cannot listen on {address}: another server does")), "{said}");
 }
 
 #[test]
 fn an_open_server_stays_on_loopback_unless_told() {
-    let refused = Server::command().args(["--listen", "0.0.0.0:0"]).output().expect("it ran");
-    assert_eq!(refused.status.code(), Some(64));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let (code, said) = Server::refuses_to_start(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(code, Some(64));
     assert!(said.contains("no key is configured") && said.contains("--insecure-open"), "{said}");
 }

@@ -96,6 +96,20 @@ impl Server {
         command
     }
 
+    /// Runs a server that has to refuse to start, and returns its exit code and what it said.
+    pub fn refuses_to_start(args: &[&str]) -> (Option<i32>, String) {
+        let mut child =
+            Self::command().args(args).stderr(Stdio::piped()).spawn().expect("a program");
+        let mut stderr = child.stderr.take().expect("piped");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        // From here on it is killed however this ends.
+        let mut server = Self { child, stdout, addresses: Vec::new() };
+        let code = server.wait();
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).expect("text");
+        (code, said)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
@@ -167,6 +181,17 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
+    /// Open descriptors once every worker has served streams and they are gone. Before that, a
+    /// worker may still be opening what it opens once.
+    pub fn descriptors_at_rest(&self) -> usize {
+        // As many as make it certain enough that the kernel gave each worker some.
+        let mut streams: Vec<_> = (0..32).map(|_| self.stream("warm")).collect();
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        drop(streams);
+        eventually("the first streams are gone", || self.seats() == 0);
+        self.descriptors()
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill(1)");
@@ -211,7 +236,11 @@ impl Client {
     }
 
     pub fn send(&mut self, text: &str) {
-        self.socket.write_all(text.as_bytes()).expect("the server reads");
+        self.send_bytes(text.as_bytes());
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).expect("the server reads");
     }
 
     /// Bytes up to and with `end`.
@@ -276,12 +305,16 @@ impl Client {
     fn fill(&mut self) {
         let mut buf = [0; 16 * 1024];
         match self.socket.read(&mut buf) {
-            Ok(0) => {
-                panic!("the connection ended after {:?}", String::from_utf8_lossy(&self.buffer))
-            }
+            Ok(0) => panic!("the connection ended after {}", self.last_read()),
             Ok(n) => self.buffer.extend_from_slice(&buf[..n]),
-            Err(why) => panic!("{why} after {:?}", String::from_utf8_lossy(&self.buffer)),
+            Err(why) => panic!("{why} after {}", self.last_read()),
         }
+    }
+
+    /// The end of what was read, as much of it as helps.
+    fn last_read(&self) -> String {
+        let last = &self.buffer[self.buffer.len().saturating_sub(500)..];
+        format!("{} bytes, ending in {:?}", self.buffer.len(), String::from_utf8_lossy(last))
     }
 }
 

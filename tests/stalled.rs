@@ -1,0 +1,169 @@
+//! Subscribers that do not read: they cost a constant, hold up nobody, lose nothing silently, and
+//! leave nothing behind.
+
+mod support;
+
+use support::{PATHS, Server, Stream, eventually};
+
+/// Events of about a mebibyte, so that a few fill every buffer between the server and a client. The
+/// kernel gives up who does not read within the peer timeout, which must not decide these tests.
+#[rustfmt::skip]
+const LARGE: &[&str] = &[
+    "--coalesce", "0", "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16",
+    "--peer-timeout", "10m",
+];
+
+/// More than a socket takes: `tcp_wmem` ends at 4 MiB, and who does not read is not given more of
+/// `tcp_rmem` than it began with.
+const EVENTS: u64 = 7;
+
+fn server(path: &[&str], more: &[&str]) -> Server {
+    Server::start(&[path, LARGE, more].concat())
+}
+
+fn keys(n: u64) -> Vec<String> {
+    (0..16).map(|k| format!("{n}-{k}-{}", "x".repeat(65_000))).collect()
+}
+
+/// Publishes the events, each once the last has reached the client that reads.
+fn publish(server: &Server, reads: &mut Stream) {
+    for n in 1..=EVENTS {
+        let keys = keys(n);
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let id = server.publish("acme", &keys).expect("subscribed");
+        reads.expect_invalidate(&id, &keys);
+    }
+}
+
+/// Opens `count` streams that read no more than their greeting.
+fn stalled(server: &Server, count: usize) -> Vec<Stream> {
+    let mut streams: Vec<_> = (0..count).map(|_| server.stream("acme")).collect();
+    streams.iter_mut().for_each(|stream| _ = stream.connected());
+    streams
+}
+
+/// Reads up to the event with the number `last` and returns how often the stream said `connected`,
+/// which is the only thing that may stand where events are missing.
+fn catch_up(stream: &mut Stream, last: u64) -> u64 {
+    let (mut at, mut rereads) = (0, 0);
+    while at < last {
+        let event = stream.next();
+        let lines: Vec<_> = event.splitn(3, '\n').collect();
+        let seq: u64 = lines[0].rsplit('-').next().expect("a number").parse().expect("a number");
+        if lines[1] == "event: connected" {
+            assert!(seq > at, "{at} to {seq}");
+            rereads += 1;
+        } else {
+            assert_eq!((lines[1], seq), ("event: invalidate", at + 1), "a gap nobody told of");
+            let keys = serde_json::to_string(&keys(seq)).expect("strings");
+            assert!(lines[2] == format!("data: {{\"keys\":{keys}}}\n\n"), "event {seq} is damaged");
+        }
+        at = seq;
+    }
+    assert_eq!(at, last);
+    rereads
+}
+
+#[test]
+fn who_reads_late_hears_of_every_gap() {
+    for path in PATHS {
+        let server = server(path, &["--history-events", "4"]);
+        let mut late = stalled(&server, 2);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        publish(&server, &mut reads);
+        let rereads: Vec<_> = late.iter_mut().map(|stream| catch_up(stream, EVENTS)).collect();
+        assert!(rereads.iter().all(|times| *times > 0), "{path:?}: nobody stalled");
+        assert!(server.metric("nudged_rereads_total") >= rereads.iter().sum::<u64>());
+        // They are ordinary subscribers again.
+        let live = server.publish("acme", &["live"]).expect("subscribed");
+        late.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["live"]));
+    }
+}
+
+#[test]
+fn who_reads_late_gets_all_that_is_remembered() {
+    for path in PATHS {
+        let server = server(path, &["--history-bytes", "100000000"]);
+        let mut late = stalled(&server, 2);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        publish(&server, &mut reads);
+        for stream in &mut late {
+            assert_eq!(catch_up(stream, EVENTS), 0, "{path:?}");
+        }
+        assert_eq!(server.metric("nudged_rereads_total"), 0);
+    }
+}
+
+/// Sixteen queues of these events would hold 112 MiB.
+#[test]
+fn nothing_is_queued_for_who_does_not_read() {
+    for path in PATHS {
+        let server = server(path, &["--history-events", "2"]);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        publish(&server, &mut reads);
+        let before = memory_peak(&server);
+        let late = stalled(&server, 16);
+        publish(&server, &mut reads);
+        let grown = memory_peak(&server) - before;
+        assert!(grown < 48 << 20, "{grown} bytes on {path:?}");
+        drop(late);
+    }
+}
+
+#[test]
+fn who_never_reads_leaves_nothing_behind() {
+    for path in PATHS {
+        let server = server(path, &["--history-events", "2"]);
+        let before = server.descriptors_at_rest();
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let late = stalled(&server, 4);
+        publish(&server, &mut reads);
+        assert_eq!(server.seats(), 5);
+        late.into_iter().for_each(|stream| stream.client.reset());
+        eventually(&format!("every seat is free on {path:?}"), || server.seats() == 1);
+        eventually("every descriptor is closed", || server.descriptors() <= before + 1);
+    }
+}
+
+/// Its kernel acknowledges that it has no room, which is no sign of life (`TCP_USER_TIMEOUT`).
+#[test]
+fn who_never_reads_is_given_up() {
+    for path in PATHS {
+        let server = Server::start(&[path, &LARGE[..8], &["--peer-timeout", "1s"]].concat());
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let late = stalled(&server, 4);
+        publish(&server, &mut reads);
+        eventually(&format!("only who reads has a seat on {path:?}"), || server.seats() == 1);
+        let live = server.publish("acme", &["live"]).expect("subscribed");
+        reads.expect_invalidate(&live, &["live"]);
+        drop(late);
+    }
+}
+
+#[test]
+fn who_never_reads_does_not_keep_the_server_from_ending() {
+    for path in PATHS {
+        let mut server = server(path, &["--history-events", "2", "--drain-timeout", "500ms"]);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let late = stalled(&server, 4);
+        publish(&server, &mut reads);
+        server.signal("TERM");
+        assert_eq!(reads.client.read_to_end(), b"0\r\n\r\n", "{path:?}");
+        assert_eq!(server.wait(), Some(0), "{path:?}");
+        drop(late);
+    }
+}
+
+/// The most memory that the process ever had resident, in bytes (`proc_pid_status(5)`).
+fn memory_peak(server: &Server) -> u64 {
+    let path = format!("/proc/{}/status", server.pid());
+    let status = std::fs::read_to_string(path).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
