@@ -132,7 +132,15 @@ impl Service {
                 parking.leave(Departing { stream, chunked: version == Version::HTTP_11 });
                 Answering::Never
             }
-            _ => Answering::Now(Some(stream.into_response().map(Answer::Stream))),
+            _ => {
+                let mut response = stream.into_response().map(Answer::Stream);
+                if version == Version::HTTP_10 {
+                    // Its body ends with the connection, which a client may have asked to keep.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Answering::Now(Some(response))
+            }
         }
     }
 
