@@ -106,6 +106,20 @@ fn head_shows_the_head_and_takes_no_seat() {
     }
 }
 
+/// A connection that should be kept cannot be, where only its end ends the body (RFC 9112, 6.3).
+#[test]
+fn http_1_0_is_not_promised_another_request() {
+    for path in PATHS {
+        let server = plain(path, &[]);
+        let mut client = server.connect();
+        client.send("GET /api/acme/events HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+        let head = client.read_head();
+        assert_ne!(header(&head, "connection"), Some("keep-alive"), "{head}");
+        assert_eq!(header(&head, "content-length"), None, "{head}");
+        assert_eq!(header(&head, "transfer-encoding"), None, "{head}");
+    }
+}
+
 #[test]
 fn a_head_that_comes_byte_by_byte_is_a_head() {
     for path in PATHS {
