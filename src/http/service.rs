@@ -22,7 +22,7 @@ use super::route::{Route, route};
 use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
-use crate::stream::{Arrival, Clock, EventStream, HEADERS};
+use crate::stream::{Arrival, Clock, EventStream, with_headers};
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -146,11 +146,7 @@ impl Service {
 
     fn head(&self, org: &OrgName, view: View) -> Result<Response<Answer>, Reject> {
         self.check_view(org, view)?;
-        let mut response = Response::new(Answer::NoStream);
-        for (name, value) in HEADERS {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        Ok(response)
+        Ok(with_headers(Answer::NoStream))
     }
 
     fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {

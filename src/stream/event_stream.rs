@@ -48,12 +48,7 @@ impl EventStream {
     /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps
     /// and no proxy buffers or compresses.
     pub fn into_response(self) -> Response<Self> {
-        let mut response = Response::new(self);
-        let headers = response.headers_mut();
-        for (name, value) in HEADERS {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        response
+        with_headers(self)
     }
 
     /// The subscription, for the parking lot, which writes what the stream says by itself.
@@ -74,6 +69,15 @@ pub(crate) const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
     (header::HeaderName::from_static("x-accel-buffering"), "no"),
 ];
+
+/// A response with the header fields of an event stream.
+pub(crate) fn with_headers<B>(body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
 
 impl Body for EventStream {
     type Data = Bytes;
