@@ -1,10 +1,19 @@
 //! Every limit of the server, with its default and its unit, in one place.
 
+mod auth;
+mod cors;
+
 use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::ids::OrgName;
+
+pub use self::auth::{
+    AuthConfig, InvalidKey, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, Secret,
+    TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
+};
+pub use self::cors::{CorsPolicy, InvalidOrigin, Origin};
 
 /// What the server does and where it ends. Built by the command line, or by hand from
 /// [`Config::default`].
@@ -32,6 +41,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What the hub keeps and how it delivers.
     pub hub: HubConfig,
+    /// Which tokens are good.
+    pub auth: AuthConfig,
+    /// Which pages of other origins may read answers.
+    pub cors: CorsPolicy,
 }
 
 /// What the hub keeps and how it delivers.
@@ -111,6 +124,8 @@ impl Default for Config {
             publish_bytes_max: 64 * 1024,
             drain_timeout: Duration::from_secs(5),
             hub: HubConfig::default(),
+            auth: AuthConfig::default(),
+            cors: CorsPolicy::default(),
         }
     }
 }

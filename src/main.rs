@@ -3,9 +3,10 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Parser;
-use nudged::cli::{Bench, Cli, Command, Listen, Publish, Serve};
+use nudged::cli::{Bench, Cli, Command, Listen, Publish, Serve, Token};
 use nudged::client;
 use nudged::server::Server;
 use tokio::runtime::{Builder, Runtime};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(settings)) => serve(*settings),
         Some(Command::Publish(request)) => publish(request),
         Some(Command::Listen(request)) => listen(request),
+        Some(Command::Token(request)) => token(request),
         Some(Command::Bench(run)) => bench(*run),
     };
     result.unwrap_or_else(|(code, why)| {
@@ -66,6 +68,13 @@ fn listen(request: Listen) -> Result<ExitCode, (u8, String)> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn token(request: Token) -> Result<ExitCode, (u8, String)> {
+    let minted = request.mint(SystemTime::now()).map_err(|why| (EX_USAGE, why))?;
+    eprintln!("{}", minted.claims);
+    println!("{}", minted.token);
+    Ok(ExitCode::SUCCESS)
+}
+
 fn bench(run: Bench) -> Result<ExitCode, (u8, String)> {
     let json = run.json;
     let stop = client::bench::stop_on_interrupt().map_err(failure)?;
@@ -105,10 +114,18 @@ fn greet(server: &Server, workers: usize) {
             "nudged {version} listening on http://{address} ({workers} worker{plural})"
         );
     }
-    let open = "open: no key is configured; whoever reaches this address may subscribe and publish";
-    _ = writeln!(out, "{open}");
+    let auth = &server.config().auth;
+    let doors = if auth.is_open() {
+        "open: no key is configured; whoever reaches this address may subscribe and publish"
+    } else if auth.keys.is_empty() && auth.jwks.is_none() {
+        "closed: publishers need their key, and there is no key for tokens: only public streams open"
+    } else {
+        "closed: subscribers and publishers need a token (nudged token --help), public streams none"
+    };
+    _ = writeln!(out, "{doors}");
     if let Some(address) = server.addresses().first() {
-        _ = writeln!(out, "try: curl -N http://{address}/api/acme/events");
+        let token = if auth.is_open() { "" } else { " -H \"authorization: Bearer $TOKEN\"" };
+        _ = writeln!(out, "try: curl -N{token} http://{address}/api/acme/events");
     }
 }
 

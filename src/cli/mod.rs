@@ -1,13 +1,16 @@
 //! The command line.
 
+mod doors;
 mod remote;
 mod serve;
+mod token;
 mod values;
 
 use clap::{Parser, Subcommand};
 
 pub use remote::{Bench, Listen, Publish};
 pub use serve::Serve;
+pub use token::{Minted, Token};
 
 /// Tells browsers what they hold is stale: invalidations over Server-Sent Events.
 #[derive(Debug, Parser)]
@@ -30,6 +33,8 @@ pub enum Command {
     Publish(Publish),
     /// Print the events of an org as they come, coming back as a browser does
     Listen(Listen),
+    /// Mint a token for development: the token goes to standard output, its claims to standard error
+    Token(Token),
     /// Load a server with streams and publishes, and report what arrived, how late, and at what cost
     Bench(Box<Bench>),
 }

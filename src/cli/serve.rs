@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{ArgAction, Args};
 
+use super::doors::Doors;
 use super::values::{PublicOrg, Span, count, millis, public_org, span, switch};
 use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy};
 
@@ -100,6 +101,9 @@ pub struct Serve {
     #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.drain_timeout), value_parser = span(0..=3_600_000))]
     drain_timeout: Span,
 
+    #[command(flatten)]
+    doors: Doors,
+
     /// Which log lines go to standard error: error, warn, info, debug, or targets with levels
     #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
     pub log: String,
@@ -153,6 +157,8 @@ impl Serve {
             publish_bytes_max: self.publish_bytes,
             drain_timeout: self.drain_timeout.0,
             hub,
+            cors: self.doors.cors()?,
+            auth: self.doors.into_auth()?,
             ..CONFIG.clone()
         })
     }

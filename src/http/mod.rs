@@ -1,5 +1,7 @@
 //! What a request means: [`route`] names it, [`service`] answers it. Knows no sockets.
 
+mod auth;
+mod cors;
 mod ops;
 mod parking;
 mod publish;
@@ -7,5 +9,13 @@ mod reject;
 mod route;
 mod service;
 
+use http::Uri;
+
 pub(crate) use parking::{Departing, Parking};
 pub(crate) use service::{App, Service};
+
+/// The first value of a query parameter (WHATWG URL, application/x-www-form-urlencoded).
+fn query(uri: &Uri, name: &str) -> Option<String> {
+    let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}

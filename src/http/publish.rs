@@ -9,6 +9,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 
+use super::auth::{Denied, Orgs};
 use super::reject::Reject;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
@@ -64,10 +65,12 @@ pub(crate) fn publish_one(
     Ok(accepted(body))
 }
 
-/// Publishes one line after the other, if all of them are good, and answers with their number.
+/// Publishes one line after the other, if all of them are good and for `orgs`, and answers with their
+/// number.
 pub(crate) fn publish_batch(
     hub: &Hub,
     body: &[u8],
+    orgs: &Orgs,
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
     let lines = body.split(|byte| *byte == b'\n').zip(1..);
@@ -75,6 +78,10 @@ pub(crate) fn publish_batch(
     let publishes = lines
         .map(|(line, number)| {
             parse_line(line, hub.config())
+                .and_then(|(org, keys)| match orgs.allow(&org) {
+                    true => Ok((org, keys)),
+                    false => Err(Reject::Denied(Denied::Org)),
+                })
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -5,6 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
+use super::auth::Denied;
 use crate::hub::InvalidKeys;
 use crate::ids::InvalidOrgName;
 
@@ -35,6 +36,10 @@ pub(crate) enum Reject {
     Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
     Draining,
+    /// The request has no token, or not one that allows it.
+    Denied(Denied),
+    /// Pages of this origin may not send the request that a browser asks about.
+    Origin,
 }
 
 #[derive(Serialize)]
@@ -60,6 +65,9 @@ impl Reject {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         match self {
             Self::Method { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
@@ -77,6 +85,14 @@ impl Reject {
         response
     }
 
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Denied(denied) => HeaderValue::try_from(denied.challenge()).ok(),
+            Self::Line { why, .. } => why.challenge(),
+            _ => None,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::NotFound | Self::NotPublic => StatusCode::NOT_FOUND,
@@ -88,6 +104,8 @@ impl Reject {
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Denied(Denied::Missing | Denied::Invalid(_)) => StatusCode::UNAUTHORIZED,
+            Self::Denied(Denied::Org | Denied::Scope(_)) | Self::Origin => StatusCode::FORBIDDEN,
         }
     }
 
@@ -110,6 +128,8 @@ impl Reject {
                 format!("line {number}: {}; nothing of this request was published", why.detail())
             }
             Self::Draining => "the server is shutting down; try another one, or again soon".into(),
+            Self::Denied(denied) => denied.detail(),
+            Self::Origin => "pages of this origin may not; see --cors-origin".into(),
         }
     }
 }

@@ -25,6 +25,19 @@ pub(crate) enum Route {
     Metrics,
 }
 
+// ===== impl Route =====
+
+impl Route {
+    /// Whether it is for those only who are allowed to.
+    pub(crate) fn needs_token(&self) -> bool {
+        match self {
+            Self::Stream { view, .. } | Self::StreamHead { view, .. } => *view == View::Member,
+            Self::Publish { .. } | Self::PublishBatch => true,
+            Self::Live | Self::Ready | Self::Metrics => false,
+        }
+    }
+}
+
 /// Names what a request asks for.
 pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
     let path = path.strip_prefix('/').ok_or(Reject::NotFound)?;

@@ -3,26 +3,29 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
+use super::auth::{self, Auth, Grant, Scope};
 use super::ops;
 use super::parking::{Departing, Parking};
 use super::publish::{self, BodyLimits};
+use super::query;
 use super::reject::Reject;
 use super::route::{Route, route};
 use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
-use crate::stream::{Arrival, Clock, EventStream, with_headers};
+use crate::stream::{Arrival, Clock, EventStream, Fields, with_headers};
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub(crate) struct App {
     config: Config,
     clock: Clock,
     metrics: Registry,
+    auth: Auth,
 }
 
 /// Answers the requests of one worker.
@@ -55,19 +59,41 @@ pub(crate) enum Answer {
 pub(crate) enum Answering {
     Now(Option<Response<Answer>>),
     Waiting(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
+    /// The keys are fetched that the request's token may be signed with; then it is answered.
+    Later(Pin<Box<dyn Future<Output = Answering> + Send>>),
     /// The stream has left; the connection takes its socket after it.
     Never,
 }
+
+/// An answer, and the header fields that it has because of who asks.
+pub(crate) struct Dressed {
+    answering: Answering,
+    fields: Fields,
+}
+
+/// What a browser must not do with anything that is not a stream.
+const SECURITY: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
 
 // ===== impl App =====
 
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock) -> Self {
-        Self { config, clock, metrics: ops::registry(hub) }
+        let auth = Auth::new(&config.auth);
+        Self { config, clock, metrics: ops::registry(hub), auth }
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Fetches what requests would have to wait for. Inside a runtime.
+    pub(crate) fn warm_up(&self) {
+        self.auth.prefetch(self.clock.now());
     }
 }
 
@@ -93,23 +119,38 @@ impl Service {
         &self.app.config
     }
 
-    fn answer(&self, request: Request<Incoming>) -> Answering {
-        let answer = match route(request.method(), request.uri().path()) {
-            Ok(Route::Stream { org, view }) => match self.open(&org, view, &request) {
-                Ok(stream) => return self.start(stream, request.version()),
+    fn answer(&self, request: Request<Incoming>, fields: &Fields) -> Answering {
+        let route = match route(request.method(), request.uri().path()) {
+            Ok(route) => route,
+            Err(reject) => return reject.into(),
+        };
+        let (headers, uri) = (request.headers(), request.uri());
+        let keys = || self.app.auth.keys_for(headers, uri, self.app.clock.now());
+        if let Some(keys) = route.needs_token().then(keys).flatten() {
+            let (service, fields) = (self.clone(), fields.clone());
+            return Answering::Later(Box::pin(async move {
+                keys.await;
+                service.answer_route(route, request, &fields)
+            }));
+        }
+        self.answer_route(route, request, fields)
+    }
+
+    fn answer_route(&self, route: Route, request: Request<Incoming>, fields: &Fields) -> Answering {
+        let answer = match route {
+            Route::Stream { org, view } => match self.open(&org, view, &request) {
+                Ok(stream) => return self.start(stream, request.version(), fields),
                 Err(reject) => Err(reject),
             },
-            Ok(Route::StreamHead { org, view }) => self.head(&org, view),
-            Ok(Route::Publish { org }) => return self.publish(Some(org), request),
-            Ok(Route::PublishBatch) => return self.publish(None, request),
-            Ok(Route::Live) => Ok(text("live\n".into())),
-            Ok(Route::Ready) if self.hub.is_closing() => Err(Reject::Draining),
-            Ok(Route::Ready) => Ok(text("ready\n".into())),
-            Ok(Route::Metrics) => Ok(self.metrics()),
-            Err(reject) => Err(reject),
+            Route::StreamHead { org, view } => self.head(&org, view, &request),
+            Route::Publish { org } => return self.publish(Some(org), request),
+            Route::PublishBatch => return self.publish(None, request),
+            Route::Live => Ok(text("live\n".into())),
+            Route::Ready if self.hub.is_closing() => Err(Reject::Draining),
+            Route::Ready => Ok(text("ready\n".into())),
+            Route::Metrics => Ok(self.metrics()),
         };
-        let answer = answer.unwrap_or_else(|reject| reject.into_response().map(Answer::Full));
-        Answering::Now(Some(answer))
+        answer.map_or_else(Answering::from, |answer| Answering::Now(Some(answer)))
     }
 
     fn open<B>(
@@ -118,7 +159,8 @@ impl Service {
         view: View,
         request: &Request<B>,
     ) -> Result<EventStream, Reject> {
-        self.check_view(org, view)?;
+        // When the stream has to end; nothing else of the token outlives this.
+        let Grant { expires: _stream_expires, .. } = self.check_view(org, view, request)?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
         EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now())
@@ -126,9 +168,10 @@ impl Service {
     }
 
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
-    fn start(&self, stream: EventStream, version: Version) -> Answering {
+    fn start(&self, mut stream: EventStream, version: Version, fields: &Fields) -> Answering {
         match (&self.parking, version) {
             (Some(parking), Version::HTTP_10 | Version::HTTP_11) => {
+                stream.add_fields(fields);
                 parking.leave(Departing { stream, chunked: version == Version::HTTP_11 });
                 Answering::Never
             }
@@ -144,19 +187,54 @@ impl Service {
         }
     }
 
-    fn head(&self, org: &OrgName, view: View) -> Result<Response<Answer>, Reject> {
-        self.check_view(org, view)?;
+    fn head<B>(
+        &self,
+        org: &OrgName,
+        view: View,
+        request: &Request<B>,
+    ) -> Result<Response<Answer>, Reject> {
+        self.check_view(org, view, request)?;
         Ok(with_headers(Answer::NoStream))
     }
 
-    fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {
+    fn check_view<B>(
+        &self,
+        org: &OrgName,
+        view: View,
+        request: &Request<B>,
+    ) -> Result<Grant, Reject> {
         match view {
             View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
-            _ => Ok(()),
+            View::Public => Ok(Grant::everyone()),
+            View::Member => self.authorize(request, Scope::Subscribe, Some(org)),
         }
     }
 
+    fn authorize<B>(
+        &self,
+        request: &Request<B>,
+        scope: Scope,
+        org: Option<&OrgName>,
+    ) -> Result<Grant, Reject> {
+        let auth = &self.app.auth;
+        auth.authorize(request.headers(), request.uri(), scope, org).map_err(Reject::Denied)
+    }
+
+    /// The header fields that every answer to this request has.
+    fn fields<B>(&self, request: &Request<B>) -> Fields {
+        let mut fields = Fields::default();
+        self.app.config.cors.add_to(&mut fields, request.headers());
+        if auth::is_in_url(request.uri()) {
+            fields.push(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        }
+        fields
+    }
+
     fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> Answering {
+        let grant = match self.authorize(&request, Scope::Publish, org.as_ref()) {
+            Ok(grant) => grant,
+            Err(reject) => return reject.into(),
+        };
         let (hub, clock) = (self.hub.clone(), self.app.clock);
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
@@ -166,7 +244,7 @@ impl Service {
             let answer = match publish::read(head.headers, body, allowed, limits).await {
                 Ok(body) => match org {
                     Some(org) => publish::publish_one(&hub, &org, &body, clock.now()),
-                    None => publish::publish_batch(&hub, &body, clock.now()),
+                    None => publish::publish_batch(&hub, &body, &grant.orgs, clock.now()),
                 },
                 Err(reject) => Err(reject),
             };
@@ -185,12 +263,6 @@ impl Service {
     }
 }
 
-/// The first value of a query parameter (WHATWG URL, application/x-www-form-urlencoded).
-fn query(uri: &Uri, name: &str) -> Option<String> {
-    let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
-    pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-}
-
 fn text(body: String) -> Response<Answer> {
     let mut response = Response::new(Answer::Full(Full::new(body.into())));
     let headers = response.headers_mut();
@@ -202,10 +274,34 @@ fn text(body: String) -> Response<Answer> {
 impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = Dressed;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        self.answer(request)
+    fn call(&self, request: Request<Incoming>) -> Dressed {
+        let fields = self.fields(&request);
+        let answering = match self.app.config.cors.preflight(&request) {
+            Some(answer) => Answering::Now(Some(answer.map(Answer::Full))),
+            None => self.answer(request, &fields),
+        };
+        Dressed { answering, fields }
+    }
+}
+
+// ===== impl Dressed =====
+
+impl Future for Dressed {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { answering, fields } = self.get_mut();
+        Pin::new(answering).poll(cx).map_ok(|mut response| {
+            let full = matches!(response.body(), Answer::Full(_));
+            let headers = response.headers_mut();
+            for (name, value) in SECURITY.into_iter().filter(|_| full) {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            mem::take(fields).add_to(headers);
+            response
+        })
     }
 }
 
@@ -214,14 +310,25 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 impl Future for Answering {
     type Output = Result<Response<Answer>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
             Self::Now(answer) => Poll::Ready(Ok(answer.take().expect("polled after it was ready"))),
             Self::Waiting(publish) => {
                 publish.as_mut().poll(cx).map(|answer| Ok(answer.map(Answer::Full)))
             }
+            Self::Later(later) => {
+                let answering = ready!(later.as_mut().poll(cx));
+                *self = answering;
+                self.poll(cx)
+            }
             Self::Never => Poll::Pending,
         }
+    }
+}
+
+impl From<Reject> for Answering {
+    fn from(reject: Reject) -> Self {
+        Self::Now(Some(reject.into_response().map(Answer::Full)))
     }
 }
 

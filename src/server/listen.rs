@@ -47,7 +47,7 @@ impl Listeners {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
         for &asked in &config.listen {
-            if !asked.ip().is_loopback() && !config.insecure_open {
+            if !asked.ip().is_loopback() && config.auth.is_open() && !config.insecure_open {
                 return Err(BindError::Open { address: asked });
             }
             let refused = |why| BindError::Refused { address: asked, why };
@@ -110,7 +110,8 @@ impl fmt::Display for BindError {
             Self::Open { address } => write!(
                 f,
                 "no key is configured, so whoever reaches {address} could subscribe and publish; \
-                 listen on a loopback address, or ask for it with --insecure-open"
+                 configure one (--jwt-secret-file, --jwt-key, --jwks-url, --publish-key), listen on \
+                 a loopback address, or ask for it with --insecure-open"
             ),
             Self::Refused { address, why } if why.kind() == io::ErrorKind::AddrInUse => write!(
                 f,

@@ -48,6 +48,11 @@ impl Server {
         Ok(Self { config, listeners })
     }
 
+    /// What it was told.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Where it listens, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.listeners.addresses()
@@ -63,6 +68,7 @@ impl Server {
         let hub = Hub::with_lanes(config.hub.clone(), config.workers);
         let clock = Clock::start();
         let app = Arc::new(App::new(config, hub.clone(), clock));
+        app.warm_up();
         let (drain, draining) = watch::channel(false);
 
         let mut workers = Vec::new();

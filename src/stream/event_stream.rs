@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
 use crate::hub::{Closing, Hub, Subscription, View};
@@ -18,10 +18,22 @@ use crate::wire::{self, Greeting};
 #[derive(Debug)]
 pub struct EventStream {
     subscription: Subscription,
-    /// What it has to say first.
-    greeting: Option<Greeting>,
-    retry_ms: u32,
+    /// Freed once it was said, so that what a stream begins with costs nothing while it is idle.
+    opening: Option<Box<Opening>>,
 }
+
+/// What a stream has to say first.
+#[derive(Debug)]
+struct Opening {
+    greeting: Greeting,
+    retry_ms: u32,
+    /// Header fields besides [`HEADERS`], for the parking lot.
+    fields: Fields,
+}
+
+/// Header fields of one answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields(Vec<(HeaderName, HeaderValue)>);
 
 // ===== impl EventStream =====
 
@@ -42,7 +54,8 @@ impl EventStream {
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
         let (min, max) = hub.config().retry_ms;
         let retry_ms = fastrand::u32(min..=max.max(min));
-        Ok(Self { subscription, greeting: Some(greeting), retry_ms })
+        let opening = Opening { greeting, retry_ms, fields: Fields::default() };
+        Ok(Self { subscription, opening: Some(Box::new(opening)) })
     }
 
     /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps
@@ -56,18 +69,45 @@ impl EventStream {
         &mut self.subscription
     }
 
+    /// Adds header fields to the head that the parking lot writes.
+    pub(crate) fn add_fields(&mut self, fields: &Fields) {
+        if let Some(opening) = &mut self.opening {
+            opening.fields = fields.clone();
+        }
+    }
+
+    /// The header fields besides [`HEADERS`].
+    pub(crate) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        self.opening.as_ref().map_or(&[], |opening| &opening.fields.0)
+    }
+
     /// What the stream says first, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
-        let greeting = self.greeting.take()?;
-        Some(wire::Frame::greeting(greeting, self.subscription.position(), self.retry_ms))
+        let Opening { greeting, retry_ms, .. } = *self.opening.take()?;
+        Some(wire::Frame::greeting(greeting, self.subscription.position(), retry_ms))
+    }
+}
+
+// ===== impl Fields =====
+
+impl Fields {
+    pub(crate) fn push(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.push((name, value));
+    }
+
+    /// Adds them to a head.
+    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
+        for (name, value) in self.0 {
+            headers.insert(name, value);
+        }
     }
 }
 
 /// The header fields of every event stream.
-pub(crate) const HEADERS: [(header::HeaderName, &str); 3] = [
+pub(crate) const HEADERS: [(HeaderName, &str); 3] = [
     (header::CONTENT_TYPE, "text/event-stream"),
     (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
-    (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
 ];
 
 /// A response with the header fields of an event stream.

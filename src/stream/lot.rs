@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use http::{HeaderName, HeaderValue};
 use mio::{Events, Interest, Token};
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
@@ -156,6 +157,7 @@ impl Lot {
         let Arrival { socket, stream, chunked, heard } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
+        let head = head(chunked, stream.fields());
         let parked = Parked::new(mio::net::TcpStream::from_std(socket), stream, chunked, heard);
         let index = self.parked.insert(Place { generation, watched: false, parked });
         let number = u32::try_from(index).expect("fewer streams than descriptors");
@@ -163,7 +165,7 @@ impl Lot {
         let socket = &mut self.parked[index].parked.socket;
         // A socket that died on its way here is ready at once.
         match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
-            Ok(()) => self.step(token, |parked, seat| parked.begin(head(chunked), seat)),
+            Ok(()) => self.step(token, |parked, seat| parked.begin(head, seat)),
             Err(why) => {
                 tracing::warn!(%why, "a stream could not be watched");
                 self.remove(index, why.into());
@@ -241,13 +243,18 @@ fn place_of(token: Token) -> (usize, u32) {
     (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
 }
 
-/// The head of the response, as hyper writes it for [`EventStream::into_response`].
-fn head(chunked: bool) -> Vec<u8> {
+/// The head of the response, as hyper writes it for [`EventStream::into_response`] and these fields.
+fn head(chunked: bool, fields: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
     let mut head = Vec::with_capacity(320);
     head.extend_from_slice(if chunked { b"HTTP/1.1" } else { b"HTTP/1.0" });
     head.extend_from_slice(b" 200 OK\r\n");
     for (name, value) in HEADERS {
         write!(head, "{name}: {value}\r\n").expect(TO_MEMORY);
+    }
+    for (name, value) in fields {
+        write!(head, "{name}: ").expect(TO_MEMORY);
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
     }
     if chunked {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");

@@ -1,0 +1,170 @@
+//! What a token says: for which orgs, for what, until when.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use crate::ids::OrgName;
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Subscribe,
+    Publish,
+}
+
+/// The orgs that a token is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Orgs {
+    All,
+    Listed(Vec<String>),
+}
+
+/// The claims that we read; those that say whether the token is good at all are checked by the library.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    #[serde(default)]
+    org: Texts,
+    #[serde(default)]
+    orgs: Texts,
+    #[serde(default)]
+    scope: Texts,
+    /// Seconds since 1970, in a token that has it, which a good one does.
+    exp: Option<f64>,
+}
+
+/// One text or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// Stands for every org.
+const EVERY: &str = "*";
+
+/// The end of the year 9999; what says it lives longer does not have to be represented.
+const EXP_MAX: f64 = 253_402_300_799.0;
+
+// ===== impl Scope =====
+
+impl Scope {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+// ===== impl Orgs =====
+
+impl Orgs {
+    pub(crate) fn allow(&self, org: &OrgName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(orgs) => orgs.iter().any(|name| name == org.as_str()),
+        }
+    }
+}
+
+// ===== impl Claims =====
+
+impl Claims {
+    /// Scopes are separated by spaces (RFC 8693, 4.2), or the entries of an array.
+    pub(super) fn allows(&self, scope: Scope) -> bool {
+        self.scope.iter().flat_map(str::split_ascii_whitespace).any(|name| name == scope.name())
+    }
+
+    pub(super) fn expires(&self) -> SystemTime {
+        let seconds = self.exp.unwrap_or_default().clamp(0.0, EXP_MAX);
+        SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)
+    }
+
+    pub(super) fn into_orgs(self) -> Orgs {
+        if self.org.iter().chain(self.orgs.iter()).any(|name| name == EVERY) {
+            return Orgs::All;
+        }
+        Orgs::Listed(self.org.into_vec().into_iter().chain(self.orgs.into_vec()).collect())
+    }
+}
+
+// ===== impl Texts =====
+
+impl Texts {
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several,
+        }
+        .iter()
+        .map(String::as_str)
+    }
+
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Several(several) => several,
+        }
+    }
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(json: serde_json::Value) -> Claims {
+        serde_json::from_value(json).expect("claims")
+    }
+
+    #[test]
+    fn orgs_are_named_in_either_claim_and_form() {
+        let acme: OrgName = "acme".parse().expect("a name");
+        for good in [
+            serde_json::json!({"org": "acme"}),
+            serde_json::json!({"orgs": ["other", "acme"]}),
+            serde_json::json!({"orgs": "*"}),
+            serde_json::json!({"org": "*"}),
+            serde_json::json!({"orgs": ["*"]}),
+            serde_json::json!({"org": "other", "orgs": ["acme"]}),
+        ] {
+            assert!(claims(good.clone()).into_orgs().allow(&acme), "{good}");
+        }
+        for bad in [
+            serde_json::json!({}),
+            serde_json::json!({"org": "ACME"}),
+            serde_json::json!({"org": "acme "}),
+            serde_json::json!({"org": "acme*"}),
+            serde_json::json!({"org": "other acme"}),
+            serde_json::json!({"orgs": []}),
+        ] {
+            assert!(!claims(bad.clone()).into_orgs().allow(&acme), "{bad}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_whole_words() {
+        for good in ["subscribe", "publish subscribe", "a subscribe b"] {
+            assert!(claims(serde_json::json!({"scope": good})).allows(Scope::Subscribe), "{good}");
+        }
+        assert!(claims(serde_json::json!({"scope": ["publish"]})).allows(Scope::Publish));
+        for bad in ["", "Subscribe", "subscribe,publish", "unsubscribe", "subscribe:all"] {
+            assert!(!claims(serde_json::json!({"scope": bad})).allows(Scope::Subscribe), "{bad}");
+        }
+        assert!(!claims(serde_json::json!({})).allows(Scope::Subscribe));
+    }
+
+    #[test]
+    fn no_time_is_too_far() {
+        for exp in [0.0, 1.5, 1e300, -1e300] {
+            claims(serde_json::json!({ "exp": exp })).expires();
+        }
+    }
+}
