@@ -60,7 +60,7 @@ pub(crate) enum Answering {
     Now(Option<Response<Answer>>),
     Waiting(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
     /// The keys are fetched that the request's token may be signed with; then it is answered.
-    Later(Pin<Box<dyn Future<Output = Answering> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Self> + Send>>),
     /// The stream has left; the connection takes its socket after it.
     Never,
 }
@@ -119,6 +119,7 @@ impl Service {
         &self.app.config
     }
 
+    #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
     fn answer(&self, request: Request<Incoming>, fields: &Fields) -> Answering {
         let route = match route(request.method(), request.uri().path()) {
             Ok(route) => route,
