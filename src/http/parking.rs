@@ -47,6 +47,11 @@ impl Parking {
         (departing, blocked)
     }
 
+    /// Whether the connection that is being polled has left a stream here.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.left.lock().departing.is_some()
+    }
+
     pub(crate) fn note_blocked(&self) {
         self.left.lock().blocked = true;
     }

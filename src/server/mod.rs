@@ -2,6 +2,7 @@
 
 mod conn;
 mod listen;
+mod socket;
 mod worker;
 
 use std::future::Future;

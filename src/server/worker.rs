@@ -9,12 +9,14 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use mio::net::TcpListener;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::conn;
+use super::conn::Connection;
 use crate::http::{App, Parking, Service};
 use crate::hub::Hub;
 use crate::stream::{Clock, Entrance, Lot, drive_with};
@@ -38,6 +40,9 @@ pub(crate) struct Running {
 
 /// How long accepting pauses when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that are accepted before others have their turn.
+const ACCEPTS_A_TURN: u32 = 16;
 
 /// Tasks that run before the runtime's poller is asked again.
 const EVENT_INTERVAL: u32 = 4;
@@ -74,7 +79,7 @@ impl Worker {
             let service = Service::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
             for socket in sockets {
-                let listener = TcpListener::from_std(socket).expect("a listening socket");
+                let listener = watch(socket).expect("a listening socket");
                 accepting.push(tokio::spawn(accept(listener, service.clone(), connection.clone())));
             }
             drop(connection);
@@ -113,11 +118,21 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
 }
 
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
-async fn accept(listener: TcpListener, service: Service, draining: watch::Receiver<bool>) {
+async fn accept(listener: AsyncFd<TcpListener>, service: Service, draining: watch::Receiver<bool>) {
+    let mut accepted = 0_u32;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(conn::serve(stream, service.clone(), draining.clone()));
+        match listener.async_io(Interest::READABLE, TcpListener::accept).await {
+            Ok((socket, _)) => {
+                let mut connection = Some(Connection::new(socket, service.clone()));
+                let begin =
+                    poll_fn(|cx| Poll::Ready(connection.take().and_then(|new| new.begin(cx))));
+                if let Some(waiting) = begin.await {
+                    tokio::spawn(waiting.serve(draining.clone()));
+                }
+                accepted = accepted.wrapping_add(1);
+                if accepted.is_multiple_of(ACCEPTS_A_TURN) {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
             Err(why) => {
@@ -130,6 +145,14 @@ async fn accept(listener: TcpListener, service: Service, draining: watch::Receiv
             }
         }
     }
+}
+
+/// The runtime watches a listener, and does not watch what it accepts.
+fn watch(listener: StdListener) -> io::Result<AsyncFd<TcpListener>> {
+    // Its successor, `register`, is unsafe because of types that replace their descriptor. A listener
+    // keeps the one it has.
+    #[expect(deprecated, reason = "the safe way to say this")]
+    AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
 }
 
 /// Errors that accept(2) passes on from a connection that is already over.

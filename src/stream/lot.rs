@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use httpdate::HttpDate;
 use mio::{Events, Interest, Token};
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
@@ -20,7 +21,7 @@ use crate::sync::Mutex;
 /// A connection that became a stream.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) socket: std::net::TcpStream,
+    pub(crate) socket: mio::net::TcpStream,
     pub(crate) stream: EventStream,
     /// HTTP/1.1, not HTTP/1.0.
     pub(crate) chunked: bool,
@@ -46,7 +47,12 @@ pub(crate) struct Lot {
     /// Streams that have more to take.
     unfinished: Vec<Token>,
     scratch: Box<[u8]>,
+    heads: Heads,
 }
+
+/// The heads of the responses that begin in this second, by whether they are chunked.
+#[derive(Debug, Default)]
+struct Heads([Option<(HttpDate, Vec<u8>)>; 2]);
 
 /// A slot of the slab. Slots are used again, and the poller may still speak of the last one.
 #[derive(Debug)]
@@ -106,6 +112,7 @@ impl Lot {
             generation: 0,
             unfinished: Vec::new(),
             scratch: vec![0; 4096].into(),
+            heads: Heads::default(),
         })
     }
 
@@ -156,14 +163,19 @@ impl Lot {
         let Arrival { socket, stream, chunked, heard } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let parked = Parked::new(mio::net::TcpStream::from_std(socket), stream, chunked, heard);
+        let parked = Parked::new(socket, stream, chunked, heard);
         let index = self.parked.insert(Place { generation, watched: false, parked });
         let number = u32::try_from(index).expect("fewer streams than descriptors");
         let token = token(number, generation);
         let socket = &mut self.parked[index].parked.socket;
         // A socket that died on its way here is ready at once.
         match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
-            Ok(()) => self.step(token, |parked, seat| parked.begin(head(chunked), seat)),
+            Ok(()) => {
+                let mut heads = mem::take(&mut self.heads);
+                let head = heads.now(chunked);
+                self.step(token, |parked, seat| parked.begin(head, seat));
+                self.heads = heads;
+            }
             Err(why) => {
                 tracing::warn!(%why, "a stream could not be watched");
                 self.remove(index, why.into());
@@ -241,8 +253,21 @@ fn place_of(token: Token) -> (usize, u32) {
     (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
 }
 
-/// The head of the response, as hyper writes it for [`EventStream::into_response`].
-fn head(chunked: bool) -> Vec<u8> {
+// ===== impl Heads =====
+
+impl Heads {
+    /// The head of a response that begins now, as hyper writes it for [`EventStream::into_response`].
+    fn now(&mut self, chunked: bool) -> &[u8] {
+        let date = HttpDate::from(SystemTime::now());
+        let head = &mut self.0[usize::from(chunked)];
+        if head.as_ref().is_none_or(|(written, _)| *written != date) {
+            *head = Some((date, write_head(chunked, date)));
+        }
+        head.as_ref().map_or(&[], |(_, head)| head)
+    }
+}
+
+fn write_head(chunked: bool, date: HttpDate) -> Vec<u8> {
     let mut head = Vec::with_capacity(320);
     head.extend_from_slice(if chunked { b"HTTP/1.1" } else { b"HTTP/1.0" });
     head.extend_from_slice(b" 200 OK\r\n");
@@ -252,7 +277,6 @@ fn head(chunked: bool) -> Vec<u8> {
     if chunked {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    let date = httpdate::HttpDate::from(SystemTime::now());
     write!(head, "date: {date}\r\n\r\n").expect(TO_MEMORY);
     head
 }
@@ -277,6 +301,7 @@ mod tests {
         drop(client);
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(hub, &org, View::Member, None, Time(0)).expect("open");
+        let socket = mio::net::TcpStream::from_std(socket);
         Arrival { socket, stream, chunked: true, heard: 0 }
     }
 

@@ -84,11 +84,10 @@ impl Parked {
     }
 
     /// Writes the head of the response, the greeting and what was missed, as one.
-    pub(crate) fn begin(&mut self, mut head: Vec<u8>, seat: Seat<'_>) -> Result<Flow, Over> {
-        if let Some(greeting) = self.stream.greet() {
-            head.extend_from_slice(greeting.bytes(self.chunked));
-        }
-        let head = Bytes::from(head);
+    pub(crate) fn begin(&mut self, head: &[u8], seat: Seat<'_>) -> Result<Flow, Over> {
+        let greeting = self.stream.greet();
+        let greeting = greeting.as_ref().map_or(&[][..], |frame| frame.bytes(self.chunked));
+        let head = Bytes::from([head, greeting].concat());
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
         let taken = self.stream.subscription().take(seat.number, &mut frames);

@@ -59,7 +59,12 @@ impl Yard {
         let stream = EventStream::open(hub, &self.org, View::Member, last_event_id, now);
         let stream = stream.expect("not closing");
         server.set_nonblocking(true).expect("a socket");
-        self.entrance.park(Arrival { socket: server, stream, chunked: true, heard });
+        self.entrance.park(Arrival {
+            socket: mio::net::TcpStream::from_std(server),
+            stream,
+            chunked: true,
+            heard,
+        });
     }
 
     fn publish(&self, key: &str) {
