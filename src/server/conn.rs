@@ -5,21 +5,25 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::http::{Departing, Parking, Service};
-use crate::stream::Arrival;
+use crate::metrics::CloseReason;
+use crate::stream::{Arrival, Line};
 
 /// A socket that tells, through the worker's [`Parking`], when it took no more.
 #[derive(Debug)]
 struct Socket {
     inner: TokioIo<TcpStream>,
     parking: Option<Parking>,
+    line: Line,
 }
 
 /// Serves one connection until it ends, until it is parked, or until `draining` and what it has in
@@ -31,12 +35,14 @@ pub(crate) async fn serve(
 ) {
     let config = service.config();
     let parking = service.parking().cloned();
-    let socket = Socket { inner: TokioIo::new(stream), parking: parking.clone() };
+    let line = Line::default();
+    let socket =
+        Socket { inner: TokioIo::new(stream), parking: parking.clone(), line: line.clone() };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.head_timeout)
         .max_buf_size(config.head_bytes_max)
-        .serve_connection(socket, service.clone());
+        .serve_connection(socket, service.on_line(line.clone()));
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     let mut told = false;
     let mut departing = None;
@@ -46,7 +52,14 @@ pub(crate) async fn serve(
             Pin::new(&mut connection).graceful_shutdown();
         }
         let Some(parking) = &parking else {
-            return Pin::new(&mut connection).poll(cx).map_ok(|()| None);
+            let mut polled = Pin::new(&mut connection).poll(cx);
+            if polled.is_pending() && !told && line.is_over() {
+                // As on the parked path: its client may be better served by another server.
+                told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                polled = Pin::new(&mut connection).poll(cx);
+            }
+            return polled.map_ok(|()| None);
         };
         // Connections are polled one at a time, so what this poll left behind is this one's.
         parking.arm();
@@ -82,7 +95,15 @@ pub(crate) async fn serve(
 // ===== impl Socket =====
 
 impl Socket {
-    fn note<T>(&self, wrote: Poll<T>) -> Poll<T> {
+    /// Passes on what became of a write, unless the socket is full and its stream has to end.
+    fn note(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(reason) = self.line.wrote(&wrote) {
+            if reason == CloseReason::Stalled {
+                // The kernel would keep what it holds for who does not read it.
+                _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
+            }
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if let (Poll::Pending, Some(parking)) = (&wrote, &self.parking) {
             parking.note_blocked();
         }
@@ -96,7 +117,9 @@ impl Read for Socket {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.line.read(&read);
+        read
     }
 }
 
