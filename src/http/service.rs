@@ -77,7 +77,7 @@ impl App {
 
 impl Service {
     pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
-        Self { app, hub, parking, line: Line::default() }
+        Self { app, hub, parking, line: Line::new() }
     }
 
     /// The service of one connection.

@@ -35,7 +35,7 @@ pub(crate) async fn serve(
 ) {
     let config = service.config();
     let parking = service.parking().cloned();
-    let line = Line::default();
+    let line = Line::new();
     let socket =
         Socket { inner: TokioIo::new(stream), parking: parking.clone(), line: line.clone() };
     let mut connection = http1::Builder::new()

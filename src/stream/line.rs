@@ -12,7 +12,7 @@ use crate::metrics::CloseReason;
 use crate::sync::Mutex;
 
 /// A connection that may carry a stream. Cloning shares it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line(Arc<Mutex<Option<Carried>>>);
 
 /// The stream that it carried last, which may be over.
@@ -25,6 +25,10 @@ struct Carried {
 // ===== impl Line =====
 
 impl Line {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+
     /// The stream begins on this connection.
     pub(crate) fn carry(&self, stream: &mut EventStream) {
         let seat = stream.subscription().watch();
