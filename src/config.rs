@@ -62,6 +62,11 @@ pub struct HubConfig {
     pub key_bytes_max: usize,
     /// What anyone may see.
     pub public: PublicPolicy,
+    /// A stream that had something to write and could write none of it for this long is ended. Counted
+    /// in whole seconds, at least 1.
+    pub stall_timeout: Duration,
+    /// A stream ends at 80 to 100 % of this age, drawn for each; `None` lets it become as old as it may.
+    pub stream_age_max: Option<Duration>,
 }
 
 /// Which orgs have a public stream, and which keys it shows.
@@ -129,6 +134,8 @@ impl Default for HubConfig {
             keys_max: 256,
             key_bytes_max: 512,
             public: PublicPolicy::default(),
+            stall_timeout: Duration::from_secs(60),
+            stream_age_max: None,
         }
     }
 }

@@ -17,6 +17,12 @@ pub enum CloseReason {
     Excess,
     /// The server is shutting down.
     Drained,
+    /// There was something to write and the socket took none of it for too long.
+    Stalled,
+    /// What allowed the client to listen is over.
+    Expired,
+    /// The stream was as old as streams may become.
+    MaxAge,
 }
 
 /// The counters of one lane, on cache lines of their own so that workers do not share them.
@@ -35,8 +41,17 @@ pub struct Counters {
 // ===== impl CloseReason =====
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Client, Self::Reset, Self::Timeout, Self::Error, Self::Excess, Self::Drained];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Client,
+        Self::Reset,
+        Self::Timeout,
+        Self::Error,
+        Self::Excess,
+        Self::Drained,
+        Self::Stalled,
+        Self::Expired,
+        Self::MaxAge,
+    ];
 
     /// The label in `nudged_streams_closed_total{reason="…"}`.
     pub fn label(self) -> &'static str {
@@ -47,6 +62,9 @@ impl CloseReason {
             Self::Error => "error",
             Self::Excess => "excess",
             Self::Drained => "drained",
+            Self::Stalled => "stalled",
+            Self::Expired => "expired",
+            Self::MaxAge => "max_age",
         }
     }
 }

@@ -103,6 +103,17 @@ pub struct Serve {
     /// Which log lines go to standard error: error, warn, info, debug, or targets with levels
     #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
     pub log: String,
+
+    /// How long a client may take nothing of what there is to write before its stream is cut; whole
+    /// seconds. One whose window stays shut (zero) is given up by the kernel after --peer-timeout if that
+    /// is shorter, which is counted as timeout and not as stalled
+    #[arg(long, env = "NUDGED_STALL_TIMEOUT", value_name = "TIME", default_value_t = Span(HUB.stall_timeout), value_parser = span(1_000..=86_400_000))]
+    stall_timeout: Span,
+
+    /// End each stream at 80 to 100 % of this age, so that the clients of a fleet spread again
+    /// [default: never]
+    #[arg(long, env = "NUDGED_MAX_STREAM_AGE", value_name = "TIME", value_parser = span(1_000..=31_536_000_000))]
+    max_stream_age: Option<Span>,
 }
 
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
@@ -141,6 +152,8 @@ impl Serve {
             keys_max: self.keys,
             key_bytes_max: self.key_bytes,
             public: PublicPolicy { orgs, keys: self.public_keys.iter().collect() },
+            stall_timeout: self.stall_timeout.0,
+            stream_age_max: self.max_stream_age.map(|age| age.0),
         };
         Ok(Config {
             listen: self.listen,

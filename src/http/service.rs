@@ -22,7 +22,7 @@ use super::route::{Route, route};
 use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
-use crate::stream::{Arrival, Clock, EventStream, with_headers};
+use crate::stream::{Arrival, Clock, EventStream, Line, with_headers};
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Service {
     hub: Hub,
     /// Where streams go that leave hyper; `None` keeps them all.
     parking: Option<Parking>,
+    /// The connection that asks.
+    line: Option<Line>,
 }
 
 /// The body of an answer.
@@ -75,7 +77,12 @@ impl App {
 
 impl Service {
     pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
-        Self { app, hub, parking }
+        Self { app, hub, parking, line: None }
+    }
+
+    /// The service of one connection.
+    pub(crate) fn on_line(self, line: Option<Line>) -> Self {
+        Self { line, ..self }
     }
 
     pub(crate) fn parking(&self) -> Option<&Parking> {
@@ -126,13 +133,16 @@ impl Service {
     }
 
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
-    fn start(&self, stream: EventStream, version: Version) -> Answering {
+    fn start(&self, mut stream: EventStream, version: Version) -> Answering {
         match (&self.parking, version) {
             (Some(parking), Version::HTTP_10 | Version::HTTP_11) => {
                 parking.leave(Departing { stream, chunked: version == Version::HTTP_11 });
                 Answering::Never
             }
             _ => {
+                if let Some(line) = &self.line {
+                    line.carry(&mut stream);
+                }
                 let mut response = stream.into_response().map(Answer::Stream);
                 if version == Version::HTTP_10 {
                     // Its body ends with the connection, which a client may have asked to keep.

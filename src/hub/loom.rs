@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
 
-use super::{Hub, Keys, Subscription, Turn, View};
+use super::{Deadline, Hub, Keys, Subscription, Turn, View};
 use crate::config::HubConfig;
 use crate::ids::{OrgName, Time};
+use crate::metrics::CloseReason;
 use crate::wire::Frame;
 
 /// Counts its wakes.
@@ -67,6 +68,15 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
             others();
         }
     }
+}
+
+/// What the driver does at a tick about ends.
+fn tick_alarms(hub: &Hub, tick: u32) {
+    let (mut due, mut turn) = (Vec::new(), Turn::default());
+    hub.tick(tick, &mut Vec::new());
+    hub.alarms(tick, &mut due);
+    hub.ring(&due, &mut turn);
+    turn.wake();
 }
 
 fn text(polled: Poll<Option<Frame>>) -> Option<String> {
@@ -317,5 +327,84 @@ fn tidying_takes_no_channel_from_under_a_subscriber() {
             text(subscription.poll_next(&waker)).is_some(),
             "it listens to a channel that is gone"
         );
+    });
+}
+
+/// The driver finds the deadline while the task looks, sweeps, or has been woken for an event.
+#[test]
+fn a_deadline_reaches_a_task_whatever_it_does() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscription = subscribe(&hub);
+        subscription.end_at(Deadline { at: Time(1_000), reason: CloseReason::Expired });
+        let driver = hub.clone();
+        let driver = loom::thread::spawn(move || {
+            publish(&driver, "a");
+            sweep(&driver);
+            tick_alarms(&driver, 1);
+        });
+        let (bell, waker) = bell();
+        let waits = loop {
+            match subscription.poll_next(&waker) {
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => break false,
+                Poll::Pending => break true,
+            }
+        };
+        driver.join().expect("no panic");
+        if waits {
+            assert!(rung(&bell), "it stays for ever");
+            while let Poll::Ready(Some(_)) = subscription.poll_next(&waker) {}
+            assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
+        }
+    });
+}
+
+/// The owner of a socket finds it full while the driver looks how long it has been so.
+#[test]
+fn a_full_socket_is_cut_or_its_alarm_set() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscription = subscribe(&hub);
+        let (bell, waker) = bell();
+        assert!(subscription.poll_next(&waker).is_pending());
+        let watch = subscription.watch();
+        let writer = loom::thread::spawn(move || {
+            _ = watch.block();
+            watch.unblock();
+            _ = watch.block();
+        });
+        tick_alarms(&hub, 100);
+        writer.join().expect("no panic");
+        bell.0.store(0, Ordering::Relaxed);
+        // It takes nothing from here on.
+        (2..4).for_each(|minutes| tick_alarms(&hub, minutes * 100));
+        assert!(rung(&bell), "nobody watches it");
+        assert_eq!(subscription.watch().block(), Some(CloseReason::Stalled));
+    });
+}
+
+/// Another driver takes over in the middle of a walk, while something is published.
+#[test]
+fn a_walk_that_is_dropped_misses_no_publish() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscriptions = [subscribe(&hub), subscribe(&hub)];
+        let bells = [bell(), bell()];
+        for (subscription, (_, waker)) in subscriptions.iter_mut().zip(&bells) {
+            assert!(subscription.poll_next(waker).is_pending());
+        }
+        publish(&hub, "a");
+        let publisher = hub.clone();
+        let publisher = loom::thread::spawn(move || publish(&publisher, "b"));
+        let mut turn = Turn::default();
+        let mut walk = hub.next_sweep().expect("dirty");
+        assert!(walk.turn(&mut turn));
+        turn.wake();
+        turn.clear();
+        drop(walk);
+        publisher.join().expect("no panic");
+        sweep(&hub);
+        assert!(bells.iter().all(|(bell, _)| rung(bell)), "it waits for what is there");
     });
 }

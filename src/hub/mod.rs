@@ -7,10 +7,11 @@
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
 //!
-//! Locks, outermost first: registry shard or wheel, channel. An inbox is locked alone. None is held
+//! Locks, outermost first: registry shard or either wheel, channel. An inbox is locked alone. None is held
 //! while a waker is woken or dropped.
 
 mod channel;
+mod deadline;
 mod history;
 mod keys;
 mod lane;
@@ -38,10 +39,12 @@ use crate::metrics::{self, Counters};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wire::Greeting;
 
+pub use self::deadline::Deadline;
 pub use self::history::View;
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
 pub(crate) use self::{
+    deadline::{Alarm, Watch},
     history::Event,
     lane::SeatRef,
     seat::give_back_memory,

@@ -1,6 +1,7 @@
 //! The hub against a naive twin, over random operations in virtual time.
 
 mod bounds;
+mod deadlines;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -13,9 +14,10 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use self::twin::{Limits, Next, TwinOrg, visible};
-use super::{Closing, Hub, Keys, Subscription, Sweep, Turn, View};
+use super::{Closing, Deadline, Hub, Keys, Subscription, Sweep, Turn, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting, Parser};
 
 #[derive(Clone, Debug)]
@@ -39,6 +41,11 @@ enum Step {
         moved: bool,
     },
     PollAll,
+    /// Ends so many milliseconds from now.
+    EndAfter {
+        who: Index,
+        ms: u64,
+    },
     Drop(Index),
     /// Loses its connection and keeps the last id that it heard.
     Leave(Index),
@@ -82,6 +89,9 @@ struct Pair {
     waits: bool,
     /// When something was last handed to it, in whole seconds.
     touched: u64,
+    deadline: Option<u64>,
+    /// It was found that its deadline has passed.
+    ended: bool,
 }
 
 struct Bell(AtomicBool);
@@ -116,6 +126,7 @@ fn step() -> impl Strategy<Value = Step> {
         18 => (org(), keys, lane()).prop_map(|(org, keys, lane)| Step::Publish { org, keys, lane }),
         15 => (who(), any::<bool>()).prop_map(|(who, moved)| Step::Poll { who, moved }),
         2 => Just(Step::PollAll),
+        3 => (who(), 1..9_000u64).prop_map(|(who, ms)| Step::EndAfter { who, ms }),
         3 => who().prop_map(Step::Drop),
         3 => who().prop_map(Step::Leave),
         3 => (who(), lane()).prop_map(|(who, lane)| Step::Return { who, lane }),
@@ -187,6 +198,12 @@ impl World {
                 self.poll(who);
             }
             Step::PollAll => self.poll_all(),
+            Step::EndAfter { who, ms } if here > 0 => {
+                let pair = &mut self.pairs[who.index(here)];
+                let at = self.now + ms;
+                pair.ours.end_at(Deadline { at: Time(at), reason: CloseReason::Expired });
+                pair.deadline = Some(pair.deadline.map_or(at, |other| other.min(at)));
+            }
             Step::Drop(who) if here > 0 => _ = self.leave(who.index(here)),
             Step::Leave(who) if here > 0 => {
                 let client = self.leave(who.index(here));
@@ -196,7 +213,11 @@ impl World {
                 let client = self.away.swap_remove(who.index(away));
                 self.come_back(client, lane);
             }
-            Step::Poll { .. } | Step::Drop(_) | Step::Leave(_) | Step::Return { .. } => {}
+            Step::Poll { .. }
+            | Step::EndAfter { .. }
+            | Step::Drop(_)
+            | Step::Leave(_)
+            | Step::Return { .. } => {}
             Step::Wait(ms) => self.now += ms,
             Step::Turn { lane } => _ = self.turn(lane),
             Step::Drive => self.drive(),
@@ -273,7 +294,17 @@ impl World {
         assert_eq!(ours.position(), last);
         let client = Client { org, view, last, owed: BTreeMap::new() };
         let bell = Arc::new(Bell(AtomicBool::new(false)));
-        Some((Pair { ours, client, bell, position, waits: false, touched: self.tick }, greeting))
+        let pair = Pair {
+            ours,
+            client,
+            bell,
+            position,
+            waits: false,
+            touched: self.tick,
+            deadline: None,
+            ended: false,
+        };
+        Some((pair, greeting))
     }
 
     fn leave(&mut self, index: usize) -> Client {
@@ -337,12 +368,19 @@ impl World {
             let (mut due, mut turn) = (Vec::new(), Turn::default());
             self.hubs[lane].tick(self.tick as u32, &mut due);
             self.hubs[lane].keep_alive(&due, &mut turn);
+            let mut alarms = Vec::new();
+            self.hubs[lane].alarms(self.tick as u32, &mut alarms);
+            self.hubs[lane].ring(&alarms, &mut turn);
             turn.wake();
             while self.turn(lane) {}
         }
+        let ticked = self.tick * 1_000;
+        for pair in &mut self.pairs {
+            pair.ended |= pair.deadline.is_some_and(|at| at <= ticked);
+        }
         for pair in self.pairs.iter().filter(|pair| pair.waits) {
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
-            if pair.position < twin.events.len() || self.closing {
+            if pair.position < twin.events.len() || self.closing || pair.ended {
                 assert!(pair.bell.0.load(Ordering::Relaxed), "asleep over something to take");
             }
         }
@@ -378,7 +416,11 @@ impl World {
     fn poll(&mut self, index: usize) -> bool {
         let pair = &mut self.pairs[index];
         let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
-        let expected = twin.next(&mut pair.position, pair.client.view, self.closing);
+        let expected = if pair.ended {
+            Next::End
+        } else {
+            twin.next(&mut pair.position, pair.client.view, self.closing)
+        };
         pair.bell.0.store(false, Ordering::Relaxed);
         let got = match pair.ours.poll_next(&Waker::from(pair.bell.clone())) {
             Poll::Ready(Some(frame)) => {
@@ -403,7 +445,8 @@ impl World {
             }
             Next::Nothing => false,
             Next::End => {
-                self.leave(index);
+                let client = self.leave(index);
+                self.away.push(client);
                 false
             }
         };
@@ -419,6 +462,8 @@ impl World {
 
     /// Nothing more is published: everybody takes what there is, and then nothing may be owed.
     fn settle(&mut self) {
+        self.drive();
+        self.poll_all();
         while let Some(client) = self.away.pop() {
             self.come_back(client, 0);
         }

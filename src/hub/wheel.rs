@@ -46,14 +46,13 @@ impl<T> Wheel<T> {
         }
         while self.next <= now {
             let slot = &mut self.slots[self.next as usize % SLOTS];
-            for (deadline, entry) in mem::take(slot) {
-                if deadline <= self.next {
-                    self.len -= 1;
-                    expired(entry);
-                } else {
-                    slot.push((deadline, entry));
-                }
+            let tick = self.next;
+            // In place: entries that stay for more turns, such as expiries, may be very many.
+            for (_, entry) in slot.extract_if(.., |(deadline, _)| *deadline <= tick) {
+                self.len -= 1;
+                expired(entry);
             }
+            slot.shrink_to(slot.len() + slot.len() / 4);
             self.next += 1;
         }
     }

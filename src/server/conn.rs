@@ -13,13 +13,17 @@ use tokio::sync::watch;
 
 use super::socket::Socket;
 use crate::http::{Departing, Parking, Service};
-use crate::stream::Arrival;
+use crate::stream::{Arrival, Line};
 
 /// A connection that is hyper's.
 #[derive(Debug)]
 pub(crate) struct Connection {
     hyper: http1::Connection<Socket, Service>,
     parking: Option<Parking>,
+    /// Where its streams stay with hyper.
+    line: Option<Line>,
+    /// It was told to close once what it has in flight has ended.
+    told: bool,
     departing: Option<Departing>,
 }
 
@@ -35,13 +39,15 @@ enum End {
 impl Connection {
     pub(crate) fn new(socket: TcpStream, service: Service) -> Self {
         let parking = service.parking().cloned();
+        let line = parking.is_none().then(Line::new);
+        let service = service.on_line(line.clone());
         let config = service.config();
         let hyper = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
-            .serve_connection(Socket::new(socket, parking.clone()), service);
-        Self { hyper, parking, departing: None }
+            .serve_connection(Socket::new(socket, parking.clone(), line.clone()), service);
+        Self { hyper, parking, line, told: false, departing: None }
     }
 
     /// Serves what is there already. Most requests are when their connection is accepted, and a stream
@@ -62,11 +68,9 @@ impl Connection {
     /// ended.
     pub(crate) async fn serve(mut self, mut draining: watch::Receiver<bool>) {
         let mut drain = pin!(draining.wait_for(|draining| *draining));
-        let mut told = false;
         let end = poll_fn(|cx| {
-            if !told && drain.as_mut().poll(cx).is_ready() {
-                told = true;
-                Pin::new(&mut self.hyper).graceful_shutdown();
+            if !self.told && drain.as_mut().poll(cx).is_ready() {
+                self.tell();
             }
             self.poll_end(cx)
         });
@@ -76,7 +80,7 @@ impl Connection {
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let Some(parking) = &self.parking else {
-            return Pin::new(&mut self.hyper).poll(cx).map(End::Closed);
+            return self.poll_hyper(cx).map(End::Closed);
         };
         // Connections are polled one at a time, so what this poll leaves behind is this one's.
         parking.arm();
@@ -91,6 +95,22 @@ impl Connection {
         } else {
             self.departing.take().map_or(Poll::Pending, |stream| Poll::Ready(End::Parks(stream)))
         }
+    }
+
+    /// Polls a connection whose stream stays with hyper.
+    fn poll_hyper(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let polled = Pin::new(&mut self.hyper).poll(cx);
+        if polled.is_pending() && !self.told && self.line.as_ref().is_some_and(Line::is_over) {
+            // As on the parked path: its client may be better served by another server.
+            self.tell();
+            return Pin::new(&mut self.hyper).poll(cx);
+        }
+        polled
+    }
+
+    fn tell(&mut self) {
+        self.told = true;
+        Pin::new(&mut self.hyper).graceful_shutdown();
     }
 
     fn leave(self, end: End) {

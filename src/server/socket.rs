@@ -5,21 +5,26 @@ use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use crate::http::Parking;
+use crate::metrics::CloseReason;
+use crate::stream::Line;
 
 /// A socket that the runtime watches only once it has to wait. What can be answered at once, which is
 /// most of what opens a stream, is spared two calls of epoll_ctl(2) and what the runtime allocates.
 ///
-/// It tells, through the worker's [`Parking`], when it took no more.
+/// It tells when it took no more: the worker's [`Parking`], or through its [`Line`] the stream's seat.
 #[derive(Debug)]
 pub(super) struct Socket {
     state: State,
     parking: Option<Parking>,
+    line: Option<Line>,
 }
 
 #[derive(Debug)]
@@ -36,8 +41,8 @@ const FRESH_READ: usize = 2048;
 // ===== impl Socket =====
 
 impl Socket {
-    pub(super) fn new(socket: TcpStream, parking: Option<Parking>) -> Self {
-        Self { state: State::Fresh(socket), parking }
+    pub(super) fn new(socket: TcpStream, parking: Option<Parking>, line: Option<Line>) -> Self {
+        Self { state: State::Fresh(socket), parking, line }
     }
 
     /// The socket, which the runtime no longer watches.
@@ -80,7 +85,15 @@ impl Socket {
         }
     }
 
-    fn note<T>(&self, wrote: Poll<T>) -> Poll<T> {
+    /// Passes on what became of a write, unless the socket is full and its stream has to end.
+    fn note(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(reason) = self.line.as_ref().and_then(|line| line.wrote(&wrote)) {
+            if let (CloseReason::Stalled, State::Watched(socket)) = (reason, &self.state) {
+                // The kernel would keep what it holds for who does not read it.
+                _ = SockRef::from(socket.inner()).set_linger(Some(Duration::ZERO));
+            }
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
         if let (Poll::Pending, Some(parking)) = (&wrote, &self.parking) {
             parking.note_blocked();
         }
@@ -104,13 +117,18 @@ impl Read for Socket {
         }
         let mut bytes = [0; FRESH_READ];
         let most = buf.remaining().min(bytes.len());
-        match self.try_fresh(|socket| socket.read(&mut bytes[..most]))? {
-            Some(length) => {
+        let read = match self.try_fresh(|socket| socket.read(&mut bytes[..most])) {
+            Ok(Some(length)) => {
                 buf.put_slice(&bytes[..length]);
                 Poll::Ready(Ok(()))
             }
-            None => self.watched()?.poll_read(cx, buf),
+            Ok(None) => self.watched()?.poll_read(cx, buf),
+            Err(why) => Poll::Ready(Err(why)),
+        };
+        if let Some(line) = &self.line {
+            line.read(&read);
         }
+        read
     }
 }
 
@@ -120,10 +138,11 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some(length) = self.try_fresh(|socket| socket.write(buf))? {
-            return Poll::Ready(Ok(length));
-        }
-        let wrote = self.watched()?.poll_write(cx, buf);
+        let wrote = match self.try_fresh(|socket| socket.write(buf)) {
+            Ok(None) => self.watched()?.poll_write(cx, buf),
+            Ok(Some(length)) => Poll::Ready(Ok(length)),
+            Err(why) => Poll::Ready(Err(why)),
+        };
         self.note(wrote)
     }
 
@@ -132,10 +151,11 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(length) = self.try_fresh(|socket| socket.write_vectored(bufs))? {
-            return Poll::Ready(Ok(length));
-        }
-        let wrote = self.watched()?.poll_write_vectored(cx, bufs);
+        let wrote = match self.try_fresh(|socket| socket.write_vectored(bufs)) {
+            Ok(None) => self.watched()?.poll_write_vectored(cx, bufs),
+            Ok(Some(length)) => Poll::Ready(Ok(length)),
+            Err(why) => Poll::Ready(Err(why)),
+        };
         self.note(wrote)
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
@@ -10,7 +11,7 @@ use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
 use super::lot::Lot;
-use crate::hub::{Hub, SEATS_A_TURN, SeatRef, Sweep, Turn};
+use crate::hub::{Alarm, Hub, SEATS_A_TURN, SeatRef, Sweep, Turn};
 use crate::ids::Time;
 
 /// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
@@ -44,6 +45,8 @@ pub(super) struct Driver {
     sweeps: VecDeque<Sweep>,
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
+    /// The same of streams that may have to end.
+    ending: Vec<Alarm>,
     turn: Turn,
 }
 
@@ -58,6 +61,7 @@ impl Driver {
             tick: 0,
             sweeps: VecDeque::new(),
             silent: Vec::new(),
+            ending: Vec::new(),
             turn: Turn::default(),
         }
     }
@@ -77,6 +81,12 @@ impl Driver {
             self.silent.truncate(rest);
             self.serve();
         }
+        let rest = self.ending.len().saturating_sub(SEATS_A_TURN);
+        if rest < self.ending.len() {
+            self.hub.ring(&self.ending[rest..], &mut self.turn);
+            self.ending.truncate(rest);
+            self.serve();
+        }
         while let Some(sweep) = self.hub.next_sweep() {
             self.sweeps.push_back(sweep);
         }
@@ -86,7 +96,7 @@ impl Driver {
             }
             self.serve();
         }
-        more |= !self.silent.is_empty() || !self.sweeps.is_empty();
+        more |= !self.silent.is_empty() || !self.ending.is_empty() || !self.sweeps.is_empty();
         more
     }
 
@@ -105,6 +115,7 @@ impl Driver {
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
+            self.hub.alarms(tick, &mut self.ending);
             self.hub.tidy(tick, now);
         }
     }
@@ -124,13 +135,20 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    /// A driver may be dropped in the middle of its work, and another take its place.
+    fn drop(&mut self) {
+        self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
+    }
+}
+
 const TICK_MS: u64 = TICK.as_millis() as u64;
 
 /// Lets every other task of this runtime run once, whichever runtime it is.
 async fn give_way() {
     let mut given = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
+        if mem::replace(&mut given, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();

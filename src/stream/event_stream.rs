@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
-use crate::hub::{Closing, Hub, Subscription, View};
+use crate::hub::{Closing, Deadline, Hub, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
+use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting};
 
 /// One open stream: an [`http_body::Body`] that never ends by itself, and holds the seat that dropping
@@ -27,7 +28,8 @@ pub struct EventStream {
 
 impl EventStream {
     /// Takes a seat for a subscriber of `org`. `last_event_id` is what the client sent as
-    /// `Last-Event-ID`; anything but a covered id of this org counts as none.
+    /// `Last-Event-ID`; anything but a covered id of this org counts as none. The stream has a deadline
+    /// if the hub's configuration has a [`stream_age_max`](crate::config::HubConfig::stream_age_max).
     ///
     /// # Errors
     /// [`Closing`] once the hub was told to close.
@@ -40,9 +42,21 @@ impl EventStream {
     ) -> Result<Self, Closing> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
+        if let Some(age) = hub.config().stream_age_max {
+            let at = now.after(age.mul_f64(1.0 - fastrand::f64() / 5.0));
+            subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
+        }
         let (min, max) = hub.config().retry_ms;
         let retry_ms = fastrand::u32(min..=max.max(min));
         Ok(Self { subscription, greeting: Some(greeting), retry_ms })
+    }
+
+    /// The same stream, which ends at `deadline`, or at an earlier one that it has. From then on it is
+    /// handed nothing more; its body ends as one that is complete, unless its client takes nothing.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Deadline) -> Self {
+        self.subscription.end_at(deadline);
+        self
     }
 
     /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps

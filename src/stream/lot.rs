@@ -137,7 +137,8 @@ impl Lot {
             let token = token(socket, place.generation);
             match task {
                 Task::CatchUp => self.step(token, |parked, seat| parked.resume(seat)),
-                Task::Keepalive => self.step(token, |parked, _| parked.keep_alive()),
+                Task::Keepalive => self.step(token, |parked, seat| parked.keep_alive(seat)),
+                Task::End(reason) => self.step(token, |parked, _| Err(parked.end(reason))),
                 Task::Events { count, view } => {
                     let events = &turn.events[turn.events.len() - count..];
                     self.step(token, |parked, seat| parked.deliver(events, turn.head, view, seat));

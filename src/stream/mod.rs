@@ -4,6 +4,7 @@
 mod clock;
 mod driver;
 mod event_stream;
+mod line;
 mod lot;
 mod parked;
 #[cfg(test)]
@@ -15,5 +16,6 @@ pub use event_stream::EventStream;
 pub(crate) use {
     driver::drive_with,
     event_stream::with_headers,
+    line::Line,
     lot::{Arrival, Entrance, Lot},
 };

@@ -4,10 +4,12 @@
 //! rest of the one event that was cut, so that a subscriber that does not read costs a constant.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 use smallvec::SmallVec;
+use socket2::SockRef;
 
 use super::EventStream;
 use crate::hub::{Event, Frames, Taken, View};
@@ -95,12 +97,12 @@ impl Parked {
         parts.push(Part { seq: before, owner: &head, bytes: &head });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.socket, &parts)?;
-        seat.count(begun(&parts, cut).saturating_sub(1));
+        seat.count(taken, begun(&parts, cut).saturating_sub(1));
         match cut {
             None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
             None => self.catch_up(seat),
             Some(cut) => {
-                self.give_back(&parts, cut, before);
+                self.give_back(&parts, cut, before, seat);
                 if cut.index == 0 {
                     self.rest = Some(Box::new(head.slice(cut.offset..)));
                 }
@@ -122,17 +124,17 @@ impl Parked {
         let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
         let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
         let cut = write(&mut self.socket, &parts)?;
-        seat.count(begun(&parts, cut));
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before)))
+        seat.count(Taken::Some, begun(&parts, cut));
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
     }
 
     /// Writes the comment that keeps a silent stream open.
-    pub(crate) fn keep_alive(&mut self) -> Result<Flow, Over> {
+    pub(crate) fn keep_alive(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
         let before = self.stream.subscription().position().seq;
         let comment = Frame::keepalive();
         let parts = [part(before, &comment, self.chunked)];
         let cut = write(&mut self.socket, &parts)?;
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before)))
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
     }
 
     /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
@@ -141,9 +143,11 @@ impl Parked {
             let part = Part { seq: 0, owner: rest, bytes: rest };
             if let Some(cut) = write(&mut self.socket, &[part])? {
                 **rest = rest.slice(cut.offset..);
+                self.stream.subscription().stay_blocked(seat.number, cut.offset > 0);
                 return Ok(Flow::Blocked);
             }
             self.rest = None;
+            self.stream.subscription().unblock();
         }
         self.catch_up(seat)
     }
@@ -176,26 +180,28 @@ impl Parked {
         for _ in 0..TAKES_A_TURN {
             let before = self.stream.subscription().position().seq;
             let mut frames = Frames::new();
-            match self.stream.subscription().take(seat.number, &mut frames) {
+            let taken = self.stream.subscription().take(seat.number, &mut frames);
+            match taken {
                 Taken::Settled => return Ok(Flow::Idle),
-                Taken::End => return Err(self.finish()),
-                Taken::Some => {}
+                Taken::End(reason) => return Err(self.end(reason)),
+                Taken::Some | Taken::Reread => {}
             }
             let chunked = self.chunked;
             let parts: Parts<'_> =
                 frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
             let cut = write(&mut self.socket, &parts)?;
-            seat.count(begun(&parts, cut));
+            seat.count(taken, begun(&parts, cut));
             if let Some(cut) = cut {
-                return Ok(self.give_back(&parts, cut, before));
+                return Ok(self.give_back(&parts, cut, before, seat));
             }
         }
+        self.stream.subscription().unblock();
         Ok(Flow::More)
     }
 
     /// Keeps the rest of the part that was cut, and gives back what comes after it. `before` is the
     /// position before the first part.
-    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64) -> Flow {
+    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, seat: Seat<'_>) -> Flow {
         let Part { seq, owner, bytes } = &parts[cut.index];
         let reached = if cut.offset > 0 {
             self.rest = Some(Box::new(owner.slice_ref(&bytes[cut.offset..])));
@@ -203,16 +209,21 @@ impl Parked {
         } else {
             cut.index.checked_sub(1).map_or(before, |last| parts[last].seq)
         };
-        self.stream.subscription().give_back(reached);
+        let took_some = (cut.index, cut.offset) != (0, 0);
+        self.stream.subscription().give_back(reached, seat.number, took_some);
         Flow::Blocked
     }
 
     /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
-    fn finish(&mut self) -> Over {
-        if self.chunked {
+    pub(crate) fn end(&mut self, reason: CloseReason) -> Over {
+        if self.chunked && self.rest.is_none() {
             _ = self.socket.write(LAST_CHUNK);
         }
-        Over(CloseReason::Drained)
+        if reason == CloseReason::Stalled {
+            // The kernel would keep what it holds for who does not read it.
+            _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+        Over(reason)
     }
 }
 
@@ -263,8 +274,11 @@ fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
 // ===== impl Seat =====
 
 impl Seat<'_> {
-    fn count(&self, delivered: usize) {
-        metrics::add(&self.counters.delivered, delivered as u64);
+    /// Counts what the socket took of what was taken: what was given back is taken again.
+    fn count(&self, taken: Taken, begun: usize) {
+        let counters = self.counters;
+        let counter = if taken == Taken::Reread { &counters.rereads } else { &counters.delivered };
+        metrics::add(counter, begun as u64);
     }
 }
 
@@ -272,11 +286,16 @@ impl Seat<'_> {
 
 impl From<io::Error> for Over {
     fn from(why: io::Error) -> Self {
-        Self(match why.kind() {
-            ErrorKind::ConnectionReset => CloseReason::Reset,
-            ErrorKind::TimedOut => CloseReason::Timeout,
-            ErrorKind::BrokenPipe => CloseReason::Client,
-            _ => CloseReason::Error,
-        })
+        Self(reason(&why))
+    }
+}
+
+/// Why a stream ends whose socket failed.
+pub(super) fn reason(why: &io::Error) -> CloseReason {
+    match why.kind() {
+        ErrorKind::ConnectionReset => CloseReason::Reset,
+        ErrorKind::TimedOut => CloseReason::Timeout,
+        ErrorKind::BrokenPipe => CloseReason::Client,
+        _ => CloseReason::Error,
     }
 }
