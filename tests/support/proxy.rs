@@ -34,11 +34,12 @@ impl Proxy {
         })
     }
 
-    /// Starts HAProxy in front of a server; `timeouts` are lines of its `defaults`.
+    /// Starts HAProxy in front of a server, told not to wait for more before it passes on what there
+    /// is (`http-no-delay`: up to 200 ms otherwise); `timeouts` are lines of its `defaults`.
     pub fn haproxy(server: &Server, timeouts: &[&str]) -> Self {
         Self::start("haproxy", "haproxy.cfg", |address| {
             format!(
-                "global\n  maxconn 1000\ndefaults\n  mode http\n  {}\n\
+                "global\n  maxconn 1000\ndefaults\n  mode http\n  option http-no-delay\n  {}\n\
                  listen nudged\n  bind {address}\n  server one {}\n",
                 timeouts.join("\n  "),
                 server.address()
