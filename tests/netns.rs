@@ -3,6 +3,8 @@
 //!
 //! This needs root and `ip` (Debian's iproute2).
 
+#![allow(clippy::disallowed_methods, reason = "bounds are measured with the clock")]
+
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
