@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -17,18 +18,42 @@ use crate::stream::Arrival;
 
 /// A socket that tells, through the worker's [`Parking`], when it took no more.
 #[derive(Debug)]
-struct Socket {
-    inner: TokioIo<TcpStream>,
+struct Socket<S> {
+    inner: TokioIo<S>,
     parking: Option<Parking>,
+}
+
+/// What leaves hyper.
+#[derive(Debug)]
+pub(crate) struct Departed<S> {
+    pub(crate) socket: S,
+    pub(crate) departing: Departing,
+    /// Bytes that came after the request.
+    pub(crate) heard: usize,
 }
 
 /// Serves one connection until it ends, until it is parked, or until `draining` and what it has in
 /// flight has ended.
-pub(crate) async fn serve(
-    stream: TcpStream,
+pub(crate) async fn serve(stream: TcpStream, service: Service, draining: watch::Receiver<bool>) {
+    match converse(stream, service.clone(), draining).await {
+        Ok(None) => {}
+        Ok(Some(Departed { socket, departing: Departing { stream, chunked }, heard })) => {
+            match socket.into_std() {
+                Ok(socket) => service.park(Arrival { socket, stream, chunked, heard }),
+                Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
+            }
+        }
+        Err(why) => tracing::debug!(%why, "connection"),
+    }
+}
+
+/// Answers requests, over whatever carries bytes, until the connection ends or opens a stream that is
+/// to be parked; everything that was answered before it is written then.
+pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     service: Service,
     mut draining: watch::Receiver<bool>,
-) {
+) -> hyper::Result<Option<Departed<S>>> {
     let config = service.config();
     let parking = service.parking().cloned();
     let socket = Socket { inner: TokioIo::new(stream), parking: parking.clone() };
@@ -62,26 +87,15 @@ pub(crate) async fn serve(
             departing.take().map_or(Poll::Pending, |d| Poll::Ready(Ok(Some(d))))
         }
     });
-    match departed.await {
-        Ok(None) => {}
-        Ok(Some(Departing { stream, chunked })) => {
-            let parts = connection.into_parts();
-            match parts.io.inner.into_inner().into_std() {
-                Ok(socket) => {
-                    let heard = parts.read_buf.len();
-                    let arrival = Arrival { socket, stream, chunked, heard };
-                    parts.service.park(arrival);
-                }
-                Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
-            }
-        }
-        Err(why) => tracing::debug!(%why, "connection"),
-    }
+    Ok(departed.await?.map(|departing| {
+        let parts = connection.into_parts();
+        Departed { socket: parts.io.inner.into_inner(), departing, heard: parts.read_buf.len() }
+    }))
 }
 
 // ===== impl Socket =====
 
-impl Socket {
+impl<S> Socket<S> {
     fn note<T>(&self, wrote: Poll<T>) -> Poll<T> {
         if let (Poll::Pending, Some(parking)) = (&wrote, &self.parking) {
             parking.note_blocked();
@@ -90,7 +104,7 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
+impl<S: AsyncRead + Unpin> Read for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -100,7 +114,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl<S: AsyncWrite + Unpin> Write for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
