@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use futures_util::future::join;
 use http::{HeaderValue, Method, Request, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -169,11 +170,11 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub, park: bool) -> Vec<
             }
             _ = to.shutdown().await;
         };
-        let both = async { tokio::join!(send, from.read_to_end(&mut answers)) };
+        let both = async { join(send, from.read_to_end(&mut answers)).await };
         _ = timeout(PATIENCE, both).await;
         answers
     };
-    let (ended, answers) = tokio::join!(timeout(2 * PATIENCE, serve), talk);
+    let (ended, answers) = join(timeout(2 * PATIENCE, serve), talk).await;
     ended.expect("a connection outlives its client");
     driver.abort();
     answers
