@@ -119,6 +119,8 @@ pub fn last_event_id(input: &[u8]) {
     }
     drop(witness);
     assert_eq!(hub.seats(), 0);
+    // Nobody drives this hub, and what waits for a driver holds on to it.
+    while hub.next_sweep().is_some() {}
 }
 
 // ===== connections =====
@@ -199,7 +201,7 @@ fn check_answers(mut rest: &[u8]) {
             matches!(code, 100 | 200 | 202 | 400 | 404 | 405 | 408 | 413 | 414 | 415 | 422 | 431),
             "{code}"
         );
-        if rest.starts_with(b"HTTP/1.") {
+        if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
             continue; // to HEAD; no body of ours begins so
         }
         rest = match (field("content-length"), field("transfer-encoding")) {
