@@ -109,5 +109,5 @@ pub mod cli;
 
 mod sync;
 
-#[cfg(fuzzing)]
+#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub mod fuzzing;

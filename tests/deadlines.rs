@@ -114,9 +114,9 @@ fn who_takes_nothing_is_cut_as_stalled() {
         let live = server.publish("acme", &["live"]).expect("subscribed");
         reads.expect_invalidate(&live, &["live"]);
         // The kernel let go of what it held for them as well.
-        for mut stream in stalled {
+        for stream in stalled {
             let mut rest = Vec::new();
-            let cut = std::io::Read::read_to_end(stream.client.socket(), &mut rest);
+            let cut = std::io::Read::read_to_end(&mut stream.client.socket(), &mut rest);
             assert!(cut.is_err_and(|why| why.kind() == std::io::ErrorKind::ConnectionReset));
         }
     }

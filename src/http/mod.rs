@@ -9,3 +9,9 @@ mod service;
 
 pub(crate) use parking::{Departing, Parking};
 pub(crate) use service::{App, Service};
+#[cfg(any(test, fuzzing))]
+pub(crate) use {
+    publish::{publish_batch, publish_one},
+    reject::Reject,
+    route::{Route, route},
+};

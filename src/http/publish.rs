@@ -56,8 +56,7 @@ pub(crate) fn publish_one(
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
-    let publish: Publish<'_> = serde_json::from_slice(body)
-        .map_err(|why| Reject::Document { expected: PUBLISH, why: why.to_string() })?;
+    let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
@@ -123,10 +122,20 @@ pub(crate) fn content_type(batch: bool) -> &'static str {
 }
 
 fn parse_line<'a>(line: &'a [u8], limits: &HubConfig) -> Result<(OrgName, Keys<'a>), Reject> {
-    let line: Line<'a> = serde_json::from_slice(line)
-        .map_err(|why| Reject::Document { expected: LINE, why: why.to_string() })?;
+    let line: Line<'a> = parse_object(line, LINE)?;
     let org = line.org.parse().map_err(Reject::Org)?;
     Ok((org, check_keys(line.keys, limits)?))
+}
+
+/// serde would take an array of the members' values, too.
+fn parse_object<'a, T: Deserialize<'a>>(
+    text: &'a [u8],
+    expected: &'static str,
+) -> Result<T, Reject> {
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Reject::Document { expected, why: "this is an array".into() });
+    }
+    serde_json::from_slice(text).map_err(|why| Reject::Document { expected, why: why.to_string() })
 }
 
 fn check_keys<'a>(keys: Vec<Key<'a>>, limits: &HubConfig) -> Result<Keys<'a>, Reject> {
@@ -143,4 +152,22 @@ fn accepted(body: String) -> Response<Full<Bytes>> {
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCENARIO: `[["posts"]]` is published, and `["acme",["posts"]]` as a line.
+    /// BUG: serde takes a struct from a list of its values, so both were published.
+    /// FIX: only an object is read.
+    #[test]
+    fn an_array_is_no_publish() {
+        let hub = Hub::new(HubConfig::default());
+        let org = "acme".parse().expect("a name");
+        let one = publish_one(&hub, &org, br#" [["posts"]]"#, Time(0));
+        assert!(matches!(one, Err(Reject::Document { .. })), "{one:?}");
+        let many = publish_batch(&hub, br#"["acme",["posts"]]"#, Time(0));
+        assert!(matches!(many, Err(Reject::Line { number: 1, .. })), "{many:?}");
+    }
 }

@@ -119,7 +119,7 @@ impl Service {
         Answering::Now(Some(answer))
     }
 
-    fn open<B>(
+    pub(crate) fn open<B>(
         &self,
         org: &OrgName,
         view: View,

@@ -19,12 +19,12 @@ mod seat;
 mod shard;
 mod subscription;
 mod sweep;
-mod wheel;
+pub(crate) mod wheel;
 
 #[cfg(all(test, nudged_loom))]
 mod loom;
-#[cfg(all(test, not(nudged_loom)))]
-mod tests;
+#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+pub(crate) mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

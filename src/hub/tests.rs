@@ -1,7 +1,12 @@
-//! The hub against a naive twin, over random operations in virtual time.
+//! The hub against a naive twin, over operations in virtual time: random ones here, and those that the
+//! fuzzer finds.
 
+#[cfg(test)]
 mod bounds;
+#[cfg(test)]
 mod deadlines;
+#[cfg(test)]
+mod random;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -10,9 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
-use proptest::prelude::*;
-use proptest::sample::Index;
-
 use self::twin::{Limits, Next, TwinOrg, visible};
 use super::{Closing, Deadline, Hub, Keys, Subscription, Sweep, Turn, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
@@ -20,8 +22,9 @@ use crate::ids::{Epoch, EventId, OrgName, Time};
 use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting, Parser};
 
+/// `who` is any number; it counts round those who are there.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     /// `back` is an id that many events behind the head, or one beyond it.
     Subscribe {
         org: usize,
@@ -37,20 +40,20 @@ enum Step {
     },
     /// As the task that serves the stream, which may have moved and have a new waker.
     Poll {
-        who: Index,
+        who: usize,
         moved: bool,
     },
     PollAll,
     /// Ends so many milliseconds from now.
     EndAfter {
-        who: Index,
+        who: usize,
         ms: u64,
     },
-    Drop(Index),
+    Drop(usize),
     /// Loses its connection and keeps the last id that it heard.
-    Leave(Index),
+    Leave(usize),
     Return {
-        who: Index,
+        who: usize,
         lane: usize,
     },
     Wait(u64),
@@ -66,7 +69,7 @@ enum Step {
 
 /// Of which run of the channel an id is.
 #[derive(Clone, Copy, Debug)]
-enum Run {
+pub(crate) enum Run {
     This,
     Former,
 }
@@ -114,29 +117,13 @@ struct World {
 
 const KEEPALIVE: u64 = 4;
 
-fn step() -> impl Strategy<Value = Step> {
-    let (org, lane, who) = (|| 0..2usize, || 0..2usize, any::<Index>);
-    let view = prop_oneof![Just(View::Member), Just(View::Public)];
-    let run = prop_oneof![9 => Just(Run::This), 1 => Just(Run::Former)];
-    let back = prop::option::of((0..6u64, run));
-    let crowd = prop_oneof![15 => Just(1usize), 1 => Just(40)];
-    let keys = prop::collection::vec(0..6u8, 1..4);
-    prop_oneof![
-        9 => (org(), view, back, lane(), crowd).prop_map(|(org, view, back, lane, crowd)| Step::Subscribe { org, view, back, lane, crowd }),
-        18 => (org(), keys, lane()).prop_map(|(org, keys, lane)| Step::Publish { org, keys, lane }),
-        15 => (who(), any::<bool>()).prop_map(|(who, moved)| Step::Poll { who, moved }),
-        2 => Just(Step::PollAll),
-        3 => (who(), 1..9_000u64).prop_map(|(who, ms)| Step::EndAfter { who, ms }),
-        3 => who().prop_map(Step::Drop),
-        3 => who().prop_map(Step::Leave),
-        3 => (who(), lane()).prop_map(|(who, lane)| Step::Return { who, lane }),
-        6 => (0..80u64).prop_map(Step::Wait),
-        2 => (1..7u64).prop_map(|halves| Step::Wait(halves * 500)),
-        8 => lane().prop_map(|lane| Step::Turn { lane }),
-        6 => Just(Step::Drive),
-        2 => Just(Step::Tidy),
-        1 => prop::bool::weighted(0.3).prop_map(|close| if close { Step::Close } else { Step::Tidy }),
-    ]
+/// Takes the steps with a hub and with its twin, and panics where they part.
+pub(crate) fn compare(coalesce: u64, history: usize, steps: impl IntoIterator<Item = Step>) {
+    let mut world = World::new(coalesce, history);
+    steps.into_iter().for_each(|step| world.take(step));
+    world.settle();
+    drop(world.pairs);
+    assert_eq!(world.hubs[0].seats(), 0);
 }
 
 fn name(key: u8) -> String {
@@ -191,7 +178,7 @@ impl World {
             }
             Step::Publish { org, keys, lane } => self.publish(org, &keys, lane),
             Step::Poll { who, moved } if here > 0 => {
-                let who = who.index(here);
+                let who = who % here;
                 if moved {
                     self.pairs[who].bell = Arc::new(Bell(AtomicBool::new(false)));
                 }
@@ -199,18 +186,18 @@ impl World {
             }
             Step::PollAll => self.poll_all(),
             Step::EndAfter { who, ms } if here > 0 => {
-                let pair = &mut self.pairs[who.index(here)];
+                let pair = &mut self.pairs[who % here];
                 let at = self.now + ms;
                 pair.ours.end_at(Deadline { at: Time(at), reason: CloseReason::Expired });
                 pair.deadline = Some(pair.deadline.map_or(at, |other| other.min(at)));
             }
-            Step::Drop(who) if here > 0 => _ = self.leave(who.index(here)),
+            Step::Drop(who) if here > 0 => _ = self.leave(who % here),
             Step::Leave(who) if here > 0 => {
-                let client = self.leave(who.index(here));
+                let client = self.leave(who % here);
                 self.away.push(client);
             }
             Step::Return { who, lane } if away > 0 => {
-                let client = self.away.swap_remove(who.index(away));
+                let client = self.away.swap_remove(who % away);
                 self.come_back(client, lane);
             }
             Step::Poll { .. }
@@ -497,22 +484,5 @@ impl Client {
             let told = |key: &String| data.contains(&format!("\"{key}\""));
             assert!(owed.iter().all(told), "{owed:?} in {data}");
         }
-    }
-}
-
-proptest! {
-    #[test]
-    fn behaves_as_its_twin(
-        coalesce in prop_oneof![Just(0), Just(50)],
-        history in 1..6usize,
-        steps in prop::collection::vec(step(), 1..120),
-    ) {
-        let mut world = World::new(coalesce, history);
-        for step in steps {
-            world.take(step);
-        }
-        world.settle();
-        drop(world.pairs);
-        prop_assert_eq!(world.hubs[0].seats(), 0);
     }
 }

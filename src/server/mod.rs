@@ -1,6 +1,6 @@
 //! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
 
-mod conn;
+pub(crate) mod conn;
 mod listen;
 mod socket;
 mod worker;

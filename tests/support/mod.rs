@@ -313,11 +313,6 @@ impl Client {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
 
-    /// The connection itself, of which this may have read ahead.
-    pub fn socket(&mut self) -> &mut TcpStream {
-        &mut self.socket
-    }
-
     /// Ends our half of the connection.
     pub fn half_close(&self) {
         self.socket.shutdown(Shutdown::Write).expect("connected");
