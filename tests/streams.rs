@@ -336,7 +336,7 @@ fn a_union_beyond_the_key_limit_becomes_connected() {
 fn sigterm_and_sigint_end_every_stream_properly() {
     for path in PATHS {
         for signal in ["TERM", "INT"] {
-            let mut server = plain(path, &["--workers", "2"]);
+            let mut server = plain(path, &["--workers", "2", "--drain-window", "100ms"]);
             let mut streams: Vec<_> = (0..8).map(|_| server.stream("acme")).collect();
             streams.iter_mut().for_each(|stream| _ = stream.connected());
             let mut idle = server.connect();
@@ -344,6 +344,7 @@ fn sigterm_and_sigint_end_every_stream_properly() {
             idle.read_answer();
             server.signal(signal);
             for stream in &mut streams {
+                assert!(stream.next().starts_with("retry: "));
                 assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n", "{path:?}");
             }
             assert_eq!(server.wait(), Some(0));

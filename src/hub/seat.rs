@@ -26,6 +26,8 @@ pub(crate) struct Seat {
     pub(crate) touched: u32,
     /// The wheel found it silent for too long.
     pub(crate) keepalive_due: bool,
+    /// Its turn to end has come: nothing follows what there is.
+    pub(crate) draining: bool,
 }
 
 /// Who has to be told that a seat has something to take.
@@ -72,6 +74,7 @@ impl Seats {
             generation,
             touched: tick,
             keepalive_due: false,
+            draining: false,
         };
         let index = self.slab.insert(seat);
         self.end = self.end.max(index + 1);

@@ -10,6 +10,7 @@ use super::channel::{Channel, State};
 use super::history::View;
 use super::lane::{Lane, SeatRef};
 use super::seat::{SeatKey, Waiter};
+use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::{self, CloseReason};
 use crate::sync::Ordering;
@@ -91,7 +92,7 @@ impl Subscription {
                 return Poll::Ready(Some(frame.clone()));
             }
         }
-        if *closing {
+        if *closing || seat.draining {
             self.reason = CloseReason::Drained;
             return Poll::Ready(None);
         }
@@ -131,7 +132,7 @@ impl Subscription {
             seat.waiter = Waiter::Nobody;
             return Taken::Some;
         }
-        if *closing {
+        if *closing || seat.draining {
             self.reason = CloseReason::Drained;
             return Taken::End;
         }
@@ -159,6 +160,10 @@ impl Subscription {
     /// The organisation whose invalidations it hears.
     pub fn org(&self) -> &OrgName {
         &self.channel.org
+    }
+
+    pub(crate) fn config(&self) -> &HubConfig {
+        &self.channel.common.config
     }
 
     /// Names the cause for which this will be dropped; [`CloseReason::Client`] unless somebody knows

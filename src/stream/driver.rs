@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
 use super::lot::Lot;
-use crate::hub::{Hub, SEATS_A_TURN, SeatRef, Sweep, Turn};
+use crate::hub::{Drain, Hub, Pace, SEATS_A_TURN, SeatRef, Sweep, Turn};
 use crate::ids::Time;
 
 /// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
@@ -45,6 +45,8 @@ pub(super) struct Driver {
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
     turn: Turn,
+    /// Once the hub drains: the walk that ends the streams, and when it goes on.
+    drain: Option<(Drain, Pace)>,
 }
 
 // ===== impl Driver =====
@@ -59,6 +61,7 @@ impl Driver {
             sweeps: VecDeque::new(),
             silent: Vec::new(),
             turn: Turn::default(),
+            drain: None,
         }
     }
 
@@ -86,8 +89,37 @@ impl Driver {
             }
             self.serve();
         }
+        more |= self.end_some(now);
         more |= !self.silent.is_empty() || !self.sweeps.is_empty();
         more
+    }
+
+    /// Ends the streams whose turn has come, if the hub drains. Returns whether more are due already.
+    fn end_some(&mut self, now: Time) -> bool {
+        if self.drain.is_none() && self.hub.is_closing() {
+            self.drain = self.hub.begin_drain().map(|drain| (drain, Pace::Now));
+        }
+        let Some((drain, pace)) = &mut self.drain else { return false };
+        match *pace {
+            Pace::Now => {}
+            Pace::At(due) if due <= now => {}
+            Pace::At(_) | Pace::Over => return false,
+        }
+        *pace = drain.turn(&self.hub, now, &mut self.turn);
+        let more = *pace == Pace::Now;
+        self.serve();
+        more
+    }
+
+    /// When the next stream has to end, unless a publish or the wheel is sooner.
+    fn next_end(&self) -> Option<Time> {
+        match &self.drain {
+            Some((_, Pace::At(due))) => Some(*due),
+            Some((_, Pace::Now)) => Some(Time(0)),
+            Some((_, Pace::Over)) => None,
+            // It was told to drain after it looked.
+            None => (self.hub.is_closing() && self.hub.begin_drain().is_some()).then_some(Time(0)),
+        }
     }
 
     /// Does what was found, now that no lock is held.
@@ -115,9 +147,9 @@ impl Driver {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.lot.as_ref().is_some_and(|lot| lot.poll_ready(cx).is_ready());
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
-            sleep
-                .as_mut()
-                .reset(self.clock.instant(window.map_or(tick, |closes| closes.min(tick))));
+            // Asked after the registration, so that who is told to drain in between is woken.
+            let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
+            sleep.as_mut().reset(self.clock.instant(until));
             if work || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;

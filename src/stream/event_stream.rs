@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
+use crate::config::HubConfig;
 use crate::hub::{Closing, Hub, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::wire::{self, Greeting};
@@ -21,6 +22,8 @@ pub struct EventStream {
     /// What it has to say first.
     greeting: Option<Greeting>,
     retry_ms: u32,
+    /// Its last words are said.
+    ended: bool,
 }
 
 // ===== impl EventStream =====
@@ -40,9 +43,8 @@ impl EventStream {
     ) -> Result<Self, Closing> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
-        let (min, max) = hub.config().retry_ms;
-        let retry_ms = fastrand::u32(min..=max.max(min));
-        Ok(Self { subscription, greeting: Some(greeting), retry_ms })
+        let retry_ms = retry_ms(hub.config());
+        Ok(Self { subscription, greeting: Some(greeting), retry_ms, ended: false })
     }
 
     /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps
@@ -56,11 +58,22 @@ impl EventStream {
         &mut self.subscription
     }
 
+    /// What the stream says last: a reconnection time of its own.
+    pub(crate) fn farewell(&self) -> wire::Frame {
+        wire::Frame::farewell(retry_ms(self.subscription.config()))
+    }
+
     /// What the stream says first, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
         let greeting = self.greeting.take()?;
         Some(wire::Frame::greeting(greeting, self.subscription.position(), self.retry_ms))
     }
+}
+
+/// A reconnection time, drawn anew each time so that a herd does not come back as one.
+pub(crate) fn retry_ms(config: &HubConfig) -> u32 {
+    let (min, max) = config.retry_ms;
+    fastrand::u32(min..=max.max(min))
 }
 
 /// The header fields of every event stream.
@@ -88,10 +101,16 @@ impl Body for EventStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
+        if stream.ended {
+            return Poll::Ready(None);
+        }
         let frame = match stream.greet() {
-            Some(greeting) => Some(greeting),
-            None => ready!(stream.subscription.poll_next(cx.waker())),
+            Some(greeting) => greeting,
+            None => ready!(stream.subscription.poll_next(cx.waker())).unwrap_or_else(|| {
+                stream.ended = true;
+                stream.farewell()
+            }),
         };
-        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame.payload()))))
+        Poll::Ready(Some(Ok(Frame::data(frame.payload()))))
     }
 }

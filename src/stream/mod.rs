@@ -14,6 +14,6 @@ pub use driver::drive;
 pub use event_stream::EventStream;
 pub(crate) use {
     driver::drive_with,
-    event_stream::with_headers,
+    event_stream::{retry_ms, with_headers},
     lot::{Arrival, Entrance, Lot},
 };

@@ -25,6 +25,8 @@ pub(crate) struct Parked {
     heard: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
+    /// `rest` is the end of the body.
+    finishing: bool,
 }
 
 /// Under which number the hub knows the stream, and where its events are counted.
@@ -80,7 +82,7 @@ impl Parked {
     /// A stream on a socket from whose client `heard` bytes have come beyond the request.
     pub(crate) fn new(socket: TcpStream, stream: EventStream, chunked: bool, heard: usize) -> Self {
         let heard = u32::try_from(heard).unwrap_or(u32::MAX);
-        Self { socket, stream, rest: None, heard, chunked }
+        Self { socket, stream, rest: None, heard, chunked, finishing: false }
     }
 
     /// Writes the head of the response, the greeting and what was missed, as one.
@@ -146,6 +148,9 @@ impl Parked {
             }
             self.rest = None;
         }
+        if self.finishing {
+            return Err(Over(CloseReason::Drained));
+        }
         self.catch_up(seat)
     }
 
@@ -179,7 +184,7 @@ impl Parked {
             let mut frames = Frames::new();
             match self.stream.subscription().take(seat.number, &mut frames) {
                 Taken::Settled => return Ok(Flow::Idle),
-                Taken::End => return Err(self.finish()),
+                Taken::End => return self.finish(),
                 Taken::Some => {}
             }
             let chunked = self.chunked;
@@ -208,12 +213,20 @@ impl Parked {
         Flow::Blocked
     }
 
-    /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
-    fn finish(&mut self) -> Over {
+    /// Says when to come back and ends the body, in one write.
+    fn finish(&mut self) -> Result<Flow, Over> {
+        let farewell = self.stream.farewell();
+        let mut end = farewell.bytes(self.chunked).to_vec();
         if self.chunked {
-            _ = self.socket.write(LAST_CHUNK);
+            end.extend_from_slice(LAST_CHUNK);
         }
-        Over(CloseReason::Drained)
+        let end = Bytes::from(end);
+        let cut = write(&mut self.socket, &[Part { seq: 0, owner: &end, bytes: &end }])?;
+        let Some(cut) = cut else { return Err(Over(CloseReason::Drained)) };
+        // No sweep and no wheel reaches it any more: its waiter is nobody.
+        self.rest = Some(Box::new(end.slice(cut.offset..)));
+        self.finishing = true;
+        Ok(Flow::Blocked)
     }
 }
 
