@@ -63,7 +63,7 @@ impl Server {
         Self::start_as(command, args)
     }
 
-    fn start_as(mut command: Command, args: &[&str]) -> Self {
+    pub fn start_as(mut command: Command, args: &[&str]) -> Self {
         let listen =
             if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command.args(listen).args(args).spawn().expect("the server starts");
