@@ -1,4 +1,10 @@
 //! The end of a server: it is announced, spread, finished properly, and does not lose anybody.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::needless_collect,
+    reason = "tests have a clock and threads, which have to run at the same time"
+)]
 
 mod support;
 
@@ -11,19 +17,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{BOUND, Client, PATHS, Server, Stream, eventually};
+use support::{BOUND, Client, PATHS, Server, eventually};
 
 fn server(path: &[&str], more: &[&str]) -> Server {
     Server::start(&[path, &["--coalesce", "0"], more].concat())
-}
-
-/// Reads the last words and the end, and returns the reconnection time.
-fn farewell(stream: &mut Stream) -> u64 {
-    let words = stream.next();
-    let retry = words.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
-    let retry = retry.unwrap_or_else(|| panic!("{words:?}")).parse().expect("milliseconds");
-    assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n", "the last chunk, and nothing after it");
-    retry
 }
 
 fn is_ready(server: &Server) -> bool {
@@ -48,7 +45,7 @@ fn during_the_delay_it_is_not_ready_and_serves() {
         let id = server.publish("acme", &["a"]).expect("an id");
         for stream in [&mut before, &mut during] {
             stream.expect_invalidate(&id, &["a"]);
-            farewell(stream);
+            stream.farewell();
         }
         assert_eq!(server.wait(), Some(0));
         assert!(TcpStream::connect(server.address()).is_err(), "it has gone");
@@ -70,7 +67,7 @@ fn streams_end_spread_over_the_window() {
                 stream.connected();
                 let ends = ends.clone();
                 thread::spawn(move || {
-                    let retry = farewell(&mut stream);
+                    let retry = stream.farewell();
                     ends.lock().expect("no panic").push((Instant::now(), retry));
                 })
             })
@@ -94,7 +91,7 @@ fn streams_end_spread_over_the_window() {
     }
 }
 
-/// What ends is counted as drained. The last scrape is over a connection from before.
+/// A publish that has begun is finished, and heard by those whose turn to end has not come.
 #[test]
 fn who_stays_hears_until_its_turn_comes() {
     for path in PATHS {
@@ -116,7 +113,7 @@ fn who_stays_hears_until_its_turn_comes() {
                     None
                 } else {
                     assert!(heard.contains("[\"a\"]"));
-                    farewell(stream);
+                    stream.farewell();
                     Some(())
                 }
             })
@@ -190,7 +187,7 @@ fn who_asks_too_late_is_told_when_to_come_back() {
         late.send("GET /api/acme/events HTTP/1.1\r\nhost: t\r\n");
         thread::sleep(Duration::from_millis(100));
         server.signal("TERM");
-        farewell(&mut streams[0]);
+        streams[0].farewell();
         late.send("accept: text/event-stream\r\n\r\n");
         let answer = late.read_answer();
         assert_eq!(answer.status(), 200, "{answer:?}");
@@ -401,7 +398,7 @@ fn systemd_is_told() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let mut server = Server::start_as(command, &["--listen", "127.0.0.1:0"]);
     assert_eq!(next(), "READY=1");
-    assert_eq!(Client::connect(server.address()).is_silent(), true, "it listens");
+    assert!(Client::connect(server.address()).is_silent(), "it listens");
     for _ in 0..3 {
         assert_eq!(next(), "WATCHDOG=1");
     }

@@ -154,3 +154,79 @@ impl Hub {
         })
     }
 }
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::hub::{Subscription, View};
+    use std::task::{Poll, Waker};
+    use std::time::Duration;
+
+    const STREAMS: usize = 1_000;
+
+    fn hub_with_streams() -> (Hub, Vec<Subscription>) {
+        let hub = Hub::new(HubConfig::default());
+        let streams = (0..STREAMS).map(|n| {
+            let org = format!("org-{}", n % 300).parse().expect("a name");
+            hub.subscribe(&org, View::Member, None, Time(0)).expect("not closing").0
+        });
+        let streams = streams.collect();
+        (hub, streams)
+    }
+
+    fn over(stream: &mut Subscription) -> bool {
+        matches!(stream.poll_next(Waker::noop()), Poll::Ready(None))
+    }
+
+    /// Whenever it is asked, as many have ended as that part of the window has streams; no turn ends
+    /// more than the seats of a turn; and it names the time at which one more is due.
+    #[test]
+    fn the_ends_follow_the_window() {
+        let (hub, mut streams) = hub_with_streams();
+        assert!(!streams.iter_mut().any(over), "each waits now");
+        hub.drain(Time(500), Duration::from_secs(5));
+        let mut walk = hub.begin_drain().expect("told to");
+        let (mut turn, mut ended, mut now) = (Turn::default(), 0, Time(500));
+        loop {
+            let pace = walk.turn(&hub, now, &mut turn);
+            assert!(turn.wakers.len() <= super::super::SEATS_A_TURN);
+            ended += turn.wakers.len();
+            turn.wake();
+            turn.clear();
+            match pace {
+                Pace::Now => {}
+                Pace::Over => break,
+                Pace::At(next) => {
+                    let share = STREAMS * usize::try_from(now.0 - 500).expect("small") / 5_000;
+                    assert_eq!(ended, share + 1, "at {now:?}");
+                    assert!(next > now && next <= Time(5_500), "{next:?} at {now:?}");
+                    // Now and then the driver comes late.
+                    now =
+                        if ended.is_multiple_of(7) { Time((now.0 + 83).min(5_500)) } else { next };
+                }
+            }
+        }
+        assert_eq!(ended, STREAMS);
+        assert!(now >= Time(5_400), "{now:?}");
+        assert!(streams.iter_mut().all(over));
+        assert!(!hub.is_over(), "their seats are still taken");
+        drop(streams);
+        assert!(hub.is_over());
+    }
+
+    #[test]
+    fn who_leaves_is_not_waited_for() {
+        let (hub, mut streams) = hub_with_streams();
+        hub.drain(Time(0), Duration::from_secs(5));
+        let mut walk = hub.begin_drain().expect("told to");
+        let mut turn = Turn::default();
+        assert_eq!(walk.turn(&hub, Time(0), &mut turn), Pace::At(Time(5)));
+        streams.clear();
+        let mut now = Time(100);
+        while walk.turn(&hub, now, &mut turn) != Pace::Over {
+            now = Time(now.0 + 1);
+        }
+        assert!(now < Time(200) && hub.is_over(), "{now:?}");
+    }
+}

@@ -350,6 +350,15 @@ impl Stream {
         id
     }
 
+    /// Reads the last words and the end, and returns the reconnection time.
+    pub fn farewell(&mut self) -> u64 {
+        let words = self.next();
+        let retry = words.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry = retry.unwrap_or_else(|| panic!("no last words: {words:?}"));
+        assert_eq!(self.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
+        retry.parse().expect("milliseconds")
+    }
+
     /// The next event, which has to be this.
     pub fn expect_invalidate(&mut self, id: &str, keys: &[&str]) {
         let keys = serde_json::to_string(keys).expect("strings");
