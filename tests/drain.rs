@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use support::{BOUND, Client, PATHS, Server, eventually};
 
 fn server(path: &[&str], more: &[&str]) -> Server {
-    Server::start(&[path, &["--coalesce", "0"], more].concat())
+    let at_once: &[&str] = if more.contains(&"--coalesce") { &[] } else { &["--coalesce", "0"] };
+    Server::start(&[path, at_once, more].concat())
 }
 
 fn is_ready(server: &Server) -> bool {
@@ -119,6 +120,40 @@ fn who_stays_hears_until_its_turn_comes() {
             })
             .count();
         assert!((1..4).contains(&heard), "{heard} of 4 were still there");
+        assert_eq!(server.wait(), Some(0));
+    }
+}
+
+/// Nothing else keeps the server from ending here.
+#[test]
+fn a_publish_in_flight_is_finished() {
+    for path in PATHS {
+        let mut server = server(path, &[]);
+        let mut publish = server.connect();
+        publish.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\"");
+        server.signal("TERM");
+        eventually("nothing more is accepted", || TcpStream::connect(server.address()).is_err());
+        thread::sleep(Duration::from_millis(500));
+        publish.send(":[\"a\"]}");
+        assert_eq!(publish.read_answer().status(), 202, "{path:?}");
+        assert_eq!(server.wait(), Some(0));
+    }
+}
+
+/// Its window would close long after the server has gone.
+#[test]
+fn what_a_burst_has_left_is_told_before_the_end() {
+    for path in PATHS {
+        let mut server = server(path, &["--coalesce", "50s", "--drain-window", "100ms"]);
+        let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let ids = ["first", "held"].map(|key| server.publish("acme", &[key]).expect("an id"));
+        server.signal("TERM");
+        for stream in &mut streams {
+            stream.expect_invalidate(&ids[0], &["first"]);
+            stream.expect_invalidate(&ids[1], &["held"]);
+            stream.farewell();
+        }
         assert_eq!(server.wait(), Some(0));
     }
 }
