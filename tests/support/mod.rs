@@ -98,8 +98,11 @@ impl Server {
 
     /// Runs a server that has to refuse to start, and returns its exit code and what it said.
     pub fn refuses_to_start(args: &[&str]) -> (Option<i32>, String) {
-        let mut child =
-            Self::command().args(args).stderr(Stdio::piped()).spawn().expect("a program");
+        Self::refuses_to_start_as(Self::command(), args)
+    }
+
+    pub fn refuses_to_start_as(mut command: Command, args: &[&str]) -> (Option<i32>, String) {
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("a program");
         let mut stderr = child.stderr.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         // From here on it is killed however this ends.
