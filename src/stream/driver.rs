@@ -14,7 +14,8 @@ use crate::hub::{Drain, Hub, Pace, SEATS_A_TURN, SeatRef, Sweep, Turn};
 use crate::ids::Time;
 
 /// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
-/// on the lane arrives. It ends once the hub was closed and the lane's last stream has ended.
+/// on the lane arrives. It ends once the hub was closed or drained and the lane's last stream has
+/// ended.
 pub async fn drive(hub: Hub, clock: Clock) {
     drive_with(hub, clock, None).await;
 }
