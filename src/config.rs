@@ -28,10 +28,16 @@ pub struct Config {
     pub head_bytes_max: usize,
     /// The largest body of a publish, in bytes.
     pub publish_bytes_max: usize,
-    /// How long requests in flight may go on once the server was told to stop.
+    /// When the server ends at the latest, counted from when it was told to stop. What is shorter than
+    /// `drain_delay` and `drain_window` together cuts streams.
     pub drain_timeout: Duration,
     /// What the hub keeps and how it delivers.
     pub hub: HubConfig,
+    /// How long the server goes on accepting once it was told to stop, while `/readyz` already says
+    /// that it is not ready: what a load balancer takes to notice.
+    pub drain_delay: Duration,
+    /// The time after that over which the streams end, evenly.
+    pub drain_window: Duration,
 }
 
 /// What the hub keeps and how it delivers.
@@ -114,8 +120,10 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             head_bytes_max: 16 * 1024,
             publish_bytes_max: 64 * 1024,
-            drain_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
             hub: HubConfig::default(),
+            drain_delay: Duration::ZERO,
+            drain_window: Duration::from_secs(5),
         }
     }
 }

@@ -47,6 +47,13 @@
 //! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.
 //! Dropping it frees the seat. There is nothing else to free: no timer, no listener, no queue.
 //!
+//! *The server goes*: told to stop, it says so through `/readyz`, and after the drain delay stops
+//! accepting and calls [`Hub::drain`](hub::Hub::drain). Each driver then walks the seats of its lane
+//! once, some a turn, at the pace that spreads their ends over the drain window; who is reached takes
+//! what there is, a last `retry:` and the end of its body. A driver ends with its lane's last stream, a
+//! worker with its last connection, or at the hard limit. Sockets that a service manager holds
+//! ([`server::systemd`]) go on taking connects meanwhile, for the server that comes next.
+//!
 //! # Invariants
 //!
 //! * **Only dropping an `EventStream` frees a seat**, and no seat is taken before that guard exists.

@@ -96,7 +96,8 @@ pub struct Serve {
     #[arg(long, env = "NUDGED_BODY_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.body_timeout), value_parser = span(100..=3_600_000))]
     body_timeout: Span,
 
-    /// How long requests in flight may go on once the server was told to stop
+    /// When the server ends at the latest, counted from when it was told to stop (SIGTERM, SIGINT);
+    /// at least --drain-delay and --drain-window together
     #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.drain_timeout), value_parser = span(0..=3_600_000))]
     drain_timeout: Span,
 
@@ -114,6 +115,16 @@ pub struct Serve {
     /// [default: never]
     #[arg(long, env = "NUDGED_MAX_STREAM_AGE", value_name = "TIME", value_parser = span(1_000..=31_536_000_000))]
     max_stream_age: Option<Span>,
+
+    /// How long the server goes on accepting once it was told to stop, while /readyz says 503: what a
+    /// load balancer takes to notice
+    #[arg(long, env = "NUDGED_DRAIN_DELAY", value_name = "TIME", default_value_t = Span(CONFIG.drain_delay), value_parser = span(0..=3_600_000))]
+    drain_delay: Span,
+
+    /// The time after --drain-delay over which the streams end, evenly, so that their clients do not
+    /// come back as one; 0 ends them at once
+    #[arg(long, env = "NUDGED_DRAIN_WINDOW", value_name = "TIME", default_value_t = Span(CONFIG.drain_window), value_parser = span(0..=3_600_000))]
+    drain_window: Span,
 }
 
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
@@ -133,6 +144,13 @@ impl Serve {
             return Err(format!(
                 "--retry-min {} is longer than --retry-max {}",
                 self.retry_min, self.retry_max
+            ));
+        }
+        if self.drain_delay.0 + self.drain_window.0 > self.drain_timeout.0 {
+            return Err(format!(
+                "--drain-delay {} and --drain-window {} together are longer than --drain-timeout {}, \
+                 which would cut streams",
+                self.drain_delay, self.drain_window, self.drain_timeout
             ));
         }
         let orgs = self.public_orgs.into_iter().map(|entry| match entry {
@@ -166,6 +184,8 @@ impl Serve {
             publish_bytes_max: self.publish_bytes,
             drain_timeout: self.drain_timeout.0,
             hub,
+            drain_delay: self.drain_delay.0,
+            drain_window: self.drain_window.0,
             ..CONFIG.clone()
         })
     }

@@ -22,7 +22,9 @@ use super::route::{Route, route};
 use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
-use crate::stream::{Arrival, Clock, EventStream, Line, with_headers};
+use crate::stream::{Arrival, Clock, EventStream, Line, retry_ms, with_headers};
+use crate::sync::{AtomicBool, Ordering};
+use crate::wire;
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct App {
     config: Config,
     clock: Clock,
     metrics: Registry,
+    /// It still serves, but wants no more.
+    stopping: AtomicBool,
 }
 
 /// Answers the requests of one worker.
@@ -65,7 +69,13 @@ pub(crate) enum Answering {
 
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock) -> Self {
-        Self { config, clock, metrics: ops::registry(hub) }
+        let stopping = AtomicBool::new(false);
+        Self { config, clock, metrics: ops::registry(hub), stopping }
+    }
+
+    /// Tells load balancers, through `/readyz`, that the server is about to end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -104,13 +114,14 @@ impl Service {
         let answer = match route(request.method(), request.uri().path()) {
             Ok(Route::Stream { org, view }) => match self.open(&org, view, &request) {
                 Ok(stream) => return self.start(stream, request.version()),
+                Err(Reject::Draining) if wants_events(&request) => Ok(self.come_back()),
                 Err(reject) => Err(reject),
             },
             Ok(Route::StreamHead { org, view }) => self.head(&org, view),
             Ok(Route::Publish { org }) => return self.publish(Some(org), request),
             Ok(Route::PublishBatch) => return self.publish(None, request),
             Ok(Route::Live) => Ok(text("live\n".into())),
-            Ok(Route::Ready) if self.hub.is_closing() => Err(Reject::Draining),
+            Ok(Route::Ready) if self.app.stopping.load(Ordering::Relaxed) => Err(Reject::Draining),
             Ok(Route::Ready) => Ok(text("ready\n".into())),
             Ok(Route::Metrics) => Ok(self.metrics()),
             Err(reject) => Err(reject),
@@ -154,6 +165,13 @@ impl Service {
         }
     }
 
+    /// A stream that is over as soon as it said when to come back. A browser never comes back from a
+    /// refusal (WHATWG HTML 9.2.2), and this server is ending, not refusing.
+    fn come_back(&self) -> Response<Answer> {
+        let last_words = wire::Frame::farewell(retry_ms(self.hub.config())).payload();
+        with_headers(Answer::Full(Full::new(last_words)))
+    }
+
     fn head(&self, org: &OrgName, view: View) -> Result<Response<Answer>, Reject> {
         self.check_view(org, view)?;
         Ok(with_headers(Answer::NoStream))
@@ -193,6 +211,11 @@ impl Service {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
+}
+
+fn wants_events<B>(request: &Request<B>) -> bool {
+    let accept = request.headers().get_all(header::ACCEPT).iter();
+    accept.into_iter().any(|value| value.as_bytes().windows(17).any(|w| w == b"text/event-stream"))
 }
 
 /// The first value of a query parameter (WHATWG URL, application/x-www-form-urlencoded).

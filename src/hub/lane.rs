@@ -13,7 +13,7 @@ use super::wheel::Wheel;
 use crate::config::HubConfig;
 use crate::ids::Time;
 use crate::metrics::Counters;
-use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 
 /// What every channel and lane of a hub shares.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Lane {
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
     pub(crate) counters: Counters,
+    /// Every seat of the lane was told to end, and no other will be taken.
+    pub(crate) drained: AtomicBool,
 }
 
 /// A seat as the wheel knows it. The channel may be gone, and the seat somebody else's, when its time
@@ -67,6 +69,7 @@ impl Lane {
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
             counters: Counters::default(),
+            drained: AtomicBool::new(false),
         }
     }
 

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
+use std::time::Duration;
 
-use super::{Deadline, Hub, Keys, Subscription, Turn, View};
+use super::{Deadline, Hub, Keys, Pace, Subscription, Turn, View};
 use crate::config::HubConfig;
 use crate::ids::{OrgName, Time};
 use crate::metrics::CloseReason;
@@ -204,6 +205,35 @@ fn closing_lets_nobody_stay() {
         });
         closer.join().expect("no panic");
         sweep(&hub);
+        if let Some((mut subscription, polled)) = early {
+            assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
+            assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
+        }
+    });
+}
+
+/// The same for the walk of a drain, which alone reaches the seats.
+#[test]
+fn draining_lets_nobody_stay() {
+    loom::model(|| {
+        let hub = hub();
+        let closer = hub.clone();
+        let closer = loom::thread::spawn(move || closer.drain(Time(0), Duration::ZERO));
+        let subscription = hub.subscribe(&org(), View::Member, None, Time(0));
+        let (bell, waker) = bell();
+        let early = subscription.ok().map(|(mut subscription, _)| {
+            let polled = subscription.poll_next(&waker);
+            (subscription, polled)
+        });
+        closer.join().expect("no panic");
+        let mut walk = hub.begin_drain().expect("it was told to");
+        let mut turn = Turn::default();
+        while walk.turn(&hub, Time(0), &mut turn) == Pace::Now {
+            turn.wake();
+            turn.clear();
+        }
+        turn.wake();
+        assert_eq!(hub.is_over(), early.is_none());
         if let Some((mut subscription, polled)) = early {
             assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
             assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));

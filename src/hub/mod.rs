@@ -12,6 +12,7 @@
 
 mod channel;
 mod deadline;
+mod drain;
 mod history;
 mod keys;
 mod lane;
@@ -29,8 +30,10 @@ pub(crate) mod tests;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use self::channel::{Channel, Outcome};
+use self::drain::Window;
 use self::lane::{Common, Lane};
 use self::shard::Shard;
 use crate::config::HubConfig;
@@ -45,6 +48,7 @@ pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
 pub(crate) use self::{
     deadline::{Alarm, Watch},
+    drain::{Drain, Pace},
     history::Event,
     lane::SeatRef,
     seat::give_back_memory,
@@ -84,6 +88,8 @@ struct Shared {
     closing: AtomicBool,
     /// Every channel knows.
     closed: AtomicBool,
+    /// Over which time streams end, if not at once.
+    drain: Mutex<Option<Window>>,
 }
 
 /// Parts of the registry, each behind its own lock; one of them is tidied at every tick. One is
@@ -115,6 +121,7 @@ impl Hub {
             next_epoch,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            drain: Mutex::new(None),
         };
         Self { shared: Arc::new(shared), lane: 0 }
     }
@@ -199,14 +206,33 @@ impl Hub {
         self.common().lanes.iter().for_each(Lane::wake);
     }
 
-    /// Whether the hub was told to close.
+    /// Ends every stream once it has been handed what there is, and takes in no more, as
+    /// [`Hub::close`] does, but spreads the ends evenly over `window` from `now` on, so that the
+    /// clients do not come back as a herd. Until its turn comes a stream goes on as before.
+    pub fn drain(&self, now: Time, window: Duration) {
+        *self.shared.drain.lock() = Some(Window { from: now, to: now.after(window) });
+        self.shared.closing.store(true, Ordering::Release);
+        self.common().lanes.iter().for_each(Lane::wake);
+    }
+
+    /// Whether the hub was told to close or to drain.
     pub fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Acquire)
     }
 
-    /// Whether the lane's driver may end: the hub is closed, and the lane's last stream has ended.
+    /// Whether the lane's driver may end: the hub is closed or the lane drained, and the lane's last
+    /// stream has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire) && self.seats_on_lane() == 0
+        let told = self.shared.closed.load(Ordering::Acquire)
+            || self.lane().drained.load(Ordering::Acquire);
+        told && self.seats_on_lane() == 0
+    }
+
+    /// Whether each lane's driver has ticked since `tick`, or has ended because all was over.
+    pub(crate) fn is_driven_since(&self, tick: u32) -> bool {
+        (0..self.common().lanes.len())
+            .map(|lane| self.on_lane(lane))
+            .all(|lane| lane.lane().tick() >= tick || lane.is_over())
     }
 
     /// Taken seats, counted in the slabs themselves.

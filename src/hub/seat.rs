@@ -27,15 +27,18 @@ pub(crate) struct Seat {
     pub(crate) touched: u32,
     /// The wheel found it silent for too long.
     pub(crate) keepalive_due: bool,
-    /// The socket has taken nothing since this tick; meaningless unless `blocked`.
+    /// There is something to write, of which the socket has taken nothing since this tick; or [`TAKES`].
     blocked_since: u32,
-    /// There is something to write that the socket does not take.
-    blocked: bool,
     /// An alarm is set that will find out whether it has stalled.
     watched: bool,
     /// Its stream has to end, without another event.
     pub(crate) ending: Option<CloseReason>,
+    /// Its turn to end has come: nothing follows what there is.
+    pub(crate) draining: bool,
 }
+
+/// No tick: the socket takes what there is.
+const TAKES: u32 = u32::MAX;
 
 /// Who has to be told that a seat has something to take.
 #[derive(Debug)]
@@ -76,16 +79,15 @@ impl Seat {
     /// that finds out how long this lasts.
     #[must_use]
     pub(crate) fn block(&mut self, tick: u32, took_some: bool) -> bool {
-        if took_some || !self.blocked {
+        if took_some || self.blocked_since == TAKES {
             self.blocked_since = tick;
         }
-        self.blocked = true;
         !mem::replace(&mut self.watched, true)
     }
 
     /// The socket took what there was.
     pub(crate) fn unblock(&mut self) {
-        self.blocked = false;
+        self.blocked_since = TAKES;
         // It came to before it was cut off.
         self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
     }
@@ -93,9 +95,9 @@ impl Seat {
     /// When the socket, if it takes nothing meanwhile, will have taken nothing for so many ticks.
     /// `None` calls off the alarm.
     pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {
-        self.watched = self.blocked;
+        self.watched = self.blocked_since != TAKES;
         // Both ticks are rounded down, so the last second may be missing yet.
-        self.blocked.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
+        self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
     }
 
     /// Keeps the waker of the task that serves it, which waits or is busy. What it knew before has to be
@@ -128,10 +130,10 @@ impl Seats {
             generation,
             touched: tick,
             keepalive_due: false,
-            blocked_since: 0,
-            blocked: false,
+            blocked_since: TAKES,
             watched: false,
             ending: None,
+            draining: false,
         };
         let index = self.slab.insert(seat);
         self.end = self.end.max(index + 1);

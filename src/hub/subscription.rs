@@ -11,6 +11,7 @@ use super::deadline::{Alarm, Cause, Deadline, Watch};
 use super::history::{History, View};
 use super::lane::{Lane, SeatRef};
 use super::seat::{Seat, SeatKey, Waiter};
+use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::{self, CloseReason};
 use crate::sync::Ordering;
@@ -121,7 +122,7 @@ impl Subscription {
             seat.waiter = Waiter::Nobody;
             return if reread { Taken::Reread } else { Taken::Some };
         }
-        if *closing {
+        if *closing || seat.draining {
             return Taken::End(CloseReason::Drained);
         }
         seat.unblock();
@@ -180,10 +181,19 @@ impl Subscription {
         &self.channel.org
     }
 
+    pub(crate) fn config(&self) -> &HubConfig {
+        &self.channel.common.config
+    }
+
     /// Names the cause for which this will be dropped; [`CloseReason::Client`] unless somebody knows
     /// better.
     pub fn close_because(&mut self, reason: CloseReason) {
         self.reason = reason;
+    }
+
+    /// Whether its stream ends because the server does.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.reason == CloseReason::Drained
     }
 
     fn lane(&self) -> &Lane {
@@ -213,7 +223,7 @@ fn poll_seat(
             return Poll::Ready(Some(frame.clone()));
         }
     }
-    if closing {
+    if closing || seat.draining {
         return Poll::Ready(None);
     }
     if seat.keepalive_due {

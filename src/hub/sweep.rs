@@ -31,7 +31,7 @@ pub(crate) struct Sweep {
 /// What one turn found to do, to be done once no lock is held. The driver keeps it for its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    wakers: SmallVec<[Waker; SEATS_A_TURN]>,
+    pub(super) wakers: SmallVec<[Waker; SEATS_A_TURN]>,
     /// Sockets that the driver writes to itself.
     pub(crate) writes: Vec<Write>,
     /// What [`Task::Events`] refers to: consecutive events, up to the head.
@@ -89,7 +89,7 @@ impl Turn {
         self.events.clear();
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.wakers.len() + self.writes.len() >= SEATS_A_TURN
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::conn::Connection;
 use crate::http::{App, Parking, Service};
@@ -43,6 +44,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that are accepted before others have their turn.
 const ACCEPTS_A_TURN: u32 = 16;
+/// How long a drain waits for the first request of what was accepted last: to close such a connection
+/// would fail a request that is on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
 
 /// Tasks that run before the runtime's poller is asked again.
 const EVENT_INTERVAL: u32 = 4;
@@ -54,9 +58,9 @@ impl Worker {
         Self { app, hub, clock, sockets }
     }
 
-    /// Starts the thread. It ends once `draining` says so and its connections have ended, or their
-    /// time is up.
-    pub(crate) fn start(self, draining: watch::Receiver<bool>) -> io::Result<Running> {
+    /// Starts the thread. It stops accepting once `draining` says when the server ends at the latest,
+    /// and ends then, or once its connections have ended.
+    pub(crate) fn start(self, draining: watch::Receiver<Option<Instant>>) -> io::Result<Running> {
         // The poller is asked after a few tasks, not after tokio's 61: a turn of a sweep is a task.
         let runtime =
             Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
@@ -69,7 +73,7 @@ impl Worker {
         Ok(Running { thread, end })
     }
 
-    fn run(self, runtime: &Runtime, mut draining: watch::Receiver<bool>) {
+    fn run(self, runtime: &Runtime, mut draining: watch::Receiver<Option<Instant>>) {
         let Self { app, hub, clock, sockets } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
@@ -86,16 +90,18 @@ impl Worker {
 
             // Without its driver a worker would accept and deliver nothing: better that it ends, and
             // the process with it.
-            if first(&mut driver, pin!(draining.wait_for(|draining| *draining))).await {
+            if first(&mut driver, pin!(draining.wait_for(Option::is_some))).await {
                 return;
             }
             for task in accepting {
                 task.abort();
                 _ = task.await;
             }
-            connections.send_replace(true);
+            let deadline = draining.borrow().unwrap_or_else(Instant::now);
             #[expect(clippy::disallowed_methods, reason = "once, at the end")]
-            let ended = tokio::time::timeout(app.config().drain_timeout, async {
+            let ended = tokio::time::timeout_at(deadline, async {
+                tokio::time::sleep(FIRST_REQUEST).await;
+                connections.send_replace(true);
                 connections.closed().await;
                 driver.await
             });

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
+use crate::config::HubConfig;
 use crate::hub::{Closing, Deadline, Hub, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::CloseReason;
@@ -22,6 +23,8 @@ pub struct EventStream {
     /// What it has to say first.
     greeting: Option<Greeting>,
     retry_ms: u32,
+    /// Its last words are said.
+    ended: bool,
 }
 
 // ===== impl EventStream =====
@@ -46,9 +49,8 @@ impl EventStream {
             let at = now.after(age.mul_f64(1.0 - fastrand::f64() / 5.0));
             subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
         }
-        let (min, max) = hub.config().retry_ms;
-        let retry_ms = fastrand::u32(min..=max.max(min));
-        Ok(Self { subscription, greeting: Some(greeting), retry_ms })
+        let retry_ms = retry_ms(hub.config());
+        Ok(Self { subscription, greeting: Some(greeting), retry_ms, ended: false })
     }
 
     /// The same stream, which ends at `deadline`, or at an earlier one that it has. From then on it is
@@ -70,11 +72,22 @@ impl EventStream {
         &mut self.subscription
     }
 
+    /// What the stream says last: a reconnection time of its own.
+    pub(crate) fn farewell(&self) -> wire::Frame {
+        wire::Frame::farewell(retry_ms(self.subscription.config()))
+    }
+
     /// What the stream says first, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
         let greeting = self.greeting.take()?;
         Some(wire::Frame::greeting(greeting, self.subscription.position(), self.retry_ms))
     }
+}
+
+/// A reconnection time, drawn anew each time so that a herd does not come back as one.
+pub(crate) fn retry_ms(config: &HubConfig) -> u32 {
+    let (min, max) = config.retry_ms;
+    fastrand::u32(min..=max.max(min))
 }
 
 /// The header fields of every event stream.
@@ -102,10 +115,16 @@ impl Body for EventStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
-        let frame = match stream.greet() {
+        if stream.ended {
+            return Poll::Ready(None);
+        }
+        let next = match stream.greet() {
             Some(greeting) => Some(greeting),
             None => ready!(stream.subscription.poll_next(cx.waker())),
         };
-        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame.payload()))))
+        stream.ended = next.is_none();
+        // A herd is told when to come back; who ends alone was told at its start.
+        let next = next.or_else(|| stream.subscription.is_drained().then(|| stream.farewell()));
+        Poll::Ready(next.map(|frame| Ok(Frame::data(frame.payload()))))
     }
 }

@@ -15,7 +15,7 @@ pub use driver::drive;
 pub use event_stream::EventStream;
 pub(crate) use {
     driver::drive_with,
-    event_stream::with_headers,
+    event_stream::{retry_ms, with_headers},
     line::Line,
     lot::{Arrival, Entrance, Lot},
 };

@@ -27,6 +27,8 @@ pub(crate) struct Parked {
     heard: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
+    /// `rest` is the end of the body.
+    finishing: bool,
 }
 
 /// Under which number the hub knows the stream, and where its events are counted.
@@ -82,7 +84,7 @@ impl Parked {
     /// A stream on a socket from whose client `heard` bytes have come beyond the request.
     pub(crate) fn new(socket: TcpStream, stream: EventStream, chunked: bool, heard: usize) -> Self {
         let heard = u32::try_from(heard).unwrap_or(u32::MAX);
-        Self { socket, stream, rest: None, heard, chunked }
+        Self { socket, stream, rest: None, heard, chunked, finishing: false }
     }
 
     /// Writes the head of the response, the greeting and what was missed, as one.
@@ -149,6 +151,9 @@ impl Parked {
             self.rest = None;
             self.stream.subscription().unblock();
         }
+        if self.finishing {
+            return Err(Over(CloseReason::Drained));
+        }
         self.catch_up(seat)
     }
 
@@ -183,6 +188,7 @@ impl Parked {
             let taken = self.stream.subscription().take(seat.number, &mut frames);
             match taken {
                 Taken::Settled => return Ok(Flow::Idle),
+                Taken::End(CloseReason::Drained) => return self.finish(seat),
                 Taken::End(reason) => return Err(self.end(reason)),
                 Taken::Some | Taken::Reread => {}
             }
@@ -224,6 +230,22 @@ impl Parked {
             _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         }
         Over(reason)
+    }
+
+    /// Says when to come back and ends the body, in one write.
+    fn finish(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+        let farewell = self.stream.farewell();
+        let mut end = farewell.bytes(self.chunked).to_vec();
+        if self.chunked {
+            end.extend_from_slice(LAST_CHUNK);
+        }
+        let end = Bytes::from(end);
+        let cut = write(&mut self.socket, &[Part { seq: 0, owner: &end, bytes: &end }])?;
+        let Some(cut) = cut else { return Err(Over(CloseReason::Drained)) };
+        self.stream.subscription().stay_blocked(seat.number, cut.offset > 0);
+        self.rest = Some(Box::new(end.slice(cut.offset..)));
+        self.finishing = true;
+        Ok(Flow::Blocked)
     }
 }
 

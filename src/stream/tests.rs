@@ -385,6 +385,31 @@ async fn closing_ends_the_body() {
     assert_eq!((yard.hub.seats(), yard.closed(CloseReason::Drained)), (0, 1));
 }
 
+/// However the full socket cuts the last words, who reads again gets the rest and a proper end.
+#[tokio::test]
+async fn a_drain_waits_for_who_reads_late() {
+    for len in 1..32 {
+        let mut yard = Yard::new(uncoalesced(400));
+        let (server, mut client) = narrow_pair();
+        yard.park(server, None, 0);
+        yard.run();
+        for n in 0..60 {
+            yard.publish(&format!("{n:0>len$}", len = 300 + len));
+            yard.run();
+        }
+        yard.hub.drain(yard.clock.now(), Duration::ZERO);
+        yard.run();
+        assert_eq!(yard.hub.seats(), 1, "its socket is full");
+        yard.run_until(|| {
+            client.read(211);
+            client.unframed.ended
+        });
+        assert_eq!(client.keys().len(), 60);
+        assert!(client.parser.retry_ms().is_some());
+        assert_eq!((yard.hub.seats(), yard.closed(CloseReason::Drained)), (0, 1));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_time: 20_000, ..ProptestConfig::default() })]
 

@@ -66,7 +66,7 @@ impl Server {
         Self::start_as(command, args)
     }
 
-    fn start_as(mut command: Command, args: &[&str]) -> Self {
+    pub fn start_as(mut command: Command, args: &[&str]) -> Self {
         let listen =
             if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command.args(listen).args(args).spawn().expect("the server starts");
@@ -101,8 +101,11 @@ impl Server {
 
     /// Runs a server that has to refuse to start, and returns its exit code and what it said.
     pub fn refuses_to_start(args: &[&str]) -> (Option<i32>, String) {
-        let mut child =
-            Self::command().args(args).stderr(Stdio::piped()).spawn().expect("a program");
+        Self::refuses_to_start_as(Self::command(), args)
+    }
+
+    pub fn refuses_to_start_as(mut command: Command, args: &[&str]) -> (Option<i32>, String) {
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("a program");
         let mut stderr = child.stderr.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         // From here on it is killed however this ends.
@@ -374,6 +377,15 @@ impl Stream {
         let (_, id, name) = self.greeting();
         assert_eq!(name, "connected");
         id
+    }
+
+    /// Reads the last words and the end, and returns the reconnection time.
+    pub fn farewell(&mut self) -> u64 {
+        let words = self.next();
+        let retry = words.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry = retry.unwrap_or_else(|| panic!("no last words: {words:?}"));
+        assert_eq!(self.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
+        retry.parse().expect("milliseconds")
     }
 
     /// The next event, which has to be this.
