@@ -116,7 +116,11 @@ fn a_pipelined_stream_begins_after_the_answers_before_it() {
 #[test]
 fn running_out_of_descriptors_stops_nobody_for_good() {
     for path in PATHS {
-        let server = Server::start_with_files(80, &[path, &["--workers", "1"]].concat());
+        let server = Server::start_with_files(
+            80,
+            // More than there are descriptors for.
+            &[path, &["--workers", "1", "--connections", "1000"]].concat(),
+        );
         let mut first = server.stream("acme");
         first.connected();
         // The kernel accepts these; the server cannot take all of them.

@@ -9,6 +9,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 
+use super::rates::Rates;
 use super::reject::Reject;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
@@ -37,6 +38,13 @@ struct Line<'a> {
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Where publishes go, and how fast they may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Desk<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) rates: Option<&'a Rates>,
+}
+
 /// How much of a body is read, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimits {
@@ -50,8 +58,8 @@ const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
 const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
 /// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
-pub(crate) fn publish_one(
-    hub: &Hub,
+pub(super) fn publish_one(
+    Desk { hub, rates }: Desk<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
@@ -59,14 +67,17 @@ pub(crate) fn publish_one(
     let publish: Publish<'_> = serde_json::from_slice(body)
         .map_err(|why| Reject::Document { expected: PUBLISH, why: why.to_string() })?;
     let keys = check_keys(publish.keys, hub.config())?;
+    if let Some(rates) = rates {
+        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::TooFast(why))?;
+    }
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
     Ok(accepted(body))
 }
 
 /// Publishes one line after the other, if all of them are good, and answers with their number.
-pub(crate) fn publish_batch(
-    hub: &Hub,
+pub(super) fn publish_batch(
+    Desk { hub, rates }: Desk<'_>,
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
@@ -75,13 +86,19 @@ pub(crate) fn publish_batch(
     let publishes = lines
         .map(|(line, number)| {
             parse_line(line, hub.config())
+                .map(|(org, keys)| (number, org, keys))
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
         .collect::<Result<Vec<_>, _>>()?;
     if publishes.is_empty() {
         return Err(Reject::Document { expected: LINE, why: "there is none".into() });
     }
-    for (org, keys) in &publishes {
+    if let Some(rates) = rates {
+        rates.take(publishes.iter().map(|(_, org, _)| org), now).map_err(|(index, why)| {
+            Reject::Line { number: publishes[index].0, why: Box::new(Reject::TooFast(why)) }
+        })?;
+    }
+    for (_, org, keys) in &publishes {
         hub.publish(org, keys, now);
     }
     Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))

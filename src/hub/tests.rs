@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use self::twin::{Limits, Next, TwinOrg, visible};
-use super::{Closing, Hub, Keys, Subscription, Sweep, Turn, View};
+use super::{Hub, Keys, NotTakenIn, Subscription, Sweep, Turn, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::{Epoch, EventId, OrgName, Time};
 use crate::wire::{self, Greeting, Parser};
@@ -254,7 +254,7 @@ impl World {
     ) -> Option<(Pair, Greeting)> {
         let entered = self.hubs[lane].subscribe(&self.orgs[org], view, id, Time(self.now));
         if self.closing {
-            assert!(matches!(entered, Err(Closing)));
+            assert!(matches!(entered, Err(NotTakenIn::Closing)));
             return None;
         }
         let (ours, greeting) = entered.expect("not closing");

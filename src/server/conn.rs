@@ -12,8 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::http::{Departing, Parking, Service};
-use crate::stream::Arrival;
+use crate::http::{Parking, Service};
 
 /// A socket that tells, through the worker's [`Parking`], when it took no more.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(config.head_timeout)
         .max_buf_size(config.head_bytes_max)
-        .serve_connection(socket, service.clone());
+        .serve_connection(socket, service);
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     let mut told = false;
     let mut departing = None;
@@ -64,14 +63,10 @@ pub(crate) async fn serve(
     });
     match departed.await {
         Ok(None) => {}
-        Ok(Some(Departing { stream, chunked })) => {
+        Ok(Some(departing)) => {
             let parts = connection.into_parts();
             match parts.io.inner.into_inner().into_std() {
-                Ok(socket) => {
-                    let heard = parts.read_buf.len();
-                    let arrival = Arrival { socket, stream, chunked, heard };
-                    parts.service.park(arrival);
-                }
+                Ok(socket) => parts.service.park(socket, departing, parts.read_buf.len()),
                 Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
             }
         }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use self::listen::Listeners;
 use self::worker::Worker;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::http::App;
 use crate::hub::Hub;
@@ -62,7 +63,9 @@ impl Server {
         let Self { config, listeners } = self;
         let hub = Hub::with_lanes(config.hub.clone(), config.workers);
         let clock = Clock::start();
-        let app = Arc::new(App::new(config, hub.clone(), clock));
+        let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
+        let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
+        let app = Arc::new(App::new(config, hub.clone(), clock, admission));
         let (drain, draining) = watch::channel(false);
 
         let mut workers = Vec::new();

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::conn;
-use crate::http::{App, Parking, Service};
+use crate::http::{App, Host, Parking};
 use crate::hub::Hub;
 use crate::stream::{Clock, Entrance, Lot, drive_with};
 
@@ -71,11 +71,11 @@ impl Worker {
             let parking = app.config().park.then(|| Entrance::new(hub.clone()));
             let lot = parking.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
             let mut driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
-            let service = Service::new(app.clone(), hub, parking.map(Parking::new));
+            let host = Host::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
             for socket in sockets {
                 let listener = TcpListener::from_std(socket).expect("a listening socket");
-                accepting.push(tokio::spawn(accept(listener, service.clone(), connection.clone())));
+                accepting.push(tokio::spawn(accept(listener, host.clone(), connection.clone())));
             }
             drop(connection);
 
@@ -113,11 +113,13 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
 }
 
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
-async fn accept(listener: TcpListener, service: Service, draining: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, host: Host, draining: watch::Receiver<bool>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(conn::serve(stream, service.clone(), draining.clone()));
+            Ok((stream, peer)) => {
+                if let Some(service) = host.admit(peer.ip()).await {
+                    tokio::spawn(conn::serve(stream, service, draining.clone()));
+                }
             }
             Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
             Err(why) => {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
-use crate::hub::{Closing, Hub, Subscription, View};
+use crate::hub::{Hub, NotTakenIn, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::wire::{self, Greeting};
 
@@ -30,14 +30,14 @@ impl EventStream {
     /// `Last-Event-ID`; anything but a covered id of this org counts as none.
     ///
     /// # Errors
-    /// [`Closing`] once the hub was told to close.
+    /// [`NotTakenIn`]: the hub was told to close, or the org has as many streams as it may have.
     pub fn open(
         hub: &Hub,
         org: &OrgName,
         view: View,
         last_event_id: Option<&str>,
         now: Time,
-    ) -> Result<Self, Closing> {
+    ) -> Result<Self, NotTakenIn> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
         let (min, max) = hub.config().retry_ms;

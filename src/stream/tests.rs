@@ -10,6 +10,7 @@ use socket2::SockRef;
 use super::driver::Driver;
 use super::lot::{Arrival, Entrance, Lot};
 use super::{Clock, EventStream};
+use crate::admission::Ticket;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys, View};
 use crate::ids::OrgName;
@@ -59,7 +60,13 @@ impl Yard {
         let stream = EventStream::open(hub, &self.org, View::Member, last_event_id, now);
         let stream = stream.expect("not closing");
         server.set_nonblocking(true).expect("a socket");
-        self.entrance.park(Arrival { socket: server, stream, chunked: true, heard });
+        self.entrance.park(Arrival {
+            socket: server,
+            stream,
+            chunked: true,
+            heard,
+            ticket: Ticket::default(),
+        });
     }
 
     fn publish(&self, key: &str) {
