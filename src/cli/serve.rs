@@ -194,7 +194,6 @@ impl Serve {
             trusted_proxies: self.trust_forwarded_for,
             publish_rate,
             head_bytes_max: self.head_bytes,
-            ..CONFIG.clone()
         })
     }
 }

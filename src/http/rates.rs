@@ -51,13 +51,13 @@ impl Rates {
     /// The index of the first that is not; none is taken then.
     pub(super) fn take<'a>(
         &self,
-        orgs: impl Iterator<Item = &'a OrgName> + Clone,
+        orgs: impl Iterator<Item = &'a OrgName>,
         now: Time,
     ) -> Result<(), (usize, TooFast)> {
         let now = now.0.saturating_mul(1_000);
         let mut buckets = self.buckets.lock();
         let mut taken: HashMap<&OrgName, u64> = HashMap::new();
-        for (index, org) in orgs.clone().enumerate() {
+        for (index, org) in orgs.enumerate() {
             let count = taken.entry(org).or_default();
             *count += 1;
             self.check(buckets.full_at(org, now), *count, now).map_err(|why| (index, why))?;
