@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::ids::OrgName;
 
 /// What the server does and where it ends. Built by the command line, or by hand from
@@ -38,6 +40,17 @@ pub struct Config {
     pub drain_delay: Duration,
     /// The time after that over which the streams end, evenly.
     pub drain_window: Duration,
+    /// Connections in total; `None` for as many as the descriptor limit allows when the server
+    /// starts, less a reserve.
+    pub connections_max: Option<usize>,
+    /// Connections from one IPv4 address, or from one IPv6 /64; through a trusted proxy, streams of
+    /// one such client. `None` for no limit.
+    pub address_connections_max: Option<usize>,
+    /// Proxies that are believed when they tell, in `X-Forwarded-For` or `Forwarded`, for whom they
+    /// speak. They are not counted as an address themselves.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How fast one org may be published to; `None` for no limit.
+    pub publish_rate: Option<PublishRate>,
 }
 
 /// What the hub keeps and how it delivers.
@@ -73,6 +86,17 @@ pub struct HubConfig {
     pub stall_timeout: Duration,
     /// A stream ends at 80 to 100 % of this age, drawn for each; `None` lets it become as old as it may.
     pub stream_age_max: Option<Duration>,
+    /// Streams that one org may have, of both kinds together; `None` for no limit.
+    pub org_streams_max: Option<usize>,
+}
+
+/// How fast one org may be published to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishRate {
+    /// Publishes a second that it can go on with for ever; 1 to 1,000,000.
+    pub per_second: u32,
+    /// Publishes at once after a silence; at least 1.
+    pub burst: u32,
 }
 
 /// Which orgs have a public stream, and which keys it shows.
@@ -124,6 +148,10 @@ impl Default for Config {
             hub: HubConfig::default(),
             drain_delay: Duration::ZERO,
             drain_window: Duration::from_secs(5),
+            connections_max: None,
+            address_connections_max: None,
+            trusted_proxies: Vec::new(),
+            publish_rate: None,
         }
     }
 }
@@ -144,6 +172,7 @@ impl Default for HubConfig {
             public: PublicPolicy::default(),
             stall_timeout: Duration::from_secs(60),
             stream_age_max: None,
+            org_streams_max: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! In reading order, each layer knowing only those before it:
 //!
 //! * [`ids`], [`config`], [`metrics`]: names, limits with their defaults, counters.
+//! * `admission`: who may come in, counted by guards that move with their connections.
 //! * [`wire`]: SSE as text: what is written, and the parser that reads it as a browser does.
 //! * [`hub`]: who gets what. Channels, their histories and windows, seats in slabs, the wheel.
 //! * [`stream`]: how events leave: [`EventStream`](stream::EventStream), the body that holds a seat;
@@ -66,6 +67,9 @@
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **Delivering allocates nothing**; publishing allocates the same whatever the number of
 //!   subscribers.
+//! * **Whatever counts has a bound**: connections by permits, streams of an org by its seats, addresses
+//!   by their connections, rates by forgetting who is closest to being forgiven. Who is in is never
+//!   put out for who comes.
 //! * **No `unsafe`** in the crate.
 //!
 //! # As a library
@@ -99,6 +103,8 @@ pub mod ids;
 pub mod config;
 
 pub mod metrics;
+
+mod admission;
 
 pub mod wire;
 

@@ -25,6 +25,23 @@ pub enum CloseReason {
     MaxAge,
 }
 
+/// A limit for which a request is refused for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections in total.
+    Connections,
+    /// Connections, or streams through a proxy, of one address.
+    Address,
+    /// Streams of one org.
+    Org,
+    /// Publishes to one org in a second.
+    Rate,
+}
+
+/// Requests and connections that were refused, by the limit that was reached.
+#[derive(Debug, Default)]
+pub struct Refusals([AtomicU64; Limit::ALL.len()]);
+
 /// The counters of one lane, on cache lines of their own so that workers do not share them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -66,6 +83,34 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::MaxAge => "max_age",
         }
+    }
+}
+
+// ===== impl Limit =====
+
+impl Limit {
+    pub(crate) const ALL: [Self; 4] = [Self::Connections, Self::Address, Self::Org, Self::Rate];
+
+    /// The label in `nudged_refused_total{limit="…"}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Org => "org",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+// ===== impl Refusals =====
+
+impl Refusals {
+    pub(crate) fn add(&self, limit: Limit) {
+        add(&self.0[limit as usize], 1);
+    }
+
+    pub(crate) fn read(&self, limit: Limit) -> u64 {
+        read(&self.0[limit as usize])
     }
 }
 

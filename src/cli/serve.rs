@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 
 use clap::{ArgAction, Args};
+use ipnet::IpNet;
 
-use super::values::{PublicOrg, Span, count, millis, public_org, span, switch};
-use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy};
+use super::values::{PublicOrg, Span, count, millis, network, public_org, span, switch};
+use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
@@ -125,6 +126,35 @@ pub struct Serve {
     /// come back as one; 0 ends them at once
     #[arg(long, env = "NUDGED_DRAIN_WINDOW", value_name = "TIME", default_value_t = Span(CONFIG.drain_window), value_parser = span(0..=3_600_000))]
     drain_window: Span,
+
+    /// Connections in total [default: as many as the limit of open files allows, less a reserve]
+    #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
+    connections: Option<usize>,
+
+    /// Connections from one address (IPv6: one /64), or streams of one client behind a trusted proxy
+    /// [default: no limit]
+    #[arg(long, env = "NUDGED_ADDRESS_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
+    address_connections: Option<usize>,
+
+    /// Proxies whose X-Forwarded-For or Forwarded tells the client's address, separated by commas
+    #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',', value_parser = network)]
+    trust_forwarded_for: Vec<IpNet>,
+
+    /// Streams that one org may have [default: no limit]
+    #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    org_streams: Option<usize>,
+
+    /// Publishes to one org a second [default: no limit]
+    #[arg(long, env = "NUDGED_PUBLISH_RATE", value_name = "N", value_parser = count(1..=1_000_000))]
+    publish_rate: Option<usize>,
+
+    /// Publishes to one org at once, after a silence [default: those of one second]
+    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000), requires = "publish_rate")]
+    publish_burst: Option<usize>,
+
+    /// Head of a request; its header fields may be 100 at most
+    #[arg(long, env = "NUDGED_HEAD_BYTES", value_name = "BYTES", default_value_t = CONFIG.head_bytes_max, value_parser = count(8_192..=1 << 20))]
+    head_bytes: usize,
 }
 
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
@@ -172,7 +202,13 @@ impl Serve {
             public: PublicPolicy { orgs, keys: self.public_keys.iter().collect() },
             stall_timeout: self.stall_timeout.0,
             stream_age_max: self.max_stream_age.map(|age| age.0),
+            org_streams_max: self.org_streams,
         };
+        let small = |n: usize| u32::try_from(n).expect("its parser has a bound");
+        let publish_rate = self.publish_rate.map(|per_second| PublishRate {
+            per_second: small(per_second),
+            burst: small(self.publish_burst.unwrap_or(per_second)),
+        });
         Ok(Config {
             listen: self.listen,
             workers: self.workers.unwrap_or(CONFIG.workers),
@@ -186,7 +222,11 @@ impl Serve {
             hub,
             drain_delay: self.drain_delay.0,
             drain_window: self.drain_window.0,
-            ..CONFIG.clone()
+            connections_max: self.connections,
+            address_connections_max: self.address_connections,
+            trusted_proxies: self.trust_forwarded_for,
+            publish_rate,
+            head_bytes_max: self.head_bytes,
         })
     }
 }

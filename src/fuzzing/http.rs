@@ -1,17 +1,20 @@
 //! What comes over HTTP: paths, ids, and whole connections in memory.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join;
 use http::{HeaderValue, Method, Request, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::admission::Admission;
 use crate::config::{Config, HubConfig};
-use crate::http::{App, Parking, Reject, Route, Service, route as our_route};
+use crate::http::{App, Host, Parking, Reject, Route, Service, route as our_route};
 use crate::hub::{Hub, Keys, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::server::conn::Connection;
@@ -92,8 +95,7 @@ pub fn last_event_id(input: &[u8]) {
     }
     let missed = (1..=4).find(|seq| id(*seq) == said).map(|seq| 4 - seq);
 
-    let app = App::new(Config::default(), hub.clone(), Clock::start());
-    let service = Service::new(Arc::new(app), hub.clone(), None);
+    let service = service(&hub, None).now_or_never().expect("there is room");
     let mut query = form_urlencoded::Serializer::new(String::new());
     let query = query.append_pair("last_event_id", &said).finish();
     let in_query = format!("/api/acme/events?{query}").parse::<Uri>();
@@ -105,7 +107,9 @@ pub fn last_event_id(input: &[u8]) {
             .map(|value| Request::builder().uri("/").header("last-event-id", value)),
     ];
     let opened = requests.into_iter().flatten().map(|request| {
-        service.open(&org, View::Member, &request.body(()).expect("its parts are good"))
+        service
+            .open(&org, View::Member, &request.body(()).expect("its parts are good"))
+            .map(|(stream, _)| stream)
     });
     let directly = EventStream::open(&hub, &org, View::Member, Some(&said), Time(0));
     for mut stream in opened.chain([directly.map_err(|_| Reject::Draining)]).flatten() {
@@ -153,8 +157,7 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub, park: bool) -> Vec<
     let lot = entrance.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
     // Its keepalives find the clients that hyper does not see leave: those who sent more than it read.
     let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), lot));
-    let app = App::new(Config::default(), hub.clone(), Clock::start());
-    let service = Service::new(Arc::new(app), hub.clone(), entrance.map(Parking::new));
+    let service = service(hub, entrance.map(Parking::new)).await;
     let (client, server) = pair().expect("a connection on loopback");
     let (_draining, draining) = watch::channel(false);
     let serve = Connection::new(server, service).serve(draining);
@@ -178,6 +181,14 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub, park: bool) -> Vec<
     driver.abort();
     _ = driver.await;
     answers
+}
+
+async fn service(hub: &Hub, parking: Option<Parking>) -> Service {
+    let config = Config::default();
+    let admission = Admission::new(&config, 1_024);
+    let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission));
+    let host = Host::new(app, hub.clone(), parking);
+    host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("nobody is counted by address")
 }
 
 /// Both ends of a connection on loopback.

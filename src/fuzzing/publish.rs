@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
 use crate::config::HubConfig;
-use crate::http::{Reject, publish_batch, publish_one};
+use crate::http::{Desk, Reject, publish_batch, publish_one};
 use crate::hub::{Hub, Subscription, View};
 use crate::ids::{OrgName, Time};
 
@@ -26,7 +26,7 @@ const KEY_BYTES_MAX: usize = 16;
 /// The body of a publish to one org.
 pub fn publish_json(input: &[u8]) {
     let org: OrgName = "acme".parse().expect("a name");
-    let publish = |hub: &Hub, body: &[u8]| publish_one(hub, &org, body, Time(0));
+    let publish = |hub: &Hub, body: &[u8]| publish_one(Desk::unlimited(hub), &org, body, Time(0));
     let document = serde_json::from_slice::<Value>(input).ok();
     let good = document.as_ref().and_then(|document| Some(vec![(org.clone(), keys(document, 1)?)]));
     check(input, good.as_deref(), publish);
@@ -41,7 +41,7 @@ pub fn publish_json(input: &[u8]) {
 
 /// The body of a publish to many.
 pub fn publish_ndjson(input: &[u8]) {
-    let publish = |hub: &Hub, body: &[u8]| publish_batch(hub, body, Time(0));
+    let publish = |hub: &Hub, body: &[u8]| publish_batch(Desk::unlimited(hub), body, Time(0));
     let lines = input.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let documents: Option<Vec<Value>> =
         lines.map(|line| serde_json::from_slice(line).ok()).collect();

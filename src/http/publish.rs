@@ -9,6 +9,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 
+use super::rates::Rates;
 use super::reject::Reject;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
@@ -37,6 +38,20 @@ struct Line<'a> {
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Where publishes go, and how fast they may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Desk<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(super) rates: Option<&'a Rates>,
+}
+
+#[cfg(any(test, fuzzing))]
+impl<'a> Desk<'a> {
+    pub(crate) fn unlimited(hub: &'a Hub) -> Self {
+        Self { hub, rates: None }
+    }
+}
+
 /// How much of a body is read, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimits {
@@ -51,13 +66,16 @@ const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
 /// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
 pub(crate) fn publish_one(
-    hub: &Hub,
+    Desk { hub, rates }: Desk<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
     let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
+    if let Some(rates) = rates {
+        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::TooFast(why))?;
+    }
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
     Ok(accepted(body))
@@ -65,7 +83,7 @@ pub(crate) fn publish_one(
 
 /// Publishes one line after the other, if all of them are good, and answers with their number.
 pub(crate) fn publish_batch(
-    hub: &Hub,
+    Desk { hub, rates }: Desk<'_>,
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
@@ -74,13 +92,19 @@ pub(crate) fn publish_batch(
     let publishes = lines
         .map(|(line, number)| {
             parse_line(line, hub.config())
+                .map(|(org, keys)| (number, org, keys))
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
         .collect::<Result<Vec<_>, _>>()?;
     if publishes.is_empty() {
         return Err(Reject::Document { expected: LINE, why: "there is none".into() });
     }
-    for (org, keys) in &publishes {
+    if let Some(rates) = rates {
+        rates.take(publishes.iter().map(|(_, org, _)| org), now).map_err(|(index, why)| {
+            Reject::Line { number: publishes[index].0, why: Box::new(Reject::TooFast(why)) }
+        })?;
+    }
+    for (_, org, keys) in &publishes {
         hub.publish(org, keys, now);
     }
     Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
@@ -165,9 +189,10 @@ mod tests {
     fn an_array_is_no_publish() {
         let hub = Hub::new(HubConfig::default());
         let org = "acme".parse().expect("a name");
-        let one = publish_one(&hub, &org, br#" [["posts"]]"#, Time(0));
+        let desk = Desk::unlimited(&hub);
+        let one = publish_one(desk, &org, br#" [["posts"]]"#, Time(0));
         assert!(matches!(one, Err(Reject::Document { .. })), "{one:?}");
-        let many = publish_batch(&hub, br#"["acme",["posts"]]"#, Time(0));
+        let many = publish_batch(desk, br#"["acme",["posts"]]"#, Time(0));
         assert!(matches!(many, Err(Reject::Line { number: 1, .. })), "{many:?}");
     }
 }

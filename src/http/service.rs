@@ -3,28 +3,33 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use mio::net::TcpStream;
 use prometheus_client::registry::Registry;
 
+use super::forwarded;
 use super::ops;
 use super::parking::{Departing, Parking};
-use super::publish::{self, BodyLimits};
+use super::publish::{self, BodyLimits, Desk};
+use super::rates::Rates;
 use super::reject::Reject;
 use super::route::{Route, route};
+use crate::admission::{AddressGuard, Admission, Visitor};
 use crate::config::Config;
-use crate::hub::{Hub, View};
+use crate::hub::{Hub, NotTakenIn, View};
 use crate::ids::OrgName;
+use crate::metrics::Limit;
 use crate::stream::{Arrival, Clock, EventStream, Line, retry_ms, with_headers};
 use crate::sync::{AtomicBool, Ordering};
-use crate::wire;
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -34,16 +39,27 @@ pub(crate) struct App {
     metrics: Registry,
     /// It still serves, but wants no more.
     stopping: AtomicBool,
+    admission: Admission,
+    rates: Option<Rates>,
 }
 
-/// Answers the requests of one worker.
+/// Receives the connections of one worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Service {
+pub(crate) struct Host {
     app: Arc<App>,
     hub: Hub,
     /// Where streams go that leave hyper; `None` keeps them all.
     parking: Option<Parking>,
-    /// The connection that asks.
+}
+
+/// Answers the requests of one connection, which counts for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Service {
+    app: Arc<App>,
+    hub: Hub,
+    parking: Option<Parking>,
+    visitor: Visitor,
+    /// Its connection, for a stream that stays with hyper.
     line: Option<Line>,
 }
 
@@ -51,7 +67,11 @@ pub(crate) struct Service {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Full(Full<Bytes>),
-    Stream(EventStream),
+    /// With the client for whom a proxy opened it, if it is counted.
+    Stream {
+        stream: EventStream,
+        _client: Option<AddressGuard>,
+    },
     /// The head of a stream, for `HEAD`.
     NoStream,
 }
@@ -68,9 +88,10 @@ pub(crate) enum Answering {
 // ===== impl App =====
 
 impl App {
-    pub(crate) fn new(config: Config, hub: Hub, clock: Clock) -> Self {
-        let stopping = AtomicBool::new(false);
-        Self { config, clock, metrics: ops::registry(hub), stopping }
+    pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
+        let metrics = ops::registry(hub, admission.clone());
+        let rates = config.publish_rate.map(Rates::new);
+        Self { config, clock, metrics, stopping: AtomicBool::new(false), admission, rates }
     }
 
     /// Tells load balancers, through `/readyz`, that the server is about to end.
@@ -83,14 +104,26 @@ impl App {
     }
 }
 
+// ===== impl Host =====
+
+impl Host {
+    pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
+        Self { app, hub, parking }
+    }
+
+    /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
+    /// for one that has to be closed without a word.
+    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Service> {
+        let visitor = self.app.admission.admit(peer).await?;
+        let Self { app, hub, parking } = self.clone();
+        Some(Service { app, hub, parking, visitor, line: None })
+    }
+}
+
 // ===== impl Service =====
 
 impl Service {
-    pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
-        Self { app, hub, parking, line: None }
-    }
-
-    /// The service of one connection.
+    /// The same service, for this connection.
     pub(crate) fn on_line(self, line: Option<Line>) -> Self {
         Self { line, ..self }
     }
@@ -100,9 +133,11 @@ impl Service {
     }
 
     /// Parks what this service left to its connection.
-    pub(crate) fn park(&self, arrival: Arrival) {
+    pub(crate) fn park(self, socket: TcpStream, departing: Departing, heard: usize) {
+        let Departing { stream, chunked, client } = departing;
+        let ticket = self.visitor.into_ticket(client);
         if let Some(parking) = &self.parking {
-            parking.park(arrival);
+            parking.park(Arrival { socket, stream, chunked, heard, ticket });
         }
     }
 
@@ -111,10 +146,11 @@ impl Service {
     }
 
     fn answer(&self, request: Request<Incoming>) -> Answering {
-        let answer = match route(request.method(), request.uri().path()) {
+        let route = route(request.method(), request.uri().path());
+        let is_stream = matches!(route, Ok(Route::Stream { .. }));
+        let answer = match route.and_then(|route| self.check_room(route)) {
             Ok(Route::Stream { org, view }) => match self.open(&org, view, &request) {
-                Ok(stream) => return self.start(stream, request.version()),
-                Err(Reject::Draining) if wants_events(&request) => Ok(self.come_back()),
+                Ok((stream, client)) => return self.start(stream, client, request.version()),
                 Err(reject) => Err(reject),
             },
             Ok(Route::StreamHead { org, view }) => self.head(&org, view),
@@ -126,8 +162,44 @@ impl Service {
             Ok(Route::Metrics) => Ok(self.metrics()),
             Err(reject) => Err(reject),
         };
-        let answer = answer.unwrap_or_else(|reject| reject.into_response().map(Answer::Full));
+        let mut answer = answer.unwrap_or_else(|reject| {
+            self.refuse(reject, is_stream && accepts_events(request.headers()))
+        });
+        if self.visitor.came_over() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
         Answering::Now(Some(answer))
+    }
+
+    /// Who looks after the server has to be answered above all when it is full.
+    fn check_room(&self, route: Route) -> Result<Route, Reject> {
+        match (&route, self.visitor.limit_reached()) {
+            (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
+            (_, Some(limit)) => Err(self.full(limit)),
+        }
+    }
+
+    fn full(&self, limit: Limit) -> Reject {
+        let admission = &self.app.admission;
+        let max = match limit {
+            Limit::Address => admission.address_max().unwrap_or_default(),
+            _ => admission.connections_max(),
+        };
+        Reject::Full { limit, max }
+    }
+
+    /// Refuses. A browser's `EventSource` is told when to come back where that may help.
+    fn refuse(&self, reject: Reject, comes_back: bool) -> Response<Answer> {
+        if let Some(limit) = reject.limit() {
+            self.app.admission.count_refusal(limit);
+        }
+        let answer = if comes_back && reject.is_for_now() {
+            reject.into_stream_end(retry_ms(self.hub.config()))
+        } else {
+            reject.into_response()
+        };
+        answer.map(Answer::Full)
     }
 
     pub(crate) fn open<B>(
@@ -135,26 +207,46 @@ impl Service {
         org: &OrgName,
         view: View,
         request: &Request<B>,
-    ) -> Result<EventStream, Reject> {
+    ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
         self.check_view(org, view)?;
+        let client = self.count_client(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
-        EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now())
-            .map_err(|_| Reject::Draining)
+        let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
+        let stream = stream.map_err(|why| match why {
+            NotTakenIn::Closing => Reject::Draining,
+            NotTakenIn::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
+        })?;
+        Ok((stream, client))
+    }
+
+    /// Counts a stream for the client behind a trusted proxy; any other client counts as its
+    /// connection.
+    fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
+        let Some(proxy) = self.visitor.trusted_proxy() else { return Ok(None) };
+        let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
+        self.visitor.enter_for(client).map_err(|limit| self.full(limit))
     }
 
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
-    fn start(&self, mut stream: EventStream, version: Version) -> Answering {
+    fn start(
+        &self,
+        mut stream: EventStream,
+        client: Option<AddressGuard>,
+        version: Version,
+    ) -> Answering {
         match (&self.parking, version) {
             (Some(parking), Version::HTTP_10 | Version::HTTP_11) => {
-                parking.leave(Departing { stream, chunked: version == Version::HTTP_11 });
+                let chunked = version == Version::HTTP_11;
+                parking.leave(Departing { stream, chunked, client });
                 Answering::Never
             }
             _ => {
                 if let Some(line) = &self.line {
                     line.carry(&mut stream);
                 }
-                let mut response = stream.into_response().map(Answer::Stream);
+                let mut response =
+                    stream.into_response().map(|stream| Answer::Stream { stream, _client: client });
                 if version == Version::HTTP_10 {
                     // Its body ends with the connection, which a client may have asked to keep.
                     let close = HeaderValue::from_static("close");
@@ -163,13 +255,6 @@ impl Service {
                 Answering::Now(Some(response))
             }
         }
-    }
-
-    /// A stream that is over as soon as it said when to come back. A browser never comes back from a
-    /// refusal (WHATWG HTML 9.2.2), and this server is ending, not refusing.
-    fn come_back(&self) -> Response<Answer> {
-        let last_words = wire::Frame::farewell(retry_ms(self.hub.config())).payload();
-        with_headers(Answer::Full(Full::new(last_words)))
     }
 
     fn head(&self, org: &OrgName, view: View) -> Result<Response<Answer>, Reject> {
@@ -185,20 +270,28 @@ impl Service {
     }
 
     fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> Answering {
-        let (hub, clock) = (self.hub.clone(), self.app.clock);
+        let (hub, app) = (self.hub.clone(), self.app.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         Answering::Waiting(Box::pin(async move {
             let answer = match publish::read(head.headers, body, allowed, limits).await {
-                Ok(body) => match org {
-                    Some(org) => publish::publish_one(&hub, &org, &body, clock.now()),
-                    None => publish::publish_batch(&hub, &body, clock.now()),
-                },
+                Ok(body) => {
+                    let desk = Desk { hub: &hub, rates: app.rates.as_ref() };
+                    match org {
+                        Some(org) => publish::publish_one(desk, &org, &body, app.clock.now()),
+                        None => publish::publish_batch(desk, &body, app.clock.now()),
+                    }
+                }
                 Err(reject) => Err(reject),
             };
-            answer.unwrap_or_else(Reject::into_response)
+            answer.unwrap_or_else(|reject| {
+                if let Some(limit) = reject.limit() {
+                    app.admission.count_refusal(limit);
+                }
+                reject.into_response()
+            })
         }))
     }
 
@@ -213,15 +306,20 @@ impl Service {
     }
 }
 
-fn wants_events<B>(request: &Request<B>) -> bool {
-    let accept = request.headers().get_all(header::ACCEPT).iter();
-    accept.into_iter().any(|value| value.as_bytes().windows(17).any(|w| w == b"text/event-stream"))
-}
-
 /// The first value of a query parameter (WHATWG URL, application/x-www-form-urlencoded).
 fn query(uri: &Uri, name: &str) -> Option<String> {
     let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
     pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Whether the request is one of an `EventSource` (WHATWG HTML 9.2.3), or as good as one.
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
+    let mut kinds = values.flat_map(|value| value.split(','));
+    kinds.any(|kind| {
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("text/event-stream")
+    })
 }
 
 fn text(body: String) -> Response<Answer> {
@@ -270,7 +368,7 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Stream { stream, .. } => Pin::new(stream).poll_frame(cx),
             Self::NoStream => Poll::Ready(None),
         }
     }
@@ -282,7 +380,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(body) => body.size_hint(),
-            Self::Stream(_) | Self::NoStream => SizeHint::default(),
+            Self::Stream { .. } | Self::NoStream => SizeHint::default(),
         }
     }
 }

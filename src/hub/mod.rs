@@ -74,9 +74,17 @@ pub struct Published {
     pub id: Option<EventId>,
 }
 
-/// The hub is closing and takes nobody in.
+/// Why somebody is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closing;
+pub enum NotTakenIn {
+    /// The hub is closing.
+    Closing,
+    /// The org has as many streams as one may have.
+    OrgFull {
+        /// So many.
+        max: usize,
+    },
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -136,23 +144,27 @@ impl Hub {
     /// there, any other starts at the head.
     ///
     /// # Errors
-    /// [`Closing`] once the hub was told to close.
+    /// [`NotTakenIn`]: the hub was told to close, or the org has [as many streams as it
+    /// may](HubConfig::org_streams_max).
     pub fn subscribe(
         &self,
         org: &OrgName,
         view: View,
         last_event_id: Option<EventId>,
         now: Time,
-    ) -> Result<(Subscription, Greeting), Closing> {
+    ) -> Result<(Subscription, Greeting), NotTakenIn> {
         loop {
             let channel = self.channel(org, now);
             let mut state = channel.state.lock();
             // Closing marks every channel in the registry, so the flag is looked at under the lock.
             if self.shared.closing.load(Ordering::Acquire) {
-                return Err(Closing);
+                return Err(NotTakenIn::Closing);
             }
             if state.removed {
                 continue;
+            }
+            if let Some(max) = self.config().org_streams_max.filter(|max| state.seats() >= *max) {
+                return Err(NotTakenIn::OrgFull { max });
             }
             let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
             let position = resumed.map_or_else(|| state.history.head(), |id| id.seq);

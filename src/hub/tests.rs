@@ -16,7 +16,7 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use self::twin::{Limits, Next, TwinOrg, visible};
-use super::{Closing, Deadline, Hub, Keys, Subscription, Sweep, Turn, View};
+use super::{Deadline, Hub, Keys, NotTakenIn, Subscription, Sweep, Turn, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::{Epoch, EventId, OrgName, Time};
 use crate::metrics::CloseReason;
@@ -262,7 +262,7 @@ impl World {
     ) -> Option<(Pair, Greeting)> {
         let entered = self.hubs[lane].subscribe(&self.orgs[org], view, id, Time(self.now));
         if self.closing {
-            assert!(matches!(entered, Err(Closing)));
+            assert!(matches!(entered, Err(NotTakenIn::Closing)));
             return None;
         }
         let (ours, greeting) = entered.expect("not closing");

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::socket::Socket;
 use crate::http::{Departing, Parking, Service};
-use crate::stream::{Arrival, Line};
+use crate::stream::Line;
 
 /// A connection that is hyper's.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Connection {
     }
 
     fn leave(self, end: End) {
-        let Departing { stream, chunked } = match end {
+        let departing = match end {
             End::Parks(departing) => departing,
             End::Closed(ended) => {
                 if let Err(why) = ended {
@@ -125,10 +125,7 @@ impl Connection {
         };
         let parts = self.hyper.into_parts();
         match parts.io.into_inner() {
-            Ok(socket) => {
-                let heard = parts.read_buf.len();
-                parts.service.park(Arrival { socket, stream, chunked, heard });
-            }
+            Ok(socket) => parts.service.park(socket, departing, parts.read_buf.len()),
             Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::listen::Listeners;
 use self::worker::Worker;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::http::App;
 use crate::hub::Hub;
@@ -83,7 +84,9 @@ impl Server {
             (config.drain_delay, config.drain_window, config.drain_timeout);
         let hub = Hub::with_lanes(config.hub.clone(), config.workers);
         let clock = Clock::start();
-        let app = Arc::new(App::new(config, hub.clone(), clock));
+        let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
+        let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
+        let app = Arc::new(App::new(config, hub.clone(), clock, admission));
         let (drain, draining) = watch::channel(None);
 
         let mut workers = Vec::new();

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::conn::Connection;
-use crate::http::{App, Parking, Service};
+use crate::http::{App, Host, Parking};
 use crate::hub::Hub;
 use crate::stream::{Clock, Entrance, Lot, drive_with};
 
@@ -80,11 +80,11 @@ impl Worker {
             let parking = app.config().park.then(|| Entrance::new(hub.clone()));
             let lot = parking.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
             let mut driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
-            let service = Service::new(app.clone(), hub, parking.map(Parking::new));
+            let host = Host::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
             for socket in sockets {
                 let listener = watch(socket).expect("a listening socket");
-                accepting.push(tokio::spawn(accept(listener, service.clone(), connection.clone())));
+                accepting.push(tokio::spawn(accept(listener, host.clone(), connection.clone())));
             }
             drop(connection);
 
@@ -124,12 +124,13 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
 }
 
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
-async fn accept(listener: AsyncFd<TcpListener>, service: Service, draining: watch::Receiver<bool>) {
+async fn accept(listener: AsyncFd<TcpListener>, host: Host, draining: watch::Receiver<bool>) {
     let mut accepted = 0_u32;
     loop {
         match listener.async_io(Interest::READABLE, TcpListener::accept).await {
-            Ok((socket, _)) => {
-                let mut connection = Some(Connection::new(socket, service.clone()));
+            Ok((socket, peer)) => {
+                let Some(service) = host.admit(peer.ip()).await else { continue };
+                let mut connection = Some(Connection::new(socket, service));
                 let begin =
                     poll_fn(|cx| Poll::Ready(connection.take().and_then(|new| new.begin(cx))));
                 if let Some(waiting) = begin.await {

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use super::EventStream;
 use super::event_stream::HEADERS;
 use super::parked::{Flow, Over, Parked, Seat};
+use crate::admission::{Ticket, Tickets};
 use crate::hub::{Hub, SEATS_A_TURN, Task, Turn, Write, give_back_memory};
 use crate::sync::Mutex;
 
@@ -27,6 +28,7 @@ pub(crate) struct Arrival {
     pub(crate) chunked: bool,
     /// Bytes that came after the request.
     pub(crate) heard: usize,
+    pub(crate) ticket: Ticket,
 }
 
 /// Where connections hand in their streams. Cloning shares it.
@@ -43,6 +45,7 @@ pub(crate) struct Lot {
     poller: AsyncFd<mio::Poll>,
     events: Events,
     parked: Slab<Place>,
+    tickets: Tickets,
     generation: u32,
     /// Streams that have more to take.
     unfinished: Vec<Token>,
@@ -109,6 +112,7 @@ impl Lot {
             poller,
             events: Events::with_capacity(EVENTS_A_TURN),
             parked: Slab::new(),
+            tickets: Tickets::default(),
             generation: 0,
             unfinished: Vec::new(),
             scratch: vec![0; 4096].into(),
@@ -161,12 +165,13 @@ impl Lot {
     }
 
     fn admit(&mut self, arrival: Arrival) {
-        let Arrival { socket, stream, chunked, heard } = arrival;
+        let Arrival { socket, stream, chunked, heard, ticket } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let parked = Parked::new(socket, stream, chunked, heard);
         let index = self.parked.insert(Place { generation, watched: false, parked });
         let number = u32::try_from(index).expect("fewer streams than descriptors");
+        self.tickets.keep(number, ticket);
         let token = token(number, generation);
         let socket = &mut self.parked[index].parked.socket;
         // A socket that died on its way here is ready at once.
@@ -242,6 +247,9 @@ impl Lot {
     fn remove(&mut self, index: usize, over: Over) {
         let mut place = self.parked.remove(index);
         place.parked.close_because(over);
+        // Only a closed socket makes room.
+        drop(place);
+        self.tickets.give_back(u32::try_from(index).expect("was a number"));
         give_back_memory(&mut self.parked);
     }
 }
@@ -303,7 +311,7 @@ mod tests {
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(hub, &org, View::Member, None, Time(0)).expect("open");
         let socket = mio::net::TcpStream::from_std(socket);
-        Arrival { socket, stream, chunked: true, heard: 0 }
+        Arrival { socket, stream, chunked: true, heard: 0, ticket: Ticket::default() }
     }
 
     /// Places are used again: what is said of the last stream must not reach the next one.

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::driver::Driver;
 use super::lot::{Arrival, Entrance, Lot};
 use super::{Clock, EventStream};
+use crate::admission::Ticket;
 use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, Keys, View};
 use crate::ids::{OrgName, Time};
@@ -66,6 +67,7 @@ impl Yard {
             stream,
             chunked: true,
             heard,
+            ticket: Ticket::default(),
         });
     }
 
@@ -80,6 +82,7 @@ impl Yard {
             stream,
             chunked: true,
             heard: 0,
+            ticket: Ticket::default(),
         });
     }
 
@@ -553,6 +556,7 @@ async fn a_reread_that_is_given_back_is_counted_once() {
         stream: stale,
         chunked: true,
         heard: 0,
+        ticket: Ticket::default(),
     });
     yard.run();
     let rereads = |yard: &Yard| yard.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
