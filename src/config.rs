@@ -7,6 +7,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::ids::OrgName;
 
 pub use self::auth::{
@@ -37,10 +39,27 @@ pub struct Config {
     pub head_bytes_max: usize,
     /// The largest body of a publish, in bytes.
     pub publish_bytes_max: usize,
-    /// How long requests in flight may go on once the server was told to stop.
+    /// When the server ends at the latest, counted from when it was told to stop. What is shorter than
+    /// `drain_delay` and `drain_window` together cuts streams.
     pub drain_timeout: Duration,
     /// What the hub keeps and how it delivers.
     pub hub: HubConfig,
+    /// How long the server goes on accepting once it was told to stop, while `/readyz` already says
+    /// that it is not ready: what a load balancer takes to notice.
+    pub drain_delay: Duration,
+    /// The time after that over which the streams end, evenly.
+    pub drain_window: Duration,
+    /// Connections in total; `None` for as many as the descriptor limit allows when the server
+    /// starts, less a reserve.
+    pub connections_max: Option<usize>,
+    /// Connections from one IPv4 address, or from one IPv6 /64; through a trusted proxy, streams of
+    /// one such client. `None` for no limit.
+    pub address_connections_max: Option<usize>,
+    /// Proxies that are believed when they tell, in `X-Forwarded-For` or `Forwarded`, for whom they
+    /// speak. They are not counted as an address themselves.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How fast one org may be published to; `None` for no limit.
+    pub publish_rate: Option<PublishRate>,
     /// Which tokens are good.
     pub auth: AuthConfig,
     /// Which pages of other origins may read answers.
@@ -75,6 +94,22 @@ pub struct HubConfig {
     pub key_bytes_max: usize,
     /// What anyone may see.
     pub public: PublicPolicy,
+    /// A stream that had something to write and could write none of it for this long is ended. Counted
+    /// in whole seconds, at least 1.
+    pub stall_timeout: Duration,
+    /// A stream ends at 80 to 100 % of this age, drawn for each; `None` lets it become as old as it may.
+    pub stream_age_max: Option<Duration>,
+    /// Streams that one org may have, of both kinds together; `None` for no limit.
+    pub org_streams_max: Option<usize>,
+}
+
+/// How fast one org may be published to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishRate {
+    /// Publishes a second that it can go on with for ever; 1 to 1,000,000.
+    pub per_second: u32,
+    /// Publishes at once after a silence; at least 1.
+    pub burst: u32,
 }
 
 /// Which orgs have a public stream, and which keys it shows.
@@ -122,8 +157,14 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             head_bytes_max: 16 * 1024,
             publish_bytes_max: 64 * 1024,
-            drain_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
             hub: HubConfig::default(),
+            drain_delay: Duration::ZERO,
+            drain_window: Duration::from_secs(5),
+            connections_max: None,
+            address_connections_max: None,
+            trusted_proxies: Vec::new(),
+            publish_rate: None,
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),
         }
@@ -144,6 +185,9 @@ impl Default for HubConfig {
             keys_max: 256,
             key_bytes_max: 512,
             public: PublicPolicy::default(),
+            stall_timeout: Duration::from_secs(60),
+            stream_age_max: None,
+            org_streams_max: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! In reading order, each layer knowing only those before it:
 //!
 //! * [`ids`], [`config`], [`metrics`]: names, limits with their defaults, counters.
+//! * `admission`: who may come in, counted by guards that move with their connections.
 //! * [`wire`]: SSE as text: what is written, and the parser that reads it as a browser does.
 //! * [`hub`]: who gets what. Channels, their histories and windows, seats in slabs, the wheel.
 //! * [`stream`]: how events leave: [`EventStream`](stream::EventStream), the body that holds a seat;
@@ -47,6 +48,13 @@
 //! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.
 //! Dropping it frees the seat. There is nothing else to free: no timer, no listener, no queue.
 //!
+//! *The server goes*: told to stop, it says so through `/readyz`, and after the drain delay stops
+//! accepting and calls [`Hub::drain`](hub::Hub::drain). Each driver then walks the seats of its lane
+//! once, some a turn, at the pace that spreads their ends over the drain window; who is reached takes
+//! what there is, a last `retry:` and the end of its body. A driver ends with its lane's last stream, a
+//! worker with its last connection, or at the hard limit. Sockets that a service manager holds
+//! ([`server::systemd`]) go on taking connects meanwhile, for the server that comes next.
+//!
 //! # Invariants
 //!
 //! * **Only dropping an `EventStream` frees a seat**, and no seat is taken before that guard exists.
@@ -59,6 +67,9 @@
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **Delivering allocates nothing**; publishing allocates the same whatever the number of
 //!   subscribers.
+//! * **Whatever counts has a bound**: connections by permits, streams of an org by its seats, addresses
+//!   by their connections, rates by forgetting who is closest to being forgiven. Who is in is never
+//!   put out for who comes.
 //! * **No `unsafe`** in the crate.
 //!
 //! # As a library
@@ -93,6 +104,8 @@ pub mod config;
 
 pub mod metrics;
 
+mod admission;
+
 pub mod wire;
 
 pub mod hub;
@@ -109,5 +122,5 @@ pub mod cli;
 
 mod sync;
 
-#[cfg(fuzzing)]
+#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub mod fuzzing;

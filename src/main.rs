@@ -1,20 +1,27 @@
 //! The program: arguments, logging, run, exit code.
 #![forbid(unsafe_code)]
 
+use std::future::{Future, poll_fn};
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use clap::Parser;
 use nudged::cli::{Bench, Cli, Command, Listen, Publish, Serve, Token};
 use nudged::client;
-use nudged::server::Server;
+use nudged::server::{Server, systemd};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 /// The command line or the settings were wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
+
+/// SIGTERM and SIGINT.
+struct StopSignals([(Signal, SignalKind); 2]);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -43,14 +50,38 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
 
     let config = settings.into_config().map_err(usage)?;
     let workers = config.workers;
-    let server = Server::bind(config).map_err(|why| usage(why.to_string()))?;
+    let inherited = systemd::listeners().map_err(|why| usage(format!("LISTEN_FDS: {why}")))?;
+    let server = if inherited.is_empty() {
+        Server::bind(config)
+    } else {
+        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
+        Server::adopt(config, inherited)
+    };
+    let server = server.map_err(|why| usage(why.to_string()))?;
     let runtime = runtime().map_err(failure)?;
     runtime.block_on(async {
-        let stop = stop_signals().map_err(failure)?;
+        let signals = StopSignals::new().map_err(failure)?;
         greet(&server, workers);
-        server.run(stop).await.map_err(failure)?;
-        Ok(ExitCode::SUCCESS)
+        run(server, signals).await
     })
+}
+
+/// Runs the server until the first signal has made it end, or the second ends it at once.
+async fn run(server: Server, mut signals: StopSignals) -> Result<ExitCode, (u8, String)> {
+    let (stop, stopped) = oneshot::channel();
+    let mut stop = Some(stop);
+    let mut run = pin!(server.run(async { _ = stopped.await }));
+    poll_fn(|cx| {
+        while let Poll::Ready(number) = signals.poll(cx) {
+            match stop.take() {
+                Some(stop) => _ = stop.send(()),
+                // As a shell says of a program that a signal has ended.
+                None => return Poll::Ready(Ok(ExitCode::from(128 + number))),
+            }
+        }
+        run.as_mut().poll(cx).map(|ended| ended.map(|()| ExitCode::SUCCESS).map_err(failure))
+    })
+    .await
 }
 
 fn publish(request: Publish) -> Result<ExitCode, (u8, String)> {
@@ -129,14 +160,21 @@ fn greet(server: &Server, workers: usize) {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT.
-fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
-    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    Ok(std::future::poll_fn(move |cx| {
-        let told = |signal: &mut Signal| signal.poll_recv(cx).is_ready();
-        match signals.iter_mut().any(told) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
+// ===== impl StopSignals =====
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        let listen = |kind| signal(kind).map(|signal| (signal, kind));
+        Ok(Self([listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?]))
+    }
+
+    /// The number of the next signal.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<u8> {
+        for (signal, kind) in &mut self.0 {
+            if signal.poll_recv(cx).is_ready() {
+                return Poll::Ready(u8::try_from(kind.as_raw_value()).unwrap_or(u8::MAX - 128));
+            }
         }
-    }))
+        Poll::Pending
+    }
 }

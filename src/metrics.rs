@@ -17,7 +17,30 @@ pub enum CloseReason {
     Excess,
     /// The server is shutting down.
     Drained,
+    /// There was something to write and the socket took none of it for too long.
+    Stalled,
+    /// What allowed the client to listen is over.
+    Expired,
+    /// The stream was as old as streams may become.
+    MaxAge,
 }
+
+/// A limit for which a request is refused for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections in total.
+    Connections,
+    /// Connections, or streams through a proxy, of one address.
+    Address,
+    /// Streams of one org.
+    Org,
+    /// Publishes to one org in a second.
+    Rate,
+}
+
+/// Requests and connections that were refused, by the limit that was reached.
+#[derive(Debug, Default)]
+pub struct Refusals([AtomicU64; Limit::ALL.len()]);
 
 /// The counters of one lane, on cache lines of their own so that workers do not share them.
 #[derive(Debug, Default)]
@@ -35,8 +58,17 @@ pub struct Counters {
 // ===== impl CloseReason =====
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Client, Self::Reset, Self::Timeout, Self::Error, Self::Excess, Self::Drained];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Client,
+        Self::Reset,
+        Self::Timeout,
+        Self::Error,
+        Self::Excess,
+        Self::Drained,
+        Self::Stalled,
+        Self::Expired,
+        Self::MaxAge,
+    ];
 
     /// The label in `nudged_streams_closed_total{reason="…"}`.
     pub fn label(self) -> &'static str {
@@ -47,7 +79,38 @@ impl CloseReason {
             Self::Error => "error",
             Self::Excess => "excess",
             Self::Drained => "drained",
+            Self::Stalled => "stalled",
+            Self::Expired => "expired",
+            Self::MaxAge => "max_age",
         }
+    }
+}
+
+// ===== impl Limit =====
+
+impl Limit {
+    pub(crate) const ALL: [Self; 4] = [Self::Connections, Self::Address, Self::Org, Self::Rate];
+
+    /// The label in `nudged_refused_total{limit="…"}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Org => "org",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+// ===== impl Refusals =====
+
+impl Refusals {
+    pub(crate) fn add(&self, limit: Limit) {
+        add(&self.0[limit as usize], 1);
+    }
+
+    pub(crate) fn read(&self, limit: Limit) -> u64 {
+        read(&self.0[limit as usize])
     }
 }
 

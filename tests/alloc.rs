@@ -77,6 +77,7 @@ fn settle(driver: &mut Pin<&mut impl Future<Output = ()>>) {
 async fn allocations_are_bounded() {
     a_delivery_allocates_nothing_and_a_publish_the_same();
     a_stream_leaves_nothing_behind().await;
+    invented_orgs_stay_within_the_budget().await;
     a_seat_costs_at_most_96_bytes();
 }
 
@@ -135,6 +136,38 @@ async fn a_stream_leaves_nothing_behind() {
     let after = quiet().await;
     println!("live bytes before and after 200,000 streams: {before}, {after}");
     assert!(after <= before + 4 * 1024, "{before} bytes became {after}");
+}
+
+/// What each org that is remembered may cost beside its history: its channel, its name, its place in
+/// the registry, and the one event that is always kept.
+const IDLE_ORG_BYTES: usize = 1_536;
+
+/// A million names, each published to before anyone listens, while somebody does, and after.
+async fn invented_orgs_stay_within_the_budget() {
+    let budget =
+        HubConfig { history_bytes_total: 1 << 20, idle_channels_max: 4_096, ..uncoalesced() };
+    let most = budget.history_bytes_total + budget.idle_channels_max * 9 / 8 * IDLE_ORG_BYTES;
+    let (hub, clock) = (Hub::new(budget), Clock::start());
+    tokio::spawn(drive(hub.clone(), clock));
+    let keys = Keys::new(["posts"], hub.config()).expect("a key");
+    let (before, mut peak) = (LIVE_BYTES.load(Relaxed), 0);
+    for n in 0..1_000_000 {
+        let org = format!("invented-{n}").parse().expect("a name");
+        hub.publish(&org, &keys, clock.now());
+        let stream = EventStream::open(&hub, &org, View::Member, None, clock.now());
+        hub.publish(&org, &keys, clock.now());
+        hub.publish(&org, &keys, clock.now());
+        drop(stream.expect("not closing"));
+        hub.publish(&org, &keys, clock.now());
+        if n % 256 == 0 {
+            // A stale place on the wheel keeps its channel's block until the driver's next tick.
+            #[expect(clippy::disallowed_methods, reason = "the test's own waiting")]
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            peak = peak.max(LIVE_BYTES.load(Relaxed).saturating_sub(before));
+        }
+    }
+    println!("a million invented orgs: at most {peak} bytes of {most}, {} orgs", hub.channels());
+    assert!(peak <= most, "{peak} bytes of {most}");
 }
 
 fn a_seat_costs_at_most_96_bytes() {

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 
 use clap::{ArgAction, Args};
+use ipnet::IpNet;
 
 use super::doors::Doors;
-use super::values::{PublicOrg, Span, count, millis, public_org, span, switch};
-use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy};
+use super::values::{PublicOrg, Span, count, millis, network, public_org, span, switch};
+use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
@@ -97,7 +98,8 @@ pub struct Serve {
     #[arg(long, env = "NUDGED_BODY_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.body_timeout), value_parser = span(100..=3_600_000))]
     body_timeout: Span,
 
-    /// How long requests in flight may go on once the server was told to stop
+    /// When the server ends at the latest, counted from when it was told to stop (SIGTERM, SIGINT);
+    /// at least --drain-delay and --drain-window together
     #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.drain_timeout), value_parser = span(0..=3_600_000))]
     drain_timeout: Span,
 
@@ -107,6 +109,56 @@ pub struct Serve {
     /// Which log lines go to standard error: error, warn, info, debug, or targets with levels
     #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
     pub log: String,
+
+    /// How long a client may take nothing of what there is to write before its stream is cut; whole
+    /// seconds. One whose window stays shut (zero) is given up by the kernel after --peer-timeout if that
+    /// is shorter, which is counted as timeout and not as stalled
+    #[arg(long, env = "NUDGED_STALL_TIMEOUT", value_name = "TIME", default_value_t = Span(HUB.stall_timeout), value_parser = span(1_000..=86_400_000))]
+    stall_timeout: Span,
+
+    /// End each stream at 80 to 100 % of this age, so that the clients of a fleet spread again
+    /// [default: never]
+    #[arg(long, env = "NUDGED_MAX_STREAM_AGE", value_name = "TIME", value_parser = span(1_000..=31_536_000_000))]
+    max_stream_age: Option<Span>,
+
+    /// How long the server goes on accepting once it was told to stop, while /readyz says 503: what a
+    /// load balancer takes to notice
+    #[arg(long, env = "NUDGED_DRAIN_DELAY", value_name = "TIME", default_value_t = Span(CONFIG.drain_delay), value_parser = span(0..=3_600_000))]
+    drain_delay: Span,
+
+    /// The time after --drain-delay over which the streams end, evenly, so that their clients do not
+    /// come back as one; 0 ends them at once
+    #[arg(long, env = "NUDGED_DRAIN_WINDOW", value_name = "TIME", default_value_t = Span(CONFIG.drain_window), value_parser = span(0..=3_600_000))]
+    drain_window: Span,
+
+    /// Connections in total [default: as many as the limit of open files allows, less a reserve]
+    #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
+    connections: Option<usize>,
+
+    /// Connections from one address (IPv6: one /64), or streams of one client behind a trusted proxy
+    /// [default: no limit]
+    #[arg(long, env = "NUDGED_ADDRESS_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
+    address_connections: Option<usize>,
+
+    /// Proxies whose X-Forwarded-For or Forwarded tells the client's address, separated by commas
+    #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',', value_parser = network)]
+    trust_forwarded_for: Vec<IpNet>,
+
+    /// Streams that one org may have [default: no limit]
+    #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    org_streams: Option<usize>,
+
+    /// Publishes to one org a second [default: no limit]
+    #[arg(long, env = "NUDGED_PUBLISH_RATE", value_name = "N", value_parser = count(1..=1_000_000))]
+    publish_rate: Option<usize>,
+
+    /// Publishes to one org at once, after a silence [default: those of one second]
+    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000), requires = "publish_rate")]
+    publish_burst: Option<usize>,
+
+    /// Head of a request; its header fields may be 100 at most
+    #[arg(long, env = "NUDGED_HEAD_BYTES", value_name = "BYTES", default_value_t = CONFIG.head_bytes_max, value_parser = count(8_192..=1 << 20))]
+    head_bytes: usize,
 }
 
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
@@ -128,6 +180,13 @@ impl Serve {
                 self.retry_min, self.retry_max
             ));
         }
+        if self.drain_delay.0 + self.drain_window.0 > self.drain_timeout.0 {
+            return Err(format!(
+                "--drain-delay {} and --drain-window {} together are longer than --drain-timeout {}, \
+                 which would cut streams",
+                self.drain_delay, self.drain_window, self.drain_timeout
+            ));
+        }
         let orgs = self.public_orgs.into_iter().map(|entry| match entry {
             PublicOrg::All => None,
             PublicOrg::One(org) => Some(org),
@@ -145,7 +204,15 @@ impl Serve {
             keys_max: self.keys,
             key_bytes_max: self.key_bytes,
             public: PublicPolicy { orgs, keys: self.public_keys.iter().collect() },
+            stall_timeout: self.stall_timeout.0,
+            stream_age_max: self.max_stream_age.map(|age| age.0),
+            org_streams_max: self.org_streams,
         };
+        let small = |n: usize| u32::try_from(n).expect("its parser has a bound");
+        let publish_rate = self.publish_rate.map(|per_second| PublishRate {
+            per_second: small(per_second),
+            burst: small(self.publish_burst.unwrap_or(per_second)),
+        });
         Ok(Config {
             listen: self.listen,
             workers: self.workers.unwrap_or(CONFIG.workers),
@@ -157,9 +224,15 @@ impl Serve {
             publish_bytes_max: self.publish_bytes,
             drain_timeout: self.drain_timeout.0,
             hub,
+            drain_delay: self.drain_delay.0,
+            drain_window: self.drain_window.0,
+            connections_max: self.connections,
+            address_connections_max: self.address_connections,
+            trusted_proxies: self.trust_forwarded_for,
+            publish_rate,
+            head_bytes_max: self.head_bytes,
             cors: self.doors.cors()?,
             auth: self.doors.into_auth()?,
-            ..CONFIG.clone()
         })
     }
 }

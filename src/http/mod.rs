@@ -2,9 +2,11 @@
 
 mod auth;
 mod cors;
+mod forwarded;
 mod ops;
 mod parking;
 mod publish;
+mod rates;
 mod reject;
 mod route;
 mod service;
@@ -12,7 +14,14 @@ mod service;
 use http::Uri;
 
 pub(crate) use parking::{Departing, Parking};
-pub(crate) use service::{App, Service};
+pub(crate) use service::{App, Host, Service};
+#[cfg(any(test, fuzzing))]
+pub(crate) use {
+    auth::Orgs,
+    publish::{Desk, publish_batch, publish_one},
+    reject::Reject,
+    route::{Route, route},
+};
 
 /// The first value of a query parameter (WHATWG URL, application/x-www-form-urlencoded).
 fn query(uri: &Uri, name: &str) -> Option<String> {

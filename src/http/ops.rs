@@ -7,13 +7,18 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::admission::Admission;
 use crate::hub::Hub;
-use crate::metrics::{CloseReason, Counters, read};
+use crate::metrics::{CloseReason, Counters, Limit, read};
 use crate::sync::AtomicU64;
 
 /// Reads the hub's counters when it is scraped.
 #[derive(Debug)]
 struct HubCollector(Hub);
+
+/// Reads the doors' counters when it is scraped.
+#[derive(Debug)]
+struct DoorCollector(Admission);
 
 const KINDS: [&str; 2] = ["member", "public"];
 
@@ -29,9 +34,10 @@ const PLAIN: [Plain; 5] = [
 ];
 
 /// The registry of one server.
-pub(crate) fn registry(hub: Hub) -> Registry {
+pub(crate) fn registry(hub: Hub, admission: Admission) -> Registry {
     let mut registry = Registry::with_prefix("nudged");
     registry.register_collector(Box::new(HubCollector(hub)));
+    registry.register_collector(Box::new(DoorCollector(admission)));
     registry
 }
 
@@ -88,6 +94,27 @@ impl Collector for HubCollector {
             ("channels", "Organisations that are remembered", hub.channels()),
         ] {
             gauge(value).encode(encoder.encode_descriptor(name, help, None, kind)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for DoorCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Self(admission) = self;
+        let help = "Requests and connections that were refused, by the limit that was reached";
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor("refused", help, None, kind)?;
+        for limit in Limit::ALL {
+            let count = ConstCounter::new(admission.refusals().read(limit));
+            count.encode(family.encode_family(&[("limit", limit.label())])?)?;
+        }
+        for (name, help, value) in [
+            ("connections", "Connections that are open", admission.connections()),
+            ("connections_max", "Connections that may be open", admission.connections_max()),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())
     }

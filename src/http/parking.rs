@@ -4,6 +4,7 @@
 use std::mem;
 use std::sync::Arc;
 
+use crate::admission::AddressGuard;
 use crate::stream::{Arrival, Entrance, EventStream};
 use crate::sync::Mutex;
 
@@ -20,6 +21,8 @@ pub(crate) struct Departing {
     pub(crate) stream: EventStream,
     /// HTTP/1.1, not HTTP/1.0.
     pub(crate) chunked: bool,
+    /// The client for whom a proxy opened it, if it is counted.
+    pub(crate) client: Option<AddressGuard>,
 }
 
 /// What one poll of one connection left behind.
@@ -45,6 +48,11 @@ impl Parking {
     pub(crate) fn disarm(&self) -> (Option<Departing>, bool) {
         let Left { departing, blocked } = mem::take(&mut *self.left.lock());
         (departing, blocked)
+    }
+
+    /// Whether the connection that is being polled has left a stream here.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.left.lock().departing.is_some()
     }
 
     pub(crate) fn note_blocked(&self) {

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 
 use super::auth::{Denied, Orgs};
+use super::rates::Rates;
 use super::reject::Reject;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
@@ -38,6 +39,20 @@ struct Line<'a> {
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Where publishes go, and how fast they may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Desk<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(super) rates: Option<&'a Rates>,
+}
+
+#[cfg(any(test, fuzzing))]
+impl<'a> Desk<'a> {
+    pub(crate) fn unlimited(hub: &'a Hub) -> Self {
+        Self { hub, rates: None }
+    }
+}
+
 /// How much of a body is read, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimits {
@@ -52,14 +67,16 @@ const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
 /// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
 pub(crate) fn publish_one(
-    hub: &Hub,
+    Desk { hub, rates }: Desk<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
-    let publish: Publish<'_> = serde_json::from_slice(body)
-        .map_err(|why| Reject::Document { expected: PUBLISH, why: why.to_string() })?;
+    let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
+    if let Some(rates) = rates {
+        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::TooFast(why))?;
+    }
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
     Ok(accepted(body))
@@ -68,7 +85,7 @@ pub(crate) fn publish_one(
 /// Publishes one line after the other, if all of them are good and for `orgs`, and answers with their
 /// number.
 pub(crate) fn publish_batch(
-    hub: &Hub,
+    Desk { hub, rates }: Desk<'_>,
     body: &[u8],
     orgs: &Orgs,
     now: Time,
@@ -79,7 +96,7 @@ pub(crate) fn publish_batch(
         .map(|(line, number)| {
             parse_line(line, hub.config())
                 .and_then(|(org, keys)| match orgs.allow(&org) {
-                    true => Ok((org, keys)),
+                    true => Ok((number, org, keys)),
                     false => Err(Reject::Denied(Denied::Org)),
                 })
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
@@ -88,7 +105,12 @@ pub(crate) fn publish_batch(
     if publishes.is_empty() {
         return Err(Reject::Document { expected: LINE, why: "there is none".into() });
     }
-    for (org, keys) in &publishes {
+    if let Some(rates) = rates {
+        rates.take(publishes.iter().map(|(_, org, _)| org), now).map_err(|(index, why)| {
+            Reject::Line { number: publishes[index].0, why: Box::new(Reject::TooFast(why)) }
+        })?;
+    }
+    for (_, org, keys) in &publishes {
         hub.publish(org, keys, now);
     }
     Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
@@ -130,10 +152,20 @@ pub(crate) fn content_type(batch: bool) -> &'static str {
 }
 
 fn parse_line<'a>(line: &'a [u8], limits: &HubConfig) -> Result<(OrgName, Keys<'a>), Reject> {
-    let line: Line<'a> = serde_json::from_slice(line)
-        .map_err(|why| Reject::Document { expected: LINE, why: why.to_string() })?;
+    let line: Line<'a> = parse_object(line, LINE)?;
     let org = line.org.parse().map_err(Reject::Org)?;
     Ok((org, check_keys(line.keys, limits)?))
+}
+
+/// serde would take an array of the members' values, too.
+fn parse_object<'a, T: Deserialize<'a>>(
+    text: &'a [u8],
+    expected: &'static str,
+) -> Result<T, Reject> {
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Reject::Document { expected, why: "this is an array".into() });
+    }
+    serde_json::from_slice(text).map_err(|why| Reject::Document { expected, why: why.to_string() })
 }
 
 fn check_keys<'a>(keys: Vec<Key<'a>>, limits: &HubConfig) -> Result<Keys<'a>, Reject> {
@@ -150,4 +182,23 @@ fn accepted(body: String) -> Response<Full<Bytes>> {
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCENARIO: `[["posts"]]` is published, and `["acme",["posts"]]` as a line.
+    /// BUG: serde takes a struct from a list of its values, so both were published.
+    /// FIX: only an object is read.
+    #[test]
+    fn an_array_is_no_publish() {
+        let hub = Hub::new(HubConfig::default());
+        let org = "acme".parse().expect("a name");
+        let desk = Desk::unlimited(&hub);
+        let one = publish_one(desk, &org, br#" [["posts"]]"#, Time(0));
+        assert!(matches!(one, Err(Reject::Document { .. })), "{one:?}");
+        let many = publish_batch(desk, br#"["acme",["posts"]]"#, &Orgs::All, Time(0));
+        assert!(matches!(many, Err(Reject::Line { number: 1, .. })), "{many:?}");
+    }
 }

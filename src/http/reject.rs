@@ -6,8 +6,11 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::auth::Denied;
+use super::rates::TooFast;
 use crate::hub::InvalidKeys;
 use crate::ids::InvalidOrgName;
+use crate::metrics::Limit;
+use crate::stream::with_headers;
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub(crate) enum Reject {
     Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
     Draining,
+    /// So many connections, or streams of an address or org, are the most there may be.
+    Full { limit: Limit, max: usize },
+    /// The org is published to faster than it may be.
+    TooFast(TooFast),
     /// The request has no token, or not one that allows it.
     Denied(Denied),
     /// Pages of this origin may not send the request that a browser asks about.
@@ -68,13 +75,18 @@ impl Reject {
         if let Some(challenge) = self.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        match self {
+        match self.cause() {
             Self::Method { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
             // Jittered, because clients that are told the same time come back as one.
-            Self::Draining => {
+            Self::Draining | Self::Full { .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
+            }
+            Self::TooFast(TooFast { wait: Some(wait), .. }) => {
+                let seconds = wait.as_millis().div_ceil(1_000).max(1);
+                let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             // What is left of the body is not worth reading.
             Self::TooLarge { .. } | Self::TooSlow { .. } => {
@@ -86,10 +98,38 @@ impl Reject {
     }
 
     fn challenge(&self) -> Option<HeaderValue> {
-        match self {
+        match self.cause() {
             Self::Denied(denied) => HeaderValue::try_from(denied.challenge()).ok(),
-            Self::Line { why, .. } => why.challenge(),
             _ => None,
+        }
+    }
+
+    /// The answer to a browser's `EventSource`, which never comes back after any other status: when
+    /// to come back, and the end.
+    pub(crate) fn into_stream_end(self, retry_ms: u32) -> Response<Full<Bytes>> {
+        let body = format!("retry: {retry_ms}\n: {}\n\n", self.detail());
+        with_headers(Full::new(body.into()))
+    }
+
+    /// Whether the same request may be served soon.
+    pub(crate) fn is_for_now(&self) -> bool {
+        matches!(self, Self::Draining | Self::Full { .. })
+    }
+
+    /// The limit that was reached, if that is the cause.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        match self.cause() {
+            Self::Full { limit, .. } => Some(*limit),
+            Self::TooFast(_) => Some(Limit::Rate),
+            _ => None,
+        }
+    }
+
+    /// What is wrong, in whichever line.
+    fn cause(&self) -> &Self {
+        match self {
+            Self::Line { why, .. } => why.cause(),
+            _ => self,
         }
     }
 
@@ -103,7 +143,8 @@ impl Reject {
             Self::Org(_) | Self::Incomplete | Self::Document { .. } => StatusCode::BAD_REQUEST,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooFast(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Denied(Denied::Missing | Denied::Invalid(_)) => StatusCode::UNAUTHORIZED,
             Self::Denied(Denied::Org | Denied::Scope(_)) | Self::Origin => StatusCode::FORBIDDEN,
         }
@@ -128,6 +169,25 @@ impl Reject {
                 format!("line {number}: {}; nothing of this request was published", why.detail())
             }
             Self::Draining => "the server is shutting down; try another one, or again soon".into(),
+            Self::Full { limit: Limit::Org, max } => {
+                format!("this organisation has as many streams as it may, {max}; come back later")
+            }
+            Self::Full { limit: Limit::Address, max } => {
+                format!("your address has as many connections as it may, {max}; come back later")
+            }
+            Self::Full { max, .. } => {
+                format!("the server has as many connections as it may, {max}; come back later")
+            }
+            Self::TooFast(TooFast { rate, wait }) => {
+                let most = format!(
+                    "an organisation may be published to {} times a second, and {} times at once",
+                    rate.per_second, rate.burst
+                );
+                match wait {
+                    Some(_) => most,
+                    None => format!("{most}, which this request alone exceeds"),
+                }
+            }
             Self::Denied(denied) => denied.detail(),
             Self::Origin => "pages of this origin may not; see --cors-origin".into(),
         }

@@ -4,28 +4,36 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::mem;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use mio::net::TcpStream;
 use prometheus_client::registry::Registry;
 
 use super::auth::{self, Auth, Grant, Scope};
+use super::forwarded;
 use super::ops;
 use super::parking::{Departing, Parking};
-use super::publish::{self, BodyLimits};
+use super::publish::{self, BodyLimits, Desk};
 use super::query;
+use super::rates::Rates;
 use super::reject::Reject;
 use super::route::{Route, route};
+use crate::admission::{AddressGuard, Admission, Visitor};
 use crate::config::Config;
-use crate::hub::{Hub, View};
+use crate::hub::{Deadline, Hub, NotTakenIn, View};
 use crate::ids::OrgName;
-use crate::stream::{Arrival, Clock, EventStream, Fields, with_headers};
+use crate::metrics::{CloseReason, Limit};
+use crate::stream::{Arrival, Clock, EventStream, Fields, Line, retry_ms, with_headers};
+use crate::sync::{AtomicBool, Ordering};
 
 /// What the workers of a server share.
 #[derive(Debug)]
@@ -33,23 +41,43 @@ pub(crate) struct App {
     config: Config,
     clock: Clock,
     metrics: Registry,
+    /// It still serves, but wants no more.
+    stopping: AtomicBool,
+    admission: Admission,
+    rates: Option<Rates>,
     auth: Auth,
 }
 
-/// Answers the requests of one worker.
+/// Receives the connections of one worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Service {
+pub(crate) struct Host {
     app: Arc<App>,
     hub: Hub,
     /// Where streams go that leave hyper; `None` keeps them all.
     parking: Option<Parking>,
 }
 
+/// Answers the requests of one connection, which counts for as long as this lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    app: Arc<App>,
+    hub: Hub,
+    parking: Option<Parking>,
+    /// Shared with a request that waits for keys.
+    visitor: Arc<Visitor>,
+    /// Its connection, for a stream that stays with hyper.
+    line: Option<Line>,
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Full(Full<Bytes>),
-    Stream(EventStream),
+    /// With the client for whom a proxy opened it, if it is counted.
+    Stream {
+        stream: EventStream,
+        _client: Option<AddressGuard>,
+    },
     /// The head of a stream, for `HEAD`.
     NoStream,
 }
@@ -82,9 +110,16 @@ const SECURITY: [(HeaderName, &str); 4] = [
 // ===== impl App =====
 
 impl App {
-    pub(crate) fn new(config: Config, hub: Hub, clock: Clock) -> Self {
+    pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
+        let metrics = ops::registry(hub, admission.clone());
         let auth = Auth::new(&config.auth);
-        Self { config, clock, metrics: ops::registry(hub), auth }
+        let rates = config.publish_rate.map(Rates::new);
+        Self { config, clock, metrics, stopping: AtomicBool::new(false), admission, rates, auth }
+    }
+
+    /// Tells load balancers, through `/readyz`, that the server is about to end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -97,11 +132,28 @@ impl App {
     }
 }
 
+// ===== impl Host =====
+
+impl Host {
+    pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
+        Self { app, hub, parking }
+    }
+
+    /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
+    /// for one that has to be closed without a word.
+    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Service> {
+        let visitor = Arc::new(self.app.admission.admit(peer).await?);
+        let Self { app, hub, parking } = self.clone();
+        Some(Service { app, hub, parking, visitor, line: None })
+    }
+}
+
 // ===== impl Service =====
 
 impl Service {
-    pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
-        Self { app, hub, parking }
+    /// The same service, for this connection.
+    pub(crate) fn on_line(self, line: Option<Line>) -> Self {
+        Self { line, ..self }
     }
 
     pub(crate) fn parking(&self) -> Option<&Parking> {
@@ -109,9 +161,13 @@ impl Service {
     }
 
     /// Parks what this service left to its connection.
-    pub(crate) fn park(&self, arrival: Arrival) {
+    pub(crate) fn park(self, socket: TcpStream, departing: Departing, heard: usize) {
+        let Departing { stream, chunked, client } = departing;
+        // No request waits any more: the one that left the stream was the last.
+        let visitor = Arc::into_inner(self.visitor);
+        let ticket = visitor.map(|visitor| visitor.into_ticket(client)).unwrap_or_default();
         if let Some(parking) = &self.parking {
-            parking.park(arrival);
+            parking.park(Arrival { socket, stream, chunked, heard, ticket });
         }
     }
 
@@ -121,9 +177,12 @@ impl Service {
 
     #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
     fn answer(&self, request: Request<Incoming>, fields: &Fields) -> Answering {
-        let route = match route(request.method(), request.uri().path()) {
+        let route = route(request.method(), request.uri().path());
+        let comes_back = matches!(route, Ok(Route::Stream { .. }));
+        let comes_back = comes_back && accepts_events(request.headers());
+        let route = match route.and_then(|route| self.check_room(route)) {
             Ok(route) => route,
-            Err(reject) => return reject.into(),
+            Err(reject) => return self.conclude(Err(reject), comes_back),
         };
         let (headers, uri) = (request.headers(), request.uri());
         let keys = || self.app.auth.keys_for(headers, uri, self.app.clock.now());
@@ -138,46 +197,115 @@ impl Service {
     }
 
     fn answer_route(&self, route: Route, request: Request<Incoming>, fields: &Fields) -> Answering {
+        let comes_back = matches!(route, Route::Stream { .. }) && accepts_events(request.headers());
         let answer = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request) {
-                Ok(stream) => return self.start(stream, request.version(), fields),
+                Ok((stream, client)) => {
+                    return self.start(stream, client, request.version(), fields);
+                }
                 Err(reject) => Err(reject),
             },
             Route::StreamHead { org, view } => self.head(&org, view, &request),
             Route::Publish { org } => return self.publish(Some(org), request),
             Route::PublishBatch => return self.publish(None, request),
             Route::Live => Ok(text("live\n".into())),
-            Route::Ready if self.hub.is_closing() => Err(Reject::Draining),
+            Route::Ready if self.app.stopping.load(Ordering::Relaxed) => Err(Reject::Draining),
             Route::Ready => Ok(text("ready\n".into())),
             Route::Metrics => Ok(self.metrics()),
         };
-        answer.map_or_else(Answering::from, |answer| Answering::Now(Some(answer)))
+        self.conclude(answer, comes_back)
     }
 
-    fn open<B>(
+    fn conclude(&self, answer: Result<Response<Answer>, Reject>, comes_back: bool) -> Answering {
+        let mut answer = answer.unwrap_or_else(|reject| self.refuse(reject, comes_back));
+        if self.visitor.came_over() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        Answering::Now(Some(answer))
+    }
+
+    /// Who looks after the server has to be answered above all when it is full.
+    fn check_room(&self, route: Route) -> Result<Route, Reject> {
+        match (&route, self.visitor.limit_reached()) {
+            (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
+            (_, Some(limit)) => Err(self.full(limit)),
+        }
+    }
+
+    fn full(&self, limit: Limit) -> Reject {
+        let admission = &self.app.admission;
+        let max = match limit {
+            Limit::Address => admission.address_max().unwrap_or_default(),
+            _ => admission.connections_max(),
+        };
+        Reject::Full { limit, max }
+    }
+
+    /// Refuses. A browser's `EventSource` is told when to come back where that may help.
+    fn refuse(&self, reject: Reject, comes_back: bool) -> Response<Answer> {
+        if let Some(limit) = reject.limit() {
+            self.app.admission.count_refusal(limit);
+        }
+        let answer = if comes_back && reject.is_for_now() {
+            reject.into_stream_end(retry_ms(self.hub.config()))
+        } else {
+            reject.into_response()
+        };
+        answer.map(Answer::Full)
+    }
+
+    pub(crate) fn open<B>(
         &self,
         org: &OrgName,
         view: View,
         request: &Request<B>,
-    ) -> Result<EventStream, Reject> {
-        // When the stream has to end; nothing else of the token outlives this.
-        let Grant { expires: _stream_expires, .. } = self.check_view(org, view, request)?;
+    ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
+        let Grant { expires, .. } = self.check_view(org, view, request)?;
+        let client = self.count_client(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
-        EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now())
-            .map_err(|_| Reject::Draining)
+        let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
+        let stream = stream.map_err(|why| match why {
+            NotTakenIn::Closing => Reject::Draining,
+            NotTakenIn::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
+        })?;
+        let Some(expires) = expires else { return Ok((stream, client)) };
+        let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+        let at = self.app.clock.now().after(left);
+        let stream = stream.with_deadline(Deadline { at, reason: CloseReason::Expired });
+        Ok((stream, client))
+    }
+
+    /// Counts a stream for the client behind a trusted proxy; any other client counts as its
+    /// connection.
+    fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
+        let Some(proxy) = self.visitor.trusted_proxy() else { return Ok(None) };
+        let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
+        self.visitor.enter_for(client).map_err(|limit| self.full(limit))
     }
 
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
-    fn start(&self, mut stream: EventStream, version: Version, fields: &Fields) -> Answering {
+    fn start(
+        &self,
+        mut stream: EventStream,
+        client: Option<AddressGuard>,
+        version: Version,
+        fields: &Fields,
+    ) -> Answering {
         match (&self.parking, version) {
             (Some(parking), Version::HTTP_10 | Version::HTTP_11) => {
                 stream.add_fields(fields);
-                parking.leave(Departing { stream, chunked: version == Version::HTTP_11 });
+                let chunked = version == Version::HTTP_11;
+                parking.leave(Departing { stream, chunked, client });
                 Answering::Never
             }
             _ => {
-                let mut response = stream.into_response().map(Answer::Stream);
+                if let Some(line) = &self.line {
+                    line.carry(&mut stream);
+                }
+                let mut response =
+                    stream.into_response().map(|stream| Answer::Stream { stream, _client: client });
                 if version == Version::HTTP_10 {
                     // Its body ends with the connection, which a client may have asked to keep.
                     let close = HeaderValue::from_static("close");
@@ -236,20 +364,28 @@ impl Service {
             Ok(grant) => grant,
             Err(reject) => return reject.into(),
         };
-        let (hub, clock) = (self.hub.clone(), self.app.clock);
+        let (hub, app) = (self.hub.clone(), self.app.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         Answering::Waiting(Box::pin(async move {
             let answer = match publish::read(head.headers, body, allowed, limits).await {
-                Ok(body) => match org {
-                    Some(org) => publish::publish_one(&hub, &org, &body, clock.now()),
-                    None => publish::publish_batch(&hub, &body, &grant.orgs, clock.now()),
-                },
+                Ok(body) => {
+                    let desk = Desk { hub: &hub, rates: app.rates.as_ref() };
+                    match org {
+                        Some(org) => publish::publish_one(desk, &org, &body, app.clock.now()),
+                        None => publish::publish_batch(desk, &body, &grant.orgs, app.clock.now()),
+                    }
+                }
                 Err(reject) => Err(reject),
             };
-            answer.unwrap_or_else(Reject::into_response)
+            answer.unwrap_or_else(|reject| {
+                if let Some(limit) = reject.limit() {
+                    app.admission.count_refusal(limit);
+                }
+                reject.into_response()
+            })
         }))
     }
 
@@ -262,6 +398,16 @@ impl Service {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
+}
+
+/// Whether the request is one of an `EventSource` (WHATWG HTML 9.2.3), or as good as one.
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
+    let mut kinds = values.flat_map(|value| value.split(','));
+    kinds.any(|kind| {
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("text/event-stream")
+    })
 }
 
 fn text(body: String) -> Response<Answer> {
@@ -345,7 +491,7 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Stream { stream, .. } => Pin::new(stream).poll_frame(cx),
             Self::NoStream => Poll::Ready(None),
         }
     }
@@ -357,7 +503,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(body) => body.size_hint(),
-            Self::Stream(_) | Self::NoStream => SizeHint::default(),
+            Self::Stream { .. } | Self::NoStream => SizeHint::default(),
         }
     }
 }

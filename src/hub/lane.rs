@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use super::channel::Channel;
+use super::deadline::Alarm;
 use super::seat::SeatKey;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
 use crate::ids::Time;
 use crate::metrics::Counters;
-use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 
 /// What every channel and lane of a hub shares.
 #[derive(Debug)]
@@ -27,11 +29,15 @@ pub(crate) struct Common {
 pub(crate) struct Lane {
     inbox: Mutex<Inbox>,
     pub(crate) wheel: Mutex<Wheel<SeatRef>>,
+    /// Ends of streams: a wheel of their own, so that a stream without one pays nothing for it.
+    pub(crate) alarms: Mutex<Wheel<Alarm>>,
     /// Seats taken on this lane; with the wheel's length it tells how much of the wheel is stale.
     pub(crate) seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
     pub(crate) counters: Counters,
+    /// Every seat of the lane was told to end, and no other will be taken.
+    pub(crate) drained: AtomicBool,
 }
 
 /// A seat as the wheel knows it. The channel may be gone, and the seat somebody else's, when its time
@@ -59,9 +65,11 @@ impl Lane {
         Self {
             inbox: Mutex::new(Inbox::default()),
             wheel: Mutex::new(Wheel::new()),
+            alarms: Mutex::new(Wheel::new()),
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
             counters: Counters::default(),
+            drained: AtomicBool::new(false),
         }
     }
 
@@ -147,11 +155,18 @@ impl Common {
         (period - period / 4).max(1)
     }
 
-    fn keepalive_ticks(&self) -> u32 {
-        u32::try_from(self.config.keepalive.as_secs())
-            .unwrap_or(u32::MAX / 4)
-            .clamp(1, u32::MAX / 4)
+    /// The ticks for which a socket may take nothing.
+    pub(crate) fn stall_ticks(&self) -> u32 {
+        ticks(self.config.stall_timeout)
     }
+
+    fn keepalive_ticks(&self) -> u32 {
+        ticks(self.config.keepalive)
+    }
+}
+
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
 }
 
 // ===== impl SeatRef =====

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
+use std::time::Duration;
 
-use super::{Hub, Keys, Subscription, Turn, View};
+use super::{Deadline, Hub, Keys, Pace, Subscription, Turn, View};
 use crate::config::HubConfig;
 use crate::ids::{OrgName, Time};
+use crate::metrics::CloseReason;
 use crate::wire::Frame;
 
 /// Counts its wakes.
@@ -67,6 +69,15 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
             others();
         }
     }
+}
+
+/// What the driver does at a tick about ends.
+fn tick_alarms(hub: &Hub, tick: u32) {
+    let (mut due, mut turn) = (Vec::new(), Turn::default());
+    hub.tick(tick, &mut Vec::new());
+    hub.alarms(tick, &mut due);
+    hub.ring(&due, &mut turn);
+    turn.wake();
 }
 
 fn text(polled: Poll<Option<Frame>>) -> Option<String> {
@@ -201,6 +212,35 @@ fn closing_lets_nobody_stay() {
     });
 }
 
+/// The same for the walk of a drain, which alone reaches the seats.
+#[test]
+fn draining_lets_nobody_stay() {
+    loom::model(|| {
+        let hub = hub();
+        let closer = hub.clone();
+        let closer = loom::thread::spawn(move || closer.drain(Time(0), Duration::ZERO));
+        let subscription = hub.subscribe(&org(), View::Member, None, Time(0));
+        let (bell, waker) = bell();
+        let early = subscription.ok().map(|(mut subscription, _)| {
+            let polled = subscription.poll_next(&waker);
+            (subscription, polled)
+        });
+        closer.join().expect("no panic");
+        let mut walk = hub.begin_drain().expect("it was told to");
+        let mut turn = Turn::default();
+        while walk.turn(&hub, Time(0), &mut turn) == Pace::Now {
+            turn.wake();
+            turn.clear();
+        }
+        turn.wake();
+        assert_eq!(hub.is_over(), early.is_none());
+        if let Some((mut subscription, polled)) = early {
+            assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
+            assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
+        }
+    });
+}
+
 /// The driver looks once whether it may end, at any moment.
 #[test]
 fn a_driver_outlives_its_streams() {
@@ -317,5 +357,84 @@ fn tidying_takes_no_channel_from_under_a_subscriber() {
             text(subscription.poll_next(&waker)).is_some(),
             "it listens to a channel that is gone"
         );
+    });
+}
+
+/// The driver finds the deadline while the task looks, sweeps, or has been woken for an event.
+#[test]
+fn a_deadline_reaches_a_task_whatever_it_does() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscription = subscribe(&hub);
+        subscription.end_at(Deadline { at: Time(1_000), reason: CloseReason::Expired });
+        let driver = hub.clone();
+        let driver = loom::thread::spawn(move || {
+            publish(&driver, "a");
+            sweep(&driver);
+            tick_alarms(&driver, 1);
+        });
+        let (bell, waker) = bell();
+        let waits = loop {
+            match subscription.poll_next(&waker) {
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => break false,
+                Poll::Pending => break true,
+            }
+        };
+        driver.join().expect("no panic");
+        if waits {
+            assert!(rung(&bell), "it stays for ever");
+            while let Poll::Ready(Some(_)) = subscription.poll_next(&waker) {}
+            assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
+        }
+    });
+}
+
+/// The owner of a socket finds it full while the driver looks how long it has been so.
+#[test]
+fn a_full_socket_is_cut_or_its_alarm_set() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscription = subscribe(&hub);
+        let (bell, waker) = bell();
+        assert!(subscription.poll_next(&waker).is_pending());
+        let watch = subscription.watch();
+        let writer = loom::thread::spawn(move || {
+            _ = watch.block();
+            watch.unblock();
+            _ = watch.block();
+        });
+        tick_alarms(&hub, 100);
+        writer.join().expect("no panic");
+        bell.0.store(0, Ordering::Relaxed);
+        // It takes nothing from here on.
+        (2..4).for_each(|minutes| tick_alarms(&hub, minutes * 100));
+        assert!(rung(&bell), "nobody watches it");
+        assert_eq!(subscription.watch().block(), Some(CloseReason::Stalled));
+    });
+}
+
+/// Another driver takes over in the middle of a walk, while something is published.
+#[test]
+fn a_walk_that_is_dropped_misses_no_publish() {
+    loom::model(|| {
+        let hub = hub();
+        let mut subscriptions = [subscribe(&hub), subscribe(&hub)];
+        let bells = [bell(), bell()];
+        for (subscription, (_, waker)) in subscriptions.iter_mut().zip(&bells) {
+            assert!(subscription.poll_next(waker).is_pending());
+        }
+        publish(&hub, "a");
+        let publisher = hub.clone();
+        let publisher = loom::thread::spawn(move || publish(&publisher, "b"));
+        let mut turn = Turn::default();
+        let mut walk = hub.next_sweep().expect("dirty");
+        assert!(walk.turn(&mut turn));
+        turn.wake();
+        turn.clear();
+        drop(walk);
+        publisher.join().expect("no panic");
+        sweep(&hub);
+        assert!(bells.iter().all(|(bell, _)| rung(bell)), "it waits for what is there");
     });
 }

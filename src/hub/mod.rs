@@ -7,10 +7,12 @@
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
 //!
-//! Locks, outermost first: registry shard or wheel, channel. An inbox is locked alone. None is held
+//! Locks, outermost first: registry shard or either wheel, channel. An inbox is locked alone. None is held
 //! while a waker is woken or dropped.
 
 mod channel;
+mod deadline;
+mod drain;
 mod history;
 mod keys;
 mod lane;
@@ -18,18 +20,20 @@ mod seat;
 mod shard;
 mod subscription;
 mod sweep;
-mod wheel;
+pub(crate) mod wheel;
 
 #[cfg(all(test, nudged_loom))]
 mod loom;
-#[cfg(all(test, not(nudged_loom)))]
-mod tests;
+#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+pub(crate) mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use self::channel::{Channel, Outcome};
+use self::drain::Window;
 use self::lane::{Common, Lane};
 use self::shard::Shard;
 use crate::config::HubConfig;
@@ -38,10 +42,13 @@ use crate::metrics::{self, Counters};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wire::Greeting;
 
+pub use self::deadline::Deadline;
 pub use self::history::View;
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
 pub(crate) use self::{
+    deadline::{Alarm, Watch},
+    drain::{Drain, Pace},
     history::Event,
     lane::SeatRef,
     seat::give_back_memory,
@@ -67,9 +74,17 @@ pub struct Published {
     pub id: Option<EventId>,
 }
 
-/// The hub is closing and takes nobody in.
+/// Why somebody is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closing;
+pub enum NotTakenIn {
+    /// The hub is closing.
+    Closing,
+    /// The org has as many streams as one may have.
+    OrgFull {
+        /// So many.
+        max: usize,
+    },
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -81,6 +96,8 @@ struct Shared {
     closing: AtomicBool,
     /// Every channel knows.
     closed: AtomicBool,
+    /// Over which time streams end, if not at once.
+    drain: Mutex<Option<Window>>,
 }
 
 /// Parts of the registry, each behind its own lock; one of them is tidied at every tick. One is
@@ -112,6 +129,7 @@ impl Hub {
             next_epoch,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            drain: Mutex::new(None),
         };
         Self { shared: Arc::new(shared), lane: 0 }
     }
@@ -126,23 +144,27 @@ impl Hub {
     /// there, any other starts at the head.
     ///
     /// # Errors
-    /// [`Closing`] once the hub was told to close.
+    /// [`NotTakenIn`]: the hub was told to close, or the org has [as many streams as it
+    /// may](HubConfig::org_streams_max).
     pub fn subscribe(
         &self,
         org: &OrgName,
         view: View,
         last_event_id: Option<EventId>,
         now: Time,
-    ) -> Result<(Subscription, Greeting), Closing> {
+    ) -> Result<(Subscription, Greeting), NotTakenIn> {
         loop {
             let channel = self.channel(org, now);
             let mut state = channel.state.lock();
             // Closing marks every channel in the registry, so the flag is looked at under the lock.
             if self.shared.closing.load(Ordering::Acquire) {
-                return Err(Closing);
+                return Err(NotTakenIn::Closing);
             }
             if state.removed {
                 continue;
+            }
+            if let Some(max) = self.config().org_streams_max.filter(|max| state.seats() >= *max) {
+                return Err(NotTakenIn::OrgFull { max });
             }
             let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
             let position = resumed.map_or_else(|| state.history.head(), |id| id.seq);
@@ -196,14 +218,33 @@ impl Hub {
         self.common().lanes.iter().for_each(Lane::wake);
     }
 
-    /// Whether the hub was told to close.
+    /// Ends every stream once it has been handed what there is, and takes in no more, as
+    /// [`Hub::close`] does, but spreads the ends evenly over `window` from `now` on, so that the
+    /// clients do not come back as a herd. Until its turn comes a stream goes on as before.
+    pub fn drain(&self, now: Time, window: Duration) {
+        *self.shared.drain.lock() = Some(Window { from: now, to: now.after(window) });
+        self.shared.closing.store(true, Ordering::Release);
+        self.common().lanes.iter().for_each(Lane::wake);
+    }
+
+    /// Whether the hub was told to close or to drain.
     pub fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Acquire)
     }
 
-    /// Whether the lane's driver may end: the hub is closed, and the lane's last stream has ended.
+    /// Whether the lane's driver may end: the hub is closed or the lane drained, and the lane's last
+    /// stream has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire) && self.seats_on_lane() == 0
+        let told = self.shared.closed.load(Ordering::Acquire)
+            || self.lane().drained.load(Ordering::Acquire);
+        told && self.seats_on_lane() == 0
+    }
+
+    /// Whether each lane's driver has ticked since `tick`, or has ended because all was over.
+    pub(crate) fn is_driven_since(&self, tick: u32) -> bool {
+        (0..self.common().lanes.len())
+            .map(|lane| self.on_lane(lane))
+            .all(|lane| lane.lane().tick() >= tick || lane.is_over())
     }
 
     /// Taken seats, counted in the slabs themselves.

@@ -6,6 +6,7 @@ use std::task::Waker;
 use slab::Slab;
 
 use super::history::View;
+use crate::metrics::CloseReason;
 
 /// A seat's place, with a generation, because places are used again and a stale key must never reach
 /// somebody else's seat.
@@ -26,17 +27,32 @@ pub(crate) struct Seat {
     pub(crate) touched: u32,
     /// The wheel found it silent for too long.
     pub(crate) keepalive_due: bool,
+    /// There is something to write, of which the socket has taken nothing since this tick; or [`TAKES`].
+    blocked_since: u32,
+    /// An alarm is set that will find out whether it has stalled.
+    watched: bool,
+    /// Its stream has to end, without another event.
+    pub(crate) ending: Option<CloseReason>,
+    /// Its turn to end has come: nothing follows what there is.
+    pub(crate) draining: bool,
 }
+
+/// No tick: the socket takes what there is.
+const TAKES: u32 = u32::MAX;
 
 /// Who has to be told that a seat has something to take.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// Nobody: it is being served, or it cannot take anything now.
+    /// Nobody: it is being served.
     Nobody,
     /// The task that serves the stream.
     Task(Waker),
+    /// That task was told, or has something to write; only an end is worth waking it again.
+    Busy(Waker),
     /// The lane's driver writes to the socket of the parked stream with this number itself.
     Socket { number: u32, view: View },
+    /// The socket of the parked stream with this number is full: only an end reaches it.
+    Blocked { number: u32 },
 }
 
 /// The slab.
@@ -58,6 +74,48 @@ impl Seat {
         self.touched = tick;
         self.keepalive_due = false;
     }
+
+    /// The socket is full, after it took something or nothing. Returns whether an alarm has to be set
+    /// that finds out how long this lasts.
+    #[must_use]
+    pub(crate) fn block(&mut self, tick: u32, took_some: bool) -> bool {
+        if took_some || self.blocked_since == TAKES {
+            self.blocked_since = tick;
+        }
+        !mem::replace(&mut self.watched, true)
+    }
+
+    /// The socket took what there was.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked_since = TAKES;
+        // It came to before it was cut off.
+        self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
+    }
+
+    /// When the socket, if it takes nothing meanwhile, will have taken nothing for so many ticks.
+    /// `None` calls off the alarm.
+    pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {
+        self.watched = self.blocked_since != TAKES;
+        // Both ticks are rounded down, so the last second may be missing yet.
+        self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
+    }
+
+    /// Keeps the waker of the task that serves it, which waits or is busy. What it knew before has to be
+    /// dropped once no lock is held.
+    #[must_use]
+    pub(crate) fn served_by(&mut self, waker: &Waker, waits: bool) -> Waiter {
+        let made = if waits { Waiter::Task } else { Waiter::Busy };
+        match mem::replace(&mut self.waiter, Waiter::Nobody) {
+            Waiter::Task(known) | Waiter::Busy(known) if known.will_wake(waker) => {
+                self.waiter = made(known);
+                Waiter::Nobody
+            }
+            before => {
+                self.waiter = made(waker.clone());
+                before
+            }
+        }
+    }
 }
 
 // ===== impl Seats =====
@@ -72,6 +130,10 @@ impl Seats {
             generation,
             touched: tick,
             keepalive_due: false,
+            blocked_since: TAKES,
+            watched: false,
+            ending: None,
+            draining: false,
         };
         let index = self.slab.insert(seat);
         self.end = self.end.max(index + 1);

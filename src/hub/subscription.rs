@@ -7,9 +7,11 @@ use std::task::{Poll, Waker};
 use smallvec::SmallVec;
 
 use super::channel::{Channel, State};
-use super::history::View;
+use super::deadline::{Alarm, Cause, Deadline, Watch};
+use super::history::{History, View};
 use super::lane::{Lane, SeatRef};
-use super::seat::{SeatKey, Waiter};
+use super::seat::{Seat, SeatKey, Waiter};
+use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::{self, CloseReason};
 use crate::sync::Ordering;
@@ -24,6 +26,8 @@ pub struct Subscription {
     lane: u16,
     view: View,
     reason: CloseReason,
+    /// It has said that its stream has to end.
+    over: bool,
 }
 
 /// What a parked stream got when it asked for what it has missed.
@@ -31,10 +35,12 @@ pub struct Subscription {
 pub(crate) enum Taken {
     /// These frames, and there may be more.
     Some,
+    /// One frame, which says to re-read everything.
+    Reread,
     /// Nothing, and the lane's driver serves it from now on.
     Settled,
-    /// Nothing, and the stream has to end.
-    End,
+    /// Nothing, and the stream has to end, for this reason.
+    End(CloseReason),
 }
 
 /// Frames with the numbers of their events.
@@ -57,7 +63,7 @@ impl Subscription {
         let tick = channel.common.lanes[lane].tick();
         let key = state.seats_mut(lane).take(position, tick);
         let lane = u16::try_from(lane).expect("the hub has at most 65,536 lanes");
-        Self { channel: channel.clone(), key, lane, view, reason: CloseReason::Client }
+        Self { channel: channel.clone(), key, lane, view, reason: CloseReason::Client, over: false }
     }
 
     /// Arms the wheel for this seat and counts it; after the channel's lock has been released.
@@ -72,80 +78,97 @@ impl Subscription {
     /// The next event or comment for this subscriber, or `None` once its stream has to end. While
     /// there is nothing, `waker` is kept and woken when that changes.
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
-        let lane = self.lane();
-        let tick = lane.tick();
+        let lane = &self.channel.common.lanes[usize::from(self.lane)];
         let mut guard = self.channel.state.lock();
         let State { history, lanes, closing, .. } = &mut *guard;
         let seat = lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
-        while seat.cursor < history.head() {
-            let Some(event) = history.get(seat.cursor + 1) else {
-                seat.cursor = history.head();
-                seat.touch(tick);
-                metrics::add(&lane.counters.rereads, 1);
-                return Poll::Ready(Some(history.reread().clone()));
-            };
-            seat.cursor += 1;
-            if let Some(frame) = event.seen_by(self.view) {
-                seat.touch(tick);
-                metrics::add(&lane.counters.delivered, 1);
-                return Poll::Ready(Some(frame.clone()));
-            }
+        let polled = match seat.ending {
+            // Its socket takes no end: whoever writes to it has to cut it off.
+            Some(CloseReason::Stalled) => Poll::Pending,
+            Some(_) => Poll::Ready(None),
+            None => poll_seat(seat, history, self.view, *closing, lane),
+        };
+        if matches!(polled, Poll::Ready(None)) {
+            self.reason = seat.ending.unwrap_or(CloseReason::Drained);
+            self.over = true;
         }
-        if *closing {
-            self.reason = CloseReason::Drained;
-            return Poll::Ready(None);
-        }
-        if seat.keepalive_due {
-            seat.touch(tick);
-            metrics::add(&lane.counters.keepalives, 1);
-            return Poll::Ready(Some(Frame::keepalive()));
-        }
-        let known = matches!(&seat.waiter, Waiter::Task(known) if known.will_wake(waker));
-        if !known {
-            let before = std::mem::replace(&mut seat.waiter, Waiter::Task(waker.clone()));
-            drop(guard);
-            drop(before);
-        }
-        Poll::Pending
+        let before = seat.served_by(waker, polled.is_pending());
+        drop(guard);
+        drop(before);
+        polled
     }
 
     /// Takes a bounded number of frames for the parked stream with this number. While it catches up,
     /// no sweep touches it.
-    pub(crate) fn take(&mut self, number: u32, frames: &mut Frames) -> Taken {
+    pub(crate) fn take(&self, number: u32, frames: &mut Frames) -> Taken {
         let lane = &self.channel.common.lanes[usize::from(self.lane)];
         let mut state = self.channel.state.lock();
         let State { history, lanes, closing, .. } = &mut *state;
         let seat = lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        if let Some(reason) = seat.ending {
+            return Taken::End(reason);
+        }
+        let mut reread = false;
         while seat.cursor < history.head() && frames.len() < FRAMES_A_TAKE {
             if let Some(event) = history.get(seat.cursor + 1) {
                 seat.cursor += 1;
                 frames.extend(event.seen_by(self.view).map(|frame| (seat.cursor, frame.clone())));
             } else {
+                // Whatever it was, it comes alone: nothing lies beyond the head.
                 seat.cursor = history.head();
-                metrics::add(&lane.counters.rereads, 1);
                 frames.push((seat.cursor, history.reread().clone()));
+                reread = true;
             }
         }
         if !frames.is_empty() {
             seat.touch(lane.tick());
             seat.waiter = Waiter::Nobody;
-            return Taken::Some;
+            return if reread { Taken::Reread } else { Taken::Some };
         }
-        if *closing {
-            self.reason = CloseReason::Drained;
-            return Taken::End;
+        if *closing || seat.draining {
+            return Taken::End(CloseReason::Drained);
         }
+        seat.unblock();
         seat.waiter = Waiter::Socket { number, view: self.view };
         Taken::Settled
     }
 
-    /// Gives back what was taken after `seq`, because the socket takes no more for now. No sweep
-    /// touches the stream until it takes again.
-    pub(crate) fn give_back(&self, seq: u64) {
-        let mut state = self.channel.state.lock();
-        let seat = state.lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
-        seat.cursor = seq;
-        seat.waiter = Waiter::Nobody;
+    /// Gives back what was taken after `seq`, because the socket of the parked stream with this number
+    /// takes no more for now, after it `took_some` or nothing. No sweep touches the stream until it
+    /// takes again.
+    pub(crate) fn give_back(&self, seq: u64, number: u32, took_some: bool) {
+        self.block(number, |seat| seat.cursor = seq, took_some);
+    }
+
+    /// The same, where nothing had been taken.
+    pub(crate) fn stay_blocked(&self, number: u32, took_some: bool) {
+        self.block(number, |_| (), took_some);
+    }
+
+    /// The socket took all there was, and there is more.
+    pub(crate) fn unblock(&self) {
+        self.watch().unblock();
+    }
+
+    fn block(&self, number: u32, change: impl FnOnce(&mut Seat), took_some: bool) {
+        let blocked = self.channel.block(self.lane, self.key, |seat, tick| {
+            change(seat);
+            seat.waiter = Waiter::Blocked { number };
+            (seat.block(tick, took_some), ())
+        });
+        blocked.expect(HELD);
+    }
+
+    /// Has the stream end at this time, or at that of an earlier deadline.
+    pub fn end_at(&self, deadline: Deadline) {
+        let seat = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
+        let alarm = Alarm { seat, cause: Cause::Deadline(deadline.reason) };
+        self.lane().alarms.lock().insert(deadline.tick(), alarm);
+    }
+
+    /// The seat for who writes to the socket of a stream that is not parked.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::new(&self.channel, self.key, self.lane)
     }
 
     /// The position up to which this subscriber has been served.
@@ -161,15 +184,62 @@ impl Subscription {
         &self.channel.org
     }
 
+    pub(crate) fn config(&self) -> &HubConfig {
+        &self.channel.common.config
+    }
+
     /// Names the cause for which this will be dropped; [`CloseReason::Client`] unless somebody knows
     /// better.
     pub fn close_because(&mut self, reason: CloseReason) {
         self.reason = reason;
     }
 
+    /// Whether it has said that its stream has to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether its stream ends because the server does.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.reason == CloseReason::Drained
+    }
+
     fn lane(&self) -> &Lane {
         &self.channel.common.lanes[usize::from(self.lane)]
     }
+}
+
+/// What a seat that has not to end gets next. While it gets something it need not be told of more.
+fn poll_seat(
+    seat: &mut Seat,
+    history: &mut History,
+    view: View,
+    closing: bool,
+    lane: &Lane,
+) -> Poll<Option<Frame>> {
+    while seat.cursor < history.head() {
+        let Some(event) = history.get(seat.cursor + 1) else {
+            seat.cursor = history.head();
+            seat.touch(lane.tick());
+            metrics::add(&lane.counters.rereads, 1);
+            return Poll::Ready(Some(history.reread().clone()));
+        };
+        seat.cursor += 1;
+        if let Some(frame) = event.seen_by(view) {
+            seat.touch(lane.tick());
+            metrics::add(&lane.counters.delivered, 1);
+            return Poll::Ready(Some(frame.clone()));
+        }
+    }
+    if closing || seat.draining {
+        return Poll::Ready(None);
+    }
+    if seat.keepalive_due {
+        seat.touch(lane.tick());
+        metrics::add(&lane.counters.keepalives, 1);
+        return Poll::Ready(Some(Frame::keepalive()));
+    }
+    Poll::Pending
 }
 
 impl Drop for Subscription {
@@ -185,11 +255,16 @@ impl Drop for Subscription {
             seat
         };
         debug_assert!(seat.is_some(), "a seat is freed once");
+        let noted = seat.and_then(|seat| seat.ending);
+        let reason = match self.reason {
+            CloseReason::Client => noted.unwrap_or(CloseReason::Client),
+            known => known,
+        };
         if lane.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
             // The driver may be waiting for the last one to leave.
             lane.wake();
         }
-        metrics::add(&lane.counters.closed[self.view as usize][self.reason as usize], 1);
+        metrics::add(&lane.counters.closed[self.view as usize][reason as usize], 1);
     }
 }
 

@@ -13,7 +13,7 @@ use super::history::{Event, History, View};
 use super::lane::SeatRef;
 use super::seat::{Seat, Waiter};
 use crate::ids::Time;
-use crate::metrics;
+use crate::metrics::{self, CloseReason};
 use crate::sync::Ordering;
 
 /// A walk over the seats that one channel has on one lane, in memory order.
@@ -24,12 +24,14 @@ pub(crate) struct Sweep {
     position: usize,
     /// The head, and whether streams had to end, when the walk began.
     began_at: (u64, bool),
+    /// It was done, so that the next change asks for another.
+    over: bool,
 }
 
 /// What one turn found to do, to be done once no lock is held. The driver keeps it for its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    wakers: SmallVec<[Waker; SEATS_A_TURN]>,
+    pub(super) wakers: SmallVec<[Waker; SEATS_A_TURN]>,
     /// Sockets that the driver writes to itself.
     pub(crate) writes: Vec<Write>,
     /// What [`Task::Events`] refers to: consecutive events, up to the head.
@@ -55,6 +57,8 @@ pub(crate) enum Task {
     CatchUp,
     /// A comment. It counts as sent.
     Keepalive,
+    /// Its end, now, for this reason.
+    End(CloseReason),
 }
 
 /// Seats that are served in one turn, before everything else on the worker has its own. One under
@@ -65,7 +69,7 @@ pub(crate) const SEATS_A_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
 pub(crate) const EVENTS_A_WRITE: usize = 64;
 
 /// Stale entries of the wheel that are not worth a walk over it.
-const STALE_MAX: usize = 1024;
+pub(super) const STALE_MAX: usize = 1024;
 
 // ===== impl Turn =====
 
@@ -75,13 +79,17 @@ impl Turn {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
+    pub(super) fn push_waker(&mut self, waker: Waker) {
+        self.wakers.push(waker);
+    }
+
     /// Makes it empty and keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.writes.clear();
         self.events.clear();
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.wakers.len() + self.writes.len() >= SEATS_A_TURN
     }
 }
@@ -121,16 +129,26 @@ impl Sweep {
         let more = self.began_at != now_at;
         if !more {
             seats.end_sweep();
+            self.over = true;
         }
         more
+    }
+}
+
+impl Drop for Sweep {
+    /// The channel counts as dirty until a walk is done: it is left to the next driver.
+    fn drop(&mut self) {
+        if !self.over {
+            self.channel.common.lanes[self.lane].push_dirty(self.channel.clone());
+        }
     }
 }
 
 /// Serves a seat that is behind, or has to end. Returns how many events have to be at hand.
 fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mut Turn) -> usize {
     match mem::replace(&mut seat.waiter, Waiter::Nobody) {
-        Waiter::Nobody => 0,
         Waiter::Task(waker) => {
+            seat.waiter = Waiter::Busy(waker.clone());
             turn.wakers.push(waker);
             0
         }
@@ -152,6 +170,10 @@ fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mu
             turn.writes.push(Write { socket: number, task: Task::Events { count, view } });
             count
         }
+        waiter => {
+            seat.waiter = waiter;
+            0
+        }
     }
 }
 
@@ -169,7 +191,7 @@ impl Hub {
     /// The next channel to sweep on this lane.
     pub(crate) fn next_sweep(&self) -> Option<Sweep> {
         let channel = self.lane().pop_dirty()?;
-        Some(Sweep { channel, lane: self.lane, position: 0, began_at: (0, false) })
+        Some(Sweep { channel, lane: self.lane, position: 0, began_at: (0, false), over: false })
     }
 
     /// Moves the lane's time on to `tick` and adds the seats to `due` that have to be looked at.
@@ -209,9 +231,9 @@ impl Hub {
             return Some(common.keepalive_at(seat.touched));
         }
         match mem::replace(&mut seat.waiter, Waiter::Nobody) {
-            Waiter::Nobody => seat.keepalive_due = true,
             Waiter::Task(waker) => {
                 seat.keepalive_due = true;
+                seat.waiter = Waiter::Busy(waker.clone());
                 turn.wakers.push(waker);
             }
             Waiter::Socket { number, view } => {
@@ -219,6 +241,10 @@ impl Hub {
                 seat.touch(tick);
                 metrics::add(&lane.counters.keepalives, 1);
                 turn.writes.push(Write { socket: number, task: Task::Keepalive });
+            }
+            waiter => {
+                seat.keepalive_due = true;
+                seat.waiter = waiter;
             }
         }
         Some(common.keepalive_at(tick))

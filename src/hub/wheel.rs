@@ -46,14 +46,13 @@ impl<T> Wheel<T> {
         }
         while self.next <= now {
             let slot = &mut self.slots[self.next as usize % SLOTS];
-            for (deadline, entry) in mem::take(slot) {
-                if deadline <= self.next {
-                    self.len -= 1;
-                    expired(entry);
-                } else {
-                    slot.push((deadline, entry));
-                }
+            let tick = self.next;
+            // In place: entries that stay for more turns, such as expiries, may be very many.
+            for (_, entry) in slot.extract_if(.., |(deadline, _)| *deadline <= tick) {
+                self.len -= 1;
+                expired(entry);
             }
+            slot.shrink_to(slot.len() + slot.len() / 4);
             self.next += 1;
         }
     }
@@ -87,18 +86,52 @@ impl<T> Wheel<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
+/// The wheel against a sorted map, which is what a wheel is.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model {
     use super::*;
-    use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     #[derive(Clone, Debug)]
-    enum Step {
+    pub(crate) enum Step {
         Insert(u32),
         Advance(u32),
         KeepEven,
     }
+
+    /// Takes the steps with both, and panics where they part.
+    pub(crate) fn compare(steps: impl IntoIterator<Item = Step>) {
+        let (mut wheel, mut twin) = (Wheel::new(), BTreeMap::<u32, Vec<usize>>::new());
+        let (mut now, mut next) = (0, 0);
+        for (n, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Insert(ahead) => {
+                    wheel.insert(now + ahead, n);
+                    twin.entry((now + ahead).max(next)).or_default().push(n);
+                }
+                Step::Advance(by) => {
+                    now += by;
+                    let mut out = Vec::new();
+                    wheel.advance(now, |entry| out.push(entry));
+                    let later = twin.split_off(&(now + 1));
+                    let due = mem::replace(&mut twin, later);
+                    assert_eq!(out, due.into_values().flatten().collect::<Vec<_>>());
+                    next = now + 1;
+                }
+                Step::KeepEven => {
+                    wheel.retain(|entry| entry % 2 == 0);
+                    twin.values_mut().for_each(|list| list.retain(|entry| entry % 2 == 0));
+                }
+            }
+            assert_eq!(wheel.len(), twin.values().map(Vec::len).sum::<usize>());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model::{Step, compare};
+    use proptest::prelude::*;
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
@@ -110,33 +143,9 @@ mod tests {
     }
 
     proptest! {
-        /// The wheel against a sorted map, which is what a wheel is.
         #[test]
         fn behaves_as_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
-            let (mut wheel, mut twin) = (Wheel::new(), BTreeMap::<u32, Vec<usize>>::new());
-            let (mut now, mut next) = (0, 0);
-            for (n, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Insert(ahead) => {
-                        wheel.insert(now + ahead, n);
-                        twin.entry((now + ahead).max(next)).or_default().push(n);
-                    }
-                    Step::Advance(by) => {
-                        now += by;
-                        let mut out = Vec::new();
-                        wheel.advance(now, |entry| out.push(entry));
-                        let later = twin.split_off(&(now + 1));
-                        let due = mem::replace(&mut twin, later);
-                        prop_assert_eq!(out, due.into_values().flatten().collect::<Vec<_>>());
-                        next = now + 1;
-                    }
-                    Step::KeepEven => {
-                        wheel.retain(|entry| entry % 2 == 0);
-                        twin.values_mut().for_each(|list| list.retain(|entry| entry % 2 == 0));
-                    }
-                }
-                prop_assert_eq!(wheel.len(), twin.values().map(Vec::len).sum::<usize>());
-            }
+            compare(steps);
         }
     }
 }

@@ -2,132 +2,131 @@
 //! the socket leaves hyper and is parked; what hyper needed is freed.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioTimer;
+use mio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::socket::Socket;
 use crate::http::{Departing, Parking, Service};
-use crate::stream::Arrival;
+use crate::stream::Line;
 
-/// A socket that tells, through the worker's [`Parking`], when it took no more.
+/// A connection that is hyper's.
 #[derive(Debug)]
-struct Socket {
-    inner: TokioIo<TcpStream>,
+pub(crate) struct Connection {
+    hyper: http1::Connection<Socket, Service>,
     parking: Option<Parking>,
+    /// Where its streams stay with hyper.
+    line: Option<Line>,
+    /// It was told to close once what it has in flight has ended.
+    told: bool,
+    departing: Option<Departing>,
 }
 
-/// Serves one connection until it ends, until it is parked, or until `draining` and what it has in
-/// flight has ended.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    service: Service,
-    mut draining: watch::Receiver<bool>,
-) {
-    let config = service.config();
-    let parking = service.parking().cloned();
-    let socket = Socket { inner: TokioIo::new(stream), parking: parking.clone() };
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.head_timeout)
-        .max_buf_size(config.head_bytes_max)
-        .serve_connection(socket, service.clone());
-    let mut drain = pin!(draining.wait_for(|draining| *draining));
-    let mut told = false;
-    let mut departing = None;
-    let departed = poll_fn(|cx| {
-        if !told && drain.as_mut().poll(cx).is_ready() {
-            told = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        let Some(parking) = &parking else {
-            return Pin::new(&mut connection).poll(cx).map_ok(|()| None);
+/// How it leaves hyper.
+#[derive(Debug)]
+enum End {
+    Closed(hyper::Result<()>),
+    Parks(Departing),
+}
+
+// ===== impl Connection =====
+
+impl Connection {
+    pub(crate) fn new(socket: TcpStream, service: Service) -> Self {
+        let parking = service.parking().cloned();
+        let line = parking.is_none().then(Line::new);
+        let service = service.on_line(line.clone());
+        let config = service.config();
+        let hyper = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.head_timeout)
+            .max_buf_size(config.head_bytes_max)
+            .serve_connection(Socket::new(socket, parking.clone(), line.clone()), service);
+        Self { hyper, parking, line, told: false, departing: None }
+    }
+
+    /// Serves what is there already. Most requests are when their connection is accepted, and a stream
+    /// is parked without a task of its own ever having been made. Returns a connection that waits.
+    pub(crate) fn begin(mut self, cx: &mut Context<'_>) -> Option<Self> {
+        // A task would contain a panic too.
+        let step = catch_unwind(AssertUnwindSafe(|| match self.poll_end(cx) {
+            Poll::Pending => Some(self),
+            Poll::Ready(end) => {
+                self.leave(end);
+                None
+            }
+        }));
+        step.unwrap_or(None)
+    }
+
+    /// Serves until it ends, until it is parked, or until `draining` and what it has in flight has
+    /// ended.
+    pub(crate) async fn serve(mut self, mut draining: watch::Receiver<bool>) {
+        let mut drain = pin!(draining.wait_for(|draining| *draining));
+        let end = poll_fn(|cx| {
+            if !self.told && drain.as_mut().poll(cx).is_ready() {
+                self.tell();
+            }
+            self.poll_end(cx)
+        });
+        let end = end.await;
+        self.leave(end);
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let Some(parking) = &self.parking else {
+            return self.poll_hyper(cx).map(End::Closed);
         };
-        // Connections are polled one at a time, so what this poll left behind is this one's.
+        // Connections are polled one at a time, so what this poll leaves behind is this one's.
         parking.arm();
-        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(ended.map(|()| None));
+        if let Poll::Ready(ended) = Pin::new(&mut self.hyper).poll(cx) {
+            return Poll::Ready(End::Closed(ended));
         }
         let (stream, blocked) = parking.disarm();
-        departing = departing.take().or(stream);
+        self.departing = self.departing.take().or(stream);
         // An earlier response may still be on its way (pipelining): the socket stays until it is out.
         if blocked {
             Poll::Pending
         } else {
-            departing.take().map_or(Poll::Pending, |d| Poll::Ready(Ok(Some(d))))
+            self.departing.take().map_or(Poll::Pending, |stream| Poll::Ready(End::Parks(stream)))
         }
-    });
-    match departed.await {
-        Ok(None) => {}
-        Ok(Some(Departing { stream, chunked })) => {
-            let parts = connection.into_parts();
-            match parts.io.inner.into_inner().into_std() {
-                Ok(socket) => {
-                    let heard = parts.read_buf.len();
-                    let arrival = Arrival { socket, stream, chunked, heard };
-                    parts.service.park(arrival);
+    }
+
+    /// Polls a connection whose stream stays with hyper.
+    fn poll_hyper(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let polled = Pin::new(&mut self.hyper).poll(cx);
+        if polled.is_pending() && !self.told && self.line.as_ref().is_some_and(Line::is_over) {
+            // As on the parked path: its client may be better served by another server.
+            self.tell();
+            return Pin::new(&mut self.hyper).poll(cx);
+        }
+        polled
+    }
+
+    fn tell(&mut self) {
+        self.told = true;
+        Pin::new(&mut self.hyper).graceful_shutdown();
+    }
+
+    fn leave(self, end: End) {
+        let departing = match end {
+            End::Parks(departing) => departing,
+            End::Closed(ended) => {
+                if let Err(why) = ended {
+                    tracing::debug!(%why, "connection");
                 }
-                Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
+                return;
             }
+        };
+        let parts = self.hyper.into_parts();
+        match parts.io.into_inner() {
+            Ok(socket) => parts.service.park(socket, departing, parts.read_buf.len()),
+            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
         }
-        Err(why) => tracing::debug!(%why, "connection"),
-    }
-}
-
-// ===== impl Socket =====
-
-impl Socket {
-    fn note<T>(&self, wrote: Poll<T>) -> Poll<T> {
-        if let (Poll::Pending, Some(parking)) = (&wrote, &self.parking) {
-            parking.note_blocked();
-        }
-        wrote
-    }
-}
-
-impl Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl Write for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.note(wrote)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.note(wrote)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

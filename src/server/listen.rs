@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Config;
 
@@ -32,6 +32,8 @@ pub enum BindError {
         /// What the system said.
         why: io::Error,
     },
+    /// A socket that was handed over cannot be listened on.
+    Inherited(io::Error),
 }
 
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
@@ -63,6 +65,26 @@ impl Listeners {
         Ok(Self { addresses, workers })
     }
 
+    /// Takes listening sockets over that somebody else has opened and goes on to hold, so that no
+    /// connect is refused while one server follows another. The workers share each of them.
+    pub(crate) fn adopt(sockets: Vec<TcpListener>, config: &Config) -> Result<Self, BindError> {
+        let mut addresses = Vec::new();
+        let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
+        for socket in sockets {
+            let address = socket.local_addr().map_err(BindError::Inherited)?;
+            if !address.ip().is_loopback() && !config.insecure_open {
+                return Err(BindError::Open { address });
+            }
+            socket.set_nonblocking(true).map_err(BindError::Inherited)?;
+            set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
+            for sockets in &mut workers {
+                sockets.push(socket.try_clone().map_err(BindError::Inherited)?);
+            }
+            addresses.push(address);
+        }
+        Ok(Self { addresses, workers })
+    }
+
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -85,12 +107,17 @@ fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(config.peer_timeout))?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    set_options(&socket, config)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What accepted sockets inherit.
+fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_user_timeout(Some(config.peer_timeout))?;
+    listener.set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -119,6 +146,9 @@ impl fmt::Display for BindError {
                  or choose another address with --listen"
             ),
             Self::Refused { address, why } => write!(f, "cannot listen on {address}: {why}"),
+            Self::Inherited(why) => {
+                write!(f, "cannot listen on a socket that was handed over: {why}")
+            }
         }
     }
 }
@@ -128,7 +158,6 @@ impl std::error::Error for BindError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
 
     /// tcp(7) says so of `TCP_USER_TIMEOUT` only; that the others are inherited too is what saves
     /// three system calls a connection.

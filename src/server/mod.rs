@@ -1,18 +1,24 @@
 //! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
 
-mod conn;
+pub(crate) mod conn;
 mod listen;
+mod socket;
+pub mod systemd;
 mod worker;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::listen::Listeners;
 use self::worker::Worker;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::http::App;
 use crate::hub::Hub;
@@ -53,23 +59,41 @@ impl Server {
         &self.config
     }
 
+    /// Serves on listening sockets that are open already, in place of [`Config::listen`].
+    ///
+    /// # Errors
+    /// One of them is no listening TCP socket, or is reachable from a network without
+    /// [`Config::insecure_open`].
+    pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
+        let listeners = Listeners::adopt(sockets, &config)?;
+        Ok(Self { config, listeners })
+    }
+
     /// Where it listens, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.listeners.addresses()
     }
 
-    /// Serves until `stop` resolves, then ends every stream and waits for requests in flight, for at
-    /// most [`Config::drain_timeout`].
+    /// Serves until `stop` resolves, and then drains: `/readyz` says 503 at once; after
+    /// [`Config::drain_delay`] nothing more is accepted, and the streams end, evenly over
+    /// [`Config::drain_window`]; requests in flight are finished. It returns when all have ended, and
+    /// [`Config::drain_timeout`] after `stop` at the latest.
+    ///
+    /// Under systemd it says when it is ready and when it stops, and tends the watchdog.
     ///
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { config, listeners } = self;
+        let (delay, window, timeout) =
+            (config.drain_delay, config.drain_window, config.drain_timeout);
         let hub = Hub::with_lanes(config.hub.clone(), config.workers);
         let clock = Clock::start();
-        let app = Arc::new(App::new(config, hub.clone(), clock));
+        let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
+        let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
+        let app = Arc::new(App::new(config, hub.clone(), clock, admission));
         app.warm_up();
-        let (drain, draining) = watch::channel(false);
+        let (drain, draining) = watch::channel(None);
 
         let mut workers = Vec::new();
         for (lane, sockets) in listeners.into_workers().into_iter().enumerate() {
@@ -77,23 +101,24 @@ impl Server {
             workers.push(worker.start(draining.clone()).map_err(ServeError::Start)?);
         }
         drop(draining);
+        systemd::ready();
+        let _watchdog = systemd::tend_watchdog(hub.clone(), clock);
 
-        let died = {
-            let mut stop = std::pin::pin!(stop);
-            let mut deaths = std::pin::pin!(first_death(&mut workers));
-            std::future::poll_fn(|cx| {
-                if deaths.as_mut().poll(cx).is_ready() {
-                    return std::task::Poll::Ready(true);
-                }
-                stop.as_mut().poll(cx).map(|()| false)
-            })
-            .await
+        let stopped = async {
+            stop.await;
+            let deadline = Instant::now() + timeout;
+            systemd::stopping();
+            app.stop();
+            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
+            tokio::time::sleep(delay.min(timeout)).await;
+            deadline
         };
-        if died {
+        let Some(deadline) = unless_one_dies(stopped, &mut workers).await else {
             return Err(ServeError::WorkerDied);
-        }
-        hub.close(clock.now());
-        drain.send_replace(true);
+        };
+        // First the accepts, then the streams, of which no new one comes then.
+        drain.send_replace(Some(deadline));
+        hub.drain(clock.now(), window);
         let mut clean = true;
         for worker in workers {
             clean &= worker.join().await;
@@ -102,15 +127,17 @@ impl Server {
     }
 }
 
-/// Resolves when any worker has ended.
-async fn first_death(workers: &mut [worker::Running]) {
-    std::future::poll_fn(|cx| {
-        match workers.iter_mut().any(|worker| worker.poll_end(cx).is_ready()) {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
+/// What `future` resolves to, or `None` as soon as any worker has ended.
+async fn unless_one_dies<T>(
+    future: impl Future<Output = T>,
+    workers: &mut [worker::Running],
+) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match workers.iter_mut().any(|worker| worker.poll_end(cx).is_ready()) {
+        true => Poll::Ready(None),
+        false => future.as_mut().poll(cx).map(Some),
     })
-    .await;
+    .await
 }
 
 // ===== impl ServeError =====

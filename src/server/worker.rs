@@ -9,13 +9,16 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use mio::net::TcpListener;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::conn;
-use crate::http::{App, Parking, Service};
+use super::conn::Connection;
+use crate::http::{App, Host, Parking};
 use crate::hub::Hub;
 use crate::stream::{Clock, Entrance, Lot, drive_with};
 
@@ -39,6 +42,12 @@ pub(crate) struct Running {
 /// How long accepting pauses when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that are accepted before others have their turn.
+const ACCEPTS_A_TURN: u32 = 16;
+/// How long a drain waits for the first request of what was accepted last: to close such a connection
+/// would fail a request that is on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
+
 /// Tasks that run before the runtime's poller is asked again.
 const EVENT_INTERVAL: u32 = 4;
 
@@ -49,9 +58,9 @@ impl Worker {
         Self { app, hub, clock, sockets }
     }
 
-    /// Starts the thread. It ends once `draining` says so and its connections have ended, or their
-    /// time is up.
-    pub(crate) fn start(self, draining: watch::Receiver<bool>) -> io::Result<Running> {
+    /// Starts the thread. It stops accepting once `draining` says when the server ends at the latest,
+    /// and ends then, or once its connections have ended.
+    pub(crate) fn start(self, draining: watch::Receiver<Option<Instant>>) -> io::Result<Running> {
         // The poller is asked after a few tasks, not after tokio's 61: a turn of a sweep is a task.
         let runtime =
             Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
@@ -64,33 +73,35 @@ impl Worker {
         Ok(Running { thread, end })
     }
 
-    fn run(self, runtime: &Runtime, mut draining: watch::Receiver<bool>) {
+    fn run(self, runtime: &Runtime, mut draining: watch::Receiver<Option<Instant>>) {
         let Self { app, hub, clock, sockets } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
             let parking = app.config().park.then(|| Entrance::new(hub.clone()));
             let lot = parking.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
             let mut driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
-            let service = Service::new(app.clone(), hub, parking.map(Parking::new));
+            let host = Host::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
             for socket in sockets {
-                let listener = TcpListener::from_std(socket).expect("a listening socket");
-                accepting.push(tokio::spawn(accept(listener, service.clone(), connection.clone())));
+                let listener = watch(socket).expect("a listening socket");
+                accepting.push(tokio::spawn(accept(listener, host.clone(), connection.clone())));
             }
             drop(connection);
 
             // Without its driver a worker would accept and deliver nothing: better that it ends, and
             // the process with it.
-            if first(&mut driver, pin!(draining.wait_for(|draining| *draining))).await {
+            if first(&mut driver, pin!(draining.wait_for(Option::is_some))).await {
                 return;
             }
             for task in accepting {
                 task.abort();
                 _ = task.await;
             }
-            connections.send_replace(true);
+            let deadline = draining.borrow().unwrap_or_else(Instant::now);
             #[expect(clippy::disallowed_methods, reason = "once, at the end")]
-            let ended = tokio::time::timeout(app.config().drain_timeout, async {
+            let ended = tokio::time::timeout_at(deadline, async {
+                tokio::time::sleep(FIRST_REQUEST).await;
+                connections.send_replace(true);
                 connections.closed().await;
                 driver.await
             });
@@ -113,11 +124,22 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
 }
 
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
-async fn accept(listener: TcpListener, service: Service, draining: watch::Receiver<bool>) {
+async fn accept(listener: AsyncFd<TcpListener>, host: Host, draining: watch::Receiver<bool>) {
+    let mut accepted = 0_u32;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(conn::serve(stream, service.clone(), draining.clone()));
+        match listener.async_io(Interest::READABLE, TcpListener::accept).await {
+            Ok((socket, peer)) => {
+                let Some(service) = host.admit(peer.ip()).await else { continue };
+                let mut connection = Some(Connection::new(socket, service));
+                let begin =
+                    poll_fn(|cx| Poll::Ready(connection.take().and_then(|new| new.begin(cx))));
+                if let Some(waiting) = begin.await {
+                    tokio::spawn(waiting.serve(draining.clone()));
+                }
+                accepted = accepted.wrapping_add(1);
+                if accepted.is_multiple_of(ACCEPTS_A_TURN) {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
             Err(why) => {
@@ -130,6 +152,14 @@ async fn accept(listener: TcpListener, service: Service, draining: watch::Receiv
             }
         }
     }
+}
+
+/// The runtime watches a listener, and does not watch what it accepts.
+fn watch(listener: StdListener) -> io::Result<AsyncFd<TcpListener>> {
+    // Its successor, `register`, is unsafe because of types that replace their descriptor. A listener
+    // keeps the one it has.
+    #[expect(deprecated, reason = "the safe way to say this")]
+    AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
 }
 
 /// Errors that accept(2) passes on from a connection that is already over.

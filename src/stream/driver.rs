@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
@@ -10,11 +11,12 @@ use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
 use super::lot::Lot;
-use crate::hub::{Hub, SEATS_A_TURN, SeatRef, Sweep, Turn};
+use crate::hub::{Alarm, Drain, Hub, Pace, SEATS_A_TURN, SeatRef, Sweep, Turn};
 use crate::ids::Time;
 
 /// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
-/// on the lane arrives. It ends once the hub was closed and the lane's last stream has ended.
+/// on the lane arrives. It ends once the hub was closed or drained and the lane's last stream has
+/// ended.
 pub async fn drive(hub: Hub, clock: Clock) {
     drive_with(hub, clock, None).await;
 }
@@ -44,7 +46,11 @@ pub(super) struct Driver {
     sweeps: VecDeque<Sweep>,
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
+    /// The same of streams that may have to end.
+    ending: Vec<Alarm>,
     turn: Turn,
+    /// Once the hub drains: the walk that ends the streams, and when it goes on.
+    drain: Option<(Drain, Pace)>,
 }
 
 // ===== impl Driver =====
@@ -58,7 +64,9 @@ impl Driver {
             tick: 0,
             sweeps: VecDeque::new(),
             silent: Vec::new(),
+            ending: Vec::new(),
             turn: Turn::default(),
+            drain: None,
         }
     }
 
@@ -77,6 +85,12 @@ impl Driver {
             self.silent.truncate(rest);
             self.serve();
         }
+        let rest = self.ending.len().saturating_sub(SEATS_A_TURN);
+        if rest < self.ending.len() {
+            self.hub.ring(&self.ending[rest..], &mut self.turn);
+            self.ending.truncate(rest);
+            self.serve();
+        }
         while let Some(sweep) = self.hub.next_sweep() {
             self.sweeps.push_back(sweep);
         }
@@ -86,8 +100,37 @@ impl Driver {
             }
             self.serve();
         }
-        more |= !self.silent.is_empty() || !self.sweeps.is_empty();
+        more |= self.end_some(now);
+        more |= !self.silent.is_empty() || !self.ending.is_empty() || !self.sweeps.is_empty();
         more
+    }
+
+    /// Ends the streams whose turn has come, if the hub drains. Returns whether more are due already.
+    fn end_some(&mut self, now: Time) -> bool {
+        if self.drain.is_none() && self.hub.is_closing() {
+            self.drain = self.hub.begin_drain().map(|drain| (drain, Pace::Now));
+        }
+        let Some((drain, pace)) = &mut self.drain else { return false };
+        match *pace {
+            Pace::Now => {}
+            Pace::At(due) if due <= now => {}
+            Pace::At(_) | Pace::Over => return false,
+        }
+        *pace = drain.turn(&self.hub, now, &mut self.turn);
+        let more = *pace == Pace::Now;
+        self.serve();
+        more
+    }
+
+    /// When the next stream has to end, unless a publish or the wheel is sooner.
+    fn next_end(&self) -> Option<Time> {
+        match &self.drain {
+            Some((_, Pace::At(due))) => Some(*due),
+            Some((_, Pace::Now)) => Some(Time(0)),
+            Some((_, Pace::Over)) => None,
+            // It was told to drain after it looked.
+            None => (self.hub.is_closing() && self.hub.begin_drain().is_some()).then_some(Time(0)),
+        }
     }
 
     /// Does what was found, now that no lock is held.
@@ -105,6 +148,7 @@ impl Driver {
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
+            self.hub.alarms(tick, &mut self.ending);
             self.hub.tidy(tick, now);
         }
     }
@@ -115,12 +159,19 @@ impl Driver {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.lot.as_ref().is_some_and(|lot| lot.poll_ready(cx).is_ready());
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
-            sleep
-                .as_mut()
-                .reset(self.clock.instant(window.map_or(tick, |closes| closes.min(tick))));
+            // Asked after the registration, so that who is told to drain in between is woken.
+            let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
+            sleep.as_mut().reset(self.clock.instant(until));
             if work || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;
+    }
+}
+
+impl Drop for Driver {
+    /// A driver may be dropped in the middle of its work, and another take its place.
+    fn drop(&mut self) {
+        self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
     }
 }
 
@@ -130,7 +181,7 @@ const TICK_MS: u64 = TICK.as_millis() as u64;
 async fn give_way() {
     let mut given = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
+        if mem::replace(&mut given, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
-use crate::hub::{Closing, Hub, Subscription, View};
+use crate::config::HubConfig;
+use crate::hub::{Deadline, Hub, NotTakenIn, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
+use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting};
 
 /// One open stream: an [`http_body::Body`] that never ends by itself, and holds the seat that dropping
@@ -39,23 +41,35 @@ pub(crate) struct Fields(Vec<(HeaderName, HeaderValue)>);
 
 impl EventStream {
     /// Takes a seat for a subscriber of `org`. `last_event_id` is what the client sent as
-    /// `Last-Event-ID`; anything but a covered id of this org counts as none.
+    /// `Last-Event-ID`; anything but a covered id of this org counts as none. The stream has a deadline
+    /// if the hub's configuration has a [`stream_age_max`](crate::config::HubConfig::stream_age_max).
     ///
     /// # Errors
-    /// [`Closing`] once the hub was told to close.
+    /// [`NotTakenIn`]: the hub was told to close, or the org has as many streams as it may have.
     pub fn open(
         hub: &Hub,
         org: &OrgName,
         view: View,
         last_event_id: Option<&str>,
         now: Time,
-    ) -> Result<Self, Closing> {
+    ) -> Result<Self, NotTakenIn> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
-        let (min, max) = hub.config().retry_ms;
-        let retry_ms = fastrand::u32(min..=max.max(min));
+        if let Some(age) = hub.config().stream_age_max {
+            let at = now.after(age.mul_f64(1.0 - fastrand::f64() / 5.0));
+            subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
+        }
+        let retry_ms = retry_ms(hub.config());
         let opening = Opening { greeting, retry_ms, fields: Fields::default() };
         Ok(Self { subscription, opening: Some(Box::new(opening)) })
+    }
+
+    /// The same stream, which ends at `deadline`, or at an earlier one that it has. From then on it is
+    /// handed nothing more; its body ends as one that is complete, unless its client takes nothing.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Deadline) -> Self {
+        self.subscription.end_at(deadline);
+        self
     }
 
     /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps
@@ -81,6 +95,11 @@ impl EventStream {
         self.opening.as_ref().map_or(&[], |opening| &opening.fields.0)
     }
 
+    /// What the stream says last: a reconnection time of its own.
+    pub(crate) fn farewell(&self) -> wire::Frame {
+        wire::Frame::farewell(retry_ms(self.subscription.config()))
+    }
+
     /// What the stream says first, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
         let Opening { greeting, retry_ms, .. } = *self.opening.take()?;
@@ -101,6 +120,12 @@ impl Fields {
             headers.insert(name, value);
         }
     }
+}
+
+/// A reconnection time, drawn anew each time so that a herd does not come back as one.
+pub(crate) fn retry_ms(config: &HubConfig) -> u32 {
+    let (min, max) = config.retry_ms;
+    fastrand::u32(min..=max.max(min))
 }
 
 /// The header fields of every event stream.
@@ -128,10 +153,14 @@ impl Body for EventStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
-        let frame = match stream.greet() {
+        let over = stream.subscription.is_over();
+        let next = match stream.greet() {
             Some(greeting) => Some(greeting),
             None => ready!(stream.subscription.poll_next(cx.waker())),
         };
-        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame.payload()))))
+        // A herd is told when to come back; who ends alone was told at its start.
+        let is_drained = !over && stream.subscription.is_drained();
+        let next = next.or_else(|| is_drained.then(|| stream.farewell()));
+        Poll::Ready(next.map(|frame| Ok(Frame::data(frame.payload()))))
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use httpdate::HttpDate;
 use mio::{Events, Interest, Token};
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
@@ -15,18 +16,20 @@ use tokio::io::unix::AsyncFd;
 use super::EventStream;
 use super::event_stream::HEADERS;
 use super::parked::{Flow, Over, Parked, Seat};
+use crate::admission::{Ticket, Tickets};
 use crate::hub::{Hub, SEATS_A_TURN, Task, Turn, Write, give_back_memory};
 use crate::sync::Mutex;
 
 /// A connection that became a stream.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) socket: std::net::TcpStream,
+    pub(crate) socket: mio::net::TcpStream,
     pub(crate) stream: EventStream,
     /// HTTP/1.1, not HTTP/1.0.
     pub(crate) chunked: bool,
     /// Bytes that came after the request.
     pub(crate) heard: usize,
+    pub(crate) ticket: Ticket,
 }
 
 /// Where connections hand in their streams. Cloning shares it.
@@ -43,11 +46,17 @@ pub(crate) struct Lot {
     poller: AsyncFd<mio::Poll>,
     events: Events,
     parked: Slab<Place>,
+    tickets: Tickets,
     generation: u32,
     /// Streams that have more to take.
     unfinished: Vec<Token>,
     scratch: Box<[u8]>,
+    heads: Heads,
 }
+
+/// The heads of the responses that begin in this second, by whether they are chunked.
+#[derive(Debug, Default)]
+struct Heads([Option<(HttpDate, Vec<u8>)>; 2]);
 
 /// A slot of the slab. Slots are used again, and the poller may still speak of the last one.
 #[derive(Debug)]
@@ -104,9 +113,11 @@ impl Lot {
             poller,
             events: Events::with_capacity(EVENTS_A_TURN),
             parked: Slab::new(),
+            tickets: Tickets::default(),
             generation: 0,
             unfinished: Vec::new(),
             scratch: vec![0; 4096].into(),
+            heads: Heads::default(),
         })
     }
 
@@ -131,7 +142,8 @@ impl Lot {
             let token = token(socket, place.generation);
             match task {
                 Task::CatchUp => self.step(token, |parked, seat| parked.resume(seat)),
-                Task::Keepalive => self.step(token, |parked, _| parked.keep_alive()),
+                Task::Keepalive => self.step(token, |parked, seat| parked.keep_alive(seat)),
+                Task::End(reason) => self.step(token, |parked, _| Err(parked.end(reason))),
                 Task::Events { count, view } => {
                     let events = &turn.events[turn.events.len() - count..];
                     self.step(token, |parked, seat| parked.deliver(events, turn.head, view, seat));
@@ -154,18 +166,24 @@ impl Lot {
     }
 
     fn admit(&mut self, arrival: Arrival) {
-        let Arrival { socket, stream, chunked, heard } = arrival;
+        let Arrival { socket, stream, chunked, heard, ticket } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let head = head(chunked, stream.fields());
-        let parked = Parked::new(mio::net::TcpStream::from_std(socket), stream, chunked, heard);
+        let fields = lines(stream.fields());
+        let parked = Parked::new(socket, stream, chunked, heard);
         let index = self.parked.insert(Place { generation, watched: false, parked });
         let number = u32::try_from(index).expect("fewer streams than descriptors");
+        self.tickets.keep(number, ticket);
         let token = token(number, generation);
         let socket = &mut self.parked[index].parked.socket;
         // A socket that died on its way here is ready at once.
         match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
-            Ok(()) => self.step(token, |parked, seat| parked.begin(head, seat)),
+            Ok(()) => {
+                let mut heads = mem::take(&mut self.heads);
+                let head = heads.now(chunked);
+                self.step(token, |parked, seat| parked.begin([head, &fields], seat));
+                self.heads = heads;
+            }
             Err(why) => {
                 tracing::warn!(%why, "a stream could not be watched");
                 self.remove(index, why.into());
@@ -231,6 +249,9 @@ impl Lot {
     fn remove(&mut self, index: usize, over: Over) {
         let mut place = self.parked.remove(index);
         place.parked.close_because(over);
+        // Only a closed socket makes room.
+        drop(place);
+        self.tickets.give_back(u32::try_from(index).expect("was a number"));
         give_back_memory(&mut self.parked);
     }
 }
@@ -243,25 +264,45 @@ fn place_of(token: Token) -> (usize, u32) {
     (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
 }
 
-/// The head of the response, as hyper writes it for [`EventStream::into_response`] and these fields.
-fn head(chunked: bool, fields: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
+// ===== impl Heads =====
+
+impl Heads {
+    /// The head of a response that begins now, as hyper writes it for [`EventStream::into_response`],
+    /// but for its end: more fields may follow.
+    fn now(&mut self, chunked: bool) -> &[u8] {
+        let date = HttpDate::from(SystemTime::now());
+        let head = &mut self.0[usize::from(chunked)];
+        if head.as_ref().is_none_or(|(written, _)| *written != date) {
+            *head = Some((date, write_head(chunked, date)));
+        }
+        head.as_ref().map_or(&[], |(_, head)| head)
+    }
+}
+
+fn write_head(chunked: bool, date: HttpDate) -> Vec<u8> {
     let mut head = Vec::with_capacity(320);
     head.extend_from_slice(if chunked { b"HTTP/1.1" } else { b"HTTP/1.0" });
     head.extend_from_slice(b" 200 OK\r\n");
     for (name, value) in HEADERS {
         write!(head, "{name}: {value}\r\n").expect(TO_MEMORY);
     }
-    for (name, value) in fields {
-        write!(head, "{name}: ").expect(TO_MEMORY);
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
     if chunked {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    let date = httpdate::HttpDate::from(SystemTime::now());
-    write!(head, "date: {date}\r\n\r\n").expect(TO_MEMORY);
+    write!(head, "date: {date}\r\n").expect(TO_MEMORY);
     head
+}
+
+/// Header fields as lines.
+fn lines(fields: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in fields {
+        lines.extend_from_slice(name.as_str().as_bytes());
+        lines.extend_from_slice(b": ");
+        lines.extend_from_slice(value.as_bytes());
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
 }
 
 const TO_MEMORY: &str = "writing to memory does not fail";
@@ -284,7 +325,8 @@ mod tests {
         drop(client);
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(hub, &org, View::Member, None, Time(0)).expect("open");
-        Arrival { socket, stream, chunked: true, heard: 0 }
+        let socket = mio::net::TcpStream::from_std(socket);
+        Arrival { socket, stream, chunked: true, heard: 0, ticket: Ticket::default() }
     }
 
     /// Places are used again: what is said of the last stream must not reach the next one.

@@ -4,6 +4,7 @@
 mod clock;
 mod driver;
 mod event_stream;
+mod line;
 mod lot;
 mod parked;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub use driver::drive;
 pub use event_stream::EventStream;
 pub(crate) use {
     driver::drive_with,
-    event_stream::{Fields, with_headers},
+    event_stream::{Fields, retry_ms, with_headers},
+    line::Line,
     lot::{Arrival, Entrance, Lot},
 };

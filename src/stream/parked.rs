@@ -4,10 +4,12 @@
 //! rest of the one event that was cut, so that a subscriber that does not read costs a constant.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 use smallvec::SmallVec;
+use socket2::SockRef;
 
 use super::EventStream;
 use crate::hub::{Event, Frames, Taken, View};
@@ -25,6 +27,8 @@ pub(crate) struct Parked {
     heard: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
+    /// `rest` is the end of the body.
+    finishing: bool,
 }
 
 /// Under which number the hub knows the stream, and where its events are counted.
@@ -80,15 +84,14 @@ impl Parked {
     /// A stream on a socket from whose client `heard` bytes have come beyond the request.
     pub(crate) fn new(socket: TcpStream, stream: EventStream, chunked: bool, heard: usize) -> Self {
         let heard = u32::try_from(heard).unwrap_or(u32::MAX);
-        Self { socket, stream, rest: None, heard, chunked }
+        Self { socket, stream, rest: None, heard, chunked, finishing: false }
     }
 
-    /// Writes the head of the response, the greeting and what was missed, as one.
-    pub(crate) fn begin(&mut self, mut head: Vec<u8>, seat: Seat<'_>) -> Result<Flow, Over> {
-        if let Some(greeting) = self.stream.greet() {
-            head.extend_from_slice(greeting.bytes(self.chunked));
-        }
-        let head = Bytes::from(head);
+    /// Writes the head of the response, of which these are the lines, the greeting and what was missed, as one.
+    pub(crate) fn begin(&mut self, head: [&[u8]; 2], seat: Seat<'_>) -> Result<Flow, Over> {
+        let greeting = self.stream.greet();
+        let greeting = greeting.as_ref().map_or(&[][..], |frame| frame.bytes(self.chunked));
+        let head = Bytes::from([head[0], head[1], b"\r\n", greeting].concat());
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
         let taken = self.stream.subscription().take(seat.number, &mut frames);
@@ -96,12 +99,12 @@ impl Parked {
         parts.push(Part { seq: before, owner: &head, bytes: &head });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.socket, &parts)?;
-        seat.count(begun(&parts, cut).saturating_sub(1));
+        seat.count(taken, begun(&parts, cut).saturating_sub(1));
         match cut {
             None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
             None => self.catch_up(seat),
             Some(cut) => {
-                self.give_back(&parts, cut, before);
+                self.give_back(&parts, cut, before, seat);
                 if cut.index == 0 {
                     self.rest = Some(Box::new(head.slice(cut.offset..)));
                 }
@@ -123,17 +126,17 @@ impl Parked {
         let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
         let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
         let cut = write(&mut self.socket, &parts)?;
-        seat.count(begun(&parts, cut));
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before)))
+        seat.count(Taken::Some, begun(&parts, cut));
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
     }
 
     /// Writes the comment that keeps a silent stream open.
-    pub(crate) fn keep_alive(&mut self) -> Result<Flow, Over> {
+    pub(crate) fn keep_alive(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
         let before = self.stream.subscription().position().seq;
         let comment = Frame::keepalive();
         let parts = [part(before, &comment, self.chunked)];
         let cut = write(&mut self.socket, &parts)?;
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before)))
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
     }
 
     /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
@@ -142,9 +145,14 @@ impl Parked {
             let part = Part { seq: 0, owner: rest, bytes: rest };
             if let Some(cut) = write(&mut self.socket, &[part])? {
                 **rest = rest.slice(cut.offset..);
+                self.stream.subscription().stay_blocked(seat.number, cut.offset > 0);
                 return Ok(Flow::Blocked);
             }
             self.rest = None;
+            self.stream.subscription().unblock();
+        }
+        if self.finishing {
+            return Err(Over(CloseReason::Drained));
         }
         self.catch_up(seat)
     }
@@ -177,26 +185,29 @@ impl Parked {
         for _ in 0..TAKES_A_TURN {
             let before = self.stream.subscription().position().seq;
             let mut frames = Frames::new();
-            match self.stream.subscription().take(seat.number, &mut frames) {
+            let taken = self.stream.subscription().take(seat.number, &mut frames);
+            match taken {
                 Taken::Settled => return Ok(Flow::Idle),
-                Taken::End => return Err(self.finish()),
-                Taken::Some => {}
+                Taken::End(CloseReason::Drained) => return self.finish(seat),
+                Taken::End(reason) => return Err(self.end(reason)),
+                Taken::Some | Taken::Reread => {}
             }
             let chunked = self.chunked;
             let parts: Parts<'_> =
                 frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
             let cut = write(&mut self.socket, &parts)?;
-            seat.count(begun(&parts, cut));
+            seat.count(taken, begun(&parts, cut));
             if let Some(cut) = cut {
-                return Ok(self.give_back(&parts, cut, before));
+                return Ok(self.give_back(&parts, cut, before, seat));
             }
         }
+        self.stream.subscription().unblock();
         Ok(Flow::More)
     }
 
     /// Keeps the rest of the part that was cut, and gives back what comes after it. `before` is the
     /// position before the first part.
-    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64) -> Flow {
+    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, seat: Seat<'_>) -> Flow {
         let Part { seq, owner, bytes } = &parts[cut.index];
         let reached = if cut.offset > 0 {
             self.rest = Some(Box::new(owner.slice_ref(&bytes[cut.offset..])));
@@ -204,16 +215,37 @@ impl Parked {
         } else {
             cut.index.checked_sub(1).map_or(before, |last| parts[last].seq)
         };
-        self.stream.subscription().give_back(reached);
+        let took_some = (cut.index, cut.offset) != (0, 0);
+        self.stream.subscription().give_back(reached, seat.number, took_some);
         Flow::Blocked
     }
 
     /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
-    fn finish(&mut self) -> Over {
-        if self.chunked {
+    pub(crate) fn end(&mut self, reason: CloseReason) -> Over {
+        if self.chunked && self.rest.is_none() {
             _ = self.socket.write(LAST_CHUNK);
         }
-        Over(CloseReason::Drained)
+        if reason == CloseReason::Stalled {
+            // The kernel would keep what it holds for who does not read it.
+            _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+        Over(reason)
+    }
+
+    /// Says when to come back and ends the body, in one write.
+    fn finish(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+        let farewell = self.stream.farewell();
+        let mut end = farewell.bytes(self.chunked).to_vec();
+        if self.chunked {
+            end.extend_from_slice(LAST_CHUNK);
+        }
+        let end = Bytes::from(end);
+        let cut = write(&mut self.socket, &[Part { seq: 0, owner: &end, bytes: &end }])?;
+        let Some(cut) = cut else { return Err(Over(CloseReason::Drained)) };
+        self.stream.subscription().stay_blocked(seat.number, cut.offset > 0);
+        self.rest = Some(Box::new(end.slice(cut.offset..)));
+        self.finishing = true;
+        Ok(Flow::Blocked)
     }
 }
 
@@ -264,8 +296,11 @@ fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
 // ===== impl Seat =====
 
 impl Seat<'_> {
-    fn count(&self, delivered: usize) {
-        metrics::add(&self.counters.delivered, delivered as u64);
+    /// Counts what the socket took of what was taken: what was given back is taken again.
+    fn count(&self, taken: Taken, begun: usize) {
+        let counters = self.counters;
+        let counter = if taken == Taken::Reread { &counters.rereads } else { &counters.delivered };
+        metrics::add(counter, begun as u64);
     }
 }
 
@@ -273,11 +308,16 @@ impl Seat<'_> {
 
 impl From<io::Error> for Over {
     fn from(why: io::Error) -> Self {
-        Self(match why.kind() {
-            ErrorKind::ConnectionReset => CloseReason::Reset,
-            ErrorKind::TimedOut => CloseReason::Timeout,
-            ErrorKind::BrokenPipe => CloseReason::Client,
-            _ => CloseReason::Error,
-        })
+        Self(reason(&why))
+    }
+}
+
+/// Why a stream ends whose socket failed.
+pub(super) fn reason(why: &io::Error) -> CloseReason {
+    match why.kind() {
+        ErrorKind::ConnectionReset => CloseReason::Reset,
+        ErrorKind::TimedOut => CloseReason::Timeout,
+        ErrorKind::BrokenPipe => CloseReason::Client,
+        _ => CloseReason::Error,
     }
 }

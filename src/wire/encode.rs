@@ -78,6 +78,12 @@ impl Frame {
         Self::enclose(&event)
     }
 
+    /// The last words of a stream: when to come back, in milliseconds. No event; a browser takes the
+    /// field as soon as its line has ended.
+    pub fn farewell(retry_ms: u32) -> Self {
+        Self::enclose(format!("retry: {retry_ms}\n\n").as_bytes())
+    }
+
     /// The event in chunk framing.
     pub fn chunked(&self) -> &Bytes {
         &self.chunked

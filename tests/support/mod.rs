@@ -7,6 +7,9 @@
     reason = "every test binary uses its part; tests have a clock"
 )]
 
+pub mod proxy;
+
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -63,7 +66,7 @@ impl Server {
         Self::start_as(command, args)
     }
 
-    fn start_as(mut command: Command, args: &[&str]) -> Self {
+    pub fn start_as(mut command: Command, args: &[&str]) -> Self {
         let listen =
             if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command.args(listen).args(args).spawn().expect("the server starts");
@@ -98,8 +101,11 @@ impl Server {
 
     /// Runs a server that has to refuse to start, and returns its exit code and what it said.
     pub fn refuses_to_start(args: &[&str]) -> (Option<i32>, String) {
-        let mut child =
-            Self::command().args(args).stderr(Stdio::piped()).spawn().expect("a program");
+        Self::refuses_to_start_as(Self::command(), args)
+    }
+
+    pub fn refuses_to_start_as(mut command: Command, args: &[&str]) -> (Option<i32>, String) {
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("a program");
         let mut stderr = child.stderr.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         // From here on it is killed however this ends.
@@ -129,13 +135,7 @@ impl Server {
 
     /// Opens a stream with more header lines, each ended by CRLF.
     pub fn stream_with(&self, path: &str, headers: &str) -> Stream {
-        let mut client = self.connect();
-        client.send(&format!(
-            "GET {path} HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n{headers}\r\n"
-        ));
-        let head = client.read_head();
-        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-        Stream { client, head }
+        Stream::open(self.connect(), path, headers)
     }
 
     pub fn request(&self, request: &str) -> Answer {
@@ -169,6 +169,16 @@ impl Server {
         let metrics = self.get("/metrics").body;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}")).parse().expect("a number")
+    }
+
+    /// Streams that ended, by cause; causes that never came about are left out.
+    pub fn closed(&self) -> BTreeMap<String, u64> {
+        let metrics = self.get("/metrics").body;
+        let lines = metrics.lines();
+        let lines = lines.filter_map(|l| l.strip_prefix("nudged_streams_closed_total{reason=\""));
+        let causes = lines.map(|line| line.split_once("\"} ").expect("a cause and a number"));
+        let causes = causes.map(|(cause, n)| (cause.to_owned(), n.parse().expect("a number")));
+        causes.filter(|(_, n)| *n > 0).collect()
     }
 
     /// Taken seats, from the slabs.
@@ -229,7 +239,11 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the server listens");
+        Self::on(TcpStream::connect(address).expect("the server listens"))
+    }
+
+    /// A client on a connection that was made in a way of its own.
+    pub fn on(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(BOUND)).expect("a socket");
         socket.set_write_timeout(Some(BOUND)).expect("a socket");
         Self { socket, buffer: Vec::new() }
@@ -280,6 +294,11 @@ impl Client {
         rest
     }
 
+    /// The connection itself, for what a test does to it.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Whether nothing has come that was not looked at.
     pub fn is_silent(&self) -> bool {
         self.socket.set_nonblocking(true).expect("a socket");
@@ -321,6 +340,16 @@ impl Client {
 // ===== impl Stream =====
 
 impl Stream {
+    /// Asks for a stream on a connection and reads its head.
+    pub fn open(mut client: Client, path: &str, headers: &str) -> Self {
+        client.send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n{headers}\r\n"
+        ));
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        Self { client, head }
+    }
+
     /// The next chunk, which is one event or comment.
     pub fn next(&mut self) -> String {
         let line = self.client.read_until(b"\r\n");
@@ -348,6 +377,15 @@ impl Stream {
         let (_, id, name) = self.greeting();
         assert_eq!(name, "connected");
         id
+    }
+
+    /// Reads the last words and the end, and returns the reconnection time.
+    pub fn farewell(&mut self) -> u64 {
+        let words = self.next();
+        let retry = words.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry = retry.unwrap_or_else(|| panic!("no last words: {words:?}"));
+        assert_eq!(self.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
+        retry.parse().expect("milliseconds")
     }
 
     /// The next event, which has to be this.

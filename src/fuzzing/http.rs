@@ -1,0 +1,263 @@
+//! What comes over HTTP: paths, ids, and whole connections in memory.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::join;
+use http::{HeaderValue, Method, Request, Uri};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::admission::Admission;
+use crate::config::{Config, HubConfig};
+use crate::http::{App, Host, Parking, Reject, Route, Service, route as our_route};
+use crate::hub::{Hub, Keys, View};
+use crate::ids::{EventId, OrgName, Time};
+use crate::server::conn::Connection;
+use crate::stream::{Clock, Entrance, EventStream, Lot, drive_with};
+
+// ===== paths =====
+
+/// A method, a space and a path: we route them as a plain reading of the table does.
+pub fn route(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (method, path) = text.split_once(' ').unwrap_or(("GET", text));
+    let Ok(method) = Method::from_bytes(method.as_bytes()) else { return };
+    let ours = our_route(&method, path);
+    let segments: Vec<&str> = path.split('/').collect();
+    let (allow, org) = match segments[..] {
+        ["", "livez" | "readyz" | "metrics"] => ("GET, HEAD", None),
+        ["", "api", "events"] => ("POST", None),
+        ["", "api", org, "events"] => ("GET, HEAD, POST", Some(org)),
+        ["", "api", org, "public", "events"] => ("GET, HEAD", Some(org)),
+        _ => return assert!(matches!(ours, Err(Reject::NotFound)), "{ours:?}"),
+    };
+    if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        return assert!(matches!(&ours, Err(Reject::Method { allow: told }) if *told == allow));
+    }
+    let Some(segment) = org else {
+        return assert!(matches!(
+            ours,
+            Ok(Route::Live | Route::Ready | Route::Metrics | Route::PublishBatch)
+        ));
+    };
+    let decoded = String::from_utf8(percent_decode(segment.as_bytes())).ok();
+    let expected = decoded.and_then(|name| name.parse::<OrgName>().ok());
+    let found = match ours {
+        Ok(Route::Stream { org, .. } | Route::StreamHead { org, .. } | Route::Publish { org }) => {
+            Some(org)
+        }
+        Err(Reject::Org(_)) => None,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found, expected);
+}
+
+/// RFC 3986, 2.1; what is no escape stays as it is.
+fn percent_decode(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
+    let (mut decoded, mut rest) = (Vec::new(), text);
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match (first, digit(tail.first()), digit(tail.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(u8::try_from(16 * high + low).expect("two digits"));
+                rest = &tail[2..];
+            }
+            _ => decoded.push(*first),
+        }
+    }
+    decoded
+}
+
+// ===== ids =====
+
+/// What a client says it heard last, as a header and in the query. Each `@` stands for the epoch, which
+/// no fuzzer guesses. The history covers the events 2 to 4 of 4.
+pub fn last_event_id(input: &[u8]) {
+    let config = HubConfig { coalesce: Duration::ZERO, history_events: 3, ..HubConfig::default() };
+    let hub = Hub::new(config.clone());
+    let org: OrgName = "acme".parse().expect("a name");
+    let witness = hub.subscribe(&org, View::Member, None, Time(0)).expect("open").0;
+    for key in ["a", "b", "c", "d"] {
+        hub.publish(&org, &Keys::new([key], &config).expect("a key"), Time(0));
+    }
+    let epoch = witness.position().epoch;
+    let id = |seq| EventId { epoch, seq }.to_string();
+    let name = id(0).replace("-0", "");
+    let said = String::from_utf8_lossy(input).replace('@', &name);
+    if let Ok(parsed) = said.parse::<EventId>() {
+        assert_eq!(parsed.to_string(), said, "one spelling for one position");
+    }
+    let missed = (1..=4).find(|seq| id(*seq) == said).map(|seq| 4 - seq);
+
+    let service = service(&hub, None).now_or_never().expect("there is room");
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let query = query.append_pair("last_event_id", &said).finish();
+    let in_query = format!("/api/acme/events?{query}").parse::<Uri>();
+    let requests = [
+        in_query.ok().map(|uri| Request::builder().uri(uri)),
+        HeaderValue::from_str(&said)
+            .ok()
+            .filter(|value| value.to_str().is_ok())
+            .map(|value| Request::builder().uri("/").header("last-event-id", value)),
+    ];
+    let opened = requests.into_iter().flatten().map(|request| {
+        service
+            .open(&org, View::Member, &request.body(()).expect("its parts are good"))
+            .map(|(stream, _)| stream)
+    });
+    let directly = EventStream::open(&hub, &org, View::Member, Some(&said), Time(0));
+    for mut stream in opened.chain([directly.map_err(|_| Reject::Draining)]).flatten() {
+        let greeting = stream.greet().expect("a greeting").payload();
+        let name = if missed.is_some() { "event: resumed\n" } else { "event: connected\n" };
+        assert!(String::from_utf8_lossy(&greeting).contains(name), "{greeting:?} to {said:?}");
+        let mut events = 0;
+        while let Poll::Ready(Some(_)) = stream.subscription().poll_next(Waker::noop()) {
+            events += 1;
+        }
+        assert_eq!(events, missed.unwrap_or(0), "{said:?}");
+    }
+    drop(witness);
+    assert_eq!(hub.seats(), 0);
+    // Nobody drives this hub, and what waits for a driver holds on to it.
+    super::drive_to_rest(&hub);
+}
+
+// ===== connections =====
+
+/// Any bytes into a connection, parked or not: what comes back is HTTP, the connection ends, and no
+/// seat is left. The first byte is the length of the pieces.
+pub fn http_bytes(input: &[u8]) {
+    let Some((piece_len, bytes)) = input.split_first() else { return };
+    let piece_len = usize::from(*piece_len).max(1);
+    // Virtual time, in which a wait for a time-out takes none.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    for park in [false, true] {
+        let hub = Hub::new(HubConfig::default());
+        let answers = runtime.block_on(exchange(bytes, piece_len, &hub, park));
+        assert_eq!(hub.seats(), 0, "a seat leaked");
+        check_answers(&answers);
+    }
+}
+
+/// All that comes back from a connection whose client sends the bytes, then no more, and leaves once
+/// nothing more happens.
+#[expect(clippy::disallowed_methods, reason = "virtual time: the end of what may happen")]
+async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub, park: bool) -> Vec<u8> {
+    let entrance = park.then(|| Entrance::new(hub.clone()));
+    let lot = entrance.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
+    // Its keepalives find the clients that hyper does not see leave: those who sent more than it read.
+    let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), lot));
+    let service = service(hub, entrance.map(Parking::new)).await;
+    let (client, server) = pair().expect("a connection on loopback");
+    let (_draining, draining) = watch::channel(false);
+    let serve = Connection::new(server, service).serve(draining);
+    let talk = async move {
+        let (mut from, mut to) = client.into_split();
+        let mut answers = Vec::new();
+        let send = async {
+            for piece in bytes.chunks(piece_len) {
+                if to.write_all(piece).await.is_err() {
+                    break; // it may close whenever it likes
+                }
+            }
+            _ = to.shutdown().await;
+        };
+        let both = async { join(send, from.read_to_end(&mut answers)).await };
+        _ = timeout(PATIENCE, both).await;
+        answers
+    };
+    let (ended, answers) = join(timeout(2 * PATIENCE, serve), talk).await;
+    ended.expect("a connection outlives its client");
+    driver.abort();
+    _ = driver.await;
+    answers
+}
+
+async fn service(hub: &Hub, parking: Option<Parking>) -> Service {
+    let config = Config::default();
+    let admission = Admission::new(&config, 1_024);
+    let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission));
+    let host = Host::new(app, hub.clone(), parking);
+    host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("nobody is counted by address")
+}
+
+/// Both ends of a connection on loopback.
+fn pair() -> std::io::Result<(tokio::net::TcpStream, mio::net::TcpStream)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    client.set_nonblocking(true)?;
+    server.set_nonblocking(true)?;
+    Ok((tokio::net::TcpStream::from_std(client)?, mio::net::TcpStream::from_std(server)))
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Responses one after the other; the last one may be cut.
+fn check_answers(mut rest: &[u8]) {
+    while !rest.is_empty() {
+        let mut fields = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut fields);
+        let status = response.parse(rest).expect("a response is HTTP");
+        let httparse::Status::Complete(head_len) = status else { panic!("a head was cut") };
+        rest = &rest[head_len..];
+        let field = |name: &str| {
+            let field = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+            field.map(|field| std::str::from_utf8(field.value).expect("our fields are text"))
+        };
+        let code = response.code.expect("complete");
+        assert!(
+            matches!(code, 100 | 200 | 202 | 400 | 404 | 405 | 408 | 413 | 414 | 415 | 422 | 431),
+            "{code}"
+        );
+        if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
+            continue; // to HEAD; no body of ours begins so
+        }
+        rest = match (field("content-length"), field("transfer-encoding")) {
+            (Some(len), None) => {
+                let len: usize = len.parse().expect("a length");
+                assert!(rest.is_empty() || rest.len() >= len, "a body of {len} bytes was cut");
+                &rest[len.min(rest.len())..]
+            }
+            (None, Some("chunked")) => after_chunks(rest),
+            (None, None) => {
+                assert!(
+                    code == 100
+                        || code == 400
+                        || code == 431
+                        || code == 414
+                        || response.version == Some(0),
+                    "{code}"
+                );
+                if code == 200 { &[] } else { rest }
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+}
+
+/// What follows a chunked body (RFC 9112, 7.1), which the end of the connection may cut between chunks.
+fn after_chunks(mut rest: &[u8]) -> &[u8] {
+    while !rest.is_empty() {
+        let Ok(httparse::Status::Complete((start, len))) = httparse::parse_chunk_size(rest) else {
+            panic!("no chunk: {:?}", String::from_utf8_lossy(rest))
+        };
+        let end = start + usize::try_from(len).expect("it is in memory");
+        assert_eq!(&rest[end..end + 2], b"\r\n", "a chunk ends where it said");
+        rest = &rest[end + 2..];
+        if len == 0 {
+            break;
+        }
+    }
+    rest
+}

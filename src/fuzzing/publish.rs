@@ -1,0 +1,133 @@
+//! Publishing: a body is taken exactly if a plain reading of it finds it good, and then every
+//! subscriber hears exactly its keys; of one that is refused, nothing is heard.
+
+use std::collections::BTreeMap;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+
+use crate::config::HubConfig;
+use crate::http::{Desk, Orgs, Reject, publish_batch, publish_one};
+use crate::hub::{Hub, Subscription, View};
+use crate::ids::{OrgName, Time};
+
+/// An org and its keys.
+type Line = (OrgName, Vec<String>);
+type Answer = Result<Response<Full<Bytes>>, Reject>;
+
+/// Small, so that the fuzzer finds them.
+const KEYS_MAX: usize = 4;
+const KEY_BYTES_MAX: usize = 16;
+
+/// The body of a publish to one org.
+pub fn publish_json(input: &[u8]) {
+    let org: OrgName = "acme".parse().expect("a name");
+    let publish = |hub: &Hub, body: &[u8]| publish_one(Desk::unlimited(hub), &org, body, Time(0));
+    let document = serde_json::from_slice::<Value>(input).ok();
+    let good = document.as_ref().and_then(|document| Some(vec![(org.clone(), keys(document, 1)?)]));
+    check(input, good.as_deref(), publish);
+    if let Some(document) = document {
+        // Without members that come twice, of which the plain reading knows only the last.
+        assert_eq!(
+            check(document.to_string().as_bytes(), good.as_deref(), publish),
+            good.is_some()
+        );
+    }
+}
+
+/// The body of a publish to many.
+pub fn publish_ndjson(input: &[u8]) {
+    let publish =
+        |hub: &Hub, body: &[u8]| publish_batch(Desk::unlimited(hub), body, &Orgs::All, Time(0));
+    let lines = input.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let documents: Option<Vec<Value>> =
+        lines.map(|line| serde_json::from_slice(line).ok()).collect();
+    let good = documents.iter().flatten().map(line).collect::<Option<Vec<_>>>();
+    let good = good.filter(|lines| documents.is_some() && !lines.is_empty());
+    check(input, good.as_deref(), publish);
+    if let Some(documents) = documents {
+        let body: String = documents.iter().map(|document| format!("{document}\n")).collect();
+        assert_eq!(check(body.as_bytes(), good.as_deref(), publish), good.is_some());
+    }
+}
+
+/// Publishes, and compares what is heard. Returns whether it was taken.
+fn check(body: &[u8], good: Option<&[Line]>, publish: impl Fn(&Hub, &[u8]) -> Answer) -> bool {
+    let hub = Hub::new(HubConfig {
+        coalesce: Duration::ZERO,
+        history_events: body.len() + 1,
+        keys_max: KEYS_MAX,
+        key_bytes_max: KEY_BYTES_MAX,
+        ..HubConfig::default()
+    });
+    let mut expected = BTreeMap::<OrgName, Vec<Value>>::new();
+    for (org, keys) in good.unwrap_or_default() {
+        let mut unique: Vec<&String> = Vec::new();
+        keys.iter().for_each(|key| {
+            if !unique.contains(&key) {
+                unique.push(key)
+            }
+        });
+        expected.entry(org.clone()).or_default().push(serde_json::json!({ "keys": unique }));
+    }
+    let subscribe =
+        |org: &OrgName| hub.subscribe(org, View::Member, None, Time(0)).expect("open").0;
+    let mut subscribers: Vec<Subscription> = expected.keys().map(subscribe).collect();
+
+    let answer = publish(&hub, body);
+    let taken = answer.is_ok();
+    let response = answer.unwrap_or_else(Reject::into_response);
+    let status = response.status();
+    let text = read(response);
+    let document: Value = serde_json::from_slice(&text).expect("an answer is JSON");
+    if taken {
+        assert_eq!(status, StatusCode::ACCEPTED);
+        let count = good.expect("taken, and a plain reading finds it bad").len();
+        assert!(document["published"] == count || document["id"].is_string());
+    } else {
+        assert!(matches!(status.as_u16(), 400 | 422), "{status}");
+        assert_eq!(document["status"], status.as_u16());
+        assert!(document["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    }
+    for (subscriber, events) in subscribers.iter_mut().zip(expected.values()) {
+        let expected: &[Value] = if taken { events } else { &[] };
+        assert_eq!(hear(subscriber), expected);
+    }
+    // Nobody drives this hub, and what waits for a driver holds on to it.
+    super::drive_to_rest(&hub);
+    taken
+}
+
+fn line(document: &Value) -> Option<Line> {
+    Some((document.get("org")?.as_str()?.parse().ok()?, keys(document, 2)?))
+}
+
+/// The keys of an object with so many members, if they are within the limits.
+fn keys(document: &Value, members: usize) -> Option<Vec<String>> {
+    let object = document.as_object().filter(|object| object.len() == members)?;
+    let keys = object.get("keys")?.as_array()?.iter();
+    let keys: Vec<_> = keys.map(|key| key.as_str().map(str::to_owned)).collect::<Option<_>>()?;
+    let fits = |key: &String| (1..=KEY_BYTES_MAX).contains(&key.len());
+    ((1..=KEYS_MAX).contains(&keys.len()) && keys.iter().all(fits)).then_some(keys)
+}
+
+fn hear(subscriber: &mut Subscription) -> Vec<Value> {
+    let mut heard = Vec::new();
+    while let Poll::Ready(Some(frame)) = subscriber.poll_next(Waker::noop()) {
+        let payload = frame.payload();
+        let text = std::str::from_utf8(&payload).expect("UTF-8");
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+        heard.push(serde_json::from_str(data).expect("JSON"));
+    }
+    heard
+}
+
+fn read(response: Response<Full<Bytes>>) -> Bytes {
+    use futures_util::FutureExt;
+    let body = response.into_body().collect().now_or_never().expect("all of it is there");
+    body.expect("memory").to_bytes()
+}

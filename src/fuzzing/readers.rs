@@ -1,0 +1,80 @@
+//! Two readers of event streams that share no code with ours: a naive one, and `sse-codec`.
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+
+/// All that a reader learns from a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Type, data, last event id.
+    pub(super) events: Vec<[String; 3]>,
+    pub(super) retry_ms: Option<u64>,
+    pub(super) last_event_id: String,
+}
+
+/// The standard's algorithm (WHATWG HTML 9.2.6) on a whole text, as plainly as it can be written.
+pub(super) fn by_twin(stream: &[u8]) -> Heard {
+    let text = String::from_utf8_lossy(stream);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut lines: Vec<&str> = text.split('\n').collect();
+    lines.pop(); // not ended, so not a line
+
+    let (mut heard, mut data, mut name, mut id) =
+        (Heard::default(), String::new(), String::new(), String::new());
+    for line in lines {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "data" => data.extend([value, "\n"]),
+            "event" => name = value.to_owned(),
+            "id" if !value.contains('\0') => id = value.to_owned(),
+            "retry" if value.chars().all(|c| c.is_ascii_digit()) && !value.is_empty() => {
+                heard.retry_ms = Some(value.parse().unwrap_or(u64::MAX));
+            }
+            _ => {}
+        }
+        if line.is_empty() {
+            heard.last_event_id.clone_from(&id);
+            if let Some(data) = data.strip_suffix('\n') {
+                let name = if name.is_empty() { "message" } else { &name };
+                heard.events.push([name.to_owned(), data.to_owned(), id.clone()]);
+            }
+            data.clear();
+            name.clear();
+        }
+    }
+    heard
+}
+
+/// Events, and the last reconnection time.
+pub(super) fn by_sse_codec(text: &str) -> (Vec<[String; 3]>, Option<u64>) {
+    let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(text.as_bytes())]);
+    let items = sse_codec::decode_stream(pieces.into_async_read()).collect::<Vec<_>>();
+    let (mut events, mut retry_ms) = (Vec::new(), None);
+    for item in items.now_or_never().expect("all bytes are there") {
+        match item.expect("the text is UTF-8") {
+            sse_codec::Event::Message { id, event, data } => {
+                events.push([event, data, id.unwrap_or_default()]);
+            }
+            sse_codec::Event::Retry { retry } => retry_ms = Some(retry),
+        }
+    }
+    (events, retry_ms)
+}
+
+/// The stream without the lines on which `sse-codec` leaves the standard; `tests/wire.rs` shows each
+/// of them, and that the standard is on our side.
+pub(super) fn that_sse_codec_reads_right(stream: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stream);
+    let ended = text.split_inclusive(['\r', '\n']);
+    ended.filter(|line| reads_right(line.trim_end_matches(['\r', '\n']))).collect()
+}
+
+fn reads_right(line: &str) -> bool {
+    match line.split_once(':') {
+        Some(("retry", value)) => value.parse::<u64>().is_ok() && !value.starts_with('+'),
+        Some(("event", value)) => !value.strip_prefix(' ').unwrap_or(value).is_empty(),
+        Some(_) => !line.starts_with('\u{feff}'),
+        None => line.is_empty() || line == "data",
+    }
+}

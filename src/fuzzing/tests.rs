@@ -1,0 +1,80 @@
+//! Replays the corpora, and sees that nothing is forgotten.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::TARGETS;
+
+fn files(folder: &str) -> BTreeSet<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder);
+    let files = fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
+    files.map(|file| file.expect("a readable folder").path()).collect()
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let name = |path: &PathBuf| path.file_stem()?.to_str().map(str::to_owned);
+    files(folder).iter().filter_map(name).collect()
+}
+
+fn replay(name: &str) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
+    let seeds = files(&format!("corpus/{name}"));
+    assert!(!seeds.is_empty(), "{name} has no corpus");
+    for seed in seeds {
+        println!("{}", seed.display());
+        target(&fs::read(seed).expect("a readable file"));
+    }
+}
+
+#[test]
+fn http_bytes() {
+    replay("http_bytes");
+}
+
+#[test]
+fn hub_ops() {
+    replay("hub_ops");
+}
+
+#[test]
+fn last_event_id() {
+    replay("last_event_id");
+}
+
+#[test]
+fn publish_json() {
+    replay("publish_json");
+}
+
+#[test]
+fn publish_ndjson() {
+    replay("publish_ndjson");
+}
+
+#[test]
+fn route() {
+    replay("route");
+}
+
+#[test]
+fn sse_parse() {
+    replay("sse_parse");
+}
+
+#[test]
+fn sse_roundtrip() {
+    replay("sse_roundtrip");
+}
+
+#[test]
+fn wheel_ops() {
+    replay("wheel_ops");
+}
+
+#[test]
+fn every_target_has_a_file_and_a_corpus() {
+    let expected: Vec<_> = TARGETS.map(|(name, _)| name.to_owned()).into();
+    assert_eq!(names("fuzz_targets"), expected);
+    assert_eq!(names("corpus"), expected);
+}

@@ -1,0 +1,237 @@
+//! The end of a lane: its driver walks all of its seats once, at the pace that spreads their ends
+//! evenly over the drain window.
+
+use std::mem;
+use std::sync::Arc;
+use std::vec;
+
+use super::Hub;
+use super::channel::Channel;
+use super::seat::{Seats, Waiter};
+use super::sweep::{Task, Turn, Write};
+use crate::ids::Time;
+use crate::sync::Ordering;
+
+/// The time over which the streams of a hub end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) from: Time,
+    pub(crate) to: Time,
+}
+
+/// The walk over a lane's seats.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    window: Window,
+    /// Seats when the walk began. Those that leave by themselves only bring its end forward.
+    total: u64,
+    ended: u64,
+    /// The part of the registry that comes next.
+    shard: usize,
+    /// Channels of the part before it that have not been walked.
+    channels: vec::IntoIter<Arc<Channel>>,
+    /// The channel that is being walked, and the index of its next seat.
+    channel: Option<Arc<Channel>>,
+    position: usize,
+}
+
+/// When the walk goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// After others had their turn.
+    Now,
+    /// At this time.
+    At(Time),
+    /// It has reached its end.
+    Over,
+}
+
+/// Places, channels and parts of the registry that are looked at in one turn.
+const LOOKS_A_TURN: usize = 256;
+
+// ===== impl Drain =====
+
+impl Drain {
+    /// Collects what some of the streams need whose time to end has come.
+    pub(crate) fn turn(&mut self, hub: &Hub, now: Time, turn: &mut Turn) -> Pace {
+        let due = self.due(now);
+        let mut looks = LOOKS_A_TURN;
+        while self.ended < due {
+            if looks == 0 || turn.is_full() {
+                return Pace::Now;
+            }
+            let Some(channel) = self.channel.clone() else {
+                if !self.next_channel(hub) {
+                    hub.lane().drained.store(true, Ordering::Release);
+                    return Pace::Over;
+                }
+                looks -= 1;
+                continue;
+            };
+            // What a burst has left in its window is told before the end.
+            channel.release(now);
+            hub.common().spread(&channel);
+            let mut state = channel.state.lock();
+            match state.lanes.get_mut(hub.lane) {
+                Some(seats) => self.walk(seats, due, &mut looks, turn),
+                None => self.channel = None,
+            }
+        }
+        Pace::At(self.next_due())
+    }
+
+    /// Ends streams of one channel, and leaves it when all of them have been.
+    fn walk(&mut self, seats: &mut Seats, due: u64, looks: &mut usize, turn: &mut Turn) {
+        while self.position < seats.end() {
+            if *looks == 0 || turn.is_full() || self.ended == due {
+                return;
+            }
+            *looks -= 1;
+            if let Some(seat) = seats.at_mut(self.position) {
+                seat.draining = true;
+                self.ended += 1;
+                match mem::replace(&mut seat.waiter, Waiter::Nobody) {
+                    Waiter::Nobody => {}
+                    Waiter::Task(waker) => {
+                        seat.waiter = Waiter::Busy(waker.clone());
+                        turn.push_waker(waker);
+                    }
+                    // It has something to write, and comes to its end after that.
+                    waiter @ (Waiter::Busy(_) | Waiter::Blocked { .. }) => seat.waiter = waiter,
+                    Waiter::Socket { number, .. } => {
+                        turn.writes.push(Write { socket: number, task: Task::CatchUp });
+                    }
+                }
+            }
+            self.position += 1;
+        }
+        self.channel = None;
+    }
+
+    /// Goes to the next channel, or to the next part of the registry. Returns whether there is one.
+    fn next_channel(&mut self, hub: &Hub) -> bool {
+        self.position = 0;
+        self.channel = self.channels.next();
+        if self.channel.is_some() {
+            return true;
+        }
+        let Some(shard) = hub.shared.shards.get(self.shard) else { return false };
+        self.channels = shard.lock().channels().cloned().collect::<Vec<_>>().into_iter();
+        self.shard += 1;
+        true
+    }
+
+    /// How many streams have to have ended by now.
+    fn due(&self, now: Time) -> u64 {
+        let Window { from, to } = self.window;
+        if now >= to {
+            return u64::MAX;
+        }
+        let share = u128::from(self.total) * u128::from(now.0.saturating_sub(from.0));
+        // The last look finds that there is nobody left, for which nobody need wait.
+        let due = u64::try_from(share / u128::from(to.0 - from.0)).unwrap_or(u64::MAX) + 1;
+        if due >= self.total { u64::MAX } else { due }
+    }
+
+    /// When one more is due.
+    fn next_due(&self) -> Time {
+        let Window { from, to } = self.window;
+        let share = u128::from(self.ended) * u128::from(to.0 - from.0);
+        let after = u64::try_from(share.div_ceil(u128::from(self.total.max(1))));
+        Time(from.0.saturating_add(after.unwrap_or(u64::MAX))).min(to)
+    }
+}
+
+// ===== impl Hub, for the driver of a lane =====
+
+impl Hub {
+    /// The walk that drains this lane, if the hub was told to drain.
+    pub(crate) fn begin_drain(&self) -> Option<Drain> {
+        let window = (*self.shared.drain.lock())?;
+        Some(Drain {
+            window,
+            total: self.seats_on_lane() as u64,
+            ended: 0,
+            shard: 0,
+            channels: Vec::new().into_iter(),
+            channel: None,
+            position: 0,
+        })
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::hub::{Subscription, View};
+    use std::task::{Poll, Waker};
+    use std::time::Duration;
+
+    const STREAMS: usize = 1_000;
+
+    fn hub_with_streams() -> (Hub, Vec<Subscription>) {
+        let hub = Hub::new(HubConfig::default());
+        let streams = (0..STREAMS).map(|n| {
+            let org = format!("org-{}", n % 300).parse().expect("a name");
+            hub.subscribe(&org, View::Member, None, Time(0)).expect("not closing").0
+        });
+        let streams = streams.collect();
+        (hub, streams)
+    }
+
+    fn over(stream: &mut Subscription) -> bool {
+        matches!(stream.poll_next(Waker::noop()), Poll::Ready(None))
+    }
+
+    /// Whenever it is asked, as many have ended as that part of the window has streams; no turn ends
+    /// more than the seats of a turn; and it names the time at which one more is due.
+    #[test]
+    fn the_ends_follow_the_window() {
+        let (hub, mut streams) = hub_with_streams();
+        assert!(!streams.iter_mut().any(over), "each waits now");
+        hub.drain(Time(500), Duration::from_secs(5));
+        let mut walk = hub.begin_drain().expect("told to");
+        let (mut turn, mut ended, mut now) = (Turn::default(), 0, Time(500));
+        loop {
+            let pace = walk.turn(&hub, now, &mut turn);
+            assert!(turn.wakers.len() <= super::super::SEATS_A_TURN);
+            ended += turn.wakers.len();
+            turn.wake();
+            turn.clear();
+            match pace {
+                Pace::Now => {}
+                Pace::Over => break,
+                Pace::At(next) => {
+                    let share = STREAMS * usize::try_from(now.0 - 500).expect("small") / 5_000;
+                    assert_eq!(ended, share + 1, "at {now:?}");
+                    assert!(next > now && next <= Time(5_500), "{next:?} at {now:?}");
+                    // Now and then the driver comes late.
+                    now =
+                        if ended.is_multiple_of(7) { Time((now.0 + 83).min(5_500)) } else { next };
+                }
+            }
+        }
+        assert_eq!(ended, STREAMS);
+        assert!(now >= Time(5_400), "{now:?}");
+        assert!(streams.iter_mut().all(over));
+        assert!(!hub.is_over(), "their seats are still taken");
+        drop(streams);
+        assert!(hub.is_over());
+    }
+
+    #[test]
+    fn who_leaves_is_not_waited_for() {
+        let (hub, mut streams) = hub_with_streams();
+        hub.drain(Time(0), Duration::from_secs(5));
+        let mut walk = hub.begin_drain().expect("told to");
+        let mut turn = Turn::default();
+        assert_eq!(walk.turn(&hub, Time(0), &mut turn), Pace::At(Time(5)));
+        streams.clear();
+        let mut now = Time(100);
+        while walk.turn(&hub, now, &mut turn) != Pace::Over {
+            now = Time(now.0 + 1);
+        }
+        assert!(now < Time(200) && hub.is_over(), "{now:?}");
+    }
+}

@@ -1,0 +1,42 @@
+//! Random operations for the hub and its twin.
+
+use proptest::prelude::*;
+
+use super::{Run, Step, compare};
+use crate::hub::View;
+
+fn step() -> impl Strategy<Value = Step> {
+    let (org, lane, who) = (|| 0..2usize, || 0..2usize, || 0..1_000usize);
+    let view = prop_oneof![Just(View::Member), Just(View::Public)];
+    let run = prop_oneof![9 => Just(Run::This), 1 => Just(Run::Former)];
+    let back = prop::option::of((0..6u64, run));
+    let crowd = prop_oneof![15 => Just(1usize), 1 => Just(40)];
+    let keys = prop::collection::vec(0..6u8, 1..4);
+    prop_oneof![
+        9 => (org(), view, back, lane(), crowd).prop_map(|(org, view, back, lane, crowd)| Step::Subscribe { org, view, back, lane, crowd }),
+        18 => (org(), keys, lane()).prop_map(|(org, keys, lane)| Step::Publish { org, keys, lane }),
+        15 => (who(), any::<bool>()).prop_map(|(who, moved)| Step::Poll { who, moved }),
+        2 => Just(Step::PollAll),
+        3 => (who(), 1..9_000u64).prop_map(|(who, ms)| Step::EndAfter { who, ms }),
+        3 => who().prop_map(Step::Drop),
+        3 => who().prop_map(Step::Leave),
+        3 => (who(), lane()).prop_map(|(who, lane)| Step::Return { who, lane }),
+        6 => (0..80u64).prop_map(Step::Wait),
+        2 => (1..7u64).prop_map(|halves| Step::Wait(halves * 500)),
+        8 => lane().prop_map(|lane| Step::Turn { lane }),
+        6 => Just(Step::Drive),
+        2 => Just(Step::Tidy),
+        1 => prop::bool::weighted(0.3).prop_map(|close| if close { Step::Close } else { Step::Tidy }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_its_twin(
+        coalesce in prop_oneof![Just(0), Just(50)],
+        history in 1..6usize,
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        compare(coalesce, history, steps);
+    }
+}

@@ -1,0 +1,178 @@
+//! The socket of a connection, as hyper sees it.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::mem;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use crate::http::Parking;
+use crate::metrics::CloseReason;
+use crate::stream::Line;
+
+/// A socket that the runtime watches only once it has to wait. What can be answered at once, which is
+/// most of what opens a stream, is spared two calls of epoll_ctl(2) and what the runtime allocates.
+///
+/// It tells when it took no more: the worker's [`Parking`], or through its [`Line`] the stream's seat.
+#[derive(Debug)]
+pub(super) struct Socket {
+    state: State,
+    parking: Option<Parking>,
+    line: Option<Line>,
+}
+
+#[derive(Debug)]
+enum State {
+    Fresh(TcpStream),
+    Watched(TokioIo<tokio::net::TcpStream>),
+    /// The runtime refused to watch it.
+    Lost,
+}
+
+/// Bytes that one read takes while the socket is fresh. A request is seldom longer.
+const FRESH_READ: usize = 2048;
+
+// ===== impl Socket =====
+
+impl Socket {
+    pub(super) fn new(socket: TcpStream, parking: Option<Parking>, line: Option<Line>) -> Self {
+        Self { state: State::Fresh(socket), parking, line }
+    }
+
+    /// The socket, which the runtime no longer watches.
+    pub(super) fn into_inner(self) -> io::Result<TcpStream> {
+        match self.state {
+            State::Fresh(socket) => Ok(socket),
+            State::Watched(socket) => Ok(TcpStream::from_std(socket.into_inner().into_std()?)),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    /// Tries on a fresh socket. `None`: the runtime watches it, and has to be asked.
+    fn try_fresh<T>(
+        &mut self,
+        mut act: impl FnMut(&mut TcpStream) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        loop {
+            let State::Fresh(socket) = &mut self.state else { return Ok(None) };
+            match act(socket) {
+                Ok(done) => return Ok(Some(done)),
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => self.watch()?,
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        if let State::Fresh(socket) = mem::replace(&mut self.state, State::Lost) {
+            let socket = tokio::net::TcpStream::from_std(socket.into())?;
+            self.state = State::Watched(TokioIo::new(socket));
+        }
+        Ok(())
+    }
+
+    fn watched(&mut self) -> io::Result<Pin<&mut TokioIo<tokio::net::TcpStream>>> {
+        match &mut self.state {
+            State::Watched(socket) => Ok(Pin::new(socket)),
+            State::Fresh(_) | State::Lost => Err(lost()),
+        }
+    }
+
+    /// Passes on what became of a write, unless the socket is full and its stream has to end.
+    fn note(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(reason) = self.line.as_ref().and_then(|line| line.wrote(&wrote)) {
+            if let (CloseReason::Stalled, State::Watched(socket)) = (reason, &self.state) {
+                // The kernel would keep what it holds for who does not read it.
+                _ = SockRef::from(socket.inner()).set_linger(Some(Duration::ZERO));
+            }
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        if let (Poll::Pending, Some(parking)) = (&wrote, &self.parking) {
+            parking.note_blocked();
+        }
+        wrote
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("the runtime does not watch this socket")
+}
+
+impl Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Its stream is about to be parked; the lot hears what else comes.
+        if self.parking.as_ref().is_some_and(Parking::is_leaving) {
+            return Poll::Pending;
+        }
+        let mut bytes = [0; FRESH_READ];
+        let most = buf.remaining().min(bytes.len());
+        let read = match self.try_fresh(|socket| socket.read(&mut bytes[..most])) {
+            Ok(Some(length)) => {
+                buf.put_slice(&bytes[..length]);
+                Poll::Ready(Ok(()))
+            }
+            Ok(None) => self.watched()?.poll_read(cx, buf),
+            Err(why) => Poll::Ready(Err(why)),
+        };
+        if let Some(line) = &self.line {
+            line.read(&read);
+        }
+        read
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = match self.try_fresh(|socket| socket.write(buf)) {
+            Ok(None) => self.watched()?.poll_write(cx, buf),
+            Ok(Some(length)) => Poll::Ready(Ok(length)),
+            Err(why) => Poll::Ready(Err(why)),
+        };
+        self.note(wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = match self.try_fresh(|socket| socket.write_vectored(bufs)) {
+            Ok(None) => self.watched()?.poll_write_vectored(cx, bufs),
+            Ok(Some(length)) => Poll::Ready(Ok(length)),
+            Err(why) => Poll::Ready(Err(why)),
+        };
+        self.note(wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// A socket has no buffer of its own to flush.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            State::Fresh(socket) => Poll::Ready(socket.shutdown(Shutdown::Write)),
+            State::Watched(socket) => Pin::new(socket).poll_shutdown(cx),
+            State::Lost => Poll::Ready(Err(lost())),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Streams that end by the clock: at their greatest age, or because their client takes nothing. On both
+//! paths, with the cause counted.
+#![allow(clippy::disallowed_methods, reason = "a test has a clock")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{PATHS, Server, Stream, eventually};
+
+/// Events of a mebibyte, of which the kernel takes a part for a client that does not read: its window,
+/// and what it holds unsent (`TCP_NOTSENT_LOWAT`).
+#[rustfmt::skip]
+const LARGE: &[&str] = &[
+    "--coalesce", "0", "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16",
+    "--history-events", "2",
+];
+
+/// How many of them are published.
+const LARGE_COUNT: usize = 3;
+
+fn closed(server: &Server, reason: &str) -> u64 {
+    server.metric(&format!("nudged_streams_closed_total{{reason=\"{reason}\"}}"))
+}
+
+/// Publishes more than a socket takes, and has `reads` read it.
+fn publish_large(server: &Server, reads: &mut Stream) {
+    for n in 0..LARGE_COUNT {
+        let keys: Vec<_> = (0..16).map(|k| format!("{n}-{k}-{}", "x".repeat(65_000))).collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let id = server.publish("acme", &keys).expect("subscribed");
+        reads.expect_invalidate(&id, &keys);
+    }
+}
+
+/// Opens streams that read no more than their greeting.
+fn silent(server: &Server, count: usize) -> Vec<Stream> {
+    let mut streams: Vec<_> = (0..count).map(|_| server.stream("acme")).collect();
+    streams.iter_mut().for_each(|stream| _ = stream.connected());
+    streams
+}
+
+/// The body ends as one that is complete and the connection with it, so that the client comes back
+/// through whatever spreads the load.
+#[test]
+fn a_stream_ends_properly_at_its_age() {
+    for path in PATHS {
+        let server = Server::start(&[path, &["--max-stream-age", "2s"]].concat());
+        let before = server.descriptors_at_rest();
+        let start = Instant::now();
+        let streams = silent(&server, 20);
+        let mut ages = Vec::new();
+        for mut stream in streams {
+            assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n", "{path:?}");
+            ages.push(start.elapsed());
+        }
+        assert!(ages[0] > Duration::from_millis(1_500), "{ages:?} on {path:?}");
+        assert!(ages[19] < Duration::from_millis(4_500), "{ages:?} on {path:?}");
+        eventually("every seat is free", || server.seats() == 0);
+        eventually("every descriptor is closed", || server.descriptors() <= before);
+        assert_eq!(closed(&server, "max_age"), 20, "{path:?}");
+    }
+}
+
+/// Who comes back with the id that it heard last misses nothing of what was published meanwhile.
+#[test]
+fn an_end_at_the_age_loses_nothing() {
+    for path in PATHS {
+        let server = Server::start(&[path, &["--max-stream-age", "1s"]].concat());
+        let mut stream = server.stream("acme");
+        let last = stream.connected();
+        assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n");
+        let id = server.publish("acme", &["meanwhile"]).expect("remembered");
+        let header = format!("last-event-id: {last}\r\n");
+        let mut stream = server.stream_with("/api/acme/events", &header);
+        assert_eq!(stream.greeting().2, "resumed", "{path:?}");
+        stream.expect_invalidate(&id, &["meanwhile"]);
+    }
+}
+
+/// Without the flag nobody is old.
+#[test]
+fn a_stream_has_no_age_unless_asked_for() {
+    for path in PATHS {
+        let server = Server::start(&[path, &["--keepalive", "1s"]].concat());
+        let mut stream = server.stream("acme");
+        stream.connected();
+        for _ in 0..3 {
+            assert_eq!(stream.next(), ": keepalive\n\n");
+        }
+        assert_eq!(server.seats(), 1, "{path:?}");
+    }
+}
+
+/// Its kernel acknowledges everything and says that it has no room. The kernel's own limit is set
+/// far beyond, so that it is the server's that ends it.
+#[test]
+fn who_takes_nothing_is_cut_as_stalled() {
+    for path in PATHS {
+        let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
+        let server = Server::start(&[path, LARGE, &limits].concat());
+        let before = server.descriptors_at_rest();
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let stalled = silent(&server, 4);
+        publish_large(&server, &mut reads);
+        let start = Instant::now();
+        assert_eq!(server.seats(), 5, "{path:?}");
+        eventually(&format!("they are cut on {path:?}"), || server.seats() == 1);
+        println!("stalled after {:?} on {path:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(6), "{path:?}");
+        eventually("they are counted", || closed(&server, "stalled") == 4);
+        eventually("their descriptors are closed", || server.descriptors() <= before + 1);
+        let live = server.publish("acme", &["live"]).expect("subscribed");
+        reads.expect_invalidate(&live, &["live"]);
+        // The kernel let go of what it held for them as well.
+        for stream in stalled {
+            let mut rest = Vec::new();
+            let cut = std::io::Read::read_to_end(&mut stream.client.socket(), &mut rest);
+            assert!(cut.is_err_and(|why| why.kind() == std::io::ErrorKind::ConnectionReset));
+        }
+    }
+}
+
+/// A slow reader is not a stalled one.
+#[test]
+fn who_takes_a_little_stays() {
+    for path in PATHS {
+        let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
+        let server = Server::start(&[path, LARGE, &limits].concat());
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let mut slow = silent(&server, 1).remove(0);
+        publish_large(&server, &mut reads);
+        // Longer than the limit in all, and never as long without a byte.
+        for _ in 0..6 {
+            std::thread::sleep(Duration::from_millis(600));
+            slow.client.read_exact(150_000);
+        }
+        assert_eq!((server.seats(), closed(&server, "stalled")), (2, 0), "{path:?}");
+    }
+}
+
+/// The kernel counts the time in which a window stays shut as well (`tcp_probe_timer` in Linux's
+/// net/ipv4/tcp_timer.c): it is first where its limit is shorter, and says the same of it as of a
+/// peer that is gone.
+#[test]
+fn a_shut_window_is_given_up_by_the_kernel_where_its_limit_is_shorter() {
+    for path in PATHS {
+        let limits = ["--peer-timeout", "1s", "--stall-timeout", "60s"];
+        let server = Server::start(&[path, LARGE, &limits].concat());
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let _stalled = silent(&server, 4);
+        publish_large(&server, &mut reads);
+        let start = Instant::now();
+        eventually(&format!("only who reads has a seat on {path:?}"), || server.seats() == 1);
+        println!("given up after {:?} on {path:?}", start.elapsed());
+        eventually("they are counted", || closed(&server, "timeout") == 4);
+    }
+}
+
+/// A reset is told from a farewell on both paths.
+#[test]
+fn a_reset_is_counted_as_one() {
+    for path in PATHS {
+        let server = Server::start(path);
+        let mut streams = silent(&server, 20);
+        streams.drain(..10).for_each(|stream| stream.client.reset());
+        eventually("half of the seats are free", || server.seats() == 10);
+        drop(streams);
+        eventually("every seat is free", || server.seats() == 0);
+        assert_eq!((closed(&server, "reset"), closed(&server, "client")), (10, 10), "{path:?}");
+    }
+}
