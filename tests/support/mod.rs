@@ -120,6 +120,11 @@ impl Server {
         self.addresses[0]
     }
 
+    /// What it logs, where that was piped.
+    pub fn take_stderr(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().expect("piped")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -190,7 +190,8 @@ fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
     validation.validate_nbf = true;
     // The skew is for `nbf` alone: a stream ends at its `exp`, so none may begin after it.
     validation.leeway = TOKEN_SKEW.as_secs();
-    validation.reject_tokens_expiring_in_less_than = TOKEN_SKEW.as_secs();
+    // "On or after" its time a token is not good (RFC 7519, 4.1.4); the library means only after.
+    validation.reject_tokens_expiring_in_less_than = TOKEN_SKEW.as_secs() + 1;
     if !config.issuers.is_empty() {
         validation.set_issuer(&config.issuers);
         required.push("iss");
