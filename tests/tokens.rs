@@ -2,9 +2,13 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
@@ -275,7 +279,7 @@ fn a_token_reaches_no_log_line() {
     server.signal("TERM");
     server.wait();
     let mut said = String::new();
-    std::io::Read::read_to_string(&mut log, &mut said).expect("text");
+    log.read_to_string(&mut said).expect("text");
     assert!(said.lines().count() >= 2, "something was logged: {said}");
     for secret in [SECRET, PUBLISH_KEY, body, signature] {
         assert!(!said.contains(secret) && !metrics.contains(secret), "{secret} in {said}");
@@ -321,4 +325,113 @@ fn what_is_no_stream_has_the_headers_of_a_careful_server() {
         let policy = answer.header("content-security-policy").expect("a policy");
         assert!(policy.contains("default-src 'none'"), "{policy}");
     }
+}
+
+/// A server of JWK sets on loopback: what it answers now, or nothing at all, and how often it was asked.
+struct Keys {
+    address: SocketAddr,
+    answer: Arc<Mutex<Option<String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Keys {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (answer, asked) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
+        let keys = Self { address, answer: answer.clone(), asked: asked.clone() };
+        // It ends with the process; each request is bounded in time.
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let mut socket = socket.expect("accepted");
+                socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+                let mut request = [0; 4096];
+                _ = socket.read(&mut request);
+                asked.fetch_add(1, Ordering::SeqCst);
+                let Some(body) = answer.lock().expect("no panic").clone() else { continue };
+                _ = write!(
+                    socket,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                    content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        });
+        keys
+    }
+
+    fn publish(&self, keys: &[(&str, &str)]) {
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|(kid, x)| json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": kid, "x": x}))
+            .collect();
+        *self.answer.lock().expect("no panic") = Some(json!({ "keys": keys }).to_string());
+    }
+
+    fn fail(&self) {
+        *self.answer.lock().expect("no panic") = None;
+    }
+}
+
+/// The raw key at the end of an Ed25519 public key, as a JWK has it (RFC 8037; base64url).
+fn raw_key(public: &str) -> String {
+    let args = ["pkey", "-pubin", "-in", public, "-outform", "DER"];
+    let der = Command::new("openssl").args(args).output().expect("openssl").stdout;
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for three in der[der.len() - 32..].chunks(3) {
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - three.len()));
+        let digit = |n: usize| char::from(digits[(bits >> (18 - 6 * n)) as usize & 63]);
+        text.extend((0..=three.len()).map(digit));
+    }
+    text
+}
+
+/// A key is published and used before the server has heard of it, while streams are open; the set's
+/// server fails; somebody names keys that nobody has.
+#[test]
+fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("jwks-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let pairs = ["one", "two"].map(|name| key_pair(&folder, name, &["-algorithm", "ED25519"]));
+    let [one, two] = pairs.each_ref().map(|[_, public]| raw_key(public));
+    let tokens = [("1", 0), ("2", 1)]
+        .map(|(kid, pair)| mint_with(&["--key", &pairs[pair][0], "--kid", kid]));
+    let unknown = mint_with(&["--key", &pairs[0][0], "--kid", "3"]);
+
+    let keys = Keys::start();
+    keys.publish(&[("1", &one)]);
+    let url = format!("http://{}/keys", keys.address);
+    let server = Server::start(&["--jwks-url", &url, "--jwks-interval", "300ms"]);
+    let field = |token: &str| format!("authorization: Bearer {token}\r\n");
+    let mut first = server.stream_with("/api/acme/events", &field(&tokens[0]));
+    first.connected();
+
+    keys.publish(&[("1", &one), ("2", &two)]);
+    eventually("the new key is good", || status_of_stream(&server, &tokens[1]) == 200);
+
+    keys.fail();
+    assert_eq!(status_of(&server, &unknown), 401);
+    for token in &tokens {
+        server.stream_with("/api/acme/events", &field(token)).connected();
+    }
+
+    let asked = keys.asked.load(Ordering::SeqCst);
+    let start = Instant::now();
+    (0..200).for_each(|_| assert_eq!(status_of(&server, &unknown), 401));
+    let fetches = keys.asked.load(Ordering::SeqCst) - asked;
+    let most = start.elapsed().as_millis() / 300 + 2;
+    assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
+    std::fs::remove_dir_all(&folder).expect("our own");
+}
+
+/// The status, of a response that may be a stream.
+fn status_of_stream(server: &Server, token: &str) -> u16 {
+    let mut client = server.connect();
+    client.send(&format!(
+        "GET /api/acme/events HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {token}\r\n\r\n"
+    ));
+    client.read_head().split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
 }
