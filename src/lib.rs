@@ -12,7 +12,7 @@
 //! * [`hub`]: who gets what. Channels, their histories and windows, seats in slabs, the wheel.
 //! * [`stream`]: how events leave: [`EventStream`](stream::EventStream), the body that holds a seat;
 //!   the parking lot; the driver, the one task of a worker that sleeps.
-//! * `http`: what a request means: routes, publishing, refusals, `/metrics`.
+//! * `http`: what a request means: routes, tokens, origins, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
 //! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
 //! * [`cli`]: flags and environment become a [`Config`](config::Config).
