@@ -33,7 +33,7 @@ fn operations<T>(
 }
 
 fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
-    Ok(match bytes.int_in_range(0..=12u8)? {
+    Ok(match bytes.int_in_range(1..=12u8)? {
         0 => Step::Subscribe {
             org: index(bytes, 2)?,
             view: *bytes.choose(&[View::Member, View::Public])?,
@@ -60,7 +60,8 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
         9 => Step::Turn { lane: index(bytes, 2)? },
         10 => Step::Drive,
         11 => Step::Tidy,
-        _ => Step::Close,
+        12 => Step::Close,
+        _ => Step::EndAfter { who: index(bytes, 256)?, ms: bytes.int_in_range(1..=9_000u64)? },
     })
 }
 
