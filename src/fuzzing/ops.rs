@@ -33,7 +33,7 @@ fn operations<T>(
 }
 
 fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
-    Ok(match bytes.int_in_range(1..=12u8)? {
+    Ok(match bytes.int_in_range(0..=13u8)? {
         0 => Step::Subscribe {
             org: index(bytes, 2)?,
             view: *bytes.choose(&[View::Member, View::Public])?,
