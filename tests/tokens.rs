@@ -1,5 +1,11 @@
 //! Who may come in: tokens good and bad, on the wire.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test has a clock, and loom replaces no lock of it"
+)]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::channel::Channel;
 use super::deadline::Alarm;
 use super::seat::SeatKey;
+use super::sweep::STALE_MAX;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
 use crate::ids::Time;
@@ -79,6 +80,15 @@ impl Lane {
 
     pub(crate) fn set_tick(&self, tick: u32) {
         self.tick.store(tick, Ordering::Relaxed);
+    }
+
+    /// Drops what freed seats left behind in this lane's wheel, once that outnumbers the living: each
+    /// keeps its channel's memory.
+    pub(crate) fn forget_freed(&self, lane: usize, wheel: &mut Wheel<SeatRef>) {
+        let living = self.seats.load(Ordering::Relaxed) as usize;
+        if wheel.len() > 2 * living + STALE_MAX {
+            wheel.retain(|entry| entry.is_taken(lane));
+        }
     }
 
     /// Leaves a channel to sweep. The caller has marked the channel's seats dirty.

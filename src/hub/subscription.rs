@@ -72,7 +72,9 @@ impl Subscription {
         lane.seats.fetch_add(1, Ordering::Relaxed);
         metrics::add(&lane.counters.opened[self.view as usize], 1);
         let entry = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
-        lane.wheel.lock().insert(self.channel.common.keepalive_at(lane.tick()), entry);
+        let mut wheel = lane.wheel.lock();
+        wheel.insert(self.channel.common.keepalive_at(lane.tick()), entry);
+        lane.forget_freed(usize::from(self.lane), &mut wheel);
     }
 
     /// The next event or comment for this subscriber, or `None` once its stream has to end. While

@@ -14,7 +14,6 @@ use super::lane::SeatRef;
 use super::seat::{Seat, Waiter};
 use crate::ids::Time;
 use crate::metrics::{self, CloseReason};
-use crate::sync::Ordering;
 
 /// A walk over the seats that one channel has on one lane, in memory order.
 #[derive(Debug)]
@@ -200,11 +199,7 @@ impl Hub {
         lane.set_tick(tick);
         let mut wheel = lane.wheel.lock();
         wheel.advance(tick, |entry| due.push(entry));
-        // Seats that were freed leave their entries behind; they may never outnumber the living.
-        let living = lane.seats.load(Ordering::Relaxed) as usize;
-        if wheel.len() > 2 * living + STALE_MAX {
-            wheel.retain(|entry| entry.is_taken(self.lane));
-        }
+        lane.forget_freed(self.lane, &mut wheel);
     }
 
     /// Finds the seats among these that were silent for long enough to need a comment, and puts all
