@@ -49,7 +49,7 @@ impl Listeners {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
         for &asked in &config.listen {
-            if !asked.ip().is_loopback() && config.auth.is_open() && !config.insecure_open {
+            if is_exposed(asked, config) {
                 return Err(BindError::Open { address: asked });
             }
             let refused = |why| BindError::Refused { address: asked, why };
@@ -72,7 +72,7 @@ impl Listeners {
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
         for socket in sockets {
             let address = socket.local_addr().map_err(BindError::Inherited)?;
-            if !address.ip().is_loopback() && !config.insecure_open {
+            if is_exposed(address, config) {
                 return Err(BindError::Open { address });
             }
             socket.set_nonblocking(true).map_err(BindError::Inherited)?;
@@ -111,6 +111,11 @@ fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Whether a network would reach a server that asks nobody for a key, which nobody asked for.
+fn is_exposed(address: SocketAddr, config: &Config) -> bool {
+    !address.ip().is_loopback() && config.auth.is_open() && !config.insecure_open
 }
 
 /// What accepted sockets inherit.
@@ -158,6 +163,31 @@ impl std::error::Error for BindError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{AuthConfig, Secret};
+
+    /// SCENARIO: a server with a key is given a socket of a network by its service manager.
+    /// BUG: it refused the socket as an open server has to, which it did not do for `--listen`.
+    /// FIX: both ask the same question.
+    #[test]
+    fn a_network_is_served_with_a_key_however_the_socket_came() {
+        let config = |publish_keys| Config {
+            listen: vec!["0.0.0.0:0".parse().expect("an address")],
+            workers: 1,
+            auth: AuthConfig { publish_keys, ..AuthConfig::default() },
+            ..Config::default()
+        };
+        let adopt = |config: &Config| {
+            let socket = TcpListener::bind("0.0.0.0:0").expect("a port");
+            Listeners::adopt(vec![socket], config).map(|_| ())
+        };
+        let bind = |config: &Config| Listeners::bind(config).map(|_| ());
+        let key = Secret::publish_key("a-key-that-is-long-enough").expect("a key");
+        let (open, closed) = (config(Vec::new()), config(vec![key]));
+        for listen in [&adopt as &dyn Fn(&Config) -> Result<(), BindError>, &bind] {
+            assert!(matches!(listen(&open), Err(BindError::Open { .. })));
+            assert!(listen(&closed).is_ok());
+        }
+    }
 
     /// tcp(7) says so of `TCP_USER_TIMEOUT` only; that the others are inherited too is what saves
     /// three system calls a connection.

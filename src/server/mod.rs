@@ -62,8 +62,8 @@ impl Server {
     /// Serves on listening sockets that are open already, in place of [`Config::listen`].
     ///
     /// # Errors
-    /// One of them is no listening TCP socket, or is reachable from a network without
-    /// [`Config::insecure_open`].
+    /// One of them is no listening TCP socket, or is reachable from a network although there is neither
+    /// a key nor [`Config::insecure_open`].
     pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
         let listeners = Listeners::adopt(sockets, &config)?;
         Ok(Self { config, listeners })
