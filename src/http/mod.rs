@@ -1,5 +1,6 @@
 //! What a request means: [`route`] names it, [`service`] answers it. Knows no sockets.
 
+mod answer;
 mod auth;
 mod cors;
 mod forwarded;
@@ -27,4 +28,9 @@ pub(crate) use {
 fn query(uri: &Uri, name: &str) -> Option<String> {
     let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
     pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// A media type without its parameters (RFC 9110, 8.3.1).
+fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
 }

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 
 use super::auth::{Denied, Orgs};
+use super::essence;
 use super::rates::Rates;
 use super::reject::Reject;
 use crate::config::HubConfig;
@@ -170,11 +171,6 @@ fn parse_object<'a, T: Deserialize<'a>>(
 
 fn check_keys<'a>(keys: Vec<Key<'a>>, limits: &HubConfig) -> Result<Keys<'a>, Reject> {
     Keys::new(keys.into_iter().map(|key| key.0), limits).map_err(Reject::Keys)
-}
-
-/// A media type without its parameters (RFC 9110, 8.3.1).
-fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
 }
 
 fn accepted(body: String) -> Response<Full<Bytes>> {

@@ -2,31 +2,26 @@
 //! a seat.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::mem;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use mio::net::TcpStream;
 use prometheus_client::registry::Registry;
 
+use super::answer::{Answer, Answering, Dressed};
 use super::auth::{self, Auth, Grant, Scope};
 use super::forwarded;
 use super::ops;
 use super::parking::{Departing, Parking};
 use super::publish::{self, BodyLimits, Desk};
-use super::query;
 use super::rates::Rates;
 use super::reject::Reject;
 use super::route::{Route, route};
+use super::{essence, query};
 use crate::admission::{AddressGuard, Admission, Visitor};
 use crate::config::Config;
 use crate::hub::{Deadline, Hub, NotTakenIn, View};
@@ -69,44 +64,6 @@ pub(crate) struct Service {
     line: Option<Line>,
 }
 
-/// The body of an answer.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Full(Full<Bytes>),
-    /// With the client for whom a proxy opened it, if it is counted.
-    Stream {
-        stream: EventStream,
-        _client: Option<AddressGuard>,
-    },
-    /// The head of a stream, for `HEAD`.
-    NoStream,
-}
-
-/// A publish waits for its body, everything else is answered at once. An open stream keeps this
-/// future's memory, so what waits is boxed.
-pub(crate) enum Answering {
-    Now(Option<Response<Answer>>),
-    Waiting(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
-    /// The keys are fetched that the request's token may be signed with; then it is answered.
-    Later(Pin<Box<dyn Future<Output = Self> + Send>>),
-    /// The stream has left; the connection takes its socket after it.
-    Never,
-}
-
-/// An answer, and the header fields that it has because of who asks.
-pub(crate) struct Dressed {
-    answering: Answering,
-    fields: Fields,
-}
-
-/// What a browser must not do with anything that is not a stream.
-const SECURITY: [(HeaderName, &str); 4] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CACHE_CONTROL, "no-store"),
-];
-
 // ===== impl App =====
 
 impl App {
@@ -124,6 +81,14 @@ impl App {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Counts a refusal if it is for a limit.
+    fn counted(&self, reject: Reject) -> Reject {
+        if let Some(limit) = reject.limit() {
+            self.admission.count_refusal(limit);
+        }
+        reject
     }
 
     /// Fetches what requests would have to wait for. Inside a runtime.
@@ -178,11 +143,13 @@ impl Service {
     #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
     fn answer(&self, request: Request<Incoming>, fields: &Fields) -> Answering {
         let route = route(request.method(), request.uri().path());
-        let comes_back = matches!(route, Ok(Route::Stream { .. }));
-        let comes_back = comes_back && accepts_events(request.headers());
+        let is_stream = matches!(route, Ok(Route::Stream { .. }));
         let route = match route.and_then(|route| self.check_room(route)) {
             Ok(route) => route,
-            Err(reject) => return self.conclude(Err(reject), comes_back),
+            Err(reject) => {
+                let comes_back = is_stream && accepts_events(request.headers());
+                return self.conclude(Err(reject), comes_back);
+            }
         };
         let (headers, uri) = (request.headers(), request.uri());
         let keys = || self.app.auth.keys_for(headers, uri, self.app.clock.now());
@@ -197,7 +164,7 @@ impl Service {
     }
 
     fn answer_route(&self, route: Route, request: Request<Incoming>, fields: &Fields) -> Answering {
-        let comes_back = matches!(route, Route::Stream { .. }) && accepts_events(request.headers());
+        let is_stream = matches!(route, Route::Stream { .. });
         let answer = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request) {
                 Ok((stream, client)) => {
@@ -213,7 +180,7 @@ impl Service {
             Route::Ready => Ok(text("ready\n".into())),
             Route::Metrics => Ok(self.metrics()),
         };
-        self.conclude(answer, comes_back)
+        self.conclude(answer, is_stream && accepts_events(request.headers()))
     }
 
     fn conclude(&self, answer: Result<Response<Answer>, Reject>, comes_back: bool) -> Answering {
@@ -244,9 +211,7 @@ impl Service {
 
     /// Refuses. A browser's `EventSource` is told when to come back where that may help.
     fn refuse(&self, reject: Reject, comes_back: bool) -> Response<Answer> {
-        if let Some(limit) = reject.limit() {
-            self.app.admission.count_refusal(limit);
-        }
+        let reject = self.app.counted(reject);
         let answer = if comes_back && reject.is_for_now() {
             reject.into_stream_end(retry_ms(self.hub.config()))
         } else {
@@ -362,7 +327,7 @@ impl Service {
     fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> Answering {
         let grant = match self.authorize(&request, Scope::Publish, org.as_ref()) {
             Ok(grant) => grant,
-            Err(reject) => return reject.into(),
+            Err(reject) => return self.conclude(Err(reject), false),
         };
         let (hub, app) = (self.hub.clone(), self.app.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
@@ -380,12 +345,7 @@ impl Service {
                 }
                 Err(reject) => Err(reject),
             };
-            answer.unwrap_or_else(|reject| {
-                if let Some(limit) = reject.limit() {
-                    app.admission.count_refusal(limit);
-                }
-                reject.into_response()
-            })
+            answer.unwrap_or_else(|reject| app.counted(reject).into_response())
         }))
     }
 
@@ -404,10 +364,7 @@ impl Service {
 fn accepts_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
     let mut kinds = values.flat_map(|value| value.split(','));
-    kinds.any(|kind| {
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("text/event-stream")
-    })
+    kinds.any(|kind| essence(kind).eq_ignore_ascii_case("text/event-stream"))
 }
 
 fn text(body: String) -> Response<Answer> {
@@ -430,80 +387,5 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             None => self.answer(request, &fields),
         };
         Dressed { answering, fields }
-    }
-}
-
-// ===== impl Dressed =====
-
-impl Future for Dressed {
-    type Output = Result<Response<Answer>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { answering, fields } = self.get_mut();
-        Pin::new(answering).poll(cx).map_ok(|mut response| {
-            let full = matches!(response.body(), Answer::Full(_));
-            let headers = response.headers_mut();
-            for (name, value) in SECURITY.into_iter().filter(|_| full) {
-                headers.insert(name, HeaderValue::from_static(value));
-            }
-            mem::take(fields).add_to(headers);
-            response
-        })
-    }
-}
-
-// ===== impl Answering =====
-
-impl Future for Answering {
-    type Output = Result<Response<Answer>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Now(answer) => Poll::Ready(Ok(answer.take().expect("polled after it was ready"))),
-            Self::Waiting(publish) => {
-                publish.as_mut().poll(cx).map(|answer| Ok(answer.map(Answer::Full)))
-            }
-            Self::Later(later) => {
-                let answering = ready!(later.as_mut().poll(cx));
-                *self = answering;
-                self.poll(cx)
-            }
-            Self::Never => Poll::Pending,
-        }
-    }
-}
-
-impl From<Reject> for Answering {
-    fn from(reject: Reject) -> Self {
-        Self::Now(Some(reject.into_response().map(Answer::Full)))
-    }
-}
-
-// ===== impl Answer =====
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            Self::Full(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream { stream, .. } => Pin::new(stream).poll_frame(cx),
-            Self::NoStream => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full(body) if body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(body) => body.size_hint(),
-            Self::Stream { .. } | Self::NoStream => SizeHint::default(),
-        }
     }
 }
