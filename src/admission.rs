@@ -169,7 +169,7 @@ impl Admission {
 /// Connections that a process with so many descriptors can have, at least 1.
 fn connections_possible(config: &Config, descriptors: usize) -> usize {
     // Beside its sockets, each listener may hold a connection that waits to be refused.
-    let worker = DESCRIPTORS_A_WORKER + 2 * config.listen.len();
+    let worker = DESCRIPTORS_A_WORKER + 2 * (config.listen.len() + config.plain_listen.len());
     let reserve = DESCRIPTORS_A_PROCESS + config.workers * worker + refused_at_once(descriptors);
     descriptors.saturating_sub(reserve).max(1)
 }

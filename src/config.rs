@@ -2,6 +2,7 @@
 
 mod auth;
 mod cors;
+mod tls;
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,6 +17,7 @@ pub use self::auth::{
     TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
 };
 pub use self::cors::{CorsPolicy, InvalidOrigin, Origin};
+pub use self::tls::TlsFiles;
 
 /// What the server does and where it ends. Built by the command line, or by hand from
 /// [`Config::default`].
@@ -23,6 +25,12 @@ pub use self::cors::{CorsPolicy, InvalidOrigin, Origin};
 pub struct Config {
     /// Where to listen. Every worker accepts on every one of them.
     pub listen: Vec<SocketAddr>,
+    /// With it, what is in `listen` speaks TLS, and HTTP/2 where the client does.
+    pub tls: Option<TlsFiles>,
+    /// Where to listen without TLS all the same.
+    pub plain_listen: Vec<SocketAddr>,
+    /// Requests that one HTTP/2 connection may have open at the same time, streams among them.
+    pub connection_streams_max: u32,
     /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
     pub workers: usize,
     /// Serve the whole network although no key is configured.
@@ -149,6 +157,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![LISTEN],
+            tls: None,
+            plain_listen: Vec::new(),
+            connection_streams_max: 256,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             insecure_open: false,
             park: true,

@@ -20,8 +20,13 @@ use tracing_subscriber::EnvFilter;
 /// The command line or the settings were wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
 
-/// SIGTERM and SIGINT.
-struct StopSignals([(Signal, SignalKind); 2]);
+/// What the server is told by signals.
+struct Signals {
+    /// SIGTERM and SIGINT.
+    stop: [(Signal, SignalKind); 2],
+    /// SIGHUP.
+    reload: Signal,
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -60,19 +65,26 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
     let server = server.map_err(|why| usage(why.to_string()))?;
     let runtime = runtime().map_err(failure)?;
     runtime.block_on(async {
-        let signals = StopSignals::new().map_err(failure)?;
+        let signals = Signals::new().map_err(failure)?;
         greet(&server, workers);
         run(server, signals).await
     })
 }
 
-/// Runs the server until the first signal has made it end, or the second ends it at once.
-async fn run(server: Server, mut signals: StopSignals) -> Result<ExitCode, (u8, String)> {
+/// Runs the server until the first signal to stop has made it end, or the second ends it at once.
+async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, (u8, String)> {
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
+    let tls = server.tls().cloned();
     let mut run = pin!(server.run(async { _ = stopped.await }));
     poll_fn(|cx| {
-        while let Poll::Ready(number) = signals.poll(cx) {
+        while signals.reload.poll_recv(cx).is_ready() {
+            match &tls {
+                Some(tls) => tls.reload_and_tell(),
+                None => tracing::warn!("SIGHUP: there is no certificate to read again"),
+            }
+        }
+        while let Poll::Ready(number) = signals.poll_stop(cx) {
             match stop.take() {
                 Some(stop) => _ = stop.send(()),
                 // As a shell says of a program that a signal has ended.
@@ -140,10 +152,7 @@ fn greet(server: &Server, workers: usize) {
     let plural = if workers == 1 { "" } else { "s" };
     let version = env!("CARGO_PKG_VERSION");
     for address in server.addresses() {
-        _ = writeln!(
-            out,
-            "nudged {version} listening on http://{address} ({workers} worker{plural})"
-        );
+        _ = writeln!(out, "nudged {version} listening on {address} ({workers} worker{plural})");
     }
     let auth = &server.config().auth;
     let doors = if auth.is_open() {
@@ -156,21 +165,22 @@ fn greet(server: &Server, workers: usize) {
     _ = writeln!(out, "{doors}");
     if let Some(address) = server.addresses().first() {
         let token = if auth.is_open() { "" } else { " -H \"authorization: Bearer $TOKEN\"" };
-        _ = writeln!(out, "try: curl -N{token} http://{address}/api/acme/events");
+        _ = writeln!(out, "try: curl -N{token} {address}/api/acme/events");
     }
 }
 
-// ===== impl StopSignals =====
+// ===== impl Signals =====
 
-impl StopSignals {
+impl Signals {
     fn new() -> std::io::Result<Self> {
         let listen = |kind| signal(kind).map(|signal| (signal, kind));
-        Ok(Self([listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?]))
+        let stop = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
+        Ok(Self { stop, reload: signal(SignalKind::hangup())? })
     }
 
-    /// The number of the next signal.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<u8> {
-        for (signal, kind) in &mut self.0 {
+    /// The number of the next signal to stop.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<u8> {
+        for (signal, kind) in &mut self.stop {
             if signal.poll_recv(cx).is_ready() {
                 return Poll::Ready(u8::try_from(kind.as_raw_value()).unwrap_or(u8::MAX - 128));
             }

@@ -1,6 +1,7 @@
 //! The settings of the server: every one is a flag and an environment variable.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{ArgAction, Args};
@@ -8,7 +9,7 @@ use ipnet::IpNet;
 
 use super::doors::Doors;
 use super::values::{PublicOrg, Span, count, millis, network, public_org, span, switch};
-use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
+use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate, TlsFiles};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
@@ -16,6 +17,29 @@ pub struct Serve {
     /// Where to listen; several addresses are separated by commas, or given one by one
     #[arg(long, env = "NUDGED_LISTEN", value_name = "IP:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
     listen: Vec<SocketAddr>,
+
+    /// File with the PEM certificate chain, its own certificate first: --listen speaks TLS and HTTP/2. It
+    /// and the key are read again when they change, and on SIGHUP
+    #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// File with the PEM private key of the certificate
+    #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Where to listen without TLS beside --listen, for probes and publishers of the same machine
+    #[arg(
+        long,
+        env = "NUDGED_PLAIN_LISTEN",
+        value_name = "IP:PORT",
+        value_delimiter = ',',
+        requires = "tls_cert"
+    )]
+    plain_listen: Vec<SocketAddr>,
+
+    /// Requests, streams among them, that one HTTP/2 connection may have open at the same time
+    #[arg(long, env = "NUDGED_CONNECTION_STREAMS", value_name = "N", default_value_t = CONFIG.connection_streams_max as usize, value_parser = count(1..=65_536))]
+    connection_streams: usize,
 
     /// Worker threads [default: one for each core]
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
@@ -215,6 +239,12 @@ impl Serve {
         });
         Ok(Config {
             listen: self.listen,
+            tls: self
+                .tls_cert
+                .zip(self.tls_key)
+                .map(|(certificate, key)| TlsFiles { certificate, key }),
+            plain_listen: self.plain_listen,
+            connection_streams_max: small(self.connection_streams),
             workers: self.workers.unwrap_or(CONFIG.workers),
             insecure_open: self.insecure_open,
             park: self.park,

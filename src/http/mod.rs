@@ -14,6 +14,7 @@ mod service;
 
 use http::Uri;
 
+pub(crate) use answer::Dressed;
 pub(crate) use parking::{Departing, Parking};
 pub(crate) use service::{App, Host, Service};
 #[cfg(any(test, fuzzing))]

@@ -116,9 +116,9 @@ impl Host {
 // ===== impl Service =====
 
 impl Service {
-    /// The same service, for this connection.
-    pub(crate) fn on_line(self, line: Option<Line>) -> Self {
-        Self { line, ..self }
+    /// The same service, for a connection or a request of one whose stream stays with hyper.
+    pub(crate) fn on_line(self, line: Line) -> Self {
+        Self { line: Some(line), parking: None, ..self }
     }
 
     pub(crate) fn parking(&self) -> Option<&Parking> {
@@ -138,6 +138,11 @@ impl Service {
 
     pub(crate) fn config(&self) -> &Config {
         &self.app.config
+    }
+
+    /// Whether the connection came when there was no room, and should not stay.
+    pub(crate) fn came_over(&self) -> bool {
+        self.visitor.came_over()
     }
 
     #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
@@ -185,7 +190,7 @@ impl Service {
 
     fn conclude(&self, answer: Result<Response<Answer>, Reject>, comes_back: bool) -> Answering {
         let mut answer = answer.unwrap_or_else(|reject| self.refuse(reject, comes_back));
-        if self.visitor.came_over() {
+        if self.came_over() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);
         }

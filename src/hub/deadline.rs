@@ -148,6 +148,20 @@ impl Watch {
         self.change(Seat::unblock);
     }
 
+    /// The task that serves the stream rests, with something in hand or with nothing.
+    pub(crate) fn rest(&self) {
+        if let Some(channel) = self.channel.upgrade() {
+            channel.block(self.lane, self.key, |seat, _| (seat.rest(), ()));
+        }
+    }
+
+    /// Whether the stream has to end because its client takes nothing.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let mut stalled = false;
+        self.change(|seat| stalled = seat.ending == Some(CloseReason::Stalled));
+        stalled
+    }
+
     /// Whether the stream is over.
     pub(crate) fn is_gone(&self) -> bool {
         !self.change(|_| ())

@@ -92,6 +92,18 @@ impl Seat {
         self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
     }
 
+    /// The task that serves it rests. Had the client room for what was handed out last, the task would
+    /// wait for more. Returns what [`Self::block`] does.
+    #[must_use]
+    pub(crate) fn rest(&mut self) -> bool {
+        if !matches!(self.waiter, Waiter::Busy(_)) {
+            self.unblock();
+            return false;
+        }
+        self.blocked_since = self.touched;
+        !mem::replace(&mut self.watched, true)
+    }
+
     /// When the socket, if it takes nothing meanwhile, will have taken nothing for so many ticks.
     /// `None` calls off the alarm.
     pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {

@@ -1,53 +1,65 @@
-//! One connection: hyper parses its requests and answers them, until one of them opens a stream. Then
-//! the socket leaves hyper and is parked; what hyper needed is freed.
+//! One HTTP/1 connection: hyper parses its requests and answers them, until one of them opens a stream.
+//! On a cleartext connection the socket then leaves hyper and is parked; what hyper needed is freed.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use mio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::socket::Socket;
+use super::http2;
+use super::socket::{Socket, Witness};
+use super::trunk::Trunk;
 use crate::http::{Departing, Parking, Service};
 use crate::stream::Line;
 
 /// A connection that is hyper's.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    hyper: http1::Connection<Socket, Service>,
-    parking: Option<Parking>,
-    /// Where its streams stay with hyper.
-    line: Option<Line>,
+pub(crate) struct Connection<I = Socket> {
+    hyper: http1::Connection<I, Service>,
+    stay: Stay,
     /// It was told to close once what it has in flight has ended.
     told: bool,
+    /// A stream that leaves once the answer before it is out.
     departing: Option<Departing>,
+    end: Option<End>,
+}
+
+/// Whether its streams stay with hyper.
+#[derive(Debug)]
+enum Stay {
+    Leaves(Parking),
+    Stays(Line),
 }
 
 /// How it leaves hyper.
 #[derive(Debug)]
-enum End {
-    Closed(hyper::Result<()>),
+pub(super) enum End {
+    Closed,
     Parks(Departing),
+    /// Its first bytes were the preface of HTTP/2 (RFC 9113, 3.3).
+    SpeaksHttp2,
 }
 
-// ===== impl Connection =====
+// ===== impl Connection, cleartext =====
 
 impl Connection {
     pub(crate) fn new(socket: TcpStream, service: Service) -> Self {
-        let parking = service.parking().cloned();
-        let line = parking.is_none().then(Line::new);
-        let service = service.on_line(line.clone());
-        let config = service.config();
-        let hyper = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(config.head_timeout)
-            .max_buf_size(config.head_bytes_max)
-            .serve_connection(Socket::new(socket, parking.clone(), line.clone()), service);
-        Self { hyper, parking, line, told: false, departing: None }
+        match service.parking().cloned() {
+            Some(parking) => {
+                let socket = Socket::new(socket, Witness::Parking(parking.clone()));
+                Self::begun(socket, Stay::Leaves(parking), service)
+            }
+            None => {
+                let line = Line::new();
+                Self::held(Socket::new(socket, Witness::Line(line.clone())), line, service)
+            }
+        }
     }
 
     /// Serves what is there already. Most requests are when their connection is accepted, and a stream
@@ -56,36 +68,98 @@ impl Connection {
         // A task would contain a panic too.
         let step = catch_unwind(AssertUnwindSafe(|| match self.poll_end(cx) {
             Poll::Pending => Some(self),
-            Poll::Ready(end) => {
-                self.leave(end);
+            Poll::Ready(End::SpeaksHttp2) => {
+                self.end = Some(End::SpeaksHttp2);
+                Some(self)
+            }
+            Poll::Ready(End::Parks(departing)) => {
+                self.park(departing);
                 None
             }
+            Poll::Ready(End::Closed) => None,
         }));
         step.unwrap_or(None)
     }
 
     /// Serves until it ends, until it is parked, or until `draining` and what it has in flight has
     /// ended.
-    pub(crate) async fn serve(mut self, mut draining: watch::Receiver<bool>) {
+    pub(crate) async fn serve(mut self, draining: watch::Receiver<bool>) {
+        match self.run(draining.clone()).await {
+            End::Closed => {}
+            End::Parks(departing) => self.park(departing),
+            // Boxed, because most connections have no need for its memory.
+            End::SpeaksHttp2 => Box::pin(self.serve_http2(draining)).await,
+        }
+    }
+
+    fn park(self, departing: Departing) {
+        let parts = self.hyper.into_parts();
+        match parts.io.into_inner() {
+            Ok(socket) => parts.service.park(socket, departing, parts.read_buf.len()),
+            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
+        }
+    }
+
+    async fn serve_http2(self, draining: watch::Receiver<bool>) {
+        let http1::Parts { mut io, read_buf, service, .. } = self.hyper.into_parts();
+        let trunk = Trunk::new();
+        io.tell(Witness::Trunk(trunk.clone()));
+        io.unread(read_buf);
+        http2::serve(io, trunk, service, draining).await;
+    }
+}
+
+// ===== impl Connection =====
+
+impl<I: Read + Write + Unpin> Connection<I> {
+    /// A connection whose streams stay with hyper.
+    pub(super) fn held(io: I, line: Line, service: Service) -> Self {
+        let service = service.on_line(line.clone());
+        Self::begun(io, Stay::Stays(line), service)
+    }
+
+    fn begun(io: I, stay: Stay, service: Service) -> Self {
+        let config = service.config();
+        let hyper = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.head_timeout)
+            .max_buf_size(config.head_bytes_max)
+            .serve_connection(io, service);
+        Self { hyper, stay, told: false, departing: None, end: None }
+    }
+
+    /// Runs it to its end.
+    pub(super) async fn run(&mut self, mut draining: watch::Receiver<bool>) -> End {
+        if let Some(end) = self.end.take() {
+            return end;
+        }
         let mut drain = pin!(draining.wait_for(|draining| *draining));
-        let end = poll_fn(|cx| {
+        poll_fn(|cx| {
             if !self.told && drain.as_mut().poll(cx).is_ready() {
                 self.tell();
             }
             self.poll_end(cx)
-        });
-        let end = end.await;
-        self.leave(end);
+        })
+        .await
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(parking) = &self.parking else {
-            return self.poll_hyper(cx).map(End::Closed);
+        let parking = match &self.stay {
+            Stay::Leaves(parking) => parking,
+            Stay::Stays(line) => {
+                let mut polled = Pin::new(&mut self.hyper).poll(cx);
+                if polled.is_pending() && !self.told && line.is_over() {
+                    // As on the parked path: its client may be better served by another server.
+                    self.tell();
+                    polled = Pin::new(&mut self.hyper).poll(cx);
+                }
+                return polled.map(End::from);
+            }
         };
         // Connections are polled one at a time, so what this poll leaves behind is this one's.
         parking.arm();
         if let Poll::Ready(ended) = Pin::new(&mut self.hyper).poll(cx) {
-            return Poll::Ready(End::Closed(ended));
+            return Poll::Ready(ended.into());
         }
         let (stream, blocked) = parking.disarm();
         self.departing = self.departing.take().or(stream);
@@ -97,36 +171,23 @@ impl Connection {
         }
     }
 
-    /// Polls a connection whose stream stays with hyper.
-    fn poll_hyper(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        let polled = Pin::new(&mut self.hyper).poll(cx);
-        if polled.is_pending() && !self.told && self.line.as_ref().is_some_and(Line::is_over) {
-            // As on the parked path: its client may be better served by another server.
-            self.tell();
-            return Pin::new(&mut self.hyper).poll(cx);
-        }
-        polled
-    }
-
     fn tell(&mut self) {
         self.told = true;
         Pin::new(&mut self.hyper).graceful_shutdown();
     }
+}
 
-    fn leave(self, end: End) {
-        let departing = match end {
-            End::Parks(departing) => departing,
-            End::Closed(ended) => {
-                if let Err(why) = ended {
-                    tracing::debug!(%why, "connection");
-                }
-                return;
+// ===== impl End =====
+
+impl From<hyper::Result<()>> for End {
+    fn from(ended: hyper::Result<()>) -> Self {
+        match ended {
+            Err(why) if why.is_parse_version_h2() => Self::SpeaksHttp2,
+            Err(why) => {
+                tracing::debug!(%why, "connection");
+                Self::Closed
             }
-        };
-        let parts = self.hyper.into_parts();
-        match parts.io.into_inner() {
-            Ok(socket) => parts.service.park(socket, departing, parts.read_buf.len()),
-            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
+            Ok(()) => Self::Closed,
         }
     }
 }

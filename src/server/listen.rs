@@ -7,14 +7,31 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::tls::TlsError;
 use crate::config::Config;
+
+/// Where a server listens; displayed as the beginning of its URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// With the port that the system chose where 0 was asked for.
+    pub socket: SocketAddr,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+}
 
 /// The sockets of all workers.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     /// By worker, then by address.
-    workers: Vec<Vec<TcpListener>>,
+    workers: Vec<Vec<Listening>>,
+}
+
+/// One worker's socket of one address.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) socket: TcpListener,
+    pub(crate) secure: bool,
 }
 
 /// Why an address could not be listened on.
@@ -34,6 +51,8 @@ pub enum BindError {
     },
     /// A socket that was handed over cannot be listened on.
     Inherited(io::Error),
+    /// The certificate cannot be used.
+    Tls(TlsError),
 }
 
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
@@ -48,7 +67,9 @@ impl Listeners {
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
-        for &asked in &config.listen {
+        let first = config.listen.iter().map(|asked| (*asked, config.tls.is_some()));
+        let plain = config.plain_listen.iter().map(|asked| (*asked, false));
+        for (asked, secure) in first.chain(plain) {
             if is_exposed(asked, config) {
                 return Err(BindError::Open { address: asked });
             }
@@ -58,9 +79,9 @@ impl Listeners {
             for sockets in &mut workers {
                 let socket = listen(address, config).map_err(refused)?;
                 address = socket.local_addr().map_err(refused)?;
-                sockets.push(socket);
+                sockets.push(Listening { socket, secure });
             }
-            addresses.push(address);
+            addresses.push(Address { socket: address, secure });
         }
         Ok(Self { addresses, workers })
     }
@@ -77,19 +98,21 @@ impl Listeners {
             }
             socket.set_nonblocking(true).map_err(BindError::Inherited)?;
             set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
+            let secure = config.tls.is_some();
             for sockets in &mut workers {
-                sockets.push(socket.try_clone().map_err(BindError::Inherited)?);
+                let socket = socket.try_clone().map_err(BindError::Inherited)?;
+                sockets.push(Listening { socket, secure });
             }
-            addresses.push(address);
+            addresses.push(Address { socket: address, secure });
         }
         Ok(Self { addresses, workers })
     }
 
-    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+    pub(crate) fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    pub(crate) fn into_workers(self) -> Vec<Vec<TcpListener>> {
+    pub(crate) fn into_workers(self) -> Vec<Vec<Listening>> {
         self.workers
     }
 }
@@ -134,6 +157,14 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+// ===== impl Address =====
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http{}://{}", if self.secure { "s" } else { "" }, self.socket)
+    }
+}
+
 // ===== impl BindError =====
 
 impl fmt::Display for BindError {
@@ -154,6 +185,7 @@ impl fmt::Display for BindError {
             Self::Inherited(why) => {
                 write!(f, "cannot listen on a socket that was handed over: {why}")
             }
+            Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }
     }
 }
@@ -196,12 +228,13 @@ mod tests {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         let listeners = Listeners::bind(&config).expect("a port");
         let workers = listeners.workers.len();
-        let client = std::net::TcpStream::connect(listeners.addresses[0]).expect("it listens");
+        let client =
+            std::net::TcpStream::connect(listeners.addresses[0].socket).expect("it listens");
         // The kernel chose one of the workers' sockets.
         let accepted = std::iter::repeat_with(|| listeners.workers.iter().flatten())
             .take(1_000)
             .flatten()
-            .find_map(|listener| listener.accept().ok());
+            .find_map(|listening| listening.socket.accept().ok());
         let (accepted, _) = accepted.unwrap_or_else(|| panic!("none of {workers} accepted"));
         let socket = SockRef::from(&accepted);
         assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(config.peer_timeout));
@@ -214,7 +247,7 @@ mod tests {
     fn a_port_is_not_shared_with_another_server() {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         let first = Listeners::bind(&config).expect("a port");
-        let listen = first.addresses().to_vec();
+        let listen = vec![first.addresses()[0].socket];
         let second = Config { listen, ..config };
         assert!(matches!(
             Listeners::bind(&second),

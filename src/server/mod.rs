@@ -1,14 +1,19 @@
 //! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
 
+mod chore;
 pub(crate) mod conn;
+mod http2;
 mod listen;
+mod secure;
 mod socket;
 pub mod systemd;
+mod tls;
+mod trunk;
 mod worker;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,6 +21,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::chore::Chore;
 use self::listen::Listeners;
 use self::worker::Worker;
 use crate::admission::Admission;
@@ -24,13 +30,15 @@ use crate::http::App;
 use crate::hub::Hub;
 use crate::stream::Clock;
 
-pub use self::listen::BindError;
+pub use self::listen::{Address, BindError};
+pub use self::tls::{Tls, TlsError};
 
 /// A server that holds its addresses and does not accept yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
     listeners: Listeners,
+    tls: Option<Tls>,
 }
 
 /// Why a server did not start, or did not go on.
@@ -48,10 +56,11 @@ impl Server {
     /// Binds every address for every worker.
     ///
     /// # Errors
-    /// Says which address could not be had, and why.
+    /// Says which address could not be had, or what is wrong with the certificate.
     pub fn bind(config: Config) -> Result<Self, BindError> {
+        let tls = load(&config)?;
         let listeners = Listeners::bind(&config)?;
-        Ok(Self { config, listeners })
+        Ok(Self { config, listeners, tls })
     }
 
     /// What it was told.
@@ -63,15 +72,21 @@ impl Server {
     ///
     /// # Errors
     /// One of them is no listening TCP socket, or is reachable from a network although there is neither
-    /// a key nor [`Config::insecure_open`].
+    /// a key nor [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
+        let tls = load(&config)?;
         let listeners = Listeners::adopt(sockets, &config)?;
-        Ok(Self { config, listeners })
+        Ok(Self { config, listeners, tls })
     }
 
-    /// Where it listens, with the ports that the system chose where 0 was asked for.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// Where it listens.
+    pub fn addresses(&self) -> &[Address] {
         self.listeners.addresses()
+    }
+
+    /// Its certificate, which can be read again while it runs.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Serves until `stop` resolves, and then drains: `/readyz` says 503 at once; after
@@ -84,7 +99,7 @@ impl Server {
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { config, listeners } = self;
+        let Self { config, listeners, tls } = self;
         let (delay, window, timeout) =
             (config.drain_delay, config.drain_window, config.drain_timeout);
         let hub = Hub::with_lanes(config.hub.clone(), config.workers);
@@ -97,12 +112,13 @@ impl Server {
 
         let mut workers = Vec::new();
         for (lane, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let worker = Worker::new(app.clone(), hub.on_lane(lane), clock, sockets);
+            let worker = Worker::new(app.clone(), hub.on_lane(lane), clock, sockets, tls.clone());
             workers.push(worker.start(draining.clone()).map_err(ServeError::Start)?);
         }
         drop(draining);
         systemd::ready();
         let _watchdog = systemd::tend_watchdog(hub.clone(), clock);
+        let _renewal = tls.map(|tls| Chore::begin(tls.watch()));
 
         let stopped = async {
             stop.await;
@@ -125,6 +141,10 @@ impl Server {
         }
         if clean { Ok(()) } else { Err(ServeError::WorkerDied) }
     }
+}
+
+fn load(config: &Config) -> Result<Option<Tls>, BindError> {
+    config.tls.clone().map(Tls::load).transpose().map_err(BindError::Tls)
 }
 
 /// What `future` resolves to, or `None` as soon as any worker has ended.

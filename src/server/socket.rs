@@ -7,24 +7,38 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
+use super::trunk::Trunk;
 use crate::http::Parking;
 use crate::metrics::CloseReason;
 use crate::stream::Line;
 
 /// A socket that the runtime watches only once it has to wait. What can be answered at once, which is
 /// most of what opens a stream, is spared two calls of epoll_ctl(2) and what the runtime allocates.
-///
-/// It tells when it took no more: the worker's [`Parking`], or through its [`Line`] the stream's seat.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     state: State,
-    parking: Option<Parking>,
-    line: Option<Line>,
+    witness: Witness,
+    /// Read before, and to be read again.
+    unread: Bytes,
+}
+
+/// Who is told what becomes of reads and writes.
+#[derive(Debug)]
+pub(super) enum Witness {
+    /// It is not known yet what the connection will carry.
+    Nobody,
+    /// A connection whose stream leaves it.
+    Parking(Parking),
+    /// A connection whose stream stays.
+    Line(Line),
+    /// A connection of many streams.
+    Trunk(Trunk),
 }
 
 #[derive(Debug)]
@@ -41,8 +55,17 @@ const FRESH_READ: usize = 2048;
 // ===== impl Socket =====
 
 impl Socket {
-    pub(super) fn new(socket: TcpStream, parking: Option<Parking>, line: Option<Line>) -> Self {
-        Self { state: State::Fresh(socket), parking, line }
+    pub(super) fn new(socket: TcpStream, witness: Witness) -> Self {
+        Self { state: State::Fresh(socket), witness, unread: Bytes::new() }
+    }
+
+    pub(super) fn tell(&mut self, witness: Witness) {
+        self.witness = witness;
+    }
+
+    /// Has these bytes read again, before what the socket has.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
     }
 
     /// The socket, which the runtime no longer watches.
@@ -85,17 +108,30 @@ impl Socket {
         }
     }
 
-    /// Passes on what became of a write, unless the socket is full and its stream has to end.
-    fn note(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Some(reason) = self.line.as_ref().and_then(|line| line.wrote(&wrote)) {
-            if let (CloseReason::Stalled, State::Watched(socket)) = (reason, &self.state) {
-                // The kernel would keep what it holds for who does not read it.
-                _ = SockRef::from(socket.inner()).set_linger(Some(Duration::ZERO));
-            }
-            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+    /// Tells of a read.
+    fn note_read(&self, read: &Poll<io::Result<()>>) {
+        match &self.witness {
+            Witness::Line(line) => line.read(read),
+            Witness::Trunk(trunk) => trunk.note(read),
+            Witness::Parking(_) | Witness::Nobody => {}
         }
-        if let (Poll::Pending, Some(parking)) = (&wrote, &self.parking) {
-            parking.note_blocked();
+    }
+
+    /// Tells of a write, and passes on what became of it, unless the socket is full and its stream has
+    /// to end.
+    fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &self.witness {
+            Witness::Line(line) => {
+                let Some(reason) = line.wrote(&wrote) else { return wrote };
+                if let (CloseReason::Stalled, State::Watched(socket)) = (reason, &self.state) {
+                    // The kernel would keep what it holds for who does not read it.
+                    _ = SockRef::from(socket.inner()).set_linger(Some(Duration::ZERO));
+                }
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+            Witness::Trunk(trunk) => trunk.note(&wrote),
+            Witness::Parking(parking) if wrote.is_pending() => parking.note_blocked(),
+            Witness::Parking(_) | Witness::Nobody => {}
         }
         wrote
     }
@@ -112,8 +148,13 @@ impl Read for Socket {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // Its stream is about to be parked; the lot hears what else comes.
-        if self.parking.as_ref().is_some_and(Parking::is_leaving) {
+        if matches!(&self.witness, Witness::Parking(parking) if parking.is_leaving()) {
             return Poll::Pending;
+        }
+        if !self.unread.is_empty() {
+            let most = buf.remaining().min(self.unread.len());
+            buf.put_slice(&self.unread.split_to(most));
+            return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; FRESH_READ];
         let most = buf.remaining().min(bytes.len());
@@ -125,9 +166,7 @@ impl Read for Socket {
             Ok(None) => self.watched()?.poll_read(cx, buf),
             Err(why) => Poll::Ready(Err(why)),
         };
-        if let Some(line) = &self.line {
-            line.read(&read);
-        }
+        self.note_read(&read);
         read
     }
 }
@@ -143,7 +182,7 @@ impl Write for Socket {
             Ok(Some(length)) => Poll::Ready(Ok(length)),
             Err(why) => Poll::Ready(Err(why)),
         };
-        self.note(wrote)
+        self.note_write(wrote)
     }
 
     fn poll_write_vectored(
@@ -156,7 +195,7 @@ impl Write for Socket {
             Ok(Some(length)) => Poll::Ready(Ok(length)),
             Err(why) => Poll::Ready(Err(why)),
         };
-        self.note(wrote)
+        self.note_write(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {

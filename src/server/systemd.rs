@@ -7,14 +7,10 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use tokio::task::JoinHandle;
 
+use super::chore::Chore;
 use crate::hub::Hub;
 use crate::stream::Clock;
-
-/// Tends the watchdog until it is dropped.
-#[derive(Debug)]
-pub(super) struct Watchdog(JoinHandle<()>);
 
 /// A driver ticks every second; one that is so late hangs.
 const LATE: Duration = Duration::from_secs(5);
@@ -39,9 +35,9 @@ pub(super) fn stopping() {
 }
 
 /// Tells the manager that the server lives, for as long as the drivers of all workers do.
-pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<Watchdog> {
+pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<Chore> {
     let every = sd_notify::watchdog_enabled()? / 2;
-    Some(Watchdog(tokio::spawn(async move {
+    Some(Chore::begin(async move {
         loop {
             let expected = clock.now().0.saturating_sub(LATE.as_millis() as u64) / 1_000;
             if hub.is_driven_since(u32::try_from(expected).unwrap_or(u32::MAX)) {
@@ -52,19 +48,11 @@ pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<Watchdog> {
             #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
             tokio::time::sleep(every).await;
         }
-    })))
+    }))
 }
 
 fn notify(state: NotifyState<'_>) {
     if let Err(why) = sd_notify::notify(&[state]) {
         tracing::warn!(%why, "the service manager could not be told");
-    }
-}
-
-// ===== impl Watchdog =====
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

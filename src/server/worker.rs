@@ -2,14 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
@@ -18,7 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::conn::Connection;
-use crate::http::{App, Host, Parking};
+use super::listen::Listening;
+use super::secure;
+use super::tls::Tls;
+use crate::http::{App, Host, Parking, Service};
 use crate::hub::Hub;
 use crate::stream::{Clock, Entrance, Lot, drive_with};
 
@@ -28,7 +30,8 @@ pub(crate) struct Worker {
     app: Arc<App>,
     hub: Hub,
     clock: Clock,
-    sockets: Vec<StdListener>,
+    sockets: Vec<Listening>,
+    tls: Option<Tls>,
 }
 
 /// A worker's thread.
@@ -37,6 +40,15 @@ pub(crate) struct Running {
     thread: thread::JoinHandle<()>,
     /// Closed when the thread ends, in whatever way.
     end: oneshot::Receiver<()>,
+}
+
+/// How the connections of one listener are served.
+#[derive(Debug)]
+struct Door {
+    host: Host,
+    /// `None` for cleartext.
+    tls: Option<Tls>,
+    draining: watch::Receiver<bool>,
 }
 
 /// How long accepting pauses when the system has no descriptor or memory for another connection.
@@ -54,8 +66,14 @@ const EVENT_INTERVAL: u32 = 4;
 // ===== impl Worker =====
 
 impl Worker {
-    pub(crate) fn new(app: Arc<App>, hub: Hub, clock: Clock, sockets: Vec<StdListener>) -> Self {
-        Self { app, hub, clock, sockets }
+    pub(crate) fn new(
+        app: Arc<App>,
+        hub: Hub,
+        clock: Clock,
+        sockets: Vec<Listening>,
+        tls: Option<Tls>,
+    ) -> Self {
+        Self { app, hub, clock, sockets, tls }
     }
 
     /// Starts the thread. It stops accepting once `draining` says when the server ends at the latest,
@@ -74,7 +92,7 @@ impl Worker {
     }
 
     fn run(self, runtime: &Runtime, mut draining: watch::Receiver<Option<Instant>>) {
-        let Self { app, hub, clock, sockets } = self;
+        let Self { app, hub, clock, sockets, tls } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
             let parking = app.config().park.then(|| Entrance::new(hub.clone()));
@@ -82,9 +100,11 @@ impl Worker {
             let mut driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
             let host = Host::new(app.clone(), hub, parking.map(Parking::new));
             let mut accepting = Vec::new();
-            for socket in sockets {
+            for Listening { socket, secure } in sockets {
                 let listener = watch(socket).expect("a listening socket");
-                accepting.push(tokio::spawn(accept(listener, host.clone(), connection.clone())));
+                let tls = tls.clone().filter(|_| secure);
+                let door = Door { host: host.clone(), tls, draining: connection.clone() };
+                accepting.push(tokio::spawn(accept(listener, door)));
             }
             drop(connection);
 
@@ -124,18 +144,13 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
 }
 
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
-async fn accept(listener: AsyncFd<TcpListener>, host: Host, draining: watch::Receiver<bool>) {
+async fn accept(listener: AsyncFd<TcpListener>, door: Door) {
     let mut accepted = 0_u32;
     loop {
         match listener.async_io(Interest::READABLE, TcpListener::accept).await {
             Ok((socket, peer)) => {
-                let Some(service) = host.admit(peer.ip()).await else { continue };
-                let mut connection = Some(Connection::new(socket, service));
-                let begin =
-                    poll_fn(|cx| Poll::Ready(connection.take().and_then(|new| new.begin(cx))));
-                if let Some(waiting) = begin.await {
-                    tokio::spawn(waiting.serve(draining.clone()));
-                }
+                let Some(service) = door.host.admit(peer.ip()).await else { continue };
+                door.serve(socket, service).await;
                 accepted = accepted.wrapping_add(1);
                 if accepted.is_multiple_of(ACCEPTS_A_TURN) {
                     tokio::task::yield_now().await;
@@ -155,7 +170,7 @@ async fn accept(listener: AsyncFd<TcpListener>, host: Host, draining: watch::Rec
 }
 
 /// The runtime watches a listener, and does not watch what it accepts.
-fn watch(listener: StdListener) -> io::Result<AsyncFd<TcpListener>> {
+fn watch(listener: std::net::TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     // Its successor, `register`, is unsafe because of types that replace their descriptor. A listener
     // keeps the one it has.
     #[expect(deprecated, reason = "the safe way to say this")]
@@ -166,6 +181,23 @@ fn watch(listener: StdListener) -> io::Result<AsyncFd<TcpListener>> {
 fn is_of_the_connection(why: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+// ===== impl Door =====
+
+impl Door {
+    /// Serves a connection, or has it served by a task if it has to wait.
+    async fn serve(&self, socket: TcpStream, service: Service) {
+        if let Some(tls) = &self.tls {
+            tokio::spawn(secure::serve(socket, service, tls.acceptor(), self.draining.clone()));
+            return;
+        }
+        let mut connection = Some(Connection::new(socket, service));
+        let begin = poll_fn(|cx| Poll::Ready(connection.take().and_then(|new| new.begin(cx))));
+        if let Some(waiting) = begin.await {
+            tokio::spawn(waiting.serve(self.draining.clone()));
+        }
+    }
 }
 
 // ===== impl Running =====

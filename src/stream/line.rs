@@ -1,5 +1,5 @@
-//! What the socket of a connection that hyper serves tells the seat of the stream on it. hyper does not
-//! say why a body was dropped, and asks a body for nothing while its socket is full.
+//! What the connection that hyper serves tells the seat of the stream on it. hyper does not say why a
+//! body was dropped, and asks a body for nothing while its socket, or over HTTP/2 its client, takes none.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::hub::Watch;
 use crate::metrics::CloseReason;
 use crate::sync::Mutex;
 
-/// A connection that may carry a stream. Cloning shares it.
+/// A connection that may carry a stream, or a request over HTTP/2 that may open one. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(crate) struct Line(Arc<Mutex<Option<Carried>>>);
 
@@ -38,6 +38,25 @@ impl Line {
     /// Whether the connection had a stream, and that is over.
     pub(crate) fn is_over(&self) -> bool {
         self.0.lock().as_ref().is_some_and(|carried| carried.seat.is_gone())
+    }
+
+    /// Whether its stream has to end because its client takes nothing.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|carried| carried.seat.is_stalled())
+    }
+
+    /// The task rests that serves the stream. What it still has in hand, its client has no room for.
+    pub(crate) fn rest(&self) {
+        if let Some(carried) = &*self.0.lock() {
+            carried.seat.rest();
+        }
+    }
+
+    /// Names the cause for which the stream will end, unless one is known.
+    pub(crate) fn note(&self, reason: CloseReason) {
+        if let Some(carried) = &*self.0.lock() {
+            carried.seat.note(reason);
+        }
     }
 
     /// Reads failed or not: that is what comes of it.

@@ -18,4 +18,5 @@ pub(crate) use {
     event_stream::{Fields, retry_ms, with_headers},
     line::Line,
     lot::{Arrival, Entrance, Lot},
+    parked::reason,
 };

@@ -313,7 +313,7 @@ impl From<io::Error> for Over {
 }
 
 /// Why a stream ends whose socket failed.
-pub(super) fn reason(why: &io::Error) -> CloseReason {
+pub(crate) fn reason(why: &io::Error) -> CloseReason {
     match why.kind() {
         ErrorKind::ConnectionReset => CloseReason::Reset,
         ErrorKind::TimedOut => CloseReason::Timeout,
