@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{PATHS, Server, Stream, eventually};
+use support::{ALL_PATHS, PATHS, Server, Stream, eventually};
 
 /// Events of a mebibyte, of which the kernel takes a part for a client that does not read: its window,
 /// and what it holds unsent (`TCP_NOTSENT_LOWAT`).
@@ -81,7 +81,7 @@ fn an_end_at_the_age_loses_nothing() {
 /// Without the flag nobody is old.
 #[test]
 fn a_stream_has_no_age_unless_asked_for() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--keepalive", "1s"]].concat());
         let mut stream = server.stream("acme");
         stream.connected();

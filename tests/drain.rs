@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{BOUND, Client, PATHS, Server, eventually};
+use support::{ALL_PATHS, BOUND, Client, PLAIN_PATHS, Server, eventually};
 
 fn server(path: &[&str], more: &[&str]) -> Server {
     let at_once: &[&str] = if more.contains(&"--coalesce") { &[] } else { &["--coalesce", "0"] };
@@ -30,7 +30,7 @@ fn is_ready(server: &Server) -> bool {
 
 #[test]
 fn during_the_delay_it_is_not_ready_and_serves() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let mut server = server(path, &["--drain-delay", "2s", "--drain-window", "100ms"]);
         assert!(is_ready(&server));
         let mut before = server.stream("acme");
@@ -59,7 +59,7 @@ fn during_the_delay_it_is_not_ready_and_serves() {
 #[test]
 fn streams_end_spread_over_the_window() {
     const STREAMS: usize = 100;
-    for path in PATHS {
+    for path in ALL_PATHS {
         let mut server = server(path, &["--workers", "2", "--drain-window", "2s"]);
         let ends = Arc::new(Mutex::new(Vec::new()));
         let orgs = ["a", "b", "c"];
@@ -97,7 +97,7 @@ fn streams_end_spread_over_the_window() {
 /// A publish that has begun is finished, and heard by those whose turn to end has not come.
 #[test]
 fn who_stays_hears_until_its_turn_comes() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let mut server = server(path, &["--workers", "1", "--drain-window", "2s"]);
         let mut streams: Vec<_> = (0..4).map(|_| server.stream("acme")).collect();
         streams.iter_mut().for_each(|stream| _ = stream.connected());
@@ -129,7 +129,7 @@ fn who_stays_hears_until_its_turn_comes() {
 /// Nothing else keeps the server from ending here.
 #[test]
 fn a_publish_in_flight_is_finished() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let mut server = server(path, &[]);
         let mut publish = server.connect();
         publish.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\"");
@@ -145,7 +145,7 @@ fn a_publish_in_flight_is_finished() {
 /// Its window would close long after the server has gone.
 #[test]
 fn what_a_burst_has_left_is_told_before_the_end() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let mut server = server(path, &["--coalesce", "50s", "--drain-window", "100ms"]);
         let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
         streams.iter_mut().for_each(|stream| _ = stream.connected());
@@ -162,7 +162,7 @@ fn what_a_burst_has_left_is_told_before_the_end() {
 
 #[test]
 fn without_streams_the_end_is_soon() {
-    let mut server = server(PATHS[0], &["--drain-window", "30s"]);
+    let mut server = server(PLAIN_PATHS[0], &["--drain-window", "30s"]);
     let start = Instant::now();
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
@@ -171,7 +171,7 @@ fn without_streams_the_end_is_soon() {
 
 #[test]
 fn the_hard_limit_ends_what_does_not_end() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let mut server = server(path, &["--drain-window", "100ms", "--drain-timeout", "1s"]);
         // It promises a body and never sends it: that holds the server, and no longer than this.
         let mut publish = server.connect();
@@ -186,7 +186,7 @@ fn the_hard_limit_ends_what_does_not_end() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         for (second, code) in [("TERM", 143), ("INT", 130)] {
             let args = ["--workers", "1", "--drain-window", "30s", "--drain-delay", "0s"];
             let mut server = server(path, &args);
@@ -215,7 +215,7 @@ fn a_hard_limit_that_would_cut_streams_is_refused() {
 /// was accepted in time, is told when to come back.
 #[test]
 fn who_asks_too_late_is_told_when_to_come_back() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let mut server = server(path, &["--workers", "1", "--drain-window", "3s"]);
         let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
         streams.iter_mut().for_each(|stream| _ = stream.connected());
@@ -329,7 +329,7 @@ impl Browser {
 /// Servers follow one another on a socket that stays, while browsers listen and a backend publishes.
 #[test]
 fn a_restart_refuses_no_connect_and_loses_nothing() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let window = ["--workers", "2", "--drain-window", "300ms", "--listen", "127.0.0.1:1"];

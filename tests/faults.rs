@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use support::proxy::{Proxy, RECOMMENDED};
-use support::{Client, PATHS, Server, Stream, eventually};
+use support::{Client, PLAIN_PATHS, Server, Stream, eventually};
 
 /// A fault and what the metrics say of it.
 struct Fault {
@@ -146,7 +146,7 @@ faults! {
 /// may be either.
 #[test]
 fn a_request_that_is_aborted_before_its_response() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let server = Server::start(path);
         let descriptors = server.descriptors_at_rest();
         for n in 0..2 * STREAMS {
@@ -182,7 +182,7 @@ const WARM: u64 = 32;
 
 impl Fault {
     fn check(&self) {
-        for path in PATHS {
+        for path in PLAIN_PATHS {
             let server = Server::start(&[path, &["--coalesce", "0"], self.settings].concat());
             let descriptors = server.descriptors_at_rest();
             let before = server.closed();
@@ -191,7 +191,7 @@ impl Fault {
             let closed = since(&before, server.closed());
             let causes = self.causes.iter().map(|(cause, n)| ((*cause).to_owned(), *n));
             let causes: BTreeMap<_, _> = causes.collect();
-            if path == PATHS[0] {
+            if path == PLAIN_PATHS[0] {
                 assert_eq!(closed, causes);
             } else {
                 // hyper drops the stream of a dead connection and does not say why it died.

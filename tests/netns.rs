@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use support::{BOUND, Client, PATHS, Server, Stream, eventually};
+use support::{BOUND, Client, PLAIN_PATHS, Server, Stream, eventually};
 
 /// A machine of its own at the other end of a cable; gone when this is dropped.
 struct Machine {
@@ -105,7 +105,7 @@ fn a_publisher_in_the_middle_of_its_body() {
 }
 
 fn cases() -> impl Iterator<Item = (&'static [&'static str], Vanishes)> {
-    PATHS.into_iter().flat_map(|path| WAYS.map(|way| (path, way)))
+    PLAIN_PATHS.into_iter().flat_map(|path| WAYS.map(|way| (path, way)))
 }
 
 fn start(path: &[&str], more: &[&str]) -> (Machine, Server) {
@@ -122,7 +122,7 @@ fn is_gone_within(server: &Server, path: &[&str], bound: Duration, way: Vanishes
     let took = start.elapsed();
     assert!(took < bound, "after {took:?}, not {bound:?}, {way:?} on {path:?}");
     let closed = server.closed();
-    if path == PATHS[0] {
+    if path == PLAIN_PATHS[0] {
         assert_eq!(
             closed.into_iter().collect::<Vec<_>>(),
             [("timeout".into(), STREAMS)],

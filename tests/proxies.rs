@@ -4,7 +4,7 @@
 mod support;
 
 use support::proxy::Proxy;
-use support::{PATHS, Server, eventually};
+use support::{PLAIN_PATHS, Server, eventually};
 
 /// Its default: HTTP/1.0 to the server.
 const DEFAULT: &str = "";
@@ -18,12 +18,12 @@ const EAGER: &str = "proxy_http_version 1.1; proxy_buffering on; proxy_buffers 8
 #[test]
 fn events_arrive_one_by_one() {
     for (path, location) in [
-        (PATHS[0], DEFAULT),
-        (PATHS[0], RECOMMENDED),
-        (PATHS[0], EAGER),
-        (PATHS[1], DEFAULT),
-        (PATHS[1], RECOMMENDED),
-        (PATHS[1], EAGER),
+        (PLAIN_PATHS[0], DEFAULT),
+        (PLAIN_PATHS[0], RECOMMENDED),
+        (PLAIN_PATHS[0], EAGER),
+        (PLAIN_PATHS[1], DEFAULT),
+        (PLAIN_PATHS[1], RECOMMENDED),
+        (PLAIN_PATHS[1], EAGER),
     ] {
         let server = Server::start(&[path, &["--coalesce", "0"]].concat());
         let nginx = Proxy::nginx(&server, location);
@@ -54,7 +54,7 @@ fn a_client_that_leaves_nginx_frees_its_seat() {
 
 #[test]
 fn an_nginx_that_is_killed_frees_its_seats() {
-    for path in PATHS {
+    for path in PLAIN_PATHS {
         let server = Server::start(path);
         let nginx = Proxy::nginx(&server, RECOMMENDED);
         let mut streams: Vec<_> = (0..20).map(|_| nginx.stream()).collect();

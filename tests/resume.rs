@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{PATHS, Server, Stream};
+use support::{ALL_PATHS, Server, Stream};
 
 fn server(path: &[&str], more: &[&str]) -> Server {
     Server::start(&[path, &["--coalesce", "0"], more].concat())
@@ -24,7 +24,7 @@ fn resumed(mut stream: Stream, id: &str) -> Stream {
 
 #[test]
 fn what_is_published_while_nobody_listens_is_not_lost() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let mut stream = server.stream("acme");
         let last = stream.connected();
@@ -42,7 +42,7 @@ fn what_is_published_while_nobody_listens_is_not_lost() {
 
 #[test]
 fn http_1_0_comes_back_without_chunks() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let last = server.stream("acme").connected();
         let missed = server.publish("acme", &["a"]).expect("remembered");
@@ -62,7 +62,7 @@ fn http_1_0_comes_back_without_chunks() {
 /// The public stream must not show by resuming what it would not have shown live.
 #[test]
 fn the_public_stream_resumes_with_public_keys_only() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &["--public-keys", "posts"]);
         let public = |headers: &str| server.stream_with("/api/acme/public/events", headers);
         let last = public("").connected();
@@ -85,7 +85,7 @@ fn the_public_stream_resumes_with_public_keys_only() {
 /// A page sets the query once; the browser's own header is the later word when it reconnects.
 #[test]
 fn the_header_counts_before_the_query() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let old = server.stream("acme").connected();
         let new = server.publish("acme", &["a"]).expect("remembered");
@@ -106,7 +106,7 @@ fn the_header_counts_before_the_query() {
 /// An id belongs to one org; the same number of another org covers nothing.
 #[test]
 fn the_id_of_another_org_is_not_covered() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let other = server.stream("other").connected();
         let ours = server.stream("acme").connected();
@@ -117,7 +117,7 @@ fn the_id_of_another_org_is_not_covered() {
 
 #[test]
 fn who_comes_back_within_a_window_gets_its_union_once() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--coalesce", "2s"]].concat());
         let mut stayed = server.stream("acme");
         let start = stayed.connected();
@@ -136,7 +136,7 @@ fn who_comes_back_within_a_window_gets_its_union_once() {
 #[test]
 fn no_event_falls_between_two_streams() {
     const EVENTS: u64 = 400;
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &["--workers", "2", "--history-events", "1000"]);
         let mut stream = server.stream("acme");
         let mut last = stream.connected();

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Client, PATHS, Server, Stream, header};
+use support::{ALL_PATHS, Client, PATHS, Server, Stream, header};
 
 /// A server without coalescing on this path.
 fn plain(path: &[&str], more: &[&str]) -> Server {
@@ -32,7 +32,7 @@ fn the_head_has_every_field_of_the_contract() {
 
 #[test]
 fn a_stream_begins_with_retry_an_id_and_connected() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &["--retry-min", "2s", "--retry-max", "3s"]);
         let (retry, id, name) = server.stream("acme").greeting();
         assert_eq!(name, "connected");
@@ -48,7 +48,7 @@ fn a_stream_begins_with_retry_an_id_and_connected() {
 
 #[test]
 fn an_invalidation_reaches_its_org_and_no_other() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &["--workers", "2"]);
         let mut ours: Vec<Stream> = (0..6).map(|_| server.stream("acme")).collect();
         let mut other = server.stream("other");
@@ -93,7 +93,7 @@ fn http_1_0_gets_a_body_that_ends_with_the_connection() {
 
 #[test]
 fn head_shows_the_head_and_takes_no_seat() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &[]);
         let mut client = server.connect();
         client.send("HEAD /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -123,7 +123,7 @@ fn http_1_0_is_not_promised_another_request() {
 
 #[test]
 fn a_head_that_comes_byte_by_byte_is_a_head() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &[]);
         let mut client = server.connect();
         for byte in "GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n".bytes() {
@@ -139,7 +139,7 @@ fn a_head_that_comes_byte_by_byte_is_a_head() {
 
 #[test]
 fn silence_is_broken_by_a_comment() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &["--keepalive", "1s"]);
         let mut stream = server.stream("acme");
         stream.connected();
@@ -151,7 +151,7 @@ fn silence_is_broken_by_a_comment() {
 
 #[test]
 fn the_public_stream_shows_public_keys_only() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &["--public-orgs", "acme", "--public-keys", "posts,feed:*"]);
         let mut member = server.stream("acme");
         let mut public = server.stream_with("/api/acme/public/events", "");
@@ -176,7 +176,7 @@ fn the_public_stream_shows_public_keys_only() {
 
 #[test]
 fn the_public_allowlist_is_that_of_the_system_before_by_default() {
-    let server = plain(PATHS[0], &[]);
+    let server = plain(ALL_PATHS[0], &[]);
     let mut public = server.stream_with("/api/acme/public/events", "");
     public.connected();
     let keys = [
@@ -192,7 +192,7 @@ fn the_public_allowlist_is_that_of_the_system_before_by_default() {
 
 #[test]
 fn who_comes_back_gets_exactly_what_was_missed() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &[]);
         let mut stream = server.stream("acme");
         let at_first = stream.connected();
@@ -226,7 +226,7 @@ fn who_comes_back_gets_exactly_what_was_missed() {
 
 #[test]
 fn an_id_that_is_not_covered_means_connected_and_never_an_error() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = plain(path, &["--history-events", "2"]);
         let mut stream = server.stream("acme");
         let first = stream.connected();
@@ -256,17 +256,17 @@ fn an_id_that_is_not_covered_means_connected_and_never_an_error() {
 
 #[test]
 fn a_restarted_server_knows_no_old_id() {
-    let server = plain(PATHS[0], &[]);
+    let server = plain(ALL_PATHS[0], &[]);
     let old = server.stream("acme").connected();
     drop(server);
-    let server = plain(PATHS[0], &[]);
+    let server = plain(ALL_PATHS[0], &[]);
     let mut stream = server.stream_with("/api/acme/events", &format!("last-event-id: {old}\r\n"));
     assert_ne!(stream.connected(), old);
 }
 
 #[test]
 fn a_burst_becomes_its_first_event_and_one_union() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--coalesce", "2s"]].concat());
         let mut stream = server.stream("acme");
         stream.connected();
@@ -283,7 +283,7 @@ fn a_burst_becomes_its_first_event_and_one_union() {
 
 #[test]
 fn a_union_that_reaches_the_key_limit_is_still_one() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--coalesce", "1s", "--keys", "3"]].concat());
         let mut stream = server.stream("acme");
         stream.connected();
@@ -299,7 +299,7 @@ fn a_union_that_reaches_the_key_limit_is_still_one() {
 
 #[test]
 fn each_org_has_a_window_of_its_own() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--coalesce", "1m"]].concat());
         for org in ["acme", "other"] {
             let mut stream = server.stream(org);
@@ -312,7 +312,7 @@ fn each_org_has_a_window_of_its_own() {
 
 #[test]
 fn a_union_beyond_the_key_limit_becomes_connected() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--coalesce", "1s", "--keys", "3"]].concat());
         let mut streams =
             [server.stream("acme"), server.stream_with("/api/acme/public/events", "")];
@@ -335,7 +335,7 @@ fn a_union_beyond_the_key_limit_becomes_connected() {
 
 #[test]
 fn sigterm_and_sigint_end_every_stream_properly() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         for signal in ["TERM", "INT"] {
             let mut server = plain(path, &["--workers", "2", "--drain-window", "100ms"]);
             let mut streams: Vec<_> = (0..8).map(|_| server.stream("acme")).collect();

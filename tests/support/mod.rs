@@ -7,7 +7,9 @@
     reason = "every test binary uses its part; tests have a clock"
 )]
 
+pub mod bridge;
 pub mod proxy;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,17 +19,32 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use self::bridge::{Bridge, Way};
+use self::tls::Certificate;
+
 /// Longer than anything that works takes, and shorter than anyone wants to wait for what does not.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// Both ways in which a stream is held: parked, and polled by hyper.
-pub const PATHS: [&[&str]; 2] = [&["--park", "on"], &["--park", "off"]];
+/// The ways in which a stream of cleartext HTTP/1 is held: parked, and polled by hyper.
+pub const PLAIN_PATHS: [&[&str]; 2] = [&["--park", "on"], &["--park", "off"]];
+
+/// Those, and HTTP/1 within TLS.
+pub const PATHS: [&[&str]; 3] = [&["--park", "on"], &["--park", "off"], &[OVER, "tls"]];
+
+/// Those, and HTTP/2 within TLS and without.
+pub const ALL_PATHS: [&[&str]; 5] =
+    [&["--park", "on"], &["--park", "off"], &[OVER, "tls"], &[OVER, "h2"], &[OVER, "h2c"]];
+
+/// Puts a bridge between the server and its clients: `tls`, `h2`, or `h2c`. Not a flag of the server.
+const OVER: &str = "--over";
 
 /// A running server on a port of its own, killed when this is dropped.
 pub struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// Where clients that speak HTTP/1 over cleartext reach it.
     pub addresses: Vec<SocketAddr>,
+    _bridges: Vec<Bridge>,
 }
 
 /// A connection that speaks bytes.
@@ -69,6 +86,10 @@ impl Server {
     pub fn start_as(mut command: Command, args: &[&str]) -> Self {
         let listen =
             if args.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
+        let (way, args) = take_way(args);
+        if matches!(way, Some(Way::Tls | Way::Http2)) {
+            command.args(Certificate::of_tests().flags());
+        }
         let mut child = command.args(listen).args(args).spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut addresses = Vec::new();
@@ -81,12 +102,18 @@ impl Server {
             if line.starts_with("try: ") {
                 break;
             }
-            if let Some(rest) = line.split("listening on http://").nth(1) {
-                let address = rest.split(' ').next().expect("an address");
+            if let Some((_, rest)) = line.split_once("listening on http") {
+                let url = rest.split(' ').next().expect("a URL");
+                let address = url.trim_start_matches("s").trim_start_matches("://");
                 addresses.push(address.parse().expect("an address"));
             }
         }
-        Self { child, stdout, addresses }
+        let mut bridges = Vec::new();
+        if let Some(way) = way {
+            bridges.extend(addresses.iter().map(|address| Bridge::to(*address, way)));
+            addresses = bridges.iter().map(|bridge| bridge.address).collect();
+        }
+        Self { child, stdout, addresses, _bridges: bridges }
     }
 
     /// The program, with nothing of our environment in its settings.
@@ -109,7 +136,7 @@ impl Server {
         let mut stderr = child.stderr.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         // From here on it is killed however this ends.
-        let mut server = Self { child, stdout, addresses: Vec::new() };
+        let mut server = Self { child, stdout, addresses: Vec::new(), _bridges: Vec::new() };
         let code = server.wait();
         let mut said = String::new();
         stderr.read_to_string(&mut said).expect("text");
@@ -229,6 +256,19 @@ impl Drop for Server {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// Takes [`OVER`] out of the arguments.
+fn take_way<'a>(args: &[&'a str]) -> (Option<Way>, Vec<&'a str>) {
+    let mut args = args.to_vec();
+    let Some(at) = args.iter().position(|arg| *arg == OVER) else { return (None, args) };
+    let way = match args.drain(at..at + 2).nth(1) {
+        Some("tls") => Way::Tls,
+        Some("h2") => Way::Http2,
+        Some("h2c") => Way::PlainHttp2,
+        other => panic!("no way: {other:?}"),
+    };
+    (Some(way), args)
 }
 
 /// Asks until it is so. A generous bound, not a hope: what never comes about fails here.

@@ -1,0 +1,45 @@
+//! Certificates, made by `openssl`.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The files of a certificate that signs itself, for `localhost` and 127.0.0.1, and of its key.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub certificate: String,
+    pub key: String,
+}
+
+// ===== impl Certificate =====
+
+impl Certificate {
+    /// One for all tests of this program.
+    pub fn of_tests() -> Self {
+        static MADE: OnceLock<Certificate> = OnceLock::new();
+        let folder = std::env::temp_dir().join(format!("nudged-tls-{}", std::process::id()));
+        MADE.get_or_init(|| Self::make(&folder, "nudged tests")).clone()
+    }
+
+    /// Makes one in this folder, with a name that tells it from others.
+    pub fn make(folder: &Path, name: &str) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let file = |what: &str| folder.join(what).display().to_string();
+        let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-out", &certificate, "-keyout", &key])
+            .output();
+        let output = output.expect("openssl is installed");
+        assert!(output.status.success(), "{output:?}");
+        Self { certificate, key }
+    }
+
+    /// The flags with which a server uses it.
+    pub fn flags(&self) -> [&str; 4] {
+        ["--tls-cert", &self.certificate, "--tls-key", &self.key]
+    }
+}
