@@ -25,10 +25,10 @@
 //!                        └─ Seats: a slab per lane; a seat is a cursor into the history
 //!                                │ marked dirty, the lane's driver woken once
 //!  worker thread (one per core: its own listeners, runtime, lane)
-//!     accept ─► hyper ─► Service ─► EventStream::open (takes a seat)
-//!                           │          ├─ cleartext HTTP/1: the socket leaves hyper, into the Lot
-//!                           │          └─ otherwise: hyper polls the EventStream as a body
-//!                           └─ ordinary answers
+//!     accept ─► (TLS) ─► hyper ─► Service ─► EventStream::open (takes a seat)
+//!                                    │          ├─ cleartext HTTP/1: the socket leaves hyper, into the Lot
+//!                                    │          └─ TLS, HTTP/2: hyper polls the EventStream as a body
+//!                                    └─ ordinary answers
 //!     driver: arrivals and readiness of the lot · windows · sweeps · wheel
 //! ```
 //!
@@ -43,6 +43,11 @@
 //! leaves the stream in `Parking` and its future stays pending; the connection, seeing that nothing is
 //! left to flush, takes the socket out of hyper and hands both to the lot. The head, the greeting and
 //! whatever was missed leave in one write.
+//!
+//! *A stream stays with hyper* where its bytes are not the socket's: behind TLS, and over HTTP/2, where
+//! one connection carries many. hyper does not tell a body that its client takes nothing, nor why its
+//! connection died. So whatever writes (the socket below TLS, the task of an HTTP/2 stream) tells the
+//! stream's seat, through a `Line`.
 //!
 //! *A stream goes*: its [`EventStream`](stream::EventStream) is dropped: by the lot on end of file,
 //! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.
@@ -63,7 +68,9 @@
 //! * **Nothing is lost silently.** A cursor that falls out of the history, and an id that is not
 //!   covered by it, get `connected`: re-read everything.
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
-//! * **Only the driver sleeps** in the serving path; clippy forbids tokio's timers elsewhere.
+//! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. What has
+//!   no stream yet is timed as hyper times it: handshakes, heads, connections that idle. An HTTP/2
+//!   connection, not its streams, has hyper's ping.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **Delivering allocates nothing**; publishing allocates the same whatever the number of
 //!   subscribers.
