@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use mio::net::TcpStream;
 use prometheus_client::registry::Registry;
 
 use super::answer::{Answer, Answering, Dressed};
@@ -27,7 +26,7 @@ use crate::config::Config;
 use crate::hub::{Deadline, Hub, NotTakenIn, View};
 use crate::ids::OrgName;
 use crate::metrics::{CloseReason, Limit};
-use crate::stream::{Arrival, Clock, EventStream, Fields, Line, retry_ms, with_headers};
+use crate::stream::{Arrival, Clock, EventStream, Fields, Line, Outlet, retry_ms, with_headers};
 use crate::sync::{AtomicBool, Ordering};
 
 /// What the workers of a server share.
@@ -126,13 +125,13 @@ impl Service {
     }
 
     /// Parks what this service left to its connection.
-    pub(crate) fn park(self, socket: TcpStream, departing: Departing, heard: usize) {
+    pub(crate) fn park(self, outlet: Outlet, departing: Departing, heard: usize) {
         let Departing { stream, chunked, client } = departing;
         // No request waits any more: the one that left the stream was the last.
         let visitor = Arc::into_inner(self.visitor);
         let ticket = visitor.map(|visitor| visitor.into_ticket(client)).unwrap_or_default();
         if let Some(parking) = &self.parking {
-            parking.park(Arrival { socket, stream, chunked, heard, ticket });
+            parking.park(Arrival { outlet, stream, chunked, heard, ticket });
         }
     }
 

@@ -1,7 +1,8 @@
-//! One HTTP/1 connection: hyper parses its requests and answers them, until one of them opens a stream.
-//! On a cleartext connection the socket then leaves hyper and is parked; what hyper needed is freed.
+//! One HTTP/1 connection: hyper parses its requests and answers them, until one of them opens a stream. Its
+//! socket then leaves hyper and is parked, with its TLS session if it has one; what hyper needed is freed.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use super::http2;
 use super::socket::{Socket, Witness};
 use super::trunk::Trunk;
 use crate::http::{Departing, Parking, Service};
-use crate::stream::Line;
+use crate::stream::{Line, Outlet};
 
 /// A connection that is hyper's.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ enum Stay {
     Stays(Line),
 }
 
+/// A socket, with what is between it and hyper.
+pub(crate) trait Transport {
+    fn socket(&mut self) -> &mut Socket;
+
+    /// The way to the client, which the runtime no longer watches.
+    fn leave(self) -> io::Result<Outlet>;
+}
+
 /// How it leaves hyper.
 #[derive(Debug)]
 pub(super) enum End {
@@ -50,16 +59,7 @@ pub(super) enum End {
 
 impl Connection {
     pub(crate) fn new(socket: TcpStream, service: Service) -> Self {
-        match service.parking().cloned() {
-            Some(parking) => {
-                let socket = Socket::new(socket, Witness::Parking(parking.clone()));
-                Self::begun(socket, Stay::Leaves(parking), service)
-            }
-            None => {
-                let line = Line::new();
-                Self::held(Socket::new(socket, Witness::Line(line.clone())), line, service)
-            }
-        }
+        Self::on(Socket::new(socket, Witness::Nobody), service)
     }
 
     /// Serves what is there already. Most requests are when their connection is accepted, and a stream
@@ -92,14 +92,6 @@ impl Connection {
         }
     }
 
-    fn park(self, departing: Departing) {
-        let parts = self.hyper.into_parts();
-        match parts.io.into_inner() {
-            Ok(socket) => parts.service.park(socket, departing, parts.read_buf.len()),
-            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
-        }
-    }
-
     async fn serve_http2(self, draining: watch::Receiver<bool>) {
         let http1::Parts { mut io, read_buf, service, .. } = self.hyper.into_parts();
         let trunk = Trunk::new();
@@ -111,14 +103,20 @@ impl Connection {
 
 // ===== impl Connection =====
 
-impl<I: Read + Write + Unpin> Connection<I> {
-    /// A connection whose streams stay with hyper.
-    pub(super) fn held(io: I, line: Line, service: Service) -> Self {
-        let service = service.on_line(line.clone());
-        Self::begun(io, Stay::Stays(line), service)
-    }
-
-    fn begun(io: I, stay: Stay, service: Service) -> Self {
+impl<I: Transport + Read + Write + Unpin> Connection<I> {
+    pub(super) fn on(mut io: I, mut service: Service) -> Self {
+        let stay = match service.parking().cloned() {
+            Some(parking) => Stay::Leaves(parking),
+            None => Stay::Stays(Line::new()),
+        };
+        let witness = match &stay {
+            Stay::Leaves(parking) => Witness::Parking(parking.clone()),
+            Stay::Stays(line) => {
+                service = service.on_line(line.clone());
+                Witness::Line(line.clone())
+            }
+        };
+        io.socket().tell(witness);
         let config = service.config();
         let hyper = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -126,6 +124,14 @@ impl<I: Read + Write + Unpin> Connection<I> {
             .max_buf_size(config.head_bytes_max)
             .serve_connection(io, service);
         Self { hyper, stay, told: false, departing: None, end: None }
+    }
+
+    pub(super) fn park(self, departing: Departing) {
+        let parts = self.hyper.into_parts();
+        match parts.io.leave() {
+            Ok(outlet) => parts.service.park(outlet, departing, parts.read_buf.len()),
+            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
+        }
     }
 
     /// Runs it to its end.
@@ -174,6 +180,18 @@ impl<I: Read + Write + Unpin> Connection<I> {
     fn tell(&mut self) {
         self.told = true;
         Pin::new(&mut self.hyper).graceful_shutdown();
+    }
+}
+
+// ===== impl Transport =====
+
+impl Transport for Socket {
+    fn socket(&mut self) -> &mut Socket {
+        self
+    }
+
+    fn leave(self) -> io::Result<Outlet> {
+        self.into_inner().map(Outlet::Plain)
     }
 }
 

@@ -6,14 +6,18 @@ use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::conn::Connection;
+use super::conn::{Connection, End, Transport};
 use super::http2;
 use super::socket::{Socket, Witness};
 use super::tls::HTTP2;
 use super::trunk::Trunk;
 use crate::http::Service;
-use crate::stream::Line;
+use crate::stream::Outlet;
+
+/// The socket behind its session, as hyper sees it.
+type Secure = TokioIo<TlsStream<TokioIo<Socket>>>;
 
 /// Bytes that rustls holds, encrypted, for a socket that is full.
 const BUFFER: usize = 16 * 1024;
@@ -40,8 +44,20 @@ pub(super) async fn serve(
         socket.inner_mut().tell(Witness::Trunk(trunk.clone()));
         http2::serve(TokioIo::new(tls), trunk, service, draining).await;
     } else {
-        let line = Line::new();
-        socket.inner_mut().tell(Witness::Line(line.clone()));
-        Connection::held(TokioIo::new(tls), line, service).run(draining).await;
+        let mut connection = Connection::on(TokioIo::new(tls), service);
+        if let End::Parks(departing) = connection.run(draining).await {
+            connection.park(departing);
+        }
+    }
+}
+
+impl Transport for Secure {
+    fn socket(&mut self) -> &mut Socket {
+        self.inner_mut().get_mut().0.inner_mut()
+    }
+
+    fn leave(self) -> io::Result<Outlet> {
+        let (socket, session) = self.into_inner().into_inner();
+        Ok(Outlet::secure(socket.into_inner().into_inner()?, session))
     }
 }

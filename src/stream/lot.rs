@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::EventStream;
 use super::event_stream::HEADERS;
+use super::outlet::Outlet;
 use super::parked::{Flow, Over, Parked, Seat};
 use crate::admission::{Ticket, Tickets};
 use crate::hub::{Hub, SEATS_A_TURN, Task, Turn, Write, give_back_memory};
@@ -23,7 +24,7 @@ use crate::sync::Mutex;
 /// A connection that became a stream.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) socket: mio::net::TcpStream,
+    pub(crate) outlet: Outlet,
     pub(crate) stream: EventStream,
     /// HTTP/1.1, not HTTP/1.0.
     pub(crate) chunked: bool,
@@ -166,16 +167,16 @@ impl Lot {
     }
 
     fn admit(&mut self, arrival: Arrival) {
-        let Arrival { socket, stream, chunked, heard, ticket } = arrival;
+        let Arrival { outlet, stream, chunked, heard, ticket } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let fields = lines(stream.fields());
-        let parked = Parked::new(socket, stream, chunked, heard);
+        let parked = Parked::new(outlet, stream, chunked, heard);
         let index = self.parked.insert(Place { generation, watched: false, parked });
         let number = u32::try_from(index).expect("fewer streams than descriptors");
         self.tickets.keep(number, ticket);
         let token = token(number, generation);
-        let socket = &mut self.parked[index].parked.socket;
+        let socket = self.parked[index].parked.outlet.socket();
         // A socket that died on its way here is ready at once.
         match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
             Ok(()) => {
@@ -213,7 +214,7 @@ impl Lot {
 
     fn hear(&mut self, token: Token) {
         let mut scratch = mem::take(&mut self.scratch);
-        self.step(token, |parked, _| parked.hear(&mut scratch).map(|()| Flow::Idle));
+        self.step(token, |parked, _| parked.hear(&mut scratch));
         self.scratch = scratch;
     }
 
@@ -237,7 +238,7 @@ impl Lot {
             Ok(Flow::Blocked) => {
                 let registry = self.poller.get_ref().registry();
                 let both = Interest::READABLE | Interest::WRITABLE;
-                match registry.reregister(&mut place.parked.socket, token, both) {
+                match registry.reregister(place.parked.outlet.socket(), token, both) {
                     Ok(()) => place.watched = true,
                     Err(why) => self.remove(index, why.into()),
                 }
@@ -307,7 +308,7 @@ fn lines(fields: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
 
 const TO_MEMORY: &str = "writing to memory does not fail";
 
-const _: () = assert!(size_of::<Place>() <= 72, "a place is what an idle stream costs its worker");
+const _: () = assert!(size_of::<Place>() <= 80, "a place is what an idle stream costs its worker");
 
 #[cfg(test)]
 mod tests {
@@ -325,8 +326,8 @@ mod tests {
         drop(client);
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(hub, &org, View::Member, None, Time(0)).expect("open");
-        let socket = mio::net::TcpStream::from_std(socket);
-        Arrival { socket, stream, chunked: true, heard: 0, ticket: Ticket::default() }
+        let outlet = Outlet::Plain(mio::net::TcpStream::from_std(socket));
+        Arrival { outlet, stream, chunked: true, heard: 0, ticket: Ticket::default() }
     }
 
     /// Places are used again: what is said of the last stream must not reach the next one.

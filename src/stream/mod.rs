@@ -1,11 +1,12 @@
 //! How events leave: [`EventStream`], the response body that holds a seat; the parking lot, which writes
-//! to cleartext HTTP/1 streams without hyper; and [`drive`], the one task of a lane that sleeps.
+//! to HTTP/1 streams without hyper; and [`drive`], the one task of a lane that sleeps.
 
 mod clock;
 mod driver;
 mod event_stream;
 mod line;
 mod lot;
+mod outlet;
 mod parked;
 #[cfg(test)]
 mod tests;
@@ -18,5 +19,6 @@ pub(crate) use {
     event_stream::{Fields, retry_ms, with_headers},
     line::Line,
     lot::{Arrival, Entrance, Lot},
+    outlet::Outlet,
     parked::reason,
 };

@@ -7,11 +7,11 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::EventStream;
+use super::outlet::Outlet;
 use crate::hub::{Event, Frames, Taken, View};
 use crate::metrics::{self, CloseReason, Counters};
 use crate::wire::{Frame, LAST_CHUNK};
@@ -19,7 +19,7 @@ use crate::wire::{Frame, LAST_CHUNK};
 /// A stream that is written to without hyper.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    pub(crate) socket: TcpStream,
+    pub(crate) outlet: Outlet,
     stream: EventStream,
     /// What is left of the event that a full socket cut, sharing that event's memory.
     rest: Option<Box<Bytes>>,
@@ -62,8 +62,9 @@ struct Part<'a> {
 
 type Parts<'a> = SmallVec<[Part<'a>; 16]>;
 
-/// Where a write stopped: at this byte of this part.
-#[derive(Clone, Copy, Debug)]
+/// Where a write stopped: at this byte of this part, or behind the last one, which has been taken and not
+/// all of which has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cut {
     index: usize,
     offset: usize,
@@ -82,9 +83,9 @@ const PARTS_A_WRITE: usize = 64;
 
 impl Parked {
     /// A stream on a socket from whose client `heard` bytes have come beyond the request.
-    pub(crate) fn new(socket: TcpStream, stream: EventStream, chunked: bool, heard: usize) -> Self {
+    pub(crate) fn new(outlet: Outlet, stream: EventStream, chunked: bool, heard: usize) -> Self {
         let heard = u32::try_from(heard).unwrap_or(u32::MAX);
-        Self { socket, stream, rest: None, heard, chunked, finishing: false }
+        Self { outlet, stream, rest: None, heard, chunked, finishing: false }
     }
 
     /// Writes the head of the response, of which these are the lines, the greeting and what was missed, as one.
@@ -98,7 +99,7 @@ impl Parked {
         let mut parts: Parts<'_> = SmallVec::new();
         parts.push(Part { seq: before, owner: &head, bytes: &head });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
-        let cut = write(&mut self.socket, &parts)?;
+        let cut = write(&mut self.outlet, &parts)?;
         seat.count(taken, begun(&parts, cut).saturating_sub(1));
         match cut {
             None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
@@ -125,7 +126,7 @@ impl Parked {
         let visible = (before + 1..).zip(events);
         let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
         let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
-        let cut = write(&mut self.socket, &parts)?;
+        let cut = write(&mut self.outlet, &parts)?;
         seat.count(Taken::Some, begun(&parts, cut));
         Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
     }
@@ -135,40 +136,48 @@ impl Parked {
         let before = self.stream.subscription().position().seq;
         let comment = Frame::keepalive();
         let parts = [part(before, &comment, self.chunked)];
-        let cut = write(&mut self.socket, &parts)?;
+        let cut = write(&mut self.outlet, &parts)?;
         Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
     }
 
     /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
     pub(crate) fn resume(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
-        if let Some(rest) = &mut self.rest {
-            let part = Part { seq: 0, owner: rest, bytes: rest };
-            if let Some(cut) = write(&mut self.socket, &[part])? {
-                **rest = rest.slice(cut.offset..);
-                self.stream.subscription().stay_blocked(seat.number, cut.offset > 0);
-                return Ok(Flow::Blocked);
-            }
-            self.rest = None;
-            self.stream.subscription().unblock();
+        let rest = self.rest.take();
+        let part = rest.as_ref().map(|rest| Part { seq: 0, owner: rest, bytes: rest });
+        if let Some(cut) = write(&mut self.outlet, part.as_slice())? {
+            self.rest = rest.filter(|_| cut.index == 0).map(|mut rest| {
+                *rest = rest.slice(cut.offset..);
+                rest
+            });
+            self.stream.subscription().stay_blocked(seat.number, cut != Cut::default());
+            return Ok(Flow::Blocked);
         }
         if self.finishing {
+            self.outlet.close();
             return Err(Over(CloseReason::Drained));
+        }
+        if rest.is_some() {
+            self.stream.subscription().unblock();
         }
         self.catch_up(seat)
     }
 
     /// Reads, and throws away, what the client says. Most often that is its farewell.
-    pub(crate) fn hear(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+    pub(crate) fn hear(&mut self, scratch: &mut [u8]) -> Result<Flow, Over> {
         loop {
             if self.heard > HEARD_MAX {
                 return Err(Over(CloseReason::Excess));
             }
-            match self.socket.read(scratch) {
+            match self.outlet.read(scratch) {
                 Ok(0) => return Err(Over(CloseReason::Client)),
                 Ok(n) => {
                     self.heard = self.heard.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
                 }
-                Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // A session may have to answer what was no data.
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    let cut = write(&mut self.outlet, &[])?;
+                    return Ok(cut.map_or(Flow::Idle, |_| Flow::Blocked));
+                }
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(why) => return Err(why.into()),
             }
@@ -195,7 +204,7 @@ impl Parked {
             let chunked = self.chunked;
             let parts: Parts<'_> =
                 frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
-            let cut = write(&mut self.socket, &parts)?;
+            let cut = write(&mut self.outlet, &parts)?;
             seat.count(taken, begun(&parts, cut));
             if let Some(cut) = cut {
                 return Ok(self.give_back(&parts, cut, before, seat));
@@ -208,26 +217,24 @@ impl Parked {
     /// Keeps the rest of the part that was cut, and gives back what comes after it. `before` is the
     /// position before the first part.
     fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, seat: Seat<'_>) -> Flow {
-        let Part { seq, owner, bytes } = &parts[cut.index];
-        let reached = if cut.offset > 0 {
+        if cut.offset > 0 {
+            let Part { owner, bytes, .. } = &parts[cut.index];
             self.rest = Some(Box::new(owner.slice_ref(&bytes[cut.offset..])));
-            *seq
-        } else {
-            cut.index.checked_sub(1).map_or(before, |last| parts[last].seq)
-        };
-        let took_some = (cut.index, cut.offset) != (0, 0);
-        self.stream.subscription().give_back(reached, seat.number, took_some);
+        }
+        let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
+        self.stream.subscription().give_back(reached, seat.number, cut != Cut::default());
         Flow::Blocked
     }
 
     /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
     pub(crate) fn end(&mut self, reason: CloseReason) -> Over {
         if self.chunked && self.rest.is_none() {
-            _ = self.socket.write(LAST_CHUNK);
+            _ = self.outlet.write(LAST_CHUNK);
+            self.outlet.close();
         }
         if reason == CloseReason::Stalled {
             // The kernel would keep what it holds for who does not read it.
-            _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+            _ = SockRef::from(&*self.outlet.socket()).set_linger(Some(Duration::ZERO));
         }
         Over(reason)
     }
@@ -240,12 +247,9 @@ impl Parked {
             end.extend_from_slice(LAST_CHUNK);
         }
         let end = Bytes::from(end);
-        let cut = write(&mut self.socket, &[Part { seq: 0, owner: &end, bytes: &end }])?;
-        let Some(cut) = cut else { return Err(Over(CloseReason::Drained)) };
-        self.stream.subscription().stay_blocked(seat.number, cut.offset > 0);
-        self.rest = Some(Box::new(end.slice(cut.offset..)));
+        self.rest = Some(Box::new(end));
         self.finishing = true;
-        Ok(Flow::Blocked)
+        self.resume(seat)
     }
 }
 
@@ -254,17 +258,17 @@ fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
 }
 
 /// Writes the parts until all are written or the socket is full, and says where that was.
-fn write(socket: &mut TcpStream, parts: &[Part<'_>]) -> Result<Option<Cut>, Over> {
-    let mut cut = Cut { index: 0, offset: 0 };
+fn write(outlet: &mut Outlet, parts: &[Part<'_>]) -> Result<Option<Cut>, Over> {
+    let mut cut = Cut::default();
     while cut.index < parts.len() {
         let left = &parts[cut.index..];
         let written = match left {
-            [one] => socket.write(&one.bytes[cut.offset..]),
+            [one] => outlet.write(&one.bytes[cut.offset..]),
             several => {
                 let slices = several.iter().take(PARTS_A_WRITE).map(|part| part.bytes);
                 let mut slices: SmallVec<[IoSlice<'_>; 16]> = slices.map(IoSlice::new).collect();
                 slices[0].advance(cut.offset);
-                socket.write_vectored(&slices)
+                outlet.write_vectored(&slices)
             }
         };
         match written {
@@ -274,7 +278,11 @@ fn write(socket: &mut TcpStream, parts: &[Part<'_>]) -> Result<Option<Cut>, Over
             Err(why) => return Err(why.into()),
         }
     }
-    Ok(None)
+    match outlet.flush() {
+        Ok(()) => Ok(None),
+        Err(why) if why.kind() == ErrorKind::WouldBlock => Ok(Some(cut)),
+        Err(why) => Err(why.into()),
+    }
 }
 
 /// Parts that were written, or of which some bytes were.

@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::driver::Driver;
 use super::lot::{Arrival, Entrance, Lot};
+use super::outlet::Outlet;
 use super::{Clock, EventStream};
 use crate::admission::Ticket;
 use crate::config::HubConfig;
@@ -63,7 +64,7 @@ impl Yard {
         let stream = stream.expect("not closing");
         server.set_nonblocking(true).expect("a socket");
         self.entrance.park(Arrival {
-            socket: mio::net::TcpStream::from_std(server),
+            outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
             stream,
             chunked: true,
             heard,
@@ -78,7 +79,7 @@ impl Yard {
         let stream = stream.expect("not closing").with_deadline(deadline);
         server.set_nonblocking(true).expect("a socket");
         self.entrance.park(Arrival {
-            socket: mio::net::TcpStream::from_std(server),
+            outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
             stream,
             chunked: true,
             heard: 0,
@@ -552,7 +553,7 @@ async fn a_reread_that_is_given_back_is_counted_once() {
         yard.publish(&n.to_string());
     }
     yard.entrance.park(Arrival {
-        socket: mio::net::TcpStream::from_std(server),
+        outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
         stream: stale,
         chunked: true,
         heard: 0,

@@ -28,12 +28,13 @@ pub const BOUND: Duration = Duration::from_secs(20);
 /// The ways in which a stream of cleartext HTTP/1 is held: parked, and polled by hyper.
 pub const PLAIN_PATHS: [&[&str]; 2] = [&["--park", "on"], &["--park", "off"]];
 
-/// Those, and HTTP/1 within TLS.
-pub const PATHS: [&[&str]; 3] = [&["--park", "on"], &["--park", "off"], &[OVER, "tls"]];
+/// Those, and the same within TLS.
+pub const PATHS: [&[&str]; 4] =
+    [&["--park", "on"], &["--park", "off"], &[OVER, "tls"], &[OVER, "tls", "--park", "off"]];
 
 /// Those, and HTTP/2 within TLS and without.
-pub const ALL_PATHS: [&[&str]; 5] =
-    [&["--park", "on"], &["--park", "off"], &[OVER, "tls"], &[OVER, "h2"], &[OVER, "h2c"]];
+pub const ALL_PATHS: [&[&str]; 6] =
+    [PATHS[0], PATHS[1], PATHS[2], PATHS[3], &[OVER, "h2"], &[OVER, "h2c"]];
 
 /// Puts a bridge between the server and its clients: `tls`, `h2`, or `h2c`. Not a flag of the server.
 const OVER: &str = "--over";

@@ -1,0 +1,118 @@
+//! Where the bytes of a parked stream go: into its socket, through a TLS session if it has one.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+
+use mio::net::TcpStream;
+use rustls::ServerConnection;
+
+/// A socket that does not block. What it has taken has left once [`flush`](Write::flush) says so.
+#[derive(Debug)]
+pub(crate) enum Outlet {
+    Plain(TcpStream),
+    Secure(Box<Secure>),
+}
+
+/// A session in front of its socket. It holds, encrypted, what a full socket does not take yet; that is
+/// bounded by the session's buffer limit.
+#[derive(Debug)]
+pub(crate) struct Secure {
+    socket: TcpStream,
+    session: ServerConnection,
+}
+
+// ===== impl Outlet =====
+
+impl Outlet {
+    pub(crate) fn secure(socket: TcpStream, session: ServerConnection) -> Self {
+        Self::Secure(Box::new(Secure { socket, session }))
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(secure) => &mut secure.socket,
+        }
+    }
+
+    /// Says that nothing more will come, if the socket takes that.
+    pub(crate) fn close(&mut self) {
+        if let Self::Secure(secure) = self {
+            secure.session.send_close_notify();
+            _ = secure.flush();
+        }
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Secure(secure) => secure.take(|session| session.writer().write(bytes)),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write_vectored(parts),
+            Self::Secure(secure) => secure.take(|session| session.writer().write_vectored(parts)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Secure(secure) => secure.flush(),
+        }
+    }
+}
+
+impl Read for Outlet {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(bytes),
+            Self::Secure(secure) => secure.read(bytes),
+        }
+    }
+}
+
+// ===== impl Secure =====
+
+impl Secure {
+    /// Has the session take more, once it holds nothing.
+    fn take(
+        &mut self,
+        some: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.flush()?;
+        let taken = some(&mut self.session)?;
+        match self.flush() {
+            Err(why) if why.kind() != ErrorKind::WouldBlock => Err(why),
+            _ => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut self.socket) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Err(why) if why.kind() != ErrorKind::Interrupted => return Err(why),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(bytes) {
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if self.session.read_tls(&mut self.socket)? == 0 {
+                return Ok(0);
+            }
+            let processed = self.session.process_new_packets();
+            processed.map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
+        }
+    }
+}
