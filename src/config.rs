@@ -35,7 +35,7 @@ pub struct Config {
     pub workers: usize,
     /// Serve the whole network although no key is configured.
     pub insecure_open: bool,
-    /// Whether cleartext HTTP/1 streams leave hyper and are parked.
+    /// Whether HTTP/1 streams leave hyper and are parked.
     pub park: bool,
     /// A peer that acknowledges nothing for this long is dead (`TCP_USER_TIMEOUT`).
     pub peer_timeout: Duration,

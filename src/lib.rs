@@ -26,8 +26,8 @@
 //!                                │ marked dirty, the lane's driver woken once
 //!  worker thread (one per core: its own listeners, runtime, lane)
 //!     accept ─► (TLS) ─► hyper ─► Service ─► EventStream::open (takes a seat)
-//!                                    │          ├─ cleartext HTTP/1: the socket leaves hyper, into the Lot
-//!                                    │          └─ TLS, HTTP/2: hyper polls the EventStream as a body
+//!                                    │          ├─ HTTP/1: the socket leaves hyper, into the Lot
+//!                                    │          └─ HTTP/2: hyper polls the EventStream as a body
 //!                                    └─ ordinary answers
 //!     driver: arrivals and readiness of the lot · windows · sweeps · wheel
 //! ```
@@ -39,15 +39,14 @@
 //! task, which takes its frames from the same cursor. What is published while a walk goes on waits
 //! for the next walk, so that batches grow with load by themselves.
 //!
-//! *A stream comes*: hyper parses the request; the service takes a seat. On cleartext HTTP/1 it
-//! leaves the stream in `Parking` and its future stays pending; the connection, seeing that nothing is
-//! left to flush, takes the socket out of hyper and hands both to the lot. The head, the greeting and
+//! *A stream comes*: hyper parses the request; the service takes a seat. On HTTP/1 it leaves the stream in
+//! `Parking` and its future stays pending; the connection, seeing that nothing is left to flush, takes the
+//! socket, with its TLS session if it has one, out of hyper and hands both to the lot. The head, the greeting and
 //! whatever was missed leave in one write.
 //!
-//! *A stream stays with hyper* where its bytes are not the socket's: behind TLS, and over HTTP/2, where
-//! one connection carries many. hyper does not tell a body that its client takes nothing, nor why its
-//! connection died. So whatever writes (the socket below TLS, the task of an HTTP/2 stream) tells the
-//! stream's seat, through a `Line`.
+//! *A stream stays with hyper* over HTTP/2, where one connection carries many (and with `--park off`). hyper
+//! does not tell a body that its client takes nothing, nor why its connection died. So the task of an
+//! HTTP/2 stream, or the socket of an HTTP/1 one, tells the stream's seat, through a `Line`.
 //!
 //! *A stream goes*: its [`EventStream`](stream::EventStream) is dropped: by the lot on end of file,
 //! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.
@@ -72,7 +71,7 @@
 //!   no stream yet is timed as hyper times it: handshakes, heads, connections that idle. An HTTP/2
 //!   connection, not its streams, has hyper's ping.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
-//! * **Delivering allocates nothing**; publishing allocates the same whatever the number of
+//! * **Delivering on cleartext allocates nothing**; publishing allocates the same whatever the number of
 //!   subscribers.
 //! * **Whatever counts has a bound**: connections by permits, streams of an org by its seats, addresses
 //!   by their connections, rates by forgetting who is closest to being forgiven. Who is in is never

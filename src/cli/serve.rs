@@ -106,7 +106,7 @@ pub struct Serve {
     #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS)]
     public_keys: Vec<String>,
 
-    /// Whether cleartext HTTP/1 streams leave hyper, which holds 18 KiB for each; off is for comparison
+    /// Whether HTTP/1 streams leave hyper, which holds 11 KiB for each and more; off is for comparison
     #[arg(long, env = "NUDGED_PARK", value_name = "on|off", default_value = "on", value_parser = switch, action = ArgAction::Set)]
     park: bool,
 
