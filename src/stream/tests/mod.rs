@@ -1,0 +1,198 @@
+//! The parking lot on real sockets, driven by hand, so that nothing depends on time.
+
+mod ends;
+mod writes;
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::driver::Driver;
+use super::lot::{Arrival, Entrance, Lot};
+use super::outlet::Outlet;
+use super::{Clock, EventStream};
+use crate::admission::Ticket;
+use crate::config::HubConfig;
+use crate::hub::{Deadline, Hub, Keys, View};
+use crate::ids::{OrgName, Time};
+use crate::metrics::{CloseReason, read};
+use crate::wire::{Event, Parser};
+
+/// A hub, its driver, and a lot.
+struct Yard {
+    hub: Hub,
+    clock: Clock,
+    entrance: Entrance,
+    driver: Driver,
+    org: OrgName,
+}
+
+/// The client's end of a parked stream.
+struct Client {
+    socket: TcpStream,
+    /// The body so far, its chunk framing checked and taken off.
+    unframed: Unframer,
+    parser: Parser,
+    events: Vec<Event>,
+}
+
+/// Takes the HTTP/1.1 head and chunk framing off, strictly.
+#[derive(Default)]
+struct Unframer {
+    raw: Vec<u8>,
+    head: Option<String>,
+    ended: bool,
+}
+
+// ===== impl Yard =====
+
+impl Yard {
+    fn new(config: HubConfig) -> Self {
+        let (hub, clock) = (Hub::new(config), Clock::start());
+        let entrance = Entrance::new(hub.clone());
+        let lot = Lot::new(entrance.clone()).expect("a poller");
+        let driver = Driver::new(hub.clone(), clock, Some(lot));
+        Self { hub, clock, entrance, driver, org: "acme".parse().expect("a name") }
+    }
+
+    /// Parks a stream on `server`, to whose client `heard` bytes beyond the request are attributed.
+    fn park(&self, server: TcpStream, last_event_id: Option<&str>, heard: usize) {
+        let (hub, now) = (&self.hub, self.clock.now());
+        let stream = EventStream::open(hub, &self.org, View::Member, last_event_id, now);
+        let stream = stream.expect("not closing");
+        server.set_nonblocking(true).expect("a socket");
+        self.entrance.park(Arrival {
+            outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
+            stream,
+            chunked: true,
+            heard,
+            ticket: Ticket::default(),
+        });
+    }
+
+    /// Parks a stream that has a deadline.
+    fn park_until(&self, server: TcpStream, deadline: Deadline) {
+        let (hub, now) = (&self.hub, self.clock.now());
+        let stream = EventStream::open(hub, &self.org, View::Member, None, now);
+        let stream = stream.expect("not closing").with_deadline(deadline);
+        server.set_nonblocking(true).expect("a socket");
+        self.entrance.park(Arrival {
+            outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
+            stream,
+            chunked: true,
+            heard: 0,
+            ticket: Ticket::default(),
+        });
+    }
+
+    fn publish(&self, key: &str) {
+        let keys = Keys::new([key], self.hub.config()).expect("within the limits");
+        self.hub.publish(&self.org, &keys, self.clock.now());
+    }
+
+    /// Lets the driver do all it can do without waiting. The kernel needs a moment to pass on what
+    /// was sent, so readiness is asked for until `done`, within a bound.
+    fn run_until(&mut self, mut done: impl FnMut() -> bool) {
+        for _ in 0..20_000 {
+            while self.driver.turn() {}
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it did not come about within twenty seconds");
+    }
+
+    fn run(&mut self) {
+        while self.driver.turn() {}
+    }
+
+    fn closed(&self, reason: CloseReason) -> u64 {
+        self.hub.counters().map(|c| read(&c.closed[0][reason as usize])).sum()
+    }
+}
+
+/// Two ends of a connection with buffers as small as the kernel makes them.
+fn narrow_pair() -> (TcpStream, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener).set_send_buffer_size(1).expect("inherited by the accepted socket");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_recv_buffer_size(1).expect("before connecting, to bound the window");
+    // With loopback's 64 KiB segments so small a window, once shut, opens at a timer's pace.
+    socket.set_tcp_mss(536).expect("before connecting");
+    socket.connect(&listener.local_addr().expect("bound").into()).expect("connected");
+    let (server, _) = listener.accept().expect("accepted");
+    (server, Client::new(socket.into()))
+}
+
+// ===== impl Client =====
+
+impl Client {
+    fn new(socket: TcpStream) -> Self {
+        socket.set_nonblocking(true).expect("a socket");
+        Self {
+            socket,
+            unframed: Unframer::default(),
+            parser: Parser::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Reads up to `most` bytes of what is there.
+    fn read(&mut self, most: usize) -> usize {
+        let mut buf = vec![0; most];
+        let mut read = 0;
+        while read < most
+            && let Ok(n @ 1..) = self.socket.read(&mut buf[read..])
+        {
+            read += n;
+        }
+        self.unframed.raw.extend_from_slice(&buf[..read]);
+        for chunk in self.unframed.chunks() {
+            self.parser.push(&chunk, |event| self.events.push(event)).expect("small events");
+        }
+        read
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let invalidations = self.events.iter().filter(|event| event.name == "invalidate");
+        invalidations
+            .map(|event| &event.data[r#"{"keys":[""#.len()..event.data.len() - 3])
+            .collect()
+    }
+}
+
+impl Unframer {
+    fn chunks(&mut self) -> Vec<Vec<u8>> {
+        if self.head.is_none() {
+            let Some(end) = self.raw.windows(4).position(|w| w == b"\r\n\r\n") else {
+                return vec![];
+            };
+            let head = self.raw.drain(..end + 4).collect();
+            self.head = Some(String::from_utf8(head).expect("ASCII"));
+        }
+        let mut chunks = Vec::new();
+        while let Some(line) = self.raw.windows(2).position(|w| w == b"\r\n") {
+            let size = std::str::from_utf8(&self.raw[..line]).expect("ASCII");
+            assert!(size == "0" || size.starts_with(|digit| digit != '0'), "{size:?}");
+            let size = usize::from_str_radix(size, 16).expect("hexadecimal");
+            if self.raw.len() < line + 2 + size + 2 {
+                break;
+            }
+            let chunk: Vec<u8> = self.raw.drain(..line + 2 + size + 2).skip(line + 2).collect();
+            let data = chunk.strip_suffix(b"\r\n").expect("CRLF after the chunk");
+            assert!(!self.ended, "a chunk after the last one");
+            self.ended = data.is_empty();
+            chunks.push(data.to_vec());
+        }
+        chunks
+    }
+}
+
+fn uncoalesced(history_events: usize) -> HubConfig {
+    let key_bytes_max = 1 << 20;
+    HubConfig { coalesce: Duration::ZERO, history_events, key_bytes_max, ..HubConfig::default() }
+}
