@@ -4,11 +4,11 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 use socket2::SockRef;
@@ -26,6 +26,9 @@ pub(crate) struct Socket {
     witness: Witness,
     /// Read before, and to be read again.
     unread: Bytes,
+    /// How many bytes of [`PREFACE`] were read, as long as nothing else was. hyper's parser of HTTP/1
+    /// knows the preface once it has all of it, and refuses the beginning of it.
+    undecided: Option<usize>,
 }
 
 /// Who is told what becomes of reads and writes.
@@ -49,6 +52,9 @@ enum State {
     Lost,
 }
 
+/// What a client says first that speaks HTTP/2 (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Bytes that one read takes while the socket is fresh. A request is seldom longer.
 const FRESH_READ: usize = 2048;
 
@@ -56,7 +62,7 @@ const FRESH_READ: usize = 2048;
 
 impl Socket {
     pub(super) fn new(socket: TcpStream, witness: Witness) -> Self {
-        Self { state: State::Fresh(socket), witness, unread: Bytes::new() }
+        Self { state: State::Fresh(socket), witness, unread: Bytes::new(), undecided: Some(0) }
     }
 
     pub(super) fn tell(&mut self, witness: Witness) {
@@ -108,8 +114,34 @@ impl Socket {
         }
     }
 
+    /// Reads bytes of which it is clear whether they are a preface. Returns how many.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let held = self.undecided.unwrap_or(0);
+            bytes[..held].copy_from_slice(&PREFACE[..held]);
+            let read = match self.try_fresh(|socket| socket.read(&mut bytes[held..])) {
+                Ok(Some(length)) => Poll::Ready(Ok(length)),
+                Ok(None) => {
+                    let mut buf = ReadBuf::new(&mut bytes[held..]);
+                    let read = self.watched()?.poll_read(cx, buf.unfilled());
+                    read.map_ok(|()| buf.filled().len())
+                }
+                Err(why) => Poll::Ready(Err(why)),
+            };
+            self.note_read(&read);
+            let length = held + ready!(read)?;
+            let grows = length > held && length < PREFACE.len();
+            if self.undecided.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
+                self.undecided = Some(length);
+                continue;
+            }
+            self.undecided = None;
+            return Poll::Ready(Ok(length));
+        }
+    }
+
     /// Tells of a read.
-    fn note_read(&self, read: &Poll<io::Result<()>>) {
+    fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
         match &self.witness {
             Witness::Line(line) => line.read(read),
             Witness::Trunk(trunk) => trunk.note(read),
@@ -156,18 +188,16 @@ impl Read for Socket {
             buf.put_slice(&self.unread.split_to(most));
             return Poll::Ready(Ok(()));
         }
+        if self.undecided.is_none() && matches!(self.state, State::Watched(_)) {
+            let read = self.watched()?.poll_read(cx, buf);
+            self.note_read(&read);
+            return read;
+        }
         let mut bytes = [0; FRESH_READ];
         let most = buf.remaining().min(bytes.len());
-        let read = match self.try_fresh(|socket| socket.read(&mut bytes[..most])) {
-            Ok(Some(length)) => {
-                buf.put_slice(&bytes[..length]);
-                Poll::Ready(Ok(()))
-            }
-            Ok(None) => self.watched()?.poll_read(cx, buf),
-            Err(why) => Poll::Ready(Err(why)),
-        };
-        self.note_read(&read);
-        read
+        let length = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
+        buf.put_slice(&bytes[..length]);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -60,7 +60,7 @@ impl Line {
     }
 
     /// Reads failed or not: that is what comes of it.
-    pub(crate) fn read(&self, read: &Poll<io::Result<()>>) {
+    pub(crate) fn read<T>(&self, read: &Poll<io::Result<T>>) {
         if let (Poll::Ready(Err(why)), Some(carried)) = (read, &*self.0.lock()) {
             carried.seat.note(reason(why));
         }
