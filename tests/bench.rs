@@ -1,15 +1,20 @@
 //! The load generator finds what a server does wrong: lost, repeated, swapped and cut events, streams
 //! that end, answers that are none. The server here does exactly what each test says.
 
+mod support;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use nudged::client::Trust;
 use nudged::client::bench::{Load, Options, Pace, Publish, run};
+use rustls::version::{TLS12, TLS13};
+use support::front::Front;
 
 /// What the server does with a publish: which texts go to which of its streams.
 type Deliver = fn(&mut [TcpStream], &str);
@@ -64,7 +69,9 @@ fn serve(
             return other.write_all(HEAD).unwrap();
         }
         let (done, wait) = channel();
-        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        let Some((_, body)) = text.split_once("\r\n\r\n") else {
+            return stream.write_all(b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+        };
         publish.send((body.to_owned(), done)).unwrap();
         wait.recv().unwrap();
         stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").unwrap();
@@ -76,6 +83,15 @@ fn event(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
 }
 
+/// The same server, behind TLS.
+fn front(base: &str) -> Front {
+    Front::start("IP:127.0.0.1", address(base))
+}
+
+fn address(base: &str) -> SocketAddr {
+    base.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
 fn everybody(streams: &mut [TcpStream], text: &str) {
     streams.iter_mut().for_each(|stream| stream.write_all(&event(text)).unwrap());
 }
@@ -83,6 +99,7 @@ fn everybody(streams: &mut [TcpStream], text: &str) {
 fn options(base: &str, subscribers: usize) -> Options {
     Options {
         url: format!("{base}/stream"),
+        trust: Trust::System,
         subscribers,
         pace: PACE,
         headers: Vec::new(),
@@ -253,4 +270,80 @@ fn a_body_without_a_place_for_the_number_is_refused() {
     options.publish.as_mut().unwrap().body = "{}".into();
     let why = Load::new(&options, Arc::new(AtomicBool::new(false))).unwrap_err().to_string();
     assert!(why.contains("{n}"), "{why}");
+}
+
+// ===== TLS =====
+
+#[test]
+fn tls_is_measured_as_the_clear_is() {
+    for version in [&TLS12, &TLS13] {
+        let front = Front::start_with("IP:127.0.0.1", address(&server(everybody)), &[version]);
+        let options = Options { trust: front.trust(), ..options(&front.url(), 20) };
+        let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+        assert!(summary.is_clean(), "{version:?}: {summary}");
+        assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
+        assert_eq!(summary.tally.delivered, 200, "{summary}");
+    }
+}
+
+#[test]
+fn a_record_that_comes_in_pieces_is_put_together() {
+    // Longer than one record, and than what a socket takes at once.
+    let base = server(|streams, text| {
+        let long = format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000));
+        everybody(streams, &long);
+    });
+    let front = front(&base);
+    let options = Options { trust: front.trust(), ..options(&front.url(), 3) };
+    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    assert!(summary.is_clean(), "{summary}");
+    assert_eq!(summary.tally.delivered, 30, "{summary}");
+}
+
+#[test]
+fn what_goes_wrong_behind_tls_is_found_too() {
+    let base = server(|streams, text| {
+        everybody(&mut streams[1..], text);
+        if text.contains("0000000001") {
+            streams[2].shutdown(std::net::Shutdown::Both).unwrap();
+            streams[1].write_all(b"0\r\n\r\n").unwrap();
+        }
+    });
+    let front = front(&base);
+    let options = Options { trust: front.trust(), ..options(&front.url(), 3) };
+    let mut load = Load::new(&options, Arc::new(AtomicBool::new(false))).unwrap();
+    load.open(3, PACE, |_| {}).unwrap();
+    load.publish(2, Duration::ZERO).unwrap();
+    until(&mut load, |load| load.subscribers() == 1);
+    let tally = load.tally();
+    assert_eq!((tally.delivered, tally.missed, tally.disconnects), (4, 2, 2), "{tally:?}");
+}
+
+#[test]
+fn a_certificate_that_nobody_believes_ends_the_run_and_says_what_to_do() {
+    let base = server(everybody);
+    let (ours, other) = (front(&base), front(&base));
+    let elsewhere = Front::start("DNS:example.org", address(&base));
+    for (front, trust, advice) in [
+        (&ours, other.trust(), "name its authority with --ca FILE"),
+        (&elsewhere, elsewhere.trust(), "not valid for name"),
+    ] {
+        let options = Options { trust, ..options(&front.url(), 5) };
+        let stop = Arc::new(AtomicBool::new(false));
+        let why = run(&options, stop, |_| {}).unwrap_err().to_string();
+        assert!(why.starts_with(&front.address.to_string()) && why.contains(advice), "{why}");
+        assert!(why.contains("--insecure"), "{why}");
+    }
+    let options = Options { trust: Trust::Anybody, ..options(&elsewhere.url(), 5) };
+    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    assert!(summary.is_clean(), "{summary}");
+    assert!(summary.to_string().contains("certificates were not checked"), "{summary}");
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_told_from_one_that_does() {
+    let base = server(everybody).replace("http://", "https://");
+    let why = run(&options(&base, 2), Arc::new(AtomicBool::new(false)), |_| {});
+    let why = why.unwrap_err().to_string();
+    assert!(why.contains("write http://"), "{why}");
 }

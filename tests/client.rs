@@ -1,13 +1,16 @@
 //! The command line's clients against a server that plays a script: what they ask for, to the byte,
 //! and what they make of each answer.
 
+mod support;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nudged::client::{Error, Listen, Publish, Server, listen, publish};
+use nudged::client::{Error, Listen, Publish, Server, Trust, listen, publish};
+use support::front::Front;
 
 /// Ends what hangs; no test waits for it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -67,7 +70,8 @@ fn read_request(peer: &mut TcpStream) -> io::Result<String> {
 
 fn server(address: SocketAddr, token: Option<&str>) -> Server {
     let url = format!("http://{address}").parse().expect("a URL");
-    Server { url, token: token.map(|token| token.parse().expect("a token")) }
+    let token = token.map(|token| token.parse().expect("a token"));
+    Server { url, token, trust: Trust::System }
 }
 
 fn stream(events: &str) -> String {
@@ -376,4 +380,79 @@ fn publish_names_the_address_that_nobody_listens_at() {
     let (result, _) = publishing(server(address, None), &["posts"]);
     let said = said(result);
     assert!(said.starts_with(&format!("cannot reach {address}: Connection refused")), "{said}");
+}
+
+// ===== TLS =====
+
+fn secured(front: &Front, trust: Trust) -> Server {
+    Server { url: front.url().parse().expect("a URL"), token: None, trust }
+}
+
+#[test]
+fn both_clients_speak_tls() {
+    let published = answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#);
+    let script = Script::play([published, stream("retry: 10\ndata: x\n\n"), no_content()]);
+    let front = Front::start("IP:127.0.0.1", script.address);
+    let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
+    result.expect("accepted");
+    assert_eq!(out, "e-7\n");
+    let listened = listening(secured(&front, Trust::Anybody), false, None);
+    assert_eq!(listened.events, "message x\n");
+    let first = listened.notes.lines().next().expect("a note");
+    let address = front.address;
+    assert_eq!(
+        first,
+        format!("listening to acme at https://{address} (its certificate is not checked)")
+    );
+    let host = format!("\r\nhost: {address}\r\n");
+    assert!(script.requests().iter().all(|request| request.contains(&host)));
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_is_told_with_what_to_do() {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let front = Front::start("IP:127.0.0.1", nobody);
+    let elsewhere = Front::start("DNS:example.org", nobody);
+    for (server, wrong, advice) in [
+        (
+            secured(&front, elsewhere.trust()),
+            "invalid peer certificate",
+            "name its authority with --ca FILE",
+        ),
+        (secured(&elsewhere, elsewhere.trust()), "not valid for name", "--insecure"),
+    ] {
+        let address = server.url.to_string().replace("https://", "");
+        let said = [
+            said(publishing(server.clone(), &["posts"]).0),
+            // Waiting would not help.
+            said(listening(server, false, None).result),
+        ];
+        for said in said {
+            assert!(said.starts_with(&address), "{said}");
+            assert!(said.contains(wrong) && said.contains(advice), "{said}");
+        }
+    }
+}
+
+#[test]
+fn https_where_only_http_is_spoken_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let url = format!("https://{}", listener.local_addr().expect("bound"));
+    let peer = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("a connection");
+        peer.write_all(answer("400 Bad Request", "text/plain", "").as_bytes()).expect("written");
+        _ = peer.read(&mut [0; 4096]);
+    });
+    let server = Server { url: url.parse().expect("a URL"), token: None, trust: Trust::Anybody };
+    let said = said(publishing(server, &["posts"]).0);
+    assert!(said.contains("if it does not speak TLS, write http://"), "{said}");
+    peer.join().expect("no panic");
+}
+
+#[test]
+fn a_file_without_certificates_is_no_authority() {
+    for (file, wrong) in [("/nowhere", "No such file"), ("Cargo.toml", "no certificate in PEM")] {
+        let why = Trust::authorities(file.as_ref()).expect_err(file);
+        assert!(why.contains(wrong), "{why}");
+    }
 }

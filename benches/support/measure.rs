@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use nudged::client::Trust;
 use nudged::client::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
 
 use super::servers::{Peer, Server};
@@ -72,6 +73,7 @@ impl Sample {
 pub(crate) fn load(server: &Server, org: &str, subscribers: usize) -> Outcome<Load> {
     let options = Options {
         url: server.url(org),
+        trust: Trust::Anybody,
         subscribers,
         pace: server.pace(),
         headers: Vec::new(),

@@ -8,6 +8,7 @@
 )]
 
 pub mod bridge;
+pub mod front;
 pub mod proxy;
 pub mod tls;
 

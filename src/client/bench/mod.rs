@@ -7,8 +7,12 @@
 //!
 //! One thread reads, one publishes. Run it where it may have a core of its own.
 
+mod crowd;
+mod head;
 mod ledger;
+mod link;
 mod marker;
+mod opening;
 mod process;
 mod publisher;
 mod report;
@@ -22,21 +26,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crowd::Crowd;
+pub use crowd::Tally;
 pub use ledger::Latencies;
 use ledger::{Ledger, Schedule};
+use link::Secured;
 pub use marker::{Marked, Marker};
+use mio::net::TcpStream;
+use opening::Carrier;
+pub use opening::Pace;
 pub use process::Cost;
 use publisher::{Published, Publisher};
 pub use report::{Quantiles, Server, Summary};
 use swarm::Swarm;
-pub use swarm::{Pace, Tally};
 pub use target::{Error, Target};
+
+use crate::client::Trust;
+use crate::client::tls::HTTP_1;
 
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the subscribers go: `http://host:port/path`.
+    /// Where the subscribers go: `http[s]://host:port/path`.
     pub url: String,
+    /// Whose certificates are believed.
+    pub trust: Trust,
     /// How many streams to open.
     pub subscribers: usize,
     /// How fast to open them.
@@ -74,7 +88,9 @@ pub struct Publish {
 /// benchmarks go their own.
 #[derive(Debug)]
 pub struct Load {
-    swarm: Swarm,
+    crowd: Crowd,
+    carrier: Box<dyn Carrier>,
+    transport: String,
     publisher: Option<Publisher>,
     stop: Arc<AtomicBool>,
     patience: Duration,
@@ -175,16 +191,15 @@ impl Load {
             )));
         }
         let marker = Marker::new(fastrand::u32(..));
-        let publisher = options
-            .publish
-            .as_ref()
-            .map(|publish| Publisher::start(publish, &options.headers, marker, Arc::clone(&stop)));
+        let Options { headers, trust, .. } = options;
+        let start = |publish| Publisher::start(publish, headers, trust, marker, Arc::clone(&stop));
+        let publisher = options.publish.as_ref().map(start).transpose()?;
         let ledger = Ledger::new(Schedule { first: 0, start: now(), every: Duration::ZERO });
-        let target = Target::parse(&options.url)?;
-        let sources = options.sources.clone();
         Ok(Self {
-            swarm: Swarm::new(target, sources, &options.headers, marker, ledger)?,
-            publisher: publisher.transpose()?,
+            crowd: Crowd::new(marker, ledger),
+            carrier: carrier(options)?,
+            transport: transport(options),
+            publisher,
             stop,
             patience: options.patience,
             next: 0,
@@ -194,12 +209,12 @@ impl Load {
 
     /// Streams that are open now.
     pub fn subscribers(&self) -> usize {
-        self.swarm.open()
+        self.crowd.open
     }
 
     /// What has arrived so far.
     pub fn tally(&self) -> Tally {
-        self.swarm.tally
+        self.crowd.tally
     }
 
     /// Opens further streams and returns how long that took. `progress` gets the number of open
@@ -211,8 +226,9 @@ impl Load {
         mut progress: impl FnMut(usize),
     ) -> Result<Duration, Error> {
         let stop = Arc::clone(&self.stop);
-        self.swarm.grow(count, pace, self.next, |swarm| {
-            progress(swarm.open());
+        let Self { carrier, crowd, next, .. } = self;
+        opening::open(&mut **carrier, crowd, count, pace, *next, |crowd| {
+            progress(crowd.open);
             stop.load(Ordering::Relaxed)
         })
     }
@@ -240,15 +256,15 @@ impl Load {
         let none = || Error::Settings("nothing to publish was given".into());
         let start = now();
         let schedule = Schedule { first: self.next, start, every: series.every };
-        self.swarm.ledger.follow(schedule);
+        self.crowd.ledger.follow(schedule);
         self.publisher.as_ref().ok_or_else(none)?.begin(schedule, series.count, series.until);
 
-        let before = self.swarm.tally.delivered;
+        let before = self.crowd.tally.delivered;
         let (mut sent, mut last) = (None, (before, start));
         loop {
             let wait = if sent.is_some() { TURN } else { SHORT };
-            self.swarm.turn(wait)?;
-            let delivered = self.swarm.tally.delivered;
+            self.carrier.turn(&mut self.crowd, wait)?;
+            let delivered = self.crowd.tally.delivered;
             if delivered != last.0 {
                 last = (delivered, now());
             }
@@ -258,12 +274,12 @@ impl Load {
                 last.1 = if sent.is_some() && delivered == before { now() } else { last.1 };
                 continue;
             };
-            let all = u64::from(sent) * self.swarm.open() as u64;
+            let all = u64::from(sent) * self.crowd.open as u64;
             if delivered - before >= all || last.1.elapsed() > self.patience_left() {
                 break;
             }
         }
-        self.swarm.settle(self.next);
+        self.carrier.settle(&mut self.crowd, self.next);
         Ok(last.1.saturating_duration_since(start))
     }
 
@@ -292,14 +308,14 @@ impl Load {
             if left.is_zero() {
                 break;
             }
-            self.swarm.turn(left.min(TURN))?;
+            self.carrier.turn(&mut self.crowd, left.min(TURN))?;
         }
         Ok(())
     }
 
     /// The latencies since the start or since this was last called.
     pub fn take_latencies(&mut self) -> Latencies {
-        self.swarm.ledger.take_latencies()
+        self.crowd.ledger.take_latencies()
     }
 
     /// How many publishes were refused, and why the first of them was.
@@ -310,8 +326,30 @@ impl Load {
 
     /// Closes all streams; `reset` ends them with a RST instead of a FIN.
     pub fn close(&mut self, reset: bool) -> Result<(), Error> {
-        self.swarm.close(reset).map_err(Error::system("closing the streams"))
+        self.carrier.close(reset).map_err(Error::system("closing the streams"))?;
+        (self.crowd.open, self.crowd.settling) = (0, 0);
+        Ok(())
     }
+}
+
+fn carrier(options: &Options) -> Result<Box<dyn Carrier>, Error> {
+    let Options { url, trust, sources, headers, .. } = options;
+    let (target, sources) = (Target::parse(url)?, sources.clone());
+    Ok(match target.tls(trust, HTTP_1)? {
+        None => Box::new(Swarm::<TcpStream>::new(target, (), sources, headers)?),
+        Some(tls) => Box::new(Swarm::<Secured>::new(target, tls, sources, headers)?),
+    })
+}
+
+fn transport(options: &Options) -> String {
+    let is_secure =
+        options.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let tls = match &options.trust {
+        _ if !is_secure => "",
+        Trust::Anybody => " over TLS; certificates were not checked",
+        Trust::System | Trust::Authorities(_) => " over TLS",
+    };
+    format!("HTTP/1.1{tls}")
 }
 
 /// The one clock of the measurements.

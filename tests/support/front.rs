@@ -1,0 +1,103 @@
+//! A front that speaks TLS for a server that does not, as a proxy would.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use nudged::client::Trust;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// Ends with the test's process.
+pub struct Front {
+    pub address: SocketAddr,
+    certificate: PathBuf,
+}
+
+// ===== impl Front =====
+
+impl Front {
+    /// Stands before the server at this address, with a certificate of its own for this name
+    /// (`IP:127.0.0.1`, `DNS:example.org`).
+    pub fn start(name: &str, to: SocketAddr) -> Self {
+        Self::start_with(name, to, rustls::ALL_VERSIONS)
+    }
+
+    /// The same with these versions of TLS only.
+    pub fn start_with(
+        name: &str,
+        to: SocketAddr,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("bound");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let file = |what: &str| folder.join(format!("front-{}.{what}.pem", address.port()));
+        let (key, certificate) = (file("key"), file("certificate"));
+        make_certificate(name, &key, &certificate);
+        let chain = CertificateDer::pem_file_iter(&certificate).expect("a file");
+        let chain = chain.collect::<Result<_, _>>().expect("certificates");
+        let private = PrivateKeyDer::from_pem_file(&key).expect("a key");
+        std::fs::remove_file(key).expect("a file of ours");
+        let config = ServerConfig::builder_with_provider(default_provider().into())
+            .with_protocol_versions(versions)
+            .expect("versions that there are")
+            .with_no_client_auth();
+        let mut config = config.with_single_cert(chain, private).expect("a pair");
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        std::thread::spawn(move || runtime.block_on(serve(listener, acceptor, to)));
+        Self { address, certificate }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The file of its certificate.
+    pub fn certificate(&self) -> &str {
+        self.certificate.to_str().expect("UTF-8")
+    }
+
+    /// Believes its certificate, and no other.
+    pub fn trust(&self) -> Trust {
+        Trust::authorities(&self.certificate).expect("a certificate")
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.certificate);
+    }
+}
+
+fn make_certificate(name: &str, key: &Path, certificate: &Path) {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    openssl.args(["-nodes", "-days", "1", "-subj", "/CN=a front"]).arg("-keyout").arg(key);
+    openssl.args(["-addext", &format!("subjectAltName={name}")]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]).arg("-out").arg(certificate);
+    let output = openssl.output().expect("openssl is installed");
+    assert!(output.status.success(), "{output:?}");
+}
+
+async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, to: SocketAddr) {
+    let listener = TcpListener::from_std(listener).expect("a listener");
+    while let Ok((socket, _)) = listener.accept().await {
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            // A client that does not believe us goes away; its test says so.
+            let Ok(mut outer) = acceptor.accept(socket).await else { return };
+            let mut inner = TcpStream::connect(to).await.expect("the server listens");
+            tokio::io::copy_bidirectional(&mut outer, &mut inner).await.ok();
+        });
+    }
+}
