@@ -3,18 +3,21 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use nudged::client::Trust;
 use nudged::client::bench::{Load, Options, Pace, Publish, run};
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::version::{TLS12, TLS13};
-use support::front::Front;
+use serde_json::Value;
+use support::Server;
+use support::front::{Front, STREAMS_MAX};
 
 /// What the server does with a publish: which texts go to which of its streams.
 type Deliver = fn(&mut [TcpStream], &str);
@@ -100,6 +103,7 @@ fn options(base: &str, subscribers: usize) -> Options {
     Options {
         url: format!("{base}/stream"),
         trust: Trust::System,
+        http2: None,
         subscribers,
         pace: PACE,
         headers: Vec::new(),
@@ -117,8 +121,7 @@ fn options(base: &str, subscribers: usize) -> Options {
 }
 
 fn load(base: &str, subscribers: usize) -> Load {
-    let mut load =
-        Load::new(&options(base, subscribers), Arc::new(AtomicBool::new(false))).unwrap();
+    let mut load = Load::new(&options(base, subscribers), Arc::default()).unwrap();
     load.open(subscribers, PACE, |_| {}).unwrap();
     assert_eq!(load.subscribers(), subscribers);
     load
@@ -138,7 +141,7 @@ fn until(load: &mut Load, holds: impl Fn(&Load) -> bool) {
 #[test]
 fn a_server_that_does_everything_right_gets_a_clean_summary() {
     let options = options(&server(everybody), 20);
-    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert!(summary.is_clean(), "{summary}");
     assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
     assert_eq!(summary.tally.delivered, 200, "{summary}");
@@ -233,7 +236,7 @@ fn an_answer_other_than_200_is_a_stream_that_failed() {
     let base = server(everybody);
     let mut options = options(&base, 4);
     options.url = format!("{base}/full");
-    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert_eq!((summary.tally.failed, summary.tally.failed_status), (4, Some(503)), "{summary}");
     assert!(!summary.is_clean());
     assert!(summary.to_string().contains("4 failed (HTTP 503)"), "{summary}");
@@ -244,7 +247,7 @@ fn a_refused_publish_is_told_with_its_reason() {
     let mut options = options(&server(everybody), 1);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     options.publish.as_mut().unwrap().url = format!("http://{closed}/");
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::default();
     let mut load = Load::new(&options, stop).unwrap();
     load.publish(2, Duration::ZERO).unwrap();
     let (count, why) = load.refusals().unwrap();
@@ -268,55 +271,96 @@ fn a_publish_connection_that_the_server_closed_meanwhile_is_opened_anew() {
 fn a_body_without_a_place_for_the_number_is_refused() {
     let mut options = options("http://127.0.0.1:1", 1);
     options.publish.as_mut().unwrap().body = "{}".into();
-    let why = Load::new(&options, Arc::new(AtomicBool::new(false))).unwrap_err().to_string();
+    let why = Load::new(&options, Arc::default()).unwrap_err().to_string();
     assert!(why.contains("{n}"), "{why}");
 }
 
-// ===== TLS =====
+// ===== TLS and HTTP/2 =====
+
+/// HTTP/1.1 and HTTP/2, each over TLS to a server of its own that does the same.
+fn secured(deliver: Deliver, subscribers: usize) -> [(Front, Options); 2] {
+    [None, Some(3)].map(|http2| {
+        let front = front(&server(deliver));
+        let options = Options { trust: front.trust(), http2, ..options(&front.url(), subscribers) };
+        (front, options)
+    })
+}
 
 #[test]
-fn tls_is_measured_as_the_clear_is() {
-    for version in [&TLS12, &TLS13] {
-        let front = Front::start_with("IP:127.0.0.1", address(&server(everybody)), &[version]);
-        let options = Options { trust: front.trust(), ..options(&front.url(), 20) };
-        let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+fn tls_and_http2_are_measured_as_the_clear_is() {
+    for (version, http2) in [(&TLS12, None), (&TLS13, None), (&TLS12, Some(3)), (&TLS13, Some(3))] {
+        let base = server(everybody);
+        let front = Front::start_with("IP:127.0.0.1", address(&base), &[version]);
+        let options = Options { trust: front.trust(), http2, ..options(&front.url(), 20) };
+        let summary = run(&options, Arc::default(), |_| {}).unwrap();
         assert!(summary.is_clean(), "{version:?}: {summary}");
         assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
         assert_eq!(summary.tally.delivered, 200, "{summary}");
+        assert_eq!(summary.latency.unwrap().count, 200);
+        assert_eq!(summary.last_reached.unwrap().count, 10);
     }
 }
 
 #[test]
-fn a_record_that_comes_in_pieces_is_put_together() {
-    // Longer than one record, and than what a socket takes at once.
-    let base = server(|streams, text| {
-        let long = format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000));
-        everybody(streams, &long);
-    });
-    let front = front(&base);
-    let options = Options { trust: front.trust(), ..options(&front.url(), 3) };
-    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
-    assert!(summary.is_clean(), "{summary}");
-    assert_eq!(summary.tally.delivered, 30, "{summary}");
+fn an_event_that_comes_in_pieces_is_put_together() {
+    // Longer than a record, than a frame, and than what a socket or a window takes at once.
+    let long: Deliver = |streams, text| {
+        everybody(streams, &format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000)));
+    };
+    for (_front, options) in secured(long, 3) {
+        let summary = run(&options, Arc::default(), |_| {}).unwrap();
+        assert!(summary.is_clean(), "{summary}");
+        assert_eq!(summary.tally.delivered, 30, "{summary}");
+    }
 }
 
 #[test]
 fn what_goes_wrong_behind_tls_is_found_too() {
-    let base = server(|streams, text| {
+    let wrong: Deliver = |streams, text| {
         everybody(&mut streams[1..], text);
         if text.contains("0000000001") {
             streams[2].shutdown(std::net::Shutdown::Both).unwrap();
             streams[1].write_all(b"0\r\n\r\n").unwrap();
         }
-    });
-    let front = front(&base);
-    let options = Options { trust: front.trust(), ..options(&front.url(), 3) };
-    let mut load = Load::new(&options, Arc::new(AtomicBool::new(false))).unwrap();
-    load.open(3, PACE, |_| {}).unwrap();
-    load.publish(2, Duration::ZERO).unwrap();
-    until(&mut load, |load| load.subscribers() == 1);
-    let tally = load.tally();
-    assert_eq!((tally.delivered, tally.missed, tally.disconnects), (4, 2, 2), "{tally:?}");
+    };
+    for (_front, options) in secured(wrong, 3) {
+        let mut load = Load::new(&options, Arc::default()).unwrap();
+        load.open(3, PACE, |_| {}).unwrap();
+        load.publish(2, Duration::ZERO).unwrap();
+        until(&mut load, |load| load.subscribers() == 1);
+        let tally = load.tally();
+        assert_eq!((tally.delivered, tally.missed, tally.disconnects), (4, 2, 2), "{tally:?}");
+    }
+}
+
+#[test]
+fn an_answer_other_than_200_is_a_stream_that_failed_over_http2_too() {
+    let [_, (front, mut options)] = secured(everybody, 4);
+    options.url = format!("{}/full", front.url());
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
+    assert_eq!((summary.tally.failed, summary.tally.failed_status), (4, Some(503)), "{summary}");
+}
+
+#[test]
+fn more_streams_than_a_connection_may_have_fail_with_the_reason() {
+    let most = STREAMS_MAX as usize;
+    let [_, (_front, options)] = secured(everybody, 2 * most);
+    let options = Options { http2: Some(2 * most), ..options };
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
+    assert_eq!(summary.subscribers, most, "{summary}");
+    assert!(summary.to_string().contains("(--streams-per-connection)"), "{summary}");
+}
+
+#[test]
+fn streams_over_http2_can_be_closed_and_opened_again() {
+    let [_, (_front, options)] = secured(everybody, 4);
+    let mut load = Load::new(&options, Arc::default()).unwrap();
+    for reset in [true, false] {
+        load.open(4, PACE, |_| {}).unwrap();
+        assert_eq!(load.subscribers(), 4);
+        load.close(reset).unwrap();
+        assert_eq!(load.subscribers(), 0);
+    }
 }
 
 #[test]
@@ -328,14 +372,16 @@ fn a_certificate_that_nobody_believes_ends_the_run_and_says_what_to_do() {
         (&ours, other.trust(), "name its authority with --ca FILE"),
         (&elsewhere, elsewhere.trust(), "not valid for name"),
     ] {
-        let options = Options { trust, ..options(&front.url(), 5) };
-        let stop = Arc::new(AtomicBool::new(false));
-        let why = run(&options, stop, |_| {}).unwrap_err().to_string();
-        assert!(why.starts_with(&front.address.to_string()) && why.contains(advice), "{why}");
-        assert!(why.contains("--insecure"), "{why}");
+        for http2 in [None, Some(3)] {
+            let trust = trust.clone();
+            let options = Options { trust, http2, ..options(&front.url(), 5) };
+            let why = run(&options, Arc::default(), |_| {}).unwrap_err().to_string();
+            assert!(why.starts_with(&front.address.to_string()) && why.contains(advice), "{why}");
+            assert!(why.contains("--insecure"), "{why}");
+        }
     }
     let options = Options { trust: Trust::Anybody, ..options(&elsewhere.url(), 5) };
-    let summary = run(&options, Arc::new(AtomicBool::new(false)), |_| {}).unwrap();
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert!(summary.is_clean(), "{summary}");
     assert!(summary.to_string().contains("certificates were not checked"), "{summary}");
 }
@@ -343,7 +389,49 @@ fn a_certificate_that_nobody_believes_ends_the_run_and_says_what_to_do() {
 #[test]
 fn a_server_that_speaks_no_tls_is_told_from_one_that_does() {
     let base = server(everybody).replace("http://", "https://");
-    let why = run(&options(&base, 2), Arc::new(AtomicBool::new(false)), |_| {});
+    let why = run(&options(&base, 2), Arc::default(), |_| {});
     let why = why.unwrap_err().to_string();
     assert!(why.contains("write http://"), "{why}");
+}
+
+// ===== the command, against nudged itself =====
+
+#[test]
+fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
+    let server = Server::start(&[]);
+    for transport in [&[][..], &["--http2", "--streams-per-connection", "7"]] {
+        let mut command = Server::command();
+        command.args(["bench", &format!("http://{}", server.address()), "--json", "-n", "30"]);
+        command
+            .args(["--every", "20ms", "--duration", "1m"])
+            .args(transport)
+            .stderr(Stdio::piped());
+        let mut bench = command.spawn().unwrap();
+        let said = BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let all = said.into_iter().find(|line| line.starts_with("30 streams open after"));
+        assert!(all.is_some(), "it ended before all were open");
+        kill_process(Pid::from_child(&bench), Signal::INT).unwrap();
+
+        let output = bench.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(summary["seconds"].as_f64().unwrap() < 60.0, "{summary}");
+        assert_eq!(summary["subscribers"], 30, "{summary}");
+        let published = summary["published"].as_u64().unwrap();
+        assert_eq!(summary["delivered"].as_u64().unwrap(), 30 * published, "{summary}");
+    }
+}
+
+#[test]
+fn the_command_says_what_is_wrong_with_its_flags() {
+    for (args, wrong) in [
+        (&["https://localhost", "--ca", "/nowhere"][..], "No such file"),
+        (&["https://localhost", "--ca", "Cargo.toml"], "no certificate in PEM"),
+        (&["https://localhost", "--streams-per-connection", "7"], "--http2"),
+        (&["ftp://localhost"], "expected http:// or https://"),
+    ] {
+        let output = Server::command().arg("bench").args(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(wrong), "{args:?}: {said}");
+    }
 }

@@ -450,6 +450,13 @@ fn https_where_only_http_is_spoken_is_told() {
 }
 
 #[test]
+fn http_where_tls_is_spoken_is_told() {
+    let front = Front::start("IP:127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 1)));
+    let said = said(publishing(server(front.address, None), &["posts"]).0);
+    assert!(said.ends_with("if it speaks TLS, write https://"), "{said}");
+}
+
+#[test]
 fn a_file_without_certificates_is_no_authority() {
     for (file, wrong) in [("/nowhere", "No such file"), ("Cargo.toml", "no certificate in PEM")] {
         let why = Trust::authorities(file.as_ref()).expect_err(file);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use nudged::client::Trust;
 use nudged::client::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
 
-use super::servers::{Peer, Server};
+use super::peer::Peer;
+use super::servers::Server;
 
 /// What a run does.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,7 @@ pub(crate) fn load(server: &Server, org: &str, subscribers: usize) -> Outcome<Lo
     let options = Options {
         url: server.url(org),
         trust: Trust::Anybody,
+        http2: server.http2(),
         subscribers,
         pace: server.pace(),
         headers: Vec::new(),

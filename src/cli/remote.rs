@@ -77,6 +77,15 @@ pub struct Bench {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count(1..=10_000_000))]
     subscribers: usize,
 
+    /// Open the streams over HTTP/2: on http:// without asking, on https:// by ALPN. Publishes go over
+    /// HTTP/1.1 in any case
+    #[arg(long)]
+    http2: bool,
+
+    /// Streams on each HTTP/2 connection
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(1..=1_000_000), requires = "http2")]
+    streams_per_connection: usize,
+
     /// Streams to open a second [default: as fast as the server answers]
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
@@ -195,6 +204,7 @@ impl Bench {
         Options {
             url,
             trust: self.belief.into_trust(),
+            http2: self.http2.then_some(self.streams_per_connection),
             subscribers: self.subscribers,
             pace: Pace { per_second: self.rate, at_once: self.at_once },
             headers: self.header,

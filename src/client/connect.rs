@@ -60,7 +60,9 @@ impl fmt::Display for Failure {
             Self::Tls(why) => write!(f, "TLS did not come about: {why}"),
             Self::Http(why) => {
                 write!(f, "the connection broke: {why}")?;
-                why.source().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+                why.source().map_or(Ok(()), |cause| write!(f, ": {cause}"))?;
+                let advice = "; if it speaks TLS, write https://";
+                f.write_str(if why.is_parse() { advice } else { "" })
             }
         }
     }

@@ -11,7 +11,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -42,6 +43,9 @@ struct NotChecked(Arc<CryptoProvider>);
 
 /// What ALPN calls HTTP/1.1 (RFC 7301, 6).
 pub(super) const HTTP_1: &[u8] = b"http/1.1";
+
+/// And HTTP/2.
+pub(super) const HTTP_2: &[u8] = b"h2";
 
 const PROTOCOLS: &str = "aws-lc-rs knows TLS 1.2 and 1.3";
 
@@ -124,21 +128,33 @@ impl Tls {
 pub(super) fn hopeless(why: &io::Error) -> Option<String> {
     let why = why.get_ref()?.downcast_ref::<Error>()?;
     let advice = match why {
-        // The signature is bad where another authority has the same name.
-        Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "name its authority with --ca FILE, or have nothing checked with --insecure",
-        Error::InvalidCertificate(CertificateError::Other(_)) => {
+        Error::InvalidCertificate(why) => advice(why),
+        Error::InvalidMessage(_) => "if it does not speak TLS, write http://",
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "it does not speak this version of HTTP"
+        }
+        _ => return None,
+    };
+    Some(format!("{why}; {advice}"))
+}
+
+fn advice(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "write one of its names, or have nothing checked with --insecure"
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => "--insecure has nothing checked",
+        CertificateError::Other(_) => {
             "a certificate that signs itself must be one of a server, not of an authority \
              (openssl req -x509 -addext basicConstraints=critical,CA:FALSE), or have nothing \
              checked with --insecure"
         }
-        Error::InvalidCertificate(_) => "--insecure has nothing checked",
-        Error::InvalidMessage(_) => "if it does not speak TLS, write http://",
-        Error::NoApplicationProtocol => "it does not speak this version of HTTP",
-        _ => return None,
-    };
-    Some(format!("{why}; {advice}"))
+        // Also where an authority of the same name is known, which has another key.
+        _ => "name its authority with --ca FILE, or have nothing checked with --insecure",
+    }
 }
 
 // ===== impl NotChecked =====

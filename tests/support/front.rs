@@ -1,15 +1,23 @@
-//! A front that speaks TLS for a server that does not, as a proxy would.
+//! A front that speaks TLS and HTTP/2 for a server that does not, as a proxy would.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, SendResponse};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
 use nudged::client::Trust;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -18,6 +26,9 @@ pub struct Front {
     pub address: SocketAddr,
     certificate: PathBuf,
 }
+
+/// Streams that an HTTP/2 connection may have.
+pub const STREAMS_MAX: u32 = 8;
 
 // ===== impl Front =====
 
@@ -50,7 +61,7 @@ impl Front {
             .expect("versions that there are")
             .with_no_client_auth();
         let mut config = config.with_single_cert(chain, private).expect("a pair");
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -96,8 +107,47 @@ async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, to: Socke
         tokio::spawn(async move {
             // A client that does not believe us goes away; its test says so.
             let Ok(mut outer) = acceptor.accept(socket).await else { return };
+            if outer.get_ref().1.alpn_protocol() == Some(b"h2") {
+                return relay(outer, to).await;
+            }
             let mut inner = TcpStream::connect(to).await.expect("the server listens");
             tokio::io::copy_bidirectional(&mut outer, &mut inner).await.ok();
         });
     }
+}
+
+/// Answers each request of an HTTP/2 connection with what the server says to it over HTTP/1.
+async fn relay<S: AsyncRead + AsyncWrite + Unpin>(stream: S, to: SocketAddr) {
+    let mut builder = Builder::new();
+    let handshake = builder.max_concurrent_streams(STREAMS_MAX).handshake(stream).await;
+    let mut connection = handshake.expect("HTTP/2");
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let path = request.uri().path().to_owned();
+        // Ends early when the client does.
+        tokio::spawn(async move { relay_one(&path, respond, to).await.ok() });
+    }
+}
+
+async fn relay_one(
+    path: &str,
+    mut respond: SendResponse<Bytes>,
+    to: SocketAddr,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut sender, connection) = handshake(TokioIo::new(TcpStream::connect(to).await?)).await?;
+    tokio::spawn(connection);
+    let answer = sender.send_request(Request::get(path).body(Empty::<Bytes>::new())?).await?;
+    let head = Response::builder().status(answer.status()).body(())?;
+    let mut send = respond.send_response(head, false)?;
+    let mut body = answer.into_body();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => send.send_data(frame.into_data().unwrap_or_default(), false)?,
+            Err(_) => {
+                send.send_reset(Reason::INTERNAL_ERROR);
+                return Ok(());
+            }
+        }
+    }
+    send.send_data(Bytes::new(), true)?;
+    Ok(())
 }

@@ -7,11 +7,13 @@
 //!
 //! One thread reads, one publishes. Run it where it may have a core of its own.
 
+mod connection;
 mod crowd;
 mod head;
 mod ledger;
 mod link;
 mod marker;
+mod multiplexed;
 mod opening;
 mod process;
 mod publisher;
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use connection::Route;
 use crowd::Crowd;
 pub use crowd::Tally;
 pub use ledger::Latencies;
@@ -33,6 +36,7 @@ use ledger::{Ledger, Schedule};
 use link::Secured;
 pub use marker::{Marked, Marker};
 use mio::net::TcpStream;
+use multiplexed::Multiplexed;
 use opening::Carrier;
 pub use opening::Pace;
 pub use process::Cost;
@@ -42,7 +46,7 @@ use swarm::Swarm;
 pub use target::{Error, Target};
 
 use crate::client::Trust;
-use crate::client::tls::HTTP_1;
+use crate::client::tls::{HTTP_1, HTTP_2};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub struct Options {
     pub url: String,
     /// Whose certificates are believed.
     pub trust: Trust,
+    /// Streams on each HTTP/2 connection; `None` is HTTP/1.1, each stream on a connection of its own.
+    pub http2: Option<usize>,
     /// How many streams to open.
     pub subscribers: usize,
     /// How fast to open them.
@@ -333,23 +339,32 @@ impl Load {
 }
 
 fn carrier(options: &Options) -> Result<Box<dyn Carrier>, Error> {
-    let Options { url, trust, sources, headers, .. } = options;
+    let Options { url, trust, http2, sources, headers, .. } = options;
     let (target, sources) = (Target::parse(url)?, sources.clone());
-    Ok(match target.tls(trust, HTTP_1)? {
-        None => Box::new(Swarm::<TcpStream>::new(target, (), sources, headers)?),
-        Some(tls) => Box::new(Swarm::<Secured>::new(target, tls, sources, headers)?),
+    let tls = target.tls(trust, if http2.is_some() { HTTP_2 } else { HTTP_1 })?;
+    Ok(match (http2, tls) {
+        (None, None) => Box::new(Swarm::<TcpStream>::new(target, (), sources, headers)?),
+        (None, Some(tls)) => Box::new(Swarm::<Secured>::new(target, tls, sources, headers)?),
+        (Some(streams), tls) => {
+            let route = Route::new(target, tls, *streams, headers)?;
+            Box::new(Multiplexed::new(route, sources)?)
+        }
     })
 }
 
-fn transport(options: &Options) -> String {
-    let is_secure =
-        options.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
-    let tls = match &options.trust {
-        _ if !is_secure => "",
-        Trust::Anybody => " over TLS; certificates were not checked",
-        Trust::System | Trust::Authorities(_) => " over TLS",
+/// What carries the streams, in words.
+fn transport(Options { url, trust, http2, .. }: &Options) -> String {
+    let mut text = match http2 {
+        None => "HTTP/1.1".to_owned(),
+        Some(streams) => format!("HTTP/2, {streams} streams to a connection"),
     };
-    format!("HTTP/1.1{tls}")
+    if url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
+        text += match trust {
+            Trust::Anybody => ", TLS; certificates were not checked",
+            Trust::System | Trust::Authorities(_) => ", TLS",
+        };
+    }
+    text
 }
 
 /// The one clock of the measurements.
