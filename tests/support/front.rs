@@ -1,8 +1,6 @@
 //! A front that speaks TLS and HTTP/2 for a server that does not, as a proxy would.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,10 +19,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::tls::Certificate;
+
 /// Ends with the test's process.
 pub struct Front {
     pub address: SocketAddr,
-    certificate: PathBuf,
+    trust: Trust,
 }
 
 /// Streams that an HTTP/2 connection may have.
@@ -48,14 +48,13 @@ impl Front {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let file = |what: &str| folder.join(format!("front-{}.{what}.pem", address.port()));
-        let (key, certificate) = (file("key"), file("certificate"));
-        make_certificate(name, &key, &certificate);
-        let chain = CertificateDer::pem_file_iter(&certificate).expect("a file");
+        let folder = std::env::temp_dir().join(format!("nudged-front-{}", address.port()));
+        let pair = Certificate::make_for(name, &folder, "a front");
+        let trust = Trust::authorities(pair.certificate.as_ref()).expect("a certificate");
+        let chain = CertificateDer::pem_file_iter(&pair.certificate).expect("a file");
         let chain = chain.collect::<Result<_, _>>().expect("certificates");
-        let private = PrivateKeyDer::from_pem_file(&key).expect("a key");
-        std::fs::remove_file(key).expect("a file of ours");
+        let private = PrivateKeyDer::from_pem_file(&pair.key).expect("a key");
+        std::fs::remove_dir_all(folder).expect("a folder of ours");
         let config = ServerConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(versions)
             .expect("versions that there are")
@@ -66,38 +65,17 @@ impl Front {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         std::thread::spawn(move || runtime.block_on(serve(listener, acceptor, to)));
-        Self { address, certificate }
+        Self { address, trust }
     }
 
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// The file of its certificate.
-    pub fn certificate(&self) -> &str {
-        self.certificate.to_str().expect("UTF-8")
-    }
-
     /// Believes its certificate, and no other.
     pub fn trust(&self) -> Trust {
-        Trust::authorities(&self.certificate).expect("a certificate")
+        self.trust.clone()
     }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        _ = std::fs::remove_file(&self.certificate);
-    }
-}
-
-fn make_certificate(name: &str, key: &Path, certificate: &Path) {
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-    openssl.args(["-nodes", "-days", "1", "-subj", "/CN=a front"]).arg("-keyout").arg(key);
-    openssl.args(["-addext", &format!("subjectAltName={name}")]);
-    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]).arg("-out").arg(certificate);
-    let output = openssl.output().expect("openssl is installed");
-    assert!(output.status.success(), "{output:?}");
 }
 
 async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, to: SocketAddr) {

@@ -85,6 +85,8 @@ where
 {
     let mut builder = Builder::new();
     builder.initial_connection_window_size(CONNECTION_WINDOW).enable_push(false);
+    // Events are small, and a flood of them is what is measured: the window is bound enough.
+    builder.data_frame_budget(usize::MAX);
     // Until the server says how many it allows.
     builder.initial_max_send_streams(streams);
     let (sender, connection) = builder.handshake(stream).await.map_err(Failure::once)?;

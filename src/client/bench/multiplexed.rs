@@ -142,6 +142,10 @@ impl Carrier for Multiplexed {
         }
     }
 
+    fn is_behind(&self, published: u32) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.is_behind(published))
+    }
+
     fn settle(&mut self, crowd: &mut Crowd, published: u32) {
         crowd.settle(self.subscribers.iter_mut(), published);
     }

@@ -25,6 +25,9 @@ pub(crate) trait Carrier: fmt::Debug + Send {
     /// Gives up on the streams that were never answered.
     fn abandon(&mut self, crowd: &mut Crowd);
 
+    /// Whether an open stream has not had the last of the events below `published`.
+    fn is_behind(&self, published: u32) -> bool;
+
     /// Holds every stream to the events from `published` on; what is missing before is missed.
     fn settle(&mut self, crowd: &mut Crowd, published: u32);
 

@@ -57,6 +57,11 @@ impl Subscriber {
         published.saturating_sub(self.record.next)
     }
 
+    /// Whether it is open and has not had the last of the events below `published`.
+    pub(crate) fn is_behind(&self, published: u32) -> bool {
+        self.phase == Phase::Open && self.behind(published) > 0
+    }
+
     /// It is not held to what is published before `next`.
     pub(crate) fn begin_at(&mut self, next: u32) {
         self.record = Record::new(next);

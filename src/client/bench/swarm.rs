@@ -163,6 +163,10 @@ impl<L: Link> Carrier for Swarm<L> {
         }
     }
 
+    fn is_behind(&self, published: u32) -> bool {
+        self.streams.iter().any(|stream| stream.subscriber.is_behind(published))
+    }
+
     fn settle(&mut self, crowd: &mut Crowd, published: u32) {
         crowd.settle(self.streams.iter_mut().map(|stream| &mut stream.subscriber), published);
     }
