@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use nudged::client::Trust;
-use nudged::client::bench::{Load, Options, Pace, Publish, run};
+use nudged::client::bench::{Load, Options, PATIENCE, Pace, Publish, run};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
@@ -318,7 +318,7 @@ fn secured(deliver: Deliver, subscribers: usize) -> [(Front, Options); 2] {
 fn tls_and_http2_are_measured_as_the_clear_is() {
     for (version, http2) in [(&TLS12, None), (&TLS13, None), (&TLS12, Some(3)), (&TLS13, Some(3))] {
         let base = server(everybody);
-        let front = Front::start_with("IP:127.0.0.1", address(&base), &[version]);
+        let front = Front::start_version(version, address(&base));
         let options = Options { trust: front.trust(), http2, ..options(&front.url(), 20) };
         let summary = run(&options, Arc::default(), |_| {}).unwrap();
         assert!(summary.is_clean(), "{version:?}: {summary}");
@@ -340,6 +340,26 @@ fn an_event_that_comes_in_pieces_is_put_together() {
         assert!(summary.is_clean(), "{summary}");
         assert_eq!(summary.tally.delivered, 30, "{summary}");
     }
+}
+
+/// SCENARIO: a flood of small events over HTTP/2, faster than they are taken in.
+/// BUG: h2 ends a connection that holds many small frames, and its streams were lost.
+/// FIX: what a connection may hold is bounded by its window alone.
+#[test]
+fn a_flood_of_small_events_over_http2_arrives() {
+    let flood: Deliver = |streams, text| {
+        let small = event("x").repeat(2_000);
+        let write = |mut stream: &TcpStream| stream.write_all(&small).unwrap();
+        streams.iter().for_each(write);
+        everybody(streams, text);
+    };
+    let [_, (_front, options)] = secured(flood, 8);
+    let options = Options { http2: Some(8), patience: PATIENCE, ..options };
+    let mut load = Load::new(&options, Arc::default()).unwrap();
+    load.open(8, PACE, |_| {}).unwrap();
+    load.publish(3, Duration::ZERO).unwrap();
+    assert!(load.tally().is_clean(), "{:?}", load.tally());
+    assert_eq!(load.tally().delivered, 24);
 }
 
 #[test]

@@ -434,6 +434,27 @@ fn a_certificate_that_is_not_believed_is_told_with_what_to_do() {
     }
 }
 
+/// What `openssl req -x509` makes unless told otherwise: a server's and an authority's in one.
+#[test]
+fn a_certificate_that_is_named_itself_is_believed_for_its_names() {
+    let script = Script::play([answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#)]);
+    let front = Front::start_as_authority("IP:127.0.0.1", script.address);
+    let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
+    result.expect("accepted");
+    assert_eq!(out, "e-7\n");
+    assert_eq!(script.requests().len(), 1);
+
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let elsewhere = Front::start_as_authority("DNS:example.org", nobody);
+    for (front, trust, wrong) in [
+        (&elsewhere, elsewhere.trust(), "not valid for name"),
+        (&front, elsewhere.trust(), "name this certificate itself with --ca FILE"),
+    ] {
+        let said = said(publishing(secured(front, trust), &["posts"]).0);
+        assert!(said.contains(wrong), "{said}");
+    }
+}
+
 #[test]
 fn https_where_only_http_is_spoken_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");

@@ -9,6 +9,7 @@ mod exchange;
 mod listen;
 mod publish;
 mod tls;
+mod trust;
 
 use std::str::FromStr;
 use std::{fmt, io};
@@ -18,7 +19,7 @@ use http::{HeaderValue, StatusCode};
 
 pub use listen::{Listen, listen};
 pub use publish::{Publish, publish};
-pub use tls::Trust;
+pub use trust::{Authorities, Trust};
 
 use self::connect::Failure;
 use crate::wire::EventTooLarge;

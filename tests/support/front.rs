@@ -14,7 +14,7 @@ use nudged::client::Trust;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{ALL_VERSIONS, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -30,18 +30,30 @@ pub struct Front {
 /// Streams that an HTTP/2 connection may have.
 pub const STREAMS_MAX: u32 = 8;
 
+const SERVER: &str = "basicConstraints=critical,CA:FALSE";
+const AUTHORITY: &str = "basicConstraints=critical,CA:TRUE";
+
 // ===== impl Front =====
 
 impl Front {
     /// Stands before the server at this address, with a certificate of its own for this name
     /// (`IP:127.0.0.1`, `DNS:example.org`).
     pub fn start(name: &str, to: SocketAddr) -> Self {
-        Self::start_with(name, to, rustls::ALL_VERSIONS)
+        Self::start_with(&[&format!("subjectAltName={name}"), SERVER], to, ALL_VERSIONS)
     }
 
-    /// The same with these versions of TLS only.
-    pub fn start_with(
-        name: &str,
+    /// The same with a certificate that may sign others.
+    pub fn start_as_authority(name: &str, to: SocketAddr) -> Self {
+        Self::start_with(&[&format!("subjectAltName={name}"), AUTHORITY], to, ALL_VERSIONS)
+    }
+
+    /// The same for 127.0.0.1, with one version of TLS only.
+    pub fn start_version(version: &'static SupportedProtocolVersion, to: SocketAddr) -> Self {
+        Self::start_with(&["subjectAltName=IP:127.0.0.1", SERVER], to, &[version])
+    }
+
+    fn start_with(
+        extensions: &[&str],
         to: SocketAddr,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Self {
@@ -49,7 +61,7 @@ impl Front {
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
         let folder = std::env::temp_dir().join(format!("nudged-front-{}", address.port()));
-        let pair = Certificate::make_for(name, &folder, "a front");
+        let pair = Certificate::make_with(extensions, &folder, "a front");
         let trust = Trust::authorities(pair.certificate.as_ref()).expect("a certificate");
         let chain = CertificateDer::pem_file_iter(&pair.certificate).expect("a file");
         let chain = chain.collect::<Result<_, _>>().expect("certificates");
