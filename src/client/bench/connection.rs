@@ -102,10 +102,10 @@ pub(crate) async fn carry(
     mut numbers: Receiver<usize>,
     tell: Sender<Heard>,
 ) {
-    let mut sender = route.connect(socket).await;
+    let sender = route.connect(socket).await;
     let mut begun = 0;
     while let Some(number) = numbers.recv().await {
-        let response = match &mut sender {
+        let response = match &sender {
             Ok(sender) => ask(sender, &route.request, begun).map_err(Failure::Once),
             Err(why) => Err(why.clone()),
         };
@@ -118,7 +118,7 @@ pub(crate) async fn carry(
 }
 
 fn ask(
-    sender: &mut SendRequest<Bytes>,
+    sender: &SendRequest<Bytes>,
     request: &Request<()>,
     begun: usize,
 ) -> Result<ResponseFuture, String> {
