@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Load, run};
+use nudged::client::bench::{Load, Options, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::Server;
@@ -171,6 +171,19 @@ fn a_publish_connection_that_the_server_closed_meanwhile_is_opened_anew() {
     }
     assert_eq!(load.refusals(), None);
     assert_eq!(load.tally().delivered, 2);
+}
+
+#[test]
+fn more_streams_than_descriptors_are_refused_with_how_many_there_may_be() {
+    let most = |http2| {
+        let subscribers = 1_000_000_000_000;
+        let options = Options { http2, ..options("http://127.0.0.1:1", subscribers) };
+        let why = Load::new(&options, Arc::default()).unwrap_err().to_string();
+        let rest = why.split("at most ").nth(1).expect(&why);
+        rest.split(' ').next().unwrap().parse::<usize>().expect(&why)
+    };
+    // Two descriptors, ten streams.
+    assert_eq!(most(Some(10)), most(None) / 2 * 10);
 }
 
 #[test]

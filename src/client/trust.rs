@@ -33,17 +33,20 @@ pub struct Authorities {
     certificates: Arc<[CertificateDer<'static>]>,
 }
 
+/// Checks whose certificate it is, unless anybody's will do, and that it is the server's own.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    listed: Option<Listed>,
+}
+
 /// Believes what one of the authorities has signed, and their own certificates: one that signs itself
 /// is often both a server's and an authority's (`openssl req -x509` makes such).
 #[derive(Debug)]
-struct Signed {
-    by: Arc<WebPkiServerVerifier>,
+struct Listed {
+    signed: Arc<WebPkiServerVerifier>,
     own: Arc<[CertificateDer<'static>]>,
 }
-
-/// Takes any certificate, but has the server prove that it is its own.
-#[derive(Debug)]
-struct NotChecked(Arc<CryptoProvider>);
 
 const PROTOCOLS: &str = "aws-lc-rs knows TLS 1.2 and 1.3";
 
@@ -72,14 +75,12 @@ impl Trust {
     /// Every connection makes a whole handshake, as those of different clients do.
     pub(super) fn config(&self, protocol: &[u8]) -> Result<ClientConfig, String> {
         let provider = Arc::new(default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match self {
-            Self::System => verifier(system_authorities()?.into(), &provider)?,
-            Self::Authorities(Authorities { store, certificates }) => Arc::new(Signed {
-                by: verifier(store.clone(), &provider)?,
-                own: certificates.clone(),
-            }),
-            Self::Anybody => Arc::new(NotChecked(provider.clone())),
+        let listed = match self {
+            Self::System => Some(Listed::new(system_authorities()?, &provider)?),
+            Self::Authorities(authorities) => Some(Listed::new(authorities.clone(), &provider)?),
+            Self::Anybody => None,
         };
+        let verifier = Arc::new(Verifier { provider: provider.clone(), listed });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect(PROTOCOLS);
@@ -91,20 +92,12 @@ impl Trust {
     }
 }
 
-fn verifier(
-    authorities: Arc<RootCertStore>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let builder = WebPkiServerVerifier::builder_with_provider(authorities, provider.clone());
-    builder.build().map_err(|why| why.to_string())
-}
-
-fn system_authorities() -> Result<RootCertStore, String> {
+fn system_authorities() -> Result<Authorities, String> {
     let found = rustls_native_certs::load_native_certs();
-    let mut authorities = RootCertStore::empty();
-    authorities.add_parsable_certificates(found.certs);
-    if !authorities.is_empty() {
-        return Ok(authorities);
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(found.certs);
+    if !store.is_empty() {
+        return Ok(Authorities { store: store.into(), certificates: [].into() });
     }
     let why = found.errors.first().map_or(String::new(), |why| format!(" ({why})"));
     Err(format!(
@@ -112,9 +105,19 @@ fn system_authorities() -> Result<RootCertStore, String> {
     ))
 }
 
-// ===== impl Signed =====
+// ===== impl Listed =====
 
-impl ServerCertVerifier for Signed {
+impl Listed {
+    fn new(authorities: Authorities, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let Authorities { store, certificates } = authorities;
+        let signed = WebPkiServerVerifier::builder_with_provider(store, provider.clone()).build();
+        Ok(Self { signed: signed.map_err(|why| why.to_string())?, own: certificates })
+    }
+}
+
+// ===== impl Verifier =====
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -123,10 +126,13 @@ impl ServerCertVerifier for Signed {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.by.verify_server_cert(certificate, others, name, ocsp, now) {
+        let Some(Listed { signed, own }) = &self.listed else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match signed.verify_server_cert(certificate, others, name, ocsp, now) {
             // That it is an authority's is found last but for its name, after its times.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.own.contains(certificate) =>
+                if own.contains(certificate) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
@@ -141,44 +147,7 @@ impl ServerCertVerifier for Signed {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by.supported_verify_schemes()
-    }
-}
-
-// ===== impl NotChecked =====
-
-impl ServerCertVerifier for NotChecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
@@ -188,11 +157,11 @@ impl ServerCertVerifier for NotChecked {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -140,12 +140,12 @@ impl Load {
     pub fn new(options: &Options, stop: Arc<AtomicBool>) -> Result<Self, Error> {
         let limit = rlimit::increase_nofile_limit(u64::MAX);
         let limit = limit.map_err(Error::system("raising the limit of open files"))?;
-        if options.subscribers as u64 + RESERVE > limit {
+        let most = options.streams_within(limit.saturating_sub(RESERVE));
+        if options.subscribers > most {
             return Err(Error::Settings(format!(
                 "{} streams need more open files than the {limit} that this process may have; \
-                 at most {} streams are possible here (ulimit -n)",
-                options.subscribers,
-                limit.saturating_sub(RESERVE)
+                 at most {most} streams are possible here (ulimit -n)",
+                options.subscribers
             )));
         }
         let marker = Marker::new(fastrand::u32(..));

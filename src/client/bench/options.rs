@@ -74,6 +74,13 @@ impl Options {
         })
     }
 
+    /// Streams for which so many descriptors suffice. A connection that is shared has two, of which one
+    /// is there to close it.
+    pub(crate) fn streams_within(&self, descriptors: u64) -> usize {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        self.http2.map_or(descriptors, |streams| (descriptors / 2).saturating_mul(streams))
+    }
+
     /// What carries the streams, in words.
     pub(crate) fn transport(&self) -> String {
         let Self { url, trust, http2, .. } = self;
