@@ -121,6 +121,7 @@ impl Link for Secured {
                 Ok(Got::End) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(why) => return Err(why),
             }
         }

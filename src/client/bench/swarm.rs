@@ -97,10 +97,11 @@ impl<L: Link> Swarm<L> {
             let got = link.receive(&mut self.buffer, |bytes| hear(crowd, subscriber, head, bytes));
             match got {
                 Ok(Got::End) => return self.lose(crowd, number, None),
-                Ok(Got::Part(length) | Got::All(length)) => {
+                Ok(Got::Part(length)) => crowd.tally.bytes += length as u64,
+                Ok(Got::All(length)) => {
                     crowd.tally.bytes += length as u64;
                     // Emptied, unless its end follows.
-                    if matches!(got, Ok(Got::All(_))) && !closing {
+                    if !closing {
                         return;
                     }
                 }
