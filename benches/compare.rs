@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench compare                        everything, about half an hour
 //! cargo bench --bench compare -- --short             a look, a few minutes
+//! cargo bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
 //! cargo bench --bench compare -- flood --only raw,nudged --subscribers 5000
 //! ```
 //!
@@ -22,8 +23,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use support::measure::{Outcome, Plan, run};
+use support::peer::Peer;
 use support::record::{Record, Runs, write_text};
-use support::servers::Peer;
 use support::{churn, fairness, publishing};
 
 /// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}

@@ -1,131 +1,17 @@
 //! The command line's clients against a server that plays a script: what they ask for, to the byte,
 //! and what they make of each answer.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod support;
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use nudged::client::{Error, Listen, Publish, Server, listen, publish};
-
-/// Ends what hangs; no test waits for it.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Answers one connection after the other with the parts of the script, then is gone.
-struct Script {
-    address: SocketAddr,
-    /// The requests, whole.
-    thread: JoinHandle<Vec<String>>,
-}
-
-// ===== impl Script =====
-
-impl Script {
-    fn play<const N: usize>(answers: [String; N]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound");
-        let thread = std::thread::spawn(move || {
-            let answer = |answer: String| answer_one(&listener, &answer).expect("a whole request");
-            answers.into_iter().map(answer).collect()
-        });
-        Self { address, thread }
-    }
-
-    fn server(&self, token: Option<&str>) -> Server {
-        server(self.address, token)
-    }
-
-    fn requests(self) -> Vec<String> {
-        self.thread.join().expect("the script was played to its end")
-    }
-}
-
-fn answer_one(listener: &TcpListener, answer: &str) -> io::Result<String> {
-    let (mut peer, _) = listener.accept()?;
-    peer.set_read_timeout(Some(DEADLINE))?;
-    let request = read_request(&mut peer)?;
-    peer.write_all(answer.as_bytes())?;
-    Ok(request)
-}
-
-fn read_request(peer: &mut TcpStream) -> io::Result<String> {
-    let mut request = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&request);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() >= length.map_or(0, |length| length.parse().expect("a number")) {
-                return Ok(text.into_owned());
-            }
-        }
-        let mut byte = [0];
-        peer.read_exact(&mut byte)?;
-        request.push(byte[0]);
-    }
-}
-
-fn server(address: SocketAddr, token: Option<&str>) -> Server {
-    let url = format!("http://{address}").parse().expect("a URL");
-    Server { url, token: token.map(|token| token.parse().expect("a token")) }
-}
-
-fn stream(events: &str) -> String {
-    let head =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    format!("{head}{:x}\r\n{events}\r\n0\r\n\r\n", events.len())
-}
-
-fn answer(status: &str, content_type: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-}
-
-fn no_content() -> String {
-    "HTTP/1.1 204 No Content\r\n\r\n".to_owned()
-}
-
-// ===== both clients, bounded in time =====
-
-/// Runs the future and gives what was written; a future that hangs fails the test.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        #[expect(clippy::disallowed_methods, reason = "ends a test that hangs")]
-        tokio::time::timeout(DEADLINE, future).await.expect("within the deadline")
-    })
-}
-
-struct Listened {
-    result: Result<(), Error>,
-    events: String,
-    notes: String,
-}
-
-fn listening(server: Server, public: bool, last_event_id: Option<&str>) -> Listened {
-    let last_event_id = last_event_id.map(str::to_owned);
-    let what = Listen { server, org: "acme".parse().expect("an org"), public, last_event_id };
-    let (mut events, mut notes) = (Vec::new(), Vec::new());
-    let result = block_on(listen(&what, &mut events, &mut notes));
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Listened { result, events: text(events), notes: text(notes) }
-}
-
-fn publishing(server: Server, keys: &[&str]) -> (Result<(), Error>, String) {
-    let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-    let what = Publish { server, org: "acme".parse().expect("an org"), keys };
-    let mut out = Vec::new();
-    let result = block_on(publish(&what, &mut out));
-    (result, String::from_utf8(out).expect("text"))
-}
-
-fn said(result: Result<(), Error>) -> String {
-    result.expect_err("a refusal").to_string()
-}
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use nudged::client::{Error, Listen, listen};
+use support::script::{
+    DEADLINE, Script, VERSION, answer, answer_one, block_on, listening, no_content, publishing,
+    read_request, said, server, stream,
+};
 
 // ===== listen =====
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use nudged::client::bench::{Latencies, Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
+use super::peer::Peer;
 use super::record::heading;
-use super::servers::{Peer, now};
+use super::servers::now;
 
 const OTHER: &str = "neighbour";
 

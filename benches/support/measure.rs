@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use nudged::client::Trust;
 use nudged::client::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
 
-use super::servers::{Peer, Server};
+use super::peer::Peer;
+use super::servers::Server;
 
 /// What a run does.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,8 @@ impl Sample {
 pub(crate) fn load(server: &Server, org: &str, subscribers: usize) -> Outcome<Load> {
     let options = Options {
         url: server.url(org),
+        trust: Trust::Anybody,
+        http2: server.http2(),
         subscribers,
         pace: server.pace(),
         headers: Vec::new(),

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::chart::{self, Bar};
 use super::measure::{Plan, Sample};
 use super::metric::{METRICS, Metric, median};
-use super::servers::Peer;
+use super::peer::Peer;
 
 /// All runs of one server.
 pub(crate) struct Runs {

@@ -8,27 +8,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::peer::{NCHAN_MODULE, NUDGED, PEERS, Peer, hono, nginx, nudged_has};
 use nudged::client::bench::{Cost, Pace, Publish};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// A server to compare, and how it is configured.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(crate) enum Peer {
-    /// the bare write(2) loop: the limit
-    Raw,
-    /// nudged, streams parked
-    Nudged,
-    /// nudged, streams left to hyper
-    NudgedHyper,
-    /// axum's Sse over a broadcast channel
-    Axum,
-    /// nginx with nchan
-    Nchan,
-    /// Pushpin behind its origin
-    Pushpin,
-    /// Hono on Node
-    Hono,
-}
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {
@@ -40,6 +22,7 @@ pub(crate) struct Server {
     /// The processes whose cost counts.
     measured: Vec<u32>,
     base: String,
+    http2: Option<usize>,
     publish_base: Option<String>,
     dir: PathBuf,
 }
@@ -52,49 +35,11 @@ const END: Duration = Duration::from_secs(10);
 const PACE: Pace = Pace { per_second: None, at_once: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
-const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
-const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
-const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const PUSHPIN_LIB: &str = "/usr/lib/pushpin";
 
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Raw,
-        Self::Nudged,
-        Self::NudgedHyper,
-        Self::Axum,
-        Self::Nchan,
-        Self::Pushpin,
-        Self::Hono,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw write(2) loop",
-            Self::Nudged => "nudged",
-            Self::NudgedHyper => "nudged, hyper path",
-            Self::Axum => "axum Sse",
-            Self::Nchan => "nchan (nginx)",
-            Self::Pushpin => "Pushpin",
-            Self::Hono => "Hono on Node",
-        }
-    }
-
-    /// The version, or what is missing and how to get it.
-    pub(crate) fn find(self) -> Result<String, String> {
-        match self {
-            Self::Raw => Ok("benches/peers/raw.rs".into()),
-            Self::Nudged if !has_park() => Err("this nudged has no --park".into()),
-            Self::Nudged | Self::NudgedHyper => first_line(Command::new(NUDGED).arg("--version")),
-            Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
-            Self::Nchan => nchan_version(),
-            Self::Pushpin => pushpin_version(),
-            Self::Hono => install_hono(),
-        }
-    }
-
     /// Starts it with this many workers, where it lets itself be told.
     pub(crate) fn start(self, workers: usize) -> io::Result<Server> {
         let dir = std::env::temp_dir().join(format!("nudged-bench-{}", std::process::id()));
@@ -105,27 +50,46 @@ impl Peer {
                 let mut axum = ourselves(&dir, "serve-axum")?;
                 talking(dir, axum.arg("--workers").arg(workers.to_string()))
             }
-            Self::Nudged | Self::NudgedHyper => talking(dir, &mut nudged(self, workers)),
+            Self::Nudged | Self::NudgedHyper | Self::NudgedTls | Self::NudgedH2 => {
+                let mut nudged = nudged(self, workers, &dir)?;
+                let mut server = talking(dir, &mut nudged)?;
+                server.http2 = self.http2();
+                Ok(server)
+            }
             Self::Hono => talking(dir, Command::new("node").arg("server.mjs").current_dir(hono())),
-            Self::Nchan => nchan(dir, workers),
+            Self::Nchan | Self::NchanTls => nchan(self, dir, workers),
             Self::Pushpin => pushpin(dir),
         }
     }
 }
 
-fn has_park() -> bool {
-    let help = Command::new(NUDGED).args(["serve", "--help"]).output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--park"))
-}
-
-fn nudged(peer: Peer, workers: usize) -> Command {
+fn nudged(peer: Peer, workers: usize, dir: &Path) -> io::Result<Command> {
     let mut command = Command::new(NUDGED);
     command.args(["serve", "--listen", "127.0.0.1:0", "--coalesce", "0ms"]);
     command.args(["--history-events", "4096", "--workers", &workers.to_string()]);
-    if has_park() {
-        command.args(["--park", if peer == Peer::Nudged { "on" } else { "off" }]);
+    if nudged_has("--park") {
+        command.args(["--park", if peer == Peer::NudgedHyper { "off" } else { "on" }]);
     }
-    command
+    if peer.is_secure() {
+        let [certificate, key] = make_certificate(dir)?;
+        command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
+    }
+    Ok(command)
+}
+
+/// A certificate that signs itself, and its key: the smallest handshake there is.
+fn make_certificate(dir: &Path) -> io::Result<[PathBuf; 2]> {
+    let files = [dir.join("certificate.pem"), dir.join("key.pem")];
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    openssl.args(["-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    openssl.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.arg("-out").arg(&files[0]).arg("-keyout").arg(&files[1]);
+    let done = openssl.output()?;
+    match done.status.success() {
+        true => Ok(files),
+        false => Err(io::Error::other(String::from_utf8_lossy(&done.stderr))),
+    }
 }
 
 /// This program in another role, from a copy of its file: pages of a file that several processes
@@ -143,7 +107,8 @@ fn talking(dir: PathBuf, command: &mut Command) -> io::Result<Server> {
     let (child, output, base) = spawn_talking(command)?;
     let measured = vec![child.id()];
     let (children, _output) = (vec![child], vec![output]);
-    Ok(Server { pace: PACE, children, _output, measured, base, publish_base: None, dir })
+    let (pace, http2, publish_base) = (PACE, None, None);
+    Ok(Server { pace, children, _output, measured, base, http2, publish_base, dir })
 }
 
 fn spawn_talking(command: &mut Command) -> io::Result<(Child, ChildStdout, String)> {
@@ -161,11 +126,21 @@ fn spawn_talking(command: &mut Command) -> io::Result<(Child, ChildStdout, Strin
     Err(io::Error::other(format!("{command:?} ended without listening: {}", child.wait()?)))
 }
 
-fn nchan(dir: PathBuf, workers: usize) -> io::Result<Server> {
+fn nchan(peer: Peer, dir: PathBuf, workers: usize) -> io::Result<Server> {
     let port = free_port()?;
     let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
     let config = dir.join("nchan.conf");
+    let (scheme, ssl, tls) = if peer.is_secure() {
+        let [certificate, key] = make_certificate(&dir)?;
+        let file = |path: PathBuf| path.display().to_string();
+        let words = [("certificate", file(certificate)), ("key", file(key))];
+        ("https", "ssl", fill("nchan-tls.conf", &words)?)
+    } else {
+        ("http", "", String::new())
+    };
     let words = [
+        ("ssl", ssl.to_owned()),
+        ("tls", tls),
         ("module", NCHAN_MODULE.to_owned()),
         ("dir", dir.display().to_string()),
         ("workers", workers.to_string()),
@@ -182,7 +157,8 @@ fn nchan(dir: PathBuf, workers: usize) -> io::Result<Server> {
         children: vec![child],
         _output: Vec::new(),
         measured,
-        base: format!("http://127.0.0.1:{port}"),
+        base: format!("{scheme}://127.0.0.1:{port}"),
+        http2: None,
         publish_base: None,
         dir,
     };
@@ -217,6 +193,7 @@ fn pushpin(dir: PathBuf) -> io::Result<Server> {
         _output: vec![output],
         measured,
         base: format!("http://127.0.0.1:{port}"),
+        http2: None,
         publish_base: Some(format!("http://127.0.0.1:{publish_port}/publish/")),
         dir,
     };
@@ -257,69 +234,6 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn nginx() -> &'static str {
-    if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" }
-}
-
-fn nchan_version() -> Result<String, String> {
-    let install = "apt-get install nginx libnginx-mod-nchan";
-    if !Path::new(NCHAN_MODULE).exists() {
-        return Err(format!("{NCHAN_MODULE} is not there: {install}"));
-    }
-    let nginx = first_line(Command::new(nginx()).arg("-v")).map_err(|_| install.to_owned())?;
-    Ok(format!("{nginx}, nchan {}", package("libnginx-mod-nchan")))
-}
-
-fn pushpin_version() -> Result<String, String> {
-    let install = |_| {
-        "pushpin, condure or zurl is not there: apt-get install pushpin condure zurl".to_owned()
-    };
-    first_line(Command::new("condure").arg("--version")).map_err(install)?;
-    first_line(Command::new("zurl").arg("--version")).map_err(install)?;
-    first_line(Command::new("pushpin").arg("--version")).map_err(install)
-}
-
-fn package(name: &str) -> String {
-    let mut query = Command::new("dpkg-query");
-    first_line(query.args(["-W", "-f", "${Version}", name])).unwrap_or_else(|_| "?".into())
-}
-
-fn hono() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("hono")
-}
-
-fn install_hono() -> Result<String, String> {
-    let failed = |why: io::Error| format!("{}: {why}", hono().display());
-    let node = first_line(Command::new("node").arg("--version"))
-        .map_err(|_| "node is not there: install Node.js 20 or later with npm".to_owned())?;
-    fs::create_dir_all(hono()).map_err(failed)?;
-    for file in ["package.json", "server.mjs"] {
-        fs::copy(Path::new(PEERS).join("hono").join(file), hono().join(file)).map_err(failed)?;
-    }
-    if !hono().join("node_modules/hono").exists() {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(hono());
-        let done = npm.output().map_err(|_| "npm is not there: install it".to_owned())?;
-        if !done.status.success() {
-            return Err(format!("npm install: {}", String::from_utf8_lossy(&done.stderr)));
-        }
-    }
-    let manifest = fs::read_to_string(hono().join("package.json")).map_err(failed)?;
-    let pinned = |name: &str| {
-        let rest = manifest.split_once(&format!("\"{name}\": \"")).map(|(_, rest)| rest);
-        rest.and_then(|rest| rest.split('"').next()).unwrap_or("?").to_owned()
-    };
-    Ok(format!("Node {node}, hono {}, node-server {}", pinned("hono"), pinned("@hono/node-server")))
-}
-
-/// The first line that a command prints, on either output.
-fn first_line(command: &mut Command) -> Result<String, String> {
-    let done = command.output().map_err(|why| format!("{command:?}: {why}"))?;
-    let text = [done.stdout, done.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} said nothing"))
-}
-
 // ===== impl Server =====
 
 impl Server {
@@ -328,6 +242,11 @@ impl Server {
         let dir = std::env::temp_dir().join(format!("nudged-bench-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         talking(dir, Command::new(NUDGED).args(["--listen", "127.0.0.1:0", "--workers", "1"]))
+    }
+
+    /// The streams on each connection, where they come over HTTP/2.
+    pub(crate) fn http2(&self) -> Option<usize> {
+        self.http2
     }
 
     /// Host and port.

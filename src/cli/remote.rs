@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::values::{Span, count, millis, span};
 use crate::client::bench::{self, Options, Pace};
-use crate::client::{self, Token};
+use crate::client::{self, Token, Trust};
 use crate::config;
 use crate::ids::OrgName;
 
@@ -20,6 +20,22 @@ struct Remote {
     /// Sent as authorization: Bearer
     #[arg(long, env = "NUDGED_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<Token>,
+
+    #[command(flatten)]
+    belief: Belief,
+}
+
+/// Whose certificates are believed, where the URL begins with https.
+#[derive(Args, Clone, Debug)]
+struct Belief {
+    /// Believe the certificates that the authorities in this PEM file have signed [default: those of
+    /// the system]
+    #[arg(long, value_name = "FILE", value_parser = authorities)]
+    ca: Option<Trust>,
+
+    /// Believe any certificate, for a test: nobody knows then who is at the other end
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
 }
 
 /// What to publish.
@@ -60,6 +76,15 @@ pub struct Bench {
     /// Streams to open
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count(1..=10_000_000))]
     subscribers: usize,
+
+    /// Open the streams over HTTP/2: on http:// without asking, on https:// by ALPN. Publishes go over
+    /// HTTP/1.1 in any case
+    #[arg(long)]
+    http2: bool,
+
+    /// Streams on each HTTP/2 connection
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(1..=1_000_000), requires = "http2")]
+    streams_per_connection: usize,
 
     /// Streams to open a second [default: as fast as the server answers]
     #[arg(long, value_name = "N")]
@@ -102,6 +127,9 @@ pub struct Bench {
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pid: Vec<u32>,
 
+    #[command(flatten)]
+    belief: Belief,
+
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -112,9 +140,23 @@ pub struct Bench {
 impl Remote {
     fn into_server(self) -> Result<client::Server, String> {
         let url = self.url.parse().map_err(|why| format!("--url {}: {why}", self.url))?;
-        Ok(client::Server { url, token: self.token })
+        Ok(client::Server { url, token: self.token, trust: self.belief.into_trust() })
     }
 }
+
+// ===== impl Belief =====
+
+impl Belief {
+    fn into_trust(self) -> Trust {
+        if self.insecure { Trust::Anybody } else { self.ca.unwrap_or_default() }
+    }
+}
+
+fn authorities(file: &str) -> Result<Trust, String> {
+    Trust::authorities(file.as_ref())
+}
+
+// ===== impl Publish, Listen =====
 
 impl Publish {
     /// The request as the client takes it.
@@ -161,6 +203,8 @@ impl Bench {
         });
         Options {
             url,
+            trust: self.belief.into_trust(),
+            http2: self.http2.then_some(self.streams_per_connection),
             subscribers: self.subscribers,
             pace: Pace { per_second: self.rate, at_once: self.at_once },
             headers: self.header,

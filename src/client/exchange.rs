@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header, request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::{Error, Server};
+use super::connect::{Failure, speak};
+use super::tls::{HTTP_1, Tls};
+use super::{Broken, Error, Server};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +52,7 @@ pub(super) async fn send(
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, Error> {
     let address = &server.url.address;
+    let tls = tls(server)?;
     let connect = TcpStream::connect(address);
     let stream = within(server, CONNECT_TIMEOUT, connect)
         .await?
@@ -64,12 +65,20 @@ pub(super) async fn send(
         .map_err(|why| Error::Connect { address: address.clone(), why })?;
 
     let answer = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends when the sender and the body are gone; what went wrong shows in the body.
-        tokio::spawn(connection);
-        sender.send_request(request).await
+        let mut sender = speak(stream, tls.as_ref()).await?;
+        sender.send_request(request).await.map_err(Failure::Http)
     };
-    within(server, ANSWER_TIMEOUT, answer).await?.map_err(Error::Broken)
+    within(server, ANSWER_TIMEOUT, answer).await?.map_err(|why| match why {
+        Failure::Hopeless(why) => Error::Tls { address: address.clone(), why },
+        why => Error::Broken(Broken(why)),
+    })
+}
+
+/// The system's authorities are read anew for each connection: they may have changed meanwhile.
+fn tls(server: &Server) -> Result<Option<Tls>, Error> {
+    let Server { url, trust, .. } = server;
+    let tls = url.is_secure.then(|| Tls::new(trust, url.host(), HTTP_1)).transpose();
+    tls.map_err(|why| Error::Tls { address: url.address.clone(), why })
 }
 
 /// The whole body of an answer that is not a stream; nothing if it is larger than any of ours.
@@ -80,7 +89,7 @@ pub(super) async fn read_all(
     let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect();
     match within(server, ANSWER_TIMEOUT, body).await? {
         Ok(body) => Ok(Some(body.to_bytes())),
-        Err(why) => why.downcast().map_or(Ok(None), |why| Err(Error::Broken(*why))),
+        Err(why) => why.downcast::<hyper::Error>().map_or(Ok(None), |why| Err((*why).into())),
     }
 }
 

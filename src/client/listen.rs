@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use super::{Error, OneLine, Server, exchange};
+use super::{Error, OneLine, Server, Trust, exchange};
 use crate::ids::OrgName;
 use crate::wire::{Event, Parser};
 
@@ -130,7 +130,11 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         }
         self.pause.failures = 0;
         let Listen { server, org, .. } = self.listen;
-        self.note(format_args!("listening to {org} at {}", server.url))?;
+        let unchecked = match server.trust {
+            Trust::Anybody if server.url.is_secure => " (its certificate is not checked)",
+            _ => "",
+        };
+        self.note(format_args!("listening to {org} at {}{unchecked}", server.url))?;
 
         let mut parser = Parser::resume(std::mem::take(&mut self.last_event_id));
         let end = self.write_events(&mut parser, response.into_body()).await;
@@ -149,7 +153,7 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         while let Some(frame) = body.frame().await {
             let bytes = match frame {
                 Ok(frame) => frame.into_data().unwrap_or_default(),
-                Err(why) => return Ok(Error::Broken(why).to_string()),
+                Err(why) => return Ok(Error::from(why).to_string()),
             };
             let mut written = Ok(());
             let parsed = parser.push(&bytes, |event| {

@@ -1,11 +1,15 @@
 //! The other end, for the command line: [`publish`] tells, [`listen`] hears, as a browser would.
 //!
-//! Both speak HTTP/1.1 in the clear. They need a tokio runtime with time and I/O, of either kind.
+//! Both speak HTTP/1.1, in the clear or within TLS. They need a tokio runtime with time and I/O, of
+//! either kind.
 
 pub mod bench;
+mod connect;
 mod exchange;
 mod listen;
 mod publish;
+mod tls;
+mod trust;
 
 use std::str::FromStr;
 use std::{fmt, io};
@@ -15,7 +19,9 @@ use http::{HeaderValue, StatusCode};
 
 pub use listen::{Listen, listen};
 pub use publish::{Publish, publish};
+pub use trust::{Authorities, Trust};
 
+use self::connect::Failure;
 use crate::wire::EventTooLarge;
 
 /// Which server, and who asks.
@@ -25,11 +31,14 @@ pub struct Server {
     pub url: BaseUrl,
     /// What is sent as `authorization: Bearer`, if anything.
     pub token: Option<Token>,
+    /// Whose certificates are believed.
+    pub trust: Trust,
 }
 
-/// `http://host[:port][/prefix]`: what stands before `/api/…`.
+/// `http[s]://host[:port][/prefix]`: what stands before `/api/…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
+    is_secure: bool,
     /// For the `host` field.
     authority: String,
     /// For connecting: with a port always.
@@ -47,9 +56,7 @@ pub struct Token(HeaderValue);
 pub enum InvalidBaseUrl {
     /// It is no URL.
     Syntax(InvalidUri),
-    /// We do not speak TLS.
-    Https,
-    /// It does not begin with `http://`.
+    /// It begins neither with `http://` nor with `https://`.
     Scheme,
     /// It has a user name, a query or a fragment.
     Excess,
@@ -76,8 +83,15 @@ pub enum Error {
         /// How long we waited.
         seconds: u64,
     },
+    /// TLS cannot come about with this server.
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The connection broke, or what came over it was not HTTP.
-    Broken(hyper::Error),
+    Broken(Broken),
     /// The server answered, with another status than hoped for.
     Refused {
         /// Its status.
@@ -95,6 +109,10 @@ pub enum Error {
     Output(io::Error),
 }
 
+/// How a connection broke.
+#[derive(Debug)]
+pub struct Broken(Failure);
+
 /// A text of the server's as part of one line on a terminal: what could start a new line, move the
 /// cursor or turn the direction of writing is shown as an escape.
 struct OneLine<'a>(&'a str);
@@ -106,17 +124,18 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidBaseUrl> {
         let url: Uri = text.parse().map_err(InvalidBaseUrl::Syntax)?;
-        match url.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(InvalidBaseUrl::Https),
+        let (is_secure, port) = match url.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
             _ => return Err(InvalidBaseUrl::Scheme),
-        }
+        };
         let authority = url.authority().ok_or(InvalidBaseUrl::Scheme)?;
         if authority.as_str().contains('@') || text.contains(['?', '#']) {
             return Err(InvalidBaseUrl::Excess);
         }
-        let port = authority.port_u16().unwrap_or(80);
+        let port = authority.port_u16().unwrap_or(port);
         Ok(Self {
+            is_secure,
             authority: authority.to_string(),
             address: format!("{}:{port}", authority.host()),
             prefix: url.path().trim_end_matches('/').to_owned(),
@@ -124,9 +143,18 @@ impl FromStr for BaseUrl {
     }
 }
 
+impl BaseUrl {
+    /// A name, or an address without brackets.
+    fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        host.trim_matches(['[', ']'])
+    }
+}
+
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
     }
 }
 
@@ -134,11 +162,7 @@ impl fmt::Display for InvalidBaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(why) => write!(f, "{why}; expected http://host:port"),
-            Self::Https => f.write_str(
-                "https is not spoken here: TLS comes with the proxy in front of the server; \
-                 give the http:// address behind it",
-            ),
-            Self::Scheme => f.write_str("expected http://host:port"),
+            Self::Scheme => f.write_str("expected http://host:port or https://host"),
             Self::Excess => f.write_str(
                 "a user name, a query or a fragment has no meaning here; expected http://host:port",
             ),
@@ -187,13 +211,8 @@ impl fmt::Display for Error {
             Self::Silent { address, seconds } => {
                 write!(f, "no answer from {address} within {seconds} s")
             }
-            Self::Broken(why) => {
-                write!(f, "the connection broke: {why}")?;
-                match std::error::Error::source(why) {
-                    Some(cause) => write!(f, ": {cause}"),
-                    None => Ok(()),
-                }
-            }
+            Self::Tls { address, why } => write!(f, "{address}: {why}"),
+            Self::Broken(why) => why.fmt(f),
             Self::Refused { status, detail: None } => write!(f, "the server answered {status}"),
             Self::Refused { status, detail: Some(detail) } => {
                 write!(f, "the server answered {status}: {}", OneLine(detail))
@@ -209,6 +228,20 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<hyper::Error> for Error {
+    fn from(why: hyper::Error) -> Self {
+        Self::Broken(Broken(why.into()))
+    }
+}
+
+// ===== impl Broken =====
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 // ===== impl OneLine =====
 
@@ -232,6 +265,7 @@ mod tests {
             ("http://127.0.0.1:6834", "127.0.0.1:6834", "127.0.0.1:6834", ""),
             ("http://localhost/", "localhost", "localhost:80", ""),
             ("HTTP://[::1]:1/a/b//", "[::1]:1", "[::1]:1", "/a/b"),
+            ("https://example.org", "example.org", "example.org:443", ""),
         ] {
             let url: BaseUrl = text.parse().expect(text);
             assert_eq!(
@@ -240,7 +274,6 @@ mod tests {
             );
         }
         for (text, why) in [
-            ("https://example.org", "TLS comes with the proxy"),
             ("127.0.0.1:6834", "expected http://host:port"),
             ("/api", "expected http://host:port"),
             ("ws://example.org", "expected http://host:port"),
@@ -252,6 +285,17 @@ mod tests {
         ] {
             let refused = text.parse::<BaseUrl>().expect_err(text).to_string();
             assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_what_a_certificate_names() {
+        for (text, host) in [
+            ("https://example.org", "example.org"),
+            ("https://127.0.0.1:6834/a", "127.0.0.1"),
+            ("https://[::1]", "::1"),
+        ] {
+            assert_eq!(text.parse::<BaseUrl>().expect(text).host(), host);
         }
     }
 

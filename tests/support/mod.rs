@@ -8,7 +8,10 @@
 )]
 
 pub mod bridge;
+pub mod faulty;
+pub mod front;
 pub mod proxy;
+pub mod script;
 pub mod tls;
 
 use std::collections::BTreeMap;

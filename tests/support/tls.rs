@@ -23,14 +23,19 @@ impl Certificate {
 
     /// Makes one in this folder, with a name that tells it from others.
     pub fn make(folder: &Path, name: &str) -> Self {
+        let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+        Self::make_with(&[names, "basicConstraints=critical,CA:FALSE"], folder, name)
+    }
+
+    /// Makes one with these extensions.
+    pub fn make_with(extensions: &[&str], folder: &Path, name: &str) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let file = |what: &str| folder.join(what).display().to_string();
         let (certificate, key) = (file("certificate.pem"), file("key.pem"));
         let output = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
             .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(extensions.iter().flat_map(|extension| ["-addext", extension]))
             .args(["-out", &certificate, "-keyout", &key])
             .output();
         let output = output.expect("openssl is installed");

@@ -3,12 +3,20 @@
 //!
 //! Every publish holds a *marker* with a sequence number, and every stream is searched for markers;
 //! so each subscriber is known to have got each event once, twice, late or not at all. A stream
-//! costs some 40 bytes of user memory here: no buffers, no tasks.
+//! costs some 45 bytes of user memory here: no buffers, no tasks. Over TLS it holds its session, some
+//! 4 KiB; over HTTP/2, where streams share connections, its task and what h2 knows of it, some 2 KiB.
 //!
 //! One thread reads, one publishes. Run it where it may have a core of its own.
 
+mod connection;
+mod crowd;
+mod head;
 mod ledger;
+mod link;
 mod marker;
+mod multiplexed;
+mod opening;
+mod options;
 mod process;
 mod publisher;
 mod report;
@@ -16,65 +24,31 @@ mod subscriber;
 mod swarm;
 mod target;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crowd::Crowd;
+pub use crowd::Tally;
 pub use ledger::Latencies;
 use ledger::{Ledger, Schedule};
 pub use marker::{Marked, Marker};
+use opening::Carrier;
+pub use opening::Pace;
+pub use options::{Options, Publish};
 pub use process::Cost;
 use publisher::{Published, Publisher};
 pub use report::{Quantiles, Server, Summary};
-use swarm::Swarm;
-pub use swarm::{Pace, Tally};
 pub use target::{Error, Target};
-
-/// What to measure.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where the subscribers go: `http://host:port/path`.
-    pub url: String,
-    /// How many streams to open.
-    pub subscribers: usize,
-    /// How fast to open them.
-    pub pace: Pace,
-    /// Headers of every request besides the usual ones, such as `authorization`.
-    pub headers: Vec<(String, String)>,
-    /// Source addresses to open streams from, in turn. Empty lets the system choose, and takes further
-    /// loopback addresses when the server is on one and its ports do not suffice.
-    pub sources: Vec<IpAddr>,
-    /// What to publish; `None` only waits.
-    pub publish: Option<Publish>,
-    /// How long to publish or to wait; `None` is until told to stop.
-    pub duration: Option<Duration>,
-    /// The server's processes on this machine, whose memory and processor time to report. Their
-    /// children are counted with them.
-    pub processes: Vec<u32>,
-    /// How long events may stay away before they count as missed; [`PATIENCE`] is a good choice.
-    pub patience: Duration,
-}
-
-/// What to publish, and how often.
-#[derive(Clone, Debug)]
-pub struct Publish {
-    /// Where to POST.
-    pub url: String,
-    /// The body; each `{n}` in it becomes the marker of the event, 21 letters, digits and dashes.
-    pub body: String,
-    /// Its content type.
-    pub content_type: String,
-    /// From one publish to the next; zero is as fast as they are answered.
-    pub every: Duration,
-}
 
 /// Subscribers and a publisher, driven step by step. [`run`] is the usual course; the project's own
 /// benchmarks go their own.
 #[derive(Debug)]
 pub struct Load {
-    swarm: Swarm,
+    crowd: Crowd,
+    carrier: Box<dyn Carrier>,
+    transport: String,
     publisher: Option<Publisher>,
     stop: Arc<AtomicBool>,
     patience: Duration,
@@ -166,25 +140,24 @@ impl Load {
     pub fn new(options: &Options, stop: Arc<AtomicBool>) -> Result<Self, Error> {
         let limit = rlimit::increase_nofile_limit(u64::MAX);
         let limit = limit.map_err(Error::system("raising the limit of open files"))?;
-        if options.subscribers as u64 + RESERVE > limit {
+        let most = options.streams_within(limit.saturating_sub(RESERVE));
+        if options.subscribers > most {
             return Err(Error::Settings(format!(
                 "{} streams need more open files than the {limit} that this process may have; \
-                 at most {} streams are possible here (ulimit -n)",
-                options.subscribers,
-                limit.saturating_sub(RESERVE)
+                 at most {most} streams are possible here (ulimit -n)",
+                options.subscribers
             )));
         }
         let marker = Marker::new(fastrand::u32(..));
-        let publisher = options
-            .publish
-            .as_ref()
-            .map(|publish| Publisher::start(publish, &options.headers, marker, Arc::clone(&stop)));
+        let Options { headers, trust, .. } = options;
+        let start = |publish| Publisher::start(publish, headers, trust, marker, Arc::clone(&stop));
+        let publisher = options.publish.as_ref().map(start).transpose()?;
         let ledger = Ledger::new(Schedule { first: 0, start: now(), every: Duration::ZERO });
-        let target = Target::parse(&options.url)?;
-        let sources = options.sources.clone();
         Ok(Self {
-            swarm: Swarm::new(target, sources, &options.headers, marker, ledger)?,
-            publisher: publisher.transpose()?,
+            crowd: Crowd::new(marker, ledger),
+            carrier: options.carrier()?,
+            transport: options.transport(),
+            publisher,
             stop,
             patience: options.patience,
             next: 0,
@@ -194,12 +167,12 @@ impl Load {
 
     /// Streams that are open now.
     pub fn subscribers(&self) -> usize {
-        self.swarm.open()
+        self.crowd.open
     }
 
     /// What has arrived so far.
     pub fn tally(&self) -> Tally {
-        self.swarm.tally
+        self.crowd.tally
     }
 
     /// Opens further streams and returns how long that took. `progress` gets the number of open
@@ -211,8 +184,9 @@ impl Load {
         mut progress: impl FnMut(usize),
     ) -> Result<Duration, Error> {
         let stop = Arc::clone(&self.stop);
-        self.swarm.grow(count, pace, self.next, |swarm| {
-            progress(swarm.open());
+        let Self { carrier, crowd, next, .. } = self;
+        opening::open(&mut **carrier, crowd, count, pace, *next, |crowd| {
+            progress(crowd.open);
             stop.load(Ordering::Relaxed)
         })
     }
@@ -240,15 +214,15 @@ impl Load {
         let none = || Error::Settings("nothing to publish was given".into());
         let start = now();
         let schedule = Schedule { first: self.next, start, every: series.every };
-        self.swarm.ledger.follow(schedule);
+        self.crowd.ledger.follow(schedule);
         self.publisher.as_ref().ok_or_else(none)?.begin(schedule, series.count, series.until);
 
-        let before = self.swarm.tally.delivered;
+        let before = self.crowd.tally.delivered;
         let (mut sent, mut last) = (None, (before, start));
         loop {
             let wait = if sent.is_some() { TURN } else { SHORT };
-            self.swarm.turn(wait)?;
-            let delivered = self.swarm.tally.delivered;
+            self.carrier.turn(&mut self.crowd, wait)?;
+            let delivered = self.crowd.tally.delivered;
             if delivered != last.0 {
                 last = (delivered, now());
             }
@@ -258,12 +232,14 @@ impl Load {
                 last.1 = if sent.is_some() && delivered == before { now() } else { last.1 };
                 continue;
             };
-            let all = u64::from(sent) * self.swarm.open() as u64;
-            if delivered - before >= all || last.1.elapsed() > self.patience_left() {
+            let all = u64::from(sent) * self.crowd.open as u64;
+            // Streams that are gone have delivered some of it, too.
+            let is_over = delivered - before >= all && !self.carrier.is_behind(self.next);
+            if is_over || last.1.elapsed() > self.patience_left() {
                 break;
             }
         }
-        self.swarm.settle(self.next);
+        self.carrier.settle(&mut self.crowd, self.next);
         Ok(last.1.saturating_duration_since(start))
     }
 
@@ -292,14 +268,14 @@ impl Load {
             if left.is_zero() {
                 break;
             }
-            self.swarm.turn(left.min(TURN))?;
+            self.carrier.turn(&mut self.crowd, left.min(TURN))?;
         }
         Ok(())
     }
 
     /// The latencies since the start or since this was last called.
     pub fn take_latencies(&mut self) -> Latencies {
-        self.swarm.ledger.take_latencies()
+        self.crowd.ledger.take_latencies()
     }
 
     /// How many publishes were refused, and why the first of them was.
@@ -310,7 +286,9 @@ impl Load {
 
     /// Closes all streams; `reset` ends them with a RST instead of a FIN.
     pub fn close(&mut self, reset: bool) -> Result<(), Error> {
-        self.swarm.close(reset).map_err(Error::system("closing the streams"))
+        self.carrier.close(reset).map_err(Error::system("closing the streams"))?;
+        (self.crowd.open, self.crowd.settling) = (0, 0);
+        Ok(())
     }
 }
 

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,6 +17,9 @@ use super::ledger::Schedule;
 use super::marker::Marker;
 use super::target::{Error, Target};
 use super::{Publish, now};
+use crate::client::Trust;
+use crate::client::connect::speak;
+use crate::client::tls::{HTTP_1, Tls};
 
 /// The thread that publishes. It ends when this is dropped.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ struct Job {
 #[derive(Debug)]
 struct Work {
     target: Target,
+    tls: Option<Tls>,
     publish: Publish,
     headers: Vec<(String, String)>,
     marker: Marker,
@@ -73,6 +76,7 @@ impl Publisher {
     pub(crate) fn start(
         publish: &Publish,
         headers: &[(String, String)],
+        trust: &Trust,
         marker: Marker,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
@@ -84,8 +88,10 @@ impl Publisher {
         }
         let system = Error::system("starting the publisher");
         let runtime = Builder::new_current_thread().enable_all().build().map_err(&system)?;
+        let target = Target::parse(&publish.url)?;
         let mut work = Work {
-            target: Target::parse(&publish.url)?,
+            tls: target.tls(trust, HTTP_1)?,
+            target,
             publish: publish.clone(),
             headers: headers.to_vec(),
             marker,
@@ -170,11 +176,11 @@ impl Work {
             request = request.header(name, value);
         }
         let request = request.body(Full::from(body)).map_err(|why| why.to_string())?;
-        let Self { runtime, target, connection, .. } = self;
+        let Self { runtime, target, tls, connection, .. } = self;
         runtime.block_on(within_limit(async {
             let mut sender = match usable(connection.take()).await {
                 Some(sender) => sender,
-                None => connect(target).await?,
+                None => connect(target, tls.as_ref()).await?,
             };
             let response = sender.send_request(request).await.map_err(|why| why.to_string())?;
             let status = response.status();
@@ -194,14 +200,10 @@ async fn usable(idle: Option<SendRequest<Full<Bytes>>>) -> Option<SendRequest<Fu
     sender.ready().await.is_ok().then_some(sender)
 }
 
-async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
+async fn connect(target: &Target, tls: Option<&Tls>) -> Result<SendRequest<Full<Bytes>>, String> {
     let stream = TcpStream::connect(target.address).await.map_err(|why| why.to_string())?;
     stream.set_nodelay(true).map_err(|why| why.to_string())?;
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(|why| why.to_string())?;
-    // Its error is the same that the request reports.
-    tokio::spawn(async { connection.await.ok() });
-    Ok(sender)
+    speak(stream, tls).await.map_err(|why| why.to_string())
 }
 
 async fn sleep(time: Duration) {

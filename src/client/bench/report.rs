@@ -6,13 +6,15 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::crowd::Tally;
 use super::process::Cost;
-use super::swarm::Tally;
 use super::{Latencies, Load};
 
 /// What a run found. Times are in milliseconds unless a field says otherwise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Over what the streams came.
+    pub transport: String,
     /// Streams that were open when all were.
     pub subscribers: usize,
     /// Seconds that opening them took.
@@ -27,6 +29,8 @@ pub struct Summary {
     pub publishes_refused: u32,
     /// The first reason.
     pub refusal: Option<String>,
+    /// Why the first stream that failed without an answer did.
+    pub failure: Option<String>,
     /// What arrived.
     #[serde(flatten)]
     pub tally: Tally,
@@ -86,10 +90,11 @@ pub(crate) struct Course {
 
 impl Summary {
     pub(crate) fn new(load: &Load, course: Course) -> Self {
-        let Latencies { each, first, last } = load.swarm.ledger.latencies();
+        let Latencies { each, first, last } = load.crowd.ledger.latencies();
         let opening = course.opening.as_secs_f64();
         let tally = load.tally();
         Self {
+            transport: load.transport.clone(),
             subscribers: course.open,
             opening_seconds: opening,
             connects_per_second: course.open as f64 / opening,
@@ -97,6 +102,7 @@ impl Summary {
             published: load.published.sent,
             publishes_refused: load.published.refused,
             refusal: load.published.why.clone(),
+            failure: load.crowd.failure.clone(),
             tally,
             latency: Quantiles::of(each),
             first_reached: Quantiles::of(first),
@@ -115,13 +121,16 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { delivered, missed, duplicates, reordered, disconnects, failed, .. } =
             self.tally;
+        writeln!(f, "transport     {}", self.transport)?;
+        let status = self.tally.failed_status.map(|status| format!("HTTP {status}"));
+        let failure = status.as_ref().or(self.failure.as_ref());
         writeln!(
             f,
             "subscribers   {} open after {:.2} s ({:.0}/s), {failed} failed{}",
             self.subscribers,
             self.opening_seconds,
             self.connects_per_second,
-            self.tally.failed_status.map_or(String::new(), |status| format!(" (HTTP {status})")),
+            failure.map_or(String::new(), |why| format!(" ({why})")),
         )?;
         let refusal = self.refusal.as_ref().map_or(String::new(), |why| format!(" ({why})"));
         writeln!(

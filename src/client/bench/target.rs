@@ -6,9 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use http::Uri;
 
+use crate::client::Trust;
+use crate::client::tls::Tls;
+
 /// A URL taken apart and its host looked up, once.
 #[derive(Clone, Debug)]
 pub struct Target {
+    pub(crate) is_secure: bool,
+    /// A name, or an address without brackets.
+    pub(crate) host: String,
     pub(crate) address: SocketAddr,
     pub(crate) authority: String,
     pub(crate) path: String,
@@ -22,6 +28,13 @@ pub enum Error {
         /// The URL as it was given.
         url: String,
         /// What is wrong with it and what is allowed.
+        why: String,
+    },
+    /// No stream can come about with this server.
+    Server {
+        /// Its name.
+        authority: String,
+        /// What is wrong, and what to do.
         why: String,
     },
     /// The settings contradict each other or the limits of this machine.
@@ -42,22 +55,29 @@ const STREAMS_PER_SOURCE: usize = 20_000;
 // ===== impl Target =====
 
 impl Target {
-    /// Takes `http://host[:port]/path` apart.
+    /// Takes `http[s]://host[:port]/path` apart.
     pub fn parse(url: &str) -> Result<Self, Error> {
         let wrong = |why: String| Error::Url { url: url.to_owned(), why };
         let uri: Uri = url.parse().map_err(|why| wrong(format!("{why}")))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong(
-                "only http:// is measured; for TLS, measure the proxy's host".into(),
-            ));
-        }
+        let (is_secure, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(wrong("expected http:// or https://".into())),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("no host".into()))?;
         let host = authority.host().trim_matches(['[', ']']);
-        let found = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs();
+        let found = (host, authority.port_u16().unwrap_or(port)).to_socket_addrs();
         let mut addresses = found.map_err(|why| wrong(format!("host {host}: {why}")))?;
         let address = addresses.next().ok_or_else(|| wrong(format!("host {host}: no address")))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self { address, authority: authority.to_string(), path: path.to_owned() })
+        let (authority, host, path) = (authority.to_string(), host.to_owned(), path.to_owned());
+        Ok(Self { is_secure, host, address, authority, path })
+    }
+
+    /// How TLS is spoken with it, if it is.
+    pub(crate) fn tls(&self, trust: &Trust, protocol: &[u8]) -> Result<Option<Tls>, Error> {
+        let tls = self.is_secure.then(|| Tls::new(trust, &self.host, protocol)).transpose();
+        tls.map_err(|why| Error::Server { authority: self.authority.clone(), why })
     }
 
     /// The address from which the stream with this number is opened; `None` lets the system choose.
@@ -83,6 +103,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url { url, why } => write!(f, "{url}: {why}"),
+            Self::Server { authority, why } => write!(f, "{authority}: {why}"),
             Self::Settings(why) => write!(f, "{why}"),
             Self::System { doing, why } => write!(f, "{doing}: {why}"),
         }
@@ -104,9 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn https_is_refused_with_a_reason() {
-        let why = Target::parse("https://127.0.0.1/").unwrap_err().to_string();
-        assert!(why.contains("only http://"), "{why}");
+    fn https_has_a_port_of_its_own_and_a_host_to_check() {
+        let target = Target::parse("https://[::1]/x").unwrap();
+        assert_eq!(target.address, "[::1]:443".parse().unwrap());
+        assert_eq!((target.is_secure, &*target.host), (true, "::1"));
+        let why = Target::parse("ftp://127.0.0.1/").unwrap_err().to_string();
+        assert!(why.contains("expected http:// or https://"), "{why}");
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! The servers that are compared: which there are, and whether they are here.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A server to compare, and how it is configured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Peer {
+    /// the bare write(2) loop: the limit
+    Raw,
+    /// nudged, streams parked
+    Nudged,
+    /// nudged, streams left to hyper
+    NudgedHyper,
+    /// nudged over TLS
+    NudgedTls,
+    /// nudged over TLS and HTTP/2, 100 streams to a connection
+    NudgedH2,
+    /// axum's Sse over a broadcast channel
+    Axum,
+    /// nginx with nchan
+    Nchan,
+    /// nginx with nchan over TLS
+    NchanTls,
+    /// Pushpin behind its origin
+    Pushpin,
+    /// Hono on Node
+    Hono,
+}
+
+pub(super) const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
+pub(super) const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
+pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+
+// ===== impl Peer =====
+
+impl Peer {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Raw,
+        Self::Nudged,
+        Self::NudgedHyper,
+        Self::NudgedTls,
+        Self::NudgedH2,
+        Self::Axum,
+        Self::Nchan,
+        Self::NchanTls,
+        Self::Pushpin,
+        Self::Hono,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw write(2) loop",
+            Self::Nudged => "nudged",
+            Self::NudgedHyper => "nudged, hyper path",
+            Self::Axum => "axum Sse",
+            Self::NudgedTls => "nudged, TLS",
+            Self::NudgedH2 => "nudged, TLS and HTTP/2",
+            Self::Nchan => "nchan (nginx)",
+            Self::NchanTls => "nchan (nginx), TLS",
+            Self::Pushpin => "Pushpin",
+            Self::Hono => "Hono on Node",
+        }
+    }
+
+    /// The version, or what is missing and how to get it.
+    pub(crate) fn find(self) -> Result<String, String> {
+        match self {
+            Self::Raw => Ok("benches/peers/raw.rs".into()),
+            Self::Nudged if !nudged_has("--park") => Err("this nudged has no --park".into()),
+            Self::NudgedTls | Self::NudgedH2 if !nudged_has("--tls-cert") => {
+                Err("this nudged has no --tls-cert".into())
+            }
+            Self::NudgedTls | Self::NudgedH2 => {
+                openssl_version().and_then(|_| first_line(Command::new(NUDGED).arg("--version")))
+            }
+            Self::Nudged | Self::NudgedHyper => first_line(Command::new(NUDGED).arg("--version")),
+            Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
+            Self::Nchan => nchan_version(),
+            Self::NchanTls => Ok(format!("{}, {}", nchan_version()?, openssl_version()?)),
+            Self::Pushpin => pushpin_version(),
+            Self::Hono => install_hono(),
+        }
+    }
+
+    /// Whether its streams come over TLS.
+    pub(super) fn is_secure(self) -> bool {
+        matches!(self, Self::NudgedTls | Self::NudgedH2 | Self::NchanTls)
+    }
+
+    /// With HTTP/2, the streams on each connection.
+    pub(super) fn http2(self) -> Option<usize> {
+        (self == Self::NudgedH2).then_some(100)
+    }
+}
+
+pub(super) fn nudged_has(flag: &str) -> bool {
+    let help = Command::new(NUDGED).args(["serve", "--help"]).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(flag))
+}
+
+pub(super) fn nginx() -> &'static str {
+    if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" }
+}
+
+fn nchan_version() -> Result<String, String> {
+    let install = "apt-get install nginx libnginx-mod-nchan";
+    if !Path::new(NCHAN_MODULE).exists() {
+        return Err(format!("{NCHAN_MODULE} is not there: {install}"));
+    }
+    let nginx = first_line(Command::new(nginx()).arg("-v")).map_err(|_| install.to_owned())?;
+    Ok(format!("{nginx}, nchan {}", package("libnginx-mod-nchan")))
+}
+
+fn openssl_version() -> Result<String, String> {
+    let found = first_line(Command::new("openssl").arg("version"));
+    found.map_err(|_| "openssl is not there: apt-get install openssl".to_owned())
+}
+
+fn pushpin_version() -> Result<String, String> {
+    let install = |_| {
+        "pushpin, condure or zurl is not there: apt-get install pushpin condure zurl".to_owned()
+    };
+    first_line(Command::new("condure").arg("--version")).map_err(install)?;
+    first_line(Command::new("zurl").arg("--version")).map_err(install)?;
+    first_line(Command::new("pushpin").arg("--version")).map_err(install)
+}
+
+fn package(name: &str) -> String {
+    let mut query = Command::new("dpkg-query");
+    first_line(query.args(["-W", "-f", "${Version}", name])).unwrap_or_else(|_| "?".into())
+}
+
+pub(super) fn hono() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("hono")
+}
+
+fn install_hono() -> Result<String, String> {
+    let failed = |why: io::Error| format!("{}: {why}", hono().display());
+    let node = first_line(Command::new("node").arg("--version"))
+        .map_err(|_| "node is not there: install Node.js 20 or later with npm".to_owned())?;
+    fs::create_dir_all(hono()).map_err(failed)?;
+    for file in ["package.json", "server.mjs"] {
+        fs::copy(Path::new(PEERS).join("hono").join(file), hono().join(file)).map_err(failed)?;
+    }
+    if !hono().join("node_modules/hono").exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(hono());
+        let done = npm.output().map_err(|_| "npm is not there: install it".to_owned())?;
+        if !done.status.success() {
+            return Err(format!("npm install: {}", String::from_utf8_lossy(&done.stderr)));
+        }
+    }
+    let manifest = fs::read_to_string(hono().join("package.json")).map_err(failed)?;
+    let pinned = |name: &str| {
+        let rest = manifest.split_once(&format!("\"{name}\": \"")).map(|(_, rest)| rest);
+        rest.and_then(|rest| rest.split('"').next()).unwrap_or("?").to_owned()
+    };
+    Ok(format!("Node {node}, hono {}, node-server {}", pinned("hono"), pinned("@hono/node-server")))
+}
+
+/// The first line that a command prints, on either output.
+fn first_line(command: &mut Command) -> Result<String, String> {
+    let done = command.output().map_err(|why| format!("{command:?}: {why}"))?;
+    let text = [done.stdout, done.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} said nothing"))
+}
