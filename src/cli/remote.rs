@@ -102,7 +102,7 @@ pub struct Bench {
     #[arg(long, value_name = "URL")]
     publish_url: Option<String>,
 
-    /// What to POST; {n} becomes the mark by which the event is known again
+    /// What to POST; an n in braces becomes the mark by which the event is known again
     #[arg(long, value_name = "BODY", default_value = r#"{"keys":["{n}"]}"#)]
     publish_body: String,
 
