@@ -1,9 +1,12 @@
 //! The limit: accept, read the request, write the head, keep the descriptor; on a publish, one
-//! `write(2)` of one ready event to each. No timers, no history, nothing that a server would need.
+//! `write(2)` of one ready event to each; once a second, one of a comment to each that was silent for
+//! as long as nudged leaves a stream silent. No history, nothing else that a server would need.
 
+use std::array;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -14,16 +17,31 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\n\
     transfer-encoding: chunked\r\n\r\n";
 const CONNECTED: &str = "retry: 1000\nid: 0123456789abcdef-0\nevent: connected\ndata: {}\n\n";
+const KEEPALIVE: &[u8] = b"d\r\n: keepalive\n\n\r\n";
 const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
 
-/// Sockets only: what is subscribed to is the index of the path.
+/// Seconds of silence before a comment, and how far they are spread: 30 s ± 25 %, as nudged does.
+const SILENCE: std::ops::RangeInclusive<usize> = 22..=37;
+const SLOTS: usize = 64;
+
 struct Raw {
     poll: Poll,
     listener: TcpListener,
     asking: Slab<TcpStream>,
-    streams: HashMap<String, Vec<TcpStream>>,
+    channels: HashMap<String, Channel>,
     buffer: Vec<u8>,
     greeting: Vec<u8>,
+    second: usize,
+    next_second: Instant,
+}
+
+/// The sockets that subscribed to one path.
+struct Channel {
+    streams: Vec<TcpStream>,
+    /// By second, the numbers of the streams to look at then.
+    silent: [Vec<u32>; SLOTS],
+    /// When an event was last written to all of them.
+    written: usize,
 }
 
 pub(crate) fn serve() -> io::Result<()> {
@@ -37,17 +55,25 @@ pub(crate) fn serve() -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("listening on http://{}", listener.local_addr()?);
     let greeting = [HEAD.as_bytes(), &chunk(CONNECTED)].concat();
-    let (asking, streams, buffer) = (Slab::new(), HashMap::new(), vec![0; 16 * 1024]);
-    Raw { poll, listener, asking, streams, buffer, greeting }.run()
+    let (asking, channels, buffer) = (Slab::new(), HashMap::new(), vec![0; 16 * 1024]);
+    let (second, next_second) = (0, now() + Duration::from_secs(1));
+    Raw { poll, listener, asking, channels, buffer, greeting, second, next_second }.run()
 }
 
 impl Raw {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         loop {
-            match self.poll.poll(&mut events, None) {
+            let left = self.next_second.saturating_duration_since(now());
+            match self.poll.poll(&mut events, Some(left)) {
                 Err(why) if why.kind() == ErrorKind::Interrupted => continue,
                 done => done?,
+            }
+            if now() >= self.next_second {
+                self.second += 1;
+                self.next_second += Duration::from_secs(1);
+                let second = self.second;
+                self.channels.values_mut().try_for_each(|channel| channel.keep_alive(second))?;
             }
             for event in &events {
                 match event.token() {
@@ -95,7 +121,7 @@ impl Raw {
             // The event loop never hears of a stream again: only writes find out that it is gone.
             self.poll.registry().deregister(&mut stream)?;
             if stream.write(&self.greeting)? == self.greeting.len() {
-                self.streams.entry(path).or_default().push(stream);
+                self.channels.entry(path).or_insert_with(Channel::new).add(stream, self.second);
             }
             return Ok(());
         }
@@ -104,13 +130,51 @@ impl Raw {
         };
         let data = format!("id: 0123456789abcdef-1\nevent: invalidate\ndata: {body}\n\n");
         let event = chunk(&data);
-        for stream in self.streams.get_mut(&path).into_iter().flatten() {
-            if stream.write(&event)? != event.len() {
-                return Err(io::Error::other("a subscriber does not read"));
-            }
+        if let Some(channel) = self.channels.get_mut(&path) {
+            channel.written = self.second;
+            channel.streams.iter_mut().try_for_each(|stream| write(stream, &event))?;
         }
         self.asking[at].write_all(ACCEPTED)
     }
+}
+
+impl Channel {
+    fn new() -> Self {
+        Self { streams: Vec::new(), silent: array::from_fn(|_| Vec::new()), written: 0 }
+    }
+
+    fn add(&mut self, stream: TcpStream, second: usize) {
+        let number = u32::try_from(self.streams.len()).expect("fewer streams than descriptors");
+        self.streams.push(stream);
+        self.look_again(number, second);
+    }
+
+    fn look_again(&mut self, number: u32, silent_since: usize) {
+        self.silent[(silent_since + fastrand::usize(SILENCE)) % SLOTS].push(number);
+    }
+
+    fn keep_alive(&mut self, second: usize) -> io::Result<()> {
+        for number in std::mem::take(&mut self.silent[second % SLOTS]) {
+            let is_silent = self.written + SILENCE.start() <= second;
+            if is_silent {
+                write(&mut self.streams[number as usize], KEEPALIVE)?;
+            }
+            self.look_again(number, if is_silent { second } else { self.written });
+        }
+        Ok(())
+    }
+}
+
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    match stream.write(bytes)? {
+        all if all == bytes.len() => Ok(()),
+        _ => Err(io::Error::other("a subscriber does not read")),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn chunk(data: &str) -> Vec<u8> {

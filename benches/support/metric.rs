@@ -53,7 +53,7 @@ pub(crate) const METRICS: [Metric; 10] = [
         title: "CPU while idle",
         unit: "ms/s",
         digits: 3,
-        ratio: false,
+        ratio: true,
         read: |sample| sample.idle_ms,
     },
     Metric {
