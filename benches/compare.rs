@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use support::measure::{Outcome, Plan, run};
+use support::page::write_text;
 use support::peer::Peer;
-use support::record::{Record, Runs, write_text};
+use support::record::{Record, Runs};
 use support::{churn, fairness, publishing};
 
 /// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}

@@ -10,8 +10,8 @@ use std::time::Duration;
 use nudged::client::bench::{Latencies, Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
+use super::page::heading;
 use super::peer::Peer;
-use super::record::heading;
 use super::servers::now;
 
 const OTHER: &str = "neighbour";

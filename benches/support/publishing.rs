@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::measure::{ORG, Outcome, load, micros};
-use super::record::heading;
+use super::page::heading;
 use super::servers::{Server, now};
 
 /// What the flood came to.

@@ -1,0 +1,213 @@
+//! The library's own work, through its public interface: no socket, no thread, no time that passes by
+//! itself.
+
+use std::future::Future;
+use std::iter;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use http_body::Body;
+use nudged::config::HubConfig;
+use nudged::hub::{Hub, Keys, View};
+use nudged::ids::{EventId, OrgName};
+use nudged::stream::{Clock, EventStream, drive};
+use nudged::wire::{Frame, Parser};
+use tokio::runtime::{Builder, Runtime};
+
+use super::callgrind::measured;
+use crate::Outcome;
+
+/// Something to count, in a process of its own.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// Does it in [`measured`], and returns how often.
+    run: fn(&Runtime) -> usize,
+}
+
+/// A hub with subscribers that wait, as hyper's tasks do.
+struct Crowd {
+    hub: Hub,
+    clock: Clock,
+    streams: Vec<EventStream>,
+}
+
+/// Whether the driver asked to be polled again.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+/// How this program is told to run a case.
+pub(crate) const ROLE: &str = "count";
+
+const KEYS: [&str; 3] = ["posts", "feed:123", "entity-types"];
+const SEATS: usize = 10_000;
+const SECOND: Duration = Duration::from_secs(1);
+/// Before this many seconds have passed no stream is silent for too long; after so many, each was once.
+const SILENCE: (usize, usize) = (22, 37);
+
+pub(crate) const CASES: [Case; 10] = [
+    Case { name: "encode", what: "an event of three keys becomes bytes", run: |_| encode() },
+    Case { name: "publish-1", what: "a publish with 1 seat", run: |_| publish(1) },
+    Case { name: "publish-100", what: "a publish with 100 seats", run: |_| publish(100) },
+    Case { name: "publish-10000", what: "a publish with 10,000 seats", run: |_| publish(10_000) },
+    Case { name: "subscribe", what: "a stream is opened and dropped", run: |_| subscribe() },
+    Case { name: "tick", what: "a second of 10,000 seats, none due", run: tick },
+    Case { name: "silent", what: "a seat was silent, its task is woken", run: silent },
+    Case { name: "sweep", what: "a seat is swept, of 10,000, its task woken", run: |_| sweep() },
+    Case { name: "take", what: "a frame is taken by a stream's task", run: |_| take() },
+    Case { name: "parse", what: "an event is read as a browser reads it", run: |_| parse() },
+];
+
+/// Runs a case and prints how many operations it did.
+pub(crate) fn run(name: &str) -> Outcome<()> {
+    let case = CASES.iter().find(|case| case.name == name).ok_or("no such case")?;
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build()?;
+    let _in_its_time = runtime.enter();
+    println!("{}", (case.run)(&runtime));
+    Ok(())
+}
+
+fn encode() -> usize {
+    let id = id();
+    let encode = || Frame::invalidate(id, KEYS);
+    measured(|| iter::repeat_with(encode).take(1_000).count())
+}
+
+fn publish(seats: usize) -> usize {
+    let crowd = Crowd::new(seats);
+    let keys = Keys::new(["posts"], crowd.hub.config()).expect("within the limits");
+    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    let publishes = 200;
+    // Until the history is full it grows, and the allocator tidies up what opening the seats left.
+    for _ in 0..crowd.hub.config().history_events {
+        crowd.publish();
+        settle(driver.as_mut());
+    }
+    for _ in 0..publishes {
+        measured(|| crowd.hub.publish(&org(), &keys, crowd.clock.now()));
+        settle(driver.as_mut());
+    }
+    publishes
+}
+
+fn subscribe() -> usize {
+    let crowd = Crowd::new(1_000);
+    measured(|| iter::repeat_with(|| crowd.open()).take(1_000).count())
+}
+
+fn tick(runtime: &Runtime) -> usize {
+    let crowd = Crowd::new(SEATS);
+    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    settle(driver.as_mut());
+    let ticks = SILENCE.0 - 2;
+    for _ in 0..ticks {
+        runtime.block_on(tokio::time::advance(SECOND));
+        measured(|| settle(driver.as_mut()));
+    }
+    ticks
+}
+
+fn silent(runtime: &Runtime) -> usize {
+    let crowd = Crowd::new(SEATS);
+    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    for _ in 0..=SILENCE.1 {
+        runtime.block_on(tokio::time::advance(SECOND));
+        measured(|| settle(driver.as_mut()));
+    }
+    SEATS
+}
+
+fn sweep() -> usize {
+    let mut crowd = Crowd::new(SEATS);
+    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    let rounds = 5;
+    for _ in 0..rounds {
+        crowd.publish();
+        measured(|| settle(driver.as_mut()));
+        crowd.take();
+    }
+    rounds * SEATS
+}
+
+fn take() -> usize {
+    let mut crowd = Crowd::new(SEATS);
+    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    crowd.publish();
+    settle(driver.as_mut());
+    measured(|| crowd.streams.iter_mut().filter_map(frame).count())
+}
+
+fn parse() -> usize {
+    let event = Frame::invalidate(id(), KEYS).payload();
+    let text = event.repeat(1_000);
+    let (mut parser, mut count) = (Parser::default(), 0);
+    measured(|| parser.push(&text, |_| count += 1)).expect("small events");
+    count
+}
+
+fn org() -> OrgName {
+    "acme".parse().expect("a name")
+}
+
+fn id() -> EventId {
+    "0123456789abcdef-1".parse().expect("an id")
+}
+
+/// Polls a stream once.
+fn frame(stream: &mut EventStream) -> Option<usize> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(stream).poll_frame(&mut cx) {
+        Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(|data| data.len()),
+        _ => None,
+    }
+}
+
+/// Polls the driver until it waits.
+fn settle(mut driver: Pin<&mut impl Future<Output = ()>>) {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        assert!(driver.as_mut().poll(&mut cx).is_pending(), "it drives for ever");
+        if !woken.0.swap(false, Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+// ===== impl Crowd =====
+
+impl Crowd {
+    fn new(seats: usize) -> Self {
+        let config = HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() };
+        let mut crowd = Self { hub: Hub::new(config), clock: Clock::start(), streams: Vec::new() };
+        crowd.streams = (0..seats).map(|_| crowd.open()).collect();
+        crowd.take();
+        crowd
+    }
+
+    fn open(&self) -> EventStream {
+        EventStream::open(&self.hub, &org(), View::Member, None, self.clock.now())
+            .expect("not closing")
+    }
+
+    fn publish(&self) {
+        let keys = Keys::new(["posts"], self.hub.config()).expect("within the limits");
+        self.hub.publish(&org(), &keys, self.clock.now());
+    }
+
+    /// Takes what there is from every stream, which then waits.
+    fn take(&mut self) {
+        self.streams.iter_mut().for_each(|stream| while frame(stream).is_some() {});
+    }
+}
