@@ -56,7 +56,7 @@ fn start() -> (SocketAddr, oneshot::Sender<()>) {
         ..Config::default()
     };
     let server = Server::bind(config).expect("a free port");
-    let address = server.addresses()[0];
+    let address = server.addresses()[0].socket;
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(server.run(async { _ = stopped.await }))
