@@ -10,8 +10,9 @@ use std::time::Duration;
 use nudged::client::bench::{Latencies, Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
+use super::process::now;
 use super::record::heading;
-use super::servers::{Peer, now};
+use super::servers::Peer;
 
 const OTHER: &str = "neighbour";
 

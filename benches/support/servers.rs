@@ -1,15 +1,16 @@
 //! Starting and stopping the servers that are compared.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nudged::client::bench::{Cost, Pace, Publish};
-use rustix::process::{Pid, Signal, kill_process};
+
+use super::process::{NUDGED, end, now, spawn_talking};
 
 /// A server to compare, and how it is configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -46,13 +47,10 @@ pub(crate) struct Server {
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
-/// How long a server may take to end when asked to.
-const END: Duration = Duration::from_secs(10);
 /// Enough that no server runs dry, and few enough that none has to queue more than it takes.
 const PACE: Pace = Pace { per_second: None, at_once: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
-const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const PUSHPIN_LIB: &str = "/usr/lib/pushpin";
@@ -144,21 +142,6 @@ fn talking(dir: PathBuf, command: &mut Command) -> io::Result<Server> {
     let measured = vec![child.id()];
     let (children, _output) = (vec![child], vec![output]);
     Ok(Server { pace: PACE, children, _output, measured, base, publish_base: None, dir })
-}
-
-fn spawn_talking(command: &mut Command) -> io::Result<(Child, ChildStdout, String)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut line = String::new();
-    while output.read_line(&mut line)? > 0 {
-        if let Some((_, rest)) = line.split_once("listening on ") {
-            let base = rest.split_whitespace().next().unwrap_or_default().to_owned();
-            return Ok((child, output.into_inner(), base));
-        }
-        line.clear();
-    }
-    child.kill()?;
-    Err(io::Error::other(format!("{command:?} ended without listening: {}", child.wait()?)))
 }
 
 fn nchan(dir: PathBuf, workers: usize) -> io::Result<Server> {
@@ -378,22 +361,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         for child in &mut self.children {
-            let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            id.map(|id| kill_process(id, Signal::TERM));
-            let start = now();
-            while matches!(child.try_wait(), Ok(None)) {
-                if start.elapsed() > END {
-                    // It may be gone by now, which is as well.
-                    child.kill().ok();
-                }
-                thread::sleep(PAUSE);
-            }
+            // It may be gone by now, which is as well.
+            end(child).ok();
         }
         fs::remove_dir_all(&self.dir).ok();
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }
