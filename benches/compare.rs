@@ -22,10 +22,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use support::comparison::{Record, Runs};
 use support::measure::{Outcome, Plan, run};
-use support::page::write_text;
 use support::peer::Peer;
-use support::record::{Record, Runs};
+use support::record::Files;
 use support::{churn, fairness, publishing};
 
 /// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}
@@ -208,9 +208,7 @@ impl Arguments {
         }
         println!("{}", record.markdown());
         if self.recorded() {
-            for file in record.write(self.out.as_deref())? {
-                eprintln!("wrote {}", file.display());
-            }
+            tell(&record.write(self.out.as_deref())?);
         }
         Ok(record.is_clean())
     }
@@ -218,8 +216,9 @@ impl Arguments {
     fn keep(&self, text: &str) -> Outcome<()> {
         println!("{text}");
         if self.recorded() {
-            let file = write_text(self.out.as_deref(), &self.mode_name(), text)?;
-            eprintln!("wrote {}", file.display());
+            let mut files = Files::new(self.out.as_deref(), &self.mode_name());
+            files.add(".md", text.to_owned());
+            tell(&files.write()?);
         }
         Ok(())
     }
@@ -232,6 +231,10 @@ impl Arguments {
         let value = self.mode.to_possible_value().expect("no mode is skipped");
         value.get_name().to_owned()
     }
+}
+
+fn tell(files: &[PathBuf]) {
+    files.iter().for_each(|file| eprintln!("wrote {}", file.display()));
 }
 
 /// Runs every server once; false if one of them failed.

@@ -15,7 +15,7 @@ mod counts {
     pub(crate) mod server;
 }
 mod support {
-    pub(crate) mod page;
+    pub(crate) mod record;
 }
 
 use std::error::Error;

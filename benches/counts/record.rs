@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::support::page::{FOLDER, heading, today, write_text};
+use crate::support::record::{FOLDER, Files, heading};
 
 /// One figure.
 pub(crate) struct Row {
@@ -67,15 +67,15 @@ impl Record {
     }
 
     /// Writes both files and returns their paths.
-    pub(crate) fn write(&self, folder: Option<&Path>) -> io::Result<[PathBuf; 2]> {
-        let page = write_text(folder, MODE, &self.markdown())?;
+    pub(crate) fn write(&self, folder: Option<&Path>) -> io::Result<Vec<PathBuf>> {
         let mut csv = String::from("name,instructions\n");
         for Row { name, instructions, .. } in &self.rows {
             let _ = writeln!(csv, "{name},{instructions:.1}");
         }
-        let path = page.with_file_name(format!("{}{CSV}", today()));
-        fs::write(&path, csv)?;
-        Ok([page, path])
+        let mut files = Files::new(folder, MODE);
+        files.add(".md", self.markdown());
+        files.add(".csv", csv);
+        files.write()
     }
 }
 

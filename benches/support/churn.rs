@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::measure::{ORG, Outcome, Plan, load, settled};
-use super::page::heading;
 use super::peer::Peer;
+use super::record::heading;
 
 /// User memory in bytes.
 pub(crate) struct Churn {

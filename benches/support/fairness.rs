@@ -10,9 +10,9 @@ use std::time::Duration;
 use nudged::client::bench::{Latencies, Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
-use super::page::heading;
 use super::peer::Peer;
-use super::servers::now;
+use super::process::now;
+use super::record::heading;
 
 const OTHER: &str = "neighbour";
 

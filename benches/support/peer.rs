@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::process::NUDGED;
+
 /// A server to compare, and how it is configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Peer {
@@ -30,7 +32,6 @@ pub(crate) enum Peer {
     Hono,
 }
 
-pub(super) const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
 pub(super) const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::measure::{ORG, Outcome, load, micros};
-use super::page::heading;
-use super::servers::{Server, now};
+use super::process::now;
+use super::record::heading;
+use super::servers::Server;
 
 /// What the flood came to.
 pub(crate) struct Publishing {

@@ -1,16 +1,17 @@
 //! Starting and stopping the servers that are compared.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::peer::{NCHAN_MODULE, NUDGED, PEERS, Peer, hono, nginx, nudged_has};
 use nudged::client::bench::{Cost, Pace, Publish};
-use rustix::process::{Pid, Signal, kill_process};
+
+use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx, nudged_has};
+use super::process::{NUDGED, end, now, spawn_talking};
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {
@@ -29,8 +30,6 @@ pub(crate) struct Server {
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
-/// How long a server may take to end when asked to.
-const END: Duration = Duration::from_secs(10);
 /// Enough that no server runs dry, and few enough that none has to queue more than it takes.
 const PACE: Pace = Pace { per_second: None, at_once: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
@@ -109,21 +108,6 @@ fn talking(dir: PathBuf, command: &mut Command) -> io::Result<Server> {
     let (children, _output) = (vec![child], vec![output]);
     let (pace, http2, publish_base) = (PACE, None, None);
     Ok(Server { pace, children, _output, measured, base, http2, publish_base, dir })
-}
-
-fn spawn_talking(command: &mut Command) -> io::Result<(Child, ChildStdout, String)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut line = String::new();
-    while output.read_line(&mut line)? > 0 {
-        if let Some((_, rest)) = line.split_once("listening on ") {
-            let base = rest.split_whitespace().next().unwrap_or_default().to_owned();
-            return Ok((child, output.into_inner(), base));
-        }
-        line.clear();
-    }
-    child.kill()?;
-    Err(io::Error::other(format!("{command:?} ended without listening: {}", child.wait()?)))
 }
 
 fn nchan(peer: Peer, dir: PathBuf, workers: usize) -> io::Result<Server> {
@@ -297,22 +281,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         for child in &mut self.children {
-            let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            id.map(|id| kill_process(id, Signal::TERM));
-            let start = now();
-            while matches!(child.try_wait(), Ok(None)) {
-                if start.elapsed() > END {
-                    // It may be gone by now, which is as well.
-                    child.kill().ok();
-                }
-                thread::sleep(PAUSE);
-            }
+            // It may be gone by now, which is as well.
+            end(child).ok();
         }
         fs::remove_dir_all(&self.dir).ok();
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }

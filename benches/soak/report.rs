@@ -1,0 +1,198 @@
+//! What is made of the samples: whether memory rises, and the record.
+
+use std::fmt::Write as _;
+
+use super::course::Soak;
+use super::server::{SETTINGS, Sample};
+use super::stage::read;
+use super::trend::{Limits, Trend, Verdict};
+use crate::support::lines::{self, Panel};
+use crate::support::record::{Files, heading, today};
+
+/// Memory over the second half.
+pub(crate) struct Memory {
+    trend: Trend,
+    /// Streams that ended, a second.
+    rate: f64,
+    since: f64,
+    limits: Limits,
+}
+
+const KIB: f64 = 1024.0;
+
+// ===== impl Memory =====
+
+impl Memory {
+    /// `None` where the soak ended too early.
+    pub(crate) fn of(soak: &Soak) -> Option<Self> {
+        let since = soak.plan.duration.as_secs_f64() / 2.0;
+        let steady: Vec<_> = soak.samples.iter().filter(|sample| sample.at >= since).collect();
+        let points: Vec<_> = steady.iter().map(|one| (one.at, one.anonymous as f64)).collect();
+        let trend = Trend::of(&points)?;
+        let (first, last) = (steady.first()?, steady.last()?);
+        let seconds = last.at - first.at;
+        let rate = (last.closed() - first.closed()) as f64 / seconds;
+        let limits = Limits::of(rate, seconds);
+        (rate > 0.0).then_some(Self { trend, rate, since, limits })
+    }
+
+    pub(crate) fn fault(&self) -> Option<String> {
+        let what = self.describe();
+        match self.trend.verdict(self.limits) {
+            Verdict::Flat => None,
+            Verdict::Rises => Some(format!("memory rises: {what}")),
+            Verdict::Unclear => Some(format!("memory moves too much to tell: {what}")),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let Trend { slope, half_width, .. } = self.trend;
+        let found = self.trend.smallest_found(self.limits.tolerance);
+        format!(
+            "{:+.1} ± {:.1} KiB a minute, {:+.2} ± {:.2} bytes for each of {:.0} streams that ended a \
+             second ({:.1} bytes are allowed; a leak of {:.1} would have been found)",
+            slope * 60.0 / KIB,
+            half_width * 60.0 / KIB,
+            slope / self.rate,
+            half_width / self.rate,
+            self.rate,
+            self.limits.tolerance / self.rate,
+            found / self.rate
+        )
+    }
+}
+
+/// The files of the record.
+pub(crate) fn files(soak: &Soak, mut files: Files, faults: &[String]) -> Files {
+    let memory = Memory::of(soak);
+    files.add(".md", markdown(soak, memory.as_ref(), faults));
+    files.add(".csv", csv(&soak.samples));
+    files.add(".svg", plot(soak, memory.as_ref()));
+    files
+}
+
+/// The record's name.
+pub(crate) fn mode(soak: &Soak) -> &'static str {
+    if soak.plan.park == "on" { "soak" } else { "soak-hyper" }
+}
+
+pub(crate) fn markdown(soak: &Soak, memory: Option<&Memory>, faults: &[String]) -> String {
+    let mut text = heading(mode(soak));
+    let _ = write!(
+        text,
+        "{} subscribers of 8 organisations, all of one of them restarted every few seconds (closes and \
+         resets; half resume, half are new), while others come and go in every way: close, reset, \
+         half-close, before the answer, in the middle of a request's head, in the middle of a publish, \
+         not reading until cut, killed with SIGKILL, back with `Last-Event-ID`. `nudged serve {} --park \
+         {}`.\n\n",
+        soak.plan.subscribers,
+        SETTINGS.join(" "),
+        soak.plan.park
+    );
+    table(&mut text, soak);
+    let memory = memory.map_or_else(|| "not enough samples".into(), Memory::describe);
+    let _ = write!(
+        text,
+        "\nMemory that is the server's own (`Pss_Anon`), over the second half: {memory}. The slope is of \
+         a line through the averages of 12 blocks, with its 95 % confidence interval \
+         (`benches/soak/trend.rs`).\n\n![Seats, memory and CPU over time]({}-{}.svg)\n",
+        today(),
+        mode(soak)
+    );
+    match faults {
+        [] => text.push_str(HELD),
+        faults => {
+            text.push_str("\n**Failed:**\n");
+            faults.iter().for_each(|fault| text.push_str(&format!("* {fault}\n")));
+        }
+    }
+    text
+}
+
+const HELD: &str = "\nAt every census, with nobody coming or going, the server's seats were the clients' \
+    streams and the streams opened less those closed, and its descriptors those and no more; and every \
+    subscriber had heard every number in order, or had been told to re-read. At the end no seat and no \
+    descriptor was left, and the server ended with 0 when told to.\n";
+
+fn table(text: &mut String, soak: &Soak) {
+    let (tally, empty) = (&soak.stage.tally, Sample::default());
+    let last = soak.samples.last().unwrap_or(&empty);
+    let most =
+        |value: fn(&Sample) -> u64| soak.samples.iter().map(value).max().unwrap_or(0).to_string();
+    let mut row = |name: &str, value: String| _ = writeln!(text, "| {name} | {value} |");
+    row("", String::new());
+    row("---", "---:".into());
+    row("time (s)", format!("{:.0}", last.at));
+    row("censuses", soak.censuses.to_string());
+    row("streams opened", last.opened.to_string());
+    for (cause, count) in last.closed.iter().filter(|(_, count)| **count > 0) {
+        row(&format!("… ended, `{cause}`"), count.to_string());
+    }
+    row("publishes", read(&tally.published).to_string());
+    row("events handed to streams", last.delivered.to_string());
+    row("events heard by the steady subscribers", read(&tally.heard).to_string());
+    row("their restarts, of whole organisations", read(&tally.restarts).to_string());
+    row("… fresh streams, told `connected`", read(&tally.connected).to_string());
+    row("… streams that resumed", read(&tally.resumed).to_string());
+    row("live streams told to re-read (bursts of 300 keys)", read(&tally.rereads).to_string());
+    row("most seats", most(|sample| sample.seats));
+    row("most organisations remembered", most(|sample| sample.channels));
+    row("descriptors before anybody came, at the end", format!("{}, {}", soak.fds.0, soak.fds.1));
+    let mib = |bytes: u64| format!("{:.2}", bytes as f64 / KIB / KIB);
+    row("memory at the end (PSS, MiB)", mib(last.pss));
+    row("… of it its own (MiB)", mib(last.anonymous));
+    row("CPU (ms/s)", format!("{:.0}", last.cpu.as_secs_f64() * 1e3 / last.at.max(1.0)));
+}
+
+fn csv(samples: &[Sample]) -> String {
+    let causes: Vec<_> = samples.first().map_or(Vec::new(), |s| s.closed.keys().collect());
+    let mut text =
+        String::from("seconds,seats,fds,pss_kib,anonymous_kib,cpu_ms,opened,delivered,channels");
+    causes.iter().for_each(|cause| text.push_str(&format!(",closed_{cause}")));
+    text.push('\n');
+    for s in samples {
+        let (cpu, pss, own) = (s.cpu.as_millis(), s.pss / 1024, s.anonymous / 1024);
+        let _ = write!(text, "{:.1},{},{},{pss},{own},{cpu}", s.at, s.seats, s.fds);
+        let _ = write!(text, ",{},{},{}", s.opened, s.delivered, s.channels);
+        causes.iter().for_each(|cause| _ = write!(text, ",{}", s.closed[*cause]));
+        text.push('\n');
+    }
+    text
+}
+
+fn plot(soak: &Soak, memory: Option<&Memory>) -> String {
+    let samples = &soak.samples;
+    let curve = |title: &str, value: fn(&Sample) -> f64| Panel {
+        title: title.into(),
+        points: samples.iter().map(|sample| (sample.at, value(sample))).collect(),
+        fit: None,
+    };
+    let rate = |title: &str, value: fn(&Sample) -> f64| {
+        let each = samples.windows(2);
+        let each = each
+            .map(|two| (two[1].at, (value(&two[1]) - value(&two[0])) / (two[1].at - two[0].at)));
+        Panel { title: title.into(), points: each.collect(), fit: None }
+    };
+    let fit = memory.map(|memory| {
+        let end = samples.last().map_or(0.0, |sample| sample.at);
+        [memory.since, end].map(|at| (at, memory.trend.at(at) / KIB / KIB))
+    });
+    let own = curve("memory, its own (MiB), with the line over the second half", |sample| {
+        sample.anonymous as f64 / KIB / KIB
+    });
+    let panels = [
+        Panel { fit, ..own },
+        curve("memory, PSS (MiB)", |sample| sample.pss as f64 / KIB / KIB),
+        curve("seats", |sample| sample.seats as f64),
+        curve("descriptors", |sample| sample.fds as f64),
+        rate("streams that ended (/s)", |sample| sample.closed() as f64),
+        rate("CPU (ms/s)", |sample| sample.cpu.as_secs_f64() * 1e3),
+    ];
+    let subtitle = format!(
+        "{} steady subscribers, clients that come and go in every way, --park {}, {}",
+        soak.plan.subscribers,
+        soak.plan.park,
+        today()
+    );
+    lines::svg("A server under soak", &subtitle, &panels)
+}
