@@ -111,7 +111,7 @@ impl Crowd {
     fn come(&mut self, org: usize) -> io::Result<()> {
         for number in (org..self.subscribers.len()).step_by(ORGS) {
             let subscriber = &mut self.subscribers[number];
-            if number / ORGS % 2 == 0 {
+            if (number / ORGS).is_multiple_of(2) {
                 subscriber.follower = Follower::default();
                 subscriber.parser = Parser::default();
             }

@@ -63,22 +63,24 @@ impl Connection {
     }
 
     /// Serves what is there already. Most requests are when their connection is accepted, and a stream
-    /// is parked without a task of its own ever having been made. Returns a connection that waits.
-    pub(crate) fn begin(mut self, cx: &mut Context<'_>) -> Option<Self> {
+    /// is parked without a task of its own ever having been made. Leaves a connection that waits where it
+    /// is: it is large, and to move it costs as much as to parse its request.
+    pub(crate) fn begin(fresh: &mut Option<Self>, cx: &mut Context<'_>) {
         // A task would contain a panic too.
-        let step = catch_unwind(AssertUnwindSafe(|| match self.poll_end(cx) {
-            Poll::Pending => Some(self),
-            Poll::Ready(End::SpeaksHttp2) => {
-                self.end = Some(End::SpeaksHttp2);
-                Some(self)
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            let Some(connection) = fresh else { return };
+            let Poll::Ready(end) = connection.poll_end(cx) else { return };
+            match (end, fresh.take()) {
+                (End::Parks(departing), Some(connection)) => connection.park(departing),
+                (End::SpeaksHttp2, Some(connection)) => {
+                    *fresh = Some(Self { end: Some(End::SpeaksHttp2), ..connection });
+                }
+                _ => {}
             }
-            Poll::Ready(End::Parks(departing)) => {
-                self.park(departing);
-                None
-            }
-            Poll::Ready(End::Closed) => None,
         }));
-        step.unwrap_or(None)
+        if step.is_err() {
+            *fresh = None;
+        }
     }
 
     /// Serves until it ends, until it is parked, or until `draining` and what it has in flight has

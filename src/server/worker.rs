@@ -192,9 +192,9 @@ impl Door {
             tokio::spawn(secure::serve(socket, service, tls.acceptor(), self.draining.clone()));
             return;
         }
-        let mut connection = Some(Connection::new(socket, service));
-        let begin = poll_fn(|cx| Poll::Ready(connection.take().and_then(|new| new.begin(cx))));
-        if let Some(waiting) = begin.await {
+        let mut fresh = Some(Connection::new(socket, service));
+        poll_fn(|cx| Poll::Ready(Connection::begin(&mut fresh, cx))).await;
+        if let Some(waiting) = fresh {
             tokio::spawn(waiting.serve(self.draining.clone()));
         }
     }
