@@ -193,7 +193,11 @@ impl Door {
             return;
         }
         let mut fresh = Some(Connection::new(socket, service));
-        poll_fn(|cx| Poll::Ready(Connection::begin(&mut fresh, cx))).await;
+        poll_fn(|cx| {
+            Connection::begin(&mut fresh, cx);
+            Poll::Ready(())
+        })
+        .await;
         if let Some(waiting) = fresh {
             tokio::spawn(waiting.serve(self.draining.clone()));
         }
