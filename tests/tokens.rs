@@ -18,7 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
-use support::{Answer, PATHS, Server, eventually};
+use support::frames::{END_HEADERS, END_STREAM, Frames, WIDE, block, kind};
+use support::{ALL_PATHS, Answer, Server, eventually};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const PUBLISH_KEY: &str = "publish-key-of-the-test";
@@ -42,7 +43,7 @@ fn get_with(server: &Server, path: &str, headers: &str) -> Answer {
 #[test]
 fn a_token_is_taken_from_three_places() {
     let token = mint(&["--org", "acme"]);
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let events = "/api/acme/events";
         server.stream_with(events, &format!("authorization: Bearer {token}\r\n")).connected();
@@ -100,7 +101,7 @@ fn another_org_or_scope_is_403() {
 
 #[test]
 fn an_allowed_origin_is_named_and_another_is_not() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--cors-origin", "https://app.example"]].concat());
         let head = server.stream_with("/api/acme/events", "origin: https://app.example\r\n").head;
         assert!(head.contains("access-control-allow-origin: https://app.example\r\n"), "{head}");
@@ -220,7 +221,7 @@ fn every_algorithm_verifies_its_own_keys_and_no_others() {
 
 #[test]
 fn a_stream_ends_when_its_token_does() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let token = mint(&["--org", "acme", "--ttl", "2s"]);
         let field = format!("authorization: Bearer {token}\r\n");
@@ -260,35 +261,70 @@ fn a_batch_is_refused_whole_for_one_line_of_another_org() {
 /// Not at any level, whatever becomes of the request, and whoever logs: we, or a library.
 #[test]
 fn a_token_reaches_no_log_line() {
-    let mut command = Server::command();
-    command.stderr(Stdio::piped());
-    let flags = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY, "--log", "trace"];
-    let mut server = Server::start_as(command, &flags);
-    let mut log = server.take_stderr();
-    let good = mint(&["--org", "acme"]);
-    let (body, signature) = good.rsplit_once('.').expect("three parts");
-    let bad = format!("{body}x.{signature}");
-    for token in [&good, &bad] {
-        let mut client = server.connect();
-        client.send(&format!(
-            "GET /api/acme/events?token={token} HTTP/1.1\r\nhost: t\r\ncookie: nudged_token={token}\r\n\r\n"
-        ));
-        client.read_head();
-        server.get(&format!("/nowhere?token={token}"));
-        // What cannot be read is logged, in a few words of our own.
-        let mut garbage = server.connect();
-        garbage.send(&format!("GET /api/acme/events?token={token} HTTP/7.3\r\n\r\n"));
-        garbage.read_to_end();
-        get_with(&server, "/api/acme/events", &format!("authorization: Bearer {token}\r\n"));
+    for path in ALL_PATHS {
+        let mut command = Server::command();
+        command.stderr(Stdio::piped());
+        let flags = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY];
+        let log = ["--log", "trace,h2=trace,h2::server=trace,h2::codec::framed_read=trace"];
+        let mut server = Server::start_as(command, &[path, &flags, &log].concat());
+        let mut log = server.take_stderr();
+        // A full pipe would stop the server.
+        let log = std::thread::spawn(move || {
+            let mut said = String::new();
+            log.read_to_string(&mut said).expect("text");
+            said
+        });
+        let good = mint(&["--org", "acme"]);
+        let (body, signature) = good.rsplit_once('.').expect("three parts");
+        let bad = format!("{body}x.{signature}");
+        for token in [&good, &bad] {
+            tell_everywhere(&server, token);
+        }
+        if path == ALL_PATHS[0] {
+            tell_over_http2(&server, &good);
+        }
+        let metrics = server.get("/metrics").body;
+        server.signal("TERM");
+        server.wait();
+        let said = log.join().expect("it ended");
+        assert!(!said.is_empty(), "something was logged");
+        for secret in [SECRET, PUBLISH_KEY, body, signature] {
+            assert!(!said.contains(secret) && !metrics.contains(secret), "{secret} in {said}");
+        }
     }
-    let metrics = server.get("/metrics").body;
-    server.signal("TERM");
-    server.wait();
-    let mut said = String::new();
-    log.read_to_string(&mut said).expect("text");
-    assert!(said.lines().count() >= 2, "something was logged: {said}");
-    for secret in [SECRET, PUBLISH_KEY, body, signature] {
-        assert!(!said.contains(secret) && !metrics.contains(secret), "{secret} in {said}");
+}
+
+fn tell_everywhere(server: &Server, token: &str) {
+    let mut client = server.connect();
+    client.send(&format!(
+        "GET /api/acme/events?token={token} HTTP/1.1\r\nhost: t\r\ncookie: nudged_token={token}\r\n\r\n"
+    ));
+    client.read_head();
+    server.get(&format!("/nowhere?token={token}"));
+    // What cannot be read is logged, in a few words of our own.
+    let mut garbage = server.connect();
+    garbage.send(&format!("GET /api/acme/events?token={token} HTTP/7.3\r\n\r\n"));
+    garbage.read_to_end();
+    get_with(server, "/api/acme/events", &format!("authorization: Bearer {token}\r\n"));
+}
+
+/// In requests that the HTTP/2 library itself finds fault with, and would quote.
+fn tell_over_http2(server: &Server, token: &str) {
+    let path = format!("/api/acme/events?token={token}");
+    let spaced = format!("{path} ");
+    for fields in [
+        [(":method", "GET"), (":scheme", "http"), (":authority", "t"), (":path", path.as_str())],
+        [(":method", "GET"), (":scheme", "http"), (":authority", "t"), (":path", &spaced)],
+        [(":method", "GET"), (":scheme", "http"), (":authority", &spaced), (":path", &path)],
+        [(":method", "GET"), (":scheme", &spaced), (":authority", "t"), (":path", &path)],
+        [(":method", &spaced), (":scheme", "http"), (":authority", "t"), (":path", &path)],
+        [(":method", "GET"), (":path", &path), (":scheme", "http"), ("authorization", &spaced)],
+        [(":method", "GET"), (":path", &path), (":scheme", "http"), (&spaced, "x")],
+    ] {
+        let mut client = Frames::connect(server.address(), WIDE);
+        let stream = client.take_stream();
+        client.send(kind::HEADERS, END_STREAM | END_HEADERS, stream, &block(&fields));
+        _ = client.outcome(stream);
     }
 }
 

@@ -188,9 +188,12 @@ impl Frames {
         self.socket.set_write_timeout(Some(Duration::from_secs(1))).expect("a socket");
     }
 
-    /// The status of an answer, or the code with which its stream was reset.
+    /// The status of an answer, or the code with which its stream was reset, or the whole connection ended.
     pub fn outcome(&mut self, stream: u32) -> Result<u16, u32> {
         self.until(&format!("what becomes of {stream}"), |client| {
+            if client.closed {
+                return client.goaway.map(Err);
+            }
             match client.streams.get(&stream)? {
                 Received { end: Some(End::Reset(code)), status: None, .. } => Some(Err(*code)),
                 Received { status, .. } => status.map(Ok),
@@ -237,7 +240,8 @@ impl Frames {
 
     /// Ends the connection with FIN.
     pub fn close(self) {
-        self.socket.shutdown(Shutdown::Both).expect("connected");
+        // The server may have been first.
+        _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Ends the connection with RST.
