@@ -130,7 +130,6 @@ fn who_gives_a_window_slowly_stays() {
     for n in 0..60 {
         client.grant(stream, 1_024);
         client.until("it takes some", |client| (client.received(stream) > n * 1_000).then_some(()));
-        #[expect(clippy::disallowed_methods, reason = "this client is slow")]
         thread::sleep(Duration::from_millis(100));
     }
     client.event(stream);
@@ -168,6 +167,9 @@ fn who_comes_back_late_hears_everything_or_to_read_again() {
     }
 }
 
+/// How a client lets go of its connection.
+type Ends = fn(Frames);
+
 #[test]
 fn a_reset_frees_its_seat_and_a_lost_connection_all() {
     let server = server(&[]);
@@ -179,7 +181,7 @@ fn a_reset_frees_its_seat_and_a_lost_connection_all() {
     server.publish("acme", &["posts"]);
     streams.iter().for_each(|stream| expect(&mut client, *stream, "posts"));
 
-    let ends: [(&str, fn(Frames)); 3] = [
+    let ends: [(&str, Ends); 3] = [
         ("client", Frames::close),
         ("reset", Frames::abort),
         ("client", |mut client| {

@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use rustls::{
     SupportedProtocolVersion, version,
 };
 use support::tls::Certificate;
-use support::{BOUND, Client, Server, Stream, eventually};
+use support::{BOUND, Client, Server, eventually};
 
 /// A folder of a test's own, gone with it.
 struct Folder(PathBuf);
@@ -65,8 +65,25 @@ fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion])
         .with_no_client_auth()
 }
 
+/// A server with a door beside for what the test asks of it, which is its first address.
+fn start_as(command: Command, flags: &[&str]) -> Server {
+    let beside = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0"];
+    let mut server = Server::start_as(command, &[flags, &beside].concat());
+    server.addresses.reverse();
+    server
+}
+
+fn start(more: &[&str]) -> Server {
+    start_as(Server::command(), &[&Certificate::of_tests().flags()[..], more].concat())
+}
+
+/// The address that speaks TLS.
+fn secure(server: &Server) -> SocketAddr {
+    server.addresses[1]
+}
+
 fn connect(server: &Server) -> TcpStream {
-    let socket = TcpStream::connect(server.address()).expect("it listens");
+    let socket = TcpStream::connect(secure(server)).expect("it listens");
     socket.set_read_timeout(Some(BOUND)).expect("a socket");
     socket.set_write_timeout(Some(BOUND)).expect("a socket");
     socket
@@ -74,7 +91,7 @@ fn connect(server: &Server) -> TcpStream {
 
 /// Does the handshake, and says why it fails.
 fn handshake(server: &Server, config: &Arc<ClientConfig>) -> std::io::Result<Session> {
-    let name = ServerName::from(server.address().ip());
+    let name = ServerName::from(secure(server).ip());
     let session = ClientConnection::new(config.clone(), name).expect("a name");
     let mut session = StreamOwned::new(session, connect(server));
     while session.conn.is_handshaking() {
@@ -111,9 +128,8 @@ fn replace(certificate: &str, key: &str, by: &Certificate) {
 fn server(files: [&str; 2]) -> (Server, std::process::ChildStderr) {
     let mut command = Server::command();
     command.stderr(Stdio::piped());
-    let flags = ["--tls-cert", files[0], "--tls-key", files[1], "--coalesce", "0"];
-    let more = ["--plain-listen", "127.0.0.1:0", "--log", "info"];
-    let mut server = Server::start_as(command, &[&flags[..], &more].concat());
+    let flags = ["--tls-cert", files[0], "--tls-key", files[1], "--log", "info"];
+    let mut server = start_as(command, &flags);
     let log = server.take_stderr();
     (server, log)
 }
@@ -160,17 +176,6 @@ impl Listener {
     }
 }
 
-/// Publishes through the door without TLS.
-fn publish(server: &Server, key: &str) {
-    let mut client = Client::connect(server.addresses[1]);
-    let body = format!("{{\"keys\":[\"{key}\"]}}");
-    client.send(&format!(
-        "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-    assert_eq!(client.read_answer().status(), 202);
-}
-
 #[test]
 fn a_new_certificate_is_for_new_handshakes_and_open_streams_go_on() {
     let folder = Folder::new();
@@ -184,13 +189,13 @@ fn a_new_certificate_is_for_new_handshakes_and_open_streams_go_on() {
     server.signal("HUP");
     await_line(&mut log, "the certificate was read again");
     assert!(presents(&server, &second) && !presents(&server, &first));
-    publish(&server, "after-hup");
+    server.publish("acme", &["after-hup"]);
     stream.hear("after-hup");
 
     // Nobody says that it has changed.
     replace(&files[0], &files[1], &third);
     eventually("the third is presented", || presents(&server, &third));
-    publish(&server, "after-change");
+    server.publish("acme", &["after-change"]);
     stream.hear("after-change");
 }
 
@@ -213,8 +218,10 @@ fn a_swapped_link_is_a_change() {
     eventually("the second is presented", || presents(&server, &second));
 }
 
+type Spoil = Box<dyn Fn()>;
+
 /// What is wrong with a pair, which is put into the place of a good one.
-fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Box<dyn Fn()>); 5] {
+fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil); 5] {
     let [chain, private] = files.clone();
     let (c, p, other) = (chain.clone(), private.clone(), other.clone());
     let write = |file: &str, text: &'static str| {
@@ -248,7 +255,7 @@ fn a_bad_certificate_keeps_the_one_in_use_and_is_named_in_the_log() {
         let line = await_line(&mut log, "the certificate in use stays");
         assert!(line.contains("ERROR") && line.contains(what), "{line}");
         assert!(presents(&server, &first), "{what}");
-        publish(&server, "still");
+        server.publish("acme", &["still"]);
         stream.hear("still");
         replace(&files[0], &files[1], &first);
         server.signal("HUP");
@@ -276,13 +283,9 @@ fn a_bad_certificate_at_the_start_is_a_wrong_setting() {
     }
 }
 
-fn start() -> Server {
-    Server::start(&[&Certificate::of_tests().flags()[..], &["--coalesce", "0"]].concat())
-}
-
 #[test]
 fn tls_1_2_and_1_3_are_spoken_and_resumed_and_1_1_is_not() {
-    let server = start();
+    let server = start(&[]);
     for version in [&version::TLS12, &version::TLS13] {
         let config = Arc::new(client(&Certificate::of_tests(), &[version]));
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
@@ -292,7 +295,7 @@ fn tls_1_2_and_1_3_are_spoken_and_resumed_and_1_1_is_not() {
             assert_eq!(session.conn.handshake_kind(), Some(kind), "{version:?}");
         }
     }
-    let address = server.address().to_string();
+    let address = secure(&server).to_string();
     let openssl = |flags: &[&str]| {
         let args = [&["s_client", "-connect", &address, "-cipher", "ALL:@SECLEVEL=0"], flags];
         let output = Command::new("openssl").args(args.concat()).stdin(Stdio::null()).output();
@@ -303,7 +306,7 @@ fn tls_1_2_and_1_3_are_spoken_and_resumed_and_1_1_is_not() {
 
 #[test]
 fn the_protocol_is_agreed_on_in_the_handshake() {
-    let server = start();
+    let server = start(&[]);
     for (offered, chosen) in [
         (&["h2", "http/1.1"][..], Some("h2")),
         (&["http/1.1", "h2"], Some("h2")),
@@ -326,11 +329,11 @@ fn the_protocol_is_agreed_on_in_the_handshake() {
 /// It would see no more than that its connection ends, and not know why.
 #[test]
 fn a_client_without_tls_is_told_what_is_wrong() {
-    let server = start();
+    let server = start(&[]);
     for request in
         ["GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n", "P", "PUT / HTTP/1.0\r\n\r\n"]
     {
-        let mut client = server.connect();
+        let mut client = Client::on(connect(&server));
         client.send(request);
         if request == "P" {
             client.send("OST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
@@ -349,15 +352,11 @@ fn a_client_without_tls_is_told_what_is_wrong() {
 /// The door beside speaks no TLS, and leads to the same hub.
 #[test]
 fn the_plain_door_is_beside() {
-    let certificate = Certificate::of_tests();
-    let server = Server::start(
-        &[&certificate.flags()[..], &["--plain-listen", "127.0.0.1:0", "--coalesce", "0"]].concat(),
-    );
-    let mut secure = Listener::open(&server, &certificate);
-    let plain = Client::connect(server.addresses[1]);
-    let mut plain = Stream::open(plain, "/api/acme/events", "");
+    let server = start(&[]);
+    let mut secure = Listener::open(&server, &Certificate::of_tests());
+    let mut plain = server.stream("acme");
     plain.connected();
-    publish(&server, "posts");
+    server.publish("acme", &["posts"]);
     secure.hear("posts");
     assert!(plain.next().contains("posts"));
 }
@@ -377,17 +376,9 @@ fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
     for (begins, bound) in
         [(&b""[..], SILENT), (&hello[..hello.len() / 2], HALFWAY), (&hello, HALFWAY)]
     {
-        let certificate = Certificate::of_tests();
-        let flags = ["--plain-listen", "127.0.0.1:0", "--head-timeout", "8s"];
-        let server = Server::start(&[&certificate.flags()[..], &flags].concat());
-        let connections = || {
-            let mut client = Client::connect(server.addresses[1]);
-            client.send("GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n");
-            let metrics = client.read_answer().body;
-            let line = metrics.lines().find_map(|line| line.strip_prefix("nudged_connections "));
-            line.expect("a metric").parse::<usize>().expect("a number") - 1
-        };
-        let mut listener = Listener::open(&server, &certificate);
+        let server = start(&["--head-timeout", "8s"]);
+        let connections = || server.metric("nudged_connections") - 1;
+        let mut listener = Listener::open(&server, &Certificate::of_tests());
         let before = server.memory();
         let slow: Vec<_> = (0..SLOW)
             .map(|_| {
@@ -396,7 +387,7 @@ fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
                 socket
             })
             .collect();
-        eventually("all of them are in", || connections() == SLOW + 1);
+        eventually("all of them are in", || connections() == SLOW as u64 + 1);
         if begins.len() == hello.len() {
             // The last are answered, and wait for the rest.
             (&slow[SLOW - 1]).read_exact(&mut [0]).expect("its hello");
@@ -404,20 +395,21 @@ fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
         let each = (server.memory() - before) as usize / SLOW;
         println!("{each} bytes each after {} bytes", begins.len());
         assert!(each < bound, "{each} bytes each after {} bytes", begins.len());
-        publish(&server, "posts");
+        server.publish("acme", &["posts"]);
         listener.hear("posts");
         eventually("they are given up", || connections() == 1);
         drop(slow);
     }
 }
 
+/// How a client lets go of its connection.
+type Ends = fn(Session);
+
 /// A client goes with a word of TLS, without one, or with a reset, and each is told from the others.
 #[test]
 fn how_a_client_goes_is_counted() {
-    let certificate = Certificate::of_tests();
-    let flags = ["--plain-listen", "127.0.0.1:0"];
-    let server = Server::start(&[&certificate.flags()[..], &flags].concat());
-    let ends: [(&str, fn(Session)); 3] = [
+    let server = start(&[]);
+    let ends: [(&str, Ends); 3] = [
         ("client", |mut session| {
             session.conn.send_close_notify();
             session.flush().expect("sent");
@@ -429,20 +421,13 @@ fn how_a_client_goes_is_counted() {
                 .expect("a socket");
         }),
     ];
-    let closed = |reason: &str| {
-        let mut client = Client::connect(server.addresses[1]);
-        client.send("GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n");
-        let metrics = client.read_answer().body;
-        let name = format!("nudged_streams_closed_total{{reason=\"{reason}\"}} ");
-        let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
-        line.map_or(0, |n| n.parse::<u64>().expect("a number"))
-    };
+    let closed = |reason: &str| server.closed().get(reason).copied().unwrap_or_default();
     let mut total = 0;
     for (reason, end) in ends {
         let before = closed(reason);
-        (0..5).for_each(|_| end(Listener::open(&server, &certificate).0));
+        (0..5).for_each(|_| end(Listener::open(&server, &Certificate::of_tests()).0));
         total += 5;
         eventually("five more ended so", || closed(reason) == before + 5);
     }
-    assert_eq!(["client", "reset", "timeout", "stalled"].map(closed).iter().sum::<u64>(), total);
+    assert_eq!(server.closed().values().sum::<u64>(), total);
 }

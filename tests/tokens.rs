@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use jsonwebtoken::{EncodingKey, Header};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use support::frames::{END_HEADERS, END_STREAM, Frames, WIDE, block, kind};
+use support::tls::Certificate;
 use support::{ALL_PATHS, Answer, Server, eventually};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -378,25 +380,32 @@ struct Keys {
 
 impl Keys {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same over https.
+    fn start_with(tls: Option<rustls::ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let (answer, asked) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
         let keys = Self { address, answer: answer.clone(), asked: asked.clone() };
+        let tls = tls.map(Arc::new);
         // It ends with the process; each request is bounded in time.
         std::thread::spawn(move || {
             for socket in listener.incoming() {
-                let mut socket = socket.expect("accepted");
+                let socket = socket.expect("accepted");
                 socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-                let mut request = [0; 4096];
-                _ = socket.read(&mut request);
                 asked.fetch_add(1, Ordering::SeqCst);
-                let Some(body) = answer.lock().expect("no panic").clone() else { continue };
-                _ = write!(
-                    socket,
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-                    content-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
+                let body = answer.lock().expect("no panic").clone();
+                // Who does not trust it goes in the middle of the handshake.
+                _ = match &tls {
+                    None => answer_with(socket, body),
+                    Some(tls) => {
+                        let session = rustls::ServerConnection::new(tls.clone());
+                        let session = session.expect("a configuration");
+                        answer_with(rustls::StreamOwned::new(session, socket), body)
+                    }
+                };
             }
         });
         keys
@@ -413,6 +422,18 @@ impl Keys {
     fn fail(&self) {
         *self.answer.lock().expect("no panic") = None;
     }
+}
+
+fn answer_with(mut io: impl Read + Write, body: Option<String>) -> std::io::Result<()> {
+    _ = io.read(&mut [0; 4096])?;
+    let Some(body) = body else { return Ok(()) };
+    write!(
+        io,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    io.flush()
 }
 
 /// The raw key at the end of an Ed25519 public key, as a JWK has it (RFC 8037; base64url).
@@ -466,6 +487,42 @@ fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
     let fetches = keys.asked.load(Ordering::SeqCst) - asked;
     let most = start.elapsed().as_millis() / 300 + 2;
     assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
+    std::fs::remove_dir_all(&folder).expect("our own");
+}
+
+/// By the authorities that the system trusts, which `SSL_CERT_FILE` replaces.
+#[test]
+fn keys_are_fetched_over_https_from_whom_the_system_trusts() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("jwks-tls-{}", std::process::id()));
+    let authority = Certificate::make_with(
+        &["basicConstraints=critical,CA:TRUE"],
+        &folder.join("authority"),
+        "an authority of its own",
+    );
+    let leaf = authority.sign(&folder.join("leaf"), "keys");
+    let chain = CertificateDer::from_pem_file(&leaf.certificate).expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(&leaf.key).expect("PEM");
+    let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .expect("a pair");
+    let [private, public] = key_pair(&folder, "one", &["-algorithm", "ED25519"]);
+    let keys = Keys::start_with(Some(tls));
+    keys.publish(&[("1", &raw_key(&public))]);
+    let token = mint_with(&["--key", &private, "--kid", "1"]);
+    let url = format!("https://{}/keys", keys.address);
+    for (trusted, status) in [(&authority, 200), (&Certificate::of_tests(), 401)] {
+        let mut command = Server::command();
+        command.env("SSL_CERT_FILE", &trusted.certificate).env_remove("SSL_CERT_DIR");
+        let asked = keys.asked.load(Ordering::SeqCst);
+        let server = Server::start_as(command, &["--jwks-url", &url, "--jwks-interval", "300ms"]);
+        eventually("it has asked", || keys.asked.load(Ordering::SeqCst) > asked);
+        assert_eq!(status_of_stream(&server, &token), status);
+    }
     std::fs::remove_dir_all(&folder).expect("our own");
 }
 

@@ -305,7 +305,7 @@ impl Frames {
                 match kind {
                     kind::DATA => received.data.extend(payload),
                     kind::HEADERS => received.status = Some(status(payload)),
-                    _ => _ = received.end.get_or_insert(End::Reset(word())),
+                    _ => _ = received.end.get_or_insert_with(|| End::Reset(word())),
                 }
                 if kind != kind::RST_STREAM && flags & END_STREAM != 0 {
                     received.end = Some(End::Stream);
