@@ -15,7 +15,11 @@ use nudged::server::{Server, systemd};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The command line or the settings were wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
@@ -50,7 +54,7 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
         .map_err(|why| usage(format!("--log {}: {why}", settings.log)))?;
     let color = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
-    log.with_writer(std::io::stderr).init();
+    log.with_writer(std::io::stderr).finish().with(filter_fn(is_ours_to_tell)).init();
     raise_descriptor_limit();
 
     let config = settings.into_config().map_err(usage)?;
@@ -69,6 +73,12 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
         greet(&server, workers);
         run(server, signals).await
     })
+}
+
+/// No setting shows what the HTTP/2 library logs: a client chooses how often it does, at any level, and
+/// what of its request, the token in it too.
+fn is_ours_to_tell(what: &Metadata<'_>) -> bool {
+    what.target().split("::").next() != Some("h2")
 }
 
 /// Runs the server until the first signal to stop has made it end, or the second ends it at once.

@@ -12,6 +12,7 @@ use std::thread;
 
 use fantoccini::ClientBuilder;
 use serde_json::{Value, json};
+use support::tls::Certificate;
 use support::{Server, eventually};
 
 /// Serves a page at `/`, and passes everything else on, byte for byte.
@@ -123,7 +124,8 @@ impl Browser {
             .expect("chromedriver is needed: apt-get install chromium chromium-driver");
         eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let profile_flag = format!("--user-data-dir={}", profile.display());
-        let capabilities = json!({ "goog:chromeOptions": { "args": [
+        // Certificates of tests are known to nobody.
+        let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--disable-dev-shm-usage", profile_flag,
@@ -204,4 +206,34 @@ fn a_browser_comes_back_and_gets_what_it_missed() {
     let [name, _, id] = &browser.seen()[5];
     assert_eq!(name, "connected");
     assert_ne!(id, &too);
+}
+
+/// Over HTTP/1 a browser opens six connections to one origin, and a seventh stream waits for ever. (What
+/// protocol it spoke, it tells no page of another origin; but nothing else has so many on one connection.)
+#[test]
+fn many_streams_of_one_page_share_a_connection_over_http2() {
+    const STREAMS: u64 = 20;
+    let certificate = Certificate::of_tests();
+    let more = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0", "--cors-origin", "*"];
+    let mut server = Server::start(&[&certificate.flags()[..], &more].concat());
+    // What this test asks goes through the door beside.
+    server.addresses.reverse();
+    let relay = Relay::start(server.address());
+    let browser = Browser::open(&format!("http://{}/empty", relay.address));
+    let open = format!(
+        "window.seen = [];
+        window.sources = Array.from({{ length: {STREAMS} }}, () => {{
+            const source = new EventSource('https://{}/api/acme/events');
+            source.addEventListener('invalidate', e => seen.push(['invalidate', e.data, e.lastEventId]));
+            return source;
+        }});",
+        server.addresses[1]
+    );
+    browser.runtime.block_on(browser.page.execute(&open, vec![])).expect("a script");
+    eventually("every stream is open", || server.seats() == STREAMS);
+    // One of this test, one of the browser, and none yet to be noticed as gone.
+    eventually("they share one connection", || server.metric("nudged_connections") == 2);
+    let id = server.publish("acme", &["posts"]).expect("subscribed");
+    let event = ["invalidate", r#"{"keys":["posts"]}"#, id.as_str()];
+    browser.expect(&[event; STREAMS as usize]);
 }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use support::frames::{Frames, WIDE};
 use support::{BOUND, Client, PLAIN_PATHS, Server, Stream, eventually};
 
 /// A machine of its own at the other end of a cable; gone when this is dropped.
@@ -71,6 +72,30 @@ fn with_nothing_but_keepalives() {
         machine.vanish(way);
         let tick = Duration::from_secs(1);
         is_gone_within(&server, path, KEEPALIVE * 5 / 4 + tick + PEER_TIMEOUT + SLACK, way);
+        drop(held);
+    }
+}
+
+/// Many streams on a few connections, which answer no ping and acknowledge nothing.
+#[test]
+fn many_streams_over_http2() {
+    const EACH: u64 = 5;
+    for way in WAYS {
+        let (machine, server) = start(&[], &["--keepalive", "1s"]);
+        let address = machine.server(&server);
+        let held = machine.run(|| {
+            let client = |_| {
+                let mut client = Frames::on(TcpStream::connect(address).expect("it listens"), WIDE);
+                for _ in 0..EACH {
+                    let stream = client.get("/api/acme/events");
+                    assert!(client.event(stream).contains("connected"));
+                }
+                client
+            };
+            (0..STREAMS / EACH).map(client).collect::<Vec<_>>()
+        });
+        machine.vanish(way);
+        is_gone_within(&server, PLAIN_PATHS[0], KEEPALIVE + PEER_TIMEOUT + SLACK, way);
         drop(held);
     }
 }

@@ -104,10 +104,10 @@ fn nothing_is_queued_for_who_does_not_read() {
         let mut reads = server.stream("acme");
         reads.connected();
         publish(&server, &mut reads);
-        let before = memory_peak(&server);
+        let before = server.memory_peak();
         let late = stalled(&server, 16);
         publish(&server, &mut reads);
-        let grown = memory_peak(&server) - before;
+        let grown = server.memory_peak() - before;
         assert!(grown < 48 << 20, "{grown} bytes on {path:?}");
         drop(late);
     }
@@ -161,12 +161,4 @@ fn who_never_reads_does_not_keep_the_server_from_ending() {
         assert_eq!(server.wait(), Some(0), "{path:?}");
         drop(late);
     }
-}
-
-/// The most memory that the process ever had resident, in bytes (`proc_pid_status(5)`).
-fn memory_peak(server: &Server) -> u64 {
-    let path = format!("/proc/{}/status", server.pid());
-    let status = std::fs::read_to_string(path).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }

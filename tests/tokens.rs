@@ -17,8 +17,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use jsonwebtoken::{EncodingKey, Header};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
-use support::{Answer, PATHS, Server, eventually};
+use support::frames::{END_HEADERS, END_STREAM, Frames, WIDE, block, kind};
+use support::tls::Certificate;
+use support::{ALL_PATHS, Answer, Server, eventually};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const PUBLISH_KEY: &str = "publish-key-of-the-test";
@@ -42,7 +45,7 @@ fn get_with(server: &Server, path: &str, headers: &str) -> Answer {
 #[test]
 fn a_token_is_taken_from_three_places() {
     let token = mint(&["--org", "acme"]);
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let events = "/api/acme/events";
         server.stream_with(events, &format!("authorization: Bearer {token}\r\n")).connected();
@@ -100,7 +103,7 @@ fn another_org_or_scope_is_403() {
 
 #[test]
 fn an_allowed_origin_is_named_and_another_is_not() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = Server::start(&[path, &["--cors-origin", "https://app.example"]].concat());
         let head = server.stream_with("/api/acme/events", "origin: https://app.example\r\n").head;
         assert!(head.contains("access-control-allow-origin: https://app.example\r\n"), "{head}");
@@ -220,7 +223,7 @@ fn every_algorithm_verifies_its_own_keys_and_no_others() {
 
 #[test]
 fn a_stream_ends_when_its_token_does() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &[]);
         let token = mint(&["--org", "acme", "--ttl", "2s"]);
         let field = format!("authorization: Bearer {token}\r\n");
@@ -260,35 +263,70 @@ fn a_batch_is_refused_whole_for_one_line_of_another_org() {
 /// Not at any level, whatever becomes of the request, and whoever logs: we, or a library.
 #[test]
 fn a_token_reaches_no_log_line() {
-    let mut command = Server::command();
-    command.stderr(Stdio::piped());
-    let flags = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY, "--log", "trace"];
-    let mut server = Server::start_as(command, &flags);
-    let mut log = server.take_stderr();
-    let good = mint(&["--org", "acme"]);
-    let (body, signature) = good.rsplit_once('.').expect("three parts");
-    let bad = format!("{body}x.{signature}");
-    for token in [&good, &bad] {
-        let mut client = server.connect();
-        client.send(&format!(
-            "GET /api/acme/events?token={token} HTTP/1.1\r\nhost: t\r\ncookie: nudged_token={token}\r\n\r\n"
-        ));
-        client.read_head();
-        server.get(&format!("/nowhere?token={token}"));
-        // What cannot be read is logged, in a few words of our own.
-        let mut garbage = server.connect();
-        garbage.send(&format!("GET /api/acme/events?token={token} HTTP/7.3\r\n\r\n"));
-        garbage.read_to_end();
-        get_with(&server, "/api/acme/events", &format!("authorization: Bearer {token}\r\n"));
+    for path in ALL_PATHS {
+        let mut command = Server::command();
+        command.stderr(Stdio::piped());
+        let flags = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY];
+        let log = ["--log", "trace,h2=trace,h2::server=trace,h2::codec::framed_read=trace"];
+        let mut server = Server::start_as(command, &[path, &flags, &log].concat());
+        let mut log = server.take_stderr();
+        // A full pipe would stop the server.
+        let log = std::thread::spawn(move || {
+            let mut said = String::new();
+            log.read_to_string(&mut said).expect("text");
+            said
+        });
+        let good = mint(&["--org", "acme"]);
+        let (body, signature) = good.rsplit_once('.').expect("three parts");
+        let bad = format!("{body}x.{signature}");
+        for token in [&good, &bad] {
+            tell_everywhere(&server, token);
+        }
+        if path == ALL_PATHS[0] {
+            tell_over_http2(&server, &good);
+        }
+        let metrics = server.get("/metrics").body;
+        server.signal("TERM");
+        server.wait();
+        let said = log.join().expect("it ended");
+        assert!(!said.is_empty(), "something was logged");
+        for secret in [SECRET, PUBLISH_KEY, body, signature] {
+            assert!(!said.contains(secret) && !metrics.contains(secret), "{secret} in {said}");
+        }
     }
-    let metrics = server.get("/metrics").body;
-    server.signal("TERM");
-    server.wait();
-    let mut said = String::new();
-    log.read_to_string(&mut said).expect("text");
-    assert!(said.lines().count() >= 2, "something was logged: {said}");
-    for secret in [SECRET, PUBLISH_KEY, body, signature] {
-        assert!(!said.contains(secret) && !metrics.contains(secret), "{secret} in {said}");
+}
+
+fn tell_everywhere(server: &Server, token: &str) {
+    let mut client = server.connect();
+    client.send(&format!(
+        "GET /api/acme/events?token={token} HTTP/1.1\r\nhost: t\r\ncookie: nudged_token={token}\r\n\r\n"
+    ));
+    client.read_head();
+    server.get(&format!("/nowhere?token={token}"));
+    // What cannot be read is logged, in a few words of our own.
+    let mut garbage = server.connect();
+    garbage.send(&format!("GET /api/acme/events?token={token} HTTP/7.3\r\n\r\n"));
+    garbage.read_to_end();
+    get_with(server, "/api/acme/events", &format!("authorization: Bearer {token}\r\n"));
+}
+
+/// In requests that the HTTP/2 library itself finds fault with, and would quote.
+fn tell_over_http2(server: &Server, token: &str) {
+    let path = format!("/api/acme/events?token={token}");
+    let spaced = format!("{path} ");
+    for fields in [
+        [(":method", "GET"), (":scheme", "http"), (":authority", "t"), (":path", path.as_str())],
+        [(":method", "GET"), (":scheme", "http"), (":authority", "t"), (":path", &spaced)],
+        [(":method", "GET"), (":scheme", "http"), (":authority", &spaced), (":path", &path)],
+        [(":method", "GET"), (":scheme", &spaced), (":authority", "t"), (":path", &path)],
+        [(":method", &spaced), (":scheme", "http"), (":authority", "t"), (":path", &path)],
+        [(":method", "GET"), (":path", &path), (":scheme", "http"), ("authorization", &spaced)],
+        [(":method", "GET"), (":path", &path), (":scheme", "http"), (&spaced, "x")],
+    ] {
+        let mut client = Frames::connect(server.address(), WIDE);
+        let stream = client.take_stream();
+        client.send(kind::HEADERS, END_STREAM | END_HEADERS, stream, &block(&fields));
+        _ = client.outcome(stream);
     }
 }
 
@@ -342,25 +380,32 @@ struct Keys {
 
 impl Keys {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same over https.
+    fn start_with(tls: Option<rustls::ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let (answer, asked) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
         let keys = Self { address, answer: answer.clone(), asked: asked.clone() };
+        let tls = tls.map(Arc::new);
         // It ends with the process; each request is bounded in time.
         std::thread::spawn(move || {
             for socket in listener.incoming() {
-                let mut socket = socket.expect("accepted");
+                let socket = socket.expect("accepted");
                 socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-                let mut request = [0; 4096];
-                _ = socket.read(&mut request);
                 asked.fetch_add(1, Ordering::SeqCst);
-                let Some(body) = answer.lock().expect("no panic").clone() else { continue };
-                _ = write!(
-                    socket,
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-                    content-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
+                let body = answer.lock().expect("no panic").clone();
+                // Who does not trust it goes in the middle of the handshake.
+                _ = match &tls {
+                    None => answer_with(socket, body),
+                    Some(tls) => {
+                        let session = rustls::ServerConnection::new(tls.clone());
+                        let session = session.expect("a configuration");
+                        answer_with(rustls::StreamOwned::new(session, socket), body)
+                    }
+                };
             }
         });
         keys
@@ -377,6 +422,18 @@ impl Keys {
     fn fail(&self) {
         *self.answer.lock().expect("no panic") = None;
     }
+}
+
+fn answer_with(mut io: impl Read + Write, body: Option<String>) -> std::io::Result<()> {
+    _ = io.read(&mut [0; 4096])?;
+    let Some(body) = body else { return Ok(()) };
+    write!(
+        io,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    io.flush()
 }
 
 /// The raw key at the end of an Ed25519 public key, as a JWK has it (RFC 8037; base64url).
@@ -430,6 +487,42 @@ fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
     let fetches = keys.asked.load(Ordering::SeqCst) - asked;
     let most = start.elapsed().as_millis() / 300 + 2;
     assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
+    std::fs::remove_dir_all(&folder).expect("our own");
+}
+
+/// By the authorities that the system trusts, which `SSL_CERT_FILE` replaces.
+#[test]
+fn keys_are_fetched_over_https_from_whom_the_system_trusts() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("jwks-tls-{}", std::process::id()));
+    let authority = Certificate::make_with(
+        &["basicConstraints=critical,CA:TRUE"],
+        &folder.join("authority"),
+        "an authority of its own",
+    );
+    let leaf = authority.sign(&folder.join("leaf"), "keys");
+    let chain = CertificateDer::from_pem_file(&leaf.certificate).expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(&leaf.key).expect("PEM");
+    let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .expect("a pair");
+    let [private, public] = key_pair(&folder, "one", &["-algorithm", "ED25519"]);
+    let keys = Keys::start_with(Some(tls));
+    keys.publish(&[("1", &raw_key(&public))]);
+    let token = mint_with(&["--key", &private, "--kid", "1"]);
+    let url = format!("https://{}/keys", keys.address);
+    for (trusted, status) in [(&authority, 200), (&Certificate::of_tests(), 401)] {
+        let mut command = Server::command();
+        command.env("SSL_CERT_FILE", &trusted.certificate).env_remove("SSL_CERT_DIR");
+        let asked = keys.asked.load(Ordering::SeqCst);
+        let server = Server::start_as(command, &["--jwks-url", &url, "--jwks-interval", "300ms"]);
+        eventually("it has asked", || keys.asked.load(Ordering::SeqCst) > asked);
+        assert_eq!(status_of_stream(&server, &token), status);
+    }
     std::fs::remove_dir_all(&folder).expect("our own");
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
+use super::reject::Reject;
 use crate::admission::AddressGuard;
 use crate::stream::{EventStream, Fields};
 
@@ -53,6 +54,14 @@ const SECURITY: [(HeaderName, &str); 4] = [
 ];
 
 // ===== impl Dressed =====
+
+impl Dressed {
+    /// A refusal of whoever asks, whatever it is.
+    pub(crate) fn refusal(reject: Reject) -> Self {
+        let answer = reject.into_response().map(Answer::Full);
+        Self { answering: Answering::Now(Some(answer)), fields: Fields::default() }
+    }
+}
 
 impl Future for Dressed {
     type Output = Result<Response<Answer>, Infallible>;

@@ -16,12 +16,12 @@ use http::Uri;
 
 pub(crate) use answer::Dressed;
 pub(crate) use parking::{Departing, Parking};
+pub(crate) use reject::Reject;
 pub(crate) use service::{App, Host, Service};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
     auth::Orgs,
     publish::{Desk, publish_batch, publish_one},
-    reject::Reject,
     route::{Route, route},
 };
 

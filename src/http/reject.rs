@@ -47,6 +47,8 @@ pub(crate) enum Reject {
     Denied(Denied),
     /// Pages of this origin may not send the request that a browser asks about.
     Origin,
+    /// The request came in cleartext, to an address that speaks TLS.
+    Cleartext,
 }
 
 #[derive(Serialize)]
@@ -140,7 +142,9 @@ impl Reject {
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Org(_) | Self::Incomplete | Self::Document { .. } => StatusCode::BAD_REQUEST,
+            Self::Org(_) | Self::Incomplete | Self::Document { .. } | Self::Cleartext => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
             Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -190,6 +194,7 @@ impl Reject {
             }
             Self::Denied(denied) => denied.detail(),
             Self::Origin => "pages of this origin may not; see --cors-origin".into(),
+            Self::Cleartext => "this address speaks TLS; ask for https".into(),
         }
     }
 }

@@ -100,6 +100,16 @@ impl Subscription {
         polled
     }
 
+    /// Keeps the waker of the task that serves it, which has something to write that did not come from
+    /// here.
+    pub(crate) fn serve_by(&self, waker: &Waker) {
+        let mut state = self.channel.state.lock();
+        let seat = state.lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        let before = seat.served_by(waker, false);
+        drop(state);
+        drop(before);
+    }
+
     /// Takes a bounded number of frames for the parked stream with this number. While it catches up,
     /// no sweep touches it.
     pub(crate) fn take(&self, number: u32, frames: &mut Frames) -> Taken {

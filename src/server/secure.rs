@@ -1,10 +1,14 @@
 //! A connection behind TLS: the handshake, and then what was agreed on in it.
 
+use std::future::{Future, poll_fn};
 use std::io;
 
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use mio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -13,7 +17,7 @@ use super::http2;
 use super::socket::{Socket, Witness};
 use super::tls::HTTP2;
 use super::trunk::Trunk;
-use crate::http::Service;
+use crate::http::{Dressed, Reject, Service};
 use crate::stream::Outlet;
 
 /// The socket behind its session, as hyper sees it.
@@ -29,12 +33,17 @@ pub(super) async fn serve(
     acceptor: TlsAcceptor,
     draining: watch::Receiver<bool>,
 ) {
-    let socket = TokioIo::new(Socket::new(socket, Witness::Nobody));
-    let limit = service.config().head_timeout;
+    let mut socket = Socket::new(socket, Witness::Nobody);
+    let limit = Instant::now() + service.config().head_timeout;
+    match within(limit, poll_fn(|cx| socket.poll_first(cx))).await {
+        // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.
+        Ok(Some(b'A'..=b'Z')) => return Box::pin(refuse(socket, service)).await,
+        Ok(_) => {}
+        Err(why) => return tracing::debug!(%why, "handshake"),
+    }
+    let socket = TokioIo::new(socket);
     let handshake = acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(BUFFER)));
-    #[expect(clippy::disallowed_methods, reason = "before there is a stream, as hyper's for heads")]
-    let handshake = tokio::time::timeout(limit, handshake).await;
-    let mut tls = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    let mut tls = match within(limit, handshake).await {
         Ok(tls) => tls,
         Err(why) => return tracing::debug!(%why, "handshake"),
     };
@@ -48,6 +57,27 @@ pub(super) async fn serve(
         if let End::Parks(departing) = connection.run(draining).await {
             connection.park(departing);
         }
+    }
+}
+
+async fn within<T>(limit: Instant, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    #[expect(clippy::disallowed_methods, reason = "before there is a stream, as hyper's for heads")]
+    let done = tokio::time::timeout_at(limit, act).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Tells a client that speaks HTTP in cleartext what is wrong, who would see no more than that its
+/// connection ends.
+async fn refuse(socket: Socket, service: Service) {
+    let config = service.config();
+    let hyper = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.head_timeout)
+        .max_buf_size(config.head_bytes_max)
+        .keep_alive(false)
+        .serve_connection(socket, service_fn(|_| Dressed::refusal(Reject::Cleartext)));
+    if let Err(why) = hyper.await {
+        tracing::debug!(%why, "connection");
     }
 }
 

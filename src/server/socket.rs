@@ -140,6 +140,14 @@ impl Socket {
         }
     }
 
+    /// The first byte that comes, which is left to be read; `None` at the end.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        let mut bytes = [0; FRESH_READ];
+        let length = ready!(self.poll_bytes(cx, &mut bytes))?;
+        self.unread = Bytes::copy_from_slice(&bytes[..length]);
+        Poll::Ready(Ok(self.unread.first().copied()))
+    }
+
     /// Tells of a read.
     fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
         match &self.witness {

@@ -155,7 +155,11 @@ impl Body for EventStream {
         let stream = self.get_mut();
         let over = stream.subscription.is_over();
         let next = match stream.greet() {
-            Some(greeting) => Some(greeting),
+            Some(greeting) => {
+                // Its client may have no room even for that.
+                stream.subscription.serve_by(cx.waker());
+                Some(greeting)
+            }
             None => ready!(stream.subscription.poll_next(cx.waker())),
         };
         // A herd is told when to come back; who ends alone was told at its start.

@@ -9,6 +9,7 @@
 
 pub mod bridge;
 pub mod faulty;
+pub mod frames;
 pub mod front;
 pub mod proxy;
 pub mod script;
@@ -236,6 +237,22 @@ impl Server {
         drop(streams);
         eventually("the first streams are gone", || self.seats() == 0);
         self.descriptors()
+    }
+
+    /// Bytes of memory that are its own, a shared page in parts (PSS, proc_pid_smaps(5)).
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.pid());
+        let rollup = std::fs::read_to_string(path).expect("it runs");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The most memory that the process ever had resident, in bytes (`proc_pid_status(5)`).
+    pub fn memory_peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     pub fn signal(&self, signal: &str) {

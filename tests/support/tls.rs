@@ -29,6 +29,17 @@ impl Certificate {
 
     /// Makes one with these extensions.
     pub fn make_with(extensions: &[&str], folder: &Path, name: &str) -> Self {
+        Self::make_by(&[], extensions, folder, name)
+    }
+
+    /// Makes one that this one, which is an authority's, has signed.
+    pub fn sign(&self, folder: &Path, name: &str) -> Self {
+        let extensions = ["subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:FALSE"];
+        let signer = ["-CA", &self.certificate, "-CAkey", &self.key];
+        Self::make_by(&signer, &extensions, folder, name)
+    }
+
+    fn make_by(signer: &[&str], extensions: &[&str], folder: &Path, name: &str) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let file = |what: &str| folder.join(what).display().to_string();
         let (certificate, key) = (file("certificate.pem"), file("key.pem"));
@@ -36,6 +47,7 @@ impl Certificate {
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
             .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
             .args(extensions.iter().flat_map(|extension| ["-addext", extension]))
+            .args(signer)
             .args(["-out", &certificate, "-keyout", &key])
             .output();
         let output = output.expect("openssl is installed");
