@@ -11,7 +11,7 @@ use std::time::Duration;
 use http_body::Body;
 use nudged::config::HubConfig;
 use nudged::hub::{Hub, Keys, View};
-use nudged::ids::OrgName;
+use nudged::ids::{OrgName, Time};
 use nudged::stream::{Clock, EventStream, drive};
 
 /// The system's allocator, counting.
@@ -78,6 +78,7 @@ async fn allocations_are_bounded() {
     a_delivery_allocates_nothing_and_a_publish_the_same();
     a_stream_leaves_nothing_behind().await;
     invented_orgs_stay_within_the_budget().await;
+    a_hub_leaves_nothing_behind();
     a_seat_costs_at_most_96_bytes();
 }
 
@@ -144,11 +145,16 @@ const IDLE_ORG_BYTES: usize = 1_536;
 
 /// A million names, each published to before anyone listens, while somebody does, and after.
 /// SCENARIO: a million invented orgs are published to, subscribed to and left, within one tick.
-/// BUG: the wheel forgot the seats that were freed only when it ticked, and each kept its channel's block.
-/// FIX: it forgets them whenever they outnumber the living.
+/// BUG: the wheel forgot the seats that were freed only when it ticked, and each kept its channel's block;
+/// and so did the wheel of deadlines.
+/// FIX: both forget them whenever they outnumber the living.
 async fn invented_orgs_stay_within_the_budget() {
-    let budget =
-        HubConfig { history_bytes_total: 1 << 20, idle_channels_max: 4_096, ..uncoalesced() };
+    let budget = HubConfig {
+        history_bytes_total: 1 << 20,
+        idle_channels_max: 4_096,
+        stream_age_max: Some(Duration::from_secs(3_600)),
+        ..uncoalesced()
+    };
     let most = budget.history_bytes_total + budget.idle_channels_max * 9 / 8 * IDLE_ORG_BYTES;
     let (hub, clock) = (Hub::new(budget), Clock::start());
     tokio::spawn(drive(hub.clone(), clock));
@@ -172,6 +178,23 @@ async fn invented_orgs_stay_within_the_budget() {
     }
     println!("a million invented orgs: at most {peak} bytes of {most}, {} orgs", hub.channels());
     assert!(peak <= most, "{peak} bytes of {most}");
+}
+
+/// SCENARIO: an application drops a hub that it has not driven to rest.
+/// BUG: the work that was left knew its channels, which knew their lanes, which knew the work.
+/// FIX: a hub's last handle drops the work.
+fn a_hub_leaves_nothing_behind() {
+    let before = LIVE_BLOCKS.load(Relaxed);
+    let hub = Hub::new(HubConfig::default());
+    let keys = Keys::new(["posts"], hub.config()).expect("a key");
+    let stream = EventStream::open(&hub, &org(), View::Member, None, Time(0)).expect("open");
+    // The first is left to be swept, the second waits for the end of its window.
+    hub.publish(&org(), &keys, Time(0));
+    hub.publish(&org(), &keys, Time(1));
+    drop(keys);
+    drop(stream);
+    drop(hub);
+    assert_eq!(LIVE_BLOCKS.load(Relaxed), before);
 }
 
 fn a_seat_costs_at_most_96_bytes() {

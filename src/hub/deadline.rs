@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::Hub;
 use super::channel::Channel;
-use super::lane::SeatRef;
+use super::lane::{Lane, SeatRef};
 use super::seat::{Seat, SeatKey, Waiter};
 use super::sweep::{SEATS_A_TURN, STALE_MAX, Task, Turn, Write};
+use super::wheel::Wheel;
 use crate::ids::Time;
 use crate::metrics::CloseReason;
 use crate::sync::Ordering;
@@ -64,14 +65,9 @@ impl Deadline {
 impl Hub {
     /// Adds the alarms to `due` whose time has come by `tick`.
     pub(crate) fn alarms(&self, tick: u32, due: &mut Vec<Alarm>) {
-        let lane = self.lane();
-        let mut alarms = lane.alarms.lock();
+        let mut alarms = self.lane().alarms.lock();
         alarms.advance(tick, |alarm| due.push(alarm));
-        let living = lane.seats.load(Ordering::Relaxed) as usize;
-        // One more than the living have, so that a walk is paid for by as many seats that were freed.
-        if alarms.len() > (ALARMS_A_SEAT + 1) * living + STALE_MAX {
-            alarms.retain(|alarm| alarm.seat.is_taken(self.lane));
-        }
+        self.lane().forget_alarms(self.lane, &mut alarms);
     }
 
     /// Has the streams end whose time these say has come, and sets the alarms again: for a stall that
@@ -181,6 +177,27 @@ impl Watch {
     }
 }
 
+// ===== impl Lane =====
+
+impl Lane {
+    /// Sets an alarm for a seat of this lane.
+    pub(super) fn set_alarm(&self, lane: u16, tick: u32, alarm: Alarm) {
+        let mut alarms = self.alarms.lock();
+        alarms.insert(tick, alarm);
+        self.forget_alarms(usize::from(lane), &mut alarms);
+    }
+
+    /// Drops what freed seats left behind, once that is more than the living may have: each keeps its
+    /// channel's memory.
+    fn forget_alarms(&self, lane: usize, alarms: &mut Wheel<Alarm>) {
+        let living = self.seats.load(Ordering::Relaxed) as usize;
+        // One more than the living have, so that a walk is paid for by as many seats that were freed.
+        if alarms.len() > (ALARMS_A_SEAT + 1) * living + STALE_MAX {
+            alarms.retain(|alarm| alarm.seat.is_taken(lane));
+        }
+    }
+}
+
 // ===== impl Channel, for who writes =====
 
 impl Channel {
@@ -200,7 +217,7 @@ impl Channel {
         if watch {
             let seat = SeatRef { channel: Arc::downgrade(self), key };
             let stalls_at = tick.saturating_add(self.common.stall_ticks()).saturating_add(1);
-            at.alarms.lock().insert(stalls_at, Alarm { seat, cause: Cause::Stall });
+            at.set_alarm(lane, stalls_at, Alarm { seat, cause: Cause::Stall });
         }
         Some(noted)
     }

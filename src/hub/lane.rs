@@ -124,6 +124,12 @@ impl Lane {
         (!inbox.dirty.is_empty(), closes)
     }
 
+    /// Drops work that nobody will do.
+    pub(crate) fn forget_work(&self) {
+        // What is in it goes once the lock is released.
+        _ = std::mem::take(&mut *self.inbox.lock());
+    }
+
     /// Wakes the driver without work.
     pub(crate) fn wake(&self) {
         self.post(|_| ());

@@ -329,3 +329,10 @@ impl Hub {
         &self.shared.common.lanes[self.lane]
     }
 }
+
+impl Drop for Shared {
+    /// Channels know their lanes, and a lane with work knows its channels.
+    fn drop(&mut self) {
+        self.common.lanes.iter().for_each(Lane::forget_work);
+    }
+}

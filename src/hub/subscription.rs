@@ -175,7 +175,7 @@ impl Subscription {
     pub fn end_at(&self, deadline: Deadline) {
         let seat = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
         let alarm = Alarm { seat, cause: Cause::Deadline(deadline.reason) };
-        self.lane().alarms.lock().insert(deadline.tick(), alarm);
+        self.lane().set_alarm(self.lane, deadline.tick(), alarm);
     }
 
     /// The seat for who writes to the socket of a stream that is not parked.

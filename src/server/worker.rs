@@ -51,6 +51,16 @@ struct Door {
     draining: watch::Receiver<bool>,
 }
 
+/// Accepts that failed for want of something, which goes on for as long as the want does.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: Option<Instant>,
+    since: u32,
+}
+
+/// How often the log is told of a want.
+const TELL: Duration = Duration::from_secs(60);
+
 /// How long accepting pauses when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -146,6 +156,7 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
 /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
 async fn accept(listener: AsyncFd<TcpListener>, door: Door) {
     let mut accepted = 0_u32;
+    let mut trouble = Trouble::default();
     loop {
         match listener.async_io(Interest::READABLE, TcpListener::accept).await {
             Ok((socket, peer)) => {
@@ -158,7 +169,7 @@ async fn accept(listener: AsyncFd<TcpListener>, door: Door) {
             }
             Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
             Err(why) => {
-                tracing::warn!(%why, "cannot accept; pausing");
+                trouble.tell(&why, Instant::now());
                 #[expect(
                     clippy::disallowed_methods,
                     reason = "a pause of accepting, not of serving"
@@ -181,6 +192,18 @@ fn watch(listener: std::net::TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 fn is_of_the_connection(why: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+// ===== impl Trouble =====
+
+impl Trouble {
+    fn tell(&mut self, why: &io::Error, now: Instant) {
+        self.since += 1;
+        if self.told.is_none_or(|told| now.duration_since(told) >= TELL) {
+            tracing::warn!(%why, times = self.since, "cannot accept; pausing, and trying again");
+            *self = Self { told: Some(now), since: 0 };
+        }
+    }
 }
 
 // ===== impl Door =====

@@ -324,7 +324,10 @@ impl From<io::Error> for Over {
 pub(crate) fn reason(why: &io::Error) -> CloseReason {
     match why.kind() {
         ErrorKind::ConnectionReset => CloseReason::Reset,
-        ErrorKind::TimedOut => CloseReason::Timeout,
+        // The last two are what its router says of a peer that its kernel goes on asking.
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            CloseReason::Timeout
+        }
         ErrorKind::BrokenPipe => CloseReason::Client,
         _ => CloseReason::Error,
     }
