@@ -62,27 +62,6 @@ impl Connection {
         Self::on(Socket::new(socket, Witness::Nobody), service)
     }
 
-    /// Serves what is there already. Most requests are when their connection is accepted, and a stream
-    /// is parked without a task of its own ever having been made. Leaves a connection that waits where it
-    /// is: it is large, and to move it costs as much as to parse its request.
-    pub(crate) fn begin(fresh: &mut Option<Self>, cx: &mut Context<'_>) {
-        // A task would contain a panic too.
-        let step = catch_unwind(AssertUnwindSafe(|| {
-            let Some(connection) = fresh else { return };
-            let Poll::Ready(end) = connection.poll_end(cx) else { return };
-            match (end, fresh.take()) {
-                (End::Parks(departing), Some(connection)) => connection.park(departing),
-                (End::SpeaksHttp2, Some(connection)) => {
-                    *fresh = Some(Self { end: Some(End::SpeaksHttp2), ..connection });
-                }
-                _ => {}
-            }
-        }));
-        if step.is_err() {
-            *fresh = None;
-        }
-    }
-
     /// Serves until it ends, until it is parked, or until `draining` and what it has in flight has
     /// ended.
     pub(crate) async fn serve(mut self, draining: watch::Receiver<bool>) {
@@ -126,6 +105,27 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
             .max_buf_size(config.head_bytes_max)
             .serve_connection(io, service);
         Self { hyper, stay, told: false, departing: None, end: None }
+    }
+
+    /// Serves what is there already. Most requests are when their connection is accepted, and a stream
+    /// is parked without a task of its own ever having been made. Leaves a connection that waits where it
+    /// is: it is large, and to move it costs as much as to parse its request.
+    pub(crate) fn begin(fresh: &mut Option<Self>, cx: &mut Context<'_>) {
+        // A task would contain a panic too.
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            let Some(connection) = fresh else { return };
+            let Poll::Ready(end) = connection.poll_end(cx) else { return };
+            match (end, fresh.take()) {
+                (End::Parks(departing), Some(connection)) => connection.park(departing),
+                (End::SpeaksHttp2, Some(connection)) => {
+                    *fresh = Some(Self { end: Some(End::SpeaksHttp2), ..connection });
+                }
+                _ => {}
+            }
+        }));
+        if step.is_err() {
+            *fresh = None;
+        }
     }
 
     pub(super) fn park(self, departing: Departing) {
@@ -208,6 +208,90 @@ impl From<hyper::Result<()>> for End {
                 Self::Closed
             }
             Ok(()) => Self::Closed,
+        }
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::config::Config;
+    use crate::http::{App, Host};
+    use crate::hub::Hub;
+    use crate::metrics::read;
+    use crate::stream::Clock;
+
+    /// A socket that panics when it is written to.
+    struct Bomb(Socket);
+
+    impl Transport for Bomb {
+        fn socket(&mut self) -> &mut Socket {
+            &mut self.0
+        }
+
+        fn leave(self) -> io::Result<Outlet> {
+            self.0.leave()
+        }
+    }
+
+    impl Read for Bomb {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: hyper::rt::ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl Write for Bomb {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            panic!("on purpose");
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Whatever panics while a connection is served: its seat is free, and who accepted it goes on.
+    #[tokio::test]
+    async fn a_panic_frees_the_seat_and_ends_nothing_else() {
+        let config = Config::default();
+        let hub = Hub::new(config.hub.clone());
+        let admission = Admission::new(&config, 1_024);
+        let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission));
+        let host = Host::new(app, hub.clone(), None);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        for round in 1..=2 {
+            let mut client = std::net::TcpStream::connect(address).expect("it listens");
+            client
+                .write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n")
+                .expect("a socket");
+            let (socket, _) = listener.accept().expect("a connection");
+            socket.set_nonblocking(true).expect("a socket");
+            let socket = Socket::new(TcpStream::from_std(socket), Witness::Nobody);
+            let service = host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
+            let mut fresh = Some(Connection::on(Bomb(socket), service));
+            Connection::begin(&mut fresh, &mut Context::from_waker(Waker::noop()));
+            assert!(fresh.is_none(), "it is gone");
+            let opened: u64 = hub.counters().map(|counters| read(&counters.opened[0])).sum();
+            assert_eq!((opened, hub.seats()), (round, 0));
         }
     }
 }
