@@ -256,7 +256,7 @@ fn a_slow_body_is_given_up_and_others_on_its_connection_go_on() {
 
 #[test]
 fn a_full_server_says_so_and_lets_go() {
-    let server = Server::start(&["--connections", "2"]);
+    let server = Server::start(&["--connections", "2", "--head-timeout", "1h"]);
     let _inside: Vec<_> = (0..2).map(|_| server.connect()).collect();
     eventually("both are in", || server.metric("nudged_connections") == 3);
     let mut client = Frames::connect(server.address(), WIDE);
