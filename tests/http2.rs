@@ -205,7 +205,7 @@ fn a_reset_frees_its_seat_and_a_lost_connection_all() {
 /// The client said that it wants no more; what it has goes on until it lets go.
 #[test]
 fn a_client_that_says_goaway_keeps_its_streams() {
-    let server = server(&[]);
+    let server = server(&["--head-timeout", "1h"]);
     let mut client = Frames::connect(server.address(), WIDE);
     let stream = stream_of(&mut client, "acme");
     client.send(kind::GOAWAY, 0, 0, &[0; 8]);
@@ -219,7 +219,7 @@ fn a_client_that_says_goaway_keeps_its_streams() {
 
 #[test]
 fn a_drain_says_goaway_and_ends_every_stream_properly() {
-    let mut server = server(&["--drain-window", "500ms"]);
+    let mut server = server(&["--drain-window", "500ms", "--head-timeout", "1h"]);
     let mut client = Frames::connect(server.address(), WIDE);
     let streams: Vec<_> = (0..20).map(|_| stream_of(&mut client, "acme")).collect();
     server.signal("TERM");

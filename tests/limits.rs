@@ -5,7 +5,7 @@ mod support;
 
 use std::net::TcpStream;
 
-use support::{Answer, Client, PATHS, Server, eventually, header};
+use support::{ALL_PATHS, Answer, Client, PATHS, Server, eventually, header};
 
 const JSON: &str = "application/json";
 const KEYS: &str = r#"{"keys":["a"]}"#;
@@ -82,7 +82,7 @@ fn open(server: &Server) -> u64 {
 
 #[test]
 fn an_org_has_its_limit_of_streams() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &["--org-streams", "2"]);
         let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
         streams.iter_mut().for_each(|stream| _ = stream.connected());
@@ -105,7 +105,7 @@ fn ask_is_stream(server: &Server, org: &str, headers: &str) -> bool {
 
 #[test]
 fn an_address_has_its_limit_of_connections() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let server = server(path, &["--address-connections", "3"]);
         let mut streams: Vec<_> = (0..3).map(|_| server.stream("acme")).collect();
         streams.iter_mut().for_each(|stream| _ = stream.connected());
@@ -119,7 +119,7 @@ fn an_address_has_its_limit_of_connections() {
 
 #[test]
 fn behind_a_trusted_proxy_each_client_has_its_limit() {
-    for path in PATHS {
+    for path in ALL_PATHS {
         let limits =
             ["--address-connections", "2", "--trust-forwarded-for", "127.0.0.1,10.0.0.0/8"];
         let server = server(path, &limits);

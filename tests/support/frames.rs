@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -251,10 +251,12 @@ impl Frames {
 
     /// Reads frames until it is so.
     pub fn until<T>(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let start = Instant::now();
         loop {
             if let Some(found) = is_so(self) {
                 return found;
             }
+            assert!(start.elapsed() < BOUND, "not in time: {what}");
             let Self { closed, goaway, .. } = self;
             assert!(!*closed, "the connection ended (GOAWAY {goaway:?}) before: {what}");
             self.read_frame(what);
