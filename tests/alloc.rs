@@ -202,7 +202,7 @@ fn a_seat_costs_at_most_96_bytes() {
     let hub = Hub::new(uncoalesced());
     let mut subscriptions = Vec::with_capacity(SEATS);
     let (before, blocks_before) = (LIVE_BYTES.load(Relaxed), LIVE_BLOCKS.load(Relaxed));
-    let now = nudged::ids::Time(0);
+    let now = Time(0);
     for _ in 0..SEATS {
         let subscribed = hub.subscribe(&org(), View::Member, None, now);
         subscriptions.push(subscribed.expect("not closing").0);
