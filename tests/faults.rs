@@ -176,6 +176,26 @@ fn a_request_that_is_aborted_before_its_response() {
     }
 }
 
+/// Who drains takes no new connection, so the one that asks is open before, and has half asked.
+#[test]
+fn a_drain() {
+    for path in PATHS {
+        let mut server =
+            Server::start(&[path, &["--workers", "1", "--drain-window", "0"]].concat());
+        let streams = streams(&server);
+        let mut asks = server.connect();
+        asks.send("GET /metrics HTTP/1.1\r\nhost: test\r\n");
+        server.signal("TERM");
+        streams.into_iter().for_each(|mut stream| _ = stream.farewell());
+        asks.send("\r\n");
+        let metrics = asks.read_answer().body;
+        let drained = format!("nudged_streams_closed_total{{reason=\"drained\"}} {ALL}\n");
+        assert!(metrics.contains(&drained), "{path:?}: {metrics}");
+        assert!(metrics.contains("nudged_seats 0\n"), "{path:?}: {metrics}");
+        assert_eq!(server.wait(), Some(0));
+    }
+}
+
 const PATIENT: &[&str] = &["timeout connect 5s", "timeout client 1m", "timeout server 1m"];
 
 /// Events that no socket takes whole, and a kernel that soon gives up who does not read.
