@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use clap::Parser;
-use nudged::cli::{Bench, Cli, Command, Listen, Publish, Serve, Token};
+use nudged::cli::{Bench, Cli, Command, Listen, LogFormat, Publish, Serve, Token};
 use nudged::client;
 use nudged::server::{Server, systemd};
 use tokio::runtime::{Builder, Runtime};
@@ -52,9 +52,7 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
     let usage = |why: String| (EX_USAGE, why);
     let filter = EnvFilter::try_new(&settings.log)
         .map_err(|why| usage(format!("--log {}: {why}", settings.log)))?;
-    let color = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
-    log.with_writer(std::io::stderr).finish().with(filter_fn(is_ours_to_tell)).init();
+    start_log(filter, settings.log_format);
     raise_descriptor_limit();
 
     let config = settings.into_config().map_err(usage)?;
@@ -73,6 +71,18 @@ fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
         greet(&server, workers);
         run(server, signals).await
     })
+}
+
+fn start_log(filter: EnvFilter, format: LogFormat) {
+    let color = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
+    let log = log.with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.finish().with(filter_fn(is_ours_to_tell)).init(),
+        LogFormat::Json => {
+            log.json().flatten_event(true).finish().with(filter_fn(is_ours_to_tell)).init();
+        }
+    }
 }
 
 /// No setting shows what the HTTP/2 library logs: a client chooses how often it does, at any level, and

@@ -263,10 +263,10 @@ fn a_batch_is_refused_whole_for_one_line_of_another_org() {
 /// Not at any level, whatever becomes of the request, and whoever logs: we, or a library.
 #[test]
 fn a_token_reaches_no_log_line() {
-    for path in ALL_PATHS {
+    for (path, format) in ALL_PATHS.into_iter().flat_map(|path| [(path, "text"), (path, "json")]) {
         let mut command = Server::command();
         command.stderr(Stdio::piped());
-        let flags = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY];
+        let flags = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY, "--log-format", format];
         let log = ["--log", "trace,h2=trace,h2::server=trace,h2::codec::framed_read=trace"];
         let mut server = Server::start_as(command, &[path, &flags, &log].concat());
         let mut log = server.take_stderr();

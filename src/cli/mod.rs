@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 pub use remote::{Bench, Listen, Publish};
 pub use serve::Serve;
 pub use token::{Minted, Token};
+pub use values::LogFormat;
 
 /// Tells browsers what they hold is stale: invalidations over Server-Sent Events.
 #[derive(Debug, Parser)]

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
 use super::doors::Doors;
-use super::values::{PublicOrg, Span, count, millis, network, public_org, span, switch};
+use super::values::{LogFormat, PublicOrg, Span, count, millis, network, public_org, span, switch};
 use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate, TlsFiles};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
@@ -133,6 +133,10 @@ pub struct Serve {
     /// Which log lines go to standard error: error, warn, info, debug, or targets with levels
     #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
     pub log: String,
+
+    /// How a log line is written
+    #[arg(long, env = "NUDGED_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
 
     /// How long a client may take nothing of what there is to write before its stream is cut; whole
     /// seconds. One whose window stays shut (zero) is given up by the kernel after --peer-timeout if that

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use ipnet::IpNet;
 
@@ -20,6 +21,15 @@ pub(super) struct Span(pub(super) Duration);
 pub(super) enum PublicOrg {
     All,
     One(OrgName),
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// An object for each line, for machines
+    Json,
 }
 
 // ===== impl Span =====
