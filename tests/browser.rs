@@ -38,6 +38,8 @@ struct Browser {
     profile: std::path::PathBuf,
 }
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 const PAGE: &str = "<!doctype html><title>nudged</title><script>
     const seen = [];
     const source = new EventSource('/api/acme/events');
@@ -48,10 +50,10 @@ const PAGE: &str = "<!doctype html><title>nudged</title><script>
 // ===== impl Relay =====
 
 impl Relay {
-    fn start(upstream: SocketAddr) -> Self {
+    fn start(upstream: impl Into<Option<SocketAddr>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let state = State { upstream: Some(upstream), open: vec![], heads: vec![] };
+        let state = State { upstream: upstream.into(), open: vec![], heads: vec![] };
         let relay = Self { address, state: Arc::new(Mutex::new(state)) };
         let accepting = relay.clone();
         thread::spawn(move || {
@@ -145,6 +147,16 @@ impl Browser {
         Self { driver, page, runtime, profile }
     }
 
+    fn go(&self, url: &str) {
+        self.runtime.block_on(self.page.goto(url)).expect("the page");
+    }
+
+    /// What a script of the page tells in the end.
+    fn run(&self, script: &str, argument: &str) -> Value {
+        let told = self.page.execute_async(script, vec![argument.into()]);
+        self.runtime.block_on(told).expect("a script")
+    }
+
     /// What the page's listeners have seen, as name, data and last event id.
     fn seen(&self) -> Vec<[String; 3]> {
         let seen = self.runtime.block_on(self.page.execute("return seen", vec![]));
@@ -236,4 +248,50 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     let id = server.publish("acme", &["posts"]).expect("subscribed");
     let event = ["invalidate", r#"{"keys":["posts"]}"#, id.as_str()];
     browser.expect(&[event; STREAMS as usize]);
+}
+
+/// What a page does with a server of another origin, and what it is told: its stream, its publish, which the
+/// browser asks about first, and one that a form could have sent, about which it does not ask.
+const ACROSS: &str = "const [url, done] = arguments;
+    const opened = new Promise(tell => {
+        const source = new EventSource(url, { withCredentials: true });
+        source.onopen = () => tell('open');
+        source.onerror = () => tell(source.readyState === EventSource.CLOSED ? 'refused' : 'lost');
+    });
+    const post = (type, mode) => fetch(url, {
+        method: 'POST', credentials: 'include', mode, headers: { 'content-type': type },
+        body: JSON.stringify({ keys: ['posts'] }),
+    }).then(answer => answer.status || answer.type, why => why.name);
+    opened.then(async stream => done([
+        stream, await post('application/json', 'cors'), await post('text/plain', 'no-cors'),
+    ]));";
+
+/// The cookies of a host are sent whatever the port, with the requests of both pages. What the other one may
+/// not is for the browser to refuse, by what the server says of origins.
+#[test]
+fn a_page_of_another_origin_is_let_in_if_it_is_named() {
+    let (named, other) = (Relay::start(None), Relay::start(None));
+    let origin = format!("http://{}", named.address);
+    let flags = ["--jwt-secret", SECRET, "--cors-origin", &origin, "--coalesce", "0"];
+    let server = Server::start(&flags);
+    let published = || server.metric("nudged_events_published_total");
+    let browser = Browser::open(&format!("{origin}/empty"));
+    let cookie = format!("document.cookie = 'nudged_token={}'", mint());
+    browser.runtime.block_on(browser.page.execute(&cookie, vec![])).expect("a script");
+
+    let url = format!("http://{}/api/acme/events", server.address());
+    assert_eq!(browser.run(ACROSS, &url), json!(["open", 202, "opaque"]));
+    assert_eq!(published(), 1, "a form publishes nothing");
+    browser.go(&format!("http://{}/empty", other.address));
+    assert_eq!(browser.run(ACROSS, &url), json!(["refused", "TypeError", "opaque"]));
+    assert_eq!(published(), 1, "what the browser asked about was not sent");
+}
+
+/// A token for everything that an organisation has.
+fn mint() -> String {
+    let mut command = Server::command();
+    command.args(["token", "--secret", SECRET, "--org", "acme", "--scope", "subscribe,publish"]);
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
@@ -43,6 +43,8 @@ pub(crate) enum Answering {
 pub(crate) struct Dressed {
     pub(super) answering: Answering,
     pub(super) fields: Fields,
+    /// Whether the request came with a body in chunks.
+    pub(super) chunked: bool,
 }
 
 /// What a browser must not do with anything that is not a stream.
@@ -59,7 +61,7 @@ impl Dressed {
     /// A refusal of whoever asks, whatever it is.
     pub(crate) fn refusal(reject: Reject) -> Self {
         let answer = reject.into_response().map(Answer::Full);
-        Self { answering: Answering::Now(Some(answer)), fields: Fields::default() }
+        Self { answering: Answering::Now(Some(answer)), fields: Fields::default(), chunked: false }
     }
 }
 
@@ -67,7 +69,7 @@ impl Future for Dressed {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { answering, fields } = self.get_mut();
+        let Self { answering, fields, chunked } = self.get_mut();
         Pin::new(answering).poll(cx).map_ok(|mut response| {
             let full = matches!(response.body(), Answer::Full(_));
             let headers = response.headers_mut();
@@ -75,6 +77,12 @@ impl Future for Dressed {
                 headers.insert(name, HeaderValue::from_static(value));
             }
             mem::take(fields).add_to(headers);
+            // hyper loses its place after malformed trailers, and would take what follows for a request. A
+            // publish that was accepted had none.
+            if *chunked && response.status() != StatusCode::ACCEPTED {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             response
         })
     }

@@ -11,6 +11,7 @@ mod rates;
 mod reject;
 mod route;
 mod service;
+mod strict;
 
 use http::Uri;
 

@@ -140,6 +140,7 @@ where
     let collect = Limited::new(body, bytes_max).collect();
     #[expect(clippy::disallowed_methods, reason = "a publish in flight, not a stream")]
     match tokio::time::timeout(timeout, collect).await {
+        Ok(Ok(body)) if body.trailers().is_some() => Err(Reject::Trailers),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(why)) if why.is::<LengthLimitError>() => Err(Reject::TooLarge { max: bytes_max }),
         Ok(Err(_)) => Err(Reject::Incomplete),

@@ -23,6 +23,10 @@ pub(crate) enum Reject {
     Method { allow: &'static str },
     /// The path names no possible org.
     Org(InvalidOrgName),
+    /// An HTTP/1 request names no host, several, or an impossible one.
+    Host,
+    /// The body is in another transfer coding than chunked.
+    Coding,
     /// The body is of another kind.
     ContentType { allowed: &'static str },
     /// The body is larger than a publish may be.
@@ -31,6 +35,8 @@ pub(crate) enum Reject {
     TooSlow { seconds: u64 },
     /// The body ended early or was malformed as HTTP.
     Incomplete,
+    /// The body has trailers.
+    Trailers,
     /// The body is not the document that was expected.
     Document { expected: &'static str, why: String },
     /// The keys are outside the limits.
@@ -90,8 +96,8 @@ impl Reject {
                 let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
-            // What is left of the body is not worth reading.
-            Self::TooLarge { .. } | Self::TooSlow { .. } => {
+            // What is left is not worth reading, or nobody can tell where it ends.
+            Self::TooLarge { .. } | Self::TooSlow { .. } | Self::Incomplete | Self::Host => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
@@ -142,9 +148,13 @@ impl Reject {
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Org(_) | Self::Incomplete | Self::Document { .. } | Self::Cleartext => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Org(_)
+            | Self::Host
+            | Self::Incomplete
+            | Self::Trailers
+            | Self::Document { .. }
+            | Self::Cleartext => StatusCode::BAD_REQUEST,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
             Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -163,10 +173,13 @@ impl Reject {
             Self::NotPublic => "this organisation has no public stream".into(),
             Self::Method { allow } => format!("this resource allows {allow}"),
             Self::Org(why) => why.to_string(),
+            Self::Host => "a request has one host field, like host: example.org".into(),
+            Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),
             Self::TooSlow { seconds } => format!("the body has to arrive within {seconds} s"),
-            Self::Incomplete => "the body ended before it was complete".into(),
+            Self::Incomplete => "the body ended before it was complete, or is malformed".into(),
+            Self::Trailers => "the body may have no trailers".into(),
             Self::Document { expected, why } => format!("expected {expected}: {why}"),
             Self::Keys(why) => why.to_string(),
             Self::Line { number, why } => {

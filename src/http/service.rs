@@ -20,6 +20,7 @@ use super::publish::{self, BodyLimits, Desk};
 use super::rates::Rates;
 use super::reject::Reject;
 use super::route::{Route, route};
+use super::strict;
 use super::{essence, query};
 use crate::admission::{AddressGuard, Admission, Visitor};
 use crate::config::Config;
@@ -386,10 +387,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Dressed {
         let fields = self.fields(&request);
-        let answering = match self.app.config.cors.preflight(&request) {
-            Some(answer) => Answering::Now(Some(answer.map(Answer::Full))),
-            None => self.answer(request, &fields),
+        let chunked = strict::is_chunked(request.headers());
+        let preflight = |()| self.app.config.cors.preflight(&request);
+        let answering = match strict::check(&request).map(preflight) {
+            Err(reject) => self.conclude(Err(reject), false),
+            Ok(Some(answer)) => Answering::Now(Some(answer.map(Answer::Full))),
+            Ok(None) => self.answer(request, &fields),
         };
-        Dressed { answering, fields }
+        Dressed { answering, fields, chunked }
     }
 }
