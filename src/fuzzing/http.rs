@@ -227,7 +227,10 @@ fn check_answers(mut rest: &[u8]) {
         };
         let code = response.code.expect("complete");
         assert!(
-            matches!(code, 100 | 200 | 202 | 400 | 404 | 405 | 408 | 413 | 414 | 415 | 422 | 431),
+            matches!(
+                code,
+                100 | 200 | 202 | 400 | 404 | 405 | 408 | 413 | 414 | 415 | 422 | 431 | 501
+            ),
             "{code}"
         );
         if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
