@@ -248,6 +248,11 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     let id = server.publish("acme", &["posts"]).expect("subscribed");
     let event = ["invalidate", r#"{"keys":["posts"]}"#, id.as_str()];
     browser.expect(&[event; STREAMS as usize]);
+
+    // Of its own origin a page is told the protocol.
+    browser.go(&format!("https://{}/livez", server.addresses[1]));
+    let protocol = "arguments[1](performance.getEntriesByType('navigation')[0].nextHopProtocol)";
+    assert_eq!(browser.run(protocol, ""), "h2");
 }
 
 /// What a page does with a server of another origin, and what it is told: its stream, its publish, which the
@@ -282,9 +287,15 @@ fn a_page_of_another_origin_is_let_in_if_it_is_named() {
     let url = format!("http://{}/api/acme/events", server.address());
     assert_eq!(browser.run(ACROSS, &url), json!(["open", 202, "opaque"]));
     assert_eq!(published(), 1, "a form publishes nothing");
-    browser.go(&format!("http://{}/empty", other.address));
-    assert_eq!(browser.run(ACROSS, &url), json!(["refused", "TypeError", "opaque"]));
-    assert_eq!(published(), 1, "what the browser asked about was not sent");
+    // The same page by another name is of another origin too, and has no cookies.
+    let by_name = format!("localhost:{}", named.address.port());
+    for page in [other.address.to_string(), by_name] {
+        browser.go(&format!("http://{page}/empty"));
+        assert_eq!(browser.run(ACROSS, &url), json!(["refused", "TypeError", "opaque"]), "{page}");
+        assert_eq!(published(), 1, "what the browser asked about was not sent");
+    }
+    // Those with the cookie were opened, and kept from the page.
+    assert_eq!(server.metric("nudged_streams_opened_total"), 2);
 }
 
 /// A token for everything that an organisation has.

@@ -1,5 +1,5 @@
-//! Behind Debian's nginx, as people have it in front: events arrive at once, not when a buffer is full,
-//! and what happens to nginx happens to the seats.
+//! Behind Debian's nginx and HAProxy, as people have them in front: events arrive at once, not when a
+//! buffer is full, and what happens to nginx happens to the seats.
 
 mod support;
 
@@ -15,25 +15,28 @@ const RECOMMENDED: &str = support::proxy::RECOMMENDED;
 const EAGER: &str = "proxy_http_version 1.1; proxy_buffering on; proxy_buffers 8 64k; gzip on; \
     gzip_types text/plain application/json; gzip_min_length 0; gzip_proxied any;";
 
+/// As Debian's configuration has them.
+const TIMEOUTS: &[&str] = &["timeout connect 5s", "timeout client 50s", "timeout server 50s"];
+
 #[test]
 fn events_arrive_one_by_one() {
-    for (path, location) in [
-        (PLAIN_PATHS[0], DEFAULT),
-        (PLAIN_PATHS[0], RECOMMENDED),
-        (PLAIN_PATHS[0], EAGER),
-        (PLAIN_PATHS[1], DEFAULT),
-        (PLAIN_PATHS[1], RECOMMENDED),
-        (PLAIN_PATHS[1], EAGER),
-    ] {
-        let server = Server::start(&[path, &["--coalesce", "0"]].concat());
-        let nginx = Proxy::nginx(&server, location);
-        let mut stream = nginx.stream();
-        stream.connected();
-        // Each is read before the next is published, which no buffer lets through.
-        for key in ["a", "b", "c"] {
-            let id = server.publish("acme", &[key]).expect("subscribed");
-            stream.expect_invalidate(&id, &[key]);
-        }
+    for path in PLAIN_PATHS {
+        expect_one_by_one(path, |server| Proxy::nginx(server, DEFAULT));
+        expect_one_by_one(path, |server| Proxy::nginx(server, RECOMMENDED));
+        expect_one_by_one(path, |server| Proxy::nginx(server, EAGER));
+        expect_one_by_one(path, |server| Proxy::haproxy(server, TIMEOUTS));
+    }
+}
+
+/// Each is read before the next is published, which no buffer lets through.
+fn expect_one_by_one(path: &[&str], proxy: impl FnOnce(&Server) -> Proxy) {
+    let server = Server::start(&[path, &["--coalesce", "0"]].concat());
+    let proxy = proxy(&server);
+    let mut stream = proxy.stream();
+    stream.connected();
+    for key in ["a", "b", "c"] {
+        let id = server.publish("acme", &[key]).expect("subscribed");
+        stream.expect_invalidate(&id, &[key]);
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Client, PLAIN_PATHS, Server};
+use support::{Client, PATHS, PLAIN_PATHS, Server};
 
 const BODY: &str = r#"{"keys":["a"]}"#;
 const HOST: &str = "host: t";
@@ -111,6 +111,7 @@ const REFUSED_LINES: [&str; 9] = [
 ];
 
 const LINE: &str = "POST /api/acme/events HTTP/1.1";
+const STREAM_LINE: &str = "GET /api/acme/events HTTP/1.1";
 
 /// A publish with these lines, ended by `eol`, and its body as they announce it.
 fn publish(line: &str, fields: &[&str], eol: &str) -> String {
@@ -163,7 +164,7 @@ fn malformed_fields_are_refused_whatever_they_ask_for() {
         let server = server(path);
         for (status, fields) in REFUSED {
             expect_refusal(&server, &publish(LINE, fields, "\r\n"), status);
-            for line in ["GET /api/acme/events HTTP/1.1", "OPTIONS * HTTP/1.1"] {
+            for line in [STREAM_LINE, "OPTIONS * HTTP/1.1"] {
                 expect_refusal(&server, &publish(line, fields, "\r\n"), status);
             }
         }
@@ -177,6 +178,13 @@ fn malformed_chunks_are_refused() {
         let server = server(path);
         for body in REFUSED_CHUNKS {
             expect_refusal(&server, &message(LINE, &[HOST, CHUNKED], "\r\n", body), 400);
+        }
+        // Extensions, of all chunks together, which make much of little (7.1.1).
+        let extension = |bytes| format!("1;{}\r\n", "a".repeat(bytes));
+        let long = extension(17 * 1024) + "{\r\n0\r\n\r\n";
+        let many = BODY.chars().map(|byte| extension(2 * 1024) + &format!("{byte}\r\n"));
+        for body in [long, many.collect::<String>() + "0\r\n\r\n"] {
+            expect_refusal(&server, &message(LINE, &[HOST, CHUNKED], "\r\n", &body), 400);
         }
         assert_eq!(published(&server), 0);
     }
@@ -224,6 +232,68 @@ fn what_follows_malformed_trailers_is_no_request() {
     assert_eq!((published(&open), published(&closed)), (0, 0));
 }
 
+/// Nobody reads the body of a request that is refused or needs none: it is passed over, and what follows
+/// it is the next request.
+#[test]
+fn a_body_that_nobody_reads_is_no_request() {
+    let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
+    let length = format!("content-length: {}", hidden.len());
+    let server = server(&[]);
+    for (index, (line, status)) in [
+        ("GET /livez HTTP/1.1", 200),
+        ("POST /nowhere HTTP/1.1", 404),
+        ("DELETE /api/acme/events HTTP/1.1", 405),
+        ("OPTIONS * HTTP/1.1", 404),
+        ("POST /api/events HTTP/1.1", 415),
+        ("CONNECT /api/acme/events HTTP/1.1", 405),
+        ("CONNECT t:80 HTTP/1.1", 404),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = server.connect();
+        client.send(&with_another_after(&message(line, &[HOST, &length], "\r\n", &hidden)));
+        for expected in [*status, 202] {
+            assert_eq!(client.read_answer().status(), expected, "{line}");
+        }
+        assert_eq!(published(&server), index as u64 + 1, "{line}");
+
+        let chunked = message(line, &[HOST, CHUNKED], "\r\n", &chunk(&hidden));
+        expect_refusal(&server, &chunked, *status);
+        assert_eq!(published(&server), index as u64 + 1, "{line}");
+    }
+}
+
+/// A parked stream is the last thing that its connection carries. Where hyper has kept the stream, requests
+/// after it may be answered in their turn, but nothing that was in its body.
+#[test]
+fn what_follows_the_request_of_a_stream_is_no_part_of_it() {
+    let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
+    let length = format!("content-length: {}", hidden.len());
+    let get = |fields: &[&str], body: &str| message(STREAM_LINE, fields, "\r\n", body);
+    for (path, in_turn) in PATHS.into_iter().zip([0, 1, 0, 1]) {
+        for (request, in_turn) in [
+            (get(&[HOST], ""), in_turn),
+            (get(&[HOST, "connection: upgrade", "upgrade: websocket"], ""), in_turn),
+            (get(&[HOST, &length], &hidden), in_turn),
+            (get(&[HOST, CHUNKED], &chunk(&hidden)), 0),
+            (get(&[HOST, CHUNKED], "0\r\n\n"), 0),
+            (get(&[HOST, "content-length: 3", CHUNKED], "0\r\n\r\n"), 0),
+        ] {
+            let server = server(&[path, &["--drain-window", "0"]].concat());
+            let mut client = server.connect();
+            client.send(&with_another_after(&request));
+            client.read_until(b"event: connected\ndata: {}\n\n\r\n");
+            // It would hear what was published meanwhile.
+            server.signal("TERM");
+            let rest = String::from_utf8(client.read_to_end()).expect("ASCII");
+            let (stream, after) = rest.split_once("\r\n0\r\n\r\n").expect("an end");
+            assert!(!stream.contains("event:"), "{path:?} {request:?}: {rest}");
+            assert!(after.matches("HTTP/1.1").count() <= in_turn, "{path:?} {request:?}: {rest}");
+        }
+    }
+}
+
 /// What RFC 9112 leaves to the server.
 #[test]
 fn what_is_only_unusual_is_accepted() {
@@ -243,6 +313,8 @@ fn what_is_only_unusual_is_accepted() {
         crlf(&["host: my_service:6834", LENGTH]),
         crlf(&["host: [2001:db8::1]:6834", LENGTH]),
         crlf(&[HOST, LENGTH, "x: \té"]),
+        // A target with an authority, against which the host says nothing (3.2.2).
+        publish("POST http://other/api/acme/events HTTP/1.1", &[HOST, LENGTH], "\r\n"),
         // Extensions of chunks, and what a size may have around it (7.1).
         chunks(&format!("000E \t;a=\"b\"\r\n{BODY}\r\n00;c\r\n\r\n")),
     ];
