@@ -254,12 +254,16 @@ fn a_slow_body_is_given_up_and_others_on_its_connection_go_on() {
     Scene { server, subscriber }.survives(|| ());
 }
 
+/// SCENARIO: a client of a full server waits for the server's first words before it asks, as browsers may.
+/// BUG: it was told to go at once, and never heard when to come back.
+/// FIX: it is told to go once it has asked.
 #[test]
 fn a_full_server_says_so_and_lets_go() {
     let server = Server::start(&["--connections", "2", "--head-timeout", "1h"]);
     let _inside: Vec<_> = (0..2).map(|_| server.connect()).collect();
     eventually("both are in", || server.metric("nudged_connections") == 3);
     let mut client = Frames::connect(server.address(), WIDE);
+    client.ping();
     let stream = client.get("/api/acme/events");
     let livez = client.get("/livez");
     assert_eq!((client.status(stream), client.status(livez)), (200, 200));

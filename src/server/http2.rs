@@ -31,7 +31,8 @@ where
 {
     let limit = service.config().head_timeout;
     let mut told = false;
-    let wants_to_end = service.came_over();
+    // It is told why before it is told to go.
+    let may_ask_once = service.came_over();
     let mut hyper = builder(&trunk, service.config())
         .serve_connection(io, Branching { service, trunk: trunk.clone() });
     let mut draining = draining;
@@ -40,7 +41,8 @@ where
     let mut idle: Option<Pin<Box<Sleep>>> = None;
     let end = poll_fn(|cx| {
         loop {
-            if !told && (wants_to_end || drain.as_mut().poll(cx).is_ready()) {
+            let has_asked = may_ask_once && trunk.was_asked();
+            if !told && (has_asked || drain.as_mut().poll(cx).is_ready()) {
                 told = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }

@@ -25,6 +25,8 @@ pub(super) struct Trunk(Arc<Mutex<State>>);
 struct State {
     /// Requests that are not over.
     requests: usize,
+    /// There was a request.
+    asked: bool,
     /// The line of a request that was received, and is run next.
     received: Option<Line>,
     /// Why reading or writing failed.
@@ -68,6 +70,11 @@ impl Trunk {
         self.0.lock().fate.get_or_insert(reason);
     }
 
+    /// Whether there was a request, open or not.
+    pub(super) fn was_asked(&self) -> bool {
+        self.0.lock().asked
+    }
+
     /// Whether no request is open. Who asks is woken when that is so next.
     pub(super) fn is_idle(&self, cx: &Context<'_>) -> bool {
         let mut state = self.0.lock();
@@ -84,6 +91,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Trunk {
         let line = {
             let mut state = self.0.lock();
             state.requests += 1;
+            state.asked = true;
             state.received.take()
         };
         let trunk = self.clone();
