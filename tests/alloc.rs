@@ -180,9 +180,11 @@ async fn invented_orgs_stay_within_the_budget() {
     assert!(peak <= most, "{peak} bytes of {most}");
 }
 
-/// SCENARIO: an application drops a hub that it has not driven to rest.
-/// BUG: the work that was left knew its channels, which knew their lanes, which knew the work.
-/// FIX: a hub's last handle drops the work.
+/// SCENARIO: an application drops a hub that it has not driven to rest, or a driver in the middle of a
+/// walk, which holds the last handle.
+/// BUG: the work that was left knew its channels, which knew their lanes, which knew the work. The walk
+/// was given back after the last handle had dropped the work.
+/// FIX: a hub's last handle drops the work, and a driver lets go of its walks before its handle.
 fn a_hub_leaves_nothing_behind() {
     let before = LIVE_BLOCKS.load(Relaxed);
     let hub = Hub::new(HubConfig::default());
@@ -194,6 +196,17 @@ fn a_hub_leaves_nothing_behind() {
     drop(keys);
     drop(stream);
     drop(hub);
+    assert_eq!(LIVE_BLOCKS.load(Relaxed), before);
+
+    let hub = Hub::new(uncoalesced());
+    let open = |_| EventStream::open(&hub, &org(), View::Member, None, Time(0)).expect("open");
+    let mut streams: Vec<_> = (0..1_000).map(open).collect();
+    streams.iter_mut().for_each(|stream| while poll(stream) {});
+    hub.publish(&org(), &Keys::new(["posts"], hub.config()).expect("a key"), Time(0));
+    let mut driver = Box::pin(drive(hub, Clock::start()));
+    assert!(driver.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(streams);
+    drop(driver);
     assert_eq!(LIVE_BLOCKS.load(Relaxed), before);
 }
 

@@ -23,6 +23,7 @@ struct Machine {
     name: String,
     /// Our end of the cable.
     ours: Ipv4Addr,
+    theirs: Ipv4Addr,
 }
 
 /// How a peer vanishes. Neither sends a packet.
@@ -72,6 +73,23 @@ fn with_nothing_but_keepalives() {
         machine.vanish(way);
         let tick = Duration::from_secs(1);
         is_gone_within(&server, path, KEEPALIVE * 5 / 4 + tick + PEER_TIMEOUT + SLACK, way);
+        drop(held);
+    }
+}
+
+/// While its packets get lost the way to it goes too: what the kernel says of it in the end is that there
+/// is no way to it, and not that its time is over. It is a peer that vanished all the same.
+#[test]
+fn with_no_route_to_it() {
+    for path in PLAIN_PATHS {
+        let (machine, server) = start(path, &["--keepalive", "30s"]);
+        let held = machine.streams(&server);
+        machine.vanish(Vanishes::Packets);
+        server.publish("acme", &["posts"]);
+        let delivered = || server.metric("nudged_events_delivered_total");
+        eventually("the event is on its way", || delivered() == STREAMS);
+        ip(&format!("route add unreachable {}", machine.theirs));
+        is_gone_within(&server, path, PEER_TIMEOUT + SLACK, Vanishes::Packets);
         drop(held);
     }
 }
@@ -161,8 +179,8 @@ impl Machine {
         let run = std::process::id();
         let name = format!("nd{run}-{number}");
         let network = |last| Ipv4Addr::new(10, (run % 251) as u8, number, last);
-        let machine = Self { ours: network(1), name };
-        let (name, ours, theirs) = (&machine.name, network(1), network(2));
+        let machine = Self { name, ours: network(1), theirs: network(2) };
+        let Self { name, ours, theirs } = &machine;
         ip(&format!("netns add {name}"));
         ip(&format!("link add {name} type veth peer name veth0 netns {name}"));
         ip(&format!("addr add {ours}/30 dev {name}"));
@@ -200,7 +218,7 @@ impl Machine {
     }
 
     fn vanish(&self, way: Vanishes) {
-        let Self { name, ours } = self;
+        let Self { name, ours, .. } = self;
         match way {
             Vanishes::Link => ip(&format!("-n {name} link set veth0 down")),
             Vanishes::Packets => ip(&format!("-n {name} route add blackhole {ours}")),
@@ -213,6 +231,7 @@ impl Drop for Machine {
         // The cable first: a socket that is still open keeps the namespace alive, and it in it.
         _ = run_ip(&format!("link del {}", self.name));
         _ = run_ip(&format!("netns del {}", self.name));
+        _ = run_ip(&format!("route del unreachable {}", self.theirs));
     }
 }
 

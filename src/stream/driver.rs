@@ -38,12 +38,13 @@ pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
 /// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
 pub(super) struct Driver {
+    /// Walks that are under way, each a turn at a time. Dropped before the hub: they leave their rest to
+    /// it, and its last handle drops what nobody will do.
+    sweeps: VecDeque<Sweep>,
     hub: Hub,
     clock: Clock,
     lot: Option<Lot>,
     tick: u32,
-    /// Walks that are under way, each a turn at a time.
-    sweeps: VecDeque<Sweep>,
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
     /// The same of streams that may have to end.
@@ -58,11 +59,11 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(hub: Hub, clock: Clock, lot: Option<Lot>) -> Self {
         Self {
+            sweeps: VecDeque::new(),
             hub,
             clock,
             lot,
             tick: 0,
-            sweeps: VecDeque::new(),
             silent: Vec::new(),
             ending: Vec::new(),
             turn: Turn::default(),
