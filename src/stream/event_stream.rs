@@ -100,6 +100,14 @@ impl EventStream {
         wire::Frame::farewell(retry_ms(self.subscription.config()))
     }
 
+    /// Appends what the stream says first, to a body that is chunked or not.
+    pub(crate) fn write_greeting(&mut self, out: &mut Vec<u8>, chunked: bool) {
+        let Some(opening) = self.opening.take() else { return };
+        let Opening { greeting, retry_ms, .. } = *opening;
+        let greet = if chunked { wire::greet_chunked } else { wire::greet };
+        greet(out, greeting, self.subscription.position(), retry_ms);
+    }
+
     /// What the stream says first, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
         let Opening { greeting, retry_ms, .. } = *self.opening.take()?;

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 use httpdate::HttpDate;
@@ -53,11 +53,13 @@ pub(crate) struct Lot {
     unfinished: Vec<Token>,
     scratch: Box<[u8]>,
     heads: Heads,
+    /// What a stream begins with, made here because most often it leaves at once.
+    opening: Vec<u8>,
 }
 
 /// The heads of the responses that begin in this second, by whether they are chunked.
 #[derive(Debug, Default)]
-struct Heads([Option<(HttpDate, Vec<u8>)>; 2]);
+struct Heads([Option<(u64, Vec<u8>)>; 2]);
 
 /// A slot of the slab. Slots are used again, and the poller may still speak of the last one.
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl Lot {
             unfinished: Vec::new(),
             scratch: vec![0; 4096].into(),
             heads: Heads::default(),
+            opening: Vec::new(),
         })
     }
 
@@ -170,7 +173,11 @@ impl Lot {
         let Arrival { outlet, stream, chunked, heard, ticket } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let fields = lines(stream.fields());
+        let mut opening = mem::take(&mut self.opening);
+        opening.clear();
+        opening.extend_from_slice(self.heads.now(chunked));
+        write_lines(&mut opening, stream.fields());
+        opening.extend_from_slice(b"\r\n");
         let parked = Parked::new(outlet, stream, chunked, heard);
         let index = self.parked.insert(Place { generation, watched: false, parked });
         let number = u32::try_from(index).expect("fewer streams than descriptors");
@@ -179,17 +186,13 @@ impl Lot {
         let socket = self.parked[index].parked.outlet.socket();
         // A socket that died on its way here is ready at once.
         match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
-            Ok(()) => {
-                let mut heads = mem::take(&mut self.heads);
-                let head = heads.now(chunked);
-                self.step(token, |parked, seat| parked.begin([head, &fields], seat));
-                self.heads = heads;
-            }
+            Ok(()) => self.step(token, |parked, seat| parked.begin(&mut opening, seat)),
             Err(why) => {
                 tracing::warn!(%why, "a stream could not be watched");
                 self.remove(index, why.into());
             }
         }
+        self.opening = opening;
     }
 
     /// Asks the poller once. Returns whether it may have more to tell.
@@ -271,10 +274,11 @@ impl Heads {
     /// The head of a response that begins now, as hyper writes it for [`EventStream::into_response`],
     /// but for its end: more fields may follow.
     fn now(&mut self, chunked: bool) -> &[u8] {
-        let date = HttpDate::from(SystemTime::now());
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let head = &mut self.0[usize::from(chunked)];
-        if head.as_ref().is_none_or(|(written, _)| *written != date) {
-            *head = Some((date, write_head(chunked, date)));
+        if head.as_ref().is_none_or(|(written, _)| *written != second) {
+            *head = Some((second, write_head(chunked, now.into())));
         }
         head.as_ref().map_or(&[], |(_, head)| head)
     }
@@ -294,16 +298,14 @@ fn write_head(chunked: bool, date: HttpDate) -> Vec<u8> {
     head
 }
 
-/// Header fields as lines.
-fn lines(fields: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
-    let mut lines = Vec::new();
+/// Appends header fields as lines.
+fn write_lines(out: &mut Vec<u8>, fields: &[(HeaderName, HeaderValue)]) {
     for (name, value) in fields {
-        lines.extend_from_slice(name.as_str().as_bytes());
-        lines.extend_from_slice(b": ");
-        lines.extend_from_slice(value.as_bytes());
-        lines.extend_from_slice(b"\r\n");
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
-    lines
 }
 
 const TO_MEMORY: &str = "writing to memory does not fail";

@@ -53,10 +53,11 @@ pub(crate) enum Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Over(pub(crate) CloseReason);
 
-/// One piece of a write: the number of its event, whose memory it is in, and its bytes.
+/// One piece of a write: the number of its event, whose memory it is in, and its bytes. Without an owner
+/// they are in memory that is used again.
 struct Part<'a> {
     seq: u64,
-    owner: &'a Bytes,
+    owner: Option<&'a Bytes>,
     bytes: &'a [u8],
 }
 
@@ -88,16 +89,14 @@ impl Parked {
         Self { outlet, stream, rest: None, heard, chunked, finishing: false }
     }
 
-    /// Writes the head of the response, of which these are the lines, the greeting and what was missed, as one.
-    pub(crate) fn begin(&mut self, head: [&[u8]; 2], seat: Seat<'_>) -> Result<Flow, Over> {
-        let greeting = self.stream.greet();
-        let greeting = greeting.as_ref().map_or(&[][..], |frame| frame.bytes(self.chunked));
-        let head = Bytes::from([head[0], head[1], b"\r\n", greeting].concat());
+    /// Writes this head of the response, to which it appends the greeting, and what was missed, as one.
+    pub(crate) fn begin(&mut self, opening: &mut Vec<u8>, seat: Seat<'_>) -> Result<Flow, Over> {
+        self.stream.write_greeting(opening, self.chunked);
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
         let taken = self.stream.subscription().take(seat.number, &mut frames);
         let mut parts: Parts<'_> = SmallVec::new();
-        parts.push(Part { seq: before, owner: &head, bytes: &head });
+        parts.push(Part { seq: before, owner: None, bytes: opening });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.outlet, &parts)?;
         seat.count(taken, begun(&parts, cut).saturating_sub(1));
@@ -107,7 +106,7 @@ impl Parked {
             Some(cut) => {
                 self.give_back(&parts, cut, before, seat);
                 if cut.index == 0 {
-                    self.rest = Some(Box::new(head.slice(cut.offset..)));
+                    self.rest = Some(Box::new(parts[0].rest(cut.offset)));
                 }
                 Ok(Flow::Blocked)
             }
@@ -143,7 +142,7 @@ impl Parked {
     /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
     pub(crate) fn resume(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
         let rest = self.rest.take();
-        let part = rest.as_ref().map(|rest| Part { seq: 0, owner: rest, bytes: rest });
+        let part = rest.as_ref().map(|rest| Part { seq: 0, owner: Some(rest), bytes: rest });
         if let Some(cut) = write(&mut self.outlet, part.as_slice())? {
             self.rest = rest.filter(|_| cut.index == 0).map(|mut rest| {
                 *rest = rest.slice(cut.offset..);
@@ -218,8 +217,7 @@ impl Parked {
     /// position before the first part.
     fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, seat: Seat<'_>) -> Flow {
         if cut.offset > 0 {
-            let Part { owner, bytes, .. } = &parts[cut.index];
-            self.rest = Some(Box::new(owner.slice_ref(&bytes[cut.offset..])));
+            self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
         }
         let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
         self.stream.subscription().give_back(reached, seat.number, cut != Cut::default());
@@ -253,8 +251,18 @@ impl Parked {
     }
 }
 
+// ===== impl Part =====
+
+impl Part<'_> {
+    /// What is left of it, to be kept.
+    fn rest(&self, offset: usize) -> Bytes {
+        let rest = &self.bytes[offset..];
+        self.owner.map_or_else(|| Bytes::copy_from_slice(rest), |owner| owner.slice_ref(rest))
+    }
+}
+
 fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
-    Part { seq, owner: frame.chunked(), bytes: frame.bytes(chunked) }
+    Part { seq, owner: Some(frame.chunked()), bytes: frame.bytes(chunked) }
 }
 
 /// Writes the parts until all are written or the socket is full, and says where that was.

@@ -42,6 +42,16 @@ pub fn greet(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32) 
     write!(out, "retry: {retry_ms}\nid: {id}\nevent: {name}\ndata: {{}}\n\n").expect(TO_MEMORY);
 }
 
+/// Appends the same as a chunk, which is that of [`Frame::greeting`].
+pub(crate) fn greet_chunked(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32) {
+    let start = out.len();
+    out.extend_from_slice(b"00\r\n");
+    greet(out, greeting, id, retry_ms);
+    let length = out.len() - start - b"00\r\n".len();
+    write!(&mut out[start..start + 2], "{length:02x}").expect("it is shorter than 256 bytes");
+    out.extend_from_slice(CRLF);
+}
+
 const TO_MEMORY: &str = "writing to memory does not fail";
 
 // ===== impl Frame =====
@@ -124,6 +134,25 @@ impl Frame {
         Self {
             chunked: Bytes::from_owner(chunked),
             payload_start: u8::try_from(head.len()).expect("at most 18"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_is_the_same_chunk_however_it_is_made() {
+        for (id, retry_ms) in
+            [("0000000000000000-0", 0), ("ffffffffffffffff-18446744073709551615", u32::MAX)]
+        {
+            let id = id.parse().expect("an id");
+            for greeting in [Greeting::Connected, Greeting::Resumed] {
+                let mut out = b"head".to_vec();
+                greet_chunked(&mut out, greeting, id, retry_ms);
+                assert_eq!(out[4..], Frame::greeting(greeting, id, retry_ms).chunked()[..]);
+            }
         }
     }
 }

@@ -4,5 +4,6 @@
 mod encode;
 mod parse;
 
+pub(crate) use encode::greet_chunked;
 pub use encode::{Frame, Greeting, LAST_CHUNK, greet};
 pub use parse::{EVENT_LEN_MAX, Event, EventTooLarge, Parser};
