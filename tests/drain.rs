@@ -103,7 +103,8 @@ fn who_stays_hears_until_its_turn_comes() {
         streams.iter_mut().for_each(|stream| _ = stream.connected());
         // A publish that began before accepting ended.
         let mut publish = server.connect();
-        publish.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\"");
+        begin_publish(&mut publish);
+        publish.send("{\"keys\"");
         server.signal("TERM");
         eventually("nothing more is accepted", || TcpStream::connect(server.address()).is_err());
         publish.send(":[\"a\"]}");
@@ -126,13 +127,23 @@ fn who_stays_hears_until_its_turn_comes() {
     }
 }
 
+/// Asks for a publish, and returns once the server waits for its body.
+fn begin_publish(client: &mut Client) {
+    client.send(
+        "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
+         content-length: 14\r\nexpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(client.read_head(), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
 /// Nothing else keeps the server from ending here.
 #[test]
 fn a_publish_in_flight_is_finished() {
     for path in PLAIN_PATHS {
         let mut server = server(path, &[]);
         let mut publish = server.connect();
-        publish.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\"");
+        begin_publish(&mut publish);
+        publish.send("{\"keys\"");
         server.signal("TERM");
         eventually("nothing more is accepted", || TcpStream::connect(server.address()).is_err());
         thread::sleep(Duration::from_millis(500));
@@ -175,7 +186,7 @@ fn the_hard_limit_ends_what_does_not_end() {
         let mut server = server(path, &["--drain-window", "100ms", "--drain-timeout", "1s"]);
         // It promises a body and never sends it: that holds the server, and no longer than this.
         let mut publish = server.connect();
-        publish.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{");
+        begin_publish(&mut publish);
         let start = Instant::now();
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0));
