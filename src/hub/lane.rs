@@ -126,8 +126,9 @@ impl Lane {
 
     /// Drops work that nobody will do.
     pub(crate) fn forget_work(&self) {
-        // What is in it goes once the lock is released.
-        _ = std::mem::take(&mut *self.inbox.lock());
+        let work = std::mem::take(&mut *self.inbox.lock());
+        // A waker is in it, and no lock is held across the drop of one.
+        drop(work);
     }
 
     /// Wakes the driver without work.

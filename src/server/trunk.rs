@@ -128,7 +128,8 @@ impl<F: Future<Output = ()>> Future for Branch<F> {
             line.iter().for_each(Line::rest);
             return Poll::Pending;
         }
-        if let (Some(line), Some(fate)) = (line, trunk.0.lock().fate) {
+        let fate = trunk.0.lock().fate;
+        if let (Some(line), Some(fate)) = (line, fate) {
             line.note(fate);
         }
         // A stream that is dropped before its end is reset (RFC 9113, 5.4.2).
