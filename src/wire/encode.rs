@@ -8,7 +8,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 
-use crate::ids::EventId;
+use crate::ids::{EventId, hex_digit};
 
 /// One event, encoded, with its HTTP/1.1 chunk framing (RFC 9112, 7.1) around it:
 /// `<length in hexadecimal>\r\n` event `\r\n`. A socket that we own writes [`Frame::chunked`]; an
@@ -39,7 +39,13 @@ pub fn greet(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32) 
         Greeting::Connected => "connected",
         Greeting::Resumed => "resumed",
     };
-    write!(out, "retry: {retry_ms}\nid: {id}\nevent: {name}\ndata: {{}}\n\n").expect(TO_MEMORY);
+    out.extend_from_slice(b"retry: ");
+    out.extend_from_slice(itoa::Buffer::new().format(retry_ms).as_bytes());
+    out.extend_from_slice(b"\nid: ");
+    id.append_to(out);
+    out.extend_from_slice(b"\nevent: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: {}\n\n");
 }
 
 /// Appends the same as a chunk, which is that of [`Frame::greeting`].
@@ -48,7 +54,9 @@ pub(crate) fn greet_chunked(out: &mut Vec<u8>, greeting: Greeting, id: EventId, 
     out.extend_from_slice(b"00\r\n");
     greet(out, greeting, id, retry_ms);
     let length = out.len() - start - b"00\r\n".len();
-    write!(&mut out[start..start + 2], "{length:02x}").expect("it is shorter than 256 bytes");
+    assert!(length < 256, "two digits");
+    out[start..start + 2]
+        .copy_from_slice(&[length >> 4, length].map(|bits| hex_digit(bits as u64)));
     out.extend_from_slice(CRLF);
 }
 
@@ -60,7 +68,9 @@ impl Frame {
     /// `invalidate` with these keys, in their order.
     pub fn invalidate<'a>(id: EventId, keys: impl IntoIterator<Item = &'a str>) -> Self {
         let mut event = Vec::with_capacity(128);
-        write!(event, "id: {id}\nevent: invalidate\ndata: {{\"keys\":[").expect(TO_MEMORY);
+        event.extend_from_slice(b"id: ");
+        id.append_to(&mut event);
+        event.extend_from_slice(b"\nevent: invalidate\ndata: {\"keys\":[");
         for (i, key) in keys.into_iter().enumerate() {
             if i > 0 {
                 event.push(b',');
