@@ -39,7 +39,8 @@ pub struct Config {
     pub park: bool,
     /// A peer that acknowledges nothing for this long is dead (`TCP_USER_TIMEOUT`).
     pub peer_timeout: Duration,
-    /// How long a request head may take, and how long a connection may idle between requests.
+    /// How long a request head may take from its first byte, and how long a connection may idle before and
+    /// between requests.
     pub head_timeout: Duration,
     /// How long a request body may take.
     pub body_timeout: Duration,

@@ -25,10 +25,13 @@
 //!                        └─ Seats: a slab per lane; a seat is a cursor into the history
 //!                                │ marked dirty, the lane's driver woken once
 //!  worker thread (one per core: its own listeners, runtime, lane)
-//!     accept ─► (TLS) ─► hyper ─► Service ─► EventStream::open (takes a seat)
-//!                                    │          ├─ HTTP/1: the socket leaves hyper, into the Lot
-//!                                    │          └─ HTTP/2: hyper polls the EventStream as a body
-//!                                    └─ ordinary answers
+//!     accept ─► Lot: waits for its request
+//!        │       ├─ GET of a stream ─► EventStream::open (takes a seat) ─► parked where it is
+//!        │       └─ anything else ─┐
+//!        └─► TLS ──────────────────┴► hyper ─► Service
+//!                                                ├─ a stream, HTTP/1: the socket leaves hyper, into the Lot
+//!                                                ├─ a stream, HTTP/2: hyper polls the EventStream as a body
+//!                                                └─ ordinary answers
 //!     driver: arrivals and readiness of the lot · windows · sweeps · wheel
 //! ```
 //!
@@ -39,10 +42,15 @@
 //! task, which takes its frames from the same cursor. What is published while a walk goes on waits
 //! for the next walk, so that batches grow with load by themselves.
 //!
-//! *A stream comes*: hyper parses the request; the service takes a seat. On HTTP/1 it leaves the stream in
+//! *A stream comes*: a connection in cleartext waits for its request in the lot, without a task or a timer.
+//! If that opens a stream, it is parked in its place: hyper never hears of it, which halves what a connect
+//! takes beyond the kernel's part. `http::head` reads such a request as hyper would, and leaves everything
+//! else, whatever is wrong with it too, to hyper. The head, the greeting and whatever was missed leave in one
+//! write.
+//!
+//! *A stream leaves hyper* behind TLS, and after other requests of its connection: the service leaves it in
 //! `Parking` and its future stays pending; the connection, seeing that nothing is left to flush, takes the
-//! socket, with its TLS session if it has one, out of hyper and hands both to the lot. The head, the greeting and
-//! whatever was missed leave in one write.
+//! socket, with its TLS session if it has one, out of hyper and hands both to the lot.
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many (and with `--park off`). hyper
 //! does not tell a body that its client takes nothing, nor why its connection died. So the task of an

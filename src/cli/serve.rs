@@ -114,7 +114,8 @@ pub struct Serve {
     #[arg(long, env = "NUDGED_PEER_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.peer_timeout), value_parser = span(1_000..=3_600_000))]
     peer_timeout: Span,
 
-    /// How long a request head may take, and a connection may idle between requests
+    /// How long a request head may take from its first byte, and a connection may idle before and between
+    /// requests
     #[arg(long, env = "NUDGED_HEAD_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.head_timeout), value_parser = span(100..=3_600_000))]
     head_timeout: Span,
 

@@ -4,6 +4,7 @@ mod answer;
 mod auth;
 mod cors;
 mod forwarded;
+mod head;
 mod ops;
 mod parking;
 mod publish;

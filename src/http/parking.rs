@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::admission::AddressGuard;
-use crate::stream::{Arrival, Entrance, EventStream};
+use crate::stream::{Entrance, EventStream};
 use crate::sync::Mutex;
 
 /// What the connections of one worker share. They are polled one at a time, so one place is enough.
@@ -63,7 +63,7 @@ impl Parking {
         self.left.lock().departing = Some(departing);
     }
 
-    pub(super) fn park(&self, arrival: Arrival) {
-        self.entrance.park(arrival);
+    pub(super) fn entrance(&self) -> &Entrance {
+        &self.entrance
     }
 }

@@ -1,10 +1,11 @@
 //! Answers requests. What is not a stream is answered in full; a stream is a response whose body holds
 //! a seat.
 
+mod opening;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
@@ -13,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::answer::{Answer, Answering, Dressed};
 use super::auth::{self, Auth, Grant, Scope};
-use super::forwarded;
+use super::essence;
 use super::ops;
 use super::parking::{Departing, Parking};
 use super::publish::{self, BodyLimits, Desk};
@@ -21,13 +22,14 @@ use super::rates::Rates;
 use super::reject::Reject;
 use super::route::{Route, route};
 use super::strict;
-use super::{essence, query};
 use crate::admission::{AddressGuard, Admission, Visitor};
 use crate::config::Config;
-use crate::hub::{Deadline, Hub, NotTakenIn, View};
+use crate::hub::{Hub, View};
 use crate::ids::OrgName;
-use crate::metrics::{CloseReason, Limit};
-use crate::stream::{Arrival, Clock, EventStream, Fields, Line, Outlet, retry_ms, with_headers};
+use crate::metrics::Limit;
+use crate::stream::{
+    Arrival, Clock, Entrance, EventStream, Fields, Line, Outlet, retry_ms, with_headers,
+};
 use crate::sync::{AtomicBool, Ordering};
 
 /// What the workers of a server share.
@@ -106,10 +108,20 @@ impl Host {
 
     /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
     /// for one that has to be closed without a word.
-    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Service> {
-        let visitor = Arc::new(self.app.admission.admit(peer).await?);
+    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Visitor>> {
+        self.app.admission.admit(peer).await.map(Arc::new)
+    }
+
+    /// What answers the requests of this connection.
+    pub(crate) fn service(&self, visitor: Arc<Visitor>) -> Service {
         let Self { app, hub, parking } = self.clone();
-        Some(Service { app, hub, parking, visitor, line: None })
+        Service { app, hub, parking, visitor, line: None }
+    }
+
+    /// Where connections wait for what they ask for, and whether they still may.
+    pub(crate) fn entrance(&self) -> Option<&Entrance> {
+        let parking = self.parking.as_ref().filter(|_| !self.hub.is_closing());
+        parking.map(Parking::entrance)
     }
 }
 
@@ -127,13 +139,22 @@ impl Service {
 
     /// Parks what this service left to its connection.
     pub(crate) fn park(self, outlet: Outlet, departing: Departing, heard: usize) {
+        if let Some(parking) = self.parking.clone() {
+            parking.entrance().park(self.depart(outlet, departing, heard));
+        }
+    }
+
+    /// The stream, on its way to the lot.
+    pub(crate) fn depart(self, outlet: Outlet, departing: Departing, heard: usize) -> Arrival {
         let Departing { stream, chunked, client } = departing;
         // No request waits any more: the one that left the stream was the last.
         let visitor = Arc::into_inner(self.visitor);
         let ticket = visitor.map(|visitor| visitor.into_ticket(client)).unwrap_or_default();
-        if let Some(parking) = &self.parking {
-            parking.park(Arrival { outlet, stream, chunked, heard, ticket });
-        }
+        Arrival { outlet, stream, chunked, heard, ticket }
+    }
+
+    pub(crate) fn into_visitor(self) -> Arc<Visitor> {
+        self.visitor
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -225,36 +246,6 @@ impl Service {
         answer.map(Answer::Full)
     }
 
-    pub(crate) fn open<B>(
-        &self,
-        org: &OrgName,
-        view: View,
-        request: &Request<B>,
-    ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
-        let Grant { expires, .. } = self.check_view(org, view, request)?;
-        let client = self.count_client(request.headers())?;
-        let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-        let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
-        let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
-        let stream = stream.map_err(|why| match why {
-            NotTakenIn::Closing => Reject::Draining,
-            NotTakenIn::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
-        })?;
-        let Some(expires) = expires else { return Ok((stream, client)) };
-        let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
-        let at = self.app.clock.now().after(left);
-        let stream = stream.with_deadline(Deadline { at, reason: CloseReason::Expired });
-        Ok((stream, client))
-    }
-
-    /// Counts a stream for the client behind a trusted proxy; any other client counts as its
-    /// connection.
-    fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
-        let Some(proxy) = self.visitor.trusted_proxy() else { return Ok(None) };
-        let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
-        self.visitor.enter_for(client).map_err(|limit| self.full(limit))
-    }
-
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
     fn start(
         &self,
@@ -294,19 +285,6 @@ impl Service {
     ) -> Result<Response<Answer>, Reject> {
         self.check_view(org, view, request)?;
         Ok(with_headers(Answer::NoStream))
-    }
-
-    fn check_view<B>(
-        &self,
-        org: &OrgName,
-        view: View,
-        request: &Request<B>,
-    ) -> Result<Grant, Reject> {
-        match view {
-            View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
-            View::Public => Ok(Grant::everyone()),
-            View::Member => self.authorize(request, Scope::Subscribe, Some(org)),
-        }
     }
 
     fn authorize<B>(

@@ -3,10 +3,10 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
@@ -28,7 +28,6 @@ pub(crate) struct Connection<I = Socket> {
     told: bool,
     /// A stream that leaves once the answer before it is out.
     departing: Option<Departing>,
-    end: Option<End>,
 }
 
 /// Whether its streams stay with hyper.
@@ -58,8 +57,9 @@ pub(super) enum End {
 // ===== impl Connection, cleartext =====
 
 impl Connection {
-    pub(crate) fn new(socket: TcpStream, service: Service) -> Self {
-        Self::on(Socket::new(socket, Witness::Nobody), service)
+    /// A connection from which these bytes have been read. Inside a runtime.
+    pub(super) fn new(socket: TcpStream, first: Bytes, service: Service) -> io::Result<Self> {
+        Ok(Self::on(Socket::new(socket, first)?, service))
     }
 
     /// Serves until it ends, until it is parked, or until `draining` and what it has in flight has
@@ -104,28 +104,7 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
             .serve_connection(io, service);
-        Self { hyper, stay, told: false, departing: None, end: None }
-    }
-
-    /// Serves what is there already. Most requests are when their connection is accepted, and a stream
-    /// is parked without a task of its own ever having been made. Leaves a connection that waits where it
-    /// is: it is large, and to move it costs as much as to parse its request.
-    pub(crate) fn begin(fresh: &mut Option<Self>, cx: &mut Context<'_>) {
-        // A task would contain a panic too.
-        let step = catch_unwind(AssertUnwindSafe(|| {
-            let Some(connection) = fresh else { return };
-            let Poll::Ready(end) = connection.poll_end(cx) else { return };
-            match (end, fresh.take()) {
-                (End::Parks(departing), Some(connection)) => connection.park(departing),
-                (End::SpeaksHttp2, Some(connection)) => {
-                    *fresh = Some(Self { end: Some(End::SpeaksHttp2), ..connection });
-                }
-                _ => {}
-            }
-        }));
-        if step.is_err() {
-            *fresh = None;
-        }
+        Self { hyper, stay, told: false, departing: None }
     }
 
     pub(super) fn park(self, departing: Departing) {
@@ -138,9 +117,6 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
 
     /// Runs it to its end.
     pub(super) async fn run(&mut self, mut draining: watch::Receiver<bool>) -> End {
-        if let Some(end) = self.end.take() {
-            return end;
-        }
         let mut drain = pin!(draining.wait_for(|draining| *draining));
         poll_fn(|cx| {
             if !self.told && drain.as_mut().poll(cx).is_ready() {
@@ -217,7 +193,6 @@ mod tests {
     use std::io::Write as _;
     use std::net::{Ipv4Addr, TcpListener};
     use std::sync::Arc;
-    use std::task::Waker;
 
     use super::*;
     use crate::admission::Admission;
@@ -268,9 +243,9 @@ mod tests {
         }
     }
 
-    /// Whatever panics while a connection is served: its seat is free, and who accepted it goes on.
+    /// Whatever panics while a connection is served, its seat is free.
     #[tokio::test]
-    async fn a_panic_frees_the_seat_and_ends_nothing_else() {
+    async fn a_panic_frees_the_seat() {
         let config = Config::default();
         let hub = Hub::new(config.hub.clone());
         let admission = Admission::new(&config, 1_024);
@@ -278,20 +253,17 @@ mod tests {
         let host = Host::new(app, hub.clone(), None);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("bound");
-        for round in 1..=2 {
-            let mut client = std::net::TcpStream::connect(address).expect("it listens");
-            client
-                .write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n")
-                .expect("a socket");
-            let (socket, _) = listener.accept().expect("a connection");
-            socket.set_nonblocking(true).expect("a socket");
-            let socket = Socket::new(TcpStream::from_std(socket), Witness::Nobody);
-            let service = host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
-            let mut fresh = Some(Connection::on(Bomb(socket), service));
-            Connection::begin(&mut fresh, &mut Context::from_waker(Waker::noop()));
-            assert!(fresh.is_none(), "it is gone");
-            let opened: u64 = hub.counters().map(|counters| read(&counters.opened[0])).sum();
-            assert_eq!((opened, hub.seats()), (round, 0));
-        }
+        let mut client = std::net::TcpStream::connect(address).expect("it listens");
+        client.write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n").expect("a socket");
+        let (socket, _) = listener.accept().expect("a connection");
+        socket.set_nonblocking(true).expect("a socket");
+        let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");
+        let visitor = host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
+        let (_draining, draining) = watch::channel(false);
+        let mut connection = Connection::on(Bomb(socket), host.service(visitor));
+        let served = tokio::spawn(async move { connection.run(draining).await }).await;
+        assert!(served.expect_err("it panics").is_panic());
+        let opened: u64 = hub.counters().map(|counters| read(&counters.opened[0])).sum();
+        assert_eq!((opened, hub.seats()), (1, 0));
     }
 }

@@ -1,7 +1,8 @@
 //! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
 
 mod chore;
-pub(crate) mod conn;
+mod conn;
+pub(crate) mod door;
 mod http2;
 mod listen;
 mod secure;

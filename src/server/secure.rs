@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,7 +34,10 @@ pub(super) async fn serve(
     acceptor: TlsAcceptor,
     draining: watch::Receiver<bool>,
 ) {
-    let mut socket = Socket::new(socket, Witness::Nobody);
+    let mut socket = match Socket::new(socket, Bytes::new()) {
+        Ok(socket) => socket,
+        Err(why) => return tracing::warn!(%why, "a connection could not be watched"),
+    };
     let limit = Instant::now() + service.config().head_timeout;
     match within(limit, poll_fn(|cx| socket.poll_first(cx))).await {
         // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.

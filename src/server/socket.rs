@@ -1,8 +1,6 @@
 //! The socket of a connection, as hyper sees it.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::mem;
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,11 +16,10 @@ use crate::http::Parking;
 use crate::metrics::CloseReason;
 use crate::stream::Line;
 
-/// A socket that the runtime watches only once it has to wait. What can be answered at once, which is
-/// most of what opens a stream, is spared two calls of epoll_ctl(2) and what the runtime allocates.
+/// A socket that the runtime watches, with what is known of its connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    state: State,
+    inner: TokioIo<tokio::net::TcpStream>,
     witness: Witness,
     /// Read before, and to be read again.
     unread: Bytes,
@@ -44,25 +41,22 @@ pub(super) enum Witness {
     Trunk(Trunk),
 }
 
-#[derive(Debug)]
-enum State {
-    Fresh(TcpStream),
-    Watched(TokioIo<tokio::net::TcpStream>),
-    /// The runtime refused to watch it.
-    Lost,
-}
-
 /// What a client says first that speaks HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes that one read takes while the socket is fresh. A request is seldom longer.
-const FRESH_READ: usize = 2048;
+/// Bytes that one read takes while it is undecided.
+const FIRST_READ: usize = 2048;
 
 // ===== impl Socket =====
 
 impl Socket {
-    pub(super) fn new(socket: TcpStream, witness: Witness) -> Self {
-        Self { state: State::Fresh(socket), witness, unread: Bytes::new(), undecided: Some(0) }
+    /// A socket from which these bytes have been read, which are to be read again. Inside a runtime.
+    pub(super) fn new(socket: TcpStream, read: Bytes) -> io::Result<Self> {
+        let inner = TokioIo::new(tokio::net::TcpStream::from_std(socket.into())?);
+        let is_undecided = PREFACE.starts_with(&read);
+        let (unread, undecided) =
+            if is_undecided { (Bytes::new(), Some(read.len())) } else { (read, None) };
+        Ok(Self { inner, witness: Witness::Nobody, unread, undecided })
     }
 
     pub(super) fn tell(&mut self, witness: Witness) {
@@ -76,42 +70,11 @@ impl Socket {
 
     /// The socket, which the runtime no longer watches.
     pub(super) fn into_inner(self) -> io::Result<TcpStream> {
-        match self.state {
-            State::Fresh(socket) => Ok(socket),
-            State::Watched(socket) => Ok(TcpStream::from_std(socket.into_inner().into_std()?)),
-            State::Lost => Err(lost()),
-        }
+        Ok(TcpStream::from_std(self.inner.into_inner().into_std()?))
     }
 
-    /// Tries on a fresh socket. `None`: the runtime watches it, and has to be asked.
-    fn try_fresh<T>(
-        &mut self,
-        mut act: impl FnMut(&mut TcpStream) -> io::Result<T>,
-    ) -> io::Result<Option<T>> {
-        loop {
-            let State::Fresh(socket) = &mut self.state else { return Ok(None) };
-            match act(socket) {
-                Ok(done) => return Ok(Some(done)),
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => self.watch()?,
-                Err(why) => return Err(why),
-            }
-        }
-    }
-
-    fn watch(&mut self) -> io::Result<()> {
-        if let State::Fresh(socket) = mem::replace(&mut self.state, State::Lost) {
-            let socket = tokio::net::TcpStream::from_std(socket.into())?;
-            self.state = State::Watched(TokioIo::new(socket));
-        }
-        Ok(())
-    }
-
-    fn watched(&mut self) -> io::Result<Pin<&mut TokioIo<tokio::net::TcpStream>>> {
-        match &mut self.state {
-            State::Watched(socket) => Ok(Pin::new(socket)),
-            State::Fresh(_) | State::Lost => Err(lost()),
-        }
+    fn inner(&mut self) -> Pin<&mut TokioIo<tokio::net::TcpStream>> {
+        Pin::new(&mut self.inner)
     }
 
     /// Reads bytes of which it is clear whether they are a preface. Returns how many.
@@ -119,17 +82,11 @@ impl Socket {
         loop {
             let held = self.undecided.unwrap_or(0);
             bytes[..held].copy_from_slice(&PREFACE[..held]);
-            let read = match self.try_fresh(|socket| socket.read(&mut bytes[held..])) {
-                Ok(Some(length)) => Poll::Ready(Ok(length)),
-                Ok(None) => {
-                    let mut buf = ReadBuf::new(&mut bytes[held..]);
-                    let read = self.watched()?.poll_read(cx, buf.unfilled());
-                    read.map_ok(|()| buf.filled().len())
-                }
-                Err(why) => Poll::Ready(Err(why)),
-            };
+            let mut buf = ReadBuf::new(&mut bytes[held..]);
+            let read = self.inner().poll_read(cx, buf.unfilled());
+            let length = held + buf.filled().len();
             self.note_read(&read);
-            let length = held + ready!(read)?;
+            ready!(read)?;
             let grows = length > held && length < PREFACE.len();
             if self.undecided.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
                 self.undecided = Some(length);
@@ -142,7 +99,7 @@ impl Socket {
 
     /// The first byte that comes, which is left to be read; `None` at the end.
     pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
-        let mut bytes = [0; FRESH_READ];
+        let mut bytes = [0; FIRST_READ];
         let length = ready!(self.poll_bytes(cx, &mut bytes))?;
         self.unread = Bytes::copy_from_slice(&bytes[..length]);
         Poll::Ready(Ok(self.unread.first().copied()))
@@ -163,9 +120,9 @@ impl Socket {
         match &self.witness {
             Witness::Line(line) => {
                 let Some(reason) = line.wrote(&wrote) else { return wrote };
-                if let (CloseReason::Stalled, State::Watched(socket)) = (reason, &self.state) {
+                if reason == CloseReason::Stalled {
                     // The kernel would keep what it holds for who does not read it.
-                    _ = SockRef::from(socket.inner()).set_linger(Some(Duration::ZERO));
+                    _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
                 }
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
@@ -175,10 +132,6 @@ impl Socket {
         }
         wrote
     }
-}
-
-fn lost() -> io::Error {
-    io::Error::other("the runtime does not watch this socket")
 }
 
 impl Read for Socket {
@@ -192,16 +145,19 @@ impl Read for Socket {
             return Poll::Pending;
         }
         if !self.unread.is_empty() {
+            // A new socket is not known to take anything, and hyper forgets the answer to a CONNECT that
+            // cannot leave at once.
+            ready!(self.inner.inner().poll_write_ready(cx))?;
             let most = buf.remaining().min(self.unread.len());
             buf.put_slice(&self.unread.split_to(most));
             return Poll::Ready(Ok(()));
         }
-        if self.undecided.is_none() && matches!(self.state, State::Watched(_)) {
-            let read = self.watched()?.poll_read(cx, buf);
+        if self.undecided.is_none() {
+            let read = self.inner().poll_read(cx, buf);
             self.note_read(&read);
             return read;
         }
-        let mut bytes = [0; FRESH_READ];
+        let mut bytes = [0; FIRST_READ];
         let most = buf.remaining().min(bytes.len());
         let length = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
         buf.put_slice(&bytes[..length]);
@@ -215,11 +171,7 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wrote = match self.try_fresh(|socket| socket.write(buf)) {
-            Ok(None) => self.watched()?.poll_write(cx, buf),
-            Ok(Some(length)) => Poll::Ready(Ok(length)),
-            Err(why) => Poll::Ready(Err(why)),
-        };
+        let wrote = self.inner().poll_write(cx, buf);
         self.note_write(wrote)
     }
 
@@ -228,11 +180,7 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = match self.try_fresh(|socket| socket.write_vectored(bufs)) {
-            Ok(None) => self.watched()?.poll_write_vectored(cx, bufs),
-            Ok(Some(length)) => Poll::Ready(Ok(length)),
-            Err(why) => Poll::Ready(Err(why)),
-        };
+        let wrote = self.inner().poll_write_vectored(cx, bufs);
         self.note_write(wrote)
     }
 
@@ -246,10 +194,6 @@ impl Write for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.state {
-            State::Fresh(socket) => Poll::Ready(socket.shutdown(Shutdown::Write)),
-            State::Watched(socket) => Pin::new(socket).poll_shutdown(cx),
-            State::Lost => Poll::Ready(Err(lost())),
-        }
+        self.inner().poll_shutdown(cx)
     }
 }

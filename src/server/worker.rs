@@ -8,19 +8,15 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::conn::Connection;
+use super::door::Door;
 use super::listen::Listening;
-use super::secure;
 use super::tls::Tls;
-use crate::http::{App, Host, Parking, Service};
+use crate::http::{App, Host, Parking};
 use crate::hub::Hub;
 use crate::stream::{Clock, Entrance, Lot, drive_with};
 
@@ -42,30 +38,6 @@ pub(crate) struct Running {
     end: oneshot::Receiver<()>,
 }
 
-/// How the connections of one listener are served.
-#[derive(Debug)]
-struct Door {
-    host: Host,
-    /// `None` for cleartext.
-    tls: Option<Tls>,
-    draining: watch::Receiver<bool>,
-}
-
-/// Accepts that failed for want of something, which goes on for as long as the want does.
-#[derive(Debug, Default)]
-struct Trouble {
-    told: Option<Instant>,
-    since: u32,
-}
-
-/// How often the log is told of a want.
-const TELL: Duration = Duration::from_secs(60);
-
-/// How long accepting pauses when the system has no descriptor or memory for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Connections that are accepted before others have their turn.
-const ACCEPTS_A_TURN: u32 = 16;
 /// How long a drain waits for the first request of what was accepted last: to close such a connection
 /// would fail a request that is on its way.
 const FIRST_REQUEST: Duration = Duration::from_millis(100);
@@ -105,18 +77,20 @@ impl Worker {
         let Self { app, hub, clock, sockets, tls } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
-            let parking = app.config().park.then(|| Entrance::new(hub.clone()));
-            let lot = parking.clone().map(|entrance| Lot::new(entrance).expect("a poller"));
-            let mut driver = tokio::spawn(drive_with(hub.clone(), clock, lot));
-            let host = Host::new(app.clone(), hub, parking.map(Parking::new));
+            let entrance = app.config().park.then(|| Entrance::new(hub.clone()));
+            let host = Host::new(app.clone(), hub.clone(), entrance.clone().map(Parking::new));
+            let door = Door::new(host, connection);
+            let lot = entrance.map(|entrance| {
+                let patience = app.config().head_timeout;
+                Lot::new(entrance, Box::new(door.clone()), patience).expect("a poller")
+            });
+            let mut driver = tokio::spawn(drive_with(hub, clock, lot));
             let mut accepting = Vec::new();
             for Listening { socket, secure } in sockets {
-                let listener = watch(socket).expect("a listening socket");
                 let tls = tls.clone().filter(|_| secure);
-                let door = Door { host: host.clone(), tls, draining: connection.clone() };
-                accepting.push(tokio::spawn(accept(listener, door)));
+                accepting.push(tokio::spawn(door.clone().accept(socket, tls)));
             }
-            drop(connection);
+            drop(door);
 
             // Without its driver a worker would accept and deliver nothing: better that it ends, and
             // the process with it.
@@ -151,80 +125,6 @@ async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>)
         Poll::Pending => draining.as_mut().poll(cx).map(|_| false),
     })
     .await
-}
-
-/// Accepts until it is aborted. No error ends it: a server that does not accept is down.
-async fn accept(listener: AsyncFd<TcpListener>, door: Door) {
-    let mut accepted = 0_u32;
-    let mut trouble = Trouble::default();
-    loop {
-        match listener.async_io(Interest::READABLE, TcpListener::accept).await {
-            Ok((socket, peer)) => {
-                let Some(service) = door.host.admit(peer.ip()).await else { continue };
-                door.serve(socket, service).await;
-                accepted = accepted.wrapping_add(1);
-                if accepted.is_multiple_of(ACCEPTS_A_TURN) {
-                    tokio::task::yield_now().await;
-                }
-            }
-            Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
-            Err(why) => {
-                trouble.tell(&why, Instant::now());
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "a pause of accepting, not of serving"
-                )]
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// The runtime watches a listener, and does not watch what it accepts.
-fn watch(listener: std::net::TcpListener) -> io::Result<AsyncFd<TcpListener>> {
-    // Its successor, `register`, is unsafe because of types that replace their descriptor. A listener
-    // keeps the one it has.
-    #[expect(deprecated, reason = "the safe way to say this")]
-    AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
-}
-
-/// Errors that accept(2) passes on from a connection that is already over.
-fn is_of_the_connection(why: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-// ===== impl Trouble =====
-
-impl Trouble {
-    fn tell(&mut self, why: &io::Error, now: Instant) {
-        self.since += 1;
-        if self.told.is_none_or(|told| now.duration_since(told) >= TELL) {
-            tracing::warn!(%why, times = self.since, "cannot accept; pausing, and trying again");
-            *self = Self { told: Some(now), since: 0 };
-        }
-    }
-}
-
-// ===== impl Door =====
-
-impl Door {
-    /// Serves a connection, or has it served by a task if it has to wait.
-    async fn serve(&self, socket: TcpStream, service: Service) {
-        if let Some(tls) = &self.tls {
-            tokio::spawn(secure::serve(socket, service, tls.acceptor(), self.draining.clone()));
-            return;
-        }
-        let mut fresh = Some(Connection::new(socket, service));
-        poll_fn(|cx| {
-            Connection::begin(&mut fresh, cx);
-            Poll::Ready(())
-        })
-        .await;
-        if let Some(waiting) = fresh {
-            tokio::spawn(waiting.serve(self.draining.clone()));
-        }
-    }
 }
 
 // ===== impl Running =====

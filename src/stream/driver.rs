@@ -33,6 +33,9 @@ pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
             driver.wait(sleep.as_mut()).await;
         }
     }
+    if let Some(lot) = &mut driver.lot {
+        lot.dismiss();
+    }
 }
 
 /// What [`drive`] does, a turn at a time.
@@ -78,7 +81,7 @@ impl Driver {
         let now = self.clock.now();
         self.hub.close_windows(now);
         self.advance(now);
-        let mut more = self.lot.as_mut().is_some_and(Lot::turn);
+        let mut more = self.lot.as_mut().is_some_and(|lot| lot.turn(now));
 
         let rest = self.silent.len().saturating_sub(SEATS_A_TURN);
         if rest < self.silent.len() {
@@ -151,6 +154,9 @@ impl Driver {
             self.hub.tick(tick, &mut self.silent);
             self.hub.alarms(tick, &mut self.ending);
             self.hub.tidy(tick, now);
+            if let Some(lot) = &mut self.lot {
+                lot.tick(now);
+            }
         }
     }
 
@@ -162,7 +168,10 @@ impl Driver {
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
             // Asked after the registration, so that who is told to drain in between is woken.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
-            sleep.as_mut().reset(self.clock.instant(until));
+            let until = self.clock.instant(until);
+            if sleep.deadline() != until {
+                sleep.as_mut().reset(until);
+            }
             if work || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;

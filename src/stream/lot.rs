@@ -1,65 +1,42 @@
-//! The parking lot of a worker: a slab of [`Parked`] streams and the poller of their sockets. The
-//! lane's driver owns it; connections hand their streams in through the [`Entrance`].
+//! The parking lot of a worker: a slab of what has a socket, callers and [`Parked`] streams, and the poller
+//! of their sockets. The lane's driver owns it.
 
-use std::io::{self, Write as _};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read as _};
 use std::mem;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-use httpdate::HttpDate;
+use bytes::Bytes;
 use mio::{Events, Interest, Token};
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
 
-use super::EventStream;
-use super::event_stream::HEADERS;
-use super::outlet::Outlet;
+use super::entrance::{Arrival, Caller, Entrance, Queue, Reception};
+use super::head::Heads;
 use super::parked::{Flow, Over, Parked, Seat};
-use crate::admission::{Ticket, Tickets};
-use crate::hub::{Hub, SEATS_A_TURN, Task, Turn, Write, give_back_memory};
-use crate::sync::Mutex;
-
-/// A connection that became a stream.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) outlet: Outlet,
-    pub(crate) stream: EventStream,
-    /// HTTP/1.1, not HTTP/1.0.
-    pub(crate) chunked: bool,
-    /// Bytes that came after the request.
-    pub(crate) heard: usize,
-    pub(crate) ticket: Ticket,
-}
-
-/// Where connections hand in their streams. Cloning shares it.
-#[derive(Clone, Debug)]
-pub(crate) struct Entrance {
-    arrivals: Arc<Mutex<Vec<Arrival>>>,
-    hub: Hub,
-}
+use crate::admission::Tickets;
+use crate::hub::{SEATS_A_TURN, Task, Turn, Write, give_back_memory};
+use crate::ids::Time;
 
 /// The lot.
 #[derive(Debug)]
 pub(crate) struct Lot {
     entrance: Entrance,
+    reception: Box<dyn Reception>,
     poller: AsyncFd<mio::Poll>,
     events: Events,
-    parked: Slab<Place>,
+    places: Slab<Place>,
     tickets: Tickets,
     generation: u32,
     /// Streams that have more to take.
     unfinished: Vec<Token>,
+    /// How long callers may say nothing, and who came when.
+    patience: Duration,
+    callers: VecDeque<(Time, Token)>,
     scratch: Box<[u8]>,
     heads: Heads,
-    /// What a stream begins with, made here because most often it leaves at once.
-    opening: Vec<u8>,
 }
-
-/// The heads of the responses that begin in this second, by whether they are chunked.
-#[derive(Debug, Default)]
-struct Heads([Option<(u64, Vec<u8>)>; 2]);
 
 /// A slot of the slab. Slots are used again, and the poller may still speak of the last one.
 #[derive(Debug)]
@@ -67,69 +44,72 @@ struct Place {
     generation: u32,
     /// The poller has been asked to tell when the socket takes more.
     watched: bool,
-    parked: Parked,
+    guest: Guest,
+}
+
+/// Who is in a place.
+#[derive(Debug)]
+enum Guest {
+    Caller(Caller),
+    Parked(Parked),
+    /// For as long as it becomes the other.
+    Nobody,
 }
 
 /// Readiness events that are taken from the poller at once.
 const EVENTS_A_TURN: usize = 64;
 
-/// Streams that hand over or go on in one turn.
+/// Connections that come in, or streams that go on, in one turn.
 const STREAMS_A_TURN: usize = SEATS_A_TURN;
 
-// ===== impl Entrance =====
-
-impl Entrance {
-    pub(crate) fn new(hub: Hub) -> Self {
-        Self { arrivals: Arc::new(Mutex::new(Vec::new())), hub }
-    }
-
-    /// Hands a stream over to the lane's driver, which writes its first bytes.
-    pub(crate) fn park(&self, arrival: Arrival) {
-        self.arrivals.lock().push(arrival);
-        self.hub.wake_driver();
-    }
-
-    fn take(&self, most: usize) -> Vec<Arrival> {
-        let mut arrivals = self.arrivals.lock();
-        if arrivals.len() <= most {
-            return mem::take(&mut arrivals);
-        }
-        arrivals.drain(..most).collect()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.arrivals.lock().is_empty()
-    }
-}
+/// Bytes that are read at once. A request that has as many or more is hyper's.
+const READ: usize = 4096;
 
 // ===== impl Lot =====
 
 impl Lot {
-    /// An empty lot; inside a runtime, which watches the poller.
-    pub(crate) fn new(entrance: Entrance) -> io::Result<Self> {
+    /// An empty lot, which gives callers so long to say something; inside a runtime, which watches the
+    /// poller.
+    pub(crate) fn new(
+        entrance: Entrance,
+        reception: Box<dyn Reception>,
+        patience: Duration,
+    ) -> io::Result<Self> {
         // Its successor, `register`, is unsafe because of types that replace their descriptor. A
         // poller keeps the one it has.
         #[expect(deprecated, reason = "the safe way to say this")]
         let poller = AsyncFd::with_interest(mio::Poll::new()?, tokio::io::Interest::READABLE)?;
         Ok(Self {
             entrance,
+            reception,
             poller,
             events: Events::with_capacity(EVENTS_A_TURN),
-            parked: Slab::new(),
+            places: Slab::new(),
             tickets: Tickets::default(),
             generation: 0,
             unfinished: Vec::new(),
-            scratch: vec![0; 4096].into(),
+            patience,
+            callers: VecDeque::new(),
+            scratch: vec![0; READ].into(),
             heads: Heads::default(),
-            opening: Vec::new(),
         })
     }
 
     /// Does a bounded part of what does not come from the hub: arrivals, readiness, and streams that
     /// had more to take. Returns whether there may be more of it.
-    pub(crate) fn turn(&mut self) -> bool {
-        for arrival in self.entrance.take(STREAMS_A_TURN) {
-            self.admit(arrival);
+    pub(crate) fn turn(&mut self, now: Time) -> bool {
+        let Queue { callers, arrivals } = self.entrance.take(STREAMS_A_TURN);
+        for caller in callers {
+            if let Some(token) = self.watch(Guest::Caller(caller)) {
+                self.callers.push_back((now, token));
+            }
+        }
+        for Arrival { outlet, stream, chunked, heard, ticket } in arrivals {
+            let parked = Parked::new(outlet, stream, chunked, heard);
+            if let Some(token) = self.watch(Guest::Parked(parked)) {
+                self.tickets.keep(number(token), ticket);
+                self.begin(token);
+            }
         }
         let rest = self.unfinished.len().saturating_sub(STREAMS_A_TURN);
         for token in self.unfinished.split_off(rest) {
@@ -142,7 +122,7 @@ impl Lot {
     /// Does what a turn of the hub's sweeps and wheel found.
     pub(crate) fn serve(&mut self, turn: &mut Turn) {
         for Write { socket, task } in turn.writes.drain(..) {
-            let Some(place) = self.parked.get(socket as usize) else { continue };
+            let Some(place) = self.places.get(socket as usize) else { continue };
             let token = token(socket, place.generation);
             match task {
                 Task::CatchUp => self.step(token, |parked, seat| parked.resume(seat)),
@@ -156,69 +136,152 @@ impl Lot {
         }
     }
 
-    /// Resolves when a socket is ready or a stream has arrived.
+    /// Once a second: ends callers that have said nothing for too long.
+    pub(crate) fn tick(&mut self, now: Time) {
+        let mut callers = mem::take(&mut self.callers);
+        callers.retain(|(came, token)| {
+            let waits = self.is_caller(*token);
+            let late = waits && came.after(self.patience) <= now;
+            if late {
+                self.places.remove(place_of(*token).0);
+            }
+            waits && !late
+        });
+        callers.shrink_to_fit();
+        self.callers = callers;
+        give_back_memory(&mut self.places);
+    }
+
+    /// Has all callers served without the lot, which is about to end.
+    pub(crate) fn dismiss(&mut self) {
+        for caller in self.entrance.take(usize::MAX).callers {
+            self.reception.serve(caller, Bytes::new());
+        }
+        for (_, token) in mem::take(&mut self.callers) {
+            if self.is_caller(token) {
+                self.pass_on(token, Bytes::new());
+            }
+        }
+    }
+
+    /// Resolves when a socket is ready or a connection has come in.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.entrance.is_empty() {
             return Poll::Ready(());
         }
-        // Cleared before the poller is asked, so that what comes in between is an edge of its own.
-        self.poller.poll_read_ready(cx).map(|ready| {
-            if let Ok(mut ready) = ready {
-                ready.clear_ready();
-            }
-        })
+        self.poller.poll_read_ready(cx).map(|_| ())
     }
 
-    fn admit(&mut self, arrival: Arrival) {
-        let Arrival { outlet, stream, chunked, heard, ticket } = arrival;
+    /// Gives a place to who has a socket, and has the poller watch it.
+    fn watch(&mut self, guest: Guest) -> Option<Token> {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let mut opening = mem::take(&mut self.opening);
-        opening.clear();
-        opening.extend_from_slice(self.heads.now(chunked));
-        write_lines(&mut opening, stream.fields());
-        opening.extend_from_slice(b"\r\n");
-        let parked = Parked::new(outlet, stream, chunked, heard);
-        let index = self.parked.insert(Place { generation, watched: false, parked });
-        let number = u32::try_from(index).expect("fewer streams than descriptors");
-        self.tickets.keep(number, ticket);
-        let token = token(number, generation);
-        let socket = self.parked[index].parked.outlet.socket();
-        // A socket that died on its way here is ready at once.
+        let index = self.places.insert(Place { generation, watched: false, guest });
+        let token = token(u32::try_from(index).expect("fewer than descriptors"), generation);
+        let socket = match &mut self.places[index].guest {
+            Guest::Caller(caller) => &mut caller.socket,
+            Guest::Parked(parked) => parked.outlet.socket(),
+            Guest::Nobody => return None,
+        };
+        // A socket that died on its way here, or that has something to read, is ready at once.
         match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
-            Ok(()) => self.step(token, |parked, seat| parked.begin(&mut opening, seat)),
+            Ok(()) => Some(token),
             Err(why) => {
-                tracing::warn!(%why, "a stream could not be watched");
-                self.remove(index, why.into());
+                tracing::warn!(%why, "a connection could not be watched");
+                if let Guest::Parked(mut parked) = self.places.remove(index).guest {
+                    parked.close_because(why.into());
+                }
+                None
             }
         }
-        self.opening = opening;
     }
 
-    /// Asks the poller once. Returns whether it may have more to tell.
+    fn begin(&mut self, token: Token) {
+        let mut heads = mem::take(&mut self.heads);
+        self.step(token, |parked, seat| parked.begin(&mut heads, seat));
+        self.heads = heads;
+    }
+
+    /// Asks the poller once, if it has something to tell. Returns whether it may have more.
     fn poll_sockets(&mut self) -> bool {
         let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
-        if let Err(why) = self.poller.get_mut().poll(&mut events, Some(Duration::ZERO)) {
-            tracing::debug!(%why, "poll");
-        }
-        let mut count = 0;
+        let mut more = false;
+        _ = self.poller.try_io_mut(tokio::io::Interest::READABLE, |poller| {
+            poller.poll(&mut events, Some(Duration::ZERO))?;
+            more = events.iter().count() == EVENTS_A_TURN;
+            if more { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
+        });
         for event in &events {
-            count += 1;
             if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.hear(event.token());
+                self.read(event.token(), event.is_read_closed());
             }
             if event.is_writable() {
                 self.step(event.token(), |parked, seat| parked.resume(seat));
             }
         }
+        events.clear();
         self.events = events;
-        count == EVENTS_A_TURN
+        more
     }
 
-    fn hear(&mut self, token: Token) {
+    fn read(&mut self, token: Token, closed: bool) {
+        if self.is_caller(token) {
+            self.receive(token);
+            if !closed {
+                return;
+            }
+        }
         let mut scratch = mem::take(&mut self.scratch);
         self.step(token, |parked, _| parked.hear(&mut scratch));
         self.scratch = scratch;
+    }
+
+    /// Reads what a caller says first.
+    fn receive(&mut self, token: Token) {
+        let (index, _) = place_of(token);
+        let Guest::Caller(caller) = &mut self.places[index].guest else { return };
+        let length = match caller.socket.read(&mut self.scratch) {
+            Ok(length @ 1..) => length,
+            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return;
+            }
+            Ok(0) | Err(_) => return drop(self.places.remove(index)),
+        };
+        let first = Bytes::copy_from_slice(&self.scratch[..length]);
+        if length == READ {
+            return self.pass_on(token, first);
+        }
+        let guest = mem::replace(&mut self.places[index].guest, Guest::Nobody);
+        let Guest::Caller(caller) = guest else { return };
+        match self.reception.open(caller, &first) {
+            Ok(Arrival { outlet, stream, chunked, heard, ticket }) => {
+                let parked = Parked::new(outlet, stream, chunked, heard);
+                self.places[index].guest = Guest::Parked(parked);
+                self.tickets.keep(number(token), ticket);
+                self.begin(token);
+            }
+            Err(caller) => {
+                self.places[index].guest = Guest::Caller(caller);
+                self.pass_on(token, first);
+            }
+        }
+    }
+
+    /// Has a caller served without the lot.
+    fn pass_on(&mut self, token: Token, first: Bytes) {
+        let guest = self.places.remove(place_of(token).0).guest;
+        give_back_memory(&mut self.places);
+        let Guest::Caller(mut caller) = guest else { return };
+        match self.poller.get_ref().registry().deregister(&mut caller.socket) {
+            Ok(()) => self.reception.serve(caller, first),
+            Err(why) => tracing::warn!(%why, "a connection is still watched"),
+        }
+    }
+
+    fn is_caller(&self, token: Token) -> bool {
+        let (index, generation) = place_of(token);
+        let place = self.places.get(index).filter(|place| place.generation == generation);
+        place.is_some_and(|place| matches!(place.guest, Guest::Caller(_)))
     }
 
     /// Does something with a stream, if it is still there, and what follows from how that went.
@@ -228,35 +291,37 @@ impl Lot {
         act: impl FnOnce(&mut Parked, Seat<'_>) -> Result<Flow, Over>,
     ) {
         let (index, generation) = place_of(token);
-        let Some(place) = self.parked.get_mut(index) else { return };
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Guest::Parked(parked) = &mut place.guest else { return };
         if place.generation != generation {
             return;
         }
-        let number = u32::try_from(index).expect("came from a token");
-        let counters = self.entrance.hub.lane_counters();
-        match act(&mut place.parked, Seat { number, counters }) {
+        let counters = self.entrance.hub().lane_counters();
+        match act(parked, Seat { number: number(token), counters }) {
             Ok(Flow::Idle) => {}
             Ok(Flow::More) => self.unfinished.push(token),
             Ok(Flow::Blocked) if place.watched => {}
             Ok(Flow::Blocked) => {
                 let registry = self.poller.get_ref().registry();
                 let both = Interest::READABLE | Interest::WRITABLE;
-                match registry.reregister(place.parked.outlet.socket(), token, both) {
+                match registry.reregister(parked.outlet.socket(), token, both) {
                     Ok(()) => place.watched = true,
-                    Err(why) => self.remove(index, why.into()),
+                    Err(why) => self.remove(token, why.into()),
                 }
             }
-            Err(over) => self.remove(index, over),
+            Err(over) => self.remove(token, over),
         }
     }
 
-    fn remove(&mut self, index: usize, over: Over) {
-        let mut place = self.parked.remove(index);
-        place.parked.close_because(over);
+    fn remove(&mut self, token: Token, over: Over) {
+        let mut place = self.places.remove(place_of(token).0);
+        if let Guest::Parked(parked) = &mut place.guest {
+            parked.close_because(over);
+        }
         // Only a closed socket makes room.
         drop(place);
-        self.tickets.give_back(u32::try_from(index).expect("was a number"));
-        give_back_memory(&mut self.parked);
+        self.tickets.give_back(number(token));
+        give_back_memory(&mut self.places);
     }
 }
 
@@ -268,47 +333,9 @@ fn place_of(token: Token) -> (usize, u32) {
     (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
 }
 
-// ===== impl Heads =====
-
-impl Heads {
-    /// The head of a response that begins now, as hyper writes it for [`EventStream::into_response`],
-    /// but for its end: more fields may follow.
-    fn now(&mut self, chunked: bool) -> &[u8] {
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let head = &mut self.0[usize::from(chunked)];
-        if head.as_ref().is_none_or(|(written, _)| *written != second) {
-            *head = Some((second, write_head(chunked, now.into())));
-        }
-        head.as_ref().map_or(&[], |(_, head)| head)
-    }
+fn number(token: Token) -> u32 {
+    token.0 as u32
 }
-
-fn write_head(chunked: bool, date: HttpDate) -> Vec<u8> {
-    let mut head = Vec::with_capacity(320);
-    head.extend_from_slice(if chunked { b"HTTP/1.1" } else { b"HTTP/1.0" });
-    head.extend_from_slice(b" 200 OK\r\n");
-    for (name, value) in HEADERS {
-        write!(head, "{name}: {value}\r\n").expect(TO_MEMORY);
-    }
-    if chunked {
-        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    }
-    write!(head, "date: {date}\r\n").expect(TO_MEMORY);
-    head
-}
-
-/// Appends header fields as lines.
-fn write_lines(out: &mut Vec<u8>, fields: &[(HeaderName, HeaderValue)]) {
-    for (name, value) in fields {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-const TO_MEMORY: &str = "writing to memory does not fail";
 
 const _: () = assert!(size_of::<Place>() <= 80, "a place is what an idle stream costs its worker");
 
@@ -316,35 +343,34 @@ const _: () = assert!(size_of::<Place>() <= 80, "a place is what an idle stream 
 mod tests {
     use super::*;
     use crate::config::HubConfig;
-    use crate::hub::View;
-    use crate::ids::Time;
+    use crate::hub::{Hub, View};
     use crate::metrics::CloseReason;
+    use crate::stream::tests::{Desk, narrow_pair};
+    use crate::stream::{EventStream, Outlet};
 
-    fn arrival(hub: &Hub) -> Arrival {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let client = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
-        let (socket, _) = listener.accept().expect("accepted");
+    fn parked(hub: &Hub) -> Guest {
+        let (socket, _) = narrow_pair();
         socket.set_nonblocking(true).expect("a socket");
-        drop(client);
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(hub, &org, View::Member, None, Time(0)).expect("open");
         let outlet = Outlet::Plain(mio::net::TcpStream::from_std(socket));
-        Arrival { outlet, stream, chunked: true, heard: 0, ticket: Ticket::default() }
+        Guest::Parked(Parked::new(outlet, stream, true, 0))
     }
 
     /// Places are used again: what is said of the last stream must not reach the next one.
     #[tokio::test]
     async fn a_stale_token_reaches_nobody() {
         let hub = Hub::new(HubConfig::default());
-        let mut lot = Lot::new(Entrance::new(hub.clone())).expect("a poller");
-        lot.admit(arrival(&hub));
-        let stale = token(0, lot.parked[0].generation);
-        lot.remove(0, Over(CloseReason::Client));
-        lot.admit(arrival(&hub));
-        assert_eq!(lot.parked.len(), 1, "in the place of the first");
+        let entrance = Entrance::new(hub.clone());
+        let reception = Box::new(Desk::new(&hub));
+        let mut lot = Lot::new(entrance, reception, Duration::ZERO).expect("a poller");
+        let stale = lot.watch(parked(&hub)).expect("a place");
+        lot.remove(stale, Over(CloseReason::Client));
+        let next = lot.watch(parked(&hub)).expect("a place");
+        assert_eq!(number(next), number(stale), "in the place of the first");
         lot.step(stale, |_, _| panic!("it reached somebody else's stream"));
         let mut reached = false;
-        lot.step(token(0, lot.parked[0].generation), |_, _| {
+        lot.step(next, |_, _| {
             reached = true;
             Ok(Flow::Idle)
         });

@@ -3,7 +3,9 @@
 
 mod clock;
 mod driver;
+mod entrance;
 mod event_stream;
+mod head;
 mod line;
 mod lot;
 mod outlet;
@@ -16,9 +18,10 @@ pub use driver::drive;
 pub use event_stream::EventStream;
 pub(crate) use {
     driver::drive_with,
+    entrance::{Arrival, Caller, Entrance, Reception},
     event_stream::{Fields, retry_ms, with_headers},
     line::Line,
-    lot::{Arrival, Entrance, Lot},
+    lot::Lot,
     outlet::Outlet,
     parked::reason,
 };

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::EventStream;
+use super::head::Heads;
 use super::outlet::Outlet;
 use crate::hub::{Event, Frames, Taken, View};
 use crate::metrics::{self, CloseReason, Counters};
@@ -89,8 +90,9 @@ impl Parked {
         Self { outlet, stream, rest: None, heard, chunked, finishing: false }
     }
 
-    /// Writes this head of the response, to which it appends the greeting, and what was missed, as one.
-    pub(crate) fn begin(&mut self, opening: &mut Vec<u8>, seat: Seat<'_>) -> Result<Flow, Over> {
+    /// Writes the head of the response, the greeting and what was missed as one.
+    pub(super) fn begin(&mut self, heads: &mut Heads, seat: Seat<'_>) -> Result<Flow, Over> {
+        let opening = heads.write(self.chunked, self.stream.fields());
         self.stream.write_greeting(opening, self.chunked);
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
@@ -122,12 +124,26 @@ impl Parked {
         seat: Seat<'_>,
     ) -> Result<Flow, Over> {
         let before = head - events.len() as u64;
+        if let [event] = events {
+            // Most often it is one, which needs no list.
+            let one = event.seen_by(view).map(|frame| part(head, frame, self.chunked));
+            return self.write_events(one.as_slice(), before, seat);
+        }
         let visible = (before + 1..).zip(events);
         let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
         let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
-        let cut = write(&mut self.outlet, &parts)?;
-        seat.count(Taken::Some, begun(&parts, cut));
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
+        self.write_events(&parts, before, seat)
+    }
+
+    fn write_events(
+        &mut self,
+        parts: &[Part<'_>],
+        before: u64,
+        seat: Seat<'_>,
+    ) -> Result<Flow, Over> {
+        let cut = write(&mut self.outlet, parts)?;
+        seat.count(Taken::Some, begun(parts, cut));
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, seat)))
     }
 
     /// Writes the comment that keeps a silent stream open.

@@ -17,7 +17,7 @@ async fn a_client_that_goes_frees_its_seat() {
     for reason in [CloseReason::Client, CloseReason::Client, CloseReason::Reset] {
         let (server, mut client) = narrow_pair();
         yard.park(server, None, 0);
-        yard.run_until(|| client.read(4096) > 0);
+        yard.run_until(|| client.read(4096) > 0).await;
         let before = yard.closed(reason);
         match (reason, before) {
             (CloseReason::Client, 0) => drop(client),
@@ -30,7 +30,7 @@ async fn a_client_that_goes_frees_its_seat() {
                 drop(client);
             }
         }
-        yard.run_until(|| hub.seats() == 0);
+        yard.run_until(|| hub.seats() == 0).await;
         assert_eq!(yard.closed(reason), before + 1, "{reason:?}");
     }
 }
@@ -45,7 +45,7 @@ async fn a_reset_before_arrival_frees_the_seat() {
     drop(client);
     yard.park(server, None, 0);
     assert_eq!(hub.seats(), 1);
-    yard.run_until(|| hub.seats() == 0);
+    yard.run_until(|| hub.seats() == 0).await;
 }
 
 /// What a listener says is thrown away, and too much of it ends the stream.
@@ -55,13 +55,14 @@ async fn a_client_that_talks_is_heard_up_to_a_bound() {
     let hub = yard.hub.clone();
     let (server, mut client) = narrow_pair();
     yard.park(server, None, 512);
-    yard.run_until(|| client.read(4096) > 0);
+    yard.run_until(|| client.read(4096) > 0).await;
     client.socket.write_all(b"GET /livez HTTP/1.1\r\n\r\n").expect("connected");
     yard.publish("still-here");
     yard.run_until(|| {
         client.read(4096);
         client.keys() == ["still-here"]
-    });
+    })
+    .await;
     assert_eq!(hub.seats(), 1);
 
     let garbage = vec![b'x'; 1 << 20];
@@ -71,7 +72,8 @@ async fn a_client_that_talks_is_heard_up_to_a_bound() {
             sent += n;
         }
         hub.seats() == 0
-    });
+    })
+    .await;
     assert_eq!(yard.closed(CloseReason::Excess), 1);
 }
 
@@ -81,13 +83,14 @@ async fn closing_ends_the_body() {
     let mut yard = Yard::new(uncoalesced(8));
     let (server, mut client) = narrow_pair();
     yard.park(server, None, 0);
-    yard.run();
+    yard.run().await;
     yard.publish("last");
     yard.hub.close(yard.clock.now());
     yard.run_until(|| {
         client.read(4096);
         client.unframed.ended
-    });
+    })
+    .await;
     assert_eq!(client.keys(), ["last"]);
     assert_eq!((yard.hub.seats(), yard.closed(CloseReason::Drained)), (0, 1));
 }
@@ -99,18 +102,19 @@ async fn a_drain_waits_for_who_reads_late() {
         let mut yard = Yard::new(uncoalesced(400));
         let (server, mut client) = narrow_pair();
         yard.park(server, None, 0);
-        yard.run();
+        yard.run().await;
         for n in 0..60 {
             yard.publish(&format!("{n:0>len$}", len = 300 + len));
-            yard.run();
+            yard.run().await;
         }
         yard.hub.drain(yard.clock.now(), Duration::ZERO);
-        yard.run();
+        yard.run().await;
         assert_eq!(yard.hub.seats(), 1, "its socket is full");
         yard.run_until(|| {
             client.read(211);
             client.unframed.ended
-        });
+        })
+        .await;
         assert_eq!(client.keys().len(), 60);
         assert!(client.parser.retry_ms().is_some());
         assert_eq!((yard.hub.seats(), yard.closed(CloseReason::Drained)), (0, 1));
@@ -120,7 +124,7 @@ async fn a_drain_waits_for_who_reads_late() {
 /// Lets this much time pass for the hub.
 async fn pass(yard: &mut Yard, time: Duration) {
     tokio::time::advance(time).await;
-    yard.run();
+    yard.run().await;
 }
 
 /// The body ends as one that is complete, and what is published later is for who comes back.
@@ -130,7 +134,7 @@ async fn a_deadline_ends_the_body() {
     let (server, mut client) = narrow_pair();
     let at = yard.clock.now().after(Duration::from_secs(5));
     yard.park_until(server, Deadline { at, reason: CloseReason::Expired });
-    yard.run();
+    yard.run().await;
     yard.publish("before");
     pass(&mut yard, Duration::from_millis(4_900)).await;
     assert_eq!(yard.hub.seats(), 1, "not before its time");
@@ -139,7 +143,8 @@ async fn a_deadline_ends_the_body() {
     yard.run_until(|| {
         client.read(4096);
         client.unframed.ended
-    });
+    })
+    .await;
     assert!(client.keys() == ["before"] || client.keys() == ["before", "after"]);
     assert_eq!((yard.hub.seats(), yard.closed(CloseReason::Expired)), (0, 1));
 }
@@ -151,7 +156,7 @@ async fn a_deadline_ends_a_stream_whose_socket_is_full() {
     let (server, mut client) = narrow_pair();
     let at = yard.clock.now().after(Duration::from_secs(5));
     yard.park_until(server, Deadline { at, reason: CloseReason::MaxAge });
-    yard.run();
+    yard.run().await;
     yard.publish(&"x".repeat(1 << 20));
     pass(&mut yard, Duration::from_millis(4_900)).await;
     assert_eq!(yard.hub.seats(), 1);
@@ -167,7 +172,7 @@ async fn a_socket_that_takes_nothing_is_cut() {
     let mut yard = Yard::new(uncoalesced(400));
     let (server, mut client) = narrow_pair();
     yard.park(server, None, 0);
-    yard.run();
+    yard.run().await;
     yard.publish(&"x".repeat(1 << 20));
     pass(&mut yard, Duration::from_secs(59)).await;
     assert_eq!(yard.hub.seats(), 1);
@@ -176,7 +181,8 @@ async fn a_socket_that_takes_nothing_is_cut() {
     yard.run_until(|| {
         read += client.read(1 << 16);
         read > 1 << 17
-    });
+    })
+    .await;
     for _ in 0..59 {
         pass(&mut yard, Duration::from_secs(1)).await;
         assert_eq!(yard.hub.seats(), 1, "it took something a minute ago");

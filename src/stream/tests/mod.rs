@@ -1,16 +1,21 @@
 //! The parking lot on real sockets, driven by hand, so that nothing depends on time.
 
+mod callers;
 mod ends;
 mod writes;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
+use tokio::task::yield_now;
 
 use super::driver::Driver;
-use super::lot::{Arrival, Entrance, Lot};
+use super::entrance::{Arrival, Caller, Entrance, Reception};
+use super::lot::Lot;
 use super::outlet::Outlet;
 use super::{Clock, EventStream};
 use crate::admission::Ticket;
@@ -18,7 +23,11 @@ use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, Keys, View};
 use crate::ids::{OrgName, Time};
 use crate::metrics::{CloseReason, read};
+use crate::sync::Mutex;
 use crate::wire::{Event, Parser};
+
+/// How long a caller may say nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A hub, its driver, and a lot.
 struct Yard {
@@ -27,10 +36,18 @@ struct Yard {
     entrance: Entrance,
     driver: Driver,
     org: OrgName,
+    desk: Desk,
+}
+
+/// A reception that opens a stream for whoever says `GET`, and keeps everybody else.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    hub: Hub,
+    passed_on: Arc<Mutex<Vec<(Caller, Bytes)>>>,
 }
 
 /// The client's end of a parked stream.
-struct Client {
+pub(super) struct Client {
     socket: TcpStream,
     /// The body so far, its chunk framing checked and taken off.
     unframed: Unframer,
@@ -52,9 +69,11 @@ impl Yard {
     fn new(config: HubConfig) -> Self {
         let (hub, clock) = (Hub::new(config), Clock::start());
         let entrance = Entrance::new(hub.clone());
-        let lot = Lot::new(entrance.clone()).expect("a poller");
-        let driver = Driver::new(hub.clone(), clock, Some(lot));
-        Self { hub, clock, entrance, driver, org: "acme".parse().expect("a name") }
+        let desk = Desk::new(&hub);
+        let lot = Lot::new(entrance.clone(), Box::new(desk.clone()), PATIENCE);
+        let driver = Driver::new(hub.clone(), clock, Some(lot.expect("a poller")));
+        let org = "acme".parse().expect("a name");
+        Self { hub, clock, entrance, driver, org, desk }
     }
 
     /// Parks a stream on `server`, to whose client `heard` bytes beyond the request are attributed.
@@ -94,9 +113,9 @@ impl Yard {
 
     /// Lets the driver do all it can do without waiting. The kernel needs a moment to pass on what
     /// was sent, so readiness is asked for until `done`, within a bound.
-    fn run_until(&mut self, mut done: impl FnMut() -> bool) {
+    async fn run_until(&mut self, mut done: impl FnMut() -> bool) {
         for _ in 0..20_000 {
-            while self.driver.turn() {}
+            self.run().await;
             if done() {
                 return;
             }
@@ -105,7 +124,10 @@ impl Yard {
         panic!("it did not come about within twenty seconds");
     }
 
-    fn run(&mut self) {
+    async fn run(&mut self) {
+        while self.driver.turn() {}
+        // The runtime asks its poller, which may know something of the lot's.
+        yield_now().await;
         while self.driver.turn() {}
     }
 
@@ -114,8 +136,33 @@ impl Yard {
     }
 }
 
+// ===== impl Desk =====
+
+impl Desk {
+    pub(super) fn new(hub: &Hub) -> Self {
+        Self { hub: hub.clone(), passed_on: Arc::default() }
+    }
+}
+
+impl Reception for Desk {
+    fn open(&self, caller: Caller, first: &Bytes) -> Result<Arrival, Caller> {
+        if !first.starts_with(b"GET") {
+            return Err(caller);
+        }
+        let org = "acme".parse().expect("a name");
+        let stream = EventStream::open(&self.hub, &org, View::Member, None, Time(0));
+        let (stream, outlet) = (stream.expect("not closing"), Outlet::Plain(caller.socket));
+        let visitor = Arc::into_inner(caller.visitor).expect("nobody else has it");
+        Ok(Arrival { outlet, stream, chunked: true, heard: 0, ticket: visitor.into_ticket(None) })
+    }
+
+    fn serve(&self, caller: Caller, first: Bytes) {
+        self.passed_on.lock().push((caller, first));
+    }
+}
+
 /// Two ends of a connection with buffers as small as the kernel makes them.
-fn narrow_pair() -> (TcpStream, Client) {
+pub(super) fn narrow_pair() -> (TcpStream, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     SockRef::from(&listener).set_send_buffer_size(1).expect("inherited by the accepted socket");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);

@@ -12,7 +12,7 @@ async fn the_first_bytes_are_head_and_greeting_in_one() {
     let mut yard = Yard::new(uncoalesced(8));
     let (server, mut client) = narrow_pair();
     yard.park(server, None, 0);
-    yard.run_until(|| client.read(4096) > 0);
+    yard.run_until(|| client.read(4096) > 0).await;
     assert!(
         client.unframed.head.as_ref().is_some_and(|head| head.starts_with("HTTP/1.1 200 OK\r\n"))
     );
@@ -32,9 +32,9 @@ async fn a_head_that_does_not_fit_waits() {
         earlier += n;
     }
     yard.park(server, None, 0);
-    yard.run();
+    yard.run().await;
     yard.publish("while-waiting");
-    yard.run();
+    yard.run().await;
     let mut before = vec![0; earlier];
     client.socket.set_nonblocking(false).expect("a socket");
     client.socket.read_exact(&mut before).expect("what was written before");
@@ -43,7 +43,8 @@ async fn a_head_that_does_not_fit_waits() {
     yard.run_until(|| {
         client.read(4096);
         client.keys() == ["while-waiting"]
-    });
+    })
+    .await;
     assert_eq!(client.events[0].name, "connected");
     assert!(client.unframed.head.is_some());
 }
@@ -55,20 +56,21 @@ async fn a_stalled_subscriber_catches_up() {
     let mut yard = Yard::new(uncoalesced(400));
     let (server, mut client) = narrow_pair();
     yard.park(server, None, 0);
-    yard.run();
+    yard.run().await;
     // Some are larger than all buffers together, so that the rest of one is itself cut.
     let sent: Vec<String> = (0..300)
         .map(|n| format!("{n:0>len$}", len = if n % 100 == 50 { 50_000 } else { 400 }))
         .collect();
     for key in &sent {
         yard.publish(key);
-        yard.run();
+        yard.run().await;
     }
     assert_eq!(yard.hub.seats(), 1, "stalled is not gone");
     yard.run_until(|| {
         client.read(2_000);
         client.events.len() > 300
-    });
+    })
+    .await;
     assert_eq!(client.keys(), sent);
 }
 
@@ -82,10 +84,10 @@ async fn a_loss_is_told_however_full_the_socket_is() {
     let mut yard = Yard::new(uncoalesced(2));
     let (server, mut client) = narrow_pair();
     yard.park(server, None, 0);
-    yard.run();
+    yard.run().await;
     for n in 0..300 {
         yard.publish(&format!("{n:0>400}"));
-        yard.run();
+        yard.run().await;
     }
     // One byte at a time, so that every way a write can be cut comes up.
     yard.run_until(|| {
@@ -93,7 +95,8 @@ async fn a_loss_is_told_however_full_the_socket_is() {
         client.events.last().is_some_and(|event| {
             event.data.contains("299") || event.name == "connected" && client.events.len() > 1
         })
-    });
+    })
+    .await;
     assert_told(&client, 300);
 }
 
@@ -124,7 +127,7 @@ proptest! {
         steps in prop::collection::vec((0..4usize, prop_oneof![9 => 1..300usize, 1 => 5_000..30_000usize], 0..9_000usize), 1..120),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let _guard = runtime.enter();
+        runtime.block_on(async {
         let mut yard = Yard::new(uncoalesced(history));
         let (server, mut client) = narrow_pair();
         yard.park(server, None, 0);
@@ -134,7 +137,7 @@ proptest! {
                 yard.publish(&format!("{published:0>zeros$}"));
                 published += 1;
             }
-            yard.run();
+            yard.run().await;
             client.read(most);
         }
         yard.publish(&format!("{published}"));
@@ -145,8 +148,9 @@ proptest! {
             client.events.last().is_some_and(|event| {
                 event.id.ends_with(&format!("-{}", last + 1))
             })
-        });
+        }).await;
         assert_told(&client, published);
+        });
     }
 }
 
@@ -175,7 +179,7 @@ async fn a_reread_that_is_given_back_is_counted_once() {
         heard: 0,
         ticket: Ticket::default(),
     });
-    yard.run();
+    yard.run().await;
     let rereads = |yard: &Yard| yard.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
     assert_eq!(rereads(&yard), 0, "nobody has been told");
     client.socket.set_nonblocking(false).expect("a socket");
@@ -184,7 +188,8 @@ async fn a_reread_that_is_given_back_is_counted_once() {
     yard.run_until(|| {
         client.read(4096);
         client.events.len() == 2
-    });
+    })
+    .await;
     assert_eq!(client.events[1].name, "connected");
     assert_eq!(rereads(&yard), 1);
 }

@@ -1,0 +1,84 @@
+//! Opens streams: who may have one, what it has missed, and when it has to end.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Version};
+
+use super::Service;
+use crate::admission::AddressGuard;
+use crate::http::auth::{Grant, Scope};
+use crate::http::parking::Departing;
+use crate::http::reject::Reject;
+use crate::http::route::{Route, route};
+use crate::http::{forwarded, head, query, strict};
+use crate::hub::{Deadline, NotTakenIn, View};
+use crate::ids::OrgName;
+use crate::metrics::{CloseReason, Limit};
+use crate::stream::EventStream;
+
+impl Service {
+    /// Opens the stream that a connection asks for with its first bytes, of which it returns how many were
+    /// not needed. `None` leaves no trace: hyper reads the bytes again, and answers.
+    pub(crate) fn open_at_once(&self, first: &Bytes) -> Option<(Departing, usize)> {
+        if self.came_over() {
+            return None;
+        }
+        let (request, length) = head::parse(first)?;
+        strict::check(&request).ok()?;
+        let Ok(Route::Stream { org, view }) = route(request.method(), request.uri().path()) else {
+            return None;
+        };
+        let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
+        if view == View::Member && self.app.auth.keys_for(headers, uri, now).is_some() {
+            return None;
+        }
+        let (mut stream, client) = self.open(&org, view, &request).ok()?;
+        stream.add_fields(&self.fields(&request));
+        let chunked = request.version() == Version::HTTP_11;
+        Some((Departing { stream, chunked, client }, first.len() - length))
+    }
+
+    pub(crate) fn open<B>(
+        &self,
+        org: &OrgName,
+        view: View,
+        request: &Request<B>,
+    ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
+        let Grant { expires, .. } = self.check_view(org, view, request)?;
+        let client = self.count_client(request.headers())?;
+        let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+        let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
+        let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
+        let stream = stream.map_err(|why| match why {
+            NotTakenIn::Closing => Reject::Draining,
+            NotTakenIn::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
+        })?;
+        let Some(expires) = expires else { return Ok((stream, client)) };
+        let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+        let at = self.app.clock.now().after(left);
+        let stream = stream.with_deadline(Deadline { at, reason: CloseReason::Expired });
+        Ok((stream, client))
+    }
+
+    /// Counts a stream for the client behind a trusted proxy; any other client counts as its
+    /// connection.
+    fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
+        let Some(proxy) = self.visitor.trusted_proxy() else { return Ok(None) };
+        let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
+        self.visitor.enter_for(client).map_err(|limit| self.full(limit))
+    }
+
+    pub(super) fn check_view<B>(
+        &self,
+        org: &OrgName,
+        view: View,
+        request: &Request<B>,
+    ) -> Result<Grant, Reject> {
+        match view {
+            View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
+            View::Public => Ok(Grant::everyone()),
+            View::Member => self.authorize(request, Scope::Subscribe, Some(org)),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How connections come into a lot: to wait for their request, or as the streams that they have become.
+
+use std::fmt::Debug;
+use std::mem;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+
+use super::EventStream;
+use super::outlet::Outlet;
+use crate::admission::{Ticket, Visitor};
+use crate::hub::Hub;
+use crate::sync::Mutex;
+
+/// A connection that has asked for nothing yet.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) socket: TcpStream,
+    pub(crate) visitor: Arc<Visitor>,
+}
+
+/// A connection that became a stream.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) outlet: Outlet,
+    pub(crate) stream: EventStream,
+    /// HTTP/1.1, not HTTP/1.0.
+    pub(crate) chunked: bool,
+    /// Bytes that came after the request.
+    pub(crate) heard: usize,
+    pub(crate) ticket: Ticket,
+}
+
+/// Knows what callers ask for, which a lot does not.
+pub(crate) trait Reception: Debug + Send + Sync {
+    /// Opens the stream that the caller asks for with its first bytes, if that is what they are.
+    fn open(&self, caller: Caller, first: &Bytes) -> Result<Arrival, Caller>;
+
+    /// Serves a caller that asks for anything else. Nothing watches its socket.
+    fn serve(&self, caller: Caller, first: Bytes);
+}
+
+/// Where connections come in. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    queue: Arc<Mutex<Queue>>,
+    hub: Hub,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) callers: Vec<Caller>,
+    pub(super) arrivals: Vec<Arrival>,
+}
+
+// ===== impl Entrance =====
+
+impl Entrance {
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self { queue: Arc::default(), hub }
+    }
+
+    /// Has a connection wait in the lot for what it asks for.
+    pub(crate) fn call(&self, caller: Caller) {
+        self.queue.lock().callers.push(caller);
+        self.hub.wake_driver();
+    }
+
+    /// Hands a stream over to the lane's driver, which writes its first bytes.
+    pub(crate) fn park(&self, arrival: Arrival) {
+        self.queue.lock().arrivals.push(arrival);
+        self.hub.wake_driver();
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// At most so many of each.
+    pub(super) fn take(&self, most: usize) -> Queue {
+        let mut queue = self.queue.lock();
+        Queue { callers: some(&mut queue.callers, most), arrivals: some(&mut queue.arrivals, most) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.callers.is_empty() && queue.arrivals.is_empty()
+    }
+}
+
+fn some<T>(queue: &mut Vec<T>, most: usize) -> Vec<T> {
+    if queue.len() <= most { mem::take(queue) } else { queue.drain(..most).collect() }
+}
