@@ -17,7 +17,7 @@ pub use event_stream::EventStream;
 pub(crate) use {
     driver::drive_with,
     event_stream::{Fields, retry_ms, with_headers},
-    line::Line,
+    line::{Line, Piece},
     lot::{Arrival, Entrance, Lot},
     outlet::Outlet,
     parked::reason,
