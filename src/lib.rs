@@ -54,7 +54,8 @@
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many (and with `--park off`). hyper
 //! does not tell a body that its client takes nothing, nor why its connection died. So the task of an
-//! HTTP/2 stream, or the socket of an HTTP/1 one, tells the stream's seat, through a `Line`.
+//! HTTP/2 stream, with the pieces of its events that are written, or the socket of an HTTP/1 one, tells the
+//! stream's seat, through a `Line`.
 //!
 //! *A stream goes*: its [`EventStream`](stream::EventStream) is dropped: by the lot on end of file,
 //! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.

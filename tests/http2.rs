@@ -139,6 +139,36 @@ fn who_gives_a_window_slowly_stays() {
     expect(&mut client, stream, "posts");
 }
 
+/// SCENARIO: a client takes a large event a few bytes at a time, while another one waits behind it.
+/// BUG: the stall was counted from when the one behind was handed out, whatever was taken of the first, because
+/// hyper does not tell a body how much of a frame its client has taken. FIX: the frame tells.
+#[test]
+fn who_takes_a_large_event_slowly_stays_while_another_waits() {
+    let server = server(&["--stall-timeout", "3s", "--key-bytes", "65536"]);
+    let mut client = Frames::connect(server.address(), 200);
+    let [slow, stops] = [(); 2].map(|()| stream_of(&mut client, "acme"));
+    server.publish("acme", &[&"x".repeat(60_000)]);
+    server.publish("acme", &["posts"]);
+    let take_some = |client: &mut Frames, stream: u32| {
+        let before = client.received(stream);
+        client.grant(stream, 7);
+        client.until("it takes some", |client| (client.received(stream) > before).then_some(()));
+    };
+    // Some stall timeouts, in each of which it takes some.
+    for n in 0..8 {
+        take_some(&mut client, slow);
+        if n < 2 {
+            take_some(&mut client, stops);
+        }
+        thread::sleep(Duration::from_millis(1_300));
+    }
+    assert_eq!(client.end(stops).0, End::Reset(code::CANCEL));
+    client.grant(slow, WIDE / 2);
+    assert!(client.event(slow).len() > 60_000);
+    expect(&mut client, slow, "posts");
+    assert_eq!((server.seats(), server.closed().get("stalled")), (1, Some(&1)));
+}
+
 /// What it missed it is told, or told that it missed something.
 #[test]
 fn who_comes_back_late_hears_everything_or_to_read_again() {

@@ -110,6 +110,27 @@ const REFUSED_LINES: [&str; 9] = [
     "P@ST /api/acme/events HTTP/1.1",
 ];
 
+/// Targets that are refused, whichever of these methods asks for them (3.2; RFC 9110, 4.2).
+const REFUSED_TARGETS: [(&[&str], &str); 13] = [
+    // Schemes that are not ours.
+    (&["POST", "GET", "OPTIONS"], "ftp://t/api/acme/events"),
+    (&["POST", "GET"], "http+unix://t/api/acme/events"),
+    (&["POST", "GET"], "a://t/api/acme/events"),
+    // A user, who is there to hide the host; and no host.
+    (&["POST", "GET", "OPTIONS"], "http://user@t/api/acme/events"),
+    (&["POST", "GET"], "https://user:word@t:80/api/acme/events"),
+    (&["POST", "GET"], "http://@t/api/acme/events"),
+    (&["CONNECT"], "user@t:80"),
+    (&["POST", "GET"], "http://:80/api/acme/events"),
+    (&["POST", "GET"], "http:///api/acme/events"),
+    // What is for CONNECT, and what is for OPTIONS.
+    (&["POST", "GET", "OPTIONS"], "t:80"),
+    (&["POST", "GET", "CONNECT"], "*"),
+    // What has no form at all.
+    (&["POST", "GET"], "api/acme/events"),
+    (&["POST", "GET"], "?x"),
+];
+
 const LINE: &str = "POST /api/acme/events HTTP/1.1";
 const STREAM_LINE: &str = "GET /api/acme/events HTTP/1.1";
 
@@ -202,6 +223,22 @@ fn malformed_first_lines_are_refused() {
         expect_refusal(&server, &publish(line, fields, "\r\n"), 400);
     }
     assert_eq!(published(&server), 0);
+}
+
+/// SCENARIO: a request is for `ftp://t/api/acme/events`, or for a URI with a user in it.
+/// BUG: it was answered as one for the path alone. FIX: it is refused, as one that says what it cannot mean.
+#[test]
+fn targets_that_cannot_be_ours_are_refused() {
+    for path in PLAIN_PATHS {
+        let server = server(path);
+        for (methods, target) in REFUSED_TARGETS {
+            for method in methods {
+                let line = format!("{method} {target} HTTP/1.1");
+                expect_refusal(&server, &publish(&line, &[HOST, LENGTH], "\r\n"), 400);
+            }
+        }
+        assert_eq!(published(&server), 0);
+    }
 }
 
 /// SCENARIO: a request whose chunks end in `0\r\n\n`, or whose trailers do in a bare LF, and another one
@@ -315,6 +352,9 @@ fn what_is_only_unusual_is_accepted() {
         crlf(&[HOST, LENGTH, "x: \té"]),
         // A target with an authority, against which the host says nothing (3.2.2).
         publish("POST http://other/api/acme/events HTTP/1.1", &[HOST, LENGTH], "\r\n"),
+        publish("POST HTTPS://other:443/api/acme/events HTTP/1.1", &[HOST, LENGTH], "\r\n"),
+        // A fragment, which no client sends and the library drops before it can be refused (3.2.1).
+        publish("POST /api/acme/events?x#y HTTP/1.1", &[HOST, LENGTH], "\r\n"),
         // Extensions of chunks, and what a size may have around it (7.1).
         chunks(&format!("000E \t;a=\"b\"\r\n{BODY}\r\n00;c\r\n\r\n")),
     ];

@@ -140,8 +140,9 @@ pub struct Serve {
     pub log_format: LogFormat,
 
     /// How long a client may take nothing of what there is to write before its stream is cut; whole
-    /// seconds. One whose window stays shut (zero) is given up by the kernel after --peer-timeout if that
-    /// is shorter, which is counted as timeout and not as stalled
+    /// seconds. Over HTTP/2 one that took some of it, and then no more, may have up to twice as long. One
+    /// whose window stays shut (zero) is given up by the kernel after --peer-timeout if that is shorter,
+    /// which is counted as timeout and not as stalled
     #[arg(long, env = "NUDGED_STALL_TIMEOUT", value_name = "TIME", default_value_t = Span(HUB.stall_timeout), value_parser = span(1_000..=86_400_000))]
     stall_timeout: Span,
 

@@ -13,15 +13,16 @@ use http_body_util::Full;
 
 use super::reject::Reject;
 use crate::admission::AddressGuard;
-use crate::stream::{EventStream, Fields};
+use crate::stream::{EventStream, Fields, Line, Piece};
 
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Full(Full<Bytes>),
-    /// With the client for whom a proxy opened it, if it is counted.
+    /// With the line that carries it, and the client for whom a proxy opened it, if it is counted.
     Stream {
         stream: EventStream,
+        line: Option<Line>,
         _client: Option<AddressGuard>,
     },
     /// The head of a stream, for `HEAD`.
@@ -112,18 +113,19 @@ impl Future for Answering {
 // ===== impl Answer =====
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Infallible;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            Self::Full(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream { stream, .. } => Pin::new(stream).poll_frame(cx),
-            Self::NoStream => Poll::Ready(None),
-        }
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
+        let (polled, line) = match self.get_mut() {
+            Self::Full(body) => (Pin::new(body).poll_frame(cx), None),
+            Self::Stream { stream, line, .. } => (Pin::new(stream).poll_frame(cx), line.as_ref()),
+            Self::NoStream => (Poll::Ready(None), None),
+        };
+        polled.map_ok(|frame| frame.map_data(|bytes| Piece::new(bytes, line)))
     }
 
     fn is_end_stream(&self) -> bool {

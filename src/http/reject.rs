@@ -23,6 +23,8 @@ pub(crate) enum Reject {
     Method { allow: &'static str },
     /// The path names no possible org.
     Org(InvalidOrgName),
+    /// An HTTP/1 request is for no path, nor for a URI that may be ours.
+    Target,
     /// An HTTP/1 request names no host, several, or an impossible one.
     Host,
     /// The body is in another transfer coding than chunked.
@@ -97,7 +99,11 @@ impl Reject {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             // What is left is not worth reading, or nobody can tell where it ends.
-            Self::TooLarge { .. } | Self::TooSlow { .. } | Self::Incomplete | Self::Host => {
+            Self::TooLarge { .. }
+            | Self::TooSlow { .. }
+            | Self::Incomplete
+            | Self::Target
+            | Self::Host => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
@@ -149,6 +155,7 @@ impl Reject {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Org(_)
+            | Self::Target
             | Self::Host
             | Self::Incomplete
             | Self::Trailers
@@ -173,6 +180,11 @@ impl Reject {
             Self::NotPublic => "this organisation has no public stream".into(),
             Self::Method { allow } => format!("this resource allows {allow}"),
             Self::Org(why) => why.to_string(),
+            Self::Target => {
+                "a request is for a path, or for an http or https URI with a host and no \
+                user"
+                    .into()
+            }
             Self::Host => "a request has one host field, like host: example.org".into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),

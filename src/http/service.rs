@@ -265,8 +265,12 @@ impl Service {
                 if let Some(line) = &self.line {
                     line.carry(&mut stream);
                 }
-                let mut response =
-                    stream.into_response().map(|stream| Answer::Stream { stream, _client: client });
+                let line = self.line.clone();
+                let mut response = stream.into_response().map(|stream| Answer::Stream {
+                    stream,
+                    line,
+                    _client: client,
+                });
                 if version == Version::HTTP_10 {
                     // Its body ends with the connection, which a client may have asked to keep.
                     let close = HeaderValue::from_static("close");

@@ -1,8 +1,8 @@
 //! Where hyper is laxer with an HTTP/1 request than a server has to be (RFC 9112). `tests/strict.rs` has
 //! the whole table.
 
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Request, Version, header};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::reject::Reject;
 
@@ -12,6 +12,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reject> {
     if version > Version::HTTP_11 {
         return Ok(());
     }
+    check_target(request.method(), request.uri())?;
     check_host(version, headers)?;
     check_coding(headers)
 }
@@ -19,6 +20,23 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reject> {
 /// Whether its body comes in chunks.
 pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// A path, or a URI that may be ours: a proxy that ends TLS for us may say https. A host and a port are
+/// for CONNECT, an asterisk is for OPTIONS (RFC 9112, 3.2; RFC 9110, 4.2). Nobody sees a fragment: the
+/// library drops it.
+fn check_target(method: &Method, uri: &Uri) -> Result<(), Reject> {
+    let is_ours = match (uri.authority(), uri.scheme()) {
+        (None, _) => uri.path() != "*" || method == Method::OPTIONS,
+        (Some(authority), scheme) => {
+            let may_be = match scheme {
+                Some(scheme) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
+                None => method == Method::CONNECT,
+            };
+            may_be && !authority.host().is_empty() && !authority.as_str().contains('@')
+        }
+    };
+    if is_ours { Ok(()) } else { Err(Reject::Target) }
 }
 
 /// One host, and a possible one; none is for HTTP/1.0 (RFC 9112, 3.2).

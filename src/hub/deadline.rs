@@ -151,11 +151,17 @@ impl Watch {
         }
     }
 
-    /// Whether the stream has to end because its client takes nothing.
-    pub(crate) fn is_stalled(&self) -> bool {
-        let mut stalled = false;
-        self.change(|seat| stalled = seat.ending == Some(CloseReason::Stalled));
-        stalled
+    /// Whether the stream has to end because its client takes nothing; it may just have been seen to take
+    /// some.
+    pub(crate) fn is_stalled(&self, took_some: bool) -> bool {
+        let Some(channel) = self.channel.upgrade() else { return false };
+        let stalled = channel.block(self.lane, self.key, |seat, tick| {
+            if took_some {
+                seat.progress(tick);
+            }
+            (false, seat.ending == Some(CloseReason::Stalled))
+        });
+        stalled.unwrap_or(false)
     }
 
     /// Whether the stream is over.

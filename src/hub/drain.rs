@@ -124,7 +124,7 @@ impl Drain {
     /// How many streams have to have ended by now.
     fn due(&self, now: Time) -> u64 {
         let Window { from, to } = self.window;
-        if now >= to {
+        if now >= to || from == to {
             return u64::MAX;
         }
         let share = u128::from(self.total) * u128::from(now.0.saturating_sub(from.0));
@@ -218,6 +218,21 @@ mod tests {
         assert!(!hub.is_over(), "their seats are still taken");
         drop(streams);
         assert!(hub.is_over());
+    }
+
+    /// SCENARIO: a driver looks at the clock, and then the hub is told to drain at once.
+    /// BUG: the driver divided by the length of the window, and its worker ended in a panic.
+    /// FIX: in a window without a length everybody is due.
+    #[test]
+    fn a_window_without_a_length_may_begin_after_the_driver_looked() {
+        let (hub, mut streams) = hub_with_streams();
+        hub.drain(Time(500), Duration::ZERO);
+        let mut walk = hub.begin_drain().expect("told to");
+        let mut turn = Turn::default();
+        while walk.turn(&hub, Time(499), &mut turn) == Pace::Now {
+            turn.clear();
+        }
+        assert!(streams.iter_mut().all(over));
     }
 
     #[test]

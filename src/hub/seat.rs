@@ -92,6 +92,14 @@ impl Seat {
         self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
     }
 
+    /// The client took some of what was handed out. If the task has more in hand, this is no stall.
+    pub(crate) fn progress(&mut self, tick: u32) {
+        if self.blocked_since != TAKES {
+            self.unblock();
+            self.blocked_since = tick;
+        }
+    }
+
     /// The task that serves it rests. Had the client room for what was handed out last, the task would
     /// wait for more. Returns what [`Self::block`] does.
     #[must_use]
@@ -100,7 +108,10 @@ impl Seat {
             self.unblock();
             return false;
         }
-        self.blocked_since = self.touched;
+        self.blocked_since = match self.blocked_since {
+            TAKES => self.touched,
+            since => since.max(self.touched),
+        };
         !mem::replace(&mut self.watched, true)
     }
 

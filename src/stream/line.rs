@@ -5,15 +5,25 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::{Buf, Bytes};
+
 use super::EventStream;
 use super::parked::reason;
 use crate::hub::Watch;
 use crate::metrics::CloseReason;
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// A connection that may carry a stream, or a request over HTTP/2 that may open one. Cloning shares it.
 #[derive(Clone, Debug)]
-pub(crate) struct Line(Arc<Mutex<Option<Carried>>>);
+pub(crate) struct Line(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    carried: Mutex<Option<Carried>>,
+    /// A [`Piece`] was taken from since somebody last asked. hyper writes under a lock of its own, so this
+    /// is all that it does there.
+    took_some: AtomicBool,
+}
 
 /// The stream that it carried last, which may be over.
 #[derive(Debug)]
@@ -22,53 +32,64 @@ struct Carried {
     blocked: bool,
 }
 
+/// Some of a body, which tells its line when it is written. Over HTTP/2 that is when the client has room:
+/// hyper takes a whole event in hand for the first byte of room, and asks for the next.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    bytes: Bytes,
+    line: Option<Line>,
+}
+
 // ===== impl Line =====
 
 impl Line {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(None)))
+        let (carried, took_some) = (Mutex::new(None), AtomicBool::new(false));
+        Self(Arc::new(Shared { carried, took_some }))
     }
 
     /// The stream begins on this connection.
     pub(crate) fn carry(&self, stream: &mut EventStream) {
         let seat = stream.subscription().watch();
-        *self.0.lock() = Some(Carried { seat, blocked: false });
+        *self.0.carried.lock() = Some(Carried { seat, blocked: false });
     }
 
     /// Whether the connection had a stream, and that is over.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.lock().as_ref().is_some_and(|carried| carried.seat.is_gone())
+        self.0.carried.lock().as_ref().is_some_and(|carried| carried.seat.is_gone())
     }
 
-    /// Whether its stream has to end because its client takes nothing.
+    /// Whether its stream has to end because its client takes nothing, and has taken nothing since this
+    /// was last asked.
     pub(crate) fn is_stalled(&self) -> bool {
-        self.0.lock().as_ref().is_some_and(|carried| carried.seat.is_stalled())
+        let took_some = self.0.took_some.swap(false, Ordering::Relaxed);
+        self.0.carried.lock().as_ref().is_some_and(|carried| carried.seat.is_stalled(took_some))
     }
 
     /// The task rests that serves the stream. What it still has in hand, its client has no room for.
     pub(crate) fn rest(&self) {
-        if let Some(carried) = &*self.0.lock() {
+        if let Some(carried) = &*self.0.carried.lock() {
             carried.seat.rest();
         }
     }
 
     /// Names the cause for which the stream will end, unless one is known.
     pub(crate) fn note(&self, reason: CloseReason) {
-        if let Some(carried) = &*self.0.lock() {
+        if let Some(carried) = &*self.0.carried.lock() {
             carried.seat.note(reason);
         }
     }
 
     /// Reads failed or not: that is what comes of it.
     pub(crate) fn read<T>(&self, read: &Poll<io::Result<T>>) {
-        if let (Poll::Ready(Err(why)), Some(carried)) = (read, &*self.0.lock()) {
+        if let (Poll::Ready(Err(why)), Some(carried)) = (read, &*self.0.carried.lock()) {
             carried.seat.note(reason(why));
         }
     }
 
     /// The same of a write. Returns why the stream has to end if the socket is full and it has to.
     pub(crate) fn wrote(&self, wrote: &Poll<io::Result<usize>>) -> Option<CloseReason> {
-        let mut carried = self.0.lock();
+        let mut carried = self.0.carried.lock();
         let Carried { seat, blocked } = carried.as_mut()?;
         match wrote {
             Poll::Pending => {
@@ -80,5 +101,30 @@ impl Line {
             Poll::Ready(Err(why)) => seat.note(reason(why)),
         }
         None
+    }
+}
+
+// ===== impl Piece =====
+
+impl Piece {
+    pub(crate) fn new(bytes: Bytes, line: Option<&Line>) -> Self {
+        Self { bytes, line: line.cloned() }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if let Some(line) = &self.line {
+            line.0.took_some.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) use {
     driver::drive_with,
     entrance::{Arrival, Caller, Entrance, Reception},
     event_stream::{Fields, retry_ms, with_headers},
-    line::Line,
+    line::{Line, Piece},
     lot::Lot,
     outlet::Outlet,
     parked::reason,
