@@ -77,10 +77,11 @@ impl Entrance {
         &self.hub
     }
 
-    /// At most so many of each.
-    pub(super) fn take(&self, most: usize) -> Queue {
+    /// Takes at most so many of each, into a queue that is empty.
+    pub(super) fn take(&self, most: usize, into: &mut Queue) {
         let mut queue = self.queue.lock();
-        Queue { callers: some(&mut queue.callers, most), arrivals: some(&mut queue.arrivals, most) }
+        take_some(&mut queue.callers, most, &mut into.callers);
+        take_some(&mut queue.arrivals, most, &mut into.arrivals);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -89,6 +90,10 @@ impl Entrance {
     }
 }
 
-fn some<T>(queue: &mut Vec<T>, most: usize) -> Vec<T> {
-    if queue.len() <= most { mem::take(queue) } else { queue.drain(..most).collect() }
+fn take_some<T>(from: &mut Vec<T>, most: usize, into: &mut Vec<T>) {
+    if from.len() <= most {
+        mem::swap(from, into);
+    } else {
+        into.extend(from.drain(..most));
+    }
 }

@@ -23,6 +23,8 @@ use crate::ids::Time;
 #[derive(Debug)]
 pub(crate) struct Lot {
     entrance: Entrance,
+    /// Empty between turns; its memory is used again.
+    queue: Queue,
     reception: Box<dyn Reception>,
     poller: AsyncFd<mio::Poll>,
     events: Events,
@@ -81,6 +83,7 @@ impl Lot {
         let poller = AsyncFd::with_interest(mio::Poll::new()?, tokio::io::Interest::READABLE)?;
         Ok(Self {
             entrance,
+            queue: Queue::default(),
             reception,
             poller,
             events: Events::with_capacity(EVENTS_A_TURN),
@@ -98,19 +101,21 @@ impl Lot {
     /// Does a bounded part of what does not come from the hub: arrivals, readiness, and streams that
     /// had more to take. Returns whether there may be more of it.
     pub(crate) fn turn(&mut self, now: Time) -> bool {
-        let Queue { callers, arrivals } = self.entrance.take(STREAMS_A_TURN);
-        for caller in callers {
+        let mut queue = mem::take(&mut self.queue);
+        self.entrance.take(STREAMS_A_TURN, &mut queue);
+        for caller in queue.callers.drain(..) {
             if let Some(token) = self.watch(Guest::Caller(caller)) {
                 self.callers.push_back((now, token));
             }
         }
-        for Arrival { outlet, stream, chunked, heard, ticket } in arrivals {
+        for Arrival { outlet, stream, chunked, heard, ticket } in queue.arrivals.drain(..) {
             let parked = Parked::new(outlet, stream, chunked, heard);
             if let Some(token) = self.watch(Guest::Parked(parked)) {
                 self.tickets.keep(number(token), ticket);
                 self.begin(token);
             }
         }
+        self.queue = queue;
         let rest = self.unfinished.len().saturating_sub(STREAMS_A_TURN);
         for token in self.unfinished.split_off(rest) {
             self.step(token, |parked, seat| parked.resume(seat));
@@ -154,7 +159,8 @@ impl Lot {
 
     /// Has all callers served without the lot, which is about to end.
     pub(crate) fn dismiss(&mut self) {
-        for caller in self.entrance.take(usize::MAX).callers {
+        self.entrance.take(usize::MAX, &mut self.queue);
+        for caller in self.queue.callers.drain(..) {
             self.reception.serve(caller, Bytes::new());
         }
         for (_, token) in mem::take(&mut self.callers) {
