@@ -38,6 +38,7 @@ use churn::{HOLD, hold};
 use clap::Parser;
 use course::{Plan, Soak};
 use report::Memory;
+use server::{SERVE, end_with_parent, serve};
 use support::record::Files;
 
 /// Holds subscribers while others come and go in every way; fails if anything leaks or is lost
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     let mut role = std::env::args().skip(1);
     let result = match (role.next().as_deref(), role.next()) {
         (Some(HOLD), Some(address)) => be_killed(&address).map(|()| Vec::new()),
+        (Some(SERVE), Some(parent)) => Err(serve(&parent, role).into()),
         _ => Arguments::parse().soak(),
     };
     let faults = result.unwrap_or_else(|why| vec![why.to_string()]);
@@ -83,6 +85,10 @@ fn be_killed(address: &str) -> Result<(), Box<dyn Error>> {
 impl Arguments {
     /// What went wrong.
     fn soak(&self) -> Result<Vec<String>, Box<dyn Error>> {
+        if self.bench {
+            // cargo hands no signal on.
+            end_with_parent()?;
+        }
         let mut soak = Soak::start(self.plan())?;
         let ran = soak.run(|line| eprintln!("{line}"));
         let memory = Memory::of(&soak);

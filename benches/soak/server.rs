@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, ExitStatus};
+use std::os::unix::process::CommandExt;
+use std::process::{self, Child, ChildStdout, Command, ExitStatus};
 use std::time::Duration;
 
 use nudged::client::bench::Cost;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::client::get;
 use crate::support::process::{NUDGED, end, spawn_talking};
@@ -43,6 +45,9 @@ pub(crate) struct Sample {
     pub(crate) cpu: Duration,
 }
 
+/// As which this program becomes the server: `soak serve PARENT ARGUMENTS`.
+pub(crate) const SERVE: &str = "serve";
+
 /// How the server is set up. Short times, so that what they bound happens often.
 #[rustfmt::skip]
 pub(crate) const SETTINGS: [&str; 18] = [
@@ -55,8 +60,8 @@ pub(crate) const SETTINGS: [&str; 18] = [
 
 impl Server {
     pub(crate) fn start(park: &str) -> io::Result<Self> {
-        let mut command = Command::new(NUDGED);
-        command.arg("serve").args(SETTINGS).args(["--park", park]);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(SERVE).arg(process::id().to_string()).args(SETTINGS).args(["--park", park]);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NUDGED_")) {
             command.env_remove(name);
         }
@@ -116,6 +121,23 @@ impl Drop for Server {
         // It may be gone by now, which is as well.
         end(&mut self.child).ok();
     }
+}
+
+/// Becomes the server, which ends with the soak that started it, even one that was killed.
+pub(crate) fn serve(parent: &str, arguments: impl Iterator<Item = String>) -> io::Error {
+    if let Err(why) = end_with_parent() {
+        return why;
+    }
+    // Who went before that was asked for is not heard of.
+    if getppid().map(Pid::as_raw_pid).map(|id| id.to_string()).as_deref() != Some(parent) {
+        return io::Error::other("who started this server is gone");
+    }
+    Command::new(NUDGED).arg("serve").args(arguments).exec()
+}
+
+/// Has the kernel end this process when its parent is gone.
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
 }
 
 // ===== impl Sample =====
