@@ -1,0 +1,107 @@
+//! What is done to orgs: publishes, and all that drivers see to.
+
+use std::sync::atomic::Ordering;
+
+use super::twin::{TwinOrg, visible};
+use super::{World, name};
+use crate::hub::{Keys, Turn};
+use crate::ids::Time;
+
+// ===== impl World =====
+
+impl World {
+    pub(super) fn publish(&mut self, org: usize, keys: &[u8], lane: usize) {
+        // Closing leaves windows behind that it released, and they may close the next one early.
+        if self.closing && self.limits.coalesce > 0 {
+            return;
+        }
+        let keys: Vec<String> = keys.iter().map(|key| name(*key)).collect();
+        let config = self.hubs[lane].config();
+        let checked = Keys::new(keys.iter().map(String::as_str), config).expect("few");
+        let published = self.hubs[lane].publish(&self.orgs[org], &checked, Time(self.now));
+        let Some(twin) = &mut self.twins[org] else {
+            assert!(published.id.is_none() || self.closing);
+            return;
+        };
+        let seq = twin.publish(&keys, self.now);
+        assert_eq!(published.id, Some(twin.id(seq)));
+        let here = self.pairs.iter_mut().map(|pair| &mut pair.client);
+        // Who is away since a former run of the channel is not waited for.
+        let epoch = twin.epoch;
+        let away = self.away.iter_mut().filter(|client| client.last.epoch == epoch);
+        for client in here.chain(away).filter(|client| client.org == org) {
+            client.owed.entry(seq).or_default().extend(visible(&keys, client.view));
+        }
+    }
+
+    /// What a driver does at once. Returns whether there may be more.
+    pub(super) fn turn(&mut self, lane: usize) -> bool {
+        let (hub, sweeps) = (&self.hubs[lane], &mut self.sweeps[lane]);
+        sweeps.extend(std::iter::from_fn(|| hub.next_sweep()));
+        if let Some(mut sweep) = sweeps.pop_front() {
+            let mut turn = Turn::default();
+            if sweep.turn(&mut turn) {
+                sweeps.push_back(sweep);
+            }
+            turn.wake();
+        }
+        !sweeps.is_empty()
+    }
+
+    pub(super) fn drive(&mut self) {
+        for hub in &self.hubs {
+            hub.close_windows(Time(self.now));
+        }
+        for twin in self.twins.iter_mut().flatten() {
+            if self.now >= twin.closes {
+                twin.release(self.now);
+            }
+        }
+        self.tick = self.now / 1_000;
+        for lane in 0..2 {
+            let (mut due, mut turn) = (Vec::new(), Turn::default());
+            self.hubs[lane].tick(self.tick as u32, &mut due);
+            self.hubs[lane].keep_alive(&due, &mut turn);
+            let mut alarms = Vec::new();
+            self.hubs[lane].alarms(self.tick as u32, &mut alarms);
+            self.hubs[lane].ring(&alarms, &mut turn);
+            turn.wake();
+            while self.turn(lane) {}
+        }
+        let ticked = self.tick * 1_000;
+        for pair in &mut self.pairs {
+            pair.ended |= pair.deadline.is_some_and(|at| at <= ticked);
+        }
+        for pair in self.pairs.iter().filter(|pair| pair.waits) {
+            let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
+            if pair.position < twin.events.len() || self.closing || pair.ended {
+                assert!(pair.bell.0.load(Ordering::Relaxed), "asleep over something to take");
+            }
+        }
+        if !self.closing {
+            let expected: usize = self.twins.iter().flatten().map(TwinOrg::bytes).sum();
+            let bytes = self.hubs[0].common().history_bytes.load(Ordering::Relaxed);
+            assert_eq!(bytes, expected as u64, "bytes in all histories");
+        }
+    }
+
+    pub(super) fn tidy(&mut self) {
+        (0..64).for_each(|part| self.hubs[0].tidy(part, Time(self.now)));
+        for (org, place) in self.twins.iter_mut().enumerate() {
+            let Some(twin) = place else { continue };
+            twin.expire(self.now);
+            let listened_to = self.pairs.iter().any(|pair| pair.client.org == org);
+            let waited_for = self.now < twin.idle_since + self.limits.age;
+            if !listened_to && !waited_for && twin.held.is_none() {
+                self.former[org] = twin.epoch;
+                *place = None;
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.hubs[0].close(Time(self.now));
+        self.twins.iter_mut().flatten().for_each(|twin| twin.release(self.now));
+        self.closing = true;
+    }
+}

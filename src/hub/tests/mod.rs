@@ -1,0 +1,238 @@
+//! The hub against a naive twin, over operations in virtual time: random ones here, and those that the
+//! fuzzer finds.
+
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod deadlines;
+mod drivers;
+#[cfg(test)]
+mod random;
+mod subscribers;
+mod twin;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
+use std::time::Duration;
+
+use self::twin::{Limits, TwinOrg};
+use super::{Deadline, Hub, Subscription, Sweep, View};
+use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
+use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::metrics::CloseReason;
+
+/// `who` is any number; it counts round those who are there.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// `back` is an id that many events behind the head, or one beyond it.
+    Subscribe {
+        org: usize,
+        view: View,
+        back: Option<(u64, Run)>,
+        lane: usize,
+        crowd: usize,
+    },
+    Publish {
+        org: usize,
+        keys: Vec<u8>,
+        lane: usize,
+    },
+    /// As the task that serves the stream, which may have moved and have a new waker.
+    Poll {
+        who: usize,
+        moved: bool,
+    },
+    PollAll,
+    /// Ends so many milliseconds from now.
+    EndAfter {
+        who: usize,
+        ms: u64,
+    },
+    Drop(usize),
+    /// Loses its connection and keeps the last id that it heard.
+    Leave(usize),
+    Return {
+        who: usize,
+        lane: usize,
+    },
+    Wait(u64),
+    /// One turn of one lane's driver.
+    Turn {
+        lane: usize,
+    },
+    /// All that the drivers have to do.
+    Drive,
+    Tidy,
+    Close,
+}
+
+/// Of which run of the channel an id is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Run {
+    This,
+    Former,
+}
+
+/// What a browser knows.
+struct Client {
+    org: usize,
+    view: View,
+    last: EventId,
+    /// Keys that were published for it and that it has neither heard of nor been told to re-read.
+    owed: BTreeMap<usize, Vec<String>>,
+}
+
+/// One subscriber, ours and the twin's.
+struct Pair {
+    ours: Subscription,
+    client: Client,
+    bell: Arc<Bell>,
+    position: usize,
+    waits: bool,
+    /// When something was last handed to it, in whole seconds.
+    touched: u64,
+    deadline: Option<u64>,
+    /// It was found that its deadline has passed.
+    ended: bool,
+}
+
+struct Bell(AtomicBool);
+
+struct World {
+    hubs: [Hub; 2],
+    sweeps: [VecDeque<Sweep>; 2],
+    orgs: [OrgName; 2],
+    twins: [Option<TwinOrg>; 2],
+    /// Every run of a channel that there ever was.
+    epochs: HashSet<Epoch>,
+    former: [Epoch; 2],
+    pairs: Vec<Pair>,
+    away: Vec<Client>,
+    limits: Limits,
+    closing: bool,
+    now: u64,
+    tick: u64,
+}
+
+const KEEPALIVE: u64 = 4;
+
+/// Takes the steps with a hub and with its twin, and panics where they part.
+pub(crate) fn compare(coalesce: u64, history: usize, steps: impl IntoIterator<Item = Step>) {
+    let mut world = World::new(coalesce, history);
+    steps.into_iter().for_each(|step| world.take(step));
+    world.settle();
+    drop(world.pairs);
+    assert_eq!(world.hubs[0].seats(), 0);
+}
+
+fn name(key: u8) -> String {
+    if key.is_multiple_of(2) { format!("even{key}") } else { format!("odd{key}") }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+// ===== impl World =====
+
+impl World {
+    fn new(coalesce: u64, history: usize) -> Self {
+        let limits = Limits { coalesce, history, age: 3_000, keys_max: 4 };
+        let hub = Hub::with_lanes(
+            HubConfig {
+                coalesce: Duration::from_millis(coalesce),
+                keepalive: Duration::from_secs(KEEPALIVE),
+                history_events: history,
+                history_age: Duration::from_millis(limits.age),
+                keys_max: limits.keys_max,
+                public: PublicPolicy { orgs: PublicOrgs::All, keys: ["even*"].iter().collect() },
+                ..HubConfig::default()
+            },
+            2,
+        );
+        Self {
+            hubs: [hub.on_lane(0), hub.on_lane(1)],
+            sweeps: Default::default(),
+            orgs: ["a", "b"].map(|org| org.parse().expect("a name")),
+            twins: [None, None],
+            epochs: HashSet::new(),
+            former: [Epoch(0); 2],
+            pairs: Vec::new(),
+            away: Vec::new(),
+            limits,
+            closing: false,
+            now: 0,
+            tick: 0,
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let (here, away) = (self.pairs.len(), self.away.len());
+        match step {
+            Step::Subscribe { org, view, back, lane, crowd } => {
+                let id = back.and_then(|(back, run)| self.some_id(org, back, run));
+                (0..crowd).for_each(|_| self.subscribe(org, view, id, lane));
+            }
+            Step::Publish { org, keys, lane } => self.publish(org, &keys, lane),
+            Step::Poll { who, moved } if here > 0 => {
+                let who = who % here;
+                if moved {
+                    self.pairs[who].bell = Arc::new(Bell(AtomicBool::new(false)));
+                }
+                self.poll(who);
+            }
+            Step::PollAll => self.poll_all(),
+            Step::EndAfter { who, ms } if here > 0 => {
+                let pair = &mut self.pairs[who % here];
+                let at = self.now + ms;
+                pair.ours.end_at(Deadline { at: Time(at), reason: CloseReason::Expired });
+                pair.deadline = Some(pair.deadline.map_or(at, |other| other.min(at)));
+            }
+            Step::Drop(who) if here > 0 => _ = self.leave(who % here),
+            Step::Leave(who) if here > 0 => {
+                let client = self.leave(who % here);
+                self.away.push(client);
+            }
+            Step::Return { who, lane } if away > 0 => {
+                let client = self.away.swap_remove(who % away);
+                self.come_back(client, lane);
+            }
+            Step::Poll { .. }
+            | Step::EndAfter { .. }
+            | Step::Drop(_)
+            | Step::Leave(_)
+            | Step::Return { .. } => {}
+            Step::Wait(ms) => self.now += ms,
+            Step::Turn { lane } => _ = self.turn(lane),
+            Step::Drive => self.drive(),
+            Step::Tidy => self.tidy(),
+            Step::Close => self.close(),
+        }
+        assert_eq!(self.hubs[0].seats(), self.pairs.len());
+        let on_lanes = self.hubs.each_ref().map(Hub::seats_on_lane);
+        assert_eq!(on_lanes.iter().sum::<usize>(), self.pairs.len());
+        if !self.closing {
+            assert_eq!(self.hubs[0].channels(), self.twins.iter().flatten().count());
+        }
+    }
+
+    /// Nothing more is published: everybody takes what there is, and then nothing may be owed.
+    fn settle(&mut self) {
+        self.drive();
+        self.poll_all();
+        while let Some(client) = self.away.pop() {
+            self.come_back(client, 0);
+        }
+        self.now += self.limits.coalesce + 1;
+        self.drive();
+        self.poll_all();
+        for Pair { client, .. } in &self.pairs {
+            assert!(client.owed.values().all(Vec::is_empty), "lost silently: {:?}", client.owed);
+        }
+        assert!(!self.closing || self.pairs.is_empty());
+    }
+}

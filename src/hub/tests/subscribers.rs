@@ -1,0 +1,172 @@
+//! What subscribers do: come, poll, leave, come back; and what each is owed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+
+use super::twin::{Next, TwinOrg, visible};
+use super::{Bell, Client, KEEPALIVE, Pair, Run, World};
+use crate::hub::{NotTakenIn, View};
+use crate::ids::{EventId, Time};
+use crate::wire::{self, Greeting, Parser};
+
+// ===== impl World =====
+
+impl World {
+    pub(super) fn some_id(&self, org: usize, back: u64, run: Run) -> Option<EventId> {
+        let twin = self.twins[org].as_ref()?;
+        let epoch = match run {
+            Run::This => twin.epoch,
+            Run::Former => self.former[org],
+        };
+        Some(EventId { epoch, seq: (twin.events.len() as u64 + 1).saturating_sub(back) })
+    }
+
+    /// Somebody new, who may say that it was here before.
+    pub(super) fn subscribe(&mut self, org: usize, view: View, id: Option<EventId>, lane: usize) {
+        let Some((mut pair, greeting)) = self.enter(org, view, id, lane) else { return };
+        if greeting == Greeting::Resumed {
+            let twin = self.twins[org].as_ref().expect("it has a subscriber");
+            let missed =
+                twin.events.iter().map(|event| event.keys.as_ref()).chain([twin.held.as_ref()]);
+            for (n, keys) in missed.enumerate().skip(pair.position) {
+                let keys = keys.map(|keys| visible(keys, view)).unwrap_or_default();
+                pair.client.owed.insert(n + 1, keys);
+            }
+        }
+        self.pairs.push(pair);
+    }
+
+    /// A browser whose connection was lost: what it is owed it is owed still, or it has to re-read.
+    pub(super) fn come_back(&mut self, client: Client, lane: usize) {
+        let entered = self.enter(client.org, client.view, Some(client.last), lane);
+        let Some((mut pair, greeting)) = entered else { return };
+        if greeting == Greeting::Resumed {
+            pair.client.owed = client.owed;
+        }
+        self.pairs.push(pair);
+    }
+
+    fn enter(
+        &mut self,
+        org: usize,
+        view: View,
+        id: Option<EventId>,
+        lane: usize,
+    ) -> Option<(Pair, Greeting)> {
+        let entered = self.hubs[lane].subscribe(&self.orgs[org], view, id, Time(self.now));
+        if self.closing {
+            assert!(matches!(entered, Err(NotTakenIn::Closing)));
+            return None;
+        }
+        let (ours, greeting) = entered.expect("not closing");
+        let twin = self.twins[org].get_or_insert_with(|| {
+            let epoch = ours.position().epoch;
+            assert!(self.epochs.insert(epoch), "it was used before");
+            TwinOrg::new(epoch, self.now, self.limits)
+        });
+        let resumed = id
+            .filter(|id| id.epoch == twin.epoch)
+            .map(|id| usize::try_from(id.seq).expect("small"))
+            .filter(|position| twin.covers(*position));
+        let position = resumed.unwrap_or(twin.events.len());
+        assert_eq!(greeting, resumed.map_or(Greeting::Connected, |_| Greeting::Resumed));
+        let last = twin.id(position);
+        assert_eq!(ours.position(), last);
+        let client = Client { org, view, last, owed: BTreeMap::new() };
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let pair = Pair {
+            ours,
+            client,
+            bell,
+            position,
+            waits: false,
+            touched: self.tick,
+            deadline: None,
+            ended: false,
+        };
+        Some((pair, greeting))
+    }
+
+    pub(super) fn leave(&mut self, index: usize) -> Client {
+        let Pair { client, .. } = self.pairs.swap_remove(index);
+        if !self.pairs.iter().any(|pair| pair.client.org == client.org) {
+            let twin = self.twins[client.org].as_mut().expect("it had a subscriber");
+            twin.idle_since = self.tick * 1_000;
+        }
+        client
+    }
+
+    /// Polls one subscriber once, and lets it go if its stream has ended. Returns whether there may
+    /// be more for it.
+    pub(super) fn poll(&mut self, index: usize) -> bool {
+        let pair = &mut self.pairs[index];
+        let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
+        let expected = if pair.ended {
+            Next::End
+        } else {
+            twin.next(&mut pair.position, pair.client.view, self.closing)
+        };
+        pair.bell.0.store(false, Ordering::Relaxed);
+        let got = match pair.ours.poll_next(&Waker::from(pair.bell.clone())) {
+            Poll::Ready(Some(frame)) => {
+                Next::Event(String::from_utf8(frame.payload().to_vec()).expect("UTF-8"))
+            }
+            Poll::Ready(None) => Next::End,
+            Poll::Pending => Next::Nothing,
+        };
+        pair.waits = got == Next::Nothing;
+        let more = match &got {
+            Next::Event(text) if text == ": keepalive\n\n" => {
+                assert_eq!(expected, Next::Nothing);
+                let silence = self.tick - pair.touched;
+                assert!(silence >= KEEPALIVE * 3 / 4, "after {silence} s of silence");
+                pair.touched = self.tick;
+                return true;
+            }
+            Next::Event(text) => {
+                pair.client.hear(text);
+                pair.touched = self.tick;
+                true
+            }
+            Next::Nothing => false,
+            Next::End => {
+                let client = self.leave(index);
+                self.away.push(client);
+                false
+            }
+        };
+        assert_eq!(got, expected);
+        more
+    }
+
+    pub(super) fn poll_all(&mut self) {
+        for index in (0..self.pairs.len()).rev() {
+            while self.poll(index) {}
+        }
+    }
+}
+
+// ===== impl Client =====
+
+impl Client {
+    /// Crosses off what an event settles, read as a browser reads it.
+    fn hear(&mut self, text: &str) {
+        let mut events = Vec::new();
+        Parser::default().push(text.as_bytes(), |event| events.push(event)).expect("small");
+        let [wire::Event { name, data, id }] = &events[..] else { panic!("one event: {text:?}") };
+        let id: EventId = id.parse().expect("an id");
+        assert!(id.epoch == self.last.epoch && id.seq > self.last.seq, "{id} after {}", self.last);
+        self.last = id;
+        let seq = usize::try_from(id.seq).expect("small");
+        if name == "connected" {
+            self.owed.retain(|owed, _| *owed > seq);
+        } else {
+            assert!(self.owed.range(..seq).all(|(_, keys)| keys.is_empty()), "passed over");
+            let owed = self.owed.remove(&seq).unwrap_or_default();
+            let told = |key: &String| data.contains(&format!("\"{key}\""));
+            assert!(owed.iter().all(told), "{owed:?} in {data}");
+        }
+    }
+}
