@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::folder::Folder;
 use super::tls::Certificate;
 
 /// Ends with the test's process.
@@ -60,13 +61,12 @@ impl Front {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
-        let folder = std::env::temp_dir().join(format!("nudged-front-{}", address.port()));
-        let pair = Certificate::make_with(extensions, &folder, "a front");
+        let folder = Folder::new();
+        let pair = Certificate::make_with(extensions, folder.path(), "a front");
         let trust = Trust::authorities(pair.certificate.as_ref()).expect("a certificate");
         let chain = CertificateDer::pem_file_iter(&pair.certificate).expect("a file");
         let chain = chain.collect::<Result<_, _>>().expect("certificates");
         let private = PrivateKeyDer::from_pem_file(&pair.key).expect("a key");
-        std::fs::remove_dir_all(folder).expect("a folder of ours");
         let config = ServerConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(versions)
             .expect("versions that there are")

@@ -1,16 +1,16 @@
 //! Debian's nginx and HAProxy, as people have them in front.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use super::folder::Folder;
 use super::{Client, Server, Stream, eventually, header};
 
 /// A proxy with a configuration of its own, ended when this is dropped.
 pub struct Proxy {
     child: Child,
     address: SocketAddr,
-    directory: PathBuf,
+    _folder: Folder,
 }
 
 /// What people are told to write into nginx's `location`.
@@ -50,21 +50,20 @@ impl Proxy {
     fn start(program: &str, file: &str, config: impl FnOnce(SocketAddr) -> String) -> Self {
         let address =
             TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-        let directory = std::env::temp_dir().join(format!("nudged-{program}-{}", address.port()));
-        std::fs::create_dir_all(&directory).expect("a directory");
-        std::fs::write(directory.join(file), config(address)).expect("a file");
+        let folder = Folder::new();
+        std::fs::write(folder.path().join(file), config(address)).expect("a file");
         let mut command = Command::new(program);
         match program {
-            "nginx" => command.args(["-p", &directory.display().to_string(), "-c", file]),
+            "nginx" => command.arg("-p").arg(folder.path()).args(["-c", file]),
             // Master and worker, so that both proxies are ended alike.
-            _ => command.args(["-W", "-f"]).arg(directory.join(file)),
+            _ => command.args(["-W", "-f"]).arg(folder.path().join(file)),
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = child.spawn().unwrap_or_else(|why| {
             panic!("{program} is needed ({why}): apt-get install {program}");
         });
         // Before anything can fail, so that it is ended in any case.
-        let proxy = Self { child, address, directory };
+        let proxy = Self { child, address, _folder: folder };
         eventually("the proxy listens", || TcpStream::connect(address).is_ok());
         proxy
     }
@@ -95,6 +94,5 @@ impl Drop for Proxy {
         // The master takes its worker along on SIGTERM, which SIGKILL would leave behind.
         _ = Command::new("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status();
         _ = self.child.wait();
-        _ = std::fs::remove_dir_all(&self.directory);
     }
 }
