@@ -1,4 +1,5 @@
 //! Two readers of event streams that share no code with ours: a naive one, and `sse-codec`.
+//! `tests/wire` reads with them too.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
@@ -47,9 +48,12 @@ pub(super) fn by_twin(stream: &[u8]) -> Heard {
 }
 
 /// Events, and the last reconnection time.
-pub(super) fn by_sse_codec(text: &str) -> (Vec<[String; 3]>, Option<u64>) {
-    let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(text.as_bytes())]);
-    let items = sse_codec::decode_stream(pieces.into_async_read()).collect::<Vec<_>>();
+pub(super) fn by_sse_codec<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<[String; 3]>, Option<u64>) {
+    let pieces: Vec<_> = pieces.into_iter().map(Ok::<_, std::io::Error>).collect();
+    let pieces = futures_util::stream::iter(pieces).into_async_read();
+    let items = sse_codec::decode_stream(pieces).collect::<Vec<_>>();
     let (mut events, mut retry_ms) = (Vec::new(), None);
     for item in items.now_or_never().expect("all bytes are there") {
         match item.expect("the text is UTF-8") {
@@ -60,21 +64,4 @@ pub(super) fn by_sse_codec(text: &str) -> (Vec<[String; 3]>, Option<u64>) {
         }
     }
     (events, retry_ms)
-}
-
-/// The stream without the lines on which `sse-codec` leaves the standard; `tests/wire.rs` shows each
-/// of them, and that the standard is on our side.
-pub(super) fn that_sse_codec_reads_right(stream: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stream);
-    let ended = text.split_inclusive(['\r', '\n']);
-    ended.filter(|line| reads_right(line.trim_end_matches(['\r', '\n']))).collect()
-}
-
-fn reads_right(line: &str) -> bool {
-    match line.split_once(':') {
-        Some(("retry", value)) => value.parse::<u64>().is_ok() && !value.starts_with('+'),
-        Some(("event", value)) => !value.strip_prefix(' ').unwrap_or(value).is_empty(),
-        Some(_) => !line.starts_with('\u{feff}'),
-        None => line.is_empty() || line == "data",
-    }
 }

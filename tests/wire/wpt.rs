@@ -2,43 +2,24 @@
 //! The suite runs in a browser against a server; here the streams are our own, and what a page would
 //! see is read from our parser: whole, in pieces of one and two bytes, and cut at every byte.
 
-use nudged::wire::Parser;
+use super::by_ours;
+use super::readers::Heard;
 
-/// What a page and its next connection would know.
-#[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    /// Type, data and `lastEventId` of each event.
-    events: Vec<(String, String, String)>,
-    last_event_id: String,
-    retry_ms: Option<u64>,
-}
-
-fn see<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
-    let mut parser = Parser::default();
-    let mut events = Vec::new();
-    for piece in pieces {
-        let result = parser.push(piece, |event| events.push((event.name, event.data, event.id)));
-        result.expect("the stream is small");
-    }
-    let last_event_id = parser.last_event_id().to_owned();
-    Seen { events, last_event_id, retry_ms: parser.retry_ms() }
-}
-
-fn seen(stream: impl AsRef<[u8]>) -> Seen {
+fn seen(stream: impl AsRef<[u8]>) -> Heard {
     let stream = stream.as_ref();
-    let seen = see([stream]);
+    let seen = by_ours([stream]);
     for piece_len in [1, 2] {
-        assert_eq!(see(stream.chunks(piece_len)), seen, "in pieces of {piece_len}");
+        assert_eq!(by_ours(stream.chunks(piece_len)), seen, "in pieces of {piece_len}");
     }
     for at in 0..=stream.len() {
-        assert_eq!(see([&stream[..at], &stream[at..]]), seen, "cut at {at}");
+        assert_eq!(by_ours([&stream[..at], &stream[at..]]), seen, "cut at {at}");
     }
     seen
 }
 
 /// The data of the events, all of them of type `message`.
 fn messages(stream: impl AsRef<[u8]>) -> Vec<String> {
-    let only_message = |(name, data, _): (String, String, String)| {
+    let only_message = |[name, data, _]: [String; 3]| {
         assert_eq!(name, "message");
         data
     };
@@ -47,7 +28,7 @@ fn messages(stream: impl AsRef<[u8]>) -> Vec<String> {
 
 /// Data and `lastEventId` of the events.
 fn ids(stream: impl AsRef<[u8]>) -> Vec<(String, String)> {
-    seen(stream).events.into_iter().map(|(_, data, id)| (data, id)).collect()
+    seen(stream).events.into_iter().map(|[_, data, id]| (data, id)).collect()
 }
 
 fn pairs<const N: usize>(of: [(&str, &str); N]) -> Vec<(String, String)> {
@@ -77,10 +58,10 @@ fn format_comments() {
 #[test]
 fn format_data_before_final_empty_line() {
     let seen = seen("retry:900\ndata:whole\n\nid:lost\ndata:cut off");
-    assert_eq!(seen.events, [("message".to_owned(), "whole".to_owned(), String::new())]);
+    assert_eq!(seen.events, [["message", "whole", ""]]);
     assert_eq!((seen.last_event_id.as_str(), seen.retry_ms), ("", Some(900)));
     // Not even when only the empty line is missing.
-    assert_eq!(see([&b"id:lost\ndata:cut off\n"[..]]).last_event_id, "");
+    assert_eq!(by_ours([&b"id:lost\ndata:cut off\n"[..]]).last_event_id, "");
 }
 
 #[test]
@@ -92,7 +73,7 @@ fn format_field_data() {
 fn format_field_event() {
     let events = seen("event:named\ndata:a\n\ndata:b\n\nevent:without data\n\ndata:c\n\n").events;
     let names: Vec<_> =
-        events.iter().map(|(name, data, _)| (name.as_str(), data.as_str())).collect();
+        events.iter().map(|[name, data, _]| (name.as_str(), data.as_str())).collect();
     assert_eq!(names, [("named", "a"), ("message", "b"), ("message", "c")]);
 }
 
@@ -104,7 +85,7 @@ fn format_field_event_empty() {
 #[test]
 fn format_field_id() {
     let seen = seen("id: \u{2026}\ndata:a\n\n");
-    assert_eq!(seen.events[0].2, "\u{2026}");
+    assert_eq!(seen.events[0][2], "\u{2026}");
     assert_eq!(seen.last_event_id, "\u{2026}", "for the next connection");
 }
 
