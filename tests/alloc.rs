@@ -1,53 +1,21 @@
 //! What is allocated, counted by the allocator itself: nothing for a delivery, the same for a publish
 //! whatever the number of subscribers, and so many bytes for a seat.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use counting::{LIVE_BLOCKS, LIVE_BYTES, allocations};
 use http_body::Body;
 use nudged::config::HubConfig;
 use nudged::hub::{Hub, Keys, View};
 use nudged::ids::{OrgName, Time};
 use nudged::stream::{Clock, EventStream, drive};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE_BLOCKS: AtomicUsize = AtomicUsize::new(0);
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        LIVE_BLOCKS.fetch_add(1, Relaxed);
-        LIVE_BYTES.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller's obligations are those of this call.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE_BLOCKS.fetch_sub(1, Relaxed);
-        LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's obligations are those of this call.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How many allocations `work` makes.
-fn allocations<T>(work: impl FnOnce() -> T) -> usize {
-    let before = ALLOCATIONS.load(Relaxed);
-    work();
-    ALLOCATIONS.load(Relaxed) - before
-}
 
 fn uncoalesced() -> HubConfig {
     HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() }

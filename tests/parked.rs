@@ -2,41 +2,19 @@
 //! one block for as long as a stream is open. Real sockets, in one process: the clients allocate nothing
 //! while it is counted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
+use counting::{LIVE_BLOCKS, allocations};
 use nudged::config::{Config, HubConfig};
 use nudged::server::Server;
 use tokio::sync::oneshot;
-
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE_BLOCKS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        LIVE_BLOCKS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's obligations are those of this call.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE_BLOCKS.fetch_sub(1, Relaxed);
-        // SAFETY: the caller's obligations are those of this call.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const BOUND: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n";
@@ -89,11 +67,11 @@ fn subscribe(address: SocketAddr) -> TcpStream {
 
 /// Publishes, and has everybody hear it. Returns how many allocations that took.
 fn deliver(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
-    let before = ALLOCATIONS.load(Relaxed);
-    publisher.write_all(POST).expect("it listens");
-    read_until(publisher, b"}");
-    streams.iter_mut().for_each(|stream| read_until(stream, EVENT_END));
-    ALLOCATIONS.load(Relaxed) - before
+    allocations(|| {
+        publisher.write_all(POST).expect("it listens");
+        read_until(publisher, b"}");
+        streams.iter_mut().for_each(|stream| read_until(stream, EVENT_END));
+    })
 }
 
 /// The least of some rounds: the history and what the runtime keeps grow in some of them.
