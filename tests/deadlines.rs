@@ -6,38 +6,18 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{ALL_PATHS, PATHS, Server, Stream, eventually};
+use support::large::{LARGE, publish};
+use support::{ALL_PATHS, PATHS, Server, eventually};
 
-/// Events of a mebibyte, of which the kernel takes a part for a client that does not read: its window,
-/// and what it holds unsent (`TCP_NOTSENT_LOWAT`).
-#[rustfmt::skip]
-const LARGE: &[&str] = &[
-    "--coalesce", "0", "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16",
-    "--history-events", "2",
-];
+/// More large events than a socket takes.
+const EVENTS: u64 = 3;
 
-/// How many of them are published.
-const LARGE_COUNT: usize = 3;
+fn server(path: &[&str], limits: &[&str]) -> Server {
+    Server::start(&[path, LARGE, &["--history-events", "2"], limits].concat())
+}
 
 fn closed(server: &Server, reason: &str) -> u64 {
     server.metric(&format!("nudged_streams_closed_total{{reason=\"{reason}\"}}"))
-}
-
-/// Publishes more than a socket takes, and has `reads` read it.
-fn publish_large(server: &Server, reads: &mut Stream) {
-    for n in 0..LARGE_COUNT {
-        let keys: Vec<_> = (0..16).map(|k| format!("{n}-{k}-{}", "x".repeat(65_000))).collect();
-        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-        let id = server.publish("acme", &keys).expect("subscribed");
-        reads.expect_invalidate(&id, &keys);
-    }
-}
-
-/// Opens streams that read no more than their greeting.
-fn silent(server: &Server, count: usize) -> Vec<Stream> {
-    let mut streams: Vec<_> = (0..count).map(|_| server.stream("acme")).collect();
-    streams.iter_mut().for_each(|stream| _ = stream.connected());
-    streams
 }
 
 /// The body ends as one that is complete and the connection with it, so that the client comes back
@@ -48,7 +28,7 @@ fn a_stream_ends_properly_at_its_age() {
         let server = Server::start(&[path, &["--max-stream-age", "2s"]].concat());
         let before = server.descriptors_at_rest();
         let start = Instant::now();
-        let streams = silent(&server, 20);
+        let streams = server.streams("acme", 20);
         let mut ages = Vec::new();
         for mut stream in streams {
             assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n", "{path:?}");
@@ -98,12 +78,12 @@ fn a_stream_has_no_age_unless_asked_for() {
 fn who_takes_nothing_is_cut_as_stalled() {
     for path in PATHS {
         let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
-        let server = Server::start(&[path, LARGE, &limits].concat());
+        let server = server(path, &limits);
         let before = server.descriptors_at_rest();
         let mut reads = server.stream("acme");
         reads.connected();
-        let stalled = silent(&server, 4);
-        publish_large(&server, &mut reads);
+        let stalled = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
         let start = Instant::now();
         assert_eq!(server.seats(), 5, "{path:?}");
         eventually(&format!("they are cut on {path:?}"), || server.seats() == 1);
@@ -127,11 +107,11 @@ fn who_takes_nothing_is_cut_as_stalled() {
 fn who_takes_a_little_stays() {
     for path in PATHS {
         let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
-        let server = Server::start(&[path, LARGE, &limits].concat());
+        let server = server(path, &limits);
         let mut reads = server.stream("acme");
         reads.connected();
-        let mut slow = silent(&server, 1).remove(0);
-        publish_large(&server, &mut reads);
+        let mut slow = server.streams("acme", 1).remove(0);
+        publish(&server, EVENTS, &mut reads);
         // Longer than the limit in all, and never as long without a byte.
         for _ in 0..6 {
             std::thread::sleep(Duration::from_millis(600));
@@ -148,11 +128,11 @@ fn who_takes_a_little_stays() {
 fn a_shut_window_is_given_up_by_the_kernel_where_its_limit_is_shorter() {
     for path in PATHS {
         let limits = ["--peer-timeout", "1s", "--stall-timeout", "60s"];
-        let server = Server::start(&[path, LARGE, &limits].concat());
+        let server = server(path, &limits);
         let mut reads = server.stream("acme");
         reads.connected();
-        let _stalled = silent(&server, 4);
-        publish_large(&server, &mut reads);
+        let _stalled = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
         let start = Instant::now();
         eventually(&format!("only who reads has a seat on {path:?}"), || server.seats() == 1);
         println!("given up after {:?} on {path:?}", start.elapsed());
@@ -165,7 +145,7 @@ fn a_shut_window_is_given_up_by_the_kernel_where_its_limit_is_shorter() {
 fn a_reset_is_counted_as_one() {
     for path in PATHS {
         let server = Server::start(path);
-        let mut streams = silent(&server, 20);
+        let mut streams = server.streams("acme", 20);
         streams.drain(..10).for_each(|stream| stream.client.reset());
         eventually("half of the seats are free", || server.seats() == 10);
         drop(streams);

@@ -42,8 +42,7 @@ fn ask(server: &Server, org: &str, headers: &str) -> Answer {
 fn a_full_server_says_when_to_come_back_and_keeps_whom_it_has() {
     for path in PATHS {
         let server = server(path, &["--connections", "8"]);
-        let mut streams: Vec<_> = (0..7).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let mut streams = server.streams("acme", 7);
         let mut publisher = server.connect();
         publisher.send(GET_LIVEZ);
         assert_eq!(publisher.read_answer().header("connection"), None);
@@ -84,8 +83,7 @@ fn open(server: &Server) -> u64 {
 fn an_org_has_its_limit_of_streams() {
     for path in ALL_PATHS {
         let server = server(path, &["--org-streams", "2"]);
-        let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let mut streams = server.streams("acme", 2);
         let because = "this organisation has as many streams as it may, 2";
         expect_come_back(&ask(&server, "acme", ""), because);
         expect_unavailable(&server.get("/api/acme/public/events"), because);
@@ -107,8 +105,7 @@ fn ask_is_stream(server: &Server, org: &str, headers: &str) -> bool {
 fn an_address_has_its_limit_of_connections() {
     for path in ALL_PATHS {
         let server = server(path, &["--address-connections", "3"]);
-        let mut streams: Vec<_> = (0..3).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let mut streams = server.streams("acme", 3);
         let because = "your address has as many connections as it may, 3";
         expect_come_back(&ask(&server, "acme", ""), because);
         expect_unavailable(&server.post("/api/acme/events", JSON, KEYS), because);

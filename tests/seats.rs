@@ -16,8 +16,7 @@ fn nothing_is_left(end: impl Fn(Vec<Stream>)) {
         let before = server.descriptors_at_rest();
         let earlier = closed(&server);
 
-        let mut streams: Vec<_> = (0..200).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let streams = server.streams("acme", 200);
         assert_eq!(server.seats(), 200);
         end(streams);
         eventually("every seat is free", || server.seats() == 0);
@@ -60,8 +59,7 @@ fn after_a_half_close() {
 fn after_two_causes_at_once_it_is_freed_once() {
     for path in ALL_PATHS {
         let server = server(path);
-        let mut streams: Vec<_> = (0..50).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let streams = server.streams("acme", 50);
         streams.iter().for_each(|stream| stream.client.half_close());
         server.publish("acme", &["while-closing"]);
         streams.into_iter().for_each(|stream| stream.client.reset());

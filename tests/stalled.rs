@@ -3,43 +3,16 @@
 
 mod support;
 
+use support::large::{LARGE, keys, publish};
 use support::{PATHS, Server, Stream, eventually};
-
-/// Events of about a mebibyte, so that a few fill every buffer between the server and a client. The
-/// kernel gives up who does not read within the peer timeout, which must not decide these tests.
-#[rustfmt::skip]
-const LARGE: &[&str] = &[
-    "--coalesce", "0", "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16",
-    "--peer-timeout", "10m",
-];
 
 /// More than a socket takes: `tcp_wmem` ends at 4 MiB, and who does not read is not given more of
 /// `tcp_rmem` than it began with.
 const EVENTS: u64 = 7;
 
+/// The kernel gives up who does not read within the peer timeout, which must not decide these tests.
 fn server(path: &[&str], more: &[&str]) -> Server {
-    Server::start(&[path, LARGE, more].concat())
-}
-
-fn keys(n: u64) -> Vec<String> {
-    (0..16).map(|k| format!("{n}-{k}-{}", "x".repeat(65_000))).collect()
-}
-
-/// Publishes the events, each once the last has reached the client that reads.
-fn publish(server: &Server, reads: &mut Stream) {
-    for n in 1..=EVENTS {
-        let keys = keys(n);
-        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-        let id = server.publish("acme", &keys).expect("subscribed");
-        reads.expect_invalidate(&id, &keys);
-    }
-}
-
-/// Opens `count` streams that read no more than their greeting.
-fn stalled(server: &Server, count: usize) -> Vec<Stream> {
-    let mut streams: Vec<_> = (0..count).map(|_| server.stream("acme")).collect();
-    streams.iter_mut().for_each(|stream| _ = stream.connected());
-    streams
+    Server::start(&[path, LARGE, &["--peer-timeout", "10m"], more].concat())
 }
 
 /// Reads up to the event with the number `last` and returns how often the stream said `connected`,
@@ -68,10 +41,10 @@ fn catch_up(stream: &mut Stream, last: u64) -> u64 {
 fn who_reads_late_hears_of_every_gap() {
     for path in PATHS {
         let server = server(path, &["--history-events", "4"]);
-        let mut late = stalled(&server, 2);
+        let mut late = server.streams("acme", 2);
         let mut reads = server.stream("acme");
         reads.connected();
-        publish(&server, &mut reads);
+        publish(&server, EVENTS, &mut reads);
         let rereads: Vec<_> = late.iter_mut().map(|stream| catch_up(stream, EVENTS)).collect();
         assert!(rereads.iter().all(|times| *times > 0), "{path:?}: nobody stalled");
         assert!(server.metric("nudged_rereads_total") >= rereads.iter().sum::<u64>());
@@ -85,10 +58,10 @@ fn who_reads_late_hears_of_every_gap() {
 fn who_reads_late_gets_all_that_is_remembered() {
     for path in PATHS {
         let server = server(path, &["--history-bytes", "100000000"]);
-        let mut late = stalled(&server, 2);
+        let mut late = server.streams("acme", 2);
         let mut reads = server.stream("acme");
         reads.connected();
-        publish(&server, &mut reads);
+        publish(&server, EVENTS, &mut reads);
         for stream in &mut late {
             assert_eq!(catch_up(stream, EVENTS), 0, "{path:?}");
         }
@@ -103,10 +76,10 @@ fn nothing_is_queued_for_who_does_not_read() {
         let server = server(path, &["--history-events", "2"]);
         let mut reads = server.stream("acme");
         reads.connected();
-        publish(&server, &mut reads);
+        publish(&server, EVENTS, &mut reads);
         let before = server.memory_peak();
-        let late = stalled(&server, 16);
-        publish(&server, &mut reads);
+        let late = server.streams("acme", 16);
+        publish(&server, EVENTS, &mut reads);
         let grown = server.memory_peak() - before;
         assert!(grown < 48 << 20, "{grown} bytes on {path:?}");
         drop(late);
@@ -120,8 +93,8 @@ fn who_never_reads_leaves_nothing_behind() {
         let before = server.descriptors_at_rest();
         let mut reads = server.stream("acme");
         reads.connected();
-        let late = stalled(&server, 4);
-        publish(&server, &mut reads);
+        let late = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
         assert_eq!(server.seats(), 5);
         late.into_iter().for_each(|stream| stream.client.reset());
         eventually(&format!("every seat is free on {path:?}"), || server.seats() == 1);
@@ -133,11 +106,11 @@ fn who_never_reads_leaves_nothing_behind() {
 #[test]
 fn who_never_reads_is_given_up() {
     for path in PATHS {
-        let server = Server::start(&[path, &LARGE[..8], &["--peer-timeout", "1s"]].concat());
+        let server = Server::start(&[path, LARGE, &["--peer-timeout", "1s"]].concat());
         let mut reads = server.stream("acme");
         reads.connected();
-        let late = stalled(&server, 4);
-        publish(&server, &mut reads);
+        let late = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
         eventually(&format!("only who reads has a seat on {path:?}"), || server.seats() == 1);
         let live = server.publish("acme", &["live"]).expect("subscribed");
         reads.expect_invalidate(&live, &["live"]);
@@ -154,8 +127,8 @@ fn who_never_reads_does_not_keep_the_server_from_ending() {
         );
         let mut reads = server.stream("acme");
         reads.connected();
-        let late = stalled(&server, 4);
-        publish(&server, &mut reads);
+        let late = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
         server.signal("TERM");
         reads.farewell();
         assert_eq!(server.wait(), Some(0), "{path:?}");

@@ -50,9 +50,8 @@ fn a_stream_begins_with_retry_an_id_and_connected() {
 fn an_invalidation_reaches_its_org_and_no_other() {
     for path in ALL_PATHS {
         let server = plain(path, &["--workers", "2"]);
-        let mut ours: Vec<Stream> = (0..6).map(|_| server.stream("acme")).collect();
+        let mut ours = server.streams("acme", 6);
         let mut other = server.stream("other");
-        ours.iter_mut().for_each(|stream| _ = stream.connected());
         other.connected();
         for n in 1..=3u64 {
             let id = server.publish("acme", &["posts", "feed:123"]).expect("there are subscribers");
@@ -338,8 +337,7 @@ fn sigterm_and_sigint_end_every_stream_properly() {
     for path in ALL_PATHS {
         for signal in ["TERM", "INT"] {
             let mut server = plain(path, &["--workers", "2", "--drain-window", "100ms"]);
-            let mut streams: Vec<_> = (0..8).map(|_| server.stream("acme")).collect();
-            streams.iter_mut().for_each(|stream| _ = stream.connected());
+            let mut streams = server.streams("acme", 8);
             let mut idle = server.connect();
             idle.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
             idle.read_answer();

@@ -85,8 +85,7 @@ fn a_second_signal_ends_it_at_once() {
         for (second, code) in [("TERM", 143), ("INT", 130)] {
             let args = ["--workers", "1", "--drain-window", "30s", "--drain-delay", "0s"];
             let mut server = server(path, &args);
-            let mut streams: Vec<_> = (0..4).map(|_| server.stream("acme")).collect();
-            streams.iter_mut().for_each(|stream| _ = stream.connected());
+            let _streams = server.streams("acme", 4);
             server.signal("TERM");
             eventually("it drains", || TcpStream::connect(server.address()).is_err());
             let start = Instant::now();

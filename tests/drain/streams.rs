@@ -57,8 +57,7 @@ fn streams_end_spread_over_the_window() {
 fn who_stays_hears_until_its_turn_comes() {
     for path in PLAIN_PATHS {
         let mut server = server(path, &["--workers", "1", "--drain-window", "2s"]);
-        let mut streams: Vec<_> = (0..4).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let mut streams = server.streams("acme", 4);
         // A publish that began before accepting ended.
         let mut publish = server.connect();
         begin_publish(&mut publish);
@@ -90,8 +89,7 @@ fn who_stays_hears_until_its_turn_comes() {
 fn what_a_burst_has_left_is_told_before_the_end() {
     for path in ALL_PATHS {
         let mut server = server(path, &["--coalesce", "50s", "--drain-window", "100ms"]);
-        let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let mut streams = server.streams("acme", 2);
         let ids = ["first", "held"].map(|key| server.publish("acme", &[key]).expect("an id"));
         server.signal("TERM");
         for stream in &mut streams {
@@ -109,8 +107,7 @@ fn what_a_burst_has_left_is_told_before_the_end() {
 fn who_asks_too_late_is_told_when_to_come_back() {
     for path in PLAIN_PATHS {
         let mut server = server(path, &["--workers", "1", "--drain-window", "3s"]);
-        let mut streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let mut streams = server.streams("acme", 2);
         // A request that has begun keeps its connection open.
         let mut late = server.connect();
         late.send("GET /api/acme/events HTTP/1.1\r\nhost: t\r\n");

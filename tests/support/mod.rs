@@ -13,6 +13,7 @@ pub mod faulty;
 pub mod folder;
 pub mod frames;
 pub mod front;
+pub mod large;
 pub mod proxy;
 pub mod script;
 pub mod server;

@@ -116,6 +116,13 @@ impl Server {
         self.stream_with(&format!("/api/{org}/events"), "")
     }
 
+    /// Opens so many of them, and has the server greet each.
+    pub fn streams(&self, org: &str, count: usize) -> Vec<Stream> {
+        let mut streams: Vec<_> = (0..count).map(|_| self.stream(org)).collect();
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        streams
+    }
+
     /// Opens a stream with more header lines, each ended by CRLF.
     pub fn stream_with(&self, path: &str, headers: &str) -> Stream {
         Stream::open(self.connect(), path, headers)
@@ -178,9 +185,7 @@ impl Server {
     /// worker may still be opening what it opens once.
     pub fn descriptors_at_rest(&self) -> usize {
         // As many as make it certain enough that the kernel gave each worker some.
-        let mut streams: Vec<_> = (0..32).map(|_| self.stream("warm")).collect();
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
-        drop(streams);
+        drop(self.streams("warm", 32));
         eventually("the first streams are gone", || self.seats() == 0);
         self.descriptors()
     }
