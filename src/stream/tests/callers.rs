@@ -1,6 +1,5 @@
 //! Connections that have asked for nothing yet.
 
-use std::io::Write;
 use std::net::Ipv4Addr;
 
 use super::*;

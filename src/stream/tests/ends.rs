@@ -1,6 +1,5 @@
 //! How streams end: their clients go, the server does, or their time has come.
 
-use std::io::Write;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -15,8 +14,7 @@ async fn a_client_that_goes_frees_its_seat() {
     let mut yard = Yard::new(uncoalesced(8));
     let hub = yard.hub.clone();
     for reason in [CloseReason::Client, CloseReason::Client, CloseReason::Reset] {
-        let (server, mut client) = narrow_pair();
-        yard.park(server, None, 0);
+        let mut client = yard.park(yard.open()).await;
         yard.run_until(|| client.read(4096) > 0).await;
         let before = yard.closed(reason);
         match (reason, before) {
@@ -43,7 +41,7 @@ async fn a_reset_before_arrival_frees_the_seat() {
     let (server, client) = narrow_pair();
     SockRef::from(&client.socket).set_linger(Some(Duration::ZERO)).expect("connected");
     drop(client);
-    yard.park(server, None, 0);
+    yard.arrive(server, yard.open(), 0);
     assert_eq!(hub.seats(), 1);
     yard.run_until(|| hub.seats() == 0).await;
 }
@@ -54,7 +52,7 @@ async fn a_client_that_talks_is_heard_up_to_a_bound() {
     let mut yard = Yard::new(uncoalesced(8));
     let hub = yard.hub.clone();
     let (server, mut client) = narrow_pair();
-    yard.park(server, None, 512);
+    yard.arrive(server, yard.open(), 512);
     yard.run_until(|| client.read(4096) > 0).await;
     client.socket.write_all(b"GET /livez HTTP/1.1\r\n\r\n").expect("connected");
     yard.publish("still-here");
@@ -81,9 +79,7 @@ async fn a_client_that_talks_is_heard_up_to_a_bound() {
 #[tokio::test]
 async fn closing_ends_the_body() {
     let mut yard = Yard::new(uncoalesced(8));
-    let (server, mut client) = narrow_pair();
-    yard.park(server, None, 0);
-    yard.run().await;
+    let mut client = yard.park(yard.open()).await;
     yard.publish("last");
     yard.hub.close(yard.clock.now());
     yard.run_until(|| {
@@ -100,9 +96,7 @@ async fn closing_ends_the_body() {
 async fn a_drain_waits_for_who_reads_late() {
     for len in 1..32 {
         let mut yard = Yard::new(uncoalesced(400));
-        let (server, mut client) = narrow_pair();
-        yard.park(server, None, 0);
-        yard.run().await;
+        let mut client = yard.park(yard.open()).await;
         for n in 0..60 {
             yard.publish(&format!("{n:0>len$}", len = 300 + len));
             yard.run().await;
@@ -131,10 +125,9 @@ async fn pass(yard: &mut Yard, time: Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_body() {
     let mut yard = Yard::new(uncoalesced(8));
-    let (server, mut client) = narrow_pair();
     let at = yard.clock.now().after(Duration::from_secs(5));
-    yard.park_until(server, Deadline { at, reason: CloseReason::Expired });
-    yard.run().await;
+    let deadline = Deadline { at, reason: CloseReason::Expired };
+    let mut client = yard.park(yard.open().with_deadline(deadline)).await;
     yard.publish("before");
     pass(&mut yard, Duration::from_millis(4_900)).await;
     assert_eq!(yard.hub.seats(), 1, "not before its time");
@@ -153,10 +146,9 @@ async fn a_deadline_ends_the_body() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_stream_whose_socket_is_full() {
     let mut yard = Yard::new(uncoalesced(8));
-    let (server, mut client) = narrow_pair();
     let at = yard.clock.now().after(Duration::from_secs(5));
-    yard.park_until(server, Deadline { at, reason: CloseReason::MaxAge });
-    yard.run().await;
+    let deadline = Deadline { at, reason: CloseReason::MaxAge };
+    let mut client = yard.park(yard.open().with_deadline(deadline)).await;
     yard.publish(&"x".repeat(1 << 20));
     pass(&mut yard, Duration::from_millis(4_900)).await;
     assert_eq!(yard.hub.seats(), 1);
@@ -170,9 +162,7 @@ async fn a_deadline_ends_a_stream_whose_socket_is_full() {
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_takes_nothing_is_cut() {
     let mut yard = Yard::new(uncoalesced(400));
-    let (server, mut client) = narrow_pair();
-    yard.park(server, None, 0);
-    yard.run().await;
+    let mut client = yard.park(yard.open()).await;
     yard.publish(&"x".repeat(1 << 20));
     pass(&mut yard, Duration::from_secs(59)).await;
     assert_eq!(yard.hub.seats(), 1);
@@ -195,8 +185,7 @@ async fn a_socket_that_takes_nothing_is_cut() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_does_not_stall() {
     let mut yard = Yard::new(uncoalesced(8));
-    let (server, mut client) = narrow_pair();
-    yard.park(server, None, 0);
+    let mut client = yard.park(yard.open()).await;
     for _ in 0..60 {
         pass(&mut yard, Duration::from_secs(10)).await;
         client.read(4096);

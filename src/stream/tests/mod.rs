@@ -4,7 +4,7 @@ mod callers;
 mod ends;
 mod writes;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,32 +76,27 @@ impl Yard {
         Self { hub, clock, entrance, driver, org, desk }
     }
 
-    /// Parks a stream on `server`, to whose client `heard` bytes beyond the request are attributed.
-    fn park(&self, server: TcpStream, last_event_id: Option<&str>, heard: usize) {
+    fn open(&self) -> EventStream {
         let (hub, now) = (&self.hub, self.clock.now());
-        let stream = EventStream::open(hub, &self.org, View::Member, last_event_id, now);
-        let stream = stream.expect("not closing");
+        EventStream::open(hub, &self.org, View::Member, None, now).expect("not closing")
+    }
+
+    /// A stream that begins is parked, and its client told what its socket takes.
+    async fn park(&mut self, stream: EventStream) -> Client {
+        let (server, client) = narrow_pair();
+        self.arrive(server, stream, 0);
+        self.run().await;
+        client
+    }
+
+    /// A stream comes to the lot, from whose client `heard` bytes came beyond the request.
+    fn arrive(&self, server: TcpStream, stream: EventStream, heard: usize) {
         server.set_nonblocking(true).expect("a socket");
         self.entrance.park(Arrival {
             outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
             stream,
             chunked: true,
             heard,
-            ticket: Ticket::default(),
-        });
-    }
-
-    /// Parks a stream that has a deadline.
-    fn park_until(&self, server: TcpStream, deadline: Deadline) {
-        let (hub, now) = (&self.hub, self.clock.now());
-        let stream = EventStream::open(hub, &self.org, View::Member, None, now);
-        let stream = stream.expect("not closing").with_deadline(deadline);
-        server.set_nonblocking(true).expect("a socket");
-        self.entrance.park(Arrival {
-            outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
-            stream,
-            chunked: true,
-            heard: 0,
             ticket: Ticket::default(),
         });
     }
@@ -175,6 +170,12 @@ pub(super) fn narrow_pair() -> (TcpStream, Client) {
     (server, Client::new(socket.into()))
 }
 
+/// Writes until the socket takes nothing more, and returns how much that was.
+fn fill(mut server: &TcpStream) -> usize {
+    server.set_nonblocking(true).expect("a socket");
+    std::iter::from_fn(|| server.write(&[b'x'; 512]).ok()).sum()
+}
+
 // ===== impl Client =====
 
 impl Client {
@@ -202,6 +203,15 @@ impl Client {
             self.parser.push(&chunk, |event| self.events.push(event)).expect("small events");
         }
         read
+    }
+
+    /// Takes what was written before the stream, so much of it.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.socket.set_nonblocking(false).expect("a socket");
+        self.socket.read_exact(&mut bytes).expect("what was written before");
+        self.socket.set_nonblocking(true).expect("a socket");
+        bytes
     }
 
     fn keys(&self) -> Vec<&str> {

@@ -1,7 +1,5 @@
 //! What arrives, however little a socket takes at a time.
 
-use std::io::{Read, Write};
-
 use proptest::prelude::*;
 
 use super::*;
@@ -10,8 +8,7 @@ use super::*;
 #[tokio::test]
 async fn the_first_bytes_are_head_and_greeting_in_one() {
     let mut yard = Yard::new(uncoalesced(8));
-    let (server, mut client) = narrow_pair();
-    yard.park(server, None, 0);
+    let mut client = yard.park(yard.open()).await;
     yard.run_until(|| client.read(4096) > 0).await;
     assert!(
         client.unframed.head.as_ref().is_some_and(|head| head.starts_with("HTTP/1.1 200 OK\r\n"))
@@ -25,21 +22,13 @@ async fn the_first_bytes_are_head_and_greeting_in_one() {
 #[tokio::test]
 async fn a_head_that_does_not_fit_waits() {
     let mut yard = Yard::new(uncoalesced(8));
-    let (mut server, mut client) = narrow_pair();
-    server.set_nonblocking(true).expect("a socket");
-    let mut earlier = 0;
-    while let Ok(n) = server.write(&[b'x'; 512]) {
-        earlier += n;
-    }
-    yard.park(server, None, 0);
+    let (server, mut client) = narrow_pair();
+    let earlier = fill(&server);
+    yard.arrive(server, yard.open(), 0);
     yard.run().await;
     yard.publish("while-waiting");
     yard.run().await;
-    let mut before = vec![0; earlier];
-    client.socket.set_nonblocking(false).expect("a socket");
-    client.socket.read_exact(&mut before).expect("what was written before");
-    client.socket.set_nonblocking(true).expect("a socket");
-    assert!(before.iter().all(|b| *b == b'x'));
+    assert!(client.take(earlier).iter().all(|b| *b == b'x'));
     yard.run_until(|| {
         client.read(4096);
         client.keys() == ["while-waiting"]
@@ -54,9 +43,7 @@ async fn a_head_that_does_not_fit_waits() {
 #[tokio::test]
 async fn a_stalled_subscriber_catches_up() {
     let mut yard = Yard::new(uncoalesced(400));
-    let (server, mut client) = narrow_pair();
-    yard.park(server, None, 0);
-    yard.run().await;
+    let mut client = yard.park(yard.open()).await;
     // Some are larger than all buffers together, so that the rest of one is itself cut.
     let sent: Vec<String> = (0..300)
         .map(|n| format!("{n:0>len$}", len = if n % 100 == 50 { 50_000 } else { 400 }))
@@ -82,9 +69,7 @@ async fn a_stalled_subscriber_catches_up() {
 #[tokio::test]
 async fn a_loss_is_told_however_full_the_socket_is() {
     let mut yard = Yard::new(uncoalesced(2));
-    let (server, mut client) = narrow_pair();
-    yard.park(server, None, 0);
-    yard.run().await;
+    let mut client = yard.park(yard.open()).await;
     for n in 0..300 {
         yard.publish(&format!("{n:0>400}"));
         yard.run().await;
@@ -130,7 +115,7 @@ proptest! {
         runtime.block_on(async {
         let mut yard = Yard::new(uncoalesced(history));
         let (server, mut client) = narrow_pair();
-        yard.park(server, None, 0);
+        yard.arrive(server, yard.open(), 0);
         let mut published = 0;
         for (publishes, zeros, most) in steps {
             for _ in 0..publishes {
@@ -161,30 +146,17 @@ proptest! {
 #[tokio::test]
 async fn a_reread_that_is_given_back_is_counted_once() {
     let mut yard = Yard::new(uncoalesced(1));
-    let (mut server, mut client) = narrow_pair();
-    server.set_nonblocking(true).expect("a socket");
-    let mut earlier = 0;
-    while let Ok(n) = server.write(&[b'x'; 512]) {
-        earlier += n;
-    }
-    let stale = EventStream::open(&yard.hub, &yard.org, View::Member, None, yard.clock.now());
-    let stale = stale.expect("not closing");
+    let (server, mut client) = narrow_pair();
+    let earlier = fill(&server);
+    let stale = yard.open();
     for n in 0..3 {
         yard.publish(&n.to_string());
     }
-    yard.entrance.park(Arrival {
-        outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
-        stream: stale,
-        chunked: true,
-        heard: 0,
-        ticket: Ticket::default(),
-    });
+    yard.arrive(server, stale, 0);
     yard.run().await;
     let rereads = |yard: &Yard| yard.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
     assert_eq!(rereads(&yard), 0, "nobody has been told");
-    client.socket.set_nonblocking(false).expect("a socket");
-    client.socket.read_exact(&mut vec![0; earlier]).expect("what was written before");
-    client.socket.set_nonblocking(true).expect("a socket");
+    client.take(earlier);
     yard.run_until(|| {
         client.read(4096);
         client.events.len() == 2
