@@ -20,7 +20,7 @@ pub(crate) use answer::Dressed;
 pub(crate) use parking::{Departing, Parking};
 pub(crate) use reject::Reject;
 pub(crate) use service::{App, Host, Service};
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub(crate) use {
     auth::Orgs,
     publish::{Desk, publish_batch, publish_one},

@@ -32,7 +32,7 @@ fn rung(bell: &Bell) -> bool {
 }
 
 fn hub() -> Hub {
-    let coalesce = std::time::Duration::ZERO;
+    let coalesce = Duration::ZERO;
     Hub::new(HubConfig { coalesce, ..HubConfig::default() })
 }
 
@@ -191,12 +191,13 @@ fn a_subscriber_hears_what_is_published_after_it_came() {
     });
 }
 
-#[test]
-fn closing_lets_nobody_stay() {
-    loom::model(|| {
+/// Somebody comes while the hub is told to end, and once the driver has done its part has to have heard
+/// of it.
+fn lets_nobody_stay(told: fn(&Hub), driven: fn(&Hub)) {
+    loom::model(move || {
         let hub = hub();
         let closer = hub.clone();
-        let closer = loom::thread::spawn(move || closer.close(Time(0)));
+        let closer = loom::thread::spawn(move || told(&closer));
         let subscription = hub.subscribe(&org(), View::Member, None, Time(0));
         let (bell, waker) = bell();
         let early = subscription.ok().map(|(mut subscription, _)| {
@@ -204,7 +205,8 @@ fn closing_lets_nobody_stay() {
             (subscription, polled)
         });
         closer.join().expect("no panic");
-        sweep(&hub);
+        driven(&hub);
+        assert_eq!(hub.is_over(), early.is_none());
         if let Some((mut subscription, polled)) = early {
             assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
             assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
@@ -212,33 +214,26 @@ fn closing_lets_nobody_stay() {
     });
 }
 
-/// The same for the walk of a drain, which alone reaches the seats.
+#[test]
+fn closing_lets_nobody_stay() {
+    lets_nobody_stay(|hub| hub.close(Time(0)), sweep);
+}
+
+/// The walk of a drain alone reaches the seats.
 #[test]
 fn draining_lets_nobody_stay() {
-    loom::model(|| {
-        let hub = hub();
-        let closer = hub.clone();
-        let closer = loom::thread::spawn(move || closer.drain(Time(0), Duration::ZERO));
-        let subscription = hub.subscribe(&org(), View::Member, None, Time(0));
-        let (bell, waker) = bell();
-        let early = subscription.ok().map(|(mut subscription, _)| {
-            let polled = subscription.poll_next(&waker);
-            (subscription, polled)
-        });
-        closer.join().expect("no panic");
-        let mut walk = hub.begin_drain().expect("it was told to");
-        let mut turn = Turn::default();
-        while walk.turn(&hub, Time(0), &mut turn) == Pace::Now {
+    lets_nobody_stay(
+        |hub| hub.drain(Time(0), Duration::ZERO),
+        |hub| {
+            let mut walk = hub.begin_drain().expect("it was told to");
+            let mut turn = Turn::default();
+            while walk.turn(hub, Time(0), &mut turn) == Pace::Now {
+                turn.wake();
+                turn.clear();
+            }
             turn.wake();
-            turn.clear();
-        }
-        turn.wake();
-        assert_eq!(hub.is_over(), early.is_none());
-        if let Some((mut subscription, polled)) = early {
-            assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
-            assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
-        }
-    });
+        },
+    );
 }
 
 /// The driver looks once whether it may end, at any moment.
@@ -297,7 +292,7 @@ fn a_driver_that_waits_hears_that_it_is_over() {
 #[test]
 fn a_window_that_closes_meanwhile_keeps_nothing() {
     loom::model(|| {
-        let coalesce = std::time::Duration::from_millis(50);
+        let coalesce = Duration::from_millis(50);
         let hub = Hub::new(HubConfig { coalesce, ..HubConfig::default() });
         let mut subscription = subscribe(&hub);
         publish(&hub, "first");
@@ -324,7 +319,7 @@ fn a_window_that_closes_meanwhile_keeps_nothing() {
 #[test]
 fn making_room_takes_no_channel_from_under_a_subscriber() {
     loom::model(|| {
-        let coalesce = std::time::Duration::ZERO;
+        let coalesce = Duration::ZERO;
         let hub = Hub::new(HubConfig { coalesce, idle_channels_max: 0, ..HubConfig::default() });
         drop(subscribe(&hub));
         let newcomer = hub.clone();
