@@ -28,11 +28,7 @@ fn nothing_is_left(end: impl Fn(Vec<Stream>)) {
 
 /// Streams that ended, for whatever reason.
 fn closed(server: &Server) -> u64 {
-    let metrics = server.get("/metrics").body;
-    let closed = metrics.lines().filter(|line| line.starts_with("nudged_streams_closed_total{"));
-    closed
-        .map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number"))
-        .sum()
+    server.closed().values().sum()
 }
 
 #[test]
