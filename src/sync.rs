@@ -15,7 +15,7 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// loom's mutex with `parking_lot`'s face.
 #[cfg(nudged_loom)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
 #[cfg(nudged_loom)]
