@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{ALL_PATHS, Client, PATHS, Server, Stream, header};
+use support::{ALL_PATHS, Client, PATHS, Server, Stream, eventually, header};
 
 /// A server without coalescing on this path.
 fn plain(path: &[&str], more: &[&str]) -> Server {
@@ -375,4 +375,41 @@ fn an_open_server_stays_on_loopback_unless_told() {
     let (code, said) = Server::refuses_to_start(&["--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(64));
     assert!(said.contains("no key is configured") && said.contains("--insecure-open"), "{said}");
+}
+
+/// hyper reads the request of a stream that follows another request, and no other of a parked stream. Nobody
+/// can tell the two from each other, and what is refused counts once.
+#[test]
+fn a_stream_is_the_same_whoever_read_its_request() {
+    let flags = ["--cors-origin", "https://app.example", "--org-streams", "4"];
+    let server = Server::start(&flags);
+    let origin = "origin: https://app.example\r\n";
+    for (version, fields, query) in [
+        ("1.1", "", ""),
+        ("1.1", origin, "?last_event_id=0"),
+        ("1.0", origin, ""),
+        ("1.0", "connection: keep-alive\r\nlast-event-id: 0123456789abcdef-7\r\n", "?token=x"),
+    ] {
+        let ask = format!("GET /api/acme/events{query} HTTP/{version}\r\nhost: t\r\n{fields}\r\n");
+        let begin = |mut client: Client| {
+            client.send(&ask);
+            let head = client.read_head();
+            let date = header(&head, "date").expect("a date").to_owned();
+            let greeting = String::from_utf8(client.read_until(b"data: {}\n\n")).expect("UTF-8");
+            let lines = greeting.lines().filter(|line| !line.starts_with("retry: "));
+            let lines: Vec<_> = lines.map(str::to_owned).collect();
+            (head.replace(&date, "now"), lines, client)
+        };
+        let mut second = server.connect();
+        second.send("GET /livez HTTP/1.1\r\nhost: t\r\n\r\n");
+        assert_eq!(second.read_answer().status(), 200);
+        let ((head, lines, _first), (by_hyper, later, _second)) =
+            (begin(server.connect()), begin(second));
+        assert_eq!((head, lines), (by_hyper, later), "{ask}");
+    }
+    eventually("they are gone", || server.seats() == 0);
+    let _full = server.streams("acme", 4);
+    let ask = "GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n";
+    assert_eq!(server.request(ask).status(), 503);
+    assert_eq!(server.metric("nudged_refused_total{limit=\"org\"}"), 1);
 }
