@@ -188,8 +188,16 @@ fn malformed_fields_are_refused_whatever_they_ask_for() {
             for line in [STREAM_LINE, "OPTIONS * HTTP/1.1"] {
                 expect_refusal(&server, &publish(line, fields, "\r\n"), status);
             }
+            // Without a body it may be a stream that opens at once.
+            let rest: Vec<_> = fields.iter().copied().filter(|field| *field != LENGTH).collect();
+            if !rest
+                .iter()
+                .any(|field| field.contains("content-length") || field.contains("chunked"))
+            {
+                expect_refusal(&server, &message(STREAM_LINE, &rest, "\r\n", ""), status);
+            }
         }
-        assert_eq!(published(&server), 0);
+        assert_eq!((published(&server), server.seats()), (0, 0));
     }
 }
 

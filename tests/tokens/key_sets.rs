@@ -135,6 +135,23 @@ fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
     assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
 }
 
+/// Nobody asks for anything but streams, with a token whose key is known.
+#[test]
+fn a_key_that_is_withdrawn_opens_no_more_streams() {
+    let folder = Folder::new();
+    let pairs = ["one", "two"].map(|name| key_pair(&folder, name, &["-algorithm", "ED25519"]));
+    let [one, two] = pairs.each_ref().map(|[_, public]| raw_key(public));
+    let token = mint_with(&["--org", "acme", "--key", &pairs[0][0], "--kid", "1"]);
+    let keys = Keys::start();
+    keys.publish(&[("1", &one)]);
+    let url = format!("http://{}/keys", keys.address);
+    let flags = ["--jwks-url", &url, "--jwks-interval", "100ms", "--jwks-refresh", "1s"];
+    let server = Server::start(&flags);
+    eventually("the key is good", || status_of_stream(&server, &token) == 200);
+    keys.publish(&[("2", &two)]);
+    eventually("it is withdrawn", || status_of_stream(&server, &token) == 401);
+}
+
 /// By the authorities that the system trusts, which `SSL_CERT_FILE` replaces.
 #[test]
 fn keys_are_fetched_over_https_from_whom_the_system_trusts() {

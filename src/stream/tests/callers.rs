@@ -113,6 +113,7 @@ async fn a_caller_that_says_nothing_is_put_out() {
     assert_eq!(doors.connections(), 2, "it has ten seconds");
     lot.tick(Time(15_000));
     silent.set_nonblocking(false).expect("a socket");
+    silent.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     assert_eq!((&silent).read(&mut [0; 1]).expect("the end of the stream"), 0);
     lot.tick(Time(60_000));
     assert_eq!((hub.seats(), doors.connections()), (1, 1));
