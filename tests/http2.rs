@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::frames::{END_HEADERS, End, Frames, PREFACE, WIDE, code, frame, kind, request};
-use support::{Server, eventually};
+use support::{PLAIN_PATHS, Server, eventually};
 
 /// An interval of keepalives that is not waited for.
 const FLAGS: &[&str] = &["--coalesce", "0", "--keepalive", "1h"];
@@ -323,4 +323,20 @@ fn who_answers_no_ping_is_given_up() {
     assert_eq!(server.closed().into_iter().collect::<Vec<_>>(), [("timeout".into(), 10)]);
     server.publish("acme", &["posts"]);
     alive.join().expect("it heard");
+}
+
+/// SCENARIO: a client says the preface of HTTP/2 after requests of HTTP/1, as whoever smuggles requests
+/// through a proxy may.
+/// BUG: from then on it was served HTTP/2, and frames followed the answers.
+/// FIX: the preface is what a connection begins with (RFC 9113, 3.4); later it ends the connection.
+#[test]
+fn a_preface_after_requests_is_none() {
+    for path in PLAIN_PATHS {
+        let server = Server::start(path);
+        let mut client = server.connect();
+        let request = b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n";
+        client.send_bytes(&[request, PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat());
+        assert_eq!(client.read_answer().status(), 200);
+        assert_eq!(client.read_to_end(), b"", "{path:?}");
+    }
 }

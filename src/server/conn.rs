@@ -75,6 +75,10 @@ impl Connection {
 
     async fn serve_http2(self, draining: watch::Receiver<bool>) {
         let http1::Parts { mut io, read_buf, service, .. } = self.hyper.into_parts();
+        if io.has_spoken() {
+            // What follows other requests is no preface, and PRI no method of ours (RFC 9113, 3.4).
+            return tracing::debug!("the preface of HTTP/2 after requests of HTTP/1");
+        }
         let trunk = Trunk::new();
         io.tell(Witness::Trunk(trunk.clone()));
         io.unread(read_buf);

@@ -26,6 +26,8 @@ pub(crate) struct Socket {
     /// How many bytes of [`PREFACE`] were read, as long as nothing else was. hyper's parser of HTTP/1
     /// knows the preface once it has all of it, and refuses the beginning of it.
     undecided: Option<usize>,
+    /// Something was written.
+    has_spoken: bool,
 }
 
 /// Who is told what becomes of reads and writes.
@@ -56,11 +58,15 @@ impl Socket {
         let is_undecided = PREFACE.starts_with(&read);
         let (unread, undecided) =
             if is_undecided { (Bytes::new(), Some(read.len())) } else { (read, None) };
-        Ok(Self { inner, witness: Witness::Nobody, unread, undecided })
+        Ok(Self { inner, witness: Witness::Nobody, unread, undecided, has_spoken: false })
     }
 
     pub(super) fn tell(&mut self, witness: Witness) {
         self.witness = witness;
+    }
+
+    pub(super) fn has_spoken(&self) -> bool {
+        self.has_spoken
     }
 
     /// Has these bytes read again, before what the socket has.
@@ -116,7 +122,8 @@ impl Socket {
 
     /// Tells of a write, and passes on what became of it, unless the socket is full and its stream has
     /// to end.
-    fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note_write(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.has_spoken = true;
         match &self.witness {
             Witness::Line(line) => {
                 let Some(reason) = line.wrote(&wrote) else { return wrote };
