@@ -246,12 +246,13 @@ impl Lot {
     fn receive(&mut self, token: Token) {
         let (index, _) = place_of(token);
         let Guest::Caller(caller) = &mut self.places[index].guest else { return };
-        let length = match caller.socket.read(&mut self.scratch) {
-            Ok(length @ 1..) => length,
-            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return;
+        let length = loop {
+            match caller.socket.read(&mut self.scratch) {
+                Ok(length @ 1..) => break length,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return,
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return drop(self.places.remove(index)),
             }
-            Ok(0) | Err(_) => return drop(self.places.remove(index)),
         };
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
         if length == READ {
