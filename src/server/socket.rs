@@ -26,7 +26,7 @@ pub(crate) struct Socket {
     /// How many bytes of [`PREFACE`] were read, as long as nothing else was. hyper's parser of HTTP/1
     /// knows the preface once it has all of it, and refuses the beginning of it.
     undecided: Option<usize>,
-    /// Something was written.
+    /// hyper has written, or tried to.
     has_spoken: bool,
 }
 

@@ -164,8 +164,10 @@ impl Lot {
             self.reception.serve(caller, Bytes::new());
         }
         for (_, token) in mem::take(&mut self.callers) {
-            if self.is_caller(token) {
-                self.pass_on(token, Bytes::new());
+            if self.is_caller(token)
+                && let Guest::Caller(caller) = self.places.remove(place_of(token).0).guest
+            {
+                self.pass_on(caller, Bytes::new());
             }
         }
     }
@@ -255,12 +257,10 @@ impl Lot {
             }
         };
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
-        if length == READ {
-            return self.pass_on(token, first);
-        }
         let guest = mem::replace(&mut self.places[index].guest, Guest::Nobody);
         let Guest::Caller(caller) = guest else { return };
-        match self.reception.open(caller, &first) {
+        let opened = if length == READ { Err(caller) } else { self.reception.open(caller, &first) };
+        match opened {
             Ok(Arrival { outlet, stream, chunked, heard, ticket }) => {
                 let parked = Parked::new(outlet, stream, chunked, heard);
                 self.places[index].guest = Guest::Parked(parked);
@@ -268,17 +268,15 @@ impl Lot {
                 self.begin(token);
             }
             Err(caller) => {
-                self.places[index].guest = Guest::Caller(caller);
-                self.pass_on(token, first);
+                self.places.remove(index);
+                give_back_memory(&mut self.places);
+                self.pass_on(caller, first);
             }
         }
     }
 
     /// Has a caller served without the lot.
-    fn pass_on(&mut self, token: Token, first: Bytes) {
-        let guest = self.places.remove(place_of(token).0).guest;
-        give_back_memory(&mut self.places);
-        let Guest::Caller(mut caller) = guest else { return };
+    fn pass_on(&self, mut caller: Caller, first: Bytes) {
         match self.poller.get_ref().registry().deregister(&mut caller.socket) {
             Ok(()) => self.reception.serve(caller, first),
             Err(why) => tracing::warn!(%why, "a connection is still watched"),
