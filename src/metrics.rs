@@ -42,7 +42,7 @@ pub enum Limit {
 #[derive(Debug, Default)]
 pub struct Refusals([AtomicU64; Limit::ALL.len()]);
 
-/// The counters of one lane, on cache lines of their own so that workers do not share them.
+/// The counters of one shard, on cache lines of their own so that workers do not share them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {

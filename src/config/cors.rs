@@ -11,7 +11,7 @@ pub enum CorsPolicy {
     /// None.
     #[default]
     SameOrigin,
-    /// Any, but without cookies: with them, any page could act for its visitor.
+    /// Any, but without cookies: with them, any page could act for its admitted.
     Any,
     /// These, with cookies.
     Listed(Vec<Origin>),

@@ -14,7 +14,7 @@ pub use self::ops::{hub_ops, wheel_ops};
 pub use self::publish::{publish_json, publish_ndjson};
 pub use self::sse::{sse_parse, sse_roundtrip};
 
-use crate::hub::{Hub, Turn};
+use crate::hub::{Batch, Hub};
 
 /// A target takes any bytes, and panics if something does not hold for them.
 pub type Target = fn(&[u8]);
@@ -35,11 +35,11 @@ pub const TARGETS: [(&str, Target); 9] = [
 /// Does what waits for a driver. A hub that is dropped without one would keep what waits, which holds on
 /// to the hub.
 fn drive_to_rest(hub: &Hub) {
-    let mut turn = Turn::default();
+    let mut batch = Batch::default();
     while let Some(mut sweep) = hub.next_sweep() {
-        while sweep.turn(&mut turn) {
-            turn.clear();
+        while sweep.collect(&mut batch) {
+            batch.clear();
         }
-        turn.clear();
+        batch.clear();
     }
 }

@@ -1,29 +1,29 @@
 //! What a request means: [`route`] names it, [`service`] answers it. Knows no sockets.
 
-mod answer;
 mod auth;
+mod conformance;
 mod cors;
+mod exposition;
 mod forwarded;
-mod head;
-mod ops;
-mod parking;
+mod handoff;
 mod publish;
-mod rates;
+mod rate_limit;
 mod reject;
+mod request_head;
+mod response;
 mod route;
 mod service;
-mod strict;
 
 use http::Uri;
 
-pub(crate) use answer::Dressed;
-pub(crate) use parking::{Departing, Parking};
+pub(crate) use handoff::{Departing, HandoffSlot};
 pub(crate) use reject::Reject;
-pub(crate) use service::{App, Host, Service};
+pub(crate) use response::ResponseFuture;
+pub(crate) use service::{App, Service, ServiceFactory};
 #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub(crate) use {
     auth::Orgs,
-    publish::{Desk, publish_batch, publish_one},
+    publish::{Publisher, publish_batch, publish_one},
     route::{Route, route},
 };
 

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::trunk::{Branching, Trunk};
+use super::http2_conn::{Http2Conn, Http2Service};
 use crate::config::Config;
 use crate::http::Service;
 use crate::metrics::CloseReason;
@@ -25,23 +25,27 @@ const CONNECTION_WINDOW: u32 = 128 * 1024;
 
 /// Serves a connection until it ends, until `draining` and its requests are over, or until there was no
 /// request for as long as there may be none.
-pub(super) async fn serve<I>(io: I, trunk: Trunk, service: Service, draining: watch::Receiver<bool>)
-where
+pub(super) async fn serve<I>(
+    io: I,
+    conn: Http2Conn,
+    service: Service,
+    draining: watch::Receiver<bool>,
+) where
     I: Read + Write + Send + Unpin + 'static,
 {
     let limit = service.config().head_timeout;
     let mut told = false;
     // It is told why before it is told to go.
-    let may_ask_once = service.came_over();
-    let mut hyper = builder(&trunk, service.config())
-        .serve_connection(io, Branching { service, trunk: trunk.clone() });
+    let may_ask_once = service.over_limit();
+    let mut hyper = builder(&conn, service.config())
+        .serve_connection(io, Http2Service { service, conn: conn.clone() });
     let mut draining = draining;
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     // Runs while there is no request.
     let mut idle: Option<Pin<Box<Sleep>>> = None;
     let end = poll_fn(|cx| {
         loop {
-            let has_asked = may_ask_once && trunk.was_asked();
+            let has_asked = may_ask_once && conn.was_asked();
             if !told && (has_asked || drain.as_mut().poll(cx).is_ready()) {
                 told = true;
                 Pin::new(&mut hyper).graceful_shutdown();
@@ -49,7 +53,7 @@ where
             if let Poll::Ready(end) = Pin::new(&mut hyper).poll(cx) {
                 return Poll::Ready(end);
             }
-            if !trunk.is_idle(cx) {
+            if !conn.is_idle(cx) {
                 idle = None;
                 return Poll::Pending;
             }
@@ -70,13 +74,13 @@ where
     if let Err(why) = end.await {
         tracing::debug!(%why, "connection");
         if why.is_timeout() {
-            trunk.end_for(CloseReason::Timeout);
+            conn.end_for(CloseReason::Timeout);
         }
     }
 }
 
-fn builder(trunk: &Trunk, config: &Config) -> Builder<Trunk> {
-    let mut builder = Builder::new(trunk.clone());
+fn builder(conn: &Http2Conn, config: &Config) -> Builder<Http2Conn> {
+    let mut builder = Builder::new(conn.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.connection_streams_max)

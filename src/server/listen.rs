@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::tls::TlsError;
+use super::certificate::TlsError;
 use crate::config::Config;
 
 /// Where a server listens; displayed as the beginning of its URLs.

@@ -1,15 +1,15 @@
 //! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
 
-mod chore;
-mod conn;
-pub(crate) mod door;
+mod abort_on_drop;
+pub(crate) mod acceptor;
+mod certificate;
+mod http1;
 mod http2;
+mod http2_conn;
 mod listen;
-mod secure;
 mod socket;
 pub mod systemd;
-mod tls;
-mod trunk;
+mod tls_conn;
 mod worker;
 
 use std::future::{Future, poll_fn};
@@ -22,7 +22,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::chore::Chore;
+use self::abort_on_drop::AbortOnDrop;
 use self::listen::Listeners;
 use self::worker::Worker;
 use crate::admission::Admission;
@@ -31,8 +31,8 @@ use crate::http::App;
 use crate::hub::Hub;
 use crate::stream::Clock;
 
+pub use self::certificate::{Tls, TlsError};
 pub use self::listen::{Address, BindError};
-pub use self::tls::{Tls, TlsError};
 
 /// A server that holds its addresses and does not accept yet.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Server {
         let Self { config, listeners, tls } = self;
         let (delay, window, timeout) =
             (config.drain_delay, config.drain_window, config.drain_timeout);
-        let hub = Hub::with_lanes(config.hub.clone(), config.workers);
+        let hub = Hub::with_shards(config.hub.clone(), config.workers);
         let clock = Clock::start();
         let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
         let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
@@ -112,14 +112,14 @@ impl Server {
         let (drain, draining) = watch::channel(None);
 
         let mut workers = Vec::new();
-        for (lane, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let worker = Worker::new(app.clone(), hub.on_lane(lane), clock, sockets, tls.clone());
+        for (shard, sockets) in listeners.into_workers().into_iter().enumerate() {
+            let worker = Worker::new(app.clone(), hub.on_shard(shard), clock, sockets, tls.clone());
             workers.push(worker.start(draining.clone()).map_err(ServeError::Start)?);
         }
         drop(draining);
         systemd::ready();
         let _watchdog = systemd::tend_watchdog(hub.clone(), clock);
-        let _renewal = tls.map(|tls| Chore::begin(tls.watch()));
+        let _renewal = tls.map(|tls| AbortOnDrop::begin(tls.watch()));
 
         let stopped = async {
             stop.await;

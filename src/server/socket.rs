@@ -11,42 +11,42 @@ use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::trunk::Trunk;
-use crate::http::Parking;
+use super::http2_conn::Http2Conn;
+use crate::http::HandoffSlot;
 use crate::metrics::CloseReason;
-use crate::stream::Line;
+use crate::stream::StreamMonitor;
 
 /// A socket that the runtime watches, with what is known of its connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: TokioIo<tokio::net::TcpStream>,
-    witness: Witness,
+    observer: Observer,
     /// Read before, and to be read again.
     unread: Bytes,
     /// How many bytes of [`PREFACE`] were read, as long as nothing else was. hyper's parser of HTTP/1
     /// knows the preface once it has all of it, and refuses the beginning of it.
-    undecided: Option<usize>,
+    preface_read: Option<usize>,
     /// hyper has written, or tried to.
-    has_spoken: bool,
+    has_written: bool,
 }
 
 /// Who is told what becomes of reads and writes.
 #[derive(Debug)]
-pub(super) enum Witness {
+pub(super) enum Observer {
     /// It is not known yet what the connection will carry.
     Nobody,
     /// A connection whose stream leaves it.
-    Parking(Parking),
+    HandoffSlot(HandoffSlot),
     /// A connection whose stream stays.
-    Line(Line),
+    StreamMonitor(StreamMonitor),
     /// A connection of many streams.
-    Trunk(Trunk),
+    Http2Conn(Http2Conn),
 }
 
 /// What a client says first that speaks HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes that one read takes while it is undecided.
+/// Bytes that one read takes while it is preface_read.
 const FIRST_READ: usize = 2048;
 
 // ===== impl Socket =====
@@ -56,17 +56,17 @@ impl Socket {
     pub(super) fn new(socket: TcpStream, read: Bytes) -> io::Result<Self> {
         let inner = TokioIo::new(tokio::net::TcpStream::from_std(socket.into())?);
         let is_undecided = PREFACE.starts_with(&read);
-        let (unread, undecided) =
+        let (unread, preface_read) =
             if is_undecided { (Bytes::new(), Some(read.len())) } else { (read, None) };
-        Ok(Self { inner, witness: Witness::Nobody, unread, undecided, has_spoken: false })
+        Ok(Self { inner, observer: Observer::Nobody, unread, preface_read, has_written: false })
     }
 
-    pub(super) fn tell(&mut self, witness: Witness) {
-        self.witness = witness;
+    pub(super) fn tell(&mut self, observer: Observer) {
+        self.observer = observer;
     }
 
-    pub(super) fn has_spoken(&self) -> bool {
-        self.has_spoken
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// Has these bytes read again, before what the socket has.
@@ -86,7 +86,7 @@ impl Socket {
     /// Reads bytes of which it is clear whether they are a preface. Returns how many.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let held = self.undecided.unwrap_or(0);
+            let held = self.preface_read.unwrap_or(0);
             bytes[..held].copy_from_slice(&PREFACE[..held]);
             let mut buf = ReadBuf::new(&mut bytes[held..]);
             let read = self.inner().poll_read(cx, buf.unfilled());
@@ -94,11 +94,11 @@ impl Socket {
             self.note_read(&read);
             ready!(read)?;
             let grows = length > held && length < PREFACE.len();
-            if self.undecided.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
-                self.undecided = Some(length);
+            if self.preface_read.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
+                self.preface_read = Some(length);
                 continue;
             }
-            self.undecided = None;
+            self.preface_read = None;
             return Poll::Ready(Ok(length));
         }
     }
@@ -113,29 +113,31 @@ impl Socket {
 
     /// Tells of a read.
     fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
-        match &self.witness {
-            Witness::Line(line) => line.read(read),
-            Witness::Trunk(trunk) => trunk.note(read),
-            Witness::Parking(_) | Witness::Nobody => {}
+        match &self.observer {
+            Observer::StreamMonitor(monitor) => monitor.read(read),
+            Observer::Http2Conn(conn) => conn.note(read),
+            Observer::HandoffSlot(_) | Observer::Nobody => {}
         }
     }
 
     /// Tells of a write, and passes on what became of it, unless the socket is full and its stream has
     /// to end.
     fn note_write(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.has_spoken = true;
-        match &self.witness {
-            Witness::Line(line) => {
-                let Some(reason) = line.wrote(&wrote) else { return wrote };
+        self.has_written = true;
+        match &self.observer {
+            Observer::StreamMonitor(monitor) => {
+                let Some(reason) = monitor.wrote(&wrote) else { return wrote };
                 if reason == CloseReason::Stalled {
                     // The kernel would keep what it holds for who does not read it.
                     _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
                 }
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
-            Witness::Trunk(trunk) => trunk.note(&wrote),
-            Witness::Parking(parking) if wrote.is_pending() => parking.note_blocked(),
-            Witness::Parking(_) | Witness::Nobody => {}
+            Observer::Http2Conn(conn) => conn.note(&wrote),
+            Observer::HandoffSlot(handoff_slot) if wrote.is_pending() => {
+                handoff_slot.note_blocked()
+            }
+            Observer::HandoffSlot(_) | Observer::Nobody => {}
         }
         wrote
     }
@@ -148,7 +150,8 @@ impl Read for Socket {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // Its stream is about to be parked; the lot hears what else comes.
-        if matches!(&self.witness, Witness::Parking(parking) if parking.is_leaving()) {
+        if matches!(&self.observer, Observer::HandoffSlot(handoff_slot) if handoff_slot.is_taken())
+        {
             return Poll::Pending;
         }
         if !self.unread.is_empty() {
@@ -159,7 +162,7 @@ impl Read for Socket {
             buf.put_slice(&self.unread.split_to(most));
             return Poll::Ready(Ok(()));
         }
-        if self.undecided.is_none() {
+        if self.preface_read.is_none() {
             let read = self.inner().poll_read(cx, buf);
             self.note_read(&read);
             return read;

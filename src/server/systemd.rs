@@ -8,7 +8,7 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use super::chore::Chore;
+use super::abort_on_drop::AbortOnDrop;
 use crate::hub::Hub;
 use crate::stream::Clock;
 
@@ -35,9 +35,9 @@ pub(super) fn stopping() {
 }
 
 /// Tells the manager that the server lives, for as long as the drivers of all workers do.
-pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<Chore> {
+pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<AbortOnDrop> {
     let every = sd_notify::watchdog_enabled()? / 2;
-    Some(Chore::begin(async move {
+    Some(AbortOnDrop::begin(async move {
         loop {
             let expected = clock.now().0.saturating_sub(LATE.as_millis() as u64) / 1_000;
             if hub.is_driven_since(u32::try_from(expected).unwrap_or(u32::MAX)) {

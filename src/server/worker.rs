@@ -1,4 +1,4 @@
-//! A worker: one thread, one runtime, one lane of the hub, and its own listening sockets.
+//! A worker: one thread, one runtime, one shard of the hub, and its own listening sockets.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,12 +13,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::door::Door;
+use super::acceptor::Acceptor;
+use super::certificate::Tls;
 use super::listen::Listening;
-use super::tls::Tls;
-use crate::http::{App, Host, Parking};
+use crate::http::{App, HandoffSlot, ServiceFactory};
 use crate::hub::Hub;
-use crate::stream::{Clock, Entrance, Lot, drive_with};
+use crate::stream::{Clock, Entrance, Reactor, drive_with};
 
 /// A worker before it runs.
 #[derive(Debug)]
@@ -78,19 +78,23 @@ impl Worker {
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
             let entrance = app.config().park.then(|| Entrance::new(hub.clone()));
-            let host = Host::new(app.clone(), hub.clone(), entrance.clone().map(Parking::new));
-            let door = Door::new(host, connection);
+            let host = ServiceFactory::new(
+                app.clone(),
+                hub.clone(),
+                entrance.clone().map(HandoffSlot::new),
+            );
+            let acceptor = Acceptor::new(host, connection);
             let lot = entrance.map(|entrance| {
                 let patience = app.config().head_timeout;
-                Lot::new(entrance, Box::new(door.clone()), patience).expect("a poller")
+                Reactor::new(entrance, Box::new(acceptor.clone()), patience).expect("a poller")
             });
             let mut driver = tokio::spawn(drive_with(hub, clock, lot));
             let mut accepting = Vec::new();
             for Listening { socket, secure } in sockets {
                 let tls = tls.clone().filter(|_| secure);
-                accepting.push(tokio::spawn(door.clone().accept(socket, tls)));
+                accepting.push(tokio::spawn(acceptor.clone().accept(socket, tls)));
             }
-            drop(door);
+            drop(acceptor);
 
             // Without its driver a worker would accept and deliver nothing: better that it ends, and
             // the process with it.

@@ -1,4 +1,4 @@
-//! The one task of a lane. It closes windows, sweeps dirty channels, and ticks the wheel; nothing else
+//! The one task of a shard. It closes windows, sweeps dirty channels, and ticks the wheel; nothing else
 //! in the serving path sleeps, and no connection has a timer.
 
 use std::collections::VecDeque;
@@ -10,22 +10,22 @@ use std::task::Poll;
 use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
-use super::lot::Lot;
-use crate::hub::{Alarm, Drain, Hub, Pace, SEATS_A_TURN, SeatRef, Sweep, Turn};
+use super::reactor::Reactor;
+use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, Sweep, Timer};
 use crate::ids::Time;
 
-/// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
-/// on the lane arrives. It ends once the hub was closed or drained and the lane's last stream has
+/// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published
+/// on the shard arrives. It ends once the hub was closed or drained and the shard's last stream has
 /// ended.
 pub async fn drive(hub: Hub, clock: Clock) {
     drive_with(hub, clock, None).await;
 }
 
-/// Drives a lane whose parked streams are in this lot.
+/// Drives a shard whose parked streams are in this reactor.
 #[expect(clippy::disallowed_methods, reason = "this is the task that may sleep")]
-pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
+pub(crate) async fn drive_with(hub: Hub, clock: Clock, reactor: Option<Reactor>) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
-    let mut driver = Driver::new(hub, clock, lot);
+    let mut driver = Driver::new(hub, clock, reactor);
     while !driver.hub.is_over() {
         if driver.turn() {
             give_way().await;
@@ -33,8 +33,8 @@ pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
             driver.wait(sleep.as_mut()).await;
         }
     }
-    if let Some(lot) = &mut driver.lot {
-        lot.dismiss();
+    if let Some(reactor) = &mut driver.reactor {
+        reactor.dismiss();
     }
 }
 
@@ -46,13 +46,13 @@ pub(super) struct Driver {
     sweeps: VecDeque<Sweep>,
     hub: Hub,
     clock: Clock,
-    lot: Option<Lot>,
+    reactor: Option<Reactor>,
     tick: u32,
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
     /// The same of streams that may have to end.
-    ending: Vec<Alarm>,
-    turn: Turn,
+    ending: Vec<Timer>,
+    batch: Batch,
     /// Once the hub drains: the walk that ends the streams, and when it goes on.
     drain: Option<(Drain, Pace)>,
 }
@@ -60,16 +60,16 @@ pub(super) struct Driver {
 // ===== impl Driver =====
 
 impl Driver {
-    pub(super) fn new(hub: Hub, clock: Clock, lot: Option<Lot>) -> Self {
+    pub(super) fn new(hub: Hub, clock: Clock, reactor: Option<Reactor>) -> Self {
         Self {
             sweeps: VecDeque::new(),
             hub,
             clock,
-            lot,
+            reactor,
             tick: 0,
             silent: Vec::new(),
             ending: Vec::new(),
-            turn: Turn::default(),
+            batch: Batch::default(),
             drain: None,
         }
     }
@@ -81,17 +81,17 @@ impl Driver {
         let now = self.clock.now();
         self.hub.close_windows(now);
         self.advance(now);
-        let mut more = self.lot.as_mut().is_some_and(|lot| lot.turn(now));
+        let mut more = self.reactor.as_mut().is_some_and(|reactor| reactor.turn(now));
 
-        let rest = self.silent.len().saturating_sub(SEATS_A_TURN);
+        let rest = self.silent.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.silent.len() {
-            self.hub.keep_alive(&self.silent[rest..], &mut self.turn);
+            self.hub.keep_alive(&self.silent[rest..], &mut self.batch);
             self.silent.truncate(rest);
             self.serve();
         }
-        let rest = self.ending.len().saturating_sub(SEATS_A_TURN);
+        let rest = self.ending.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.ending.len() {
-            self.hub.ring(&self.ending[rest..], &mut self.turn);
+            self.hub.fire(&self.ending[rest..], &mut self.batch);
             self.ending.truncate(rest);
             self.serve();
         }
@@ -99,7 +99,7 @@ impl Driver {
             self.sweeps.push_back(sweep);
         }
         if let Some(mut sweep) = self.sweeps.pop_front() {
-            if sweep.turn(&mut self.turn) {
+            if sweep.collect(&mut self.batch) {
                 self.sweeps.push_back(sweep);
             }
             self.serve();
@@ -120,7 +120,7 @@ impl Driver {
             Pace::At(due) if due <= now => {}
             Pace::At(_) | Pace::Over => return false,
         }
-        *pace = drain.turn(&self.hub, now, &mut self.turn);
+        *pace = drain.collect(&self.hub, now, &mut self.batch);
         let more = *pace == Pace::Now;
         self.serve();
         more
@@ -139,11 +139,11 @@ impl Driver {
 
     /// Does what was found, now that no lock is held.
     fn serve(&mut self) {
-        self.turn.wake();
-        if let Some(lot) = &mut self.lot {
-            lot.serve(&mut self.turn);
+        self.batch.wake();
+        if let Some(reactor) = &mut self.reactor {
+            reactor.serve(&mut self.batch);
         }
-        self.turn.clear();
+        self.batch.clear();
     }
 
     /// Ticks the wheel if a second has passed.
@@ -152,10 +152,10 @@ impl Driver {
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
-            self.hub.alarms(tick, &mut self.ending);
+            self.hub.timers(tick, &mut self.ending);
             self.hub.tidy(tick, now);
-            if let Some(lot) = &mut self.lot {
-                lot.tick(now);
+            if let Some(reactor) = &mut self.reactor {
+                reactor.tick(now);
             }
         }
     }
@@ -164,7 +164,8 @@ impl Driver {
     async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
         poll_fn(|cx| {
             let (work, window) = self.hub.register(cx.waker());
-            let ready = self.lot.as_ref().is_some_and(|lot| lot.poll_ready(cx).is_ready());
+            let ready =
+                self.reactor.as_ref().is_some_and(|reactor| reactor.poll_ready(cx).is_ready());
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
             // Asked after the registration, so that who is told to drain in between is woken.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
@@ -179,7 +180,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// A driver may be dropped in the middle of its work, and another take its place.
+    /// A driver may be dropped in the middle of its work, and another take its slot.
     fn drop(&mut self) {
         self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
 use crate::config::HubConfig;
-use crate::hub::{Deadline, Hub, NotTakenIn, Subscription, View};
+use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting};
@@ -45,14 +45,14 @@ impl EventStream {
     /// if the hub's configuration has a [`stream_age_max`](crate::config::HubConfig::stream_age_max).
     ///
     /// # Errors
-    /// [`NotTakenIn`]: the hub was told to close, or the org has as many streams as it may have.
+    /// [`SubscribeError`]: the hub was told to close, or the org has as many streams as it may have.
     pub fn open(
         hub: &Hub,
         org: &OrgName,
         view: View,
         last_event_id: Option<&str>,
         now: Time,
-    ) -> Result<Self, NotTakenIn> {
+    ) -> Result<Self, SubscribeError> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
         if let Some(age) = hub.config().stream_age_max {

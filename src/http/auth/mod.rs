@@ -41,7 +41,7 @@ pub(crate) struct Grant {
 
 /// Why a request is not allowed. Says nothing of what the token held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub(crate) enum AuthError {
     /// There is no token.
     Missing,
     /// There is one that is not good.
@@ -90,7 +90,7 @@ impl Auth {
 
     /// What has to be waited for before [`Self::authorize`] can tell: the token's key may have been
     /// published since the keys were fetched.
-    pub(crate) fn keys_for(
+    pub(crate) fn pending_keys(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
@@ -118,25 +118,25 @@ impl Auth {
         uri: &Uri,
         scope: Scope,
         org: Option<&OrgName>,
-    ) -> Result<Grant, Denied> {
+    ) -> Result<Grant, AuthError> {
         if self.open {
             return Ok(Grant::everyone());
         }
-        let credential = credential(headers, uri).ok_or(Denied::Missing)?;
+        let credential = credential(headers, uri).ok_or(AuthError::Missing)?;
         if self.is_publish_key(&credential) {
             return match scope {
                 Scope::Publish => Ok(Grant::everyone()),
-                Scope::Subscribe => Err(Denied::Scope(scope)),
+                Scope::Subscribe => Err(AuthError::Scope(scope)),
             };
         }
-        let claims = self.verify(credential.text()).map_err(Denied::Invalid)?;
+        let claims = self.verify(credential.text()).map_err(AuthError::Invalid)?;
         if !claims.allows(scope) {
-            return Err(Denied::Scope(scope));
+            return Err(AuthError::Scope(scope));
         }
         let expires = Some(claims.expires());
         let orgs = claims.into_orgs();
         if org.is_some_and(|org| !orgs.allow(org)) {
-            return Err(Denied::Org);
+            return Err(AuthError::Org);
         }
         Ok(Grant { expires, orgs })
     }
@@ -294,9 +294,9 @@ impl Credential<'_> {
     }
 }
 
-// ===== impl Denied =====
+// ===== impl AuthError =====
 
-impl Denied {
+impl AuthError {
     /// The value of `www-authenticate` (RFC 6750, 3).
     pub(crate) fn challenge(self) -> String {
         let realm = r#"Bearer realm="nudged""#;

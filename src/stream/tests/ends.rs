@@ -33,7 +33,7 @@ async fn a_client_that_goes_frees_its_seat() {
     }
 }
 
-/// A client that was reset before its stream arrived in the lot is noticed all the same.
+/// A client that was reset before its stream arrived in the reactor is noticed all the same.
 #[tokio::test]
 async fn a_reset_before_arrival_frees_the_seat() {
     let mut yard = Yard::new(uncoalesced(8));
@@ -195,7 +195,7 @@ async fn an_idle_stream_does_not_stall() {
 
 /// SCENARIO: the wheels give out more than one turn looks at, and the driver is dropped; another one
 /// takes its place.
-/// BUG: who had been given out and not looked at heard no comment and met no end any more.
+/// BUG: who had been given out and not looked at discarded no comment and met no end any more.
 /// FIX: a driver that is dropped puts them back.
 #[tokio::test(start_paused = true)]
 async fn what_a_driver_left_is_done_by_the_next() {

@@ -1,7 +1,7 @@
-//! The parking lot on real sockets, driven by hand, so that nothing depends on time.
+//! The parking reactor on real sockets, driven by hand, so that nothing depends on time.
 
-mod callers;
 mod ends;
+mod waiting;
 mod writes;
 
 use std::io::{Read, Write};
@@ -14,11 +14,11 @@ use socket2::SockRef;
 use tokio::task::yield_now;
 
 use super::driver::Driver;
-use super::entrance::{Arrival, Caller, Entrance, Reception};
-use super::lot::Lot;
-use super::outlet::Outlet;
+use super::handle::{Accepted, Arrival, Entrance, Reception};
+use super::reactor::Reactor;
+use super::transport::Transport;
 use super::{Clock, EventStream};
-use crate::admission::Ticket;
+use crate::admission::ConnPermit;
 use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, Keys, View};
 use crate::ids::{OrgName, Time};
@@ -29,7 +29,7 @@ use crate::wire::{Event, Parser};
 /// How long a caller may say nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A hub, its driver, and a lot.
+/// A hub, its driver, and a reactor.
 struct Yard {
     hub: Hub,
     clock: Clock,
@@ -43,7 +43,7 @@ struct Yard {
 #[derive(Clone, Debug)]
 pub(super) struct Desk {
     hub: Hub,
-    passed_on: Arc<Mutex<Vec<(Caller, Bytes)>>>,
+    passed_on: Arc<Mutex<Vec<(Accepted, Bytes)>>>,
 }
 
 /// The client's end of a parked stream.
@@ -70,8 +70,8 @@ impl Yard {
         let (hub, clock) = (Hub::new(config), Clock::start());
         let entrance = Entrance::new(hub.clone());
         let desk = Desk::new(&hub);
-        let lot = Lot::new(entrance.clone(), Box::new(desk.clone()), PATIENCE);
-        let driver = Driver::new(hub.clone(), clock, Some(lot.expect("a poller")));
+        let reactor = Reactor::new(entrance.clone(), Box::new(desk.clone()), PATIENCE);
+        let driver = Driver::new(hub.clone(), clock, Some(reactor.expect("a poller")));
         let org = "acme".parse().expect("a name");
         Self { hub, clock, entrance, driver, org, desk }
     }
@@ -89,15 +89,15 @@ impl Yard {
         client
     }
 
-    /// A stream comes to the lot, from whose client `heard` bytes came beyond the request.
-    fn arrive(&self, server: TcpStream, stream: EventStream, heard: usize) {
+    /// A stream comes to the reactor, from whose client `discarded` bytes came beyond the request.
+    fn arrive(&self, server: TcpStream, stream: EventStream, discarded: usize) {
         server.set_nonblocking(true).expect("a socket");
         self.entrance.park(Arrival {
-            outlet: Outlet::Plain(mio::net::TcpStream::from_std(server)),
+            transport: Transport::Plain(mio::net::TcpStream::from_std(server)),
             stream,
             chunked: true,
-            heard,
-            ticket: Ticket::default(),
+            discarded,
+            permit: ConnPermit::default(),
         });
     }
 
@@ -121,7 +121,7 @@ impl Yard {
 
     async fn run(&mut self) {
         while self.driver.turn() {}
-        // The runtime asks its poller, which may know something of the lot's.
+        // The runtime asks its poller, which may know something of the reactor's.
         yield_now().await;
         while self.driver.turn() {}
     }
@@ -140,18 +140,24 @@ impl Desk {
 }
 
 impl Reception for Desk {
-    fn open(&self, caller: Caller, first: &Bytes) -> Result<Arrival, Caller> {
+    fn open(&self, caller: Accepted, first: &Bytes) -> Result<Arrival, Accepted> {
         if !first.starts_with(b"GET") {
             return Err(caller);
         }
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(&self.hub, &org, View::Member, None, Time(0));
-        let (stream, outlet) = (stream.expect("not closing"), Outlet::Plain(caller.socket));
-        let visitor = Arc::into_inner(caller.visitor).expect("nobody else has it");
-        Ok(Arrival { outlet, stream, chunked: true, heard: 0, ticket: visitor.into_ticket(None) })
+        let (stream, transport) = (stream.expect("not closing"), Transport::Plain(caller.socket));
+        let admitted = Arc::into_inner(caller.admitted).expect("nobody else has it");
+        Ok(Arrival {
+            transport,
+            stream,
+            chunked: true,
+            discarded: 0,
+            permit: admitted.into_permit(None),
+        })
     }
 
-    fn serve(&self, caller: Caller, first: Bytes) {
+    fn serve(&self, caller: Accepted, first: Bytes) {
         self.passed_on.lock().push((caller, first));
     }
 }

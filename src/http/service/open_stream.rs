@@ -8,11 +8,11 @@ use http::{HeaderMap, Request, Version};
 use super::Service;
 use crate::admission::AddressGuard;
 use crate::http::auth::{Grant, Scope};
-use crate::http::parking::Departing;
+use crate::http::handoff::Departing;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
-use crate::http::{forwarded, head, query, strict};
-use crate::hub::{Deadline, NotTakenIn, View};
+use crate::http::{conformance, forwarded, query, request_head};
+use crate::hub::{Deadline, SubscribeError, View};
 use crate::ids::OrgName;
 use crate::metrics::{CloseReason, Limit};
 use crate::stream::EventStream;
@@ -21,16 +21,16 @@ impl Service {
     /// Opens the stream that a connection asks for with its first bytes, of which it returns how many were
     /// not needed. `None` leaves no trace: hyper reads the bytes again, and answers.
     pub(crate) fn open_at_once(&self, first: &Bytes) -> Option<(Departing, usize)> {
-        if self.came_over() {
+        if self.over_limit() {
             return None;
         }
-        let (request, length) = head::parse(first)?;
-        strict::check(&request).ok()?;
+        let (request, length) = request_head::parse(first)?;
+        conformance::check(&request).ok()?;
         let Ok(Route::Stream { org, view }) = route(request.method(), request.uri().path()) else {
             return None;
         };
         let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
-        if view == View::Member && self.app.auth.keys_for(headers, uri, now).is_some() {
+        if view == View::Member && self.app.auth.pending_keys(headers, uri, now).is_some() {
             return None;
         }
         let (mut stream, client) = self.open(&org, view, &request).ok()?;
@@ -51,8 +51,8 @@ impl Service {
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
         let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
         let stream = stream.map_err(|why| match why {
-            NotTakenIn::Closing => Reject::Draining,
-            NotTakenIn::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
+            SubscribeError::Closing => Reject::Draining,
+            SubscribeError::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
         })?;
         let Some(expires) = expires else { return Ok((stream, client)) };
         let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
@@ -64,9 +64,9 @@ impl Service {
     /// Counts a stream for the client behind a trusted proxy; any other client counts as its
     /// connection.
     fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
-        let Some(proxy) = self.visitor.trusted_proxy() else { return Ok(None) };
+        let Some(proxy) = self.admitted.trusted_proxy() else { return Ok(None) };
         let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
-        self.visitor.enter_for(client).map_err(|limit| self.full(limit))
+        self.admitted.count_client(client).map_err(|limit| self.full(limit))
     }
 
     pub(super) fn check_view<B>(

@@ -7,77 +7,79 @@ use rustls::ServerConnection;
 
 /// A socket that does not block. What it has taken has left once [`flush`](Write::flush) says so.
 #[derive(Debug)]
-pub(crate) enum Outlet {
+pub(crate) enum Transport {
     Plain(TcpStream),
-    Secure(Box<Secure>),
+    TlsTransport(Box<TlsTransport>),
 }
 
 /// A session in front of its socket. It holds, encrypted, what a full socket does not take yet; that is
 /// bounded by the session's buffer limit.
 #[derive(Debug)]
-pub(crate) struct Secure {
+pub(crate) struct TlsTransport {
     socket: TcpStream,
     session: ServerConnection,
 }
 
-// ===== impl Outlet =====
+// ===== impl Transport =====
 
-impl Outlet {
+impl Transport {
     pub(crate) fn secure(socket: TcpStream, session: ServerConnection) -> Self {
-        Self::Secure(Box::new(Secure { socket, session }))
+        Self::TlsTransport(Box::new(TlsTransport { socket, session }))
     }
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::Secure(secure) => &mut secure.socket,
+            Self::TlsTransport(secure) => &mut secure.socket,
         }
     }
 
     /// Says that nothing more will come, if the socket takes that.
     pub(crate) fn close(&mut self) {
-        if let Self::Secure(secure) = self {
+        if let Self::TlsTransport(secure) = self {
             secure.session.send_close_notify();
             _ = secure.flush();
         }
     }
 }
 
-impl Write for Outlet {
+impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),
-            Self::Secure(secure) => secure.take(|session| session.writer().write(bytes)),
+            Self::TlsTransport(secure) => secure.take(|session| session.writer().write(bytes)),
         }
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write_vectored(parts),
-            Self::Secure(secure) => secure.take(|session| session.writer().write_vectored(parts)),
+            Self::TlsTransport(secure) => {
+                secure.take(|session| session.writer().write_vectored(parts))
+            }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
-            Self::Secure(secure) => secure.flush(),
+            Self::TlsTransport(secure) => secure.flush(),
         }
     }
 }
 
-impl Read for Outlet {
+impl Read for Transport {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(bytes),
-            Self::Secure(secure) => secure.read(bytes),
+            Self::TlsTransport(secure) => secure.read(bytes),
         }
     }
 }
 
-// ===== impl Secure =====
+// ===== impl TlsTransport =====
 
-impl Secure {
+impl TlsTransport {
     /// Has the session take more, once it holds nothing.
     fn take(
         &mut self,

@@ -1,7 +1,7 @@
 //! Answers requests. What is not a stream is answered in full; a stream is a response whose body holds
 //! a seat.
 
-mod opening;
+mod open_stream;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -12,23 +12,23 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
-use super::answer::{Answer, Answering, Dressed};
 use super::auth::{self, Auth, Grant, Scope};
+use super::conformance;
 use super::essence;
-use super::ops;
-use super::parking::{Departing, Parking};
-use super::publish::{self, BodyLimits, Desk};
-use super::rates::Rates;
+use super::exposition;
+use super::handoff::{Departing, HandoffSlot};
+use super::publish::{self, BodyLimits, Publisher};
+use super::rate_limit::RateLimiter;
 use super::reject::Reject;
+use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
-use super::strict;
-use crate::admission::{AddressGuard, Admission, Visitor};
+use crate::admission::{AddressGuard, Admission, Admitted};
 use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
 use crate::metrics::Limit;
 use crate::stream::{
-    Arrival, Clock, Entrance, EventStream, Fields, Line, Outlet, retry_ms, with_headers,
+    Arrival, Clock, Entrance, EventStream, Fields, StreamMonitor, Transport, retry_ms, with_headers,
 };
 use crate::sync::{AtomicBool, Ordering};
 
@@ -41,17 +41,17 @@ pub(crate) struct App {
     /// It still serves, but wants no more.
     stopping: AtomicBool,
     admission: Admission,
-    rates: Option<Rates>,
+    rates: Option<RateLimiter>,
     auth: Auth,
 }
 
 /// Receives the connections of one worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Host {
+pub(crate) struct ServiceFactory {
     app: Arc<App>,
     hub: Hub,
     /// Where streams go that leave hyper; `None` keeps them all.
-    parking: Option<Parking>,
+    handoff_slot: Option<HandoffSlot>,
 }
 
 /// Answers the requests of one connection, which counts for as long as this lives.
@@ -59,20 +59,20 @@ pub(crate) struct Host {
 pub(crate) struct Service {
     app: Arc<App>,
     hub: Hub,
-    parking: Option<Parking>,
+    handoff_slot: Option<HandoffSlot>,
     /// Shared with a request that waits for keys.
-    visitor: Arc<Visitor>,
+    admitted: Arc<Admitted>,
     /// Its connection, for a stream that stays with hyper.
-    line: Option<Line>,
+    monitor: Option<StreamMonitor>,
 }
 
 // ===== impl App =====
 
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
-        let metrics = ops::registry(hub, admission.clone());
+        let metrics = exposition::registry(hub, admission.clone());
         let auth = Auth::new(&config.auth);
-        let rates = config.publish_rate.map(Rates::new);
+        let rates = config.publish_rate.map(RateLimiter::new);
         Self { config, clock, metrics, stopping: AtomicBool::new(false), admission, rates, auth }
     }
 
@@ -99,29 +99,29 @@ impl App {
     }
 }
 
-// ===== impl Host =====
+// ===== impl ServiceFactory =====
 
-impl Host {
-    pub(crate) fn new(app: Arc<App>, hub: Hub, parking: Option<Parking>) -> Self {
-        Self { app, hub, parking }
+impl ServiceFactory {
+    pub(crate) fn new(app: Arc<App>, hub: Hub, handoff_slot: Option<HandoffSlot>) -> Self {
+        Self { app, hub, handoff_slot }
     }
 
     /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
     /// for one that has to be closed without a word.
-    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Visitor>> {
+    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Admitted>> {
         self.app.admission.admit(peer).await.map(Arc::new)
     }
 
     /// What answers the requests of this connection.
-    pub(crate) fn service(&self, visitor: Arc<Visitor>) -> Service {
-        let Self { app, hub, parking } = self.clone();
-        Service { app, hub, parking, visitor, line: None }
+    pub(crate) fn service(&self, admitted: Arc<Admitted>) -> Service {
+        let Self { app, hub, handoff_slot } = self.clone();
+        Service { app, hub, handoff_slot, admitted, monitor: None }
     }
 
     /// Where connections wait for what they ask for, and whether they still may.
     pub(crate) fn entrance(&self) -> Option<&Entrance> {
-        let parking = self.parking.as_ref().filter(|_| !self.hub.is_closing());
-        parking.map(Parking::entrance)
+        let handoff_slot = self.handoff_slot.as_ref().filter(|_| !self.hub.is_closing());
+        handoff_slot.map(HandoffSlot::entrance)
     }
 }
 
@@ -129,32 +129,37 @@ impl Host {
 
 impl Service {
     /// The same service, for a connection or a request of one whose stream stays with hyper.
-    pub(crate) fn on_line(self, line: Line) -> Self {
-        Self { line: Some(line), parking: None, ..self }
+    pub(crate) fn with_monitor(self, monitor: StreamMonitor) -> Self {
+        Self { monitor: Some(monitor), handoff_slot: None, ..self }
     }
 
-    pub(crate) fn parking(&self) -> Option<&Parking> {
-        self.parking.as_ref()
+    pub(crate) fn handoff_slot(&self) -> Option<&HandoffSlot> {
+        self.handoff_slot.as_ref()
     }
 
     /// Parks what this service left to its connection.
-    pub(crate) fn park(self, outlet: Outlet, departing: Departing, heard: usize) {
-        if let Some(parking) = self.parking.clone() {
-            parking.entrance().park(self.depart(outlet, departing, heard));
+    pub(crate) fn park(self, transport: Transport, departing: Departing, discarded: usize) {
+        if let Some(handoff_slot) = self.handoff_slot.clone() {
+            handoff_slot.entrance().park(self.depart(transport, departing, discarded));
         }
     }
 
     /// The stream, on its way to the lot.
-    pub(crate) fn depart(self, outlet: Outlet, departing: Departing, heard: usize) -> Arrival {
+    pub(crate) fn depart(
+        self,
+        transport: Transport,
+        departing: Departing,
+        discarded: usize,
+    ) -> Arrival {
         let Departing { stream, chunked, client } = departing;
         // No request waits any more: the one that left the stream was the last.
-        let visitor = Arc::into_inner(self.visitor);
-        let ticket = visitor.map(|visitor| visitor.into_ticket(client)).unwrap_or_default();
-        Arrival { outlet, stream, chunked, heard, ticket }
+        let admitted = Arc::into_inner(self.admitted);
+        let permit = admitted.map(|admitted| admitted.into_permit(client)).unwrap_or_default();
+        Arrival { transport, stream, chunked, discarded, permit }
     }
 
-    pub(crate) fn into_visitor(self) -> Arc<Visitor> {
-        self.visitor
+    pub(crate) fn into_admitted(self) -> Arc<Admitted> {
+        self.admitted
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -162,12 +167,12 @@ impl Service {
     }
 
     /// Whether the connection came when there was no room, and should not stay.
-    pub(crate) fn came_over(&self) -> bool {
-        self.visitor.came_over()
+    pub(crate) fn over_limit(&self) -> bool {
+        self.admitted.over_limit()
     }
 
     #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
-    fn answer(&self, request: Request<Incoming>, fields: &Fields) -> Answering {
+    fn answer(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
         let route = match route.and_then(|route| self.check_room(route)) {
@@ -178,10 +183,10 @@ impl Service {
             }
         };
         let (headers, uri) = (request.headers(), request.uri());
-        let keys = || self.app.auth.keys_for(headers, uri, self.app.clock.now());
+        let keys = || self.app.auth.pending_keys(headers, uri, self.app.clock.now());
         if let Some(keys) = route.needs_token().then(keys).flatten() {
             let (service, fields) = (self.clone(), fields.clone());
-            return Answering::Later(Box::pin(async move {
+            return ResponseState::Later(Box::pin(async move {
                 keys.await;
                 service.answer_route(route, request, &fields)
             }));
@@ -189,7 +194,12 @@ impl Service {
         self.answer_route(route, request, fields)
     }
 
-    fn answer_route(&self, route: Route, request: Request<Incoming>, fields: &Fields) -> Answering {
+    fn answer_route(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+        fields: &Fields,
+    ) -> ResponseState {
         let is_stream = matches!(route, Route::Stream { .. });
         let answer = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request) {
@@ -209,18 +219,22 @@ impl Service {
         self.conclude(answer, is_stream && accepts_events(request.headers()))
     }
 
-    fn conclude(&self, answer: Result<Response<Answer>, Reject>, comes_back: bool) -> Answering {
+    fn conclude(
+        &self,
+        answer: Result<Response<ResponseBody>, Reject>,
+        comes_back: bool,
+    ) -> ResponseState {
         let mut answer = answer.unwrap_or_else(|reject| self.refuse(reject, comes_back));
-        if self.came_over() {
+        if self.over_limit() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);
         }
-        Answering::Now(Some(answer))
+        ResponseState::Now(Some(answer))
     }
 
     /// Who looks after the server has to be answered above all when it is full.
     fn check_room(&self, route: Route) -> Result<Route, Reject> {
-        match (&route, self.visitor.limit_reached()) {
+        match (&route, self.admitted.limit_reached()) {
             (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
             (_, Some(limit)) => Err(self.full(limit)),
         }
@@ -236,14 +250,14 @@ impl Service {
     }
 
     /// Refuses. A browser's `EventSource` is told when to come back where that may help.
-    fn refuse(&self, reject: Reject, comes_back: bool) -> Response<Answer> {
+    fn refuse(&self, reject: Reject, comes_back: bool) -> Response<ResponseBody> {
         let reject = self.app.counted(reject);
         let answer = if comes_back && reject.is_for_now() {
             reject.into_stream_end(retry_ms(self.hub.config()))
         } else {
             reject.into_response()
         };
-        answer.map(Answer::Full)
+        answer.map(ResponseBody::Full)
     }
 
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
@@ -253,22 +267,22 @@ impl Service {
         client: Option<AddressGuard>,
         version: Version,
         fields: &Fields,
-    ) -> Answering {
-        match (&self.parking, version) {
-            (Some(parking), Version::HTTP_10 | Version::HTTP_11) => {
+    ) -> ResponseState {
+        match (&self.handoff_slot, version) {
+            (Some(handoff_slot), Version::HTTP_10 | Version::HTTP_11) => {
                 stream.add_fields(fields);
                 let chunked = version == Version::HTTP_11;
-                parking.leave(Departing { stream, chunked, client });
-                Answering::Never
+                handoff_slot.put(Departing { stream, chunked, client });
+                ResponseState::Never
             }
             _ => {
-                if let Some(line) = &self.line {
-                    line.carry(&mut stream);
+                if let Some(monitor) = &self.monitor {
+                    monitor.carry(&mut stream);
                 }
-                let line = self.line.clone();
-                let mut response = stream.into_response().map(|stream| Answer::Stream {
+                let monitor = self.monitor.clone();
+                let mut response = stream.into_response().map(|stream| ResponseBody::Stream {
                     stream,
-                    line,
+                    monitor,
                     _client: client,
                 });
                 if version == Version::HTTP_10 {
@@ -276,7 +290,7 @@ impl Service {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
-                Answering::Now(Some(response))
+                ResponseState::Now(Some(response))
             }
         }
     }
@@ -286,9 +300,9 @@ impl Service {
         org: &OrgName,
         view: View,
         request: &Request<B>,
-    ) -> Result<Response<Answer>, Reject> {
+    ) -> Result<Response<ResponseBody>, Reject> {
         self.check_view(org, view, request)?;
-        Ok(with_headers(Answer::NoStream))
+        Ok(with_headers(ResponseBody::NoStream))
     }
 
     fn authorize<B>(
@@ -298,7 +312,7 @@ impl Service {
         org: Option<&OrgName>,
     ) -> Result<Grant, Reject> {
         let auth = &self.app.auth;
-        auth.authorize(request.headers(), request.uri(), scope, org).map_err(Reject::Denied)
+        auth.authorize(request.headers(), request.uri(), scope, org).map_err(Reject::AuthError)
     }
 
     /// The header fields that every answer to this request has.
@@ -311,7 +325,7 @@ impl Service {
         fields
     }
 
-    fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> Answering {
+    fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> ResponseState {
         let grant = match self.authorize(&request, Scope::Publish, org.as_ref()) {
             Ok(grant) => grant,
             Err(reject) => return self.conclude(Err(reject), false),
@@ -321,13 +335,15 @@ impl Service {
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
-        Answering::Waiting(Box::pin(async move {
+        ResponseState::Waiting(Box::pin(async move {
             let answer = match publish::read(head.headers, body, allowed, limits).await {
                 Ok(body) => {
-                    let desk = Desk { hub: &hub, rates: app.rates.as_ref() };
+                    let publisher = Publisher { hub: &hub, rates: app.rates.as_ref() };
                     match org {
-                        Some(org) => publish::publish_one(desk, &org, &body, app.clock.now()),
-                        None => publish::publish_batch(desk, &body, &grant.orgs, app.clock.now()),
+                        Some(org) => publish::publish_one(publisher, &org, &body, app.clock.now()),
+                        None => {
+                            publish::publish_batch(publisher, &body, &grant.orgs, app.clock.now())
+                        }
                     }
                 }
                 Err(reject) => Err(reject),
@@ -336,7 +352,7 @@ impl Service {
         }))
     }
 
-    fn metrics(&self) -> Response<Answer> {
+    fn metrics(&self) -> Response<ResponseBody> {
         let mut out = String::new();
         prometheus_client::encoding::text::encode(&mut out, &self.app.metrics)
             .expect("writing to a string does not fail");
@@ -354,8 +370,8 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     kinds.any(|kind| essence(kind).eq_ignore_ascii_case("text/event-stream"))
 }
 
-fn text(body: String) -> Response<Answer> {
-    let mut response = Response::new(Answer::Full(Full::new(body.into())));
+fn text(body: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Full(Full::new(body.into())));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -363,19 +379,19 @@ fn text(body: String) -> Response<Answer> {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Dressed;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Dressed {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let fields = self.fields(&request);
-        let chunked = strict::is_chunked(request.headers());
+        let chunked = conformance::is_chunked(request.headers());
         let preflight = |()| self.app.config.cors.preflight(&request);
-        let answering = match strict::check(&request).map(preflight) {
+        let answering = match conformance::check(&request).map(preflight) {
             Err(reject) => self.conclude(Err(reject), false),
-            Ok(Some(answer)) => Answering::Now(Some(answer.map(Answer::Full))),
+            Ok(Some(answer)) => ResponseState::Now(Some(answer.map(ResponseBody::Full))),
             Ok(None) => self.answer(request, &fields),
         };
-        Dressed { answering, fields, chunked }
+        ResponseFuture { answering, fields, chunked }
     }
 }

@@ -143,7 +143,7 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .with_single_cert(chain, key)
         .map_err(unfit)?;
     config.alpn_protocols = ALPN.map(Vec::from).into();
-    // Tickets keep a session with its client; the server remembers none.
+    // PermitTable keep a session with its client; the server remembers none.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});

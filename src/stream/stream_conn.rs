@@ -11,21 +11,21 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::EventStream;
-use super::head::Heads;
-use super::outlet::Outlet;
+use super::response_head::ResponseHeads;
+use super::transport::Transport;
 use crate::hub::{Event, Frames, Taken, View};
 use crate::metrics::{self, CloseReason, Counters};
 use crate::wire::{Frame, LAST_CHUNK};
 
 /// A stream that is written to without hyper.
 #[derive(Debug)]
-pub(crate) struct Parked {
-    pub(crate) outlet: Outlet,
+pub(crate) struct StreamConn {
+    pub(crate) transport: Transport,
     stream: EventStream,
     /// What is left of the event that a full socket cut, sharing that event's memory.
     rest: Option<Box<Bytes>>,
     /// Bytes that the client sent after its request.
-    heard: u32,
+    discarded: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
     /// `rest` is the end of the body.
@@ -34,7 +34,7 @@ pub(crate) struct Parked {
 
 /// Under which number the hub knows the stream, and where its events are counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat<'a> {
+pub(crate) struct ConnCtx<'a> {
     pub(crate) number: u32,
     pub(crate) counters: &'a Counters,
 }
@@ -52,7 +52,7 @@ pub(crate) enum Flow {
 
 /// The stream is over, for this reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Over(pub(crate) CloseReason);
+pub(crate) struct Closed(pub(crate) CloseReason);
 
 /// One piece of a write: the number of its event, whose memory it is in, and its bytes. Without an owner
 /// they are in memory that is used again.
@@ -73,40 +73,49 @@ struct Cut {
 }
 
 /// A listener has nothing to say. What it says all the same is thrown away, up to this many bytes.
-const HEARD_MAX: u32 = 64 * 1024;
+const INPUT_MAX: u32 = 64 * 1024;
 
 /// How often a stream takes from its subscription before others have their turn.
-const TAKES_A_TURN: usize = 4;
+const TAKES_PER_TURN: usize = 4;
 
 /// Parts of one write; the kernel takes 1,024 (`IOV_MAX`).
-const PARTS_A_WRITE: usize = 64;
+const PARTS_PER_WRITE: usize = 64;
 
-// ===== impl Parked =====
+// ===== impl StreamConn =====
 
-impl Parked {
-    /// A stream on a socket from whose client `heard` bytes have come beyond the request.
-    pub(crate) fn new(outlet: Outlet, stream: EventStream, chunked: bool, heard: usize) -> Self {
-        let heard = u32::try_from(heard).unwrap_or(u32::MAX);
-        Self { outlet, stream, rest: None, heard, chunked, finishing: false }
+impl StreamConn {
+    /// A stream on a socket from whose client `discarded` bytes have come beyond the request.
+    pub(crate) fn new(
+        transport: Transport,
+        stream: EventStream,
+        chunked: bool,
+        discarded: usize,
+    ) -> Self {
+        let discarded = u32::try_from(discarded).unwrap_or(u32::MAX);
+        Self { transport, stream, rest: None, discarded, chunked, finishing: false }
     }
 
     /// Writes the head of the response, the greeting and what was missed as one.
-    pub(super) fn begin(&mut self, heads: &mut Heads, seat: Seat<'_>) -> Result<Flow, Over> {
+    pub(super) fn begin(
+        &mut self,
+        heads: &mut ResponseHeads,
+        ctx: ConnCtx<'_>,
+    ) -> Result<Flow, Closed> {
         let opening = heads.write(self.chunked, self.stream.fields());
         self.stream.write_greeting(opening, self.chunked);
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
-        let taken = self.stream.subscription().take(seat.number, &mut frames);
+        let taken = self.stream.subscription().take(ctx.number, &mut frames);
         let mut parts: Parts<'_> = SmallVec::new();
         parts.push(Part { seq: before, owner: None, bytes: opening });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
-        let cut = write(&mut self.outlet, &parts)?;
-        seat.count(taken, begun(&parts, cut).saturating_sub(1));
+        let cut = write(&mut self.transport, &parts)?;
+        ctx.count(taken, begun(&parts, cut).saturating_sub(1));
         match cut {
             None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
-            None => self.catch_up(seat),
+            None => self.catch_up(ctx),
             Some(cut) => {
-                self.give_back(&parts, cut, before, seat);
+                self.give_back(&parts, cut, before, ctx);
                 if cut.index == 0 {
                     self.rest = Some(Box::new(parts[0].rest(cut.offset)));
                 }
@@ -121,76 +130,77 @@ impl Parked {
         events: &[Event],
         head: u64,
         view: View,
-        seat: Seat<'_>,
-    ) -> Result<Flow, Over> {
+        ctx: ConnCtx<'_>,
+    ) -> Result<Flow, Closed> {
         let before = head - events.len() as u64;
         if let [event] = events {
             // Most often it is one, which needs no list.
             let one = event.seen_by(view).map(|frame| part(head, frame, self.chunked));
-            return self.write_events(one.as_slice(), before, seat);
+            return self.write_events(one.as_slice(), before, ctx);
         }
         let visible = (before + 1..).zip(events);
         let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
         let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
-        self.write_events(&parts, before, seat)
+        self.write_events(&parts, before, ctx)
     }
 
     fn write_events(
         &mut self,
         parts: &[Part<'_>],
         before: u64,
-        seat: Seat<'_>,
-    ) -> Result<Flow, Over> {
-        let cut = write(&mut self.outlet, parts)?;
-        seat.count(Taken::Some, begun(parts, cut));
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, seat)))
+        ctx: ConnCtx<'_>,
+    ) -> Result<Flow, Closed> {
+        let cut = write(&mut self.transport, parts)?;
+        ctx.count(Taken::Some, begun(parts, cut));
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, ctx)))
     }
 
     /// Writes the comment that keeps a silent stream open.
-    pub(crate) fn keep_alive(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+    pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let before = self.stream.subscription().position().seq;
         let comment = Frame::keepalive();
         let parts = [part(before, &comment, self.chunked)];
-        let cut = write(&mut self.outlet, &parts)?;
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, seat)))
+        let cut = write(&mut self.transport, &parts)?;
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, ctx)))
     }
 
     /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
-    pub(crate) fn resume(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+    pub(crate) fn resume(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let rest = self.rest.take();
         let part = rest.as_ref().map(|rest| Part { seq: 0, owner: Some(rest), bytes: rest });
-        if let Some(cut) = write(&mut self.outlet, part.as_slice())? {
+        if let Some(cut) = write(&mut self.transport, part.as_slice())? {
             self.rest = rest.filter(|_| cut.index == 0).map(|mut rest| {
                 *rest = rest.slice(cut.offset..);
                 rest
             });
-            self.stream.subscription().stay_blocked(seat.number, cut != Cut::default());
+            self.stream.subscription().stay_blocked(ctx.number, cut != Cut::default());
             return Ok(Flow::Blocked);
         }
         if self.finishing {
-            self.outlet.close();
-            return Err(Over(CloseReason::Drained));
+            self.transport.close();
+            return Err(Closed(CloseReason::Drained));
         }
         if rest.is_some() {
             self.stream.subscription().unblock();
         }
-        self.catch_up(seat)
+        self.catch_up(ctx)
     }
 
     /// Reads, and throws away, what the client says. Most often that is its farewell.
-    pub(crate) fn hear(&mut self, scratch: &mut [u8]) -> Result<Flow, Over> {
+    pub(crate) fn discard_input(&mut self, scratch: &mut [u8]) -> Result<Flow, Closed> {
         loop {
-            if self.heard > HEARD_MAX {
-                return Err(Over(CloseReason::Excess));
+            if self.discarded > INPUT_MAX {
+                return Err(Closed(CloseReason::Excess));
             }
-            match self.outlet.read(scratch) {
-                Ok(0) => return Err(Over(CloseReason::Client)),
+            match self.transport.read(scratch) {
+                Ok(0) => return Err(Closed(CloseReason::Client)),
                 Ok(n) => {
-                    self.heard = self.heard.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+                    self.discarded =
+                        self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
                 }
                 // A session may have to answer what was no data.
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    let cut = write(&mut self.outlet, &[])?;
+                    let cut = write(&mut self.transport, &[])?;
                     return Ok(cut.map_or(Flow::Idle, |_| Flow::Blocked));
                 }
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
@@ -200,29 +210,29 @@ impl Parked {
     }
 
     /// Names the cause for which this is dropped.
-    pub(crate) fn close_because(&mut self, over: Over) {
+    pub(crate) fn close_because(&mut self, over: Closed) {
         self.stream.subscription().close_because(over.0);
     }
 
     /// Takes and writes what there is, some of it, until a sweep can serve the stream again.
-    fn catch_up(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
-        for _ in 0..TAKES_A_TURN {
+    fn catch_up(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        for _ in 0..TAKES_PER_TURN {
             let before = self.stream.subscription().position().seq;
             let mut frames = Frames::new();
-            let taken = self.stream.subscription().take(seat.number, &mut frames);
+            let taken = self.stream.subscription().take(ctx.number, &mut frames);
             match taken {
                 Taken::Settled => return Ok(Flow::Idle),
-                Taken::End(CloseReason::Drained) => return self.finish(seat),
+                Taken::End(CloseReason::Drained) => return self.finish(ctx),
                 Taken::End(reason) => return Err(self.end(reason)),
                 Taken::Some | Taken::Reread => {}
             }
             let chunked = self.chunked;
             let parts: Parts<'_> =
                 frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
-            let cut = write(&mut self.outlet, &parts)?;
-            seat.count(taken, begun(&parts, cut));
+            let cut = write(&mut self.transport, &parts)?;
+            ctx.count(taken, begun(&parts, cut));
             if let Some(cut) = cut {
-                return Ok(self.give_back(&parts, cut, before, seat));
+                return Ok(self.give_back(&parts, cut, before, ctx));
             }
         }
         self.stream.subscription().unblock();
@@ -231,30 +241,30 @@ impl Parked {
 
     /// Keeps the rest of the part that was cut, and gives back what comes after it. `before` is the
     /// position before the first part.
-    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, seat: Seat<'_>) -> Flow {
+    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, ctx: ConnCtx<'_>) -> Flow {
         if cut.offset > 0 {
             self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
         }
         let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
-        self.stream.subscription().give_back(reached, seat.number, cut != Cut::default());
+        self.stream.subscription().give_back(reached, ctx.number, cut != Cut::default());
         Flow::Blocked
     }
 
     /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
-    pub(crate) fn end(&mut self, reason: CloseReason) -> Over {
+    pub(crate) fn end(&mut self, reason: CloseReason) -> Closed {
         if self.chunked && self.rest.is_none() {
-            _ = self.outlet.write(LAST_CHUNK);
-            self.outlet.close();
+            _ = self.transport.write(LAST_CHUNK);
+            self.transport.close();
         }
         if reason == CloseReason::Stalled {
             // The kernel would keep what it holds for who does not read it.
-            _ = SockRef::from(&*self.outlet.socket()).set_linger(Some(Duration::ZERO));
+            _ = SockRef::from(&*self.transport.socket()).set_linger(Some(Duration::ZERO));
         }
-        Over(reason)
+        Closed(reason)
     }
 
     /// Says when to come back and ends the body, in one write.
-    fn finish(&mut self, seat: Seat<'_>) -> Result<Flow, Over> {
+    fn finish(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let farewell = self.stream.farewell();
         let mut end = farewell.bytes(self.chunked).to_vec();
         if self.chunked {
@@ -263,7 +273,7 @@ impl Parked {
         let end = Bytes::from(end);
         self.rest = Some(Box::new(end));
         self.finishing = true;
-        self.resume(seat)
+        self.resume(ctx)
     }
 }
 
@@ -282,17 +292,17 @@ fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
 }
 
 /// Writes the parts until all are written or the socket is full, and says where that was.
-fn write(outlet: &mut Outlet, parts: &[Part<'_>]) -> Result<Option<Cut>, Over> {
+fn write(transport: &mut Transport, parts: &[Part<'_>]) -> Result<Option<Cut>, Closed> {
     let mut cut = Cut::default();
     while cut.index < parts.len() {
         let left = &parts[cut.index..];
         let written = match left {
-            [one] => outlet.write(&one.bytes[cut.offset..]),
+            [one] => transport.write(&one.bytes[cut.offset..]),
             several => {
-                let slices = several.iter().take(PARTS_A_WRITE).map(|part| part.bytes);
+                let slices = several.iter().take(PARTS_PER_WRITE).map(|part| part.bytes);
                 let mut slices: SmallVec<[IoSlice<'_>; 16]> = slices.map(IoSlice::new).collect();
                 slices[0].advance(cut.offset);
-                outlet.write_vectored(&slices)
+                transport.write_vectored(&slices)
             }
         };
         match written {
@@ -302,7 +312,7 @@ fn write(outlet: &mut Outlet, parts: &[Part<'_>]) -> Result<Option<Cut>, Over> {
             Err(why) => return Err(why.into()),
         }
     }
-    match outlet.flush() {
+    match transport.flush() {
         Ok(()) => Ok(None),
         Err(why) if why.kind() == ErrorKind::WouldBlock => Ok(Some(cut)),
         Err(why) => Err(why.into()),
@@ -325,9 +335,9 @@ fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
     cut
 }
 
-// ===== impl Seat =====
+// ===== impl ConnCtx =====
 
-impl Seat<'_> {
+impl ConnCtx<'_> {
     /// Counts what the socket took of what was taken: what was given back is taken again.
     fn count(&self, taken: Taken, begun: usize) {
         let counters = self.counters;
@@ -336,9 +346,9 @@ impl Seat<'_> {
     }
 }
 
-// ===== impl Over =====
+// ===== impl Closed =====
 
-impl From<io::Error> for Over {
+impl From<io::Error> for Closed {
     fn from(why: io::Error) -> Self {
         Self(reason(&why))
     }

@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 
 /// What the connections of one worker share. They are polled one at a time, so one place is enough.
 #[derive(Clone, Debug)]
-pub(crate) struct Parking {
+pub(crate) struct HandoffSlot {
     entrance: Entrance,
     left: Arc<Mutex<Left>>,
 }
@@ -32,26 +32,26 @@ struct Left {
     blocked: bool,
 }
 
-// ===== impl Parking =====
+// ===== impl HandoffSlot =====
 
-impl Parking {
+impl HandoffSlot {
     pub(crate) fn new(entrance: Entrance) -> Self {
         Self { entrance, left: Arc::new(Mutex::new(Left::default())) }
     }
 
     /// Before a connection is polled.
-    pub(crate) fn arm(&self) {
+    pub(crate) fn reset(&self) {
         *self.left.lock() = Left::default();
     }
 
     /// After it was: the stream that it opened, and whether its socket took not all it had to write.
-    pub(crate) fn disarm(&self) -> (Option<Departing>, bool) {
+    pub(crate) fn take(&self) -> (Option<Departing>, bool) {
         let Left { departing, blocked } = mem::take(&mut *self.left.lock());
         (departing, blocked)
     }
 
     /// Whether the connection that is being polled has left a stream here.
-    pub(crate) fn is_leaving(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         self.left.lock().departing.is_some()
     }
 
@@ -59,7 +59,7 @@ impl Parking {
         self.left.lock().blocked = true;
     }
 
-    pub(super) fn leave(&self, departing: Departing) {
+    pub(super) fn put(&self, departing: Departing) {
         self.left.lock().departing = Some(departing);
     }
 

@@ -6,18 +6,18 @@ use tokio::task::JoinHandle;
 
 /// A task that is ended when this is dropped.
 #[derive(Debug)]
-pub(super) struct Chore(JoinHandle<()>);
+pub(super) struct AbortOnDrop(JoinHandle<()>);
 
-// ===== impl Chore =====
+// ===== impl AbortOnDrop =====
 
-impl Chore {
-    /// Begins it, on the runtime of the caller.
+impl AbortOnDrop {
+    /// Begins it, on the runtime of the accepted.
     pub(super) fn begin(work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 }
 
-impl Drop for Chore {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -1,5 +1,5 @@
-//! Ends that come by the clock: deadlines, and sockets that take nothing for too long. An alarm lies in
-//! a wheel of its lane until its tick; nobody takes it back when its stream goes earlier.
+//! Ends that come by the clock: deadlines, and sockets that take nothing for too long. An timer lies in
+//! a wheel of its shard until its tick; nobody takes it back when its stream goes earlier.
 
 use std::mem;
 use std::sync::{Arc, Weak};
@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::Hub;
 use super::channel::Channel;
-use super::lane::{Lane, SeatRef};
 use super::seat::{Seat, SeatKey, Waiter};
-use super::sweep::{SEATS_A_TURN, STALE_MAX, Task, Turn, Write};
+use super::shard::{SeatRef, Shard};
+use super::sweep::{Batch, SEATS_PER_TURN, STALE_MAX, WriteKind, WriteOp};
 use super::wheel::Wheel;
 use crate::ids::Time;
 use crate::metrics::CloseReason;
@@ -27,14 +27,14 @@ pub struct Deadline {
 
 /// A look at a seat that may end its stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Alarm {
+pub(crate) struct Timer {
     pub(super) seat: SeatRef,
-    pub(super) cause: Cause,
+    pub(super) kind: TimerKind,
 }
 
-/// What an alarm was set for.
+/// What an timer was set for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cause {
+pub(super) enum TimerKind {
     Deadline(CloseReason),
     /// The socket took nothing when this was set.
     Stall,
@@ -42,14 +42,14 @@ pub(super) enum Cause {
 
 /// A seat as whoever writes for it knows it: the seat may be gone.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch {
+pub(crate) struct SeatHandle {
     channel: Weak<Channel>,
     key: SeatKey,
-    lane: u16,
+    shard: u16,
 }
 
 /// Alarms that a seat commonly has: an age, an expiry, a stall.
-const ALARMS_A_SEAT: usize = 3;
+const TIMERS_PER_SEAT: usize = 3;
 
 // ===== impl Deadline =====
 
@@ -60,49 +60,49 @@ impl Deadline {
     }
 }
 
-// ===== impl Hub, for the driver of a lane =====
+// ===== impl Hub, for the driver of a shard =====
 
 impl Hub {
-    /// Adds the alarms to `due` whose time has come by `tick`.
-    pub(crate) fn alarms(&self, tick: u32, due: &mut Vec<Alarm>) {
-        let mut alarms = self.lane().alarms.lock();
-        alarms.advance(tick, |alarm| due.push(alarm));
-        self.lane().forget_alarms(self.lane, &mut alarms);
+    /// Adds the timers to `due` whose time has come by `tick`.
+    pub(crate) fn timers(&self, tick: u32, due: &mut Vec<Timer>) {
+        let mut timers = self.shard().timers.lock();
+        timers.advance(tick, |timer| due.push(timer));
+        self.shard().purge_timers(self.shard, &mut timers);
     }
 
-    /// Has the streams end whose time these say has come, and sets the alarms again: for a stall that
+    /// Has the streams end whose time these say has come, and sets the timers again: for a stall that
     /// is not long enough yet, and for a stream that has not ended at the next tick.
-    pub(crate) fn ring(&self, due: &[Alarm], turn: &mut Turn) {
-        let again: SmallVec<[Option<u32>; SEATS_A_TURN]> =
-            due.iter().map(|alarm| self.end(alarm, turn)).collect();
-        let mut alarms = self.lane().alarms.lock();
-        for (alarm, again) in due.iter().zip(again) {
+    pub(crate) fn fire(&self, due: &[Timer], batch: &mut Batch) {
+        let again: SmallVec<[Option<u32>; SEATS_PER_TURN]> =
+            due.iter().map(|timer| self.end(timer, batch)).collect();
+        let mut timers = self.shard().timers.lock();
+        for (timer, again) in due.iter().zip(again) {
             if let Some(tick) = again {
-                alarms.insert(tick, alarm.clone());
+                timers.insert(tick, timer.clone());
             }
         }
     }
 
     /// Puts back what the wheels gave out and nobody has looked at.
-    pub(crate) fn put_back(&self, silent: Vec<SeatRef>, due: Vec<Alarm>) {
-        let lane = self.lane();
-        let tick = lane.tick();
-        let mut wheel = lane.wheel.lock();
+    pub(crate) fn put_back(&self, silent: Vec<SeatRef>, due: Vec<Timer>) {
+        let shard = self.shard();
+        let tick = shard.tick();
+        let mut wheel = shard.wheel.lock();
         silent.into_iter().for_each(|seat| wheel.insert(tick, seat));
         drop(wheel);
-        let mut alarms = lane.alarms.lock();
-        due.into_iter().for_each(|alarm| alarms.insert(tick, alarm));
+        let mut timers = shard.timers.lock();
+        due.into_iter().for_each(|timer| timers.insert(tick, timer));
     }
 
-    /// When the alarm has to ring again, if at all.
-    fn end(&self, alarm: &Alarm, turn: &mut Turn) -> Option<u32> {
-        let channel = alarm.seat.channel.upgrade()?;
+    /// When the timer has to ring again, if at all.
+    fn end(&self, timer: &Timer, batch: &mut Batch) -> Option<u32> {
+        let channel = timer.seat.channel.upgrade()?;
         let mut state = channel.state.lock();
-        let seat = state.lanes.get_mut(self.lane)?.get_mut(alarm.seat.key)?;
-        let tick = self.lane().tick();
-        let reason = match alarm.cause {
-            Cause::Deadline(reason) => reason,
-            Cause::Stall => match seat.stalls_at(self.common().stall_ticks())? {
+        let seat = state.shards.get_mut(self.shard)?.get_mut(timer.seat.key)?;
+        let tick = self.shard().tick();
+        let reason = match timer.kind {
+            TimerKind::Deadline(reason) => reason,
+            TimerKind::Stall => match seat.stalls_at(self.common().stall_ticks())? {
                 later if later > tick => return Some(later),
                 _ => CloseReason::Stalled,
             },
@@ -111,32 +111,32 @@ impl Hub {
         if reason == CloseReason::Stalled || seat.ending.is_none() {
             seat.ending = Some(reason);
         }
-        match mem::replace(&mut seat.waiter, Waiter::Nobody) {
-            Waiter::Nobody => {}
+        match mem::replace(&mut seat.waiter, Waiter::None) {
+            Waiter::None => {}
             Waiter::Task(waker) | Waiter::Busy(waker) => {
                 seat.waiter = Waiter::Busy(waker.clone());
-                turn.push_waker(waker);
+                batch.push_waker(waker);
             }
             waiter @ (Waiter::Socket { number, .. } | Waiter::Blocked { number }) => {
                 seat.waiter = waiter;
-                turn.writes.push(Write { socket: number, task: Task::End(reason) });
+                batch.writes.push(WriteOp { socket: number, kind: WriteKind::End(reason) });
             }
         }
         Some(tick + 1)
     }
 }
 
-// ===== impl Watch =====
+// ===== impl SeatHandle =====
 
-impl Watch {
-    pub(super) fn new(channel: &Arc<Channel>, key: SeatKey, lane: u16) -> Self {
-        Self { channel: Arc::downgrade(channel), key, lane }
+impl SeatHandle {
+    pub(super) fn new(channel: &Arc<Channel>, key: SeatKey, shard: u16) -> Self {
+        Self { channel: Arc::downgrade(channel), key, shard }
     }
 
     /// The socket took nothing. Returns why the stream has to end, if it has to.
     pub(crate) fn block(&self) -> Option<CloseReason> {
         let channel = self.channel.upgrade()?;
-        channel.block(self.lane, self.key, |seat, tick| (seat.block(tick, false), seat.ending))?
+        channel.block(self.shard, self.key, |seat, tick| (seat.block(tick, false), seat.ending))?
     }
 
     /// The socket took something.
@@ -147,7 +147,7 @@ impl Watch {
     /// The task that serves the stream rests, with something in hand or with nothing.
     pub(crate) fn rest(&self) {
         if let Some(channel) = self.channel.upgrade() {
-            channel.block(self.lane, self.key, |seat, _| (seat.rest(), ()));
+            channel.block(self.shard, self.key, |seat, _| (seat.rest(), ()));
         }
     }
 
@@ -155,7 +155,7 @@ impl Watch {
     /// some.
     pub(crate) fn is_stalled(&self, took_some: bool) -> bool {
         let Some(channel) = self.channel.upgrade() else { return false };
-        let stalled = channel.block(self.lane, self.key, |seat, tick| {
+        let stalled = channel.block(self.shard, self.key, |seat, tick| {
             if took_some {
                 seat.progress(tick);
             }
@@ -178,28 +178,28 @@ impl Watch {
     fn change(&self, change: impl FnOnce(&mut Seat)) -> bool {
         let Some(channel) = self.channel.upgrade() else { return false };
         let mut state = channel.state.lock();
-        let seats = state.lanes.get_mut(usize::from(self.lane));
+        let seats = state.shards.get_mut(usize::from(self.shard));
         seats.and_then(|seats| seats.get_mut(self.key)).map(change).is_some()
     }
 }
 
-// ===== impl Lane =====
+// ===== impl Shard =====
 
-impl Lane {
-    /// Sets an alarm for a seat of this lane.
-    pub(super) fn set_alarm(&self, lane: u16, tick: u32, alarm: Alarm) {
-        let mut alarms = self.alarms.lock();
-        alarms.insert(tick, alarm);
-        self.forget_alarms(usize::from(lane), &mut alarms);
+impl Shard {
+    /// Sets an timer for a seat of this shard.
+    pub(super) fn set_timer(&self, shard: u16, tick: u32, timer: Timer) {
+        let mut timers = self.timers.lock();
+        timers.insert(tick, timer);
+        self.purge_timers(usize::from(shard), &mut timers);
     }
 
     /// Drops what freed seats left behind, once that is more than the living may have: each keeps its
     /// channel's memory.
-    fn forget_alarms(&self, lane: usize, alarms: &mut Wheel<Alarm>) {
+    fn purge_timers(&self, shard: usize, timers: &mut Wheel<Timer>) {
         let living = self.seats.load(Ordering::Relaxed) as usize;
         // One more than the living have, so that a walk is paid for by as many seats that were freed.
-        if alarms.len() > (ALARMS_A_SEAT + 1) * living + STALE_MAX {
-            alarms.retain(|alarm| alarm.seat.is_taken(lane));
+        if timers.len() > (TIMERS_PER_SEAT + 1) * living + STALE_MAX {
+            timers.retain(|timer| timer.seat.is_taken(shard));
         }
     }
 }
@@ -207,23 +207,23 @@ impl Lane {
 // ===== impl Channel, for who writes =====
 
 impl Channel {
-    /// Notes with `note` that a socket is full, and sets the alarm that `note` asks for.
+    /// Notes with `note` that a socket is full, and sets the timer that `note` asks for.
     pub(super) fn block<T>(
         self: &Arc<Self>,
-        lane: u16,
+        shard: u16,
         key: SeatKey,
         note: impl FnOnce(&mut Seat, u32) -> (bool, T),
     ) -> Option<T> {
-        let at = &self.common.lanes[usize::from(lane)];
+        let at = &self.common.shards[usize::from(shard)];
         let tick = at.tick();
         let (watch, noted) = {
             let mut state = self.state.lock();
-            note(state.lanes.get_mut(usize::from(lane))?.get_mut(key)?, tick)
+            note(state.shards.get_mut(usize::from(shard))?.get_mut(key)?, tick)
         };
         if watch {
             let seat = SeatRef { channel: Arc::downgrade(self), key };
             let stalls_at = tick.saturating_add(self.common.stall_ticks()).saturating_add(1);
-            at.set_alarm(lane, stalls_at, Alarm { seat, cause: Cause::Stall });
+            at.set_timer(shard, stalls_at, Timer { seat, kind: TimerKind::Stall });
         }
         Some(noted)
     }

@@ -8,19 +8,19 @@ use std::task::Poll;
 use bytes::{Buf, Bytes};
 
 use super::EventStream;
-use super::parked::reason;
-use crate::hub::Watch;
+use super::stream_conn::reason;
+use crate::hub::SeatHandle;
 use crate::metrics::CloseReason;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// A connection that may carry a stream, or a request over HTTP/2 that may open one. Cloning shares it.
 #[derive(Clone, Debug)]
-pub(crate) struct Line(Arc<Shared>);
+pub(crate) struct StreamMonitor(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     carried: Mutex<Option<Carried>>,
-    /// A [`Piece`] was taken from since somebody last asked. hyper writes under a lock of its own, so this
+    /// A [`MonitoredBytes`] was taken from since somebody last asked. hyper writes under a lock of its own, so this
     /// is all that it does there.
     took_some: AtomicBool,
 }
@@ -28,21 +28,21 @@ struct Shared {
 /// The stream that it carried last, which may be over.
 #[derive(Debug)]
 struct Carried {
-    seat: Watch,
+    seat: SeatHandle,
     blocked: bool,
 }
 
-/// Some of a body, which tells its line when it is written. Over HTTP/2 that is when the client has room:
+/// Some of a body, which tells its line when it is written. Closed HTTP/2 that is when the client has room:
 /// hyper takes a whole event in hand for the first byte of room, and asks for the next.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct MonitoredBytes {
     bytes: Bytes,
-    line: Option<Line>,
+    monitor: Option<StreamMonitor>,
 }
 
-// ===== impl Line =====
+// ===== impl StreamMonitor =====
 
-impl Line {
+impl StreamMonitor {
     pub(crate) fn new() -> Self {
         let (carried, took_some) = (Mutex::new(None), AtomicBool::new(false));
         Self(Arc::new(Shared { carried, took_some }))
@@ -104,15 +104,15 @@ impl Line {
     }
 }
 
-// ===== impl Piece =====
+// ===== impl MonitoredBytes =====
 
-impl Piece {
-    pub(crate) fn new(bytes: Bytes, line: Option<&Line>) -> Self {
-        Self { bytes, line: line.cloned() }
+impl MonitoredBytes {
+    pub(crate) fn new(bytes: Bytes, monitor: Option<&StreamMonitor>) -> Self {
+        Self { bytes, monitor: monitor.cloned() }
     }
 }
 
-impl Buf for Piece {
+impl Buf for MonitoredBytes {
     fn remaining(&self) -> usize {
         self.bytes.remaining()
     }
@@ -123,8 +123,8 @@ impl Buf for Piece {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        if let Some(line) = &self.line {
-            line.0.took_some.store(true, Ordering::Relaxed);
+        if let Some(monitor) = &self.monitor {
+            monitor.0.took_some.store(true, Ordering::Relaxed);
         }
     }
 }

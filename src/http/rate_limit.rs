@@ -11,14 +11,14 @@ use crate::sync::Mutex;
 
 /// The orgs that were published to lately.
 #[derive(Debug)]
-pub(super) struct Rates {
+pub(super) struct RateLimiter {
     rate: PublishRate,
     buckets: Mutex<Buckets>,
 }
 
 /// A publish that comes too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooFast {
+pub(crate) struct RateLimited {
     pub(crate) rate: PublishRate,
     /// How long until it is allowed; `None` if it never is, being more than one burst.
     pub(crate) wait: Option<Duration>,
@@ -38,9 +38,9 @@ const ORGS_MAX: usize = 65_536;
 /// Orgs below which forgetting is not worth a walk.
 const ORGS_MIN: usize = 1_024;
 
-// ===== impl Rates =====
+// ===== impl RateLimiter =====
 
-impl Rates {
+impl RateLimiter {
     pub(super) fn new(rate: PublishRate) -> Self {
         Self { rate, buckets: Mutex::new(Buckets::default()) }
     }
@@ -53,7 +53,7 @@ impl Rates {
         &self,
         orgs: impl Iterator<Item = &'a OrgName>,
         now: Time,
-    ) -> Result<(), (usize, TooFast)> {
+    ) -> Result<(), (usize, RateLimited)> {
         let now = now.0.saturating_mul(1_000);
         let mut buckets = self.buckets.lock();
         let mut taken: HashMap<&OrgName, u64> = HashMap::new();
@@ -69,12 +69,12 @@ impl Rates {
         Ok(())
     }
 
-    fn check(&self, full_at: u64, count: u64, now: u64) -> Result<(), TooFast> {
+    fn check(&self, full_at: u64, count: u64, now: u64) -> Result<(), RateLimited> {
         let PublishRate { burst, .. } = self.rate;
         let allowed = now + u64::from(burst.max(1)) * self.interval();
         let early = (full_at + count * self.interval()).saturating_sub(allowed);
         let wait = (count <= u64::from(burst)).then_some(Duration::from_micros(early));
-        if early == 0 { Ok(()) } else { Err(TooFast { rate: self.rate, wait }) }
+        if early == 0 { Ok(()) } else { Err(RateLimited { rate: self.rate, wait }) }
     }
 
     /// Microseconds from one publish to the next.
@@ -125,15 +125,15 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    fn rates(per_second: u32, burst: u32) -> Rates {
-        Rates::new(PublishRate { per_second, burst })
+    fn rates(per_second: u32, burst: u32) -> RateLimiter {
+        RateLimiter::new(PublishRate { per_second, burst })
     }
 
     fn org(n: usize) -> OrgName {
         format!("org-{n}").parse().expect("a name")
     }
 
-    fn take(rates: &Rates, orgs: &[usize], now: u64) -> Result<(), (usize, Option<u64>)> {
+    fn take(rates: &RateLimiter, orgs: &[usize], now: u64) -> Result<(), (usize, Option<u64>)> {
         let orgs: Vec<_> = orgs.iter().map(|n| org(*n)).collect();
         let millis = |wait: Duration| u64::try_from(wait.as_millis()).expect("short");
         rates.take(orgs.iter(), Time(now)).map_err(|(index, why)| (index, why.wait.map(millis)))

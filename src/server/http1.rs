@@ -14,10 +14,10 @@ use mio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::http2;
-use super::socket::{Socket, Witness};
-use super::trunk::Trunk;
-use crate::http::{Departing, Parking, Service};
-use crate::stream::{Line, Outlet};
+use super::http2_conn::Http2Conn;
+use super::socket::{Observer, Socket};
+use crate::http::{Departing, HandoffSlot, Service};
+use crate::stream::{StreamMonitor, Transport};
 
 /// A connection that is hyper's.
 #[derive(Debug)]
@@ -33,16 +33,16 @@ pub(crate) struct Connection<I = Socket> {
 /// Whether its streams stay with hyper.
 #[derive(Debug)]
 enum Stay {
-    Leaves(Parking),
-    Stays(Line),
+    Leaves(HandoffSlot),
+    Stays(StreamMonitor),
 }
 
 /// A socket, with what is between it and hyper.
-pub(crate) trait Transport {
+pub(crate) trait HyperIo {
     fn socket(&mut self) -> &mut Socket;
 
     /// The way to the client, which the runtime no longer watches.
-    fn leave(self) -> io::Result<Outlet>;
+    fn leave(self) -> io::Result<Transport>;
 }
 
 /// How it leaves hyper.
@@ -75,33 +75,33 @@ impl Connection {
 
     async fn serve_http2(self, draining: watch::Receiver<bool>) {
         let http1::Parts { mut io, read_buf, service, .. } = self.hyper.into_parts();
-        if io.has_spoken() {
+        if io.has_written() {
             // What follows other requests is no preface, and PRI no method of ours (RFC 9113, 3.4).
             return tracing::debug!("the preface of HTTP/2 after requests of HTTP/1");
         }
-        let trunk = Trunk::new();
-        io.tell(Witness::Trunk(trunk.clone()));
+        let conn = Http2Conn::new();
+        io.tell(Observer::Http2Conn(conn.clone()));
         io.unread(read_buf);
-        http2::serve(io, trunk, service, draining).await;
+        http2::serve(io, conn, service, draining).await;
     }
 }
 
 // ===== impl Connection =====
 
-impl<I: Transport + Read + Write + Unpin> Connection<I> {
+impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     pub(super) fn on(mut io: I, mut service: Service) -> Self {
-        let stay = match service.parking().cloned() {
-            Some(parking) => Stay::Leaves(parking),
-            None => Stay::Stays(Line::new()),
+        let stay = match service.handoff_slot().cloned() {
+            Some(handoff_slot) => Stay::Leaves(handoff_slot),
+            None => Stay::Stays(StreamMonitor::new()),
         };
-        let witness = match &stay {
-            Stay::Leaves(parking) => Witness::Parking(parking.clone()),
-            Stay::Stays(line) => {
-                service = service.on_line(line.clone());
-                Witness::Line(line.clone())
+        let observer = match &stay {
+            Stay::Leaves(handoff_slot) => Observer::HandoffSlot(handoff_slot.clone()),
+            Stay::Stays(monitor) => {
+                service = service.with_monitor(monitor.clone());
+                Observer::StreamMonitor(monitor.clone())
             }
         };
-        io.socket().tell(witness);
+        io.socket().tell(observer);
         let config = service.config();
         let hyper = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -114,7 +114,7 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
     pub(super) fn park(self, departing: Departing) {
         let parts = self.hyper.into_parts();
         match parts.io.leave() {
-            Ok(outlet) => parts.service.park(outlet, departing, parts.read_buf.len()),
+            Ok(transport) => parts.service.park(transport, departing, parts.read_buf.len()),
             Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
         }
     }
@@ -132,11 +132,11 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let parking = match &self.stay {
-            Stay::Leaves(parking) => parking,
-            Stay::Stays(line) => {
+        let handoff_slot = match &self.stay {
+            Stay::Leaves(handoff_slot) => handoff_slot,
+            Stay::Stays(monitor) => {
                 let mut polled = Pin::new(&mut self.hyper).poll(cx);
-                if polled.is_pending() && !self.told && line.is_over() {
+                if polled.is_pending() && !self.told && monitor.is_over() {
                     // As on the parked path: its client may be better served by another server.
                     self.tell();
                     polled = Pin::new(&mut self.hyper).poll(cx);
@@ -145,11 +145,11 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
             }
         };
         // Connections are polled one at a time, so what this poll leaves behind is this one's.
-        parking.arm();
+        handoff_slot.reset();
         if let Poll::Ready(ended) = Pin::new(&mut self.hyper).poll(cx) {
             return Poll::Ready(ended.into());
         }
-        let (stream, blocked) = parking.disarm();
+        let (stream, blocked) = handoff_slot.take();
         self.departing = self.departing.take().or(stream);
         // An earlier response may still be on its way (pipelining): the socket stays until it is out.
         if blocked {
@@ -165,15 +165,15 @@ impl<I: Transport + Read + Write + Unpin> Connection<I> {
     }
 }
 
-// ===== impl Transport =====
+// ===== impl HyperIo =====
 
-impl Transport for Socket {
+impl HyperIo for Socket {
     fn socket(&mut self) -> &mut Socket {
         self
     }
 
-    fn leave(self) -> io::Result<Outlet> {
-        self.into_inner().map(Outlet::Plain)
+    fn leave(self) -> io::Result<Transport> {
+        self.into_inner().map(Transport::Plain)
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::admission::Admission;
     use crate::config::Config;
-    use crate::http::{App, Host};
+    use crate::http::{App, ServiceFactory};
     use crate::hub::Hub;
     use crate::metrics::read;
     use crate::stream::Clock;
@@ -209,12 +209,12 @@ mod tests {
     /// A socket that panics when it is written to.
     struct Bomb(Socket);
 
-    impl Transport for Bomb {
+    impl HyperIo for Bomb {
         fn socket(&mut self) -> &mut Socket {
             &mut self.0
         }
 
-        fn leave(self) -> io::Result<Outlet> {
+        fn leave(self) -> io::Result<Transport> {
             self.0.leave()
         }
     }
@@ -254,7 +254,7 @@ mod tests {
         let hub = Hub::new(config.hub.clone());
         let admission = Admission::new(&config, 1_024);
         let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission));
-        let host = Host::new(app, hub.clone(), None);
+        let host = ServiceFactory::new(app, hub.clone(), None);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut client = std::net::TcpStream::connect(address).expect("it listens");
@@ -262,9 +262,9 @@ mod tests {
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
         let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");
-        let visitor = host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
+        let admitted = host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
         let (_draining, draining) = watch::channel(false);
-        let mut connection = Connection::on(Bomb(socket), host.service(visitor));
+        let mut connection = Connection::on(Bomb(socket), host.service(admitted));
         let served = tokio::spawn(async move { connection.run(draining).await }).await;
         assert!(served.expect_err("it panics").is_panic());
         let opened: u64 = hub.counters().map(|counters| read(&counters.opened[0])).sum();

@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::conn::{Connection, End, Transport};
+use super::certificate::HTTP2;
+use super::http1::{Connection, End, HyperIo};
 use super::http2;
-use super::socket::{Socket, Witness};
-use super::tls::HTTP2;
-use super::trunk::Trunk;
-use crate::http::{Dressed, Reject, Service};
-use crate::stream::Outlet;
+use super::http2_conn::Http2Conn;
+use super::socket::{Observer, Socket};
+use crate::http::{Reject, ResponseFuture, Service};
+use crate::stream::Transport;
 
 /// The socket behind its session, as hyper sees it.
-type Secure = TokioIo<TlsStream<TokioIo<Socket>>>;
+type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
 
 /// Bytes that rustls holds, encrypted, for a socket that is full.
 const BUFFER: usize = 16 * 1024;
@@ -53,9 +53,9 @@ pub(super) async fn serve(
     };
     let (socket, session) = tls.get_mut();
     if session.alpn_protocol() == Some(HTTP2) {
-        let trunk = Trunk::new();
-        socket.inner_mut().tell(Witness::Trunk(trunk.clone()));
-        http2::serve(TokioIo::new(tls), trunk, service, draining).await;
+        let conn = Http2Conn::new();
+        socket.inner_mut().tell(Observer::Http2Conn(conn.clone()));
+        http2::serve(TokioIo::new(tls), conn, service, draining).await;
     } else {
         let mut connection = Connection::on(TokioIo::new(tls), service);
         if let End::Parks(departing) = connection.run(draining).await {
@@ -79,19 +79,19 @@ async fn refuse(socket: Socket, service: Service) {
         .header_read_timeout(config.head_timeout)
         .max_buf_size(config.head_bytes_max)
         .keep_alive(false)
-        .serve_connection(socket, service_fn(|_| Dressed::refusal(Reject::Cleartext)));
+        .serve_connection(socket, service_fn(|_| ResponseFuture::refusal(Reject::Cleartext)));
     if let Err(why) = hyper.await {
         tracing::debug!(%why, "connection");
     }
 }
 
-impl Transport for Secure {
+impl HyperIo for TlsIo {
     fn socket(&mut self) -> &mut Socket {
         self.inner_mut().get_mut().0.inner_mut()
     }
 
-    fn leave(self) -> io::Result<Outlet> {
+    fn leave(self) -> io::Result<Transport> {
         let (socket, session) = self.into_inner().into_inner();
-        Ok(Outlet::secure(socket.into_inner().into_inner()?, session))
+        Ok(Transport::secure(socket.into_inner().into_inner()?, session))
     }
 }

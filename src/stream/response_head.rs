@@ -10,15 +10,15 @@ use super::event_stream::HEADERS;
 
 /// Makes the beginnings of responses, in memory that is used again, because most often they leave at once.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct ResponseHeads {
     /// What does not change within a second, by whether the body is chunked.
     fixed: [Option<(u64, Vec<u8>)>; 2],
     head: Vec<u8>,
 }
 
-// ===== impl Heads =====
+// ===== impl ResponseHeads =====
 
-impl Heads {
+impl ResponseHeads {
     /// The head of a response that begins now, as hyper writes it for
     /// [`EventStream::into_response`](super::EventStream::into_response), with more fields.
     pub(super) fn write(

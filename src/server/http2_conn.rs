@@ -12,14 +12,14 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 
-use crate::http::{Dressed, Service};
+use crate::http::{ResponseFuture, Service};
 use crate::metrics::CloseReason;
-use crate::stream::{Line, reason};
+use crate::stream::{StreamMonitor, reason};
 use crate::sync::Mutex;
 
 /// An HTTP/2 connection. Cloning shares it.
 #[derive(Clone, Debug)]
-pub(super) struct Trunk(Arc<Mutex<State>>);
+pub(super) struct Http2Conn(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,32 +28,32 @@ struct State {
     /// There was a request.
     asked: bool,
     /// The line of a request that was received, and is run next.
-    received: Option<Line>,
+    received: Option<StreamMonitor>,
     /// Why reading or writing failed.
-    fate: Option<CloseReason>,
+    close_reason: Option<CloseReason>,
     /// Woken when the last request is over.
     waker: Option<Waker>,
 }
 
-/// Answers the requests of a trunk, each on a line of its own.
+/// Answers the requests of a conn, each on a line of its own.
 #[derive(Debug)]
-pub(super) struct Branching {
+pub(super) struct Http2Service {
     pub(super) service: Service,
-    pub(super) trunk: Trunk,
+    pub(super) conn: Http2Conn,
 }
 
-/// A request of the trunk with its answer, as hyper has it run. It tells the seat of its stream when
+/// A request of the conn with its answer, as hyper has it run. It tells the seat of its stream when
 /// the client takes nothing: hyper asks a body for more only once there is room for what it has.
-struct Branch<F> {
+struct RequestTask<F> {
     /// `None` once it is over.
     answering: Option<Pin<Box<F>>>,
-    line: Option<Line>,
-    trunk: Trunk,
+    monitor: Option<StreamMonitor>,
+    conn: Http2Conn,
 }
 
-// ===== impl Trunk =====
+// ===== impl Http2Conn =====
 
-impl Trunk {
+impl Http2Conn {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State::default())))
     }
@@ -67,7 +67,7 @@ impl Trunk {
 
     /// Names the cause for which the connection ends, unless one is known.
     pub(super) fn end_for(&self, reason: CloseReason) {
-        self.0.lock().fate.get_or_insert(reason);
+        self.0.lock().close_reason.get_or_insert(reason);
     }
 
     /// Whether there was a request, open or not.
@@ -86,51 +86,51 @@ impl Trunk {
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Trunk {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Conn {
     fn execute(&self, answering: F) {
-        let line = {
+        let monitor = {
             let mut state = self.0.lock();
             state.requests += 1;
             state.asked = true;
             state.received.take()
         };
-        let trunk = self.clone();
-        tokio::spawn(Branch { answering: Some(Box::pin(answering)), line, trunk });
+        let conn = self.clone();
+        tokio::spawn(RequestTask { answering: Some(Box::pin(answering)), monitor, conn });
     }
 }
 
-// ===== impl Branching =====
+// ===== impl Http2Service =====
 
-impl hyper::service::Service<Request<Incoming>> for Branching {
+impl hyper::service::Service<Request<Incoming>> for Http2Service {
     type Response = <Service as hyper::service::Service<Request<Incoming>>>::Response;
     type Error = <Service as hyper::service::Service<Request<Incoming>>>::Error;
-    type Future = Dressed;
+    type Future = ResponseFuture;
 
     /// hyper has the answer run as soon as it has it from here.
-    fn call(&self, request: Request<Incoming>) -> Dressed {
-        let line = Line::new();
-        let answer = self.service.clone().on_line(line.clone()).call(request);
-        self.trunk.0.lock().received = Some(line);
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
+        let monitor = StreamMonitor::new();
+        let answer = self.service.clone().with_monitor(monitor.clone()).call(request);
+        self.conn.0.lock().received = Some(monitor);
         answer
     }
 }
 
-// ===== impl Branch =====
+// ===== impl RequestTask =====
 
-impl<F: Future<Output = ()>> Future for Branch<F> {
+impl<F: Future<Output = ()>> Future for RequestTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { answering, line, trunk } = &mut *self;
+        let Self { answering, monitor, conn } = &mut *self;
         let Some(running) = answering else { return Poll::Ready(()) };
-        let stalled = line.as_ref().is_some_and(Line::is_stalled);
+        let stalled = monitor.as_ref().is_some_and(StreamMonitor::is_stalled);
         if !stalled && running.as_mut().poll(cx).is_pending() {
-            line.iter().for_each(Line::rest);
+            monitor.iter().for_each(StreamMonitor::rest);
             return Poll::Pending;
         }
-        let fate = trunk.0.lock().fate;
-        if let (Some(line), Some(fate)) = (line, fate) {
-            line.note(fate);
+        let close_reason = conn.0.lock().close_reason;
+        if let (Some(monitor), Some(close_reason)) = (monitor, close_reason) {
+            monitor.note(close_reason);
         }
         // A stream that is dropped before its end is reset (RFC 9113, 5.4.2).
         *answering = None;
@@ -138,12 +138,12 @@ impl<F: Future<Output = ()>> Future for Branch<F> {
     }
 }
 
-impl<F> Drop for Branch<F> {
+impl<F> Drop for RequestTask<F> {
     fn drop(&mut self) {
         // Its seat is free before it counts as over.
         self.answering = None;
         let waker = {
-            let mut state = self.trunk.0.lock();
+            let mut state = self.conn.0.lock();
             state.requests -= 1;
             if state.requests == 0 { mem::take(&mut state.waker) } else { None }
         };

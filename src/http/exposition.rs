@@ -22,7 +22,7 @@ struct DoorCollector(Admission);
 
 const KINDS: [&str; 2] = ["member", "public"];
 
-/// The counters of a lane that have no labels.
+/// The counters of a shard that have no labels.
 type Plain = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
 
 const PLAIN: [Plain; 5] = [

@@ -8,37 +8,37 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 
 use super::EventStream;
-use super::outlet::Outlet;
-use crate::admission::{Ticket, Visitor};
+use super::transport::Transport;
+use crate::admission::{Admitted, ConnPermit};
 use crate::hub::Hub;
 use crate::sync::Mutex;
 
 /// A connection that has asked for nothing yet.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
-    pub(crate) visitor: Arc<Visitor>,
+    pub(crate) admitted: Arc<Admitted>,
 }
 
 /// A connection that became a stream.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) outlet: Outlet,
+    pub(crate) transport: Transport,
     pub(crate) stream: EventStream,
     /// HTTP/1.1, not HTTP/1.0.
     pub(crate) chunked: bool,
     /// Bytes that came after the request.
-    pub(crate) heard: usize,
-    pub(crate) ticket: Ticket,
+    pub(crate) discarded: usize,
+    pub(crate) permit: ConnPermit,
 }
 
-/// Knows what callers ask for, which a lot does not.
+/// Knows what waiting ask for, which a lot does not.
 pub(crate) trait Reception: Debug + Send + Sync {
-    /// Opens the stream that the caller asks for with its first bytes, if that is what they are.
-    fn open(&self, caller: Caller, first: &Bytes) -> Result<Arrival, Caller>;
+    /// Opens the stream that the accepted asks for with its first bytes, if that is what they are.
+    fn open(&self, accepted: Accepted, first: &Bytes) -> Result<Arrival, Accepted>;
 
-    /// Serves a caller that asks for anything else. Nothing watches its socket.
-    fn serve(&self, caller: Caller, first: Bytes);
+    /// Serves a accepted that asks for anything else. Nothing watches its socket.
+    fn serve(&self, accepted: Accepted, first: Bytes);
 }
 
 /// Where connections come in. Cloning shares it.
@@ -50,7 +50,7 @@ pub(crate) struct Entrance {
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) callers: Vec<Caller>,
+    pub(super) waiting: Vec<Accepted>,
     pub(super) arrivals: Vec<Arrival>,
 }
 
@@ -62,12 +62,12 @@ impl Entrance {
     }
 
     /// Has a connection wait in the lot for what it asks for.
-    pub(crate) fn call(&self, caller: Caller) {
-        self.queue.lock().callers.push(caller);
+    pub(crate) fn call(&self, accepted: Accepted) {
+        self.queue.lock().waiting.push(accepted);
         self.hub.wake_driver();
     }
 
-    /// Hands a stream over to the lane's driver, which writes its first bytes.
+    /// Hands a stream over to the shard's driver, which writes its first bytes.
     pub(crate) fn park(&self, arrival: Arrival) {
         self.queue.lock().arrivals.push(arrival);
         self.hub.wake_driver();
@@ -80,13 +80,13 @@ impl Entrance {
     /// Takes at most so many of each, into a queue that is empty.
     pub(super) fn take(&self, most: usize, into: &mut Queue) {
         let mut queue = self.queue.lock();
-        take_some(&mut queue.callers, most, &mut into.callers);
+        take_some(&mut queue.waiting, most, &mut into.waiting);
         take_some(&mut queue.arrivals, most, &mut into.arrivals);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         let queue = self.queue.lock();
-        queue.callers.is_empty() && queue.arrivals.is_empty()
+        queue.waiting.is_empty() && queue.arrivals.is_empty()
     }
 }
 

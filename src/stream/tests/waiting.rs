@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::stream::drive_with;
 
 impl Yard {
-    /// Has a connection wait in the lot. Returns the client's end of it.
+    /// Has a connection wait in the reactor. Returns the client's end of it.
     async fn call(&mut self, doors: &Admission) -> TcpStream {
         let (client, caller) = connect(doors).await;
         self.entrance.call(caller);
@@ -18,7 +18,7 @@ impl Yard {
 }
 
 /// What its client has sent, as text of this length.
-fn heard(caller: Caller, length: usize) -> String {
+fn discarded(caller: Accepted, length: usize) -> String {
     let mut socket = TcpStream::from(caller.socket);
     socket.set_nonblocking(false).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
@@ -28,15 +28,15 @@ fn heard(caller: Caller, length: usize) -> String {
 }
 
 /// A connection that was let in.
-async fn connect(doors: &Admission) -> (TcpStream, Caller) {
+async fn connect(doors: &Admission) -> (TcpStream, Accepted) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     client.set_nonblocking(true).expect("a socket");
     let (socket, peer) = listener.accept().expect("accepted");
     socket.set_nonblocking(true).expect("a socket");
     let socket = mio::net::TcpStream::from_std(socket);
-    let visitor = Arc::new(doors.admit(peer.ip()).await.expect("there is room"));
-    (client, Caller { socket, visitor })
+    let admitted = Arc::new(doors.admit(peer.ip()).await.expect("there is room"));
+    (client, Accepted { socket, admitted })
 }
 
 fn doors() -> Admission {
@@ -44,7 +44,7 @@ fn doors() -> Admission {
 }
 
 /// What it asks for decides: a stream is parked in its place, anything else is served elsewhere, with the
-/// bytes that were read, and the lot hears of it no more.
+/// bytes that were read, and the reactor hears of it no more.
 #[tokio::test]
 async fn a_caller_becomes_a_stream_or_is_passed_on() {
     let (mut yard, doors) = (Yard::new(uncoalesced(8)), doors());
@@ -66,7 +66,7 @@ async fn a_caller_becomes_a_stream_or_is_passed_on() {
     assert_eq!(doors.connections(), 2);
     let (caller, first) = yard.desk.passed_on.lock().pop().expect("it was passed on");
     assert!(yard.desk.passed_on.lock().is_empty(), "once");
-    assert_eq!((&first[..], &heard(caller, 2)[..]), (&b"POST"[..], " /"));
+    assert_eq!((&first[..], &discarded(caller, 2)[..]), (&b"POST"[..], " /"));
 }
 
 /// Who leaves before asking is forgotten, by end of file and by reset.
@@ -81,7 +81,7 @@ async fn a_caller_that_goes_leaves_nothing() {
     assert!(yard.desk.passed_on.lock().is_empty());
 }
 
-/// A request and the end of the connection that come together are both heard.
+/// A request and the end of the connection that come together are both discarded.
 #[tokio::test]
 async fn a_caller_that_asks_and_goes_frees_its_seat() {
     let (mut yard, doors) = (Yard::new(uncoalesced(8)), doors());
@@ -97,49 +97,49 @@ async fn a_caller_that_asks_and_goes_frees_its_seat() {
 async fn a_caller_that_says_nothing_is_put_out() {
     let (hub, doors) = (Hub::new(uncoalesced(8)), doors());
     let entrance = Entrance::new(hub.clone());
-    let lot = Lot::new(entrance.clone(), Box::new(Desk::new(&hub)), PATIENCE);
-    let mut lot = lot.expect("a poller");
+    let reactor = Reactor::new(entrance.clone(), Box::new(Desk::new(&hub)), PATIENCE);
+    let mut reactor = reactor.expect("a poller");
     let (silent, caller) = connect(&doors).await;
     entrance.call(caller);
     let (mut listener, caller) = connect(&doors).await;
     entrance.call(caller);
-    lot.turn(Time(5_000));
+    reactor.turn(Time(5_000));
     listener.write_all(b"GET").expect("connected");
     while hub.seats() == 0 {
         yield_now().await;
-        lot.turn(Time(6_000));
+        reactor.turn(Time(6_000));
     }
-    lot.tick(Time(14_999));
+    reactor.tick(Time(14_999));
     assert_eq!(doors.connections(), 2, "it has ten seconds");
-    lot.tick(Time(15_000));
+    reactor.tick(Time(15_000));
     silent.set_nonblocking(false).expect("a socket");
     silent.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     assert_eq!((&silent).read(&mut [0; 1]).expect("the end of the stream"), 0);
-    lot.tick(Time(60_000));
+    reactor.tick(Time(60_000));
     assert_eq!((hub.seats(), doors.connections()), (1, 1));
 }
 
-/// A lot that ends passes on who is still there: a request may be on its way.
+/// A reactor that ends passes on who is still there: a request may be on its way.
 #[tokio::test]
 async fn callers_are_passed_on_at_the_end() {
     let (hub, doors) = (Hub::new(uncoalesced(8)), doors());
     let (entrance, desk) = (Entrance::new(hub.clone()), Desk::new(&hub));
-    let lot = Lot::new(entrance.clone(), Box::new(desk.clone()), PATIENCE);
-    let mut lot = lot.expect("a poller");
+    let reactor = Reactor::new(entrance.clone(), Box::new(desk.clone()), PATIENCE);
+    let mut reactor = reactor.expect("a poller");
     let (mut waiting, caller) = connect(&doors).await;
     entrance.call(caller);
-    lot.turn(Time(0));
+    reactor.turn(Time(0));
     let (mut late, caller) = connect(&doors).await;
     entrance.call(caller);
     let clock = Clock::start();
     hub.drain(clock.now(), Duration::ZERO);
-    drive_with(hub, clock, Some(lot)).await;
+    drive_with(hub, clock, Some(reactor)).await;
     for client in [&mut late, &mut waiting] {
         client.write_all(b"GET").expect("connected");
     }
     let passed_on: Vec<_> = desk.passed_on.lock().drain(..).collect();
     assert_eq!(passed_on.len(), 2);
     for (caller, first) in passed_on {
-        assert_eq!((first.len(), &heard(caller, 3)[..]), (0, "GET"));
+        assert_eq!((first.len(), &discarded(caller, 3)[..]), (0, "GET"));
     }
 }

@@ -13,16 +13,16 @@ use http_body_util::Full;
 
 use super::reject::Reject;
 use crate::admission::AddressGuard;
-use crate::stream::{EventStream, Fields, Line, Piece};
+use crate::stream::{EventStream, Fields, MonitoredBytes, StreamMonitor};
 
 /// The body of an answer.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ResponseBody {
     Full(Full<Bytes>),
     /// With the line that carries it, and the client for whom a proxy opened it, if it is counted.
     Stream {
         stream: EventStream,
-        line: Option<Line>,
+        monitor: Option<StreamMonitor>,
         _client: Option<AddressGuard>,
     },
     /// The head of a stream, for `HEAD`.
@@ -31,8 +31,8 @@ pub(crate) enum Answer {
 
 /// A publish waits for its body, everything else is answered at once. An open stream keeps this
 /// future's memory, so what waits is boxed.
-pub(crate) enum Answering {
-    Now(Option<Response<Answer>>),
+pub(crate) enum ResponseState {
+    Now(Option<Response<ResponseBody>>),
     Waiting(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
     /// The keys are fetched that the request's token may be signed with; then it is answered.
     Later(Pin<Box<dyn Future<Output = Self> + Send>>),
@@ -41,8 +41,8 @@ pub(crate) enum Answering {
 }
 
 /// An answer, and the header fields that it has because of who asks.
-pub(crate) struct Dressed {
-    pub(super) answering: Answering,
+pub(crate) struct ResponseFuture {
+    pub(super) answering: ResponseState,
     pub(super) fields: Fields,
     /// Whether the request came with a body in chunks.
     pub(super) chunked: bool,
@@ -56,23 +56,27 @@ const SECURITY: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-// ===== impl Dressed =====
+// ===== impl ResponseFuture =====
 
-impl Dressed {
+impl ResponseFuture {
     /// A refusal of whoever asks, whatever it is.
     pub(crate) fn refusal(reject: Reject) -> Self {
-        let answer = reject.into_response().map(Answer::Full);
-        Self { answering: Answering::Now(Some(answer)), fields: Fields::default(), chunked: false }
+        let answer = reject.into_response().map(ResponseBody::Full);
+        Self {
+            answering: ResponseState::Now(Some(answer)),
+            fields: Fields::default(),
+            chunked: false,
+        }
     }
 }
 
-impl Future for Dressed {
-    type Output = Result<Response<Answer>, Infallible>;
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { answering, fields, chunked } = self.get_mut();
         Pin::new(answering).poll(cx).map_ok(|mut response| {
-            let full = matches!(response.body(), Answer::Full(_));
+            let full = matches!(response.body(), ResponseBody::Full(_));
             let headers = response.headers_mut();
             for (name, value) in SECURITY.into_iter().filter(|_| full) {
                 headers.insert(name, HeaderValue::from_static(value));
@@ -89,16 +93,16 @@ impl Future for Dressed {
     }
 }
 
-// ===== impl Answering =====
+// ===== impl ResponseState =====
 
-impl Future for Answering {
-    type Output = Result<Response<Answer>, Infallible>;
+impl Future for ResponseState {
+    type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Now(answer) => Poll::Ready(Ok(answer.take().expect("polled after it was ready"))),
             Self::Waiting(publish) => {
-                publish.as_mut().poll(cx).map(|answer| Ok(answer.map(Answer::Full)))
+                publish.as_mut().poll(cx).map(|answer| Ok(answer.map(ResponseBody::Full)))
             }
             Self::Later(later) => {
                 let answering = ready!(later.as_mut().poll(cx));
@@ -110,22 +114,24 @@ impl Future for Answering {
     }
 }
 
-// ===== impl Answer =====
+// ===== impl ResponseBody =====
 
-impl Body for Answer {
-    type Data = Piece;
+impl Body for ResponseBody {
+    type Data = MonitoredBytes;
     type Error = Infallible;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
-        let (polled, line) = match self.get_mut() {
+    ) -> Poll<Option<Result<Frame<MonitoredBytes>, Infallible>>> {
+        let (polled, monitor) = match self.get_mut() {
             Self::Full(body) => (Pin::new(body).poll_frame(cx), None),
-            Self::Stream { stream, line, .. } => (Pin::new(stream).poll_frame(cx), line.as_ref()),
+            Self::Stream { stream, monitor, .. } => {
+                (Pin::new(stream).poll_frame(cx), monitor.as_ref())
+            }
             Self::NoStream => (Poll::Ready(None), None),
         };
-        polled.map_ok(|frame| frame.map_data(|bytes| Piece::new(bytes, line)))
+        polled.map_ok(|frame| frame.map_data(|bytes| MonitoredBytes::new(bytes, monitor)))
     }
 
     fn is_end_stream(&self) -> bool {
