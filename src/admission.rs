@@ -207,10 +207,20 @@ impl Admitted {
         if guard.count() > addresses.max { Err(Limit::Address) } else { Ok(Some(guard)) }
     }
 
-    /// Its permit, for when it outlives the request that it made through a proxy for `client`.
-    pub(crate) fn into_permit(self, client: Option<AddressGuard>) -> ConnPermit {
+    /// Its permit, for when it outlives the request. `stream` counts the client for which a trusted proxy
+    /// made the request.
+    pub(crate) fn into_permit(self, stream: ConnPermit) -> ConnPermit {
         let ConnPermit { permit, address } = self.permit;
-        ConnPermit { permit, address: client.or(address) }
+        ConnPermit { permit, address: stream.address.or(address) }
+    }
+}
+
+// ===== impl ConnPermit =====
+
+impl ConnPermit {
+    /// Counts a stream for the client behind a trusted proxy.
+    pub(crate) fn of_client(client: Option<AddressGuard>) -> Self {
+        Self { permit: None, address: client }
     }
 }
 
@@ -378,7 +388,7 @@ mod tests {
         let mut permits = PermitTable::default();
         for number in 0..50 {
             let admitted = enter(&doors, "192.0.2.1").expect("in");
-            permits.keep(number, admitted.into_permit(None));
+            permits.keep(number, admitted.into_permit(ConnPermit::default()));
         }
         assert_eq!(doors.connections(), 50);
         for number in 0..25 {

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 use ipnet::IpNet;
 
 use super::doors::Doors;
-use super::values::{LogFormat, PublicOrg, Span, count, millis, network, public_org, span, switch};
+use super::values::{LogFormat, PublicOrg, Span, count, millis, network, public_org, span};
 use crate::config::{self, Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate, TlsFiles};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
@@ -105,10 +105,6 @@ pub struct Serve {
     /// Keys that anyone may hear of, separated by commas; a final * stands for any ending
     #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS)]
     public_keys: Vec<String>,
-
-    /// Whether HTTP/1 streams leave hyper, which holds 11 KiB for each and more; off is for comparison
-    #[arg(long, env = "NUDGED_PARK", value_name = "on|off", default_value = "on", value_parser = switch, action = ArgAction::Set)]
-    park: bool,
 
     /// How long a peer may acknowledge nothing before its connection is given up (TCP_USER_TIMEOUT)
     #[arg(long, env = "NUDGED_PEER_TIMEOUT", value_name = "TIME", default_value_t = Span(CONFIG.peer_timeout), value_parser = span(1_000..=3_600_000))]
@@ -253,7 +249,6 @@ impl Serve {
             connection_streams_max: small(self.connection_streams),
             workers: self.workers.unwrap_or(CONFIG.workers),
             insecure_open: self.insecure_open,
-            park: self.park,
             peer_timeout: self.peer_timeout.0,
             head_timeout: self.head_timeout.0,
             body_timeout: self.body_timeout.0,

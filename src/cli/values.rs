@@ -80,14 +80,6 @@ pub(super) fn count(
     RangedU64ValueParser::<usize>::from(bounds)
 }
 
-pub(super) fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("allowed is on or off".into()),
-    }
-}
-
 pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {
     match text {
         "*" => Ok(PublicOrg::All),

@@ -35,8 +35,6 @@ pub struct Config {
     pub workers: usize,
     /// Serve the whole network although no key is configured.
     pub insecure_open: bool,
-    /// Whether HTTP/1 streams leave hyper and are parked.
-    pub park: bool,
     /// A peer that acknowledges nothing for this long is dead (`TCP_USER_TIMEOUT`).
     pub peer_timeout: Duration,
     /// How long a request head may take from its first byte, and how long a connection may idle before and
@@ -163,7 +161,6 @@ impl Default for Config {
             connection_streams_max: 256,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             insecure_open: false,
-            park: true,
             peer_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),

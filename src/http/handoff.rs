@@ -1,69 +1,94 @@
-//! How a stream leaves hyper: the service leaves it here instead of answering, and the connection,
-//! which polled the service, picks it up.
+//! How an HTTP/1 stream leaves hyper: the service puts it into the slot instead of responding, and the
+//! connection, which polled the service, takes it out.
 
 use std::mem;
 use std::sync::Arc;
 
-use crate::admission::AddressGuard;
-use crate::stream::{Entrance, EventStream};
+use super::fields::Fields;
+use crate::admission::{AddressGuard, Admitted, ConnPermit};
+use crate::stream::EventStream;
 use crate::sync::Mutex;
 
-/// What the connections of one worker share. They are polled one at a time, so one place is enough.
-#[derive(Clone, Debug)]
-pub(crate) struct HandoffSlot {
-    entrance: Entrance,
-    left: Arc<Mutex<Left>>,
-}
-
-/// A stream whose response has not begun.
+/// A stream whose response has not begun, with what its connection needs to begin it.
 #[derive(Debug)]
-pub(crate) struct Departing {
+pub(crate) struct Handoff {
     pub(crate) stream: EventStream,
-    /// HTTP/1.1, not HTTP/1.0.
+    /// HTTP/1.1, not HTTP/1.0: the body is chunked (RFC 9112, 6.1).
     pub(crate) chunked: bool,
-    /// The client for whom a proxy opened it, if it is counted.
-    pub(crate) client: Option<AddressGuard>,
+    /// Header fields of the response, beside those of every event stream.
+    pub(crate) fields: Fields,
+    /// Bytes that were read after the request.
+    pub(crate) surplus: usize,
+    /// What the stream counts for. Until it is [complete](Self::complete) this is only the client behind a
+    /// trusted proxy.
+    pub(crate) permit: ConnPermit,
 }
 
-/// What one poll of one connection left behind.
+/// Where the service of a worker's connections puts a stream. They are polled one at a time, so they share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HandoffSlot(Arc<Mutex<Polled>>);
+
+/// What one poll of one connection brought about.
 #[derive(Debug, Default)]
-struct Left {
-    departing: Option<Departing>,
-    blocked: bool,
+pub(crate) struct Polled {
+    pub(crate) handoff: Option<Handoff>,
+    /// The socket did not take all that it had to write.
+    pub(crate) blocked: bool,
+}
+
+/// Empties the slot, in a panic too: a stream that is left there would keep its seat.
+struct Poll<'a>(&'a HandoffSlot);
+
+// ===== impl Handoff =====
+
+impl Handoff {
+    pub(super) fn new(
+        stream: EventStream,
+        chunked: bool,
+        fields: Fields,
+        client: Option<AddressGuard>,
+    ) -> Self {
+        Self { stream, chunked, fields, surplus: 0, permit: ConnPermit::of_client(client) }
+    }
+
+    /// The same, counted as the connection that it has become.
+    pub(crate) fn complete(self, admitted: Arc<Admitted>) -> Self {
+        // No request waits any more: the one that opened the stream was the last.
+        let permit = Arc::into_inner(admitted).map(|admitted| admitted.into_permit(self.permit));
+        Self { permit: permit.unwrap_or_default(), ..self }
+    }
 }
 
 // ===== impl HandoffSlot =====
 
 impl HandoffSlot {
-    pub(crate) fn new(entrance: Entrance) -> Self {
-        Self { entrance, left: Arc::new(Mutex::new(Left::default())) }
+    /// Polls a connection with `poll`. Returns its result, and what was put into the slot meanwhile.
+    pub(crate) fn during<T>(&self, poll: impl FnOnce() -> T) -> (T, Polled) {
+        let slot = Poll(self);
+        let polled = poll();
+        (polled, slot.0.take())
     }
 
-    /// Before a connection is polled.
-    pub(crate) fn reset(&self) {
-        *self.left.lock() = Left::default();
-    }
-
-    /// After it was: the stream that it opened, and whether its socket took not all it had to write.
-    pub(crate) fn take(&self) -> (Option<Departing>, bool) {
-        let Left { departing, blocked } = mem::take(&mut *self.left.lock());
-        (departing, blocked)
-    }
-
-    /// Whether the connection that is being polled has left a stream here.
+    /// Whether the connection that is being polled has put a stream here.
     pub(crate) fn is_taken(&self) -> bool {
-        self.left.lock().departing.is_some()
+        self.0.lock().handoff.is_some()
     }
 
     pub(crate) fn note_blocked(&self) {
-        self.left.lock().blocked = true;
+        self.0.lock().blocked = true;
     }
 
-    pub(super) fn put(&self, departing: Departing) {
-        self.left.lock().departing = Some(departing);
+    pub(super) fn put(&self, handoff: Handoff) {
+        self.0.lock().handoff = Some(handoff);
     }
 
-    pub(super) fn entrance(&self) -> &Entrance {
-        &self.entrance
+    fn take(&self) -> Polled {
+        mem::take(&mut *self.0.lock())
+    }
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take());
     }
 }

@@ -4,6 +4,7 @@ mod auth;
 mod conformance;
 mod cors;
 mod exposition;
+mod fields;
 mod forwarded;
 mod handoff;
 mod publish;
@@ -16,7 +17,8 @@ mod service;
 
 use http::Uri;
 
-pub(crate) use handoff::{Departing, HandoffSlot};
+pub(crate) use fields::Fields;
+pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
 pub(crate) use reject::Reject;
 pub(crate) use response::ResponseFuture;
 pub(crate) use service::{App, Service, ServiceFactory};

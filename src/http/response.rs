@@ -11,9 +11,10 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
+use super::fields::Fields;
 use super::reject::Reject;
 use crate::admission::AddressGuard;
-use crate::stream::{EventStream, Fields, MonitoredBytes, StreamMonitor};
+use crate::stream::{EventStream, MonitoredBytes, StreamMonitor};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) enum ResponseBody {
     /// With the line that carries it, and the client for whom a proxy opened it, if it is counted.
     Stream {
         stream: EventStream,
-        monitor: Option<StreamMonitor>,
+        monitor: StreamMonitor,
         _client: Option<AddressGuard>,
     },
     /// The head of a stream, for `HEAD`.
@@ -127,7 +128,7 @@ impl Body for ResponseBody {
         let (polled, monitor) = match self.get_mut() {
             Self::Full(body) => (Pin::new(body).poll_frame(cx), None),
             Self::Stream { stream, monitor, .. } => {
-                (Pin::new(stream).poll_frame(cx), monitor.as_ref())
+                (Pin::new(stream).poll_frame(cx), Some(&*monitor))
             }
             Self::NoStream => (Poll::Ready(None), None),
         };

@@ -166,7 +166,7 @@ impl Subscription {
 
     /// The socket took all there was, and there is more.
     pub(crate) fn unblock(&self) {
-        self.watch().unblock();
+        self.handle().unblock();
     }
 
     fn block(&self, number: u32, change: impl FnOnce(&mut Seat), took_some: bool) {
@@ -186,7 +186,7 @@ impl Subscription {
     }
 
     /// The seat for who writes to the socket of a stream that is not parked.
-    pub(crate) fn watch(&self) -> SeatHandle {
+    pub(crate) fn handle(&self) -> SeatHandle {
         SeatHandle::new(&self.channel, self.key, self.shard)
     }
 

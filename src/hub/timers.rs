@@ -133,12 +133,6 @@ impl SeatHandle {
         Self { channel: Arc::downgrade(channel), key, shard }
     }
 
-    /// The socket took nothing. Returns why the stream has to end, if it has to.
-    pub(crate) fn block(&self) -> Option<CloseReason> {
-        let channel = self.channel.upgrade()?;
-        channel.block(self.shard, self.key, |seat, tick| (seat.block(tick, false), seat.ending))?
-    }
-
     /// The socket took something.
     pub(crate) fn unblock(&self) {
         self.change(Seat::unblock);
@@ -162,11 +156,6 @@ impl SeatHandle {
             (false, seat.ending == Some(CloseReason::Stalled))
         });
         stalled.unwrap_or(false)
-    }
-
-    /// Whether the stream is over.
-    pub(crate) fn is_gone(&self) -> bool {
-        !self.change(|_| ())
     }
 
     /// Names the cause for which the stream will be dropped, unless one is known.

@@ -1,28 +1,24 @@
-//! Takes connections in, and sends each where it belongs.
+//! Accepts connections: an endless loop for each listening socket.
 
 use std::io;
 use std::net::TcpListener as Listener;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpListener;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::certificate::Tls;
-use super::http1::Connection;
+use super::conn_context::ConnContext;
+use super::reactor::Accepted;
 use super::tls_conn;
-use crate::http::ServiceFactory;
-use crate::stream::{Accepted, Arrival, Reception, Transport};
 
-/// How the connections of one worker are served.
+/// Accepts the connections of one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
-    host: ServiceFactory,
-    draining: watch::Receiver<bool>,
+    context: ConnContext,
 }
 
 /// Accepts that failed for want of something, which goes on for as long as the want does.
@@ -44,9 +40,8 @@ const ACCEPTS_PER_TURN: u32 = 16;
 // ===== impl Acceptor =====
 
 impl Acceptor {
-    /// The acceptor of a worker whose connections hear from `draining` that they should end.
-    pub(crate) fn new(host: ServiceFactory, draining: watch::Receiver<bool>) -> Self {
-        Self { host, draining }
+    pub(crate) fn new(context: ConnContext) -> Self {
+        Self { context }
     }
 
     /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
@@ -57,7 +52,9 @@ impl Acceptor {
         loop {
             match listener.async_io(Interest::READABLE, TcpListener::accept).await {
                 Ok((socket, peer)) => {
-                    let Some(admitted) = self.host.admit(peer.ip()).await else { continue };
+                    let Some(admitted) = self.context.factory.admit(peer.ip()).await else {
+                        continue;
+                    };
                     self.dispatch(Accepted { socket, admitted }, tls.as_ref());
                     accepted = accepted.wrapping_add(1);
                     if accepted.is_multiple_of(ACCEPTS_PER_TURN) {
@@ -77,39 +74,16 @@ impl Acceptor {
         }
     }
 
-    /// In cleartext it may ask for a stream, and until it does it costs no more than one.
+    /// Passes a connection on: behind TLS to a task, in cleartext to the reactor, where it costs no more than a
+    /// stream until its request arrives.
     pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
+        let context = &self.context;
         if let Some(tls) = tls {
-            let service = self.host.service(accepted.admitted);
-            let (acceptor, draining) = (tls.acceptor(), self.draining.clone());
-            tokio::spawn(tls_conn::serve(accepted.socket, service, acceptor, draining));
-        } else if let Some(entrance) = self.host.entrance() {
-            entrance.call(accepted);
+            tokio::spawn(tls_conn::serve(accepted, tls.acceptor(), context.clone()));
+        } else if context.reactor.is_open() {
+            context.reactor.accept(accepted);
         } else {
-            self.serve(accepted, Bytes::new());
-        }
-    }
-}
-
-impl Reception for Acceptor {
-    fn open(&self, accepted: Accepted, first: &Bytes) -> Result<Arrival, Accepted> {
-        let Accepted { socket, admitted } = accepted;
-        let service = self.host.service(admitted);
-        // A panic is that of one connection. In the task in which it comes again it is contained.
-        let opened = catch_unwind(AssertUnwindSafe(|| service.open_at_once(first)));
-        match opened.unwrap_or_default() {
-            Some((stream, discarded)) => {
-                Ok(service.depart(Transport::Plain(socket), stream, discarded))
-            }
-            None => Err(Accepted { socket, admitted: service.into_admitted() }),
-        }
-    }
-
-    fn serve(&self, accepted: Accepted, first: Bytes) {
-        let service = self.host.service(accepted.admitted);
-        match Connection::new(accepted.socket, first, service) {
-            Ok(connection) => drop(tokio::spawn(connection.serve(self.draining.clone()))),
-            Err(why) => tracing::warn!(%why, "a connection could not be watched"),
+            context.serve(accepted, Bytes::new());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! One HTTP/1 connection: hyper parses its requests and answers them, until one of them opens a stream. Its
-//! socket then leaves hyper and is parked, with its TLS session if it has one; what hyper needed is freed.
+//! One HTTP/1 connection: hyper parses and answers its requests until one of them opens a stream. The socket
+//! then leaves hyper for the reactor, with its TLS session if it has one, and what hyper needed is freed.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,120 +11,113 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use mio::net::TcpStream;
-use tokio::sync::watch;
 
+use super::conn_context::ConnContext;
 use super::http2;
 use super::http2_conn::Http2Conn;
+use super::reactor::Transport;
 use super::socket::{Observer, Socket};
-use crate::http::{Departing, HandoffSlot, Service};
-use crate::stream::{StreamMonitor, Transport};
+use crate::http::{Handoff, HandoffSlot, Polled, Service};
 
-/// A connection that is hyper's.
+/// A connection that hyper serves.
 #[derive(Debug)]
 pub(crate) struct Connection<I = Socket> {
     hyper: http1::Connection<I, Service>,
-    stay: Stay,
-    /// It was told to close once what it has in flight has ended.
-    told: bool,
-    /// A stream that leaves once the answer before it is out.
-    departing: Option<Departing>,
+    context: ConnContext,
+    slot: HandoffSlot,
+    /// It will close after the requests that it has in flight.
+    closing: bool,
+    /// A stream that leaves once the response before it is written.
+    handoff: Option<Handoff>,
 }
 
-/// Whether its streams stay with hyper.
-#[derive(Debug)]
-enum Stay {
-    Leaves(HandoffSlot),
-    Stays(StreamMonitor),
-}
-
-/// A socket, with what is between it and hyper.
+/// What is between hyper and a socket.
 pub(crate) trait HyperIo {
     fn socket(&mut self) -> &mut Socket;
 
-    /// The way to the client, which the runtime no longer watches.
-    fn leave(self) -> io::Result<Transport>;
+    /// What the reactor writes to, which the runtime no longer watches.
+    fn into_transport(self) -> io::Result<Transport>;
 }
 
-/// How it leaves hyper.
+/// How a connection ends for hyper.
 #[derive(Debug)]
 pub(super) enum End {
     Closed,
-    Parks(Departing),
+    HandsOff(Handoff),
     /// Its first bytes were the preface of HTTP/2 (RFC 9113, 3.3).
-    SpeaksHttp2,
+    IsHttp2,
 }
 
 // ===== impl Connection, cleartext =====
 
 impl Connection {
     /// A connection from which these bytes have been read. Inside a runtime.
-    pub(super) fn new(socket: TcpStream, first: Bytes, service: Service) -> io::Result<Self> {
-        Ok(Self::on(Socket::new(socket, first)?, service))
+    pub(super) fn cleartext(
+        socket: TcpStream,
+        first: Bytes,
+        service: Service,
+        context: ConnContext,
+    ) -> io::Result<Self> {
+        Ok(Self::new(Socket::new(socket, first)?, service, context))
     }
 
-    /// Serves until it ends, until it is parked, or until `draining` and what it has in flight has
-    /// ended.
-    pub(crate) async fn serve(mut self, draining: watch::Receiver<bool>) {
-        match self.run(draining.clone()).await {
+    /// Serves until the connection ends, a stream leaves it, or the worker drains and the requests in flight
+    /// have ended.
+    pub(crate) async fn serve(mut self) {
+        match self.run().await {
             End::Closed => {}
-            End::Parks(departing) => self.park(departing),
+            End::HandsOff(handoff) => self.hand_off(handoff),
             // Boxed, because most connections have no need for its memory.
-            End::SpeaksHttp2 => Box::pin(self.serve_http2(draining)).await,
+            End::IsHttp2 => Box::pin(self.serve_http2()).await,
         }
     }
 
-    async fn serve_http2(self, draining: watch::Receiver<bool>) {
+    async fn serve_http2(self) {
         let http1::Parts { mut io, read_buf, service, .. } = self.hyper.into_parts();
         if io.has_written() {
             // What follows other requests is no preface, and PRI no method of ours (RFC 9113, 3.4).
             return tracing::debug!("the preface of HTTP/2 after requests of HTTP/1");
         }
         let conn = Http2Conn::new();
-        io.tell(Observer::Http2Conn(conn.clone()));
+        io.observe(Observer::Http2(conn.clone()));
         io.unread(read_buf);
-        http2::serve(io, conn, service, draining).await;
+        http2::serve(io, conn, service, self.context.draining).await;
     }
 }
 
 // ===== impl Connection =====
 
 impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
-    pub(super) fn on(mut io: I, mut service: Service) -> Self {
-        let stay = match service.handoff_slot().cloned() {
-            Some(handoff_slot) => Stay::Leaves(handoff_slot),
-            None => Stay::Stays(StreamMonitor::new()),
-        };
-        let observer = match &stay {
-            Stay::Leaves(handoff_slot) => Observer::HandoffSlot(handoff_slot.clone()),
-            Stay::Stays(monitor) => {
-                service = service.with_monitor(monitor.clone());
-                Observer::StreamMonitor(monitor.clone())
-            }
-        };
-        io.socket().tell(observer);
+    pub(super) fn new(mut io: I, service: Service, context: ConnContext) -> Self {
+        let slot = service.handoff_slot().clone();
+        io.socket().observe(Observer::Http1(slot.clone()));
         let config = service.config();
         let hyper = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
             .serve_connection(io, service);
-        Self { hyper, stay, told: false, departing: None }
+        Self { hyper, context, slot, closing: false, handoff: None }
     }
 
-    pub(super) fn park(self, departing: Departing) {
+    pub(super) fn hand_off(self, mut handoff: Handoff) {
         let parts = self.hyper.into_parts();
-        match parts.io.leave() {
-            Ok(transport) => parts.service.park(transport, departing, parts.read_buf.len()),
+        handoff.surplus = parts.read_buf.len();
+        let handoff = handoff.complete(parts.service.into_admitted());
+        match parts.io.into_transport() {
+            Ok(transport) => self.context.reactor.hand_off(transport, handoff),
             Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
         }
     }
 
-    /// Runs it to its end.
-    pub(super) async fn run(&mut self, mut draining: watch::Receiver<bool>) -> End {
+    /// Runs the connection to its end.
+    pub(super) async fn run(&mut self) -> End {
+        let mut draining = self.context.draining.clone();
         let mut drain = pin!(draining.wait_for(|draining| *draining));
         poll_fn(|cx| {
-            if !self.told && drain.as_mut().poll(cx).is_ready() {
-                self.tell();
+            if !self.closing && drain.as_mut().poll(cx).is_ready() {
+                self.closing = true;
+                Pin::new(&mut self.hyper).graceful_shutdown();
             }
             self.poll_end(cx)
         })
@@ -132,36 +125,17 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let handoff_slot = match &self.stay {
-            Stay::Leaves(handoff_slot) => handoff_slot,
-            Stay::Stays(monitor) => {
-                let mut polled = Pin::new(&mut self.hyper).poll(cx);
-                if polled.is_pending() && !self.told && monitor.is_over() {
-                    // As on the parked path: its client may be better served by another server.
-                    self.tell();
-                    polled = Pin::new(&mut self.hyper).poll(cx);
-                }
-                return polled.map(End::from);
-            }
-        };
-        // Connections are polled one at a time, so what this poll leaves behind is this one's.
-        handoff_slot.reset();
-        if let Poll::Ready(ended) = Pin::new(&mut self.hyper).poll(cx) {
+        let poll = || Pin::new(&mut self.hyper).poll(cx);
+        let (ended, Polled { handoff, blocked }) = self.slot.during(poll);
+        if let Poll::Ready(ended) = ended {
             return Poll::Ready(ended.into());
         }
-        let (stream, blocked) = handoff_slot.take();
-        self.departing = self.departing.take().or(stream);
-        // An earlier response may still be on its way (pipelining): the socket stays until it is out.
+        self.handoff = self.handoff.take().or(handoff);
+        // An earlier response may still have to be written (pipelining): the socket stays until it is.
         if blocked {
-            Poll::Pending
-        } else {
-            self.departing.take().map_or(Poll::Pending, |stream| Poll::Ready(End::Parks(stream)))
+            return Poll::Pending;
         }
-    }
-
-    fn tell(&mut self) {
-        self.told = true;
-        Pin::new(&mut self.hyper).graceful_shutdown();
+        self.handoff.take().map_or(Poll::Pending, |handoff| Poll::Ready(End::HandsOff(handoff)))
     }
 }
 
@@ -172,7 +146,7 @@ impl HyperIo for Socket {
         self
     }
 
-    fn leave(self) -> io::Result<Transport> {
+    fn into_transport(self) -> io::Result<Transport> {
         self.into_inner().map(Transport::Plain)
     }
 }
@@ -182,7 +156,7 @@ impl HyperIo for Socket {
 impl From<hyper::Result<()>> for End {
     fn from(ended: hyper::Result<()>) -> Self {
         match ended {
-            Err(why) if why.is_parse_version_h2() => Self::SpeaksHttp2,
+            Err(why) if why.is_parse_version_h2() => Self::IsHttp2,
             Err(why) => {
                 tracing::debug!(%why, "connection");
                 Self::Closed
@@ -199,23 +173,29 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use tokio::sync::watch;
+
     use crate::admission::Admission;
     use crate::config::Config;
     use crate::http::{App, ServiceFactory};
     use crate::hub::Hub;
     use crate::metrics::read;
+    use crate::server::reactor::Handle;
     use crate::stream::Clock;
 
-    /// A socket that panics when it is written to.
-    struct Bomb(Socket);
+    /// A socket that panics when it is read from again, which hyper does while it waits for a response.
+    struct Bomb {
+        socket: Socket,
+        was_read: bool,
+    }
 
     impl HyperIo for Bomb {
         fn socket(&mut self) -> &mut Socket {
-            &mut self.0
+            &mut self.socket
         }
 
-        fn leave(self) -> io::Result<Transport> {
-            self.0.leave()
+        fn into_transport(self) -> io::Result<Transport> {
+            self.socket.into_transport()
         }
     }
 
@@ -225,17 +205,20 @@ mod tests {
             cx: &mut Context<'_>,
             buf: hyper::rt::ReadBufCursor<'_>,
         ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(cx, buf)
+            assert!(!self.was_read, "on purpose");
+            let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+            self.was_read = read.is_ready();
+            read
         }
     }
 
     impl Write for Bomb {
         fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &[u8],
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
         ) -> Poll<io::Result<usize>> {
-            panic!("on purpose");
+            Pin::new(&mut self.socket).poll_write(cx, buf)
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -247,14 +230,17 @@ mod tests {
         }
     }
 
-    /// Whatever panics while a connection is served, its seat is free.
+    /// SCENARIO: a request opens a stream, and the poll that was to hand it over panics.
+    /// BUG: the stream lay in the slot that the worker's connections share, and kept its seat, until the next
+    /// connection was polled.
+    /// FIX: a poll that ends without a hand-over empties the slot.
     #[tokio::test]
     async fn a_panic_frees_the_seat() {
         let config = Config::default();
         let hub = Hub::new(config.hub.clone());
         let admission = Admission::new(&config, 1_024);
         let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission));
-        let host = ServiceFactory::new(app, hub.clone(), None);
+        let factory = ServiceFactory::new(app, hub.clone());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut client = std::net::TcpStream::connect(address).expect("it listens");
@@ -262,12 +248,17 @@ mod tests {
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
         let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");
-        let admitted = host.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
+        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
         let (_draining, draining) = watch::channel(false);
-        let mut connection = Connection::on(Bomb(socket), host.service(admitted));
-        let served = tokio::spawn(async move { connection.run(draining).await }).await;
+        let service = factory.service(admitted);
+        let context =
+            ConnContext { factory: factory.clone(), reactor: Handle::new(hub.clone()), draining };
+        let bomb = Bomb { socket, was_read: false };
+        let mut connection = Connection::new(bomb, service, context);
+        let served = tokio::spawn(async move { connection.run().await }).await;
         assert!(served.expect_err("it panics").is_panic());
         let opened: u64 = hub.counters().map(|counters| read(&counters.opened[0])).sum();
         assert_eq!((opened, hub.seats()), (1, 0));
+        drop(factory);
     }
 }

@@ -12,9 +12,10 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 
+use super::reactor::close_reason;
 use crate::http::{ResponseFuture, Service};
 use crate::metrics::CloseReason;
-use crate::stream::{StreamMonitor, reason};
+use crate::stream::StreamMonitor;
 use crate::sync::Mutex;
 
 /// An HTTP/2 connection. Cloning shares it.
@@ -61,7 +62,7 @@ impl Http2Conn {
     /// What became of a read or a write.
     pub(super) fn note<T>(&self, done: &Poll<io::Result<T>>) {
         if let Poll::Ready(Err(why)) = done {
-            self.end_for(reason(why));
+            self.end_for(close_reason(why));
         }
     }
 
@@ -125,7 +126,7 @@ impl<F: Future<Output = ()>> Future for RequestTask<F> {
         let Some(running) = answering else { return Poll::Ready(()) };
         let stalled = monitor.as_ref().is_some_and(StreamMonitor::is_stalled);
         if !stalled && running.as_mut().poll(cx).is_pending() {
-            monitor.iter().for_each(StreamMonitor::rest);
+            monitor.iter().for_each(StreamMonitor::note_idle);
             return Poll::Pending;
         }
         let close_reason = conn.0.lock().close_reason;

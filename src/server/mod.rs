@@ -3,10 +3,12 @@
 mod abort_on_drop;
 pub(crate) mod acceptor;
 mod certificate;
+pub(crate) mod conn_context;
 mod http1;
 mod http2;
 mod http2_conn;
 mod listen;
+pub(crate) mod reactor;
 mod socket;
 pub mod systemd;
 mod tls_conn;

@@ -1,52 +1,46 @@
 //! The socket of a connection, as hyper sees it.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
-use socket2::SockRef;
 
 use super::http2_conn::Http2Conn;
 use crate::http::HandoffSlot;
-use crate::metrics::CloseReason;
-use crate::stream::StreamMonitor;
 
-/// A socket that the runtime watches, with what is known of its connection.
+/// A socket that the runtime watches.
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: TokioIo<tokio::net::TcpStream>,
     observer: Observer,
-    /// Read before, and to be read again.
+    /// Bytes to be read again, before those of the socket.
     unread: Bytes,
-    /// How many bytes of [`PREFACE`] were read, as long as nothing else was. hyper's parser of HTTP/1
-    /// knows the preface once it has all of it, and refuses the beginning of it.
+    /// The number of bytes of [`PREFACE`] that were read, as long as nothing else was. hyper's HTTP/1 parser
+    /// recognises the whole preface only, and rejects a part of it.
     preface_read: Option<usize>,
     /// hyper has written, or tried to.
     has_written: bool,
 }
 
-/// Who is told what becomes of reads and writes.
+/// What learns the results of reads and writes.
 #[derive(Debug)]
 pub(super) enum Observer {
-    /// It is not known yet what the connection will carry.
-    Nobody,
-    /// A connection whose stream leaves it.
-    HandoffSlot(HandoffSlot),
-    /// A connection whose stream stays.
-    StreamMonitor(StreamMonitor),
-    /// A connection of many streams.
-    Http2Conn(Http2Conn),
+    /// Nothing yet: the protocol is not known.
+    None,
+    /// HTTP/1, whose stream leaves hyper.
+    Http1(HandoffSlot),
+    /// HTTP/2.
+    Http2(Http2Conn),
 }
 
-/// What a client says first that speaks HTTP/2 (RFC 9113, 3.4).
+/// The first bytes of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes that one read takes while it is preface_read.
+/// Bytes of one read while they may still be the preface.
 const FIRST_READ: usize = 2048;
 
 // ===== impl Socket =====
@@ -58,10 +52,10 @@ impl Socket {
         let is_undecided = PREFACE.starts_with(&read);
         let (unread, preface_read) =
             if is_undecided { (Bytes::new(), Some(read.len())) } else { (read, None) };
-        Ok(Self { inner, observer: Observer::Nobody, unread, preface_read, has_written: false })
+        Ok(Self { inner, observer: Observer::None, unread, preface_read, has_written: false })
     }
 
-    pub(super) fn tell(&mut self, observer: Observer) {
+    pub(super) fn observe(&mut self, observer: Observer) {
         self.observer = observer;
     }
 
@@ -111,35 +105,19 @@ impl Socket {
         Poll::Ready(Ok(self.unread.first().copied()))
     }
 
-    /// Tells of a read.
     fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
-        match &self.observer {
-            Observer::StreamMonitor(monitor) => monitor.read(read),
-            Observer::Http2Conn(conn) => conn.note(read),
-            Observer::HandoffSlot(_) | Observer::Nobody => {}
+        if let Observer::Http2(conn) = &self.observer {
+            conn.note(read);
         }
     }
 
-    /// Tells of a write, and passes on what became of it, unless the socket is full and its stream has
-    /// to end.
-    fn note_write(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note_write(&mut self, wrote: &Poll<io::Result<usize>>) {
         self.has_written = true;
         match &self.observer {
-            Observer::StreamMonitor(monitor) => {
-                let Some(reason) = monitor.wrote(&wrote) else { return wrote };
-                if reason == CloseReason::Stalled {
-                    // The kernel would keep what it holds for who does not read it.
-                    _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
-                }
-                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
-            }
-            Observer::Http2Conn(conn) => conn.note(&wrote),
-            Observer::HandoffSlot(handoff_slot) if wrote.is_pending() => {
-                handoff_slot.note_blocked()
-            }
-            Observer::HandoffSlot(_) | Observer::Nobody => {}
+            Observer::Http2(conn) => conn.note(wrote),
+            Observer::Http1(slot) if wrote.is_pending() => slot.note_blocked(),
+            Observer::Http1(_) | Observer::None => {}
         }
-        wrote
     }
 }
 
@@ -149,9 +127,8 @@ impl Read for Socket {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        // Its stream is about to be parked; the lot hears what else comes.
-        if matches!(&self.observer, Observer::HandoffSlot(handoff_slot) if handoff_slot.is_taken())
-        {
+        // Its stream is about to leave hyper; the reactor reads what else comes.
+        if matches!(&self.observer, Observer::Http1(slot) if slot.is_taken()) {
             return Poll::Pending;
         }
         if !self.unread.is_empty() {
@@ -182,7 +159,8 @@ impl Write for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wrote = self.inner().poll_write(cx, buf);
-        self.note_write(wrote)
+        self.note_write(&wrote);
+        wrote
     }
 
     fn poll_write_vectored(
@@ -191,7 +169,8 @@ impl Write for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wrote = self.inner().poll_write_vectored(cx, bufs);
-        self.note_write(wrote)
+        self.note_write(&wrote);
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,19 +7,18 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::HTTP2;
+use super::conn_context::ConnContext;
 use super::http1::{Connection, End, HyperIo};
 use super::http2;
 use super::http2_conn::Http2Conn;
+use super::reactor::{Accepted, Transport};
 use super::socket::{Observer, Socket};
 use crate::http::{Reject, ResponseFuture, Service};
-use crate::stream::Transport;
 
 /// The socket behind its session, as hyper sees it.
 type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
@@ -28,13 +27,9 @@ type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
 const BUFFER: usize = 16 * 1024;
 
 /// Does the handshake, and serves the connection to its end.
-pub(super) async fn serve(
-    socket: TcpStream,
-    service: Service,
-    acceptor: TlsAcceptor,
-    draining: watch::Receiver<bool>,
-) {
-    let mut socket = match Socket::new(socket, Bytes::new()) {
+pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: ConnContext) {
+    let service = context.factory.service(accepted.admitted);
+    let mut socket = match Socket::new(accepted.socket, Bytes::new()) {
         Ok(socket) => socket,
         Err(why) => return tracing::warn!(%why, "a connection could not be watched"),
     };
@@ -54,12 +49,12 @@ pub(super) async fn serve(
     let (socket, session) = tls.get_mut();
     if session.alpn_protocol() == Some(HTTP2) {
         let conn = Http2Conn::new();
-        socket.inner_mut().tell(Observer::Http2Conn(conn.clone()));
-        http2::serve(TokioIo::new(tls), conn, service, draining).await;
+        socket.inner_mut().observe(Observer::Http2(conn.clone()));
+        http2::serve(TokioIo::new(tls), conn, service, context.draining).await;
     } else {
-        let mut connection = Connection::on(TokioIo::new(tls), service);
-        if let End::Parks(departing) = connection.run(draining).await {
-            connection.park(departing);
+        let mut connection = Connection::new(TokioIo::new(tls), service, context);
+        if let End::HandsOff(handoff) = connection.run().await {
+            connection.hand_off(handoff);
         }
     }
 }
@@ -90,8 +85,8 @@ impl HyperIo for TlsIo {
         self.inner_mut().get_mut().0.inner_mut()
     }
 
-    fn leave(self) -> io::Result<Transport> {
+    fn into_transport(self) -> io::Result<Transport> {
         let (socket, session) = self.into_inner().into_inner();
-        Ok(Transport::secure(socket.into_inner().into_inner()?, session))
+        Ok(Transport::tls(socket.into_inner().into_inner()?, session))
     }
 }

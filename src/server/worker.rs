@@ -15,10 +15,12 @@ use tokio::time::Instant;
 
 use super::acceptor::Acceptor;
 use super::certificate::Tls;
+use super::conn_context::ConnContext;
 use super::listen::Listening;
-use crate::http::{App, HandoffSlot, ServiceFactory};
+use super::reactor::{Handle, Reactor};
+use crate::http::{App, ServiceFactory};
 use crate::hub::Hub;
-use crate::stream::{Clock, Entrance, Reactor, drive_with};
+use crate::stream::{Clock, drive_with};
 
 /// A worker before it runs.
 #[derive(Debug)]
@@ -77,18 +79,12 @@ impl Worker {
         let Self { app, hub, clock, sockets, tls } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
-            let entrance = app.config().park.then(|| Entrance::new(hub.clone()));
-            let host = ServiceFactory::new(
-                app.clone(),
-                hub.clone(),
-                entrance.clone().map(HandoffSlot::new),
-            );
-            let acceptor = Acceptor::new(host, connection);
-            let lot = entrance.map(|entrance| {
-                let patience = app.config().head_timeout;
-                Reactor::new(entrance, Box::new(acceptor.clone()), patience).expect("a poller")
-            });
-            let mut driver = tokio::spawn(drive_with(hub, clock, lot));
+            let factory = ServiceFactory::new(app, hub.clone());
+            let context =
+                ConnContext { factory, reactor: Handle::new(hub.clone()), draining: connection };
+            let reactor = Reactor::new(context.clone()).expect("a poller");
+            let mut driver = tokio::spawn(drive_with(hub, clock, reactor));
+            let acceptor = Acceptor::new(context);
             let mut accepting = Vec::new();
             for Listening { socket, secure } in sockets {
                 let tls = tls.clone().filter(|_| secure);

@@ -5,48 +5,80 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
-use super::reactor::Reactor;
 use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, Sweep, Timer};
 use crate::ids::Time;
 
-/// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published
-/// on the shard arrives. It ends once the hub was closed or drained and the shard's last stream has
-/// ended.
+/// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published on
+/// the shard arrives. It ends once the hub was closed or drained and the shard's last stream has ended.
 pub async fn drive(hub: Hub, clock: Clock) {
-    drive_with(hub, clock, None).await;
+    drive_with(hub, clock, ()).await;
 }
 
-/// Drives a shard whose parked streams are in this reactor.
+/// Drives a shard some of whose streams are written through these sockets.
 #[expect(clippy::disallowed_methods, reason = "this is the task that may sleep")]
-pub(crate) async fn drive_with(hub: Hub, clock: Clock, reactor: Option<Reactor>) {
+pub(crate) async fn drive_with(hub: Hub, clock: Clock, sockets: impl Sockets) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
-    let mut driver = Driver::new(hub, clock, reactor);
+    let mut driver = Driver::new(hub, clock, sockets);
     while !driver.hub.is_over() {
         if driver.turn() {
-            give_way().await;
+            yield_now().await;
         } else {
             driver.wait(sleep.as_mut()).await;
         }
     }
-    if let Some(reactor) = &mut driver.reactor {
-        reactor.dismiss();
+    driver.sockets.drain();
+}
+
+/// Sockets that the driver of a shard writes to. Each call does a bounded part of the work.
+pub(crate) trait Sockets {
+    /// Does what does not come from the hub: registers connections, and handles readiness. Returns whether
+    /// there may be more.
+    fn turn(&mut self, now: Time) -> bool;
+
+    /// Does what a turn of the hub's sweeps and wheels found. Called without a lock.
+    fn apply(&mut self, batch: &mut Batch);
+
+    /// Called once a second.
+    fn tick(&mut self, now: Time);
+
+    /// Resolves when [`Self::turn`] has something to do.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Gives up what has no stream yet. The shard has none left, and the driver ends.
+    fn drain(&mut self);
+}
+
+/// No sockets: every stream is a body that is polled by a task of its own.
+impl Sockets for () {
+    fn turn(&mut self, _: Time) -> bool {
+        false
     }
+
+    fn apply(&mut self, _: &mut Batch) {}
+
+    fn tick(&mut self, _: Time) {}
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn drain(&mut self) {}
 }
 
 /// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
-pub(super) struct Driver {
-    /// Walks that are under way, each a turn at a time. Dropped before the hub: they leave their rest to
-    /// it, and its last handle drops what nobody will do.
+pub(crate) struct Driver<S> {
+    /// Sweeps under way, each a turn at a time. Dropped before the hub: they leave their rest to
+    /// it, and its last handle drops what will not be done.
     sweeps: VecDeque<Sweep>,
     hub: Hub,
     clock: Clock,
-    reactor: Option<Reactor>,
+    sockets: S,
     tick: u32,
     /// Seats that the wheel found, to be looked at some at a time.
     silent: Vec<SeatRef>,
@@ -59,13 +91,13 @@ pub(super) struct Driver {
 
 // ===== impl Driver =====
 
-impl Driver {
-    pub(super) fn new(hub: Hub, clock: Clock, reactor: Option<Reactor>) -> Self {
+impl<S: Sockets> Driver<S> {
+    pub(crate) fn new(hub: Hub, clock: Clock, sockets: S) -> Self {
         Self {
             sweeps: VecDeque::new(),
             hub,
             clock,
-            reactor,
+            sockets,
             tick: 0,
             silent: Vec::new(),
             ending: Vec::new(),
@@ -77,11 +109,11 @@ impl Driver {
     /// Does a bounded part of the work, of every kind. Returns whether there may be more: every task
     /// of the runtime has its turn in between, so that an org with very many subscribers holds up
     /// neither the others nor the accepts.
-    pub(super) fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         let now = self.clock.now();
         self.hub.close_windows(now);
         self.advance(now);
-        let mut more = self.reactor.as_mut().is_some_and(|reactor| reactor.turn(now));
+        let mut more = self.sockets.turn(now);
 
         let rest = self.silent.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.silent.len() {
@@ -140,9 +172,7 @@ impl Driver {
     /// Does what was found, now that no lock is held.
     fn serve(&mut self) {
         self.batch.wake();
-        if let Some(reactor) = &mut self.reactor {
-            reactor.serve(&mut self.batch);
-        }
+        self.sockets.apply(&mut self.batch);
         self.batch.clear();
     }
 
@@ -154,9 +184,7 @@ impl Driver {
             self.hub.tick(tick, &mut self.silent);
             self.hub.timers(tick, &mut self.ending);
             self.hub.tidy(tick, now);
-            if let Some(reactor) = &mut self.reactor {
-                reactor.tick(now);
-            }
+            self.sockets.tick(now);
         }
     }
 
@@ -164,8 +192,7 @@ impl Driver {
     async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
         poll_fn(|cx| {
             let (work, window) = self.hub.register(cx.waker());
-            let ready =
-                self.reactor.as_ref().is_some_and(|reactor| reactor.poll_ready(cx).is_ready());
+            let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
             // Asked after the registration, so that who is told to drain in between is woken.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
@@ -179,7 +206,7 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl<S> Drop for Driver<S> {
     /// A driver may be dropped in the middle of its work, and another take its slot.
     fn drop(&mut self) {
         self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
@@ -189,7 +216,7 @@ impl Drop for Driver {
 const TICK_MS: u64 = TICK.as_millis() as u64;
 
 /// Lets every other task of this runtime run once, whichever runtime it is.
-async fn give_way() {
+async fn yield_now() {
     let mut given = false;
     poll_fn(|cx| {
         if mem::replace(&mut given, true) {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
 use crate::config::HubConfig;
@@ -15,7 +15,7 @@ use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting};
 
 /// One open stream: an [`http_body::Body`] that never ends by itself, and holds the seat that dropping
-/// it frees. Whatever serves it, hyper or the parking lot of a worker, and however that ends, this is
+/// it frees. Whatever serves it, hyper or the reactor of a worker, and however that ends, this is
 /// the one way out.
 #[derive(Debug)]
 pub struct EventStream {
@@ -29,13 +29,7 @@ pub struct EventStream {
 struct Opening {
     greeting: Greeting,
     retry_ms: u32,
-    /// Header fields besides [`HEADERS`], for the parking lot.
-    fields: Fields,
 }
-
-/// Header fields of one answer.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(Vec<(HeaderName, HeaderValue)>);
 
 // ===== impl EventStream =====
 
@@ -60,7 +54,7 @@ impl EventStream {
             subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
         }
         let retry_ms = retry_ms(hub.config());
-        let opening = Opening { greeting, retry_ms, fields: Fields::default() };
+        let opening = Opening { greeting, retry_ms };
         Ok(Self { subscription, opening: Some(Box::new(opening)) })
     }
 
@@ -78,21 +72,9 @@ impl EventStream {
         with_headers(self)
     }
 
-    /// The subscription, for the parking lot, which writes what the stream says by itself.
+    /// The subscription, for the reactor, which writes the events itself.
     pub(crate) fn subscription(&mut self) -> &mut Subscription {
         &mut self.subscription
-    }
-
-    /// Adds header fields to the head that the parking lot writes.
-    pub(crate) fn add_fields(&mut self, fields: &Fields) {
-        if let Some(opening) = &mut self.opening {
-            opening.fields = fields.clone();
-        }
-    }
-
-    /// The header fields besides [`HEADERS`].
-    pub(crate) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
-        self.opening.as_ref().map_or(&[], |opening| &opening.fields.0)
     }
 
     /// What the stream says last: a reconnection time of its own.
@@ -103,30 +85,15 @@ impl EventStream {
     /// Appends what the stream says first, to a body that is chunked or not.
     pub(crate) fn write_greeting(&mut self, out: &mut Vec<u8>, chunked: bool) {
         let Some(opening) = self.opening.take() else { return };
-        let Opening { greeting, retry_ms, .. } = *opening;
+        let Opening { greeting, retry_ms } = *opening;
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
         greet(out, greeting, self.subscription.position(), retry_ms);
     }
 
     /// What the stream says first, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
-        let Opening { greeting, retry_ms, .. } = *self.opening.take()?;
+        let Opening { greeting, retry_ms } = *self.opening.take()?;
         Some(wire::Frame::greeting(greeting, self.subscription.position(), retry_ms))
-    }
-}
-
-// ===== impl Fields =====
-
-impl Fields {
-    pub(crate) fn push(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.push((name, value));
-    }
-
-    /// Adds them to a head.
-    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
-        for (name, value) in self.0 {
-            headers.insert(name, value);
-        }
     }
 }
 

@@ -1,39 +1,30 @@
-//! What the connection that hyper serves tells the seat of the stream on it. hyper does not say why a
-//! body was dropped, and asks a body for nothing while its socket, or over HTTP/2 its client, takes none.
+//! Reports the progress of a stream that hyper serves over HTTP/2 to its seat. hyper does not say why it
+//! dropped a body, and asks for no more of one while the client's flow-control window is shut.
 
-use std::io;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 
 use super::EventStream;
-use super::stream_conn::reason;
 use crate::hub::SeatHandle;
 use crate::metrics::CloseReason;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
-/// A connection that may carry a stream, or a request over HTTP/2 that may open one. Cloning shares it.
+/// Watches the stream that one request over HTTP/2 may open. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamMonitor(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    carried: Mutex<Option<Carried>>,
-    /// A [`MonitoredBytes`] was taken from since somebody last asked. hyper writes under a lock of its own, so this
-    /// is all that it does there.
-    took_some: AtomicBool,
+    /// The stream's seat, which may have been freed.
+    seat: Mutex<Option<SeatHandle>>,
+    /// Bytes were written since this was last asked. hyper writes under a lock of its own, so this is all
+    /// that may be done there.
+    progressed: AtomicBool,
 }
 
-/// The stream that it carried last, which may be over.
-#[derive(Debug)]
-struct Carried {
-    seat: SeatHandle,
-    blocked: bool,
-}
-
-/// Some of a body, which tells its line when it is written. Closed HTTP/2 that is when the client has room:
-/// hyper takes a whole event in hand for the first byte of room, and asks for the next.
+/// Bytes of a body, whose monitor learns that they are written. Over HTTP/2 that is when the client has
+/// room: hyper takes a whole event in hand for the first byte of room, and asks for the next.
 #[derive(Debug)]
 pub(crate) struct MonitoredBytes {
     bytes: Bytes,
@@ -44,63 +35,34 @@ pub(crate) struct MonitoredBytes {
 
 impl StreamMonitor {
     pub(crate) fn new() -> Self {
-        let (carried, took_some) = (Mutex::new(None), AtomicBool::new(false));
-        Self(Arc::new(Shared { carried, took_some }))
+        let (seat, progressed) = (Mutex::new(None), AtomicBool::new(false));
+        Self(Arc::new(Shared { seat, progressed }))
     }
 
-    /// The stream begins on this connection.
-    pub(crate) fn carry(&self, stream: &mut EventStream) {
-        let seat = stream.subscription().watch();
-        *self.0.carried.lock() = Some(Carried { seat, blocked: false });
+    /// Watches this stream from now on.
+    pub(crate) fn watch(&self, stream: &mut EventStream) {
+        *self.0.seat.lock() = Some(stream.subscription().handle());
     }
 
-    /// Whether the connection had a stream, and that is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.carried.lock().as_ref().is_some_and(|carried| carried.seat.is_gone())
-    }
-
-    /// Whether its stream has to end because its client takes nothing, and has taken nothing since this
-    /// was last asked.
+    /// Whether the stream has to end because its client has read nothing for too long, nor since this was
+    /// last asked.
     pub(crate) fn is_stalled(&self) -> bool {
-        let took_some = self.0.took_some.swap(false, Ordering::Relaxed);
-        self.0.carried.lock().as_ref().is_some_and(|carried| carried.seat.is_stalled(took_some))
+        let progressed = self.0.progressed.swap(false, Ordering::Relaxed);
+        self.0.seat.lock().as_ref().is_some_and(|seat| seat.is_stalled(progressed))
     }
 
-    /// The task rests that serves the stream. What it still has in hand, its client has no room for.
-    pub(crate) fn rest(&self) {
-        if let Some(carried) = &*self.0.carried.lock() {
-            carried.seat.rest();
+    /// Called when the task that serves the stream goes idle: unsent data now waits for flow control.
+    pub(crate) fn note_idle(&self) {
+        if let Some(seat) = &*self.0.seat.lock() {
+            seat.rest();
         }
     }
 
-    /// Names the cause for which the stream will end, unless one is known.
+    /// Records why the stream will end, unless a reason is known.
     pub(crate) fn note(&self, reason: CloseReason) {
-        if let Some(carried) = &*self.0.carried.lock() {
-            carried.seat.note(reason);
+        if let Some(seat) = &*self.0.seat.lock() {
+            seat.note(reason);
         }
-    }
-
-    /// Reads failed or not: that is what comes of it.
-    pub(crate) fn read<T>(&self, read: &Poll<io::Result<T>>) {
-        if let (Poll::Ready(Err(why)), Some(carried)) = (read, &*self.0.carried.lock()) {
-            carried.seat.note(reason(why));
-        }
-    }
-
-    /// The same of a write. Returns why the stream has to end if the socket is full and it has to.
-    pub(crate) fn wrote(&self, wrote: &Poll<io::Result<usize>>) -> Option<CloseReason> {
-        let mut carried = self.0.carried.lock();
-        let Carried { seat, blocked } = carried.as_mut()?;
-        match wrote {
-            Poll::Pending => {
-                *blocked = true;
-                return seat.block();
-            }
-            Poll::Ready(Ok(_)) if std::mem::take(blocked) => seat.unblock(),
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(why)) => seat.note(reason(why)),
-        }
-        None
     }
 }
 
@@ -124,7 +86,7 @@ impl Buf for MonitoredBytes {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         if let Some(monitor) = &self.monitor {
-            monitor.0.took_some.store(true, Ordering::Relaxed);
+            monitor.0.progressed.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -16,7 +16,8 @@ use super::auth::{self, Auth, Grant, Scope};
 use super::conformance;
 use super::essence;
 use super::exposition;
-use super::handoff::{Departing, HandoffSlot};
+use super::fields::Fields;
+use super::handoff::{Handoff, HandoffSlot};
 use super::publish::{self, BodyLimits, Publisher};
 use super::rate_limit::RateLimiter;
 use super::reject::Reject;
@@ -27,9 +28,7 @@ use crate::config::Config;
 use crate::hub::{Hub, View};
 use crate::ids::OrgName;
 use crate::metrics::Limit;
-use crate::stream::{
-    Arrival, Clock, Entrance, EventStream, Fields, StreamMonitor, Transport, retry_ms, with_headers,
-};
+use crate::stream::{Clock, EventStream, StreamMonitor, retry_ms, with_headers};
 use crate::sync::{AtomicBool, Ordering};
 
 /// What the workers of a server share.
@@ -50,8 +49,7 @@ pub(crate) struct App {
 pub(crate) struct ServiceFactory {
     app: Arc<App>,
     hub: Hub,
-    /// Where streams go that leave hyper; `None` keeps them all.
-    handoff_slot: Option<HandoffSlot>,
+    handoff_slot: HandoffSlot,
 }
 
 /// Answers the requests of one connection, which counts for as long as this lives.
@@ -59,10 +57,10 @@ pub(crate) struct ServiceFactory {
 pub(crate) struct Service {
     app: Arc<App>,
     hub: Hub,
-    handoff_slot: Option<HandoffSlot>,
+    handoff_slot: HandoffSlot,
     /// Shared with a request that waits for keys.
     admitted: Arc<Admitted>,
-    /// Its connection, for a stream that stays with hyper.
+    /// Watches the stream of an HTTP/2 request, which stays with hyper. An HTTP/1 stream is handed off.
     monitor: Option<StreamMonitor>,
 }
 
@@ -79,10 +77,6 @@ impl App {
     /// Tells load balancers, through `/readyz`, that the server is about to end.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
     }
 
     /// Counts a refusal if it is for a limit.
@@ -102,8 +96,8 @@ impl App {
 // ===== impl ServiceFactory =====
 
 impl ServiceFactory {
-    pub(crate) fn new(app: Arc<App>, hub: Hub, handoff_slot: Option<HandoffSlot>) -> Self {
-        Self { app, hub, handoff_slot }
+    pub(crate) fn new(app: Arc<App>, hub: Hub) -> Self {
+        Self { app, hub, handoff_slot: HandoffSlot::default() }
     }
 
     /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
@@ -118,44 +112,21 @@ impl ServiceFactory {
         Service { app, hub, handoff_slot, admitted, monitor: None }
     }
 
-    /// Where connections wait for what they ask for, and whether they still may.
-    pub(crate) fn entrance(&self) -> Option<&Entrance> {
-        let handoff_slot = self.handoff_slot.as_ref().filter(|_| !self.hub.is_closing());
-        handoff_slot.map(HandoffSlot::entrance)
+    pub(crate) fn config(&self) -> &Config {
+        &self.app.config
     }
 }
 
 // ===== impl Service =====
 
 impl Service {
-    /// The same service, for a connection or a request of one whose stream stays with hyper.
+    /// The same service, for one request of an HTTP/2 connection.
     pub(crate) fn with_monitor(self, monitor: StreamMonitor) -> Self {
-        Self { monitor: Some(monitor), handoff_slot: None, ..self }
+        Self { monitor: Some(monitor), ..self }
     }
 
-    pub(crate) fn handoff_slot(&self) -> Option<&HandoffSlot> {
-        self.handoff_slot.as_ref()
-    }
-
-    /// Parks what this service left to its connection.
-    pub(crate) fn park(self, transport: Transport, departing: Departing, discarded: usize) {
-        if let Some(handoff_slot) = self.handoff_slot.clone() {
-            handoff_slot.entrance().park(self.depart(transport, departing, discarded));
-        }
-    }
-
-    /// The stream, on its way to the lot.
-    pub(crate) fn depart(
-        self,
-        transport: Transport,
-        departing: Departing,
-        discarded: usize,
-    ) -> Arrival {
-        let Departing { stream, chunked, client } = departing;
-        // No request waits any more: the one that left the stream was the last.
-        let admitted = Arc::into_inner(self.admitted);
-        let permit = admitted.map(|admitted| admitted.into_permit(client)).unwrap_or_default();
-        Arrival { transport, stream, chunked, discarded, permit }
+    pub(crate) fn handoff_slot(&self) -> &HandoffSlot {
+        &self.handoff_slot
     }
 
     pub(crate) fn into_admitted(self) -> Arc<Admitted> {
@@ -260,7 +231,7 @@ impl Service {
         answer.map(ResponseBody::Full)
     }
 
-    /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
+    /// Responds with the stream over HTTP/2; hands it off over HTTP/1, where hyper never gets a response.
     fn start(
         &self,
         mut stream: EventStream,
@@ -268,31 +239,17 @@ impl Service {
         version: Version,
         fields: &Fields,
     ) -> ResponseState {
-        match (&self.handoff_slot, version) {
-            (Some(handoff_slot), Version::HTTP_10 | Version::HTTP_11) => {
-                stream.add_fields(fields);
-                let chunked = version == Version::HTTP_11;
-                handoff_slot.put(Departing { stream, chunked, client });
-                ResponseState::Never
-            }
-            _ => {
-                if let Some(monitor) = &self.monitor {
-                    monitor.carry(&mut stream);
-                }
-                let monitor = self.monitor.clone();
-                let mut response = stream.into_response().map(|stream| ResponseBody::Stream {
-                    stream,
-                    monitor,
-                    _client: client,
-                });
-                if version == Version::HTTP_10 {
-                    // Its body ends with the connection, which a client may have asked to keep.
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(header::CONNECTION, close);
-                }
-                ResponseState::Now(Some(response))
-            }
-        }
+        let Some(monitor) = self.monitor.clone() else {
+            let chunked = version == Version::HTTP_11;
+            self.handoff_slot.put(Handoff::new(stream, chunked, fields.clone(), client));
+            return ResponseState::Never;
+        };
+        monitor.watch(&mut stream);
+        ResponseState::Now(Some(stream.into_response().map(|stream| ResponseBody::Stream {
+            stream,
+            monitor,
+            _client: client,
+        })))
     }
 
     fn head<B>(

@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Version};
 use super::Service;
 use crate::admission::AddressGuard;
 use crate::http::auth::{Grant, Scope};
-use crate::http::handoff::Departing;
+use crate::http::handoff::Handoff;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
 use crate::http::{conformance, forwarded, query, request_head};
@@ -18,9 +18,9 @@ use crate::metrics::{CloseReason, Limit};
 use crate::stream::EventStream;
 
 impl Service {
-    /// Opens the stream that a connection asks for with its first bytes, of which it returns how many were
-    /// not needed. `None` leaves no trace: hyper reads the bytes again, and answers.
-    pub(crate) fn open_at_once(&self, first: &Bytes) -> Option<(Departing, usize)> {
+    /// Opens the stream that the first bytes of a connection request. `None` leaves no trace: hyper reads the
+    /// bytes again, and responds.
+    pub(crate) fn open_stream(&self, first: &Bytes) -> Option<Handoff> {
         if self.over_limit() {
             return None;
         }
@@ -33,10 +33,10 @@ impl Service {
         if view == View::Member && self.app.auth.pending_keys(headers, uri, now).is_some() {
             return None;
         }
-        let (mut stream, client) = self.open(&org, view, &request).ok()?;
-        stream.add_fields(&self.fields(&request));
+        let (stream, client) = self.open(&org, view, &request).ok()?;
         let chunked = request.version() == Version::HTTP_11;
-        Some((Departing { stream, chunked, client }, first.len() - length))
+        let handoff = Handoff::new(stream, chunked, self.fields(&request), client);
+        Some(Handoff { surplus: first.len() - length, ..handoff })
     }
 
     pub(crate) fn open<B>(

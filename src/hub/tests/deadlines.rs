@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::HubConfig;
-use crate::hub::{Batch, Deadline, Hub, Keys, Subscription, View};
+use crate::hub::{Batch, Deadline, Hub, Keys, Subscription, View, WriteKind, WriteOp};
 use crate::ids::Time;
 use crate::metrics::{CloseReason, read};
 
@@ -54,7 +54,8 @@ fn publish(hub: &Hub) {
     hub.publish(&"acme".parse().expect("a name"), &keys, Time(0));
 }
 
-fn tick(hub: &Hub, tick: u32) {
+/// Returns what the tick found for the owners of sockets to do.
+fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.tick(tick, &mut Vec::new());
     hub.timers(tick, &mut due);
@@ -62,6 +63,7 @@ fn tick(hub: &Hub, tick: u32) {
         hub.fire(timers, &mut batch);
         batch.wake();
     }
+    batch.writes
 }
 
 fn timers(hub: &Hub) -> usize {
@@ -105,39 +107,39 @@ proptest! {
         prop_assert_eq!(hub.seats(), open.len());
     }
 
-    /// A socket that takes nothing for the limit, and at most two ticks more, stalls; one that takes
-    /// something meanwhile does not. However often it is full, there is one timer.
+    /// A stream whose socket is full and takes nothing for the limit, and at most a tick more, is ended as
+    /// stalled; one whose socket takes something meanwhile is not. However often it is full, there is one timer.
     #[test]
     fn a_socket_stalls_after_its_limit(
         limit in 1..20u32,
         steps in prop::collection::vec((0..3u8, 0..6u32), 1..150),
     ) {
+        const SOCKET: u32 = 7;
         let stall_timeout = Duration::from_secs(limit.into());
         let hub = hub(HubConfig { stall_timeout, ..HubConfig::default() });
-        let mut waiting = Waiting::new(&hub);
-        let watch = waiting.subscription.watch();
+        let Waiting { subscription, .. } = Waiting::new(&hub);
         let (mut now, mut since) = (0, None);
         for (step, ticks) in steps {
             match step {
                 0 => {
-                    let told = watch.block();
-                    let from = *since.get_or_insert(now);
-                    prop_assert_eq!(told, (now - from > limit).then_some(CloseReason::Stalled));
+                    subscription.stay_blocked(SOCKET, false);
+                    since.get_or_insert(now);
                 }
                 1 => {
-                    watch.unblock();
+                    subscription.unblock();
                     since = None;
                 }
                 _ => {}
             }
             for _ in 0..ticks {
                 now += 1;
-                tick(&hub, now);
-                if since.is_some_and(|since| now - since > limit) {
-                    prop_assert!(waiting.bell.0.load(Ordering::Relaxed), "nobody cuts it off");
-                }
-                // It takes no end: its task is left to the owner of the socket.
-                prop_assert!(!waiting.run());
+                let writes = tick(&hub, now);
+                let is_end = |op: &WriteOp| {
+                    op.socket == SOCKET && matches!(op.kind, WriteKind::End(CloseReason::Stalled))
+                };
+                let ends = writes.iter().filter(|op| is_end(op)).count();
+                prop_assert_eq!(writes.len(), ends);
+                prop_assert_eq!(ends > 0, since.is_some_and(|since| now - since > limit), "at {}", now);
                 prop_assert!(timers(&hub) <= 1);
             }
         }
@@ -184,17 +186,15 @@ fn a_busy_task_hears_of_its_end() {
 fn the_first_cause_counts() {
     let hub = hub(HubConfig::default());
     let waiting = Waiting::new(&hub);
-    let watch = waiting.subscription.watch();
-    assert!(!watch.is_gone());
-    watch.note(CloseReason::Reset);
-    watch.note(CloseReason::Error);
+    let seat = waiting.subscription.handle();
+    seat.note(CloseReason::Reset);
+    seat.note(CloseReason::Error);
     drop(waiting);
-    assert!(watch.is_gone());
-    watch.note(CloseReason::Error);
+    seat.note(CloseReason::Error);
     assert_eq!((closed(&hub, CloseReason::Reset), closed(&hub, CloseReason::Error)), (1, 0));
 }
 
-/// A stream that goes before its deadline leaves an timer behind, and those do not pile up.
+/// A stream that goes before its deadline leaves a timer behind, and those do not pile up.
 #[test]
 fn alarms_of_streams_that_are_gone_are_bounded() {
     let hub = hub(HubConfig { stream_age_max: None, ..HubConfig::default() });

@@ -1,19 +1,20 @@
-//! Where the bytes of a parked stream go: into its socket, through a TLS session if it has one.
+//! What a streaming connection writes to: its socket, through a TLS session if it has one.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-/// A socket that does not block. What it has taken has left once [`flush`](Write::flush) says so.
+/// A socket that does not block. Bytes that were written have left the process once [`flush`](Write::flush)
+/// succeeds.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(TcpStream),
-    TlsTransport(Box<TlsTransport>),
+    Tls(Box<TlsTransport>),
 }
 
-/// A session in front of its socket. It holds, encrypted, what a full socket does not take yet; that is
-/// bounded by the session's buffer limit.
+/// A TLS session and its socket. The session holds records that a full socket does not take yet, up to its
+/// buffer limit.
 #[derive(Debug)]
 pub(crate) struct TlsTransport {
     socket: TcpStream,
@@ -23,22 +24,22 @@ pub(crate) struct TlsTransport {
 // ===== impl Transport =====
 
 impl Transport {
-    pub(crate) fn secure(socket: TcpStream, session: ServerConnection) -> Self {
-        Self::TlsTransport(Box::new(TlsTransport { socket, session }))
+    pub(crate) fn tls(socket: TcpStream, session: ServerConnection) -> Self {
+        Self::Tls(Box::new(TlsTransport { socket, session }))
     }
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::TlsTransport(secure) => &mut secure.socket,
+            Self::Tls(tls) => &mut tls.socket,
         }
     }
 
-    /// Says that nothing more will come, if the socket takes that.
+    /// Sends close_notify (RFC 8446, 6.1), if the socket takes it.
     pub(crate) fn close(&mut self) {
-        if let Self::TlsTransport(secure) = self {
-            secure.session.send_close_notify();
-            _ = secure.flush();
+        if let Self::Tls(tls) = self {
+            tls.session.send_close_notify();
+            _ = tls.flush();
         }
     }
 }
@@ -47,23 +48,21 @@ impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),
-            Self::TlsTransport(secure) => secure.take(|session| session.writer().write(bytes)),
+            Self::Tls(tls) => tls.take(|session| session.writer().write(bytes)),
         }
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write_vectored(parts),
-            Self::TlsTransport(secure) => {
-                secure.take(|session| session.writer().write_vectored(parts))
-            }
+            Self::Tls(tls) => tls.take(|session| session.writer().write_vectored(parts)),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
-            Self::TlsTransport(secure) => secure.flush(),
+            Self::Tls(tls) => tls.flush(),
         }
     }
 }
@@ -72,7 +71,7 @@ impl Read for Transport {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(bytes),
-            Self::TlsTransport(secure) => secure.read(bytes),
+            Self::Tls(tls) => tls.read(bytes),
         }
     }
 }
@@ -80,7 +79,7 @@ impl Read for Transport {
 // ===== impl TlsTransport =====
 
 impl TlsTransport {
-    /// Has the session take more, once it holds nothing.
+    /// Gives the session more to encrypt, once it holds no record.
     fn take(
         &mut self,
         some: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,

@@ -3,10 +3,10 @@
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderName, HeaderValue};
 use httpdate::HttpDate;
 
-use super::event_stream::HEADERS;
+use crate::http::Fields;
+use crate::stream::HEADERS;
 
 /// Makes the beginnings of responses, in memory that is used again, because most often they leave at once.
 #[derive(Debug, Default)]
@@ -21,11 +21,7 @@ pub(super) struct ResponseHeads {
 impl ResponseHeads {
     /// The head of a response that begins now, as hyper writes it for
     /// [`EventStream::into_response`](super::EventStream::into_response), with more fields.
-    pub(super) fn write(
-        &mut self,
-        chunked: bool,
-        fields: &[(HeaderName, HeaderValue)],
-    ) -> &mut Vec<u8> {
+    pub(super) fn write(&mut self, chunked: bool, fields: &Fields) -> &mut Vec<u8> {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let fixed = &mut self.fixed[usize::from(chunked)];
@@ -35,7 +31,7 @@ impl ResponseHeads {
         let head = &mut self.head;
         head.clear();
         head.extend_from_slice(fixed.as_ref().map_or(&[], |(_, bytes)| bytes));
-        for (name, value) in fields {
+        for (name, value) in fields.iter() {
             head.extend_from_slice(name.as_str().as_bytes());
             head.extend_from_slice(b": ");
             head.extend_from_slice(value.as_bytes());

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use socket2::SockRef;
 
-use super::EventStream;
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
+use crate::http::Fields;
 use crate::hub::{Event, Frames, Taken, View};
 use crate::metrics::{self, CloseReason, Counters};
+use crate::stream::EventStream;
 use crate::wire::{Frame, LAST_CHUNK};
 
 /// A stream that is written to without hyper.
@@ -99,9 +100,10 @@ impl StreamConn {
     pub(super) fn begin(
         &mut self,
         heads: &mut ResponseHeads,
+        fields: &Fields,
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
-        let opening = heads.write(self.chunked, self.stream.fields());
+        let opening = heads.write(self.chunked, fields);
         self.stream.write_greeting(opening, self.chunked);
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
@@ -350,12 +352,12 @@ impl ConnCtx<'_> {
 
 impl From<io::Error> for Closed {
     fn from(why: io::Error) -> Self {
-        Self(reason(&why))
+        Self(close_reason(&why))
     }
 }
 
 /// Why a stream ends whose socket failed.
-pub(crate) fn reason(why: &io::Error) -> CloseReason {
+pub(crate) fn close_reason(why: &io::Error) -> CloseReason {
     match why.kind() {
         ErrorKind::ConnectionReset => CloseReason::Reset,
         // The last two are what its router says of a peer that its kernel goes on asking.

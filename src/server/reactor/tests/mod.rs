@@ -1,4 +1,4 @@
-//! The parking reactor on real sockets, driven by hand, so that nothing depends on time.
+//! The reactor on real sockets, driven by hand, so that nothing depends on time.
 
 mod ends;
 mod waiting;
@@ -9,44 +9,36 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use socket2::SockRef;
+use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::driver::Driver;
-use super::handle::{Accepted, Arrival, Entrance, Reception};
-use super::reactor::Reactor;
+use super::Reactor;
+use super::handle::Handle;
 use super::transport::Transport;
-use super::{Clock, EventStream};
-use crate::admission::ConnPermit;
-use crate::config::HubConfig;
+use crate::admission::{Admission, ConnPermit};
+use crate::config::{Config, HubConfig};
+use crate::http::{App, Fields, Handoff, ServiceFactory};
 use crate::hub::{Deadline, Hub, Keys, View};
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
 use crate::metrics::{CloseReason, read};
-use crate::sync::Mutex;
+use crate::server::conn_context::ConnContext;
+use crate::stream::{Clock, Driver, EventStream};
 use crate::wire::{Event, Parser};
 
-/// How long a caller may say nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A hub, its driver, and a reactor.
-struct Yard {
+struct Rig {
     hub: Hub,
     clock: Clock,
-    entrance: Entrance,
-    driver: Driver,
+    handle: Handle,
+    driver: Driver<Reactor>,
+    admission: Admission,
     org: OrgName,
-    desk: Desk,
+    /// Open for as long as the worker does not drain.
+    _draining: watch::Sender<bool>,
 }
 
-/// A reception that opens a stream for whoever says `GET`, and keeps everybody else.
-#[derive(Clone, Debug)]
-pub(super) struct Desk {
-    hub: Hub,
-    passed_on: Arc<Mutex<Vec<(Accepted, Bytes)>>>,
-}
-
-/// The client's end of a parked stream.
+/// The client's end of a stream.
 pub(super) struct Client {
     socket: TcpStream,
     /// The body so far, its chunk framing checked and taken off.
@@ -63,17 +55,16 @@ struct Unframer {
     ended: bool,
 }
 
-// ===== impl Yard =====
+// ===== impl Rig =====
 
-impl Yard {
+impl Rig {
     fn new(config: HubConfig) -> Self {
         let (hub, clock) = (Hub::new(config), Clock::start());
-        let entrance = Entrance::new(hub.clone());
-        let desk = Desk::new(&hub);
-        let reactor = Reactor::new(entrance.clone(), Box::new(desk.clone()), PATIENCE);
-        let driver = Driver::new(hub.clone(), clock, Some(reactor.expect("a poller")));
+        let (context, admission, _draining) = context(&hub, clock);
+        let handle = context.reactor.clone();
+        let driver = Driver::new(hub.clone(), clock, Reactor::new(context).expect("a poller"));
         let org = "acme".parse().expect("a name");
-        Self { hub, clock, entrance, driver, org, desk }
+        Self { hub, clock, handle, driver, admission, org, _draining }
     }
 
     fn open(&self) -> EventStream {
@@ -81,24 +72,21 @@ impl Yard {
         EventStream::open(hub, &self.org, View::Member, None, now).expect("not closing")
     }
 
-    /// A stream that begins is parked, and its client told what its socket takes.
-    async fn park(&mut self, stream: EventStream) -> Client {
+    /// Has the reactor stream on a new connection. Returns the client's end of it.
+    async fn begin(&mut self, stream: EventStream) -> Client {
         let (server, client) = narrow_pair();
         self.arrive(server, stream, 0);
         self.run().await;
         client
     }
 
-    /// A stream comes to the reactor, from whose client `discarded` bytes came beyond the request.
-    fn arrive(&self, server: TcpStream, stream: EventStream, discarded: usize) {
+    /// Hands a stream to the reactor, from whose client `surplus` bytes came after the request.
+    fn arrive(&self, server: TcpStream, stream: EventStream, surplus: usize) {
         server.set_nonblocking(true).expect("a socket");
-        self.entrance.park(Arrival {
-            transport: Transport::Plain(mio::net::TcpStream::from_std(server)),
-            stream,
-            chunked: true,
-            discarded,
-            permit: ConnPermit::default(),
-        });
+        let transport = Transport::Plain(mio::net::TcpStream::from_std(server));
+        let (fields, permit) = (Fields::default(), ConnPermit::default());
+        let handoff = Handoff { stream, chunked: true, fields, surplus, permit };
+        self.handle.hand_off(transport, handoff);
     }
 
     fn publish(&self, key: &str) {
@@ -131,35 +119,14 @@ impl Yard {
     }
 }
 
-// ===== impl Desk =====
-
-impl Desk {
-    pub(super) fn new(hub: &Hub) -> Self {
-        Self { hub: hub.clone(), passed_on: Arc::default() }
-    }
-}
-
-impl Reception for Desk {
-    fn open(&self, caller: Accepted, first: &Bytes) -> Result<Arrival, Accepted> {
-        if !first.starts_with(b"GET") {
-            return Err(caller);
-        }
-        let org = "acme".parse().expect("a name");
-        let stream = EventStream::open(&self.hub, &org, View::Member, None, Time(0));
-        let (stream, transport) = (stream.expect("not closing"), Transport::Plain(caller.socket));
-        let admitted = Arc::into_inner(caller.admitted).expect("nobody else has it");
-        Ok(Arrival {
-            transport,
-            stream,
-            chunked: true,
-            discarded: 0,
-            permit: admitted.into_permit(None),
-        })
-    }
-
-    fn serve(&self, caller: Accepted, first: Bytes) {
-        self.passed_on.lock().push((caller, first));
-    }
+/// What the connections of a worker with this hub share.
+fn context(hub: &Hub, clock: Clock) -> (ConnContext, Admission, watch::Sender<bool>) {
+    let config = Config::default();
+    let admission = Admission::new(&config, 1_024);
+    let app = Arc::new(App::new(config, hub.clone(), clock, admission.clone()));
+    let factory = ServiceFactory::new(app, hub.clone());
+    let (sender, draining) = watch::channel(false);
+    (ConnContext { factory, reactor: Handle::new(hub.clone()), draining }, admission, sender)
 }
 
 /// Two ends of a connection with buffers as small as the kernel makes them.

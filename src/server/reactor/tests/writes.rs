@@ -7,9 +7,9 @@ use super::*;
 /// Head and greeting leave in one write: the first read has both.
 #[tokio::test]
 async fn the_first_bytes_are_head_and_greeting_in_one() {
-    let mut yard = Yard::new(uncoalesced(8));
-    let mut client = yard.park(yard.open()).await;
-    yard.run_until(|| client.read(4096) > 0).await;
+    let mut rig = Rig::new(uncoalesced(8));
+    let mut client = rig.begin(rig.open()).await;
+    rig.run_until(|| client.read(4096) > 0).await;
     assert!(
         client.unframed.head.as_ref().is_some_and(|head| head.starts_with("HTTP/1.1 200 OK\r\n"))
     );
@@ -21,15 +21,15 @@ async fn the_first_bytes_are_head_and_greeting_in_one() {
 /// and arrives whole behind it.
 #[tokio::test]
 async fn a_head_that_does_not_fit_waits() {
-    let mut yard = Yard::new(uncoalesced(8));
+    let mut rig = Rig::new(uncoalesced(8));
     let (server, mut client) = narrow_pair();
     let earlier = fill(&server);
-    yard.arrive(server, yard.open(), 0);
-    yard.run().await;
-    yard.publish("while-waiting");
-    yard.run().await;
+    rig.arrive(server, rig.open(), 0);
+    rig.run().await;
+    rig.publish("while-waiting");
+    rig.run().await;
     assert!(client.take(earlier).iter().all(|b| *b == b'x'));
-    yard.run_until(|| {
+    rig.run_until(|| {
         client.read(4096);
         client.keys() == ["while-waiting"]
     })
@@ -42,18 +42,18 @@ async fn a_head_that_does_not_fit_waits() {
 /// gets all of what the history still has.
 #[tokio::test]
 async fn a_stalled_subscriber_catches_up() {
-    let mut yard = Yard::new(uncoalesced(400));
-    let mut client = yard.park(yard.open()).await;
+    let mut rig = Rig::new(uncoalesced(400));
+    let mut client = rig.begin(rig.open()).await;
     // Some are larger than all buffers together, so that the rest of one is itself cut.
     let sent: Vec<String> = (0..300)
         .map(|n| format!("{n:0>len$}", len = if n % 100 == 50 { 50_000 } else { 400 }))
         .collect();
     for key in &sent {
-        yard.publish(key);
-        yard.run().await;
+        rig.publish(key);
+        rig.run().await;
     }
-    assert_eq!(yard.hub.seats(), 1, "stalled is not gone");
-    yard.run_until(|| {
+    assert_eq!(rig.hub.seats(), 1, "stalled is not gone");
+    rig.run_until(|| {
         client.read(2_000);
         client.events.len() > 300
     })
@@ -68,14 +68,14 @@ async fn a_stalled_subscriber_catches_up() {
 /// FIX: what is given back is the position before the taking, not the frame's number less one.
 #[tokio::test]
 async fn a_loss_is_told_however_full_the_socket_is() {
-    let mut yard = Yard::new(uncoalesced(2));
-    let mut client = yard.park(yard.open()).await;
+    let mut rig = Rig::new(uncoalesced(2));
+    let mut client = rig.begin(rig.open()).await;
     for n in 0..300 {
-        yard.publish(&format!("{n:0>400}"));
-        yard.run().await;
+        rig.publish(&format!("{n:0>400}"));
+        rig.run().await;
     }
     // One byte at a time, so that every way a write can be cut comes up.
-    yard.run_until(|| {
+    rig.run_until(|| {
         client.read(1 << 20);
         client.events.last().is_some_and(|event| {
             event.data.contains("299") || event.name == "connected" && client.events.len() > 1
@@ -113,22 +113,22 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-        let mut yard = Yard::new(uncoalesced(history));
+        let mut rig = Rig::new(uncoalesced(history));
         let (server, mut client) = narrow_pair();
-        yard.arrive(server, yard.open(), 0);
+        rig.arrive(server, rig.open(), 0);
         let mut published = 0;
         for (publishes, zeros, most) in steps {
             for _ in 0..publishes {
-                yard.publish(&format!("{published:0>zeros$}"));
+                rig.publish(&format!("{published:0>zeros$}"));
                 published += 1;
             }
-            yard.run().await;
+            rig.run().await;
             client.read(most);
         }
-        yard.publish(&format!("{published}"));
+        rig.publish(&format!("{published}"));
         published += 1;
         let last = published - 1;
-        yard.run_until(|| {
+        rig.run_until(|| {
             client.read(1 << 20);
             client.events.last().is_some_and(|event| {
                 event.id.ends_with(&format!("-{}", last + 1))
@@ -145,23 +145,23 @@ proptest! {
 /// FIX: it is counted when the socket takes the first byte of it.
 #[tokio::test]
 async fn a_reread_that_is_given_back_is_counted_once() {
-    let mut yard = Yard::new(uncoalesced(1));
+    let mut rig = Rig::new(uncoalesced(1));
     let (server, mut client) = narrow_pair();
     let earlier = fill(&server);
-    let stale = yard.open();
+    let stale = rig.open();
     for n in 0..3 {
-        yard.publish(&n.to_string());
+        rig.publish(&n.to_string());
     }
-    yard.arrive(server, stale, 0);
-    yard.run().await;
-    let rereads = |yard: &Yard| yard.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
-    assert_eq!(rereads(&yard), 0, "nobody has been told");
+    rig.arrive(server, stale, 0);
+    rig.run().await;
+    let rereads = |rig: &Rig| rig.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
+    assert_eq!(rereads(&rig), 0, "nobody has been told");
     client.take(earlier);
-    yard.run_until(|| {
+    rig.run_until(|| {
         client.read(4096);
         client.events.len() == 2
     })
     .await;
     assert_eq!(client.events[1].name, "connected");
-    assert_eq!(rereads(&yard), 1);
+    assert_eq!(rereads(&rig), 1);
 }
