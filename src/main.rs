@@ -100,7 +100,7 @@ async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, (u8, Stri
     poll_fn(|cx| {
         while signals.reload.poll_recv(cx).is_ready() {
             match &tls {
-                Some(tls) => tls.reload_and_tell(),
+                Some(tls) => tls.reload_and_log(),
                 None => tracing::warn!("SIGHUP: there is no certificate to read again"),
             }
         }

@@ -1,18 +1,18 @@
-//! What is done beside the serving.
+//! A task that lives as long as its owner.
 
 use std::future::Future;
 
 use tokio::task::JoinHandle;
 
-/// A task that is ended when this is dropped.
+/// Aborts its task when it is dropped.
 #[derive(Debug)]
 pub(super) struct AbortOnDrop(JoinHandle<()>);
 
 // ===== impl AbortOnDrop =====
 
 impl AbortOnDrop {
-    /// Begins it, on the runtime of the accepted.
-    pub(super) fn begin(work: impl Future<Output = ()> + Send + 'static) -> Self {
+    /// Spawns the task on the current runtime.
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 }

@@ -21,20 +21,21 @@ pub(crate) struct Acceptor {
     context: ConnContext,
 }
 
-/// Accepts that failed for want of something, which goes on for as long as the want does.
+/// Rate-limits the warning about failing accepts.
 #[derive(Debug, Default)]
 struct AcceptErrors {
-    told: Option<Instant>,
-    since: u32,
+    warned: Option<Instant>,
+    /// Failures since then.
+    count: u32,
 }
 
-/// How often the log is told of a want.
+/// At most one warning in this time.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long accepting pauses when the system has no descriptor or memory for another connection.
+/// Pause of accepting when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that are accepted before others have their turn.
+/// Connections that are accepted before other tasks run.
 const ACCEPTS_PER_TURN: u32 = 16;
 
 // ===== impl Acceptor =====
@@ -44,7 +45,7 @@ impl Acceptor {
         Self { context }
     }
 
-    /// Accepts until it is aborted. No error ends it: a server that does not accept is down.
+    /// Accepts until the task is aborted. No error ends it: a server that does not accept is down.
     pub(super) async fn accept(self, listener: Listener, tls: Option<Tls>) {
         let listener = watch(listener).expect("a listening socket");
         let mut accepted = 0_u32;
@@ -61,13 +62,10 @@ impl Acceptor {
                         tokio::task::yield_now().await;
                     }
                 }
-                Err(why) if is_of_the_connection(&why) => tracing::debug!(%why, "accept"),
+                Err(why) if is_of_connection(&why) => tracing::debug!(%why, "accept"),
                 Err(why) => {
-                    errors.tell(&why, Instant::now());
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "a pause of accepting, not of serving"
-                    )]
+                    errors.warn(&why, Instant::now());
+                    #[expect(clippy::disallowed_methods, reason = "pauses accepting, not serving")]
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -88,16 +86,16 @@ impl Acceptor {
     }
 }
 
-/// The runtime watches a listener, and does not watch what it accepts.
+/// Registers a listener with the runtime, which does not register the connections it accepts.
 fn watch(listener: Listener) -> io::Result<AsyncFd<TcpListener>> {
-    // Its successor, `register`, is unsafe because of types that replace their descriptor. A listener
-    // keeps the one it has.
-    #[expect(deprecated, reason = "the safe way to say this")]
+    // Its successor, `register`, is unsafe because of types that replace their descriptor, which a listener does
+    // not do.
+    #[expect(deprecated, reason = "the safe constructor")]
     AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
 }
 
-/// Errors that accept(2) passes on from a connection that is already over.
-fn is_of_the_connection(why: &io::Error) -> bool {
+/// Errors that accept(2) passes on from a connection that has ended already.
+fn is_of_connection(why: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
@@ -105,11 +103,11 @@ fn is_of_the_connection(why: &io::Error) -> bool {
 // ===== impl AcceptErrors =====
 
 impl AcceptErrors {
-    fn tell(&mut self, why: &io::Error, now: Instant) {
-        self.since += 1;
-        if self.told.is_none_or(|told| now.duration_since(told) >= WARN_INTERVAL) {
-            tracing::warn!(%why, times = self.since, "cannot accept; pausing, and trying again");
-            *self = Self { told: Some(now), since: 0 };
+    fn warn(&mut self, why: &io::Error, now: Instant) {
+        self.count += 1;
+        if self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_INTERVAL) {
+            tracing::warn!(%why, times = self.count, "cannot accept; pausing, and trying again");
+            *self = Self { warned: Some(now), count: 0 };
         }
     }
 }

@@ -1,5 +1,5 @@
-//! TLS 1.2 and 1.3: what a handshake needs, and how a certificate is replaced without touching what is
-//! open: only new handshakes see it.
+//! The certificate and key of TLS 1.2 and 1.3, and their replacement while the server runs: new handshakes use
+//! the new pair, open connections are not affected.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::TlsFiles;
 use crate::sync::Mutex;
 
-/// The certificate in use. Cloning shares it.
+/// The certificate in use. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Tls {
     files: TlsFiles,
@@ -29,11 +29,11 @@ pub struct Tls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
-    /// Of the files as they were last read, whatever was in them.
+    /// Of the files when they were last read, valid or not.
     stamps: [Option<Stamp>; 2],
 }
 
-/// What tells a file from what it was before.
+/// Changes when a file is written or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -47,32 +47,32 @@ struct Stamp {
 pub enum TlsError {
     /// A file could not be read, or is not PEM.
     Unreadable {
-        /// Which.
+        /// Its path.
         file: PathBuf,
-        /// What was wrong.
+        /// The cause.
         why: pem::Error,
     },
     /// The certificate file has no `CERTIFICATE`.
     NoCertificate {
-        /// Which.
+        /// Its path.
         file: PathBuf,
     },
-    /// The key is not the certificate's, or of a kind that cannot be used.
+    /// The key does not belong to the certificate, or is of an unsupported kind.
     Unfit {
-        /// The two of them.
+        /// Both paths.
         files: TlsFiles,
-        /// What was wrong.
+        /// The cause.
         why: rustls::Error,
     },
 }
 
-/// How often it is looked whether the files have changed.
+/// Period at which the files are checked for changes.
 const CHECK: Duration = Duration::from_secs(5);
 
-/// A client resumes its session with it once; a browser asks for one more with every connection.
+/// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
 const TICKETS: usize = 1;
 
-/// The protocols that are spoken, the preferred one first (RFC 7301).
+/// Application protocols, the preferred one first (RFC 7301).
 const ALPN: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 pub(super) const HTTP2: &[u8] = b"h2";
 
@@ -86,10 +86,10 @@ impl Tls {
         Ok(Self { files, current })
     }
 
-    /// Reads the files again. New handshakes use what is in them.
+    /// Reads the files again. New handshakes use the new pair.
     ///
     /// # Errors
-    /// [`TlsError`]: they cannot be used, so what was in use before stays.
+    /// [`TlsError`]: the pair cannot be used. The one before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
         let loaded = load(&self.files);
@@ -99,8 +99,8 @@ impl Tls {
         Ok(())
     }
 
-    /// The same, saying in the log how it went.
-    pub fn reload_and_tell(&self) {
+    /// Reloads, and logs the result.
+    pub fn reload_and_log(&self) {
         match self.reload() {
             Ok(()) => tracing::info!("the certificate was read again; new connections use it"),
             Err(why) => tracing::error!(%why, "the certificate in use stays"),
@@ -117,7 +117,7 @@ impl Tls {
             #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
             tokio::time::sleep(CHECK).await;
             if stamps(&self.files) != self.current.lock().stamps {
-                self.reload_and_tell();
+                self.reload_and_log();
             }
         }
     }
@@ -143,7 +143,7 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .with_single_cert(chain, key)
         .map_err(unfit)?;
     config.alpn_protocols = ALPN.map(Vec::from).into();
-    // PermitTable keep a session with its client; the server remembers none.
+    // Tickets keep a session with its client; the server stores none.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -173,14 +173,14 @@ impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { file, why: pem::Error::NoItemsFound } => {
-                write!(f, "{}: no PEM section of a private key in it", file.display())
+                write!(f, "{}: it has no PEM section with a private key", file.display())
             }
             Self::Unreadable { file, why: pem::Error::Io(why) } => {
                 write!(f, "{}: {why}", file.display())
             }
             Self::Unreadable { file, why } => write!(f, "{}: {why}", file.display()),
             Self::NoCertificate { file } => {
-                write!(f, "{}: no PEM section CERTIFICATE in it", file.display())
+                write!(f, "{}: it has no PEM section CERTIFICATE", file.display())
             }
             Self::Unfit { files, why } => write!(
                 f,

@@ -1,5 +1,5 @@
-//! What many streams on one HTTP/2 connection share: why it died, how many there are, and the tasks
-//! that hyper has run for them.
+//! What the requests of one HTTP/2 connection share: the reason for which it failed, their number, and the tasks
+//! in which hyper runs them.
 
 use std::future::Future;
 use std::io;
@@ -18,36 +18,36 @@ use crate::metrics::CloseReason;
 use crate::stream::StreamMonitor;
 use crate::sync::Mutex;
 
-/// An HTTP/2 connection. Cloning shares it.
+/// The state of an HTTP/2 connection. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Http2Conn(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Requests that are not over.
+    /// Open requests.
     requests: usize,
     /// There was a request.
-    asked: bool,
-    /// The line of a request that was received, and is run next.
+    had_request: bool,
+    /// The monitor of the request that was received last, which hyper runs next.
     received: Option<StreamMonitor>,
-    /// Why reading or writing failed.
+    /// The reason for which a read or write failed.
     close_reason: Option<CloseReason>,
-    /// Woken when the last request is over.
+    /// Woken when the last open request ends.
     waker: Option<Waker>,
 }
 
-/// Answers the requests of a conn, each on a line of its own.
+/// The service of one connection, which gives each request a monitor.
 #[derive(Debug)]
 pub(super) struct Http2Service {
     pub(super) service: Service,
     pub(super) conn: Http2Conn,
 }
 
-/// A request of the conn with its answer, as hyper has it run. It tells the seat of its stream when
-/// the client takes nothing: hyper asks a body for more only once there is room for what it has.
+/// The task of one request. It reports to the seat of its stream when the task goes idle with unsent data: hyper
+/// polls a body for more only once the flow-control window has room.
 struct RequestTask<F> {
-    /// `None` once it is over.
-    answering: Option<Pin<Box<F>>>,
+    /// `None` once it has ended.
+    response: Option<Pin<Box<F>>>,
     monitor: Option<StreamMonitor>,
     conn: Http2Conn,
 }
@@ -59,24 +59,24 @@ impl Http2Conn {
         Self(Arc::new(Mutex::new(State::default())))
     }
 
-    /// What became of a read or a write.
+    /// Records the result of a read or a write.
     pub(super) fn note<T>(&self, done: &Poll<io::Result<T>>) {
         if let Poll::Ready(Err(why)) = done {
             self.end_for(close_reason(why));
         }
     }
 
-    /// Names the cause for which the connection ends, unless one is known.
+    /// Records the reason for which the connection ends, unless one is known.
     pub(super) fn end_for(&self, reason: CloseReason) {
         self.0.lock().close_reason.get_or_insert(reason);
     }
 
-    /// Whether there was a request, open or not.
-    pub(super) fn was_asked(&self) -> bool {
-        self.0.lock().asked
+    /// Whether there was a request, which may have ended.
+    pub(super) fn had_request(&self) -> bool {
+        self.0.lock().had_request
     }
 
-    /// Whether no request is open. Who asks is woken when that is so next.
+    /// Whether no request is open. If one is, the task is woken when the last one ends.
     pub(super) fn is_idle(&self, cx: &Context<'_>) -> bool {
         let mut state = self.0.lock();
         let before = state.waker.replace(cx.waker().clone());
@@ -88,15 +88,15 @@ impl Http2Conn {
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Conn {
-    fn execute(&self, answering: F) {
+    fn execute(&self, response: F) {
         let monitor = {
             let mut state = self.0.lock();
             state.requests += 1;
-            state.asked = true;
+            state.had_request = true;
             state.received.take()
         };
         let conn = self.clone();
-        tokio::spawn(RequestTask { answering: Some(Box::pin(answering)), monitor, conn });
+        tokio::spawn(RequestTask { response: Some(Box::pin(response)), monitor, conn });
     }
 }
 
@@ -107,7 +107,7 @@ impl hyper::service::Service<Request<Incoming>> for Http2Service {
     type Error = <Service as hyper::service::Service<Request<Incoming>>>::Error;
     type Future = ResponseFuture;
 
-    /// hyper has the answer run as soon as it has it from here.
+    /// hyper spawns the response before it calls this again.
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let monitor = StreamMonitor::new();
         let answer = self.service.clone().with_monitor(monitor.clone()).call(request);
@@ -122,8 +122,8 @@ impl<F: Future<Output = ()>> Future for RequestTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { answering, monitor, conn } = &mut *self;
-        let Some(running) = answering else { return Poll::Ready(()) };
+        let Self { response, monitor, conn } = &mut *self;
+        let Some(running) = response else { return Poll::Ready(()) };
         let stalled = monitor.as_ref().is_some_and(StreamMonitor::is_stalled);
         if !stalled && running.as_mut().poll(cx).is_pending() {
             monitor.iter().for_each(StreamMonitor::note_idle);
@@ -133,16 +133,16 @@ impl<F: Future<Output = ()>> Future for RequestTask<F> {
         if let (Some(monitor), Some(close_reason)) = (monitor, close_reason) {
             monitor.note(close_reason);
         }
-        // A stream that is dropped before its end is reset (RFC 9113, 5.4.2).
-        *answering = None;
+        // A response that is dropped before its end resets its stream (RFC 9113, 5.4.2).
+        *response = None;
         Poll::Ready(())
     }
 }
 
 impl<F> Drop for RequestTask<F> {
     fn drop(&mut self) {
-        // Its seat is free before it counts as over.
-        self.answering = None;
+        // Its seat is freed before the request counts as ended.
+        self.response = None;
         let waker = {
             let mut state = self.conn.0.lock();
             state.requests -= 1;

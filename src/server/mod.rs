@@ -1,4 +1,4 @@
-//! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
+//! Sockets and threads: a [`Server`] is bound, then runs until it is stopped.
 
 mod abort_on_drop;
 pub(crate) mod acceptor;
@@ -36,7 +36,7 @@ use crate::stream::Clock;
 pub use self::certificate::{Tls, TlsError};
 pub use self::listen::{Address, BindError};
 
-/// A server that holds its addresses and does not accept yet.
+/// A server that is bound to its addresses and does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
@@ -44,12 +44,12 @@ pub struct Server {
     tls: Option<Tls>,
 }
 
-/// Why a server did not start, or did not go on.
+/// Why a server did not start, or stopped by itself.
 #[derive(Debug)]
 pub enum ServeError {
-    /// A worker's thread or runtime could not be made.
+    /// A worker's thread or runtime could not be created.
     Start(io::Error),
-    /// A worker ended by itself, which only a defect makes it do.
+    /// A worker ended by itself, which is a defect.
     WorkerDied,
 }
 
@@ -59,45 +59,45 @@ impl Server {
     /// Binds every address for every worker.
     ///
     /// # Errors
-    /// Says which address could not be had, or what is wrong with the certificate.
+    /// [`BindError`]: an address that cannot be bound, or a certificate that cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let tls = load(&config)?;
         let listeners = Listeners::bind(&config)?;
         Ok(Self { config, listeners, tls })
     }
 
-    /// What it was told.
+    /// The configuration it was bound with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Serves on listening sockets that are open already, in place of [`Config::listen`].
+    /// Binds to listening sockets that are open already, in place of [`Config::listen`].
     ///
     /// # Errors
-    /// One of them is no listening TCP socket, or is reachable from a network although there is neither
-    /// a key nor [`Config::insecure_open`]; or the certificate cannot be used.
+    /// [`BindError`]: one of them is no listening TCP socket, or is reachable from a network although the
+    /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
         let tls = load(&config)?;
         let listeners = Listeners::adopt(sockets, &config)?;
         Ok(Self { config, listeners, tls })
     }
 
-    /// Where it listens.
+    /// The addresses it listens on.
     pub fn addresses(&self) -> &[Address] {
         self.listeners.addresses()
     }
 
-    /// Its certificate, which can be read again while it runs.
+    /// Its certificate, which can be reloaded while it runs.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    /// Serves until `stop` resolves, and then drains: `/readyz` says 503 at once; after
-    /// [`Config::drain_delay`] nothing more is accepted, and the streams end, evenly over
-    /// [`Config::drain_window`]; requests in flight are finished. It returns when all have ended, and
+    /// Serves until `stop` resolves, and then drains: `/readyz` responds 503 at once; after
+    /// [`Config::drain_delay`] no connection is accepted any more, and the streams end, evenly spread over
+    /// [`Config::drain_window`]; requests in flight are finished. Returns when all connections have ended, or
     /// [`Config::drain_timeout`] after `stop` at the latest.
     ///
-    /// Under systemd it says when it is ready and when it stops, and tends the watchdog.
+    /// Under systemd it notifies the manager of readiness and stop, and pings the watchdog.
     ///
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
@@ -120,8 +120,8 @@ impl Server {
         }
         drop(draining);
         systemd::ready();
-        let _watchdog = systemd::tend_watchdog(hub.clone(), clock);
-        let _renewal = tls.map(|tls| AbortOnDrop::begin(tls.watch()));
+        let _watchdog = systemd::ping_watchdog(hub.clone(), clock);
+        let _reload = tls.map(|tls| AbortOnDrop::spawn(tls.watch()));
 
         let stopped = async {
             stop.await;
@@ -132,10 +132,10 @@ impl Server {
             tokio::time::sleep(delay.min(timeout)).await;
             deadline
         };
-        let Some(deadline) = unless_one_dies(stopped, &mut workers).await else {
+        let Some(deadline) = unless_one_ends(stopped, &mut workers).await else {
             return Err(ServeError::WorkerDied);
         };
-        // First the accepts, then the streams, of which no new one comes then.
+        // Accepting stops first, so that no stream begins while the others end.
         drain.send_replace(Some(deadline));
         hub.drain(clock.now(), window);
         let mut clean = true;
@@ -151,7 +151,7 @@ fn load(config: &Config) -> Result<Option<Tls>, BindError> {
 }
 
 /// What `future` resolves to, or `None` as soon as any worker has ended.
-async fn unless_one_dies<T>(
+async fn unless_one_ends<T>(
     future: impl Future<Output = T>,
     workers: &mut [worker::Running],
 ) -> Option<T> {

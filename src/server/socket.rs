@@ -46,12 +46,12 @@ const FIRST_READ: usize = 2048;
 // ===== impl Socket =====
 
 impl Socket {
-    /// A socket from which these bytes have been read, which are to be read again. Inside a runtime.
+    /// A socket from which `read` was read, and is to be read again. Inside a runtime.
     pub(super) fn new(socket: TcpStream, read: Bytes) -> io::Result<Self> {
         let inner = TokioIo::new(tokio::net::TcpStream::from_std(socket.into())?);
-        let is_undecided = PREFACE.starts_with(&read);
+        let may_be_preface = PREFACE.starts_with(&read);
         let (unread, preface_read) =
-            if is_undecided { (Bytes::new(), Some(read.len())) } else { (read, None) };
+            if may_be_preface { (Bytes::new(), Some(read.len())) } else { (read, None) };
         Ok(Self { inner, observer: Observer::None, unread, preface_read, has_written: false })
     }
 
@@ -63,7 +63,7 @@ impl Socket {
         self.has_written
     }
 
-    /// Has these bytes read again, before what the socket has.
+    /// Puts bytes back, which are read again before those of the socket.
     pub(super) fn unread(&mut self, bytes: Bytes) {
         self.unread = bytes;
     }
@@ -77,7 +77,7 @@ impl Socket {
         Pin::new(&mut self.inner)
     }
 
-    /// Reads bytes of which it is clear whether they are a preface. Returns how many.
+    /// Reads until it is clear whether the bytes are the preface. Returns the number of bytes.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let held = self.preface_read.unwrap_or(0);
@@ -97,7 +97,7 @@ impl Socket {
         }
     }
 
-    /// The first byte that comes, which is left to be read; `None` at the end.
+    /// Peeks at the first byte of the connection; `None` at its end.
     pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
         let mut bytes = [0; FIRST_READ];
         let length = ready!(self.poll_bytes(cx, &mut bytes))?;
@@ -132,8 +132,8 @@ impl Read for Socket {
             return Poll::Pending;
         }
         if !self.unread.is_empty() {
-            // A new socket is not known to take anything, and hyper forgets the answer to a CONNECT that
-            // cannot leave at once.
+            // The runtime does not know yet that a new socket is writable, and hyper drops the response to CONNECT
+            // if it cannot be written at once.
             ready!(self.inner.inner().poll_write_ready(cx))?;
             let most = buf.remaining().min(self.unread.len());
             buf.put_slice(&self.unread.split_to(most));
@@ -177,7 +177,7 @@ impl Write for Socket {
         true
     }
 
-    /// A socket has no buffer of its own to flush.
+    /// A socket has no buffer to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! A connection behind TLS: the handshake, and then what was agreed on in it.
+//! A connection behind TLS: the handshake, then HTTP/1 or HTTP/2 as negotiated (ALPN).
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,13 +20,13 @@ use super::reactor::{Accepted, Transport};
 use super::socket::{Observer, Socket};
 use crate::http::{Reject, ResponseFuture, Service};
 
-/// The socket behind its session, as hyper sees it.
+/// The IO that hyper gets: a socket within its TLS session.
 type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
 
-/// Bytes that rustls holds, encrypted, for a socket that is full.
+/// Bytes of records that rustls buffers for a full socket.
 const BUFFER: usize = 16 * 1024;
 
-/// Does the handshake, and serves the connection to its end.
+/// Performs the handshake, and serves the connection to its end.
 pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: ConnContext) {
     let service = context.factory.service(accepted.admitted);
     let mut socket = match Socket::new(accepted.socket, Bytes::new()) {
@@ -60,13 +60,15 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
 }
 
 async fn within<T>(limit: Instant, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    #[expect(clippy::disallowed_methods, reason = "before there is a stream, as hyper's for heads")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "before there is a stream, like hyper's timeout for heads"
+    )]
     let done = tokio::time::timeout_at(limit, act).await;
     done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Tells a client that speaks HTTP in cleartext what is wrong, who would see no more than that its
-/// connection ends.
+/// Responds 400 to a client that speaks cleartext HTTP, which would see nothing but a closed connection.
 async fn refuse(socket: Socket, service: Service) {
     let config = service.config();
     let hyper = http1::Builder::new()

@@ -1,5 +1,5 @@
-//! The one task of a shard. It closes windows, sweeps dirty channels, and ticks the wheel; nothing else
-//! in the serving path sleeps, and no connection has a timer.
+//! The driver: the one task of a shard. It closes coalescing windows, sweeps dirty channels, and ticks the wheels;
+//! nothing else in the serving path sleeps, and no connection has a timer.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -80,12 +80,12 @@ pub(crate) struct Driver<S> {
     clock: Clock,
     sockets: S,
     tick: u32,
-    /// Seats that the wheel found, to be looked at some at a time.
+    /// Seats that the keepalive wheel gave out and that have not been checked yet.
     silent: Vec<SeatRef>,
-    /// The same of streams that may have to end.
+    /// Timers that have expired and have not fired yet.
     ending: Vec<Timer>,
     batch: Batch,
-    /// Once the hub drains: the walk that ends the streams, and when it goes on.
+    /// Once the hub drains: the sweep that ends the streams, and when it continues.
     drain: Option<(Drain, Pace)>,
 }
 
@@ -106,9 +106,8 @@ impl<S: Sockets> Driver<S> {
         }
     }
 
-    /// Does a bounded part of the work, of every kind. Returns whether there may be more: every task
-    /// of the runtime has its turn in between, so that an org with very many subscribers holds up
-    /// neither the others nor the accepts.
+    /// Does a bounded part of the work, of every kind. Returns whether there may be more: all tasks of the runtime
+    /// run in between, so that an org with very many subscribers delays neither the others nor the accepts.
     pub(crate) fn turn(&mut self) -> bool {
         let now = self.clock.now();
         self.hub.close_windows(now);
@@ -141,7 +140,7 @@ impl<S: Sockets> Driver<S> {
         more
     }
 
-    /// Ends the streams whose turn has come, if the hub drains. Returns whether more are due already.
+    /// Ends the streams that are due, if the hub drains. Returns whether more are due already.
     fn end_some(&mut self, now: Time) -> bool {
         if self.drain.is_none() && self.hub.is_closing() {
             self.drain = self.hub.begin_drain().map(|drain| (drain, Pace::Now));
@@ -158,18 +157,18 @@ impl<S: Sockets> Driver<S> {
         more
     }
 
-    /// When the next stream has to end, unless a publish or the wheel is sooner.
+    /// The time at which the next stream is due to end in a drain.
     fn next_end(&self) -> Option<Time> {
         match &self.drain {
             Some((_, Pace::At(due))) => Some(*due),
             Some((_, Pace::Now)) => Some(Time(0)),
             Some((_, Pace::Over)) => None,
-            // It was told to drain after it looked.
+            // The drain began after this turn looked for one.
             None => (self.hub.is_closing() && self.hub.begin_drain().is_some()).then_some(Time(0)),
         }
     }
 
-    /// Does what was found, now that no lock is held.
+    /// Performs what was collected, now that no lock is held.
     fn serve(&mut self) {
         self.batch.wake();
         self.sockets.apply(&mut self.batch);
@@ -188,13 +187,13 @@ impl<S: Sockets> Driver<S> {
         }
     }
 
-    /// Waits for work, for the end of a window, or for the next tick.
+    /// Waits for work, the end of a coalescing window, or the next tick.
     async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
         poll_fn(|cx| {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
-            // Asked after the registration, so that who is told to drain in between is woken.
+            // Computed after the registration, so that a drain that begins in between wakes the driver.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
             let until = self.clock.instant(until);
             if sleep.deadline() != until {
@@ -215,7 +214,7 @@ impl<S> Drop for Driver<S> {
 
 const TICK_MS: u64 = TICK.as_millis() as u64;
 
-/// Lets every other task of this runtime run once, whichever runtime it is.
+/// Lets the other tasks of the runtime run once, in any runtime.
 async fn yield_now() {
     let mut given = false;
     poll_fn(|cx| {

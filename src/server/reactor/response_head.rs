@@ -1,4 +1,4 @@
-//! How the response of a parked stream begins.
+//! The response head of a stream that the reactor writes.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,10 +8,10 @@ use httpdate::HttpDate;
 use crate::http::Fields;
 use crate::stream::HEADERS;
 
-/// Makes the beginnings of responses, in memory that is used again, because most often they leave at once.
+/// Writes response heads into memory that is used again: most often a head is sent at once.
 #[derive(Debug, Default)]
 pub(super) struct ResponseHeads {
-    /// What does not change within a second, by whether the body is chunked.
+    /// The part that stays the same within a second, by whether the body is chunked.
     fixed: [Option<(u64, Vec<u8>)>; 2],
     head: Vec<u8>,
 }
@@ -19,8 +19,8 @@ pub(super) struct ResponseHeads {
 // ===== impl ResponseHeads =====
 
 impl ResponseHeads {
-    /// The head of a response that begins now, as hyper writes it for
-    /// [`EventStream::into_response`](super::EventStream::into_response), with more fields.
+    /// The head of a response that begins now, with additional fields, as hyper writes it for
+    /// [`EventStream::into_response`](crate::stream::EventStream::into_response).
     pub(super) fn write(&mut self, chunked: bool, fields: &Fields) -> &mut Vec<u8> {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -1,7 +1,7 @@
-//! One parked stream: a socket and the stream that it carries, and nothing else while it is idle.
+//! One streaming connection: its transport, its stream, and nothing else while it is idle.
 //!
-//! Writing never blocks and never queues. What does not fit is given back to the history, all but the
-//! rest of the one event that was cut, so that a subscriber that does not read costs a constant.
+//! Writing never blocks and never queues. Events that do not fit are given back to the history, all but the rest of
+//! the one event that was cut, so a subscriber that does not read costs a constant.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::metrics::{self, CloseReason, Counters};
 use crate::stream::EventStream;
 use crate::wire::{Frame, LAST_CHUNK};
 
-/// A stream that is written to without hyper.
+/// A connection that carries an event stream.
 #[derive(Debug)]
 pub(crate) struct StreamConn {
     pub(crate) transport: Transport,
     stream: EventStream,
-    /// What is left of the event that a full socket cut, sharing that event's memory.
+    /// The rest of the event that a full socket cut. It shares that event's memory.
     rest: Option<Box<Bytes>>,
-    /// Bytes that the client sent after its request.
+    /// Bytes that the client sent after its request, which were discarded.
     discarded: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
@@ -33,7 +33,7 @@ pub(crate) struct StreamConn {
     finishing: bool,
 }
 
-/// Under which number the hub knows the stream, and where its events are counted.
+/// The number under which the hub knows the connection, and the counters of its shard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnCtx<'a> {
     pub(crate) number: u32,
@@ -43,20 +43,20 @@ pub(crate) struct ConnCtx<'a> {
 /// How far writing got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// Everything is written.
+    /// Everything was written.
     Idle,
-    /// There is more to take, after others had their turn.
+    /// There is more to take, in a later turn.
     More,
-    /// The socket is full: go on when it can take more.
+    /// The socket is full. Continue when it is writable.
     Blocked,
 }
 
-/// The stream is over, for this reason.
+/// The stream has ended, for this reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed(pub(crate) CloseReason);
 
-/// One piece of a write: the number of its event, whose memory it is in, and its bytes. Without an owner
-/// they are in memory that is used again.
+/// One part of a write: the sequence number of its event, the owner of its memory, and its bytes. Bytes without an
+/// owner are in memory that is used again.
 struct Part<'a> {
     seq: u64,
     owner: Option<&'a Bytes>,
@@ -65,27 +65,27 @@ struct Part<'a> {
 
 type Parts<'a> = SmallVec<[Part<'a>; 16]>;
 
-/// Where a write stopped: at this byte of this part, or behind the last one, which has been taken and not
-/// all of which has left.
+/// Where a write stopped: at this byte of this part, or behind the last part if the TLS session holds records of it
+/// that the socket has not taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cut {
     index: usize,
     offset: usize,
 }
 
-/// A listener has nothing to say. What it says all the same is thrown away, up to this many bytes.
+/// Bytes that a client may send after its request; they are discarded. More end the stream.
 const INPUT_MAX: u32 = 64 * 1024;
 
-/// How often a stream takes from its subscription before others have their turn.
+/// Takes from the subscription of one stream in a turn.
 const TAKES_PER_TURN: usize = 4;
 
-/// Parts of one write; the kernel takes 1,024 (`IOV_MAX`).
+/// Parts of one write; the kernel's limit is 1,024 (`IOV_MAX`).
 const PARTS_PER_WRITE: usize = 64;
 
 // ===== impl StreamConn =====
 
 impl StreamConn {
-    /// A stream on a socket from whose client `discarded` bytes have come beyond the request.
+    /// A stream whose client has sent `discarded` bytes after its request.
     pub(crate) fn new(
         transport: Transport,
         stream: EventStream,
@@ -96,7 +96,7 @@ impl StreamConn {
         Self { transport, stream, rest: None, discarded, chunked, finishing: false }
     }
 
-    /// Writes the head of the response, the greeting and what was missed as one.
+    /// Writes the response head, the greeting and the missed events as one.
     pub(super) fn begin(
         &mut self,
         heads: &mut ResponseHeads,
@@ -126,7 +126,7 @@ impl StreamConn {
         }
     }
 
-    /// Writes events that a sweep took for this stream, of which the last has the number `head`.
+    /// Writes events that a sweep took for this stream. The last one has the sequence number `head`.
     pub(crate) fn deliver(
         &mut self,
         events: &[Event],
@@ -136,7 +136,7 @@ impl StreamConn {
     ) -> Result<Flow, Closed> {
         let before = head - events.len() as u64;
         if let [event] = events {
-            // Most often it is one, which needs no list.
+            // The common case needs no list.
             let one = event.seen_by(view).map(|frame| part(head, frame, self.chunked));
             return self.write_events(one.as_slice(), before, ctx);
         }
@@ -157,7 +157,7 @@ impl StreamConn {
         Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, ctx)))
     }
 
-    /// Writes the comment that keeps a silent stream open.
+    /// Writes the keepalive comment.
     pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let before = self.stream.subscription().position().seq;
         let comment = Frame::keepalive();
@@ -166,7 +166,7 @@ impl StreamConn {
         Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, ctx)))
     }
 
-    /// Goes on after [`Flow::Blocked`] or [`Flow::More`].
+    /// Continues after [`Flow::Blocked`] or [`Flow::More`].
     pub(crate) fn resume(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let rest = self.rest.take();
         let part = rest.as_ref().map(|rest| Part { seq: 0, owner: Some(rest), bytes: rest });
@@ -188,7 +188,7 @@ impl StreamConn {
         self.catch_up(ctx)
     }
 
-    /// Reads, and throws away, what the client says. Most often that is its farewell.
+    /// Reads and discards what the client sends. Most often that is the end of the connection.
     pub(crate) fn discard_input(&mut self, scratch: &mut [u8]) -> Result<Flow, Closed> {
         loop {
             if self.discarded > INPUT_MAX {
@@ -200,7 +200,7 @@ impl StreamConn {
                     self.discarded =
                         self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
                 }
-                // A session may have to answer what was no data.
+                // The TLS session may have to respond to a record that is no data.
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
                     let cut = write(&mut self.transport, &[])?;
                     return Ok(cut.map_or(Flow::Idle, |_| Flow::Blocked));
@@ -211,12 +211,12 @@ impl StreamConn {
         }
     }
 
-    /// Names the cause for which this is dropped.
+    /// Records the reason for which this is dropped.
     pub(crate) fn close_because(&mut self, over: Closed) {
         self.stream.subscription().close_because(over.0);
     }
 
-    /// Takes and writes what there is, some of it, until a sweep can serve the stream again.
+    /// Takes and writes some of what the stream has missed. Once nothing is left, sweeps serve it again.
     fn catch_up(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         for _ in 0..TAKES_PER_TURN {
             let before = self.stream.subscription().position().seq;
@@ -241,8 +241,8 @@ impl StreamConn {
         Ok(Flow::More)
     }
 
-    /// Keeps the rest of the part that was cut, and gives back what comes after it. `before` is the
-    /// position before the first part.
+    /// Keeps the rest of the part that was cut, and gives back the parts after it. `before` is the position before
+    /// the first part.
     fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, ctx: ConnCtx<'_>) -> Flow {
         if cut.offset > 0 {
             self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
@@ -252,20 +252,20 @@ impl StreamConn {
         Flow::Blocked
     }
 
-    /// Ends the body properly. A full socket gets no end, which its client sees as a cut.
+    /// Ends the body properly. On a full socket it stays incomplete, which tells the client that it was cut.
     pub(crate) fn end(&mut self, reason: CloseReason) -> Closed {
         if self.chunked && self.rest.is_none() {
             _ = self.transport.write(LAST_CHUNK);
             self.transport.close();
         }
         if reason == CloseReason::Stalled {
-            // The kernel would keep what it holds for who does not read it.
+            // Otherwise the kernel would keep its send buffer for a client that does not read.
             _ = SockRef::from(&*self.transport.socket()).set_linger(Some(Duration::ZERO));
         }
         Closed(reason)
     }
 
-    /// Says when to come back and ends the body, in one write.
+    /// Writes a last `retry:` and the end of the body as one.
     fn finish(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let farewell = self.stream.farewell();
         let mut end = farewell.bytes(self.chunked).to_vec();
@@ -282,7 +282,7 @@ impl StreamConn {
 // ===== impl Part =====
 
 impl Part<'_> {
-    /// What is left of it, to be kept.
+    /// The bytes from `offset` on, to be kept.
     fn rest(&self, offset: usize) -> Bytes {
         let rest = &self.bytes[offset..];
         self.owner.map_or_else(|| Bytes::copy_from_slice(rest), |owner| owner.slice_ref(rest))
@@ -293,7 +293,7 @@ fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
     Part { seq, owner: Some(frame.chunked()), bytes: frame.bytes(chunked) }
 }
 
-/// Writes the parts until all are written or the socket is full, and says where that was.
+/// Writes the parts. Returns where a full socket cut them, if it did.
 fn write(transport: &mut Transport, parts: &[Part<'_>]) -> Result<Option<Cut>, Closed> {
     let mut cut = Cut::default();
     while cut.index < parts.len() {
@@ -321,7 +321,7 @@ fn write(transport: &mut Transport, parts: &[Part<'_>]) -> Result<Option<Cut>, C
     }
 }
 
-/// Parts that were written, or of which some bytes were.
+/// The number of parts that were written, in whole or in part.
 fn begun(parts: &[Part<'_>], cut: Option<Cut>) -> usize {
     cut.map_or(parts.len(), |cut| cut.index + usize::from(cut.offset > 0))
 }
@@ -340,7 +340,7 @@ fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
 // ===== impl ConnCtx =====
 
 impl ConnCtx<'_> {
-    /// Counts what the socket took of what was taken: what was given back is taken again.
+    /// Counts the parts that the socket took; the others are given back, and taken and counted again.
     fn count(&self, taken: Taken, begun: usize) {
         let counters = self.counters;
         let counter = if taken == Taken::Reread { &counters.rereads } else { &counters.delivered };
@@ -356,11 +356,11 @@ impl From<io::Error> for Closed {
     }
 }
 
-/// Why a stream ends whose socket failed.
+/// The reason for the end of a stream whose socket failed.
 pub(crate) fn close_reason(why: &io::Error) -> CloseReason {
     match why.kind() {
         ErrorKind::ConnectionReset => CloseReason::Reset,
-        // The last two are what its router says of a peer that its kernel goes on asking.
+        // The last two are ICMP errors of a router, which arrive while the kernel retransmits.
         ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             CloseReason::Timeout
         }
