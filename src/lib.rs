@@ -15,7 +15,8 @@
 //! * `http`: what a request means: routes, tokens, origins, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
 //! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
-//! * [`cli`]: flags and environment become a [`Config`](config::Config).
+//!
+//! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
 //!
 //! # Data flow
 //!
@@ -132,8 +133,6 @@ mod http;
 pub mod server;
 
 pub mod client;
-
-pub mod cli;
 
 mod sync;
 

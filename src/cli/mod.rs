@@ -1,49 +1,81 @@
-//! The command line.
+//! The command line: every setting is a flag, and an environment variable of the same name.
 
-mod doors;
-mod remote;
+mod auth;
+mod bench;
+mod client;
 mod serve;
+mod settings;
+pub(crate) mod signals;
 mod token;
 mod values;
 
+use std::fmt::Display;
+
 use clap::{Parser, Subcommand};
 
-pub use remote::{Bench, Listen, Publish};
-pub use serve::Serve;
-pub use token::{Minted, Token};
-pub use values::LogFormat;
+pub(crate) use self::bench::Bench;
+pub(crate) use self::client::{Listen, Publish};
+pub(crate) use self::serve::Serve;
+pub(crate) use self::token::Token;
+pub(crate) use self::values::LogFormat;
 
-/// Tells browsers what they hold is stale: invalidations over Server-Sent Events.
+/// Tells browsers that what they hold is stale: cache invalidations over Server-Sent Events.
 #[derive(Debug, Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
-pub struct Cli {
-    /// What to do; `serve` unless told otherwise.
+pub(crate) struct Cli {
+    /// The command; `serve` if none is given.
     #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The settings of `serve`, which need not be named.
+    pub(crate) command: Option<Command>,
+    /// The settings of `serve`.
     #[command(flatten)]
-    pub serve: Serve,
+    pub(crate) serve: Serve,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the server (what `nudged` alone does)
+pub(crate) enum Command {
+    /// Run the server; the same as `nudged` without a command
     Serve(Box<Serve>),
-    /// Tell every subscriber of an org that it holds stale keys
+    /// Publish stale keys to all subscribers of an org
     Publish(Publish),
-    /// Print the events of an org as they come, coming back as a browser does
+    /// Print the events of an org as they arrive; reconnects as a browser does
     Listen(Listen),
-    /// Mint a token for development: the token goes to standard output, its claims to standard error
+    /// Sign a token for development; prints the token to standard output, its claims to standard
+    /// error
     Token(Token),
-    /// Load a server with streams and publishes, and report what arrived, how late, and at what cost
+    /// Load a server with streams and publishes; reports what arrived, how late, and at what cost
     Bench(Box<Bench>),
+}
+
+/// An error that ends the program.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) code: u8,
+    pub(crate) why: String,
+}
+
+/// The arguments or the settings are wrong (sysexits.h).
+const EX_USAGE: u8 = 64;
+
+// ===== impl Exit =====
+
+impl Exit {
+    /// Wrong arguments or settings.
+    pub(crate) fn usage(why: impl Display) -> Self {
+        Self { code: EX_USAGE, why: why.to_string() }
+    }
+
+    /// Any other error.
+    pub(crate) fn failure(why: impl Display) -> Self {
+        Self { code: 1, why: why.to_string() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+    use nudged::config::Config;
+
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn the_flags_default_to_the_config() {
@@ -53,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_told_what_is_allowed() {
+    fn a_value_out_of_bounds_is_refused_with_the_bounds() {
         for (args, allowed) in [
             (["nudged", "--keepalive", "10ms"], "allowed is 1s to 1day"),
             (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
@@ -62,6 +94,13 @@ mod tests {
         ] {
             let refused = Cli::try_parse_from(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_setting_of_the_server_is_listed_under_a_heading() {
+        for flag in Cli::command().get_arguments() {
+            assert!(flag.get_help_heading().is_some(), "{}", flag.get_id());
         }
     }
 }

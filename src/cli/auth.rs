@@ -1,73 +1,71 @@
-//! The settings of who may come in. Keys are read and checked here, so that a wrong one is an error at
-//! the start.
+//! Keys, tokens and origins. Keys are read and checked here, so that a wrong one is an error at start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-
-use super::values::{Span, span};
-use crate::config::{
+use nudged::config::{
     AuthConfig, CorsPolicy, InvalidKey, InvalidOrigin, JwksConfig, JwksUrl, Secret, TokenKey,
 };
 
-/// Who may come in; without any key the server is open.
+use super::values::{HumanDuration, duration};
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tokens and origins")]
-pub(super) struct Doors {
-    /// Secret that tokens are signed with by HS256, at least 32 bytes; other users of this machine
-    /// can see it as a flag, so better the variable or --jwt-secret-file
+pub(super) struct AuthArgs {
+    /// Secret that HS256 tokens are signed with, at least 32 bytes. Other users of this machine can see
+    /// flags: prefer the variable, or --jwt-secret-file
     #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = token_secret)]
     jwt_secret: Option<TokenKey>,
 
-    /// File with such a secret; white space at its end does not count
+    /// File with the secret that HS256 tokens are signed with; trailing white space is ignored
     #[arg(long, env = "NUDGED_JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<PathBuf>,
 
-    /// File with a PEM public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA; several are
-    /// separated by commas, or given one by one
+    /// PEM file with a public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA; separate several
+    /// with commas, or repeat the flag
     #[arg(long, env = "NUDGED_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
     jwt_key: Vec<PathBuf>,
 
-    /// Where public keys are published as a JWK set: https, or http to a loopback address
+    /// URL of a JWK set with public keys: https, or http to a loopback address
     #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL")]
     jwks_url: Option<JwksUrl>,
 
-    /// The least time from one fetch of the JWK set to the next, however many unknown keys are named
-    #[arg(long, env = "NUDGED_JWKS_INTERVAL", value_name = "TIME", default_value_t = Span(JwksConfig::INTERVAL), value_parser = span(100..=3_600_000))]
-    jwks_interval: Span,
+    /// Shortest time between two fetches of the JWK set, however many tokens name an unknown key
+    #[arg(long, env = "NUDGED_JWKS_INTERVAL", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::INTERVAL), value_parser = duration(100..=3_600_000))]
+    jwks_interval: HumanDuration,
 
-    /// The age at which the JWK set is fetched again although it has every key that is asked for
-    #[arg(long, env = "NUDGED_JWKS_REFRESH", value_name = "TIME", default_value_t = Span(JwksConfig::REFRESH), value_parser = span(1_000..=86_400_000))]
-    jwks_refresh: Span,
+    /// Age at which the JWK set is fetched again, even if no token names an unknown key
+    #[arg(long, env = "NUDGED_JWKS_REFRESH", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::REFRESH), value_parser = duration(1_000..=86_400_000))]
+    jwks_refresh: HumanDuration,
 
-    /// How long a fetch of the JWK set may take, and a request wait for it
-    #[arg(long, env = "NUDGED_JWKS_TIMEOUT", value_name = "TIME", default_value_t = Span(JwksConfig::TIMEOUT), value_parser = span(100..=60_000))]
-    jwks_timeout: Span,
+    /// How long a fetch of the JWK set may take, and how long a request waits for it
+    #[arg(long, env = "NUDGED_JWKS_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::TIMEOUT), value_parser = duration(100..=60_000))]
+    jwks_timeout: HumanDuration,
 
-    /// Who has to have issued a token (iss), one of them if several are given; anyone by default
+    /// Accepted issuers (`iss`), separated by commas [default: any]
     #[arg(long, env = "NUDGED_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',')]
     jwt_issuer: Vec<String>,
 
-    /// For whom a token has to be (aud), one of them if several are given; anyone by default
+    /// Accepted audiences (`aud`), separated by commas [default: any]
     #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
     jwt_audience: Vec<String>,
 
-    /// Key that publishers without a token send as authorization: Bearer, at least 16 characters; it
-    /// allows to publish to every org, and does not expire
+    /// Key that publishers send as authorization: Bearer instead of a token, at least 16 characters;
+    /// allows publishing to every org, and does not expire. Separate several with commas
     #[arg(long, env = "NUDGED_PUBLISH_KEY", value_name = "KEY", value_delimiter = ',', hide_env_values = true, value_parser = Secret::publish_key)]
     publish_key: Vec<Secret>,
 
-    /// Origins whose pages may read answers, with cookies; several are separated by commas. * is any,
-    /// without cookies
+    /// Origins whose pages may read responses, with cookies, separated by commas; * alone allows any
+    /// origin, without cookies
     #[arg(long, env = "NUDGED_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
 }
 
-// ===== impl Doors =====
+// ===== impl AuthArgs =====
 
-impl Doors {
-    pub(super) fn into_auth(self) -> Result<AuthConfig, String> {
+impl AuthArgs {
+    pub(super) fn into_config(self) -> Result<AuthConfig, String> {
         let mut keys: Vec<_> = self.jwt_secret.into_iter().collect();
         if let Some(file) = self.jwt_secret_file {
             keys.push(read_key("--jwt-secret-file", &file, token_secret)?);
@@ -109,12 +107,12 @@ impl Doors {
     }
 }
 
-/// What an editor leaves at the end of a file is no part of a secret.
+/// Editors end files with a newline, which is no part of a secret.
 fn token_secret(text: &str) -> Result<TokenKey, InvalidKey> {
     TokenKey::from_secret(text.trim_end())
 }
 
-/// Says which file is wrong, and nothing of what is in it.
+/// The error names the file, and shows nothing of its contents.
 fn read_key<T>(
     flag: &str,
     file: &Path,
