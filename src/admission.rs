@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
@@ -61,7 +60,7 @@ struct Shared {
     refused_at_once: usize,
     /// `None` if nothing is counted by address.
     addresses: Option<Arc<Addresses>>,
-    trusted: Box<[IpNet]>,
+    trusted: Box<[Network]>,
     refusals: Refusals,
 }
 
@@ -154,7 +153,7 @@ impl Admission {
 
     /// Whether what this address says of its clients is believed.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.shared.trusted.iter().any(|net| net.contains(&address))
+        self.shared.trusted.iter().any(|net| net.contains(address))
     }
 
     fn limit_reached(&self, permit: &ConnPermit) -> Option<Limit> {

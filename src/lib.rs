@@ -18,6 +18,21 @@
 //!
 //! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
 //!
+//! # Features
+//!
+//! Without default features the crate is its core: [`ids`], [`config`], [`metrics`], [`wire`], [`hub`] and
+//! [`stream`], eleven dependencies and no C compiler.
+//!
+//! | feature | in the default | what it adds |
+//! |---|---|---|
+//! | `server` | yes | [`server`], with `admission` and `http`: sockets, worker threads, limits, publish keys |
+//! | `tls` | yes | TLS, in the server and the client; needs a C compiler |
+//! | `jwt` | yes | tokens and JWK sets, in the server; implies `server` and `client` |
+//! | `client` | yes | [`client`]; implies `tls` |
+//! | `cli` | yes | the binary, with what the other features give it; implies `server` |
+//! | `bench` | no | the load generator, `nudged bench`; implies `client` |
+//! | `full` | no | all of them |
+//!
 //! # Data flow
 //!
 //! ```text
@@ -113,6 +128,8 @@
 //! # }
 //! ```
 #![forbid(unsafe_code)]
+// What a part has for one that is not built is not dead.
+#![cfg_attr(not(all(feature = "server", feature = "tls")), allow(dead_code, unused_imports))]
 
 pub mod ids;
 
@@ -120,6 +137,7 @@ pub mod config;
 
 pub mod metrics;
 
+#[cfg(feature = "server")]
 mod admission;
 
 pub mod wire;
@@ -128,10 +146,13 @@ pub mod hub;
 
 pub mod stream;
 
+#[cfg(feature = "server")]
 mod http;
 
+#[cfg(feature = "server")]
 pub mod server;
 
+#[cfg(feature = "client")]
 pub mod client;
 
 mod sync;

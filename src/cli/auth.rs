@@ -1,55 +1,14 @@
-//! Keys, tokens and origins. Keys are read and checked here, so that a wrong one is an error at start.
-
-use std::fs;
-use std::path::{Path, PathBuf};
+//! Access: keys, and origins.
 
 use clap::Args;
-use nudged::config::{
-    AuthConfig, CorsPolicy, InvalidKey, InvalidOrigin, JwksConfig, JwksUrl, Secret, TokenKey,
-};
-
-use super::values::{HumanDuration, duration};
+use nudged::config::{AuthConfig, CorsPolicy, InvalidOrigin, Secret};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tokens and origins")]
 pub(super) struct AuthArgs {
-    /// Secret that HS256 tokens are signed with, at least 32 bytes. Other users of this machine can see
-    /// flags: prefer the variable, or --jwt-secret-file
-    #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = token_secret)]
-    jwt_secret: Option<TokenKey>,
-
-    /// File with the secret that HS256 tokens are signed with; trailing white space is ignored
-    #[arg(long, env = "NUDGED_JWT_SECRET_FILE", value_name = "FILE")]
-    jwt_secret_file: Option<PathBuf>,
-
-    /// PEM file with a public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA; separate several
-    /// with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
-    jwt_key: Vec<PathBuf>,
-
-    /// URL of a JWK set with public keys: https, or http to a loopback address
-    #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL")]
-    jwks_url: Option<JwksUrl>,
-
-    /// Shortest time between two fetches of the JWK set, however many tokens name an unknown key
-    #[arg(long, env = "NUDGED_JWKS_INTERVAL", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::INTERVAL), value_parser = duration(100..=3_600_000))]
-    jwks_interval: HumanDuration,
-
-    /// Age at which the JWK set is fetched again, even if no token names an unknown key
-    #[arg(long, env = "NUDGED_JWKS_REFRESH", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::REFRESH), value_parser = duration(1_000..=86_400_000))]
-    jwks_refresh: HumanDuration,
-
-    /// How long a fetch of the JWK set may take, and how long a request waits for it
-    #[arg(long, env = "NUDGED_JWKS_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::TIMEOUT), value_parser = duration(100..=60_000))]
-    jwks_timeout: HumanDuration,
-
-    /// Accepted issuers (`iss`), separated by commas [default: any]
-    #[arg(long, env = "NUDGED_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',')]
-    jwt_issuer: Vec<String>,
-
-    /// Accepted audiences (`aud`), separated by commas [default: any]
-    #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
-    jwt_audience: Vec<String>,
+    #[cfg(feature = "jwt")]
+    #[command(flatten)]
+    tokens: super::jwt::JwtArgs,
 
     /// Key that publishers send as authorization: Bearer instead of a token, at least 16 characters;
     /// allows publishing to every org, and does not expire. Separate several with commas
@@ -66,26 +25,11 @@ pub(super) struct AuthArgs {
 
 impl AuthArgs {
     pub(super) fn into_config(self) -> Result<AuthConfig, String> {
-        let mut keys: Vec<_> = self.jwt_secret.into_iter().collect();
-        if let Some(file) = self.jwt_secret_file {
-            keys.push(read_key("--jwt-secret-file", &file, token_secret)?);
-        }
-        for file in &self.jwt_key {
-            keys.push(read_key("--jwt-key", file, TokenKey::from_pem)?);
-        }
-        let jwks = self.jwks_url.map(|url| JwksConfig {
-            url,
-            interval: self.jwks_interval.0,
-            refresh: self.jwks_refresh.0,
-            timeout: self.jwks_timeout.0,
-        });
-        Ok(AuthConfig {
-            keys,
-            jwks,
-            issuers: self.jwt_issuer,
-            audiences: self.jwt_audience,
-            publish_keys: self.publish_key,
-        })
+        #[cfg_attr(not(feature = "jwt"), expect(unused_mut, reason = "only tokens are added"))]
+        let mut auth = AuthConfig { publish_keys: self.publish_key, ..AuthConfig::default() };
+        #[cfg(feature = "jwt")]
+        self.tokens.apply_to(&mut auth)?;
+        Ok(auth)
     }
 
     pub(super) fn cors(&self) -> Result<CorsPolicy, String> {
@@ -105,20 +49,4 @@ impl AuthArgs {
                 .map(CorsPolicy::Listed),
         }
     }
-}
-
-/// Editors end files with a newline, which is no part of a secret.
-fn token_secret(text: &str) -> Result<TokenKey, InvalidKey> {
-    TokenKey::from_secret(text.trim_end())
-}
-
-/// The error names the file, and shows nothing of its contents.
-fn read_key<T>(
-    flag: &str,
-    file: &Path,
-    parse: impl FnOnce(&str) -> Result<T, InvalidKey>,
-) -> Result<T, String> {
-    let shown = file.display();
-    let text = fs::read_to_string(file).map_err(|why| format!("{flag} {shown}: {why}"))?;
-    parse(&text).map_err(|why| format!("{flag} {shown}: {why}"))
 }

@@ -1,11 +1,17 @@
 //! The command line: every setting is a flag, and an environment variable of the same name.
 
 mod auth;
+#[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "jwt")]
+mod jwt;
+mod lacking;
 mod serve;
 mod settings;
 pub(crate) mod signals;
+#[cfg(feature = "jwt")]
 mod token;
 mod values;
 
@@ -13,9 +19,18 @@ use std::fmt::Display;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
+#[cfg(feature = "client")]
 pub(crate) use self::client::{Listen, Publish};
+#[cfg(not(feature = "bench"))]
+pub(crate) use self::lacking::Bench;
+#[cfg(not(feature = "jwt"))]
+pub(crate) use self::lacking::Token;
+#[cfg(not(feature = "client"))]
+pub(crate) use self::lacking::{Listen, Publish};
 pub(crate) use self::serve::Serve;
+#[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
 pub(crate) use self::values::LogFormat;
 
@@ -101,6 +116,34 @@ mod tests {
     fn every_setting_of_the_server_is_listed_under_a_heading() {
         for flag in Cli::command().get_arguments() {
             assert!(flag.get_help_heading().is_some(), "{}", flag.get_id());
+        }
+    }
+
+    #[test]
+    fn what_this_build_lacks_names_its_feature() {
+        let flags: [(bool, &[&str], &str); 3] = [
+            (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
+            (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),
+            (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),
+        ];
+        for (_, args, feature) in flags.into_iter().filter(|(has, ..)| !has) {
+            let cli = Cli::parse_from([&["nudged"], args].concat());
+            let serve = match cli.command {
+                Some(Command::Serve(serve)) => *serve,
+                _ => cli.serve,
+            };
+            let refused = serve.into_config().expect_err("lacking");
+            assert!(refused.contains(&format!("--features {feature}")), "{refused}");
+        }
+        #[cfg(not(feature = "bench"))]
+        {
+            let args = ["nudged", "bench", "http://localhost", "-n", "3", "--help"];
+            let Some(Command::Bench(bench)) = Cli::parse_from(args).command else {
+                panic!("another command");
+            };
+            let Exit { code, why } = bench.run().expect_err("lacking");
+            assert_eq!(code, EX_USAGE);
+            assert!(why.contains("cargo install --path . --features bench"), "{why}");
         }
     }
 }

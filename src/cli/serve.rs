@@ -4,9 +4,11 @@ use clap::Args;
 use nudged::config::{Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
+use super::lacking::LackingArgs;
+#[cfg(feature = "tls")]
+use super::settings::TlsFileArgs;
 use super::settings::{
     CONFIG, HistoryArgs, LimitArgs, ListenArgs, LogArgs, PublishArgs, ShutdownArgs, StreamArgs,
-    TlsFileArgs,
 };
 use super::values::PublicOrg;
 
@@ -15,6 +17,7 @@ use super::values::PublicOrg;
 pub(crate) struct Serve {
     #[command(flatten)]
     listening: ListenArgs,
+    #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: TlsFileArgs,
     #[command(flatten)]
@@ -31,15 +34,17 @@ pub(crate) struct Serve {
     shutdown: ShutdownArgs,
     #[command(flatten)]
     pub(crate) logging: LogArgs,
+    #[command(flatten)]
+    lacking: LackingArgs,
 }
 
 // ===== impl Serve =====
 
 impl Serve {
-    /// Fails if settings contradict each other.
+    /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
-        let Self { listening, tls, streams, history, limits, publishing, auth, shutdown, .. } =
-            self;
+        self.lacking.check()?;
+        let Self { listening, streams, history, limits, publishing, auth, shutdown, .. } = self;
         let retry_ms = (streams.retry_min.millis(), streams.retry_max.millis());
         if retry_ms.0 > retry_ms.1 {
             return Err(format!(
@@ -80,12 +85,11 @@ impl Serve {
             per_second: small(per_second),
             burst: small(publishing.publish_burst.unwrap_or(per_second)),
         });
-        Ok(Config {
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS is added"))]
+        let mut config = Config {
             listen: listening.listen,
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
-            plain_listen: tls.plain_listen.clone(),
-            tls: tls.into_files(),
             peer_timeout: streams.peer_timeout.0,
             connections_max: limits.connections,
             address_connections_max: limits.address_connections,
@@ -102,6 +106,10 @@ impl Serve {
             drain_window: drain_window.0,
             drain_timeout: drain_timeout.0,
             hub,
-        })
+            ..Config::default()
+        };
+        #[cfg(feature = "tls")]
+        self.tls.apply_to(&mut config);
+        Ok(config)
     }
 }

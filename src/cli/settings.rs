@@ -1,16 +1,16 @@
 //! The settings of `nudged serve`, in the groups and the order of `--help`.
 
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::Args;
-use ipnet::IpNet;
-use nudged::config::{self, Config, HubConfig, TlsFiles};
+#[cfg(feature = "tls")]
+use nudged::config::TlsFiles;
+use nudged::config::{self, Config, HubConfig, Network};
 
-use super::values::{
-    HumanDuration, LogFormat, PublicOrg, count, duration, millis, network, public_org,
-};
+use super::values::{HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_org};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
@@ -29,6 +29,7 @@ pub(super) struct ListenArgs {
     pub(super) insecure_open: bool,
 }
 
+#[cfg(feature = "tls")]
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "TLS")]
 pub(super) struct TlsFileArgs {
@@ -51,7 +52,7 @@ pub(super) struct TlsFileArgs {
         value_delimiter = ',',
         requires = "tls_cert"
     )]
-    pub(super) plain_listen: Vec<SocketAddr>,
+    plain_listen: Vec<SocketAddr>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -131,8 +132,8 @@ pub(super) struct LimitArgs {
     pub(super) address_connections: Option<usize>,
 
     /// Proxies whose X-Forwarded-For or Forwarded gives the client's address, separated by commas
-    #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',', value_parser = network)]
-    pub(super) trust_forwarded_for: Vec<IpNet>,
+    #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
+    pub(super) trust_forwarded_for: Vec<Network>,
 
     /// Streams of one org [default: no limit]
     #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
@@ -222,9 +223,11 @@ static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
 
 // ===== impl TlsFileArgs =====
 
+#[cfg(feature = "tls")]
 impl TlsFileArgs {
-    pub(super) fn into_files(self) -> Option<TlsFiles> {
-        let (certificate, key) = self.tls_cert.zip(self.tls_key)?;
-        Some(TlsFiles { certificate, key })
+    pub(super) fn apply_to(self, config: &mut Config) {
+        let files = self.tls_cert.zip(self.tls_key);
+        config.tls = files.map(|(certificate, key)| TlsFiles { certificate, key });
+        config.plain_listen = self.plain_listen;
     }
 }

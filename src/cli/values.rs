@@ -1,14 +1,12 @@
 //! Values as they are written on the command line.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use ipnet::IpNet;
 use nudged::ids::{InvalidOrgName, OrgName};
 
 /// A time as it is written on the command line.
@@ -84,12 +82,4 @@ pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {
         "*" => Ok(PublicOrg::All),
         org => org.parse().map(PublicOrg::One).map_err(|why: InvalidOrgName| why.to_string()),
     }
-}
-
-/// A network, or an address alone.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| "write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1".into())
 }

@@ -3,6 +3,7 @@
 //! Both speak HTTP/1.1, in the clear or within TLS. They need a tokio runtime with time and I/O, of
 //! either kind.
 
+#[cfg(feature = "bench")]
 pub mod bench;
 mod connect;
 mod exchange;
@@ -53,6 +54,7 @@ pub struct Token(HeaderValue);
 
 /// Why a text is not a [`BaseUrl`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum InvalidBaseUrl {
     /// It is no URL.
     Syntax(InvalidUri),
@@ -68,6 +70,7 @@ pub struct InvalidToken;
 
 /// Why a client gave up.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// No connection came about.
     Connect {

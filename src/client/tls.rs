@@ -22,6 +22,7 @@ pub(crate) struct Tls {
 pub(super) const HTTP_1: &[u8] = b"http/1.1";
 
 /// And HTTP/2.
+#[cfg(feature = "bench")]
 pub(super) const HTTP_2: &[u8] = b"h2";
 
 // ===== impl Tls =====

@@ -16,6 +16,7 @@ use rustls::{
 
 /// Whose certificates are believed.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum Trust {
     /// Those that the system's authorities have signed.
     #[default]

@@ -7,6 +7,7 @@ use http::{HeaderValue, Uri};
 
 /// Which pages of other origins may read answers (Fetch, CORS protocol).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CorsPolicy {
     /// None.
     #[default]

@@ -1,31 +1,44 @@
 //! Every limit of the server, with its default and its unit, in one place.
 
+#[cfg(feature = "server")]
 mod auth;
+#[cfg(feature = "server")]
 mod cors;
+#[cfg(feature = "jwt")]
+mod jwt;
+#[cfg(feature = "server")]
+mod network;
+#[cfg(all(feature = "server", feature = "tls"))]
 mod tls;
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::ids::OrgName;
 
-pub use self::auth::{
-    AuthConfig, InvalidKey, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, Secret,
-    TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
+#[cfg(feature = "jwt")]
+pub use self::jwt::{
+    JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
 };
-pub use self::cors::{CorsPolicy, InvalidOrigin, Origin};
+#[cfg(all(feature = "server", feature = "tls"))]
 pub use self::tls::TlsFiles;
+#[cfg(feature = "server")]
+pub use self::{
+    auth::{AuthConfig, InvalidKey, Secret},
+    cors::{CorsPolicy, InvalidOrigin, Origin},
+    network::{InvalidNetwork, Network},
+};
 
 /// What the server does and where it ends. Built by the command line, or by hand from
-/// [`Config::default`].
+/// [`Config::default`]: some of its fields come with features.
+#[cfg(feature = "server")]
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen. Every worker accepts on every one of them.
     pub listen: Vec<SocketAddr>,
     /// With it, what is in `listen` speaks TLS, and HTTP/2 where the client does.
+    #[cfg(feature = "tls")]
     pub tls: Option<TlsFiles>,
     /// Where to listen without TLS all the same.
     pub plain_listen: Vec<SocketAddr>,
@@ -64,7 +77,7 @@ pub struct Config {
     pub address_connections_max: Option<usize>,
     /// Proxies that are believed when they tell, in `X-Forwarded-For` or `Forwarded`, for whom they
     /// speak. They are not counted as an address themselves.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<Network>,
     /// How fast one org may be published to; `None` for no limit.
     pub publish_rate: Option<PublishRate>,
     /// Which tokens are good.
@@ -111,6 +124,7 @@ pub struct HubConfig {
 }
 
 /// How fast one org may be published to.
+#[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishRate {
     /// Publishes a second that it can go on with for ever; 1 to 1,000,000.
@@ -130,6 +144,7 @@ pub struct PublicPolicy {
 
 /// The orgs with a public stream.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum PublicOrgs {
     /// Every org.
     #[default]
@@ -152,10 +167,12 @@ pub const PUBLIC_KEYS: [&str; 4] =
 /// Where nudged listens unless told otherwise.
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6834);
 
+#[cfg(feature = "server")]
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![LISTEN],
+            #[cfg(feature = "tls")]
             tls: None,
             plain_listen: Vec::new(),
             connection_streams_max: 256,

@@ -22,7 +22,7 @@ pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
 pub(crate) use reject::Reject;
 pub(crate) use response::ResponseFuture;
 pub(crate) use service::{App, Service, ServiceFactory};
-#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+#[cfg(any(test, fuzzing))]
 pub(crate) use {
     auth::Orgs,
     publish::{Publisher, publish_batch, publish_one},

@@ -38,7 +38,7 @@ pub(super) fn parse(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     Some((request, length))
 }
 
-#[cfg(all(test, not(nudged_loom)))]
+#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
     use std::convert::Infallible;

@@ -76,6 +76,7 @@ pub struct Published {
 
 /// Why somebody is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubscribeError {
     /// The hub is closing.
     Closing,

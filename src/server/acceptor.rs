@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::certificate::Tls;
 use super::conn_context::ConnContext;
 use super::reactor::Accepted;
-use super::tls_conn;
 
 /// Accepts the connections of one worker.
 #[derive(Clone, Debug)]
@@ -77,7 +76,7 @@ impl Acceptor {
     pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
         let context = &self.context;
         if let Some(tls) = tls {
-            tokio::spawn(tls_conn::serve(accepted, tls.acceptor(), context.clone()));
+            tokio::spawn(tls.serve(accepted, context.clone()));
         } else if context.reactor.is_open() {
             context.reactor.accept(accepted);
         } else {

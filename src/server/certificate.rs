@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::fs;
+use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::TlsFiles;
+use super::BindError;
+use super::conn_context::ConnContext;
+use super::reactor::Accepted;
+use super::tls_conn;
+use crate::config::{Config, TlsFiles};
 use crate::sync::Mutex;
 
 /// The certificate in use. Clones share it.
@@ -44,13 +49,14 @@ struct Stamp {
 
 /// Why a certificate cannot be used.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TlsError {
     /// A file could not be read, or is not PEM.
     Unreadable {
         /// Its path.
         file: PathBuf,
         /// The cause.
-        why: pem::Error,
+        why: String,
     },
     /// The certificate file has no `CERTIFICATE`.
     NoCertificate {
@@ -62,7 +68,7 @@ pub enum TlsError {
         /// Both paths.
         files: TlsFiles,
         /// The cause.
-        why: rustls::Error,
+        why: String,
     },
 }
 
@@ -79,7 +85,16 @@ pub(super) const HTTP2: &[u8] = b"h2";
 // ===== impl Tls =====
 
 impl Tls {
-    pub(super) fn load(files: TlsFiles) -> Result<Self, TlsError> {
+    pub(super) fn is_configured(config: &Config) -> bool {
+        config.tls.is_some()
+    }
+
+    /// Loads the files of the configuration, if it names any.
+    pub(super) fn load(config: &Config) -> Result<Option<Self>, BindError> {
+        config.tls.clone().map(Self::read).transpose().map_err(BindError::Tls)
+    }
+
+    fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
         let config = Arc::new(load(&files)?);
         let current = Arc::new(Mutex::new(Current { config, stamps }));
@@ -107,7 +122,16 @@ impl Tls {
         }
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    /// Performs the handshake, and serves the connection to its end.
+    pub(super) fn serve(
+        &self,
+        accepted: Accepted,
+        context: ConnContext,
+    ) -> impl Future<Output = ()> + use<> {
+        tls_conn::serve(accepted, self.acceptor(), context)
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
         self.current.lock().config.clone().into()
     }
 
@@ -126,7 +150,7 @@ impl Tls {
 fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let unreadable = |file: &Path| {
         let file = file.to_owned();
-        move |why| TlsError::Unreadable { file, why }
+        move |why| TlsError::Unreadable { file, why: reason(why) }
     };
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -135,7 +159,7 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         return Err(TlsError::NoCertificate { file: files.certificate.clone() });
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable(&files.key))?;
-    let unfit = |why| TlsError::Unfit { files: files.clone(), why };
+    let unfit = |why: rustls::Error| TlsError::Unfit { files: files.clone(), why: why.to_string() };
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
@@ -148,6 +172,14 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+fn reason(why: pem::Error) -> String {
+    match why {
+        pem::Error::NoItemsFound => "it has no PEM section with a private key".into(),
+        pem::Error::Io(why) => why.to_string(),
+        why => why.to_string(),
+    }
 }
 
 fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
@@ -172,12 +204,6 @@ impl From<fs::Metadata> for Stamp {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { file, why: pem::Error::NoItemsFound } => {
-                write!(f, "{}: it has no PEM section with a private key", file.display())
-            }
-            Self::Unreadable { file, why: pem::Error::Io(why) } => {
-                write!(f, "{}: {why}", file.display())
-            }
             Self::Unreadable { file, why } => write!(f, "{}: {why}", file.display()),
             Self::NoCertificate { file } => {
                 write!(f, "{}: it has no PEM section CERTIFICATE", file.display())

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::certificate::Tls;
+#[cfg(feature = "tls")]
 use super::certificate::TlsError;
 use crate::config::Config;
 
@@ -36,6 +38,7 @@ pub(crate) struct Listening {
 
 /// Why the server could not listen on an address.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BindError {
     /// The server would be open to a network, which needs [`Config::insecure_open`].
     Open {
@@ -52,6 +55,7 @@ pub enum BindError {
     /// A socket from the service manager is no listening TCP socket.
     Inherited(io::Error),
     /// The certificate cannot be used.
+    #[cfg(feature = "tls")]
     Tls(TlsError),
 }
 
@@ -67,7 +71,7 @@ impl Listeners {
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
-        let first = config.listen.iter().map(|asked| (*asked, config.tls.is_some()));
+        let first = config.listen.iter().map(|asked| (*asked, Tls::is_configured(config)));
         let plain = config.plain_listen.iter().map(|asked| (*asked, false));
         for (asked, secure) in first.chain(plain) {
             if is_exposed(asked, config) {
@@ -98,7 +102,7 @@ impl Listeners {
             }
             socket.set_nonblocking(true).map_err(BindError::Inherited)?;
             set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
-            let secure = config.tls.is_some();
+            let secure = Tls::is_configured(config);
             for sockets in &mut workers {
                 let socket = socket.try_clone().map_err(BindError::Inherited)?;
                 sockets.push(Listening { socket, secure });
@@ -185,6 +189,7 @@ impl fmt::Display for BindError {
             Self::Inherited(why) => {
                 write!(f, "cannot listen on a socket of LISTEN_FDS: {why}")
             }
+            #[cfg(feature = "tls")]
             Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }
     }

@@ -2,6 +2,10 @@
 
 mod abort_on_drop;
 pub(crate) mod acceptor;
+#[cfg(not(feature = "tls"))]
+#[path = "no_certificate.rs"]
+mod certificate;
+#[cfg(feature = "tls")]
 mod certificate;
 pub(crate) mod conn_context;
 mod http1;
@@ -11,6 +15,7 @@ mod listen;
 pub(crate) mod reactor;
 mod socket;
 pub mod systemd;
+#[cfg(feature = "tls")]
 mod tls_conn;
 mod worker;
 
@@ -33,7 +38,9 @@ use crate::http::App;
 use crate::hub::Hub;
 use crate::stream::Clock;
 
-pub use self::certificate::{Tls, TlsError};
+pub use self::certificate::Tls;
+#[cfg(feature = "tls")]
+pub use self::certificate::TlsError;
 pub use self::listen::{Address, BindError};
 
 /// A server that is bound to its addresses and does not accept connections yet.
@@ -46,6 +53,7 @@ pub struct Server {
 
 /// Why a server did not start, or stopped by itself.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ServeError {
     /// A worker's thread or runtime could not be created.
     Start(io::Error),
@@ -61,7 +69,7 @@ impl Server {
     /// # Errors
     /// [`BindError`]: an address that cannot be bound, or a certificate that cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let tls = load(&config)?;
+        let tls = Tls::load(&config)?;
         let listeners = Listeners::bind(&config)?;
         Ok(Self { config, listeners, tls })
     }
@@ -77,7 +85,7 @@ impl Server {
     /// [`BindError`]: one of them is no listening TCP socket, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
-        let tls = load(&config)?;
+        let tls = Tls::load(&config)?;
         let listeners = Listeners::adopt(sockets, &config)?;
         Ok(Self { config, listeners, tls })
     }
@@ -144,10 +152,6 @@ impl Server {
         }
         if clean { Ok(()) } else { Err(ServeError::WorkerDied) }
     }
-}
-
-fn load(config: &Config) -> Result<Option<Tls>, BindError> {
-    config.tls.clone().map(Tls::load).transpose().map_err(BindError::Tls)
 }
 
 /// What `future` resolves to, or `None` as soon as any worker has ended.

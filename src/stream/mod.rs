@@ -4,13 +4,15 @@
 mod clock;
 mod driver;
 mod event_stream;
+#[cfg(feature = "server")]
 mod monitor;
 
 pub use clock::Clock;
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 pub(crate) use driver::Driver;
 pub use driver::drive;
 pub use event_stream::EventStream;
+#[cfg(feature = "server")]
 pub(crate) use {
     driver::{Sockets, drive_with},
     event_stream::{HEADERS, retry_ms, with_headers},

@@ -22,6 +22,7 @@ pub struct Target {
 
 /// Why a measurement could not begin or go on.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// A URL cannot be used.
     Url {
