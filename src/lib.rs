@@ -15,6 +15,7 @@
 //! * `http`: what a request means: routes, tokens, origins, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
 //! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
+//! * [`bench`]: the load generator, for `nudged bench`.
 //! * [`cli`]: flags and environment become a [`Config`](config::Config).
 //!
 //! # Data flow
@@ -132,6 +133,8 @@ mod http;
 pub mod server;
 
 pub mod client;
+
+pub mod bench;
 
 pub mod cli;
 

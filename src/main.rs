@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use nudged::cli::{Bench, Cli, Command, Listen, LogFormat, Publish, Serve, Token};
-use nudged::client;
 use nudged::server::{Server, systemd};
+use nudged::{bench, client};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -140,9 +140,9 @@ fn token(request: Token) -> Result<ExitCode, (u8, String)> {
 
 fn bench(run: Bench) -> Result<ExitCode, (u8, String)> {
     let json = run.json;
-    let stop = client::bench::stop_on_interrupt().map_err(failure)?;
+    let stop = bench::stop_on_interrupt().map_err(failure)?;
     let progress = |line: &str| eprintln!("{line}");
-    let summary = client::bench::run(&run.into_options(), stop, progress).map_err(failure)?;
+    let summary = bench::run(&run.into_options(), stop, progress).map_err(failure)?;
     if json {
         println!("{}", serde_json::to_string(&summary).map_err(failure)?);
     } else {

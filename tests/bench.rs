@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Load, Options, run};
+use nudged::bench::{Load, Options, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::Server;

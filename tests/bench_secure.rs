@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nudged::bench::{Load, Options, PATIENCE, run};
 use nudged::client::Trust;
-use nudged::client::bench::{Load, Options, PATIENCE, run};
 use rustls::version::{TLS12, TLS13};
 use support::faulty::{Deliver, PACE, address, event, everybody, options, server, until};
 use support::front::{Front, STREAMS_MAX};

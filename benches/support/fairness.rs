@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Latencies, Load, Quantiles};
+use nudged::bench::{Latencies, Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
 use super::peer::Peer;

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use nudged::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
 use nudged::client::Trust;
-use nudged::client::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
 
 use super::peer::Peer;
 use super::servers::Server;

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Cost, Pace, Publish};
+use nudged::bench::{Cost, Pace, Publish};
 
 use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx, nudged_has};
 use super::process::{NUDGED, end, now, spawn_talking};

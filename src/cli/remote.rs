@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 
 use super::values::{Span, count, millis, span};
-use crate::client::bench::{self, Options, Pace};
+use crate::bench::{self, Options, Pace};
 use crate::client::{self, Token, Trust};
 use crate::config;
 use crate::ids::OrgName;

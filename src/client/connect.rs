@@ -14,7 +14,7 @@ use super::tls::{Tls, hopeless};
 
 /// Why nothing can be asked over a connection that had come about.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// TLS cannot come about; and what to do.
     Hopeless(String),
     /// TLS did not come about, this time.
@@ -24,7 +24,7 @@ pub(super) enum Failure {
 }
 
 /// Makes it ready for requests. It lives as long as the sender and the bodies of the answers.
-pub(super) async fn speak(
+pub(crate) async fn speak(
     socket: TcpStream,
     tls: Option<&Tls>,
 ) -> Result<SendRequest<Full<Bytes>>, Failure> {

@@ -3,12 +3,11 @@
 //! Both speak HTTP/1.1, in the clear or within TLS. They need a tokio runtime with time and I/O, of
 //! either kind.
 
-pub mod bench;
-mod connect;
+pub(crate) mod connect;
 mod exchange;
 mod listen;
 mod publish;
-mod tls;
+pub(crate) mod tls;
 mod trust;
 
 use std::str::FromStr;

@@ -19,28 +19,28 @@ pub(crate) struct Tls {
 }
 
 /// What ALPN calls HTTP/1.1 (RFC 7301, 6).
-pub(super) const HTTP_1: &[u8] = b"http/1.1";
+pub(crate) const HTTP_1: &[u8] = b"http/1.1";
 
 /// And HTTP/2.
-pub(super) const HTTP_2: &[u8] = b"h2";
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 // ===== impl Tls =====
 
 impl Tls {
     /// `host` is a name, or an address without brackets.
-    pub(super) fn new(trust: &Trust, host: &str, protocol: &[u8]) -> Result<Self, String> {
+    pub(crate) fn new(trust: &Trust, host: &str, protocol: &[u8]) -> Result<Self, String> {
         let wrong = |why: InvalidDnsNameError| format!("host {host}: {why}");
         let name = ServerName::try_from(host.to_owned()).map_err(wrong)?;
         Ok(Self { config: Arc::new(trust.config(protocol)?), name })
     }
 
-    pub(super) async fn connect(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         TlsConnector::from(self.config.clone()).connect(self.name.clone(), socket).await
     }
 }
 
 /// Whether TLS cannot come about with this server however often it is tried, and what to do then.
-pub(super) fn hopeless(why: &io::Error) -> Option<String> {
+pub(crate) fn hopeless(why: &io::Error) -> Option<String> {
     let why = why.get_ref()?.downcast_ref::<Error>()?;
     let advice = match why {
         Error::InvalidCertificate(why) => advice(why),

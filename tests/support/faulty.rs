@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use nudged::bench::{Load, Options, Pace, Publish};
 use nudged::client::Trust;
-use nudged::client::bench::{Load, Options, Pace, Publish};
 
 /// What the server does with a publish: which texts go to which of its streams.
 pub type Deliver = fn(&mut [TcpStream], &str);

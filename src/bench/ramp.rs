@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::crowd::Crowd;
+use super::subscribers::Crowd;
 use super::target::Error;
 use super::{TURN, now};
 

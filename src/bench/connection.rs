@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::multiplexed::{Heard, What};
+use super::http2::{Heard, What};
 use super::now;
 use super::target::{Error, Target};
 use crate::client::tls::{HTTP_2, Tls, hopeless};

@@ -9,12 +9,12 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
-use super::crowd::Crowd;
 use super::head::Head;
 use super::link::{Got, Link};
 use super::now;
-use super::opening::{Carrier, SILENT, connect};
+use super::ramp::{Carrier, SILENT, connect};
 use super::subscriber::{Phase, Subscriber};
+use super::subscribers::Crowd;
 use super::target::{Error, Target};
 use crate::client::tls::hopeless;
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::ledger::Ledger;
+use super::latency::Ledger;
 use super::marker::Marker;
 use super::subscriber::{Phase, Seen, Subscriber};
 

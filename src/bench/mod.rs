@@ -9,19 +9,19 @@
 //! One thread reads, one publishes. Run it where it may have a core of its own.
 
 mod connection;
-mod crowd;
 mod head;
-mod ledger;
+mod http1;
+mod http2;
+mod latency;
 mod link;
 mod marker;
-mod multiplexed;
-mod opening;
 mod options;
-mod process;
+mod proc;
 mod publisher;
-mod report;
+mod ramp;
 mod subscriber;
-mod swarm;
+mod subscribers;
+mod summary;
 mod target;
 
 use std::sync::Arc;
@@ -29,17 +29,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crowd::Crowd;
-pub use crowd::Tally;
-pub use ledger::Latencies;
-use ledger::{Ledger, Schedule};
+pub use latency::Latencies;
+use latency::{Ledger, Schedule};
 pub use marker::{Marked, Marker};
-use opening::Carrier;
-pub use opening::Pace;
 pub use options::{Options, Publish};
-pub use process::Cost;
+pub use proc::Cost;
 use publisher::{Published, Publisher};
-pub use report::{Quantiles, Server, Summary};
+use ramp::Carrier;
+pub use ramp::Pace;
+use subscribers::Crowd;
+pub use subscribers::Tally;
+pub use summary::{Quantiles, Server, Summary};
 pub use target::{Error, Target};
 
 /// Subscribers and a publisher, driven step by step. [`run`] is the usual course; the project's own
@@ -110,7 +110,7 @@ pub fn run(
     let took = began.elapsed();
     let after = cost()?;
     let costs = before.zip(opened).zip(after).map(|((a, b), c)| [a, b, c]);
-    Ok(Summary::new(&load, report::Course { open, opening, took, costs }))
+    Ok(Summary::new(&load, summary::Course { open, opening, took, costs }))
 }
 
 /// Raised by the first ^C. A second one ends the program at once.
@@ -185,7 +185,7 @@ impl Load {
     ) -> Result<Duration, Error> {
         let stop = Arc::clone(&self.stop);
         let Self { carrier, crowd, next, .. } = self;
-        opening::open(&mut **carrier, crowd, count, pace, *next, |crowd| {
+        ramp::open(&mut **carrier, crowd, count, pace, *next, |crowd| {
             progress(crowd.open);
             stop.load(Ordering::Relaxed)
         })

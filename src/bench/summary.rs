@@ -6,8 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::crowd::Tally;
-use super::process::Cost;
+use super::proc::Cost;
+use super::subscribers::Tally;
 use super::{Latencies, Load};
 
 /// What a run found. Times are in milliseconds unless a field says otherwise.

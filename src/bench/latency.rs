@@ -120,7 +120,7 @@ fn record(histogram: &mut Histogram<u64>, latency: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::bench::now;
+    use crate::bench::now;
 
     #[test]
     fn latency_counts_from_when_the_publish_was_meant_to_leave() {

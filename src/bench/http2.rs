@@ -11,9 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::connection::{Route, carry};
-use super::crowd::Crowd;
-use super::opening::{Carrier, SILENT, connect};
+use super::ramp::{Carrier, SILENT, connect};
 use super::subscriber::{Phase, Subscriber};
+use super::subscribers::Crowd;
 use super::target::Error;
 
 /// Many streams of one URL.

@@ -13,7 +13,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::ledger::Schedule;
+use super::latency::Schedule;
 use super::marker::Marker;
 use super::target::{Error, Target};
 use super::{Publish, now};

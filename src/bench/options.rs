@@ -6,10 +6,10 @@ use std::time::Duration;
 use mio::net::TcpStream;
 
 use super::connection::Route;
+use super::http1::Swarm;
+use super::http2::Multiplexed;
 use super::link::Secured;
-use super::multiplexed::Multiplexed;
-use super::opening::{Carrier, Pace};
-use super::swarm::Swarm;
+use super::ramp::{Carrier, Pace};
 use super::target::{Error, Target};
 use crate::client::Trust;
 use crate::client::tls::{HTTP_1, HTTP_2};
