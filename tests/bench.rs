@@ -228,7 +228,7 @@ fn the_command_says_what_is_wrong_with_its_flags() {
         (&["https://localhost", "--ca", "/nowhere"][..], "No such file"),
         (&["https://localhost", "--ca", "Cargo.toml"], "no certificate in PEM"),
         (&["https://localhost", "--streams-per-connection", "7"], "--http2"),
-        (&["ftp://localhost"], "expected http:// or https://"),
+        (&["ftp://localhost"], "expected http://host:port or https://host"),
     ] {
         let output = Server::command().arg("bench").args(args).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -1,56 +1,63 @@
-//! Streams over HTTP/1, each on a connection of its own: one thread, one poller, one read buffer for
-//! all of them.
+//! Streams over HTTP/1.1 in the clear, each on a connection of its own: one thread, one poller, one read
+//! buffer for all.
 
-use std::io::{self, ErrorKind};
-use std::net::IpAddr;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
-use super::head::Head;
-use super::link::{Got, Link};
+use super::error::Error;
 use super::now;
-use super::ramp::{Carrier, SILENT, connect};
+use super::ramp::{NO_RESPONSE, Transport, connect, source_of};
 use super::subscriber::{Phase, Subscriber};
-use super::subscribers::Crowd;
-use super::target::{Error, Target};
-use crate::client::tls::hopeless;
+use super::subscribers::Subscribers;
+use crate::client::url::HttpUrl;
 
-/// Many streams of one URL.
+/// All streams of one URL.
 #[derive(Debug)]
-pub(crate) struct Swarm<L: Link> {
+pub(crate) struct Http1 {
     poll: Poll,
     events: Events,
     buffer: Box<[u8]>,
-    target: Target,
+    address: SocketAddr,
     sources: Vec<IpAddr>,
     request: Vec<u8>,
-    shared: L::Shared,
-    streams: Vec<Stream<L>>,
+    streams: Vec<Stream>,
 }
 
-/// A stream, from the first packet to its end.
+/// A stream, from its connect to its end.
 #[derive(Debug)]
-struct Stream<L> {
-    link: Option<L>,
-    head: Head,
+struct Stream {
+    socket: Option<TcpStream>,
+    head: ResponseHead,
     subscriber: Subscriber,
+}
+
+/// The head of a response, parsed byte by byte: its status, and the empty line that ends it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ResponseHead {
+    read: u8,
+    line_end: u8,
+    pub(crate) status: u16,
 }
 
 const BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 
-/// How a body ends (RFC 9112, 7.1).
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
+/// The end of a chunked body (RFC 9112, 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-// ===== impl Swarm =====
+// ===== impl Http1 =====
 
-impl<L: Link> Swarm<L> {
+impl Http1 {
     pub(crate) fn new(
-        target: Target,
-        shared: L::Shared,
+        url: &HttpUrl,
+        address: SocketAddr,
         sources: Vec<IpAddr>,
         headers: &[(String, String)],
     ) -> Result<Self, Error> {
@@ -58,81 +65,76 @@ impl<L: Link> Swarm<L> {
             poll: Poll::new().map_err(Error::system("opening a poller"))?,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; BUFFER].into(),
-            request: request(&target, headers),
-            target,
+            address,
             sources,
-            shared,
+            request: request(url, headers),
             streams: Vec::new(),
         })
     }
 
-    fn connect(&self, number: usize) -> io::Result<L> {
-        let source = self.target.source(number, &self.sources);
-        let mut socket = TcpStream::from_std(connect(self.target.address, source)?);
+    fn connect(&self, number: usize) -> io::Result<TcpStream> {
+        let source = source_of(number, self.address, &self.sources);
+        let mut socket = TcpStream::from_std(connect(self.address, source)?);
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, Token(number), interest)?;
-        L::over(socket, &self.shared)
+        Ok(socket)
     }
 
-    fn ask(&mut self, crowd: &mut Crowd, number: usize) -> Result<(), Error> {
-        let Stream { link, subscriber, .. } = &mut self.streams[number];
-        let Some(link) = link else { return Ok(()) };
-        match link.ask(&self.request, &mut self.buffer) {
-            Ok(true) => subscriber.phase = Phase::Asking,
-            Ok(false) => {}
-            Err(why) => {
-                if let Some(why) = hopeless(&why) {
-                    return Err(Error::Server { authority: self.target.authority.clone(), why });
-                }
-                self.lose(crowd, number, Some(why.to_string()));
-            }
+    fn send_request(&mut self, subscribers: &mut Subscribers, number: usize) {
+        let Stream { socket, subscriber, .. } = &mut self.streams[number];
+        let Some(socket) = socket else { return };
+        let connected = socket.take_error().and_then(|why| why.map_or(Ok(()), Err));
+        // It is far smaller than the send buffer of a fresh socket.
+        match connected.and_then(|()| socket.write_all(&self.request)) {
+            Ok(()) => subscriber.phase = Phase::Requested,
+            Err(why) => self.end(subscribers, number, Some(why.to_string())),
         }
-        Ok(())
     }
 
-    fn read(&mut self, crowd: &mut Crowd, number: usize, closing: bool) {
+    fn read(&mut self, subscribers: &mut Subscribers, number: usize, closing: bool) {
         loop {
-            let Stream { link, head, subscriber } = &mut self.streams[number];
-            let Some(link) = link else { return };
-            let got = link.receive(&mut self.buffer, |bytes| hear(crowd, subscriber, head, bytes));
-            match got {
-                Ok(Got::End) => return self.lose(crowd, number, None),
-                Ok(Got::Part(length)) => crowd.tally.bytes += length as u64,
-                Ok(Got::All(length)) => {
-                    crowd.tally.bytes += length as u64;
-                    // Emptied, unless its end follows.
-                    if !closing {
+            let Stream { socket, head, subscriber } = &mut self.streams[number];
+            let Some(socket) = socket else { return };
+            match socket.read(&mut self.buffer) {
+                Ok(0) => return self.end(subscribers, number, None),
+                Ok(length) => {
+                    subscribers.tally.bytes += length as u64;
+                    if !receive(subscribers, subscriber, head, &self.buffer[..length]) {
+                        return self.end(subscribers, number, None);
+                    }
+                    // A short read has emptied the socket, unless its end follows.
+                    if length < self.buffer.len() && !closing {
                         return;
                     }
                 }
                 Err(why) if why.kind() == ErrorKind::WouldBlock => return,
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) => return self.lose(crowd, number, Some(why.to_string())),
+                Err(why) => return self.end(subscribers, number, Some(why.to_string())),
             }
         }
     }
 
-    fn lose(&mut self, crowd: &mut Crowd, number: usize, why: Option<String>) {
+    fn end(&mut self, subscribers: &mut Subscribers, number: usize, why: Option<String>) {
         let stream = &mut self.streams[number];
-        stream.link = None;
-        crowd.lose(&mut stream.subscriber, why);
+        stream.socket = None;
+        subscribers.end(&mut stream.subscriber, why);
     }
 }
 
-impl<L: Link> Carrier for Swarm<L> {
+impl Transport for Http1 {
     fn reserve(&mut self, count: usize) {
         self.streams.reserve_exact(count);
     }
 
-    fn dial(&mut self, next: u32) -> Result<(), Error> {
-        let link =
-            self.connect(self.streams.len()).map_err(Error::system("opening a connection"))?;
+    fn open(&mut self, next: u32) -> Result<(), Error> {
+        let socket = self.connect(self.streams.len());
+        let socket = Some(socket.map_err(Error::system("opening a connection"))?);
         let subscriber = Subscriber::new(Phase::Connecting, next);
-        self.streams.push(Stream { link: Some(link), head: Head::default(), subscriber });
+        self.streams.push(Stream { socket, head: ResponseHead::default(), subscriber });
         Ok(())
     }
 
-    fn turn(&mut self, crowd: &mut Crowd, wait: Duration) -> Result<(), Error> {
+    fn poll(&mut self, subscribers: &mut Subscribers, wait: Duration) -> Result<(), Error> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, Some(wait)) {
             Err(why) if why.kind() != ErrorKind::Interrupted => {
@@ -143,23 +145,21 @@ impl<L: Link> Carrier for Swarm<L> {
         for event in &events {
             let number = event.token().0;
             if self.streams[number].subscriber.phase == Phase::Connecting {
-                self.ask(crowd, number)?;
+                self.send_request(subscribers, number);
             }
             let closing = event.is_read_closed() || event.is_error();
-            let connected = self.streams[number].subscriber.phase != Phase::Connecting;
-            if connected && (event.is_readable() || closing) {
-                self.read(crowd, number, closing);
+            if event.is_readable() || closing {
+                self.read(subscribers, number, closing);
             }
         }
         self.events = events;
         Ok(())
     }
 
-    fn abandon(&mut self, crowd: &mut Crowd) {
+    fn fail_pending(&mut self, subscribers: &mut Subscribers) {
         for number in 0..self.streams.len() {
-            let phase = self.streams[number].subscriber.phase;
-            if matches!(phase, Phase::Connecting | Phase::Asking) {
-                self.lose(crowd, number, Some(SILENT.into()));
+            if self.streams[number].subscriber.is_pending() {
+                self.end(subscribers, number, Some(NO_RESPONSE.into()));
             }
         }
     }
@@ -168,44 +168,80 @@ impl<L: Link> Carrier for Swarm<L> {
         self.streams.iter().any(|stream| stream.subscriber.is_behind(published))
     }
 
-    fn settle(&mut self, crowd: &mut Crowd, published: u32) {
-        crowd.settle(self.streams.iter_mut().map(|stream| &mut stream.subscriber), published);
+    fn end_series(&mut self, subscribers: &mut Subscribers, published: u32) {
+        let all = self.streams.iter_mut().map(|stream| &mut stream.subscriber);
+        subscribers.end_series(all, published);
     }
 
     fn close(&mut self, reset: bool) -> io::Result<()> {
         for stream in self.streams.drain(..) {
-            if let Some(link) = &stream.link
+            if let Some(socket) = &stream.socket
                 && reset
             {
-                SockRef::from(link.socket()).set_linger(Some(Duration::ZERO))?;
+                SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
             }
         }
         Ok(())
     }
 }
 
-/// False if the stream is over.
-fn hear(crowd: &mut Crowd, subscriber: &mut Subscriber, head: &mut Head, bytes: &[u8]) -> bool {
+/// Handles a part of a response. False if the stream is over.
+fn receive(
+    subscribers: &mut Subscribers,
+    subscriber: &mut Subscriber,
+    head: &mut ResponseHead,
+    bytes: &[u8],
+) -> bool {
     let mut body = bytes;
-    if subscriber.phase == Phase::Asking {
+    if subscriber.phase == Phase::Requested {
         let Some(end) = head.read(bytes) else { return true };
-        if !crowd.answer(subscriber, head.status) {
+        if !subscribers.respond(subscriber, head.status) {
             return false;
         }
         body = &bytes[end..];
     }
-    crowd.hear(subscriber, body, now());
-    !(body == LAST_CHUNK || body.ends_with(b"\r\n0\r\n\r\n"))
+    subscribers.receive(subscriber, body, now());
+    !is_last(body)
 }
 
-fn request(target: &Target, headers: &[(String, String)]) -> Vec<u8> {
-    let mut text = format!("GET {} HTTP/1.1\r\nhost: {}\r\n", target.path, target.authority);
+/// Whether these bytes end a chunked body.
+pub(crate) fn is_last(body: &[u8]) -> bool {
+    body == LAST_CHUNK || body.ends_with(b"\r\n0\r\n\r\n")
+}
+
+/// A request for a stream.
+pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Vec<u8> {
+    let mut text = format!("GET {} HTTP/1.1\r\nhost: {}\r\n", url.path, url.authority);
     text += "accept: text/event-stream\r\ncache-control: no-cache\r\n";
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
     text += "\r\n";
     text.into_bytes()
+}
+
+// ===== impl ResponseHead =====
+
+impl ResponseHead {
+    /// Returns where the head ends within `bytes`, if it does.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            // `HTTP/1.1 200`: the status is at 9 to 11.
+            if (9..12).contains(&self.read) {
+                let digit = u16::from(byte.wrapping_sub(b'0') % 10);
+                self.status = self.status * 10 + digit;
+            }
+            self.read = self.read.saturating_add(1);
+            self.line_end = match *byte == HEAD_END[usize::from(self.line_end)] {
+                true => self.line_end + 1,
+                false => u8::from(*byte == b'\r'),
+            };
+            if usize::from(self.line_end) == HEAD_END.len() {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +251,19 @@ mod tests {
     #[test]
     fn a_stream_stays_small() {
         // The socket is four bytes, and more where mio checks its use.
-        let ours = size_of::<Stream<TcpStream>>() - size_of::<TcpStream>();
+        let ours = size_of::<Stream>() - size_of::<TcpStream>();
         assert!(ours <= 32, "{ours} bytes");
+    }
+
+    #[test]
+    fn the_head_may_come_in_pieces() {
+        let text = b"HTTP/1.1 503 No\r\nA: b\r\n\r\nbody";
+        for cut in 0..text.len() - 4 {
+            let mut head = ResponseHead::default();
+            let first = head.read(&text[..cut]);
+            assert_eq!(first, None, "cut at {cut}");
+            assert_eq!(head.read(&text[cut..]), Some(text.len() - 4 - cut), "cut at {cut}");
+            assert_eq!(head.status, 503);
+        }
     }
 }

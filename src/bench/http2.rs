@@ -1,173 +1,102 @@
-//! Streams over HTTP/2, many to a connection. A task follows each of them, so that a frame for one
-//! costs nothing for the others; what they hear comes to the crowd through one bounded channel.
-
-use std::io;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+//! A stream over HTTP/2, on a connection that it shares with others.
 
 use bytes::Bytes;
-use socket2::Socket;
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use h2::Reason;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::{HeaderName, HeaderValue, Request, header};
 
-use super::connection::{Route, carry};
-use super::ramp::{Carrier, SILENT, connect};
-use super::subscriber::{Phase, Subscriber};
-use super::subscribers::Crowd;
-use super::target::Error;
+use super::error::Error;
+use super::tasks::{Failure, Io, Reporter, UpdateKind};
+use crate::client::url::HttpUrl;
 
-/// Many streams of one URL.
-#[derive(Debug)]
-pub(crate) struct Multiplexed {
-    route: Route,
-    sources: Vec<IpAddr>,
-    subscribers: Vec<Subscriber>,
-    tasks: Tasks,
-}
+/// The flow-control window of a connection, large enough that its streams do not block each other.
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// What runs, and how it is heard.
-#[derive(Debug)]
-struct Tasks {
-    runtime: Runtime,
-    heard: Receiver<Heard>,
-    tell: Sender<Heard>,
-    /// Takes the numbers of the streams that the newest connection is to begin.
-    newest: Option<Sender<usize>>,
-    /// Of every connection, to end it with a RST.
-    sockets: Vec<Socket>,
-}
-
-/// What came of one stream.
-#[derive(Debug)]
-pub(crate) struct Heard {
-    pub(crate) number: usize,
-    pub(crate) at: Instant,
-    pub(crate) what: What,
-}
-
-#[derive(Debug)]
-pub(crate) enum What {
-    /// The status of its answer.
-    Answer(u16),
-    /// A part of its body.
-    Body(Bytes),
-    /// Its end, and why it came before an answer.
-    End(Option<String>),
-    /// No stream of the whole run can come about.
-    Hopeless(String),
-}
-
-/// How much may have been heard and not taken in; whoever has more to tell waits.
-const HEARD_MAX: usize = 1024;
-
-// ===== impl Multiplexed =====
-
-impl Multiplexed {
-    pub(crate) fn new(route: Route, sources: Vec<IpAddr>) -> Result<Self, Error> {
-        Ok(Self { route, sources, subscribers: Vec::new(), tasks: Tasks::new()? })
+/// A request for a stream.
+pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Result<Request<()>, Error> {
+    let mut request = Request::get(url.to_string())
+        .header(header::ACCEPT, "text/event-stream")
+        .header(header::CACHE_CONTROL, "no-cache");
+    for (name, value) in headers {
+        let wrong = || Error::Settings(format!("{name}: {value}: not a header field"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        request = request.header(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
     }
+    request.body(()).map_err(|why| Error::Settings(why.to_string()))
+}
 
-    fn connect(&mut self) -> io::Result<Sender<usize>> {
-        let number = self.tasks.sockets.len();
-        let source = self.route.target.source(number, &self.sources);
-        let socket = connect(self.route.target.address, source)?;
-        self.tasks.sockets.push(socket.try_clone()?.into());
-        let (newest, numbers) = mpsc::channel(self.route.streams_per_connection);
-        let (route, tell) = (self.route.clone(), self.tasks.tell.clone());
-        self.tasks.runtime.spawn(carry(route, socket, numbers, tell));
-        Ok(newest)
+/// The connection lives until its streams have ended.
+pub(crate) async fn handshake(
+    socket: Box<dyn Io>,
+    streams: usize,
+) -> Result<SendRequest<Bytes>, Failure> {
+    let mut builder = Builder::new();
+    builder.initial_connection_window_size(CONNECTION_WINDOW).enable_push(false);
+    // h2 would close a connection with many small frames, which floods have; the window is a bound.
+    builder.data_frame_budget(usize::MAX);
+    // Until the server's settings arrive.
+    builder.initial_max_send_streams(streams);
+    let connected = builder.handshake(socket).await;
+    let (sender, connection) = connected.map_err(|why| Failure::Transient(explain(&why)))?;
+    // Its streams report the same error.
+    tokio::spawn(async { connection.await.ok() });
+    Ok(sender)
+}
+
+/// Sends the request, after as many others as have been `started`, and spawns a task that reports the
+/// response.
+pub(crate) async fn start(
+    connection: &SendRequest<Bytes>,
+    request: &Request<()>,
+    started: usize,
+    reporter: Reporter,
+) {
+    match send(connection, request, started) {
+        Ok(response) => _ = tokio::spawn(follow(response, reporter)),
+        Err(why) => reporter.report(UpdateKind::End(Some(why))).await,
     }
+}
 
-    fn take(&mut self, crowd: &mut Crowd, heard: Heard) -> Result<(), Error> {
-        let subscriber = &mut self.subscribers[heard.number];
-        match heard.what {
-            // It was given up, and answered after all.
-            _ if subscriber.phase == Phase::Closed => {}
-            What::Answer(status) => {
-                if !crowd.answer(subscriber, status) {
-                    crowd.lose(subscriber, None);
-                }
-            }
-            What::Body(bytes) => {
-                crowd.tally.bytes += bytes.len() as u64;
-                crowd.hear(subscriber, &bytes, heard.at);
-            }
-            What::End(why) => crowd.lose(subscriber, why),
-            What::Hopeless(why) => {
-                let authority = self.route.target.authority.clone();
-                return Err(Error::Server { authority, why });
-            }
+fn send(
+    connection: &SendRequest<Bytes>,
+    request: &Request<()>,
+    started: usize,
+) -> Result<ResponseFuture, String> {
+    let allowed = connection.current_max_send_streams();
+    if started >= allowed {
+        return Err(format!(
+            "the server allows {allowed} streams per connection (--streams-per-connection)"
+        ));
+    }
+    let sent = connection.clone().send_request(request.clone(), true);
+    sent.map(|(response, _)| response).map_err(|why| explain(&why))
+}
+
+async fn follow(response: ResponseFuture, reporter: Reporter) {
+    let end = receive(response, &reporter).await;
+    reporter.report(UpdateKind::End(end.err().map(|why| explain(&why)))).await;
+}
+
+async fn receive(response: ResponseFuture, reporter: &Reporter) -> Result<(), h2::Error> {
+    let (status, mut body) = {
+        let response = response.await?;
+        (response.status().as_u16(), response.into_body())
+    };
+    reporter.report(UpdateKind::Response(status)).await;
+    while let Some(bytes) = body.data().await {
+        let bytes = bytes?;
+        let length = bytes.len();
+        reporter.report(UpdateKind::Body(bytes)).await;
+        body.flow_control().release_capacity(length)?;
+    }
+    Ok(())
+}
+
+fn explain(why: &h2::Error) -> String {
+    match why.reason() {
+        Some(Reason::REFUSED_STREAM) => {
+            format!("{why}; it may allow fewer (--streams-per-connection)")
         }
-        Ok(())
-    }
-}
-
-impl Carrier for Multiplexed {
-    fn reserve(&mut self, count: usize) {
-        self.subscribers.reserve_exact(count);
-    }
-
-    fn dial(&mut self, next: u32) -> Result<(), Error> {
-        let number = self.subscribers.len();
-        let is_full = number.is_multiple_of(self.route.streams_per_connection);
-        let connection = match self.tasks.newest.take_if(|_| !is_full) {
-            Some(connection) => connection,
-            None => self.connect().map_err(Error::system("opening a connection"))?,
-        };
-        connection
-            .try_send(number)
-            .expect("it has room for all its streams and lives to take them");
-        self.tasks.newest = Some(connection);
-        self.subscribers.push(Subscriber::new(Phase::Asking, next));
-        Ok(())
-    }
-
-    fn turn(&mut self, crowd: &mut Crowd, wait: Duration) -> Result<(), Error> {
-        let Tasks { runtime, heard, .. } = &mut self.tasks;
-        #[expect(clippy::disallowed_methods, reason = "a client tool that waits for its streams")]
-        let first = runtime.block_on(async { tokio::time::timeout(wait, heard.recv()).await });
-        let mut next = first.ok().flatten();
-        while let Some(heard) = next {
-            self.take(crowd, heard)?;
-            next = self.tasks.heard.try_recv().ok();
-        }
-        Ok(())
-    }
-
-    fn abandon(&mut self, crowd: &mut Crowd) {
-        for subscriber in &mut self.subscribers {
-            if subscriber.phase == Phase::Asking {
-                crowd.lose(subscriber, Some(SILENT.into()));
-            }
-        }
-    }
-
-    fn is_behind(&self, published: u32) -> bool {
-        self.subscribers.iter().any(|subscriber| subscriber.is_behind(published))
-    }
-
-    fn settle(&mut self, crowd: &mut Crowd, published: u32) {
-        crowd.settle(self.subscribers.iter_mut(), published);
-    }
-
-    fn close(&mut self, reset: bool) -> io::Result<()> {
-        if reset {
-            let linger = |socket: &Socket| socket.set_linger(Some(Duration::ZERO));
-            self.tasks.sockets.iter().try_for_each(linger)?;
-        }
-        self.subscribers.clear();
-        self.tasks = Tasks::new().map_err(io::Error::other)?;
-        Ok(())
-    }
-}
-
-// ===== impl Tasks =====
-
-impl Tasks {
-    fn new() -> Result<Self, Error> {
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Error::system("starting the streams"))?;
-        let (tell, heard) = mpsc::channel(HEARD_MAX);
-        Ok(Self { runtime, heard, tell, newest: None, sockets: Vec::new() })
+        _ => why.to_string(),
     }
 }

@@ -1,12 +1,14 @@
-//! Which events have reached how many subscribers, and how long that took.
+//! Delivery latencies.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
-/// When each publish was meant to leave. Latency counts from there, so that a publish which waits
-/// behind a slow one is not flattered (no coordinated omission).
+/// When each publish is due. Latency counts from there, so that a publish delayed by a slow one before
+/// it is measured with its delay (no coordinated omission).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     pub(crate) first: u32,
@@ -14,30 +16,41 @@ pub(crate) struct Schedule {
     pub(crate) every: Duration,
 }
 
-/// Latencies in nanoseconds.
+/// Latencies from when a publish was due.
 #[derive(Clone, Debug)]
 pub struct Latencies {
-    /// Of every delivery.
-    pub each: Histogram<u64>,
-    /// Of the first subscriber that each publish reached.
-    pub first: Histogram<u64>,
-    /// Of the last subscriber that each publish reached.
-    pub last: Histogram<u64>,
+    each: Histogram<u64>,
+    first: Histogram<u64>,
+    last: Histogram<u64>,
 }
 
-/// The publishes under way.
+/// A distribution, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
+pub struct Quantiles {
+    pub count: u64,
+    pub min: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// Records each delivery, and the first and the last of each publish.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct LatencyRecorder {
     schedule: Schedule,
-    /// The publishes from `base` on that have not reached everybody yet.
-    rounds: VecDeque<Round>,
+    /// The publishes from `base` on that some subscriber has not received yet.
+    in_flight: VecDeque<InFlight>,
     base: u32,
     latencies: Latencies,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Round {
-    reached: usize,
+struct InFlight {
+    deliveries: usize,
     first: u64,
     last: u64,
 }
@@ -45,7 +58,7 @@ struct Round {
 // ===== impl Schedule =====
 
 impl Schedule {
-    pub(crate) fn intended(&self, sequence: u32) -> Instant {
+    pub(crate) fn due(&self, sequence: u32) -> Instant {
         self.start + self.every * sequence.saturating_sub(self.first)
     }
 }
@@ -57,48 +70,92 @@ impl Latencies {
         let empty = || Histogram::new(3).expect("three digits are within 0 to 5");
         Self { each: empty(), first: empty(), last: empty() }
     }
-}
 
-// ===== impl Ledger =====
-
-impl Ledger {
-    pub(crate) fn new(schedule: Schedule) -> Self {
-        Self { schedule, rounds: VecDeque::new(), base: 0, latencies: Latencies::new() }
+    /// Of every delivery; `None` if there was none.
+    pub fn each(&self) -> Option<Quantiles> {
+        Quantiles::of(&self.each)
     }
 
-    /// From here on, publishes follow this schedule. Those before it must have been settled.
-    pub(crate) fn follow(&mut self, schedule: Schedule) {
-        self.rounds.clear();
+    /// Of the first delivery of each publish.
+    pub fn first(&self) -> Option<Quantiles> {
+        Quantiles::of(&self.first)
+    }
+
+    /// Of the last delivery of each publish.
+    pub fn last(&self) -> Option<Quantiles> {
+        Quantiles::of(&self.last)
+    }
+}
+
+// ===== impl Quantiles =====
+
+impl Quantiles {
+    fn of(nanoseconds: &Histogram<u64>) -> Option<Self> {
+        let ms = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+        let at = |quantile| ms(nanoseconds.value_at_quantile(quantile));
+        (!nanoseconds.is_empty()).then(|| Self {
+            count: nanoseconds.len(),
+            min: ms(nanoseconds.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: ms(nanoseconds.max()),
+        })
+    }
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min, p50, p90, p99, p999, max, .. } = self;
+        write!(
+            f,
+            "min {min:.3}  p50 {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  p99.9 {p999:.3}  \
+             max {max:.3} ms"
+        )
+    }
+}
+
+// ===== impl LatencyRecorder =====
+
+impl LatencyRecorder {
+    pub(crate) fn new(schedule: Schedule) -> Self {
+        Self { schedule, in_flight: VecDeque::new(), base: 0, latencies: Latencies::new() }
+    }
+
+    /// Starts a series of publishes with this schedule; the one before it must have ended.
+    pub(crate) fn start_series(&mut self, schedule: Schedule) {
+        self.in_flight.clear();
         self.base = schedule.first;
         self.schedule = schedule;
     }
 
-    /// One subscriber has this event now; `audience` subscribers should get it.
-    pub(crate) fn arrived(&mut self, sequence: u32, now: Instant, audience: usize) {
+    /// Records the delivery of an event to one of the `subscribers` that should receive it.
+    pub(crate) fn record(&mut self, sequence: u32, now: Instant, subscribers: usize) {
         let Some(at) = sequence.checked_sub(self.base).map(|at| at as usize) else { return };
-        let since = now.saturating_duration_since(self.schedule.intended(sequence));
+        let since = now.saturating_duration_since(self.schedule.due(sequence));
         let latency = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1);
         record(&mut self.latencies.each, latency);
-        if at >= self.rounds.len() {
-            self.rounds.resize(at + 1, Round::default());
+        if at >= self.in_flight.len() {
+            self.in_flight.resize(at + 1, InFlight::default());
         }
-        let round = &mut self.rounds[at];
-        if round.reached == 0 {
-            round.first = latency;
+        let publish = &mut self.in_flight[at];
+        if publish.deliveries == 0 {
+            publish.first = latency;
         }
-        round.reached += 1;
-        round.last = latency;
-        self.close_rounds(audience);
+        publish.deliveries += 1;
+        publish.last = latency;
+        self.retire_complete(subscribers);
     }
 
-    fn close_rounds(&mut self, audience: usize) {
-        while let Some(round) = self.rounds.front().copied() {
-            if round.reached < audience {
+    fn retire_complete(&mut self, subscribers: usize) {
+        while let Some(publish) = self.in_flight.front().copied() {
+            if publish.deliveries < subscribers {
                 return;
             }
-            self.rounds.pop_front();
-            record(&mut self.latencies.first, round.first);
-            record(&mut self.latencies.last, round.last);
+            self.in_flight.pop_front();
+            record(&mut self.latencies.first, publish.first);
+            record(&mut self.latencies.last, publish.last);
             self.base += 1;
         }
     }
@@ -107,8 +164,8 @@ impl Ledger {
         &self.latencies
     }
 
-    /// Hands out what was recorded and starts anew.
-    pub(crate) fn take_latencies(&mut self) -> Latencies {
+    /// Returns what was recorded and starts anew.
+    pub(crate) fn take(&mut self) -> Latencies {
         std::mem::replace(&mut self.latencies, Latencies::new())
     }
 }
@@ -123,21 +180,21 @@ mod tests {
     use crate::bench::now;
 
     #[test]
-    fn latency_counts_from_when_the_publish_was_meant_to_leave() {
+    fn latency_counts_from_when_the_publish_was_due() {
         let (start, every) = (now(), Duration::from_millis(10));
-        let mut ledger = Ledger::new(Schedule { first: 0, start, every });
-        ledger.follow(Schedule { first: 5, start, every });
-        ledger.arrived(6, start + Duration::from_millis(25), 2);
-        ledger.arrived(5, start + Duration::from_millis(25), 2);
-        ledger.arrived(5, start + Duration::from_millis(30), 2);
-        // The histogram keeps three digits, so that its 15 ms may begin below.
-        let round = |ns: u64| (ns + 500_000) / 1_000_000;
-        let ms = |histogram: &Histogram<u64>| {
-            (histogram.len(), round(histogram.min()), round(histogram.max()))
+        let mut recorder = LatencyRecorder::new(Schedule { first: 0, start, every });
+        recorder.start_series(Schedule { first: 5, start, every });
+        recorder.record(6, start + Duration::from_millis(25), 2);
+        recorder.record(5, start + Duration::from_millis(25), 2);
+        recorder.record(5, start + Duration::from_millis(30), 2);
+        let ms = |quantiles: Option<Quantiles>| {
+            let Quantiles { count, min, max, .. } = quantiles.expect("recorded");
+            // The histogram keeps three digits, so that its 15 ms may begin below.
+            (count, min.round() as u64, max.round() as u64)
         };
-        assert_eq!(ms(&ledger.latencies().each), (3, 15, 30));
-        assert_eq!(ms(&ledger.latencies().first), (1, 25, 25), "only one round is complete");
-        ledger.arrived(6, start + Duration::from_millis(40), 2);
-        assert_eq!(ms(&ledger.latencies().last), (2, 30, 30));
+        assert_eq!(ms(recorder.latencies().each()), (3, 15, 30));
+        assert_eq!(ms(recorder.latencies().first()), (1, 25, 25), "only one publish is complete");
+        recorder.record(6, start + Duration::from_millis(40), 2);
+        assert_eq!(ms(recorder.latencies().last()), (2, 30, 30));
     }
 }

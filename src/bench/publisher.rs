@@ -1,4 +1,4 @@
-//! Publishes on its own thread, so that a slow answer does not keep the subscribers from reading.
+//! Publishes on a thread of its own, so that a slow response does not keep the subscribers from reading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,19 +7,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::SendRequest;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
+use super::error::Error;
 use super::latency::Schedule;
 use super::marker::Marker;
-use super::target::{Error, Target};
 use super::{Publish, now};
-use crate::client::Trust;
-use crate::client::connect::speak;
+use crate::client::exchange::{Connection, within};
 use crate::client::tls::{HTTP_1, Tls};
+use crate::client::url::HttpUrl;
+use crate::client::{self, Verify};
 
 /// The thread that publishes. It ends when this is dropped.
 #[derive(Debug)]
@@ -28,14 +27,14 @@ pub(crate) struct Publisher {
     results: Receiver<Published>,
 }
 
-/// What became of a series of publishes.
+/// The result of a series of publishes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Published {
-    /// Sequence numbers used up.
+    /// Sequence numbers used.
     pub(crate) sent: u32,
-    /// Those that were answered with a status other than 2xx, or not at all.
+    /// Publishes with a status other than 2xx, or without a response.
     pub(crate) refused: u32,
-    /// The first reason for a refusal.
+    /// Why the first of them was refused.
     pub(crate) why: Option<String>,
 }
 
@@ -48,27 +47,29 @@ struct Job {
 
 #[derive(Debug)]
 struct Work {
-    target: Target,
-    tls: Option<Tls>,
+    url: HttpUrl,
     publish: Publish,
     headers: Vec<(String, String)>,
     marker: Marker,
     runtime: Runtime,
-    connection: Option<SendRequest<Full<Bytes>>>,
-    /// When the connection was last attended to.
-    attended: Instant,
+    connection: Connection,
+    /// When the runtime last polled the connection.
+    polled: Instant,
     stop: Arc<AtomicBool>,
 }
 
-/// How long a wait may keep the end of the run from being noticed.
-const SLICE: Duration = Duration::from_millis(50);
+/// The longest wait before `stop` is noticed.
+const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long an idle connection may wait for the next series. Longer, and the server may have closed
-/// it unnoticed, which would look like a refusal.
-const UNATTENDED: Duration = Duration::from_millis(500);
+/// How long a connection may be idle without the runtime before it is opened anew. Later, the server
+/// may have closed it unnoticed, which would look like a refusal.
+const IDLE_MAX: Duration = Duration::from_millis(500);
 
-/// How long an answer to a publish may take.
-const ANSWER: Duration = Duration::from_secs(60);
+/// The time limit for a publish.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How much of a refusal's body is shown.
+const EXCERPT_BYTES: usize = 200;
 
 // ===== impl Publisher =====
 
@@ -76,28 +77,29 @@ impl Publisher {
     pub(crate) fn start(
         publish: &Publish,
         headers: &[(String, String)],
-        trust: &Trust,
+        verify: &Verify,
         marker: Marker,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         if !publish.body.contains("{n}") {
             return Err(Error::Settings(format!(
-                "the body of the publish has no {{n}}, where the number of the event goes: {}",
+                "the body of the publish has no {{n}}, which becomes the number of the event: {}",
                 publish.body
             )));
         }
         let system = Error::system("starting the publisher");
         let runtime = Builder::new_current_thread().enable_all().build().map_err(&system)?;
-        let target = Target::parse(&publish.url)?;
+        let url: HttpUrl = publish.url.parse().map_err(|why| Error::url(&publish.url, why))?;
+        url.resolve().map_err(|why| Error::url(&publish.url, why))?;
+        let tls = Tls::of(&url, verify, HTTP_1).map_err(|why| Error::tls(&url, &why))?;
         let mut work = Work {
-            tls: target.tls(trust, HTTP_1)?,
-            target,
+            connection: Connection::new(url.clone(), tls),
+            url,
             publish: publish.clone(),
             headers: headers.to_vec(),
             marker,
             runtime,
-            connection: None,
-            attended: now(),
+            polled: now(),
             stop,
         };
         let (jobs, todo) = mpsc::channel();
@@ -113,13 +115,13 @@ impl Publisher {
         Ok(Self { jobs, results })
     }
 
-    /// Starts a series; its result comes from `finished`.
-    pub(crate) fn begin(&self, schedule: Schedule, count: u32, until: Option<Instant>) {
+    /// Starts a series, whose result [`Self::finished`] returns.
+    pub(crate) fn start_series(&self, schedule: Schedule, count: u32, until: Option<Instant>) {
         let job = Job { schedule, count, until };
-        self.jobs.send(job).expect("the publisher lives as long as we do");
+        self.jobs.send(job).expect("the thread lives as long as the publisher");
     }
 
-    /// The result of the series that was begun, once it is there.
+    /// The result of the series, once it has finished.
     pub(crate) fn finished(&self) -> Option<Published> {
         match self.results.try_recv() {
             Ok(published) => Some(published),
@@ -134,15 +136,15 @@ impl Publisher {
 impl Work {
     fn run(&mut self, job: &Job) -> Published {
         let mut published = Published::default();
-        if self.attended.elapsed() > UNATTENDED {
-            self.connection = None;
+        if self.polled.elapsed() > IDLE_MAX {
+            self.connection.close();
         }
         for sequence in job.schedule.first..job.schedule.first.saturating_add(job.count) {
-            let intended = job.schedule.intended(sequence);
-            if job.until.is_some_and(|until| intended >= until) {
+            let due = job.schedule.due(sequence);
+            if job.until.is_some_and(|until| due >= until) {
                 break;
             }
-            self.wait_until(intended);
+            self.wait_until(due);
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -152,71 +154,48 @@ impl Work {
                 published.why.get_or_insert(why);
             }
         }
-        self.attended = now();
+        self.polled = now();
         published
     }
 
-    /// The connection is attended to meanwhile, so that its end is noticed before it is used again.
+    /// Waits within the runtime, so that the end of the connection is noticed before its next use.
     fn wait_until(&self, moment: Instant) {
         while !self.stop.load(Ordering::Relaxed) {
             let left = moment.saturating_duration_since(now());
             if left.is_zero() {
                 return;
             }
-            self.runtime.block_on(sleep(left.min(SLICE)));
+            #[expect(clippy::disallowed_methods, reason = "one timer, for the next publish")]
+            self.runtime.block_on(async { tokio::time::sleep(left.min(STOP_INTERVAL)).await });
         }
     }
 
     fn post(&mut self, sequence: u32) -> Result<(), String> {
         let body = self.publish.body.replace("{n}", &self.marker.of(sequence).to_string());
-        let mut request = Request::post(&self.target.path)
-            .header(header::HOST, &self.target.authority)
+        let mut request = Request::post(&self.url.path)
+            .header(header::HOST, &self.url.authority)
             .header(header::CONTENT_TYPE, &self.publish.content_type);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
         let request = request.body(Full::from(body)).map_err(|why| why.to_string())?;
-        let Self { runtime, target, tls, connection, .. } = self;
-        runtime.block_on(within_limit(async {
-            let mut sender = match usable(connection.take()).await {
-                Some(sender) => sender,
-                None => connect(target, tls.as_ref()).await?,
-            };
-            let response = sender.send_request(request).await.map_err(|why| why.to_string())?;
+        let Self { runtime, url, connection, .. } = self;
+        let exchange = async {
+            let response = connection.send(request).await?;
             let status = response.status();
-            let body = response.into_body().collect().await.map_err(|why| why.to_string())?;
-            *connection = Some(sender);
-            match status.is_success() {
-                true => Ok(()),
-                false => Err(format!("{status}: {}", excerpt(&body.to_bytes()))),
-            }
-        }))
+            let body = response.into_body().collect().await?;
+            Ok::<_, client::Error>((status, body.to_bytes()))
+        };
+        let limited = within(RESPONSE_TIMEOUT, &url.address, exchange);
+        let (status, body) = match runtime.block_on(limited) {
+            Ok(Ok(response)) => response,
+            Ok(Err(why)) | Err(why) => return Err(why.to_string()),
+        };
+        if status.is_success() { Ok(()) } else { Err(refusal(status, &body)) }
     }
 }
 
-/// The connection, unless the server has closed it meanwhile.
-async fn usable(idle: Option<SendRequest<Full<Bytes>>>) -> Option<SendRequest<Full<Bytes>>> {
-    let mut sender = idle?;
-    sender.ready().await.is_ok().then_some(sender)
-}
-
-async fn connect(target: &Target, tls: Option<&Tls>) -> Result<SendRequest<Full<Bytes>>, String> {
-    let stream = TcpStream::connect(target.address).await.map_err(|why| why.to_string())?;
-    stream.set_nodelay(true).map_err(|why| why.to_string())?;
-    speak(stream, tls).await.map_err(|why| why.to_string())
-}
-
-async fn sleep(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a client tool that waits for its turn")]
-    tokio::time::sleep(time).await;
-}
-
-async fn within_limit(post: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    #[expect(clippy::disallowed_methods, reason = "a client tool that waits for an answer")]
-    let answered = tokio::time::timeout(ANSWER, post).await;
-    answered.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER.as_secs())))
-}
-
-fn excerpt(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned()
+fn refusal(status: StatusCode, body: &Bytes) -> String {
+    let excerpt = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES)]);
+    format!("{status}: {excerpt}")
 }

@@ -1,96 +1,106 @@
-//! One subscriber of the load generator: 24 bytes about what it has seen, whatever carries it.
+//! One subscriber: 24 bytes about what it has received.
 
 use super::marker::{Marker, Scan};
 
-/// One subscriber, from the first packet to the end of its stream.
+/// One subscriber, from its connect to the end of its stream.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) phase: Phase,
     scan: Scan,
-    record: Record,
+    received: Received,
 }
 
-/// How far a stream is.
+/// The state of a stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
     Connecting,
-    Asking,
+    Requested,
     Open,
     Closed,
 }
 
-/// What one event was to one subscriber.
+/// How an event relates to those that a subscriber has received before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Seen {
-    /// New; this many before it are missing so far.
+pub(crate) enum Arrival {
+    /// New, with a gap of this many before it.
     New { missing: u32 },
     /// New, but after a later one.
-    Late,
-    /// Had been seen before.
-    Twice,
+    Reordered,
+    /// Received before.
+    Duplicate,
 }
 
-/// Which events a subscriber has had: all below `next`, but for the gaps in the 64 before it.
+/// The events that a subscriber has received: all below `next`, except for gaps in the 64 before it.
 #[derive(Clone, Copy, Debug)]
-struct Record {
+struct Received {
     next: u32,
-    /// Bit 0 is the event before `next`. Two halves, so that the alignment of a `u64` costs nothing.
+    /// Bit 0 is the event before `next`. Two halves, to avoid the alignment of a `u64`.
     window: [u32; 2],
 }
 
 // ===== impl Subscriber =====
 
 impl Subscriber {
-    /// It is held to the events from `next` on.
+    /// It should receive the events from `next` on.
     pub(crate) fn new(phase: Phase, next: u32) -> Self {
-        Self { phase, scan: Scan::default(), record: Record::new(next) }
+        Self { phase, scan: Scan::default(), received: Received::new(next) }
     }
 
-    /// Takes in a part of the stream. Events are reported in their order.
-    pub(crate) fn hear(&mut self, marker: &Marker, body: &[u8], mut event: impl FnMut(u32, Seen)) {
-        let record = &mut self.record;
-        self.scan.read(marker, body, |sequence| event(sequence, record.note(sequence)));
+    /// Scans a part of the stream, and calls `event` for every event in it.
+    pub(crate) fn receive(
+        &mut self,
+        marker: &Marker,
+        body: &[u8],
+        mut event: impl FnMut(u32, Arrival),
+    ) {
+        let received = &mut self.received;
+        self.scan.read(marker, body, |sequence| event(sequence, received.insert(sequence)));
     }
 
-    /// How many of the events below `published` never came, those counted as gaps aside.
-    pub(crate) fn behind(&self, published: u32) -> u32 {
-        published.saturating_sub(self.record.next)
+    /// Whether it has no response yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Requested)
     }
 
-    /// Whether it is open and has not had the last of the events below `published`.
+    /// How many of the events below `published` have not arrived, without those counted as gaps.
+    pub(crate) fn outstanding(&self, published: u32) -> u32 {
+        published.saturating_sub(self.received.next)
+    }
+
+    /// Whether it is open and has not received the last of the events below `published`.
     pub(crate) fn is_behind(&self, published: u32) -> bool {
-        self.phase == Phase::Open && self.behind(published) > 0
+        self.phase == Phase::Open && self.outstanding(published) > 0
     }
 
-    /// It is not held to what is published before `next`.
-    pub(crate) fn begin_at(&mut self, next: u32) {
-        self.record = Record::new(next);
+    /// Expects nothing that was published before `next`.
+    pub(crate) fn expect_from(&mut self, next: u32) {
+        self.received = Received::new(next);
     }
 }
 
-// ===== impl Record =====
+// ===== impl Received =====
 
-impl Record {
+impl Received {
     fn new(next: u32) -> Self {
         Self { next, window: [u32::MAX; 2] }
     }
 
-    fn note(&mut self, sequence: u32) -> Seen {
+    fn insert(&mut self, sequence: u32) -> Arrival {
         let window = u64::from(self.window[0]) | u64::from(self.window[1]) << 32;
-        let (window, seen) = match sequence.checked_sub(self.next) {
+        let (window, arrival) = match sequence.checked_sub(self.next) {
             Some(missing) => {
                 self.next = sequence.wrapping_add(1);
                 let moved = missing.checked_add(1).and_then(|by| window.checked_shl(by));
-                (moved.unwrap_or(0) | 1, Seen::New { missing })
+                (moved.unwrap_or(0) | 1, Arrival::New { missing })
             }
             None => {
                 let bit = 1_u64.checked_shl(self.next - 1 - sequence).unwrap_or(0);
-                let new = bit != 0 && window & bit == 0;
-                (window | bit, if new { Seen::Late } else { Seen::Twice })
+                let is_new = bit != 0 && window & bit == 0;
+                (window | bit, if is_new { Arrival::Reordered } else { Arrival::Duplicate })
             }
         };
         self.window = [window as u32, (window >> 32) as u32];
-        seen
+        arrival
     }
 }
 
@@ -99,17 +109,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_late_events_and_repeats_are_told_apart() {
-        let mut record = Record::new(3);
-        assert_eq!(record.note(3), Seen::New { missing: 0 });
-        assert_eq!(record.note(6), Seen::New { missing: 2 });
-        assert_eq!(record.note(5), Seen::Late);
-        assert_eq!(record.note(5), Seen::Twice);
-        assert_eq!(record.note(6), Seen::Twice);
-        assert_eq!(record.note(2), Seen::Twice, "from before it joined");
-        assert_eq!(record.note(4), Seen::Late);
-        assert_eq!(record.note(200), Seen::New { missing: 193 });
-        assert_eq!(record.note(7), Seen::Twice, "too far back to tell");
-        assert_eq!(record.note(199), Seen::Late);
+    fn gaps_reordered_events_and_duplicates_are_distinguished() {
+        let mut received = Received::new(3);
+        assert_eq!(received.insert(3), Arrival::New { missing: 0 });
+        assert_eq!(received.insert(6), Arrival::New { missing: 2 });
+        assert_eq!(received.insert(5), Arrival::Reordered);
+        assert_eq!(received.insert(5), Arrival::Duplicate);
+        assert_eq!(received.insert(6), Arrival::Duplicate);
+        assert_eq!(received.insert(2), Arrival::Duplicate, "from before it joined");
+        assert_eq!(received.insert(4), Arrival::Reordered);
+        assert_eq!(received.insert(200), Arrival::New { missing: 193 });
+        assert_eq!(received.insert(7), Arrival::Duplicate, "before the window");
+        assert_eq!(received.insert(199), Arrival::Reordered);
     }
 }

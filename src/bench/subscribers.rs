@@ -1,84 +1,85 @@
-//! What all subscribers of a run have in common, whatever carries their streams.
+//! What all subscribers of a run have in common, whatever their transport.
 
 use std::ops::AddAssign;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::latency::Ledger;
+use super::latency::LatencyRecorder;
 use super::marker::Marker;
-use super::subscriber::{Phase, Seen, Subscriber};
+use super::subscriber::{Arrival, Phase, Subscriber};
 
-/// What the subscribers look for, and what they have found together.
+/// The marker that all subscribers look for, and the sums of what they have received.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct Subscribers {
     marker: Marker,
-    pub(crate) ledger: Ledger,
+    pub(crate) latency: LatencyRecorder,
     pub(crate) tally: Tally,
-    /// Why the first stream that failed without an answer did.
+    /// Why the first stream without a response failed.
     pub(crate) failure: Option<String>,
-    /// Streams whose answer has not come yet.
-    pub(crate) settling: usize,
+    /// Streams without a response so far.
+    pub(crate) pending: usize,
     pub(crate) open: usize,
 }
 
-/// What all subscribers together have seen.
+/// What all subscribers together have received.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Tally {
     /// Events that arrived for the first time.
     pub delivered: u64,
-    /// Events that a subscriber should have got and has not.
+    /// Events that a subscriber should have received and has not.
     pub missed: u64,
-    /// Events that a subscriber got again.
+    /// Events that a subscriber received again.
     pub duplicates: u64,
-    /// Events that came after a later one.
+    /// Events that arrived after a later one.
     pub reordered: u64,
     /// Streams that ended before the measurement did.
     pub disconnects: u64,
-    /// Streams that did not come to be: no connection, or an answer other than 200.
+    /// Streams that could not be opened: no connection, or a status other than 200.
     pub failed: u64,
-    /// The status of the last answer other than 200.
+    /// The last status other than 200.
     pub failed_status: Option<u16>,
-    /// Bytes read from all streams, as the sockets give them; with HTTP/2, of their bodies.
+    /// Bytes read: from the sockets, or, over TLS and HTTP/2, of the response bodies.
     pub bytes: u64,
 }
 
-// ===== impl Crowd =====
+// ===== impl Subscribers =====
 
-impl Crowd {
-    pub(crate) fn new(marker: Marker, ledger: Ledger) -> Self {
+impl Subscribers {
+    pub(crate) fn new(marker: Marker, latency: LatencyRecorder) -> Self {
         let tally = Tally::default();
-        Self { marker, ledger, tally, failure: None, settling: 0, open: 0 }
+        Self { marker, latency, tally, failure: None, pending: 0, open: 0 }
     }
 
-    /// The head of the answer has come. False if there is no stream behind it.
-    pub(crate) fn answer(&mut self, subscriber: &mut Subscriber, status: u16) -> bool {
+    /// Handles the head of a response. False if it is not that of a stream.
+    pub(crate) fn respond(&mut self, subscriber: &mut Subscriber, status: u16) -> bool {
         if status != 200 {
             self.tally.failed_status = Some(status);
             return false;
         }
         subscriber.phase = Phase::Open;
-        self.settling -= 1;
+        self.pending -= 1;
         self.open += 1;
         true
     }
 
-    /// Part of a stream has come.
-    pub(crate) fn hear(&mut self, subscriber: &mut Subscriber, body: &[u8], at: Instant) {
-        let Self { marker, ledger, tally, open, .. } = self;
-        subscriber.hear(marker, body, |sequence, seen| {
-            *tally += seen;
-            if seen != Seen::Twice {
-                ledger.arrived(sequence, at, *open);
+    /// Handles a part of a stream.
+    pub(crate) fn receive(&mut self, subscriber: &mut Subscriber, body: &[u8], at: Instant) {
+        let Self { marker, latency, tally, open, .. } = self;
+        subscriber.receive(marker, body, |sequence, arrival| {
+            *tally += arrival;
+            if arrival != Arrival::Duplicate {
+                latency.record(sequence, at, *open);
             }
         });
     }
 
-    /// The stream is over, or has not come to be.
-    pub(crate) fn lose(&mut self, subscriber: &mut Subscriber, why: Option<String>) {
+    /// Handles the end of a stream, or its failure to open.
+    pub(crate) fn end(&mut self, subscriber: &mut Subscriber, why: Option<String>) {
         match std::mem::replace(&mut subscriber.phase, Phase::Closed) {
-            Phase::Connecting | Phase::Asking => {
-                self.settling -= 1;
+            Phase::Connecting | Phase::Requested => {
+                self.pending -= 1;
                 self.tally.failed += 1;
                 self.failure = self.failure.take().or(why);
             }
@@ -90,40 +91,40 @@ impl Crowd {
         }
     }
 
-    /// Counts the events below `published` that have not come to an open stream by now as missed.
-    pub(crate) fn settle<'a>(
+    /// Counts the events below `published` that an open stream has not received as missed.
+    pub(crate) fn end_series<'a>(
         &mut self,
         subscribers: impl Iterator<Item = &'a mut Subscriber>,
         published: u32,
     ) {
         for subscriber in subscribers.filter(|one| one.phase == Phase::Open) {
-            self.tally.missed += u64::from(subscriber.behind(published));
-            subscriber.begin_at(published);
+            self.tally.missed += u64::from(subscriber.outstanding(published));
+            subscriber.expect_from(published);
         }
     }
 }
 
 // ===== impl Tally =====
 
-impl AddAssign<Seen> for Tally {
-    fn add_assign(&mut self, seen: Seen) {
-        match seen {
-            Seen::New { missing } => {
+impl AddAssign<Arrival> for Tally {
+    fn add_assign(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::New { missing } => {
                 self.delivered += 1;
                 self.missed += u64::from(missing);
             }
-            Seen::Late => {
+            Arrival::Reordered => {
                 self.delivered += 1;
                 self.missed = self.missed.saturating_sub(1);
                 self.reordered += 1;
             }
-            Seen::Twice => self.duplicates += 1,
+            Arrival::Duplicate => self.duplicates += 1,
         }
     }
 }
 
 impl Tally {
-    /// Whether every subscriber got every event exactly once and stayed.
+    /// Whether every subscriber received every event exactly once and stayed connected.
     pub fn is_clean(&self) -> bool {
         (self.missed, self.duplicates, self.disconnects, self.failed) == (0, 0, 0, 0)
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use clap::Args;
 
 use super::values::{Span, count, millis, span};
-use crate::bench::{self, Options, Pace};
-use crate::client::{self, Token, Trust};
+use crate::bench::{self, Options, Ramp};
+use crate::client::{self, Token, Verify};
 use crate::config;
 use crate::ids::OrgName;
 
@@ -31,7 +31,7 @@ struct Belief {
     /// Believe the certificates that the authorities in this PEM file have signed [default: those of
     /// the system]
     #[arg(long, value_name = "FILE", value_parser = authorities)]
-    ca: Option<Trust>,
+    ca: Option<Verify>,
 
     /// Believe any certificate, for a test: nobody knows then who is at the other end
     #[arg(long, conflicts_with = "ca")]
@@ -138,22 +138,22 @@ pub struct Bench {
 // ===== impl Remote =====
 
 impl Remote {
-    fn into_server(self) -> Result<client::Server, String> {
+    fn into_endpoint(self) -> Result<client::Endpoint, String> {
         let url = self.url.parse().map_err(|why| format!("--url {}: {why}", self.url))?;
-        Ok(client::Server { url, token: self.token, trust: self.belief.into_trust() })
+        Ok(client::Endpoint { url, token: self.token, verify: self.belief.into_verify() })
     }
 }
 
 // ===== impl Belief =====
 
 impl Belief {
-    fn into_trust(self) -> Trust {
-        if self.insecure { Trust::Anybody } else { self.ca.unwrap_or_default() }
+    fn into_verify(self) -> Verify {
+        if self.insecure { Verify::None } else { self.ca.unwrap_or_default() }
     }
 }
 
-fn authorities(file: &str) -> Result<Trust, String> {
-    Trust::authorities(file.as_ref())
+fn authorities(file: &str) -> Result<Verify, String> {
+    Verify::authorities(file.as_ref())
 }
 
 // ===== impl Publish, Listen =====
@@ -164,7 +164,7 @@ impl Publish {
     /// # Errors
     /// Says what is wrong with the URL.
     pub fn into_request(self) -> Result<client::Publish, String> {
-        let server = self.remote.into_server()?;
+        let server = self.remote.into_endpoint()?;
         Ok(client::Publish { server, org: self.org, keys: self.keys })
     }
 }
@@ -176,7 +176,7 @@ impl Listen {
     /// Says what is wrong with the URL.
     pub fn into_request(self) -> Result<client::Listen, String> {
         let Self { org, public, last_event_id, remote } = self;
-        Ok(client::Listen { server: remote.into_server()?, org, public, last_event_id })
+        Ok(client::Listen { server: remote.into_endpoint()?, org, public, last_event_id })
     }
 }
 
@@ -203,16 +203,16 @@ impl Bench {
         });
         Options {
             url,
-            trust: self.belief.into_trust(),
+            verify: self.belief.into_verify(),
             http2: self.http2.then_some(self.streams_per_connection),
             subscribers: self.subscribers,
-            pace: Pace { per_second: self.rate, at_once: self.at_once },
+            ramp: Ramp { per_second: self.rate, pending_max: self.at_once },
             headers: self.header,
             sources: self.source,
             publish,
             duration: self.duration.map(|span| span.0),
             processes: self.pid,
-            patience: bench::PATIENCE,
+            drain_timeout: bench::DRAIN_TIMEOUT,
         }
     }
 }
