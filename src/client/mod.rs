@@ -150,7 +150,7 @@ impl fmt::Display for Error {
         match self {
             Self::Connect { address, why } => write!(f, "cannot reach {address}: {why}"),
             Self::Timeout { address, after } => {
-                write!(f, "no response from {address} within {} s", after.as_secs())
+                write!(f, "no response from {address} within {after:?}")
             }
             Self::Tls { address, why, advice: "" } => write!(f, "{address}: {why}"),
             Self::Tls { address, why, advice } => write!(f, "{address}: {why}; {advice}"),

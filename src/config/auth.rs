@@ -2,13 +2,14 @@
 //! that could never fit is found out by a client.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::Uri;
-use http::uri::Scheme;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+
+use crate::client::url::HttpUrl;
 
 /// Which tokens are good. Without any key the server is open.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +52,10 @@ pub struct TokenKey {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
-/// `https://…`, or `http://…` to a loopback address: keys that anyone on the way could replace are no
-/// keys.
+/// `https://…`, or `http://…` to a loopback address: over any other network, keys could be replaced on
+/// the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwksUrl(Uri);
+pub struct JwksUrl(HttpUrl);
 
 /// Why something is no [`TokenKey`], [`Secret`] or [`JwksUrl`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,13 +216,8 @@ impl fmt::Debug for Secret {
 // ===== impl JwksUrl =====
 
 impl JwksUrl {
-    pub(crate) fn uri(&self) -> &Uri {
+    pub(crate) fn as_url(&self) -> &HttpUrl {
         &self.0
-    }
-
-    /// What may be logged of it: a query can hold a secret.
-    pub(crate) fn host(&self) -> &str {
-        self.0.host().unwrap_or_default()
     }
 }
 
@@ -229,18 +225,14 @@ impl FromStr for JwksUrl {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let uri: Uri = text.parse().map_err(|_| InvalidKey::Url)?;
-        let authority = uri.authority().ok_or(InvalidKey::Url)?;
-        let host = authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let loopback = host.eq_ignore_ascii_case("localhost")
-            || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let safe = uri.scheme() == Some(&Scheme::HTTPS)
-            || (uri.scheme() == Some(&Scheme::HTTP) && loopback);
-        if !safe || authority.as_str().contains('@') {
+        let url: HttpUrl = text.parse().map_err(|_| InvalidKey::Url)?;
+        let host = url.host();
+        let is_loopback = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !url.is_secure && !is_loopback {
             return Err(InvalidKey::Url);
         }
-        Ok(Self(uri))
+        Ok(Self(url))
     }
 }
 
