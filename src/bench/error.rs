@@ -2,8 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::client::tls::TlsError;
-use crate::client::url::HttpUrl;
+use crate::client;
 
 /// Why a measurement cannot start or continue.
 #[derive(Debug)]
@@ -16,13 +15,8 @@ pub enum Error {
         /// What is wrong with it, and what is allowed.
         why: String,
     },
-    /// No stream of this server can be opened, however often it is tried.
-    Unusable {
-        /// The server as the URL names it.
-        authority: String,
-        /// What is wrong, and what to do.
-        why: String,
-    },
+    /// No stream of the server can be opened, however often it is tried: its address and why.
+    Server(String),
     /// The settings contradict each other or the limits of this machine.
     Settings(String),
     /// A system call failed.
@@ -41,8 +35,8 @@ impl Error {
         Self::Url { url: url.to_owned(), why: why.to_string() }
     }
 
-    pub(crate) fn tls(url: &HttpUrl, why: &TlsError) -> Self {
-        Self::Unusable { authority: url.authority.clone(), why: why.to_string() }
+    pub(crate) fn server(why: client::Error) -> Self {
+        Self::Server(why.to_string())
     }
 
     pub(crate) fn system(doing: &'static str) -> impl Fn(io::Error) -> Self {
@@ -54,8 +48,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url { url, why } => write!(f, "{url}: {why}"),
-            Self::Unusable { authority, why } => write!(f, "{authority}: {why}"),
-            Self::Settings(why) => f.write_str(why),
+            Self::Server(why) | Self::Settings(why) => f.write_str(why),
             Self::System { doing, why } => write!(f, "{doing}: {why}"),
         }
     }

@@ -6,7 +6,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{HeaderName, HeaderValue, Request, header};
 
 use super::error::Error;
-use super::tasks::{Failure, Io, Reporter, UpdateKind};
+use super::tasks::{Io, Reporter, UpdateKind};
 use crate::client::url::HttpUrl;
 
 /// The flow-control window of a connection, large enough that its streams do not block each other.
@@ -25,11 +25,11 @@ pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Result<Req
     request.body(()).map_err(|why| Error::Settings(why.to_string()))
 }
 
-/// The connection lives until its streams have ended.
+/// The connection lives until its streams have ended. Returns how they end if the handshake fails.
 pub(crate) async fn handshake(
     socket: Box<dyn Io>,
     streams: usize,
-) -> Result<SendRequest<Bytes>, Failure> {
+) -> Result<SendRequest<Bytes>, UpdateKind> {
     let mut builder = Builder::new();
     builder.initial_connection_window_size(CONNECTION_WINDOW).enable_push(false);
     // h2 would close a connection with many small frames, which floods have; the window is a bound.
@@ -37,7 +37,7 @@ pub(crate) async fn handshake(
     // Until the server's settings arrive.
     builder.initial_max_send_streams(streams);
     let connected = builder.handshake(socket).await;
-    let (sender, connection) = connected.map_err(|why| Failure::Transient(explain(&why)))?;
+    let (sender, connection) = connected.map_err(|why| UpdateKind::End(Some(explain(&why))))?;
     // Its streams report the same error.
     tokio::spawn(async { connection.await.ok() });
     Ok(sender)

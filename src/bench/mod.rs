@@ -34,7 +34,7 @@ use latency::{LatencyRecorder, Schedule};
 pub use marker::{Marked, Marker};
 pub use options::{Options, Publish};
 pub use proc::Cost;
-use publisher::{Published, Publisher};
+use publisher::{Published, Publisher, Series};
 pub use ramp::Ramp;
 use ramp::Transport;
 use subscribers::Subscribers;
@@ -55,14 +55,6 @@ pub struct Load {
     /// Sequence number of the next publish.
     next: u32,
     published: Published,
-}
-
-/// A series of publishes, limited by number and by time.
-#[derive(Clone, Copy, Debug)]
-struct Series {
-    count: u32,
-    every: Duration,
-    until: Option<Instant>,
 }
 
 /// The default of [`Options::drain_timeout`].
@@ -200,7 +192,7 @@ impl Load {
     /// back to back; latencies then count from the first. Returns the time from the first publish to
     /// the last delivery.
     pub fn publish(&mut self, count: u32, every: Duration) -> Result<Duration, Error> {
-        self.series(Series { count, every, until: None })
+        self.series(count, every, None)
     }
 
     fn publish_for(&mut self, every: Duration, duration: Option<Duration>) -> Result<(), Error> {
@@ -212,19 +204,21 @@ impl Load {
             ));
         }
         let until = duration.map(|duration| now() + duration);
-        self.series(Series { count: u32::MAX, every, until }).map(drop)
+        self.series(u32::MAX, every, until).map(drop)
     }
 
-    fn series(&mut self, series: Series) -> Result<Duration, Error> {
+    fn series(
+        &mut self,
+        count: u32,
+        every: Duration,
+        until: Option<Instant>,
+    ) -> Result<Duration, Error> {
         let none = || Error::Settings("nothing to publish was given".into());
         let start = now();
-        let schedule = Schedule { first: self.next, start, every: series.every };
+        let schedule = Schedule { first: self.next, start, every };
         self.subscribers.latency.start_series(schedule);
-        self.publisher.as_ref().ok_or_else(none)?.start_series(
-            schedule,
-            series.count,
-            series.until,
-        );
+        let publisher = self.publisher.as_ref().ok_or_else(none)?;
+        publisher.start_series(Series { schedule, count, until });
 
         let before = self.subscribers.tally.delivered;
         let (mut sent, mut last) = (None, (before, start));

@@ -63,8 +63,8 @@ impl Options {
         let Self { verify, http2, sources, headers, .. } = self;
         let url: HttpUrl = self.url.parse().map_err(|why| Error::url(&self.url, why))?;
         let address = url.resolve().map_err(|why| Error::url(&self.url, why))?;
-        let tls = Tls::of(&url, verify, if http2.is_some() { HTTP_2 } else { HTTP_1 });
-        let tls = tls.map_err(|why| Error::tls(&url, &why))?;
+        let protocol = if http2.is_some() { HTTP_2 } else { HTTP_1 };
+        let tls = Tls::of(&url, verify, protocol).map_err(Error::server)?;
         let sources = sources.clone();
         Ok(if http2.is_none() && tls.is_none() {
             Box::new(Http1::new(&url, address, sources, headers)?)

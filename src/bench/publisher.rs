@@ -23,7 +23,7 @@ use crate::client::{self, Verify};
 /// The thread that publishes. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    jobs: Sender<Job>,
+    jobs: Sender<Series>,
     results: Receiver<Published>,
 }
 
@@ -38,11 +38,12 @@ pub(crate) struct Published {
     pub(crate) why: Option<String>,
 }
 
-#[derive(Debug)]
-struct Job {
-    schedule: Schedule,
-    count: u32,
-    until: Option<Instant>,
+/// A series of publishes, limited by number and by time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Series {
+    pub(crate) schedule: Schedule,
+    pub(crate) count: u32,
+    pub(crate) until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Publisher {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(&system)?;
         let url: HttpUrl = publish.url.parse().map_err(|why| Error::url(&publish.url, why))?;
         url.resolve().map_err(|why| Error::url(&publish.url, why))?;
-        let tls = Tls::of(&url, verify, HTTP_1).map_err(|why| Error::tls(&url, &why))?;
+        let tls = Tls::of(&url, verify, HTTP_1).map_err(Error::server)?;
         let mut work = Work {
             connection: Connection::new(url.clone(), tls),
             url,
@@ -105,8 +106,8 @@ impl Publisher {
         let (jobs, todo) = mpsc::channel();
         let (done, results) = mpsc::channel();
         let body = move || {
-            while let Ok(job) = todo.recv() {
-                if done.send(work.run(&job)).is_err() {
+            while let Ok(series) = todo.recv() {
+                if done.send(work.run(series)).is_err() {
                     return;
                 }
             }
@@ -116,9 +117,8 @@ impl Publisher {
     }
 
     /// Starts a series, whose result [`Self::finished`] returns.
-    pub(crate) fn start_series(&self, schedule: Schedule, count: u32, until: Option<Instant>) {
-        let job = Job { schedule, count, until };
-        self.jobs.send(job).expect("the thread lives as long as the publisher");
+    pub(crate) fn start_series(&self, series: Series) {
+        self.jobs.send(series).expect("the thread lives as long as the publisher");
     }
 
     /// The result of the series, once it has finished.
@@ -134,14 +134,15 @@ impl Publisher {
 // ===== impl Work =====
 
 impl Work {
-    fn run(&mut self, job: &Job) -> Published {
+    fn run(&mut self, series: Series) -> Published {
+        let Series { schedule, count, until } = series;
         let mut published = Published::default();
         if self.polled.elapsed() > IDLE_MAX {
             self.connection.close();
         }
-        for sequence in job.schedule.first..job.schedule.first.saturating_add(job.count) {
-            let due = job.schedule.due(sequence);
-            if job.until.is_some_and(|until| due >= until) {
+        for sequence in schedule.first..schedule.first.saturating_add(count) {
+            let due = schedule.due(sequence);
+            if until.is_some_and(|until| due >= until) {
                 break;
             }
             self.wait_until(due);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,13 +20,14 @@ use super::ramp::{NO_RESPONSE, Transport, connect, source_of};
 use super::subscriber::{Phase, Subscriber};
 use super::subscribers::Subscribers;
 use super::{http2, now};
-use crate::client::tls::{HTTP_2, HandshakeError, Tls, TlsError};
+use crate::client::tls::{HTTP_2, Tls};
 use crate::client::url::HttpUrl;
+use crate::client::{self, TlsError};
 
 /// All streams of one URL.
 #[derive(Debug)]
 pub(crate) struct Tasks {
-    route: Route,
+    route: Arc<Route>,
     sources: Vec<IpAddr>,
     subscribers: Vec<Subscriber>,
     connections: Connections,
@@ -44,7 +46,7 @@ struct Connections {
 }
 
 /// Where all connections go, and what each stream requests.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Route {
     url: HttpUrl,
     address: SocketAddr,
@@ -52,10 +54,10 @@ pub(crate) struct Route {
     protocol: Protocol,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Protocol {
-    Http1 { request: Bytes },
-    Http2 { request: Request<()>, streams: usize },
+    Http1 { request: Vec<u8> },
+    Http2 { request: Box<Request<()>>, streams: usize },
 }
 
 /// What happened to one stream.
@@ -66,7 +68,7 @@ pub(crate) struct Update {
     kind: UpdateKind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum UpdateKind {
     /// A response with this status.
     Response(u16),
@@ -85,13 +87,6 @@ pub(crate) struct Reporter {
     sender: Sender<Update>,
 }
 
-/// Why a connection failed.
-#[derive(Clone, Debug)]
-pub(crate) enum Failure {
-    Transient(String),
-    Permanent(String),
-}
-
 /// A socket, or TLS over one.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -108,7 +103,7 @@ const BUFFER: usize = 2048;
 impl Tasks {
     pub(crate) fn new(route: Route, sources: Vec<IpAddr>) -> Result<Self, Error> {
         let connections = Connections::new()?;
-        Ok(Self { route, sources, subscribers: Vec::new(), connections })
+        Ok(Self { route: route.into(), sources, subscribers: Vec::new(), connections })
     }
 
     fn connect(&mut self) -> io::Result<Sender<usize>> {
@@ -136,10 +131,7 @@ impl Tasks {
                 subscribers.receive(subscriber, &bytes, update.at);
             }
             UpdateKind::End(why) => subscribers.end(subscriber, why),
-            UpdateKind::Unusable(why) => {
-                let authority = self.route.url.authority.clone();
-                return Err(Error::Unusable { authority, why });
-            }
+            UpdateKind::Unusable(why) => return Err(Error::Server(why)),
         }
         Ok(())
     }
@@ -225,8 +217,11 @@ impl Route {
         headers: &[(String, String)],
     ) -> Result<Self, Error> {
         let protocol = match http2 {
-            None => Protocol::Http1 { request: http1::request(&url, headers).into() },
-            Some(streams) => Protocol::Http2 { request: http2::request(&url, headers)?, streams },
+            None => Protocol::Http1 { request: http1::request(&url, headers) },
+            Some(streams) => {
+                let request = http2::request(&url, headers)?.into();
+                Protocol::Http2 { request, streams }
+            }
         };
         Ok(Self { url, address, tls, protocol })
     }
@@ -238,7 +233,8 @@ impl Route {
         }
     }
 
-    async fn connect(&self, socket: std::net::TcpStream) -> Result<Box<dyn Io>, Failure> {
+    /// Returns how the streams of the connection end if it fails.
+    async fn connect(&self, socket: std::net::TcpStream) -> Result<Box<dyn Io>, UpdateKind> {
         let socket = TcpStream::from_std(socket)?;
         socket.writable().await?;
         socket.take_error()?.map_or(Ok(()), Err)?;
@@ -247,8 +243,8 @@ impl Route {
         let stream = tls.connect(socket).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
         if matches!(self.protocol, Protocol::Http2 { .. }) && !is_http2 {
-            let why = "it does not speak HTTP/2 over TLS (ALPN)";
-            return Err(Failure::Permanent(why.into()));
+            let why = TlsError::new("it does not speak HTTP/2 over TLS (ALPN)");
+            return Err(client::Error::Tls { address: self.url.address.clone(), why }.into());
         }
         Ok(Box::new(stream))
     }
@@ -256,7 +252,7 @@ impl Route {
 
 /// Connects, and starts the streams with these numbers.
 async fn serve(
-    route: Route,
+    route: Arc<Route>,
     socket: std::net::TcpStream,
     mut numbers: Receiver<usize>,
     sender: Sender<Update>,
@@ -268,21 +264,21 @@ async fn serve(
             let reporter = Reporter { stream, sender };
             let end = match connected {
                 Ok(socket) => receive(socket, request, &reporter).await.into(),
-                Err(why) => why.into(),
+                Err(end) => end,
             };
             reporter.report(end).await;
         }
         Protocol::Http2 { request, streams } => {
             let connected = match connected {
                 Ok(socket) => http2::handshake(socket, *streams).await,
-                Err(why) => Err(why),
+                Err(end) => Err(end),
             };
             let mut started = 0;
             while let Some(stream) = numbers.recv().await {
                 let reporter = Reporter { stream, sender: sender.clone() };
                 match &connected {
                     Ok(connection) => http2::start(connection, request, started, reporter).await,
-                    Err(why) => reporter.report(why.clone().into()).await,
+                    Err(end) => reporter.report(end.clone()).await,
                 }
                 started += 1;
             }
@@ -326,32 +322,21 @@ impl Reporter {
 
 impl From<io::Result<()>> for UpdateKind {
     fn from(end: io::Result<()>) -> Self {
-        Self::End(end.err().map(|why| why.to_string()))
+        end.map_or_else(Self::from, |()| Self::End(None))
     }
 }
 
-impl From<Failure> for UpdateKind {
-    fn from(why: Failure) -> Self {
-        match why {
-            Failure::Transient(why) => Self::End(Some(why)),
-            Failure::Permanent(why) => Self::Unusable(why),
-        }
-    }
-}
-
-// ===== impl Failure =====
-
-impl From<io::Error> for Failure {
+impl From<io::Error> for UpdateKind {
     fn from(why: io::Error) -> Self {
-        Self::Transient(why.to_string())
+        Self::End(Some(why.to_string()))
     }
 }
 
-impl From<HandshakeError> for Failure {
-    fn from(why: HandshakeError) -> Self {
+impl From<client::Error> for UpdateKind {
+    fn from(why: client::Error) -> Self {
         match why {
-            HandshakeError::Permanent(why) => Self::Permanent(TlsError::to_string(&why)),
-            HandshakeError::Transient(why) => why.into(),
+            client::Error::Tls { .. } => Self::Unusable(why.to_string()),
+            why => Self::End(Some(why.to_string())),
         }
     }
 }

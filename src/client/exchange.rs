@@ -13,7 +13,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::tls::{HTTP_1, HandshakeError, Tls};
+use super::tls::{HTTP_1, Tls};
 use super::url::HttpUrl;
 use super::{Endpoint, Error};
 
@@ -91,12 +91,7 @@ impl Connection {
             })
             .map_err(|why| Error::Connect { address: address.clone(), why })?;
         let Some(tls) = &self.tls else { return start_http(socket).await };
-        let address = address.clone();
-        match tls.connect(socket).await {
-            Ok(stream) => start_http(stream).await,
-            Err(HandshakeError::Permanent(why)) => Err(Error::tls(address, why)),
-            Err(HandshakeError::Transient(why)) => Err(Error::Handshake { address, why }),
-        }
+        start_http(tls.connect(socket).await?).await
     }
 }
 
@@ -145,8 +140,7 @@ pub(super) async fn send(
 ) -> Result<Response<Incoming>, Error> {
     let url = endpoint.url.as_url();
     // The system's root certificates are read for each connection: they may have been replaced.
-    let tls = Tls::of(url, &endpoint.verify, HTTP_1);
-    let tls = tls.map_err(|why| Error::tls(url.address.clone(), why))?;
+    let tls = Tls::of(url, &endpoint.verify, HTTP_1)?;
     let mut connection = Connection::new(url.clone(), tls);
     within(RESPONSE_TIMEOUT, &url.address, connection.send(request)).await?
 }

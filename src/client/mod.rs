@@ -20,10 +20,10 @@ use http::{HeaderValue, StatusCode};
 
 pub use listen::{Listen, listen};
 pub use publish::{Publish, publish};
+pub use tls::TlsError;
 pub use url::{BaseUrl, InvalidUrl};
 pub use verify::{Authorities, Verify};
 
-use self::tls::TlsError;
 use crate::wire::EventTooLarge;
 
 /// A server, and how to authenticate to each other.
@@ -67,10 +67,8 @@ pub enum Error {
     Tls {
         /// Host and port.
         address: String,
-        /// What is wrong.
-        why: String,
-        /// What to do about it with the flags of the command line; may be empty.
-        advice: &'static str,
+        /// What is wrong, and what to do.
+        why: TlsError,
     },
     /// The TLS handshake failed, and may succeed later.
     Handshake {
@@ -132,10 +130,6 @@ impl std::error::Error for InvalidToken {}
 // ===== impl Error =====
 
 impl Error {
-    fn tls(address: String, TlsError { why, advice }: TlsError) -> Self {
-        Self::Tls { address, why, advice }
-    }
-
     /// Whether the network failed, rather than the server refused: browsers then reconnect.
     fn is_network(&self) -> bool {
         matches!(
@@ -152,8 +146,7 @@ impl fmt::Display for Error {
             Self::Timeout { address, after } => {
                 write!(f, "no response from {address} within {after:?}")
             }
-            Self::Tls { address, why, advice: "" } => write!(f, "{address}: {why}"),
-            Self::Tls { address, why, advice } => write!(f, "{address}: {why}; {advice}"),
+            Self::Tls { address, why } => write!(f, "{address}: {why}"),
             Self::Handshake { address, why } => {
                 write!(f, "{address}: the TLS handshake failed: {why}")
             }

@@ -1,14 +1,16 @@
 //! TLS with a server, and the advice when it is impossible.
 
+use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::{fmt, io};
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Error;
 use super::url::HttpUrl;
 use super::verify::Verify;
 
@@ -17,21 +19,15 @@ use super::verify::Verify;
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    address: String,
 }
 
 /// Why TLS with a server is impossible however often it is tried.
-#[derive(Clone, Debug)]
-pub(crate) struct TlsError {
-    pub(crate) why: String,
-    /// What to do about it with the flags of the command line; may be empty.
-    pub(crate) advice: &'static str,
-}
-
-/// Why a handshake failed.
 #[derive(Debug)]
-pub(crate) enum HandshakeError {
-    Permanent(TlsError),
-    Transient(io::Error),
+pub struct TlsError {
+    pub(super) why: String,
+    /// What to do about it with the flags of the command line; may be empty.
+    pub(super) advice: &'static str,
 }
 
 /// HTTP/1.1 in ALPN (RFC 7301, 6).
@@ -48,41 +44,36 @@ impl Tls {
         url: &HttpUrl,
         verify: &Verify,
         protocol: &[u8],
-    ) -> Result<Option<Self>, TlsError> {
+    ) -> Result<Option<Self>, Error> {
         if !url.is_secure {
             return Ok(None);
         }
-        let name = ServerName::try_from(url.host().to_owned());
-        let name = name.map_err(|why| TlsError::new(format!("host {}: {why}", url.host())))?;
-        Ok(Some(Self { config: Arc::new(verify.config(protocol)?), name }))
-    }
-
-    pub(crate) async fn connect(
-        &self,
-        socket: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, HandshakeError> {
-        let connector = TlsConnector::from(self.config.clone());
-        let connected = connector.connect(self.name.clone(), socket).await;
-        connected.map_err(HandshakeError::from)
-    }
-}
-
-// ===== impl HandshakeError =====
-
-impl From<io::Error> for HandshakeError {
-    fn from(why: io::Error) -> Self {
-        match why.get_ref().and_then(|why| permanent(why.downcast_ref()?)) {
-            Some(why) => Self::Permanent(why),
-            None => Self::Transient(why),
+        let address = url.address.clone();
+        let name = ServerName::try_from(url.host().to_owned()).map_err(TlsError::new);
+        match name.and_then(|name| Ok((name, verify.config(protocol)?))) {
+            Ok((name, config)) => Ok(Some(Self { config: config.into(), name, address })),
+            Err(why) => Err(Error::Tls { address, why }),
         }
     }
+
+    pub(crate) async fn connect(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
+        let connector = TlsConnector::from(self.config.clone());
+        connector.connect(self.name.clone(), socket).await.map_err(|why| {
+            let address = self.address.clone();
+            match permanent(&why) {
+                Some(why) => Error::Tls { address, why },
+                None => Error::Handshake { address, why },
+            }
+        })
+    }
 }
 
-fn permanent(why: &Error) -> Option<TlsError> {
+fn permanent(why: &io::Error) -> Option<TlsError> {
+    let why: &rustls::Error = why.get_ref()?.downcast_ref()?;
     let advice = match why {
-        Error::InvalidCertificate(why) => advice(why),
-        Error::InvalidMessage(_) => "if it does not speak TLS, write http://",
-        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+        rustls::Error::InvalidCertificate(why) => advice(why),
+        rustls::Error::InvalidMessage(_) => "if it does not speak TLS, write http://",
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
             "it does not speak this version of HTTP"
         }
         _ => return None,
@@ -112,6 +103,11 @@ fn advice(why: &CertificateError) -> &'static str {
 impl TlsError {
     pub(crate) fn new(why: impl ToString) -> Self {
         Self { why: why.to_string(), advice: "" }
+    }
+
+    /// Without the advice.
+    pub(crate) fn reason(&self) -> &str {
+        &self.why
     }
 }
 

@@ -49,7 +49,7 @@ struct Set {
 
 impl Jwks {
     pub(super) fn new(config: JwksConfig) -> Self {
-        let tls = Tls::of(config.url.as_url(), &Verify::System, HTTP_1).map_err(|why| why.why);
+        let tls = Tls::of(config.url.as_url(), &Verify::System, HTTP_1).map_err(explain);
         let state = State { keys: [].into(), fetched: None, tried: None, fetching: false };
         Self { config, tls, state: Mutex::new(state), ended: watch::Sender::new(()) }
     }
@@ -137,7 +137,7 @@ impl Jwks {
 /// Without the advice, which is about flags that a server does not have.
 fn explain(why: Error) -> String {
     match why {
-        Error::Tls { address, why, .. } => format!("{address}: {why}"),
+        Error::Tls { address, why } => format!("{address}: {}", why.reason()),
         why => why.to_string(),
     }
 }
