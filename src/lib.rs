@@ -14,7 +14,8 @@
 //!   the parking lot; the driver, the one task of a worker that sleeps.
 //! * `http`: what a request means: routes, tokens, origins, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
-//! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
+//! * [`client`]: a client, for `nudged publish` and `nudged listen`.
+//! * `bench`: the load generator, for `nudged bench`.
 //!
 //! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
 //!
@@ -154,6 +155,9 @@ pub mod server;
 
 #[cfg(feature = "client")]
 pub mod client;
+
+#[cfg(feature = "bench")]
+pub mod bench;
 
 mod sync;
 

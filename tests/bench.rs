@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Load, Options, run};
+use nudged::bench::{Load, Options, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::Server;
@@ -228,7 +228,7 @@ fn the_command_says_what_is_wrong_with_its_flags() {
         (&["https://localhost", "--ca", "/nowhere"][..], "No such file"),
         (&["https://localhost", "--ca", "Cargo.toml"], "no certificate in PEM"),
         (&["https://localhost", "--streams-per-connection", "7"], "--http2"),
-        (&["ftp://localhost"], "expected http:// or https://"),
+        (&["ftp://localhost"], "expected http://host:port or https://host"),
     ] {
         let output = Server::command().arg("bench").args(args).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nudged::client::Trust;
-use nudged::client::bench::{Load, Options, PATIENCE, run};
+use nudged::bench::{DRAIN_TIMEOUT, Load, Options, run};
+use nudged::client::Verify;
 use rustls::version::{TLS12, TLS13};
 use support::faulty::{Deliver, PACE, address, event, everybody, options, server, until};
 use support::front::{Front, STREAMS_MAX};
@@ -23,7 +23,8 @@ fn front(base: &str) -> Front {
 fn secured(deliver: Deliver, subscribers: usize) -> [(Front, Options); 2] {
     [None, Some(3)].map(|http2| {
         let front = front(&server(deliver));
-        let options = Options { trust: front.trust(), http2, ..options(&front.url(), subscribers) };
+        let options =
+            Options { verify: front.trust(), http2, ..options(&front.url(), subscribers) };
         (front, options)
     })
 }
@@ -33,7 +34,7 @@ fn tls_and_http2_are_measured_as_the_clear_is() {
     for (version, http2) in [(&TLS12, None), (&TLS13, None), (&TLS12, Some(3)), (&TLS13, Some(3))] {
         let base = server(everybody);
         let front = Front::start_version(version, address(&base));
-        let options = Options { trust: front.trust(), http2, ..options(&front.url(), 20) };
+        let options = Options { verify: front.trust(), http2, ..options(&front.url(), 20) };
         let summary = run(&options, Arc::default(), |_| {}).unwrap();
         assert!(summary.is_clean(), "{version:?}: {summary}");
         assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
@@ -68,7 +69,7 @@ fn a_flood_of_small_events_over_http2_arrives() {
         everybody(streams, text);
     };
     let [_, (_front, options)] = secured(flood, 8);
-    let options = Options { http2: Some(8), patience: PATIENCE, ..options };
+    let options = Options { http2: Some(8), drain_timeout: DRAIN_TIMEOUT, ..options };
     let mut load = Load::new(&options, Arc::default()).unwrap();
     load.open(8, PACE, |_| {}).unwrap();
     load.publish(3, Duration::ZERO).unwrap();
@@ -136,13 +137,13 @@ fn a_certificate_that_nobody_believes_ends_the_run_and_says_what_to_do() {
     ] {
         for http2 in [None, Some(3)] {
             let trust = trust.clone();
-            let options = Options { trust, http2, ..options(&front.url(), 5) };
+            let options = Options { verify: trust, http2, ..options(&front.url(), 5) };
             let why = run(&options, Arc::default(), |_| {}).unwrap_err().to_string();
             assert!(why.starts_with(&front.address.to_string()) && why.contains(advice), "{why}");
             assert!(why.contains("--insecure"), "{why}");
         }
     }
-    let options = Options { trust: Trust::Anybody, ..options(&elsewhere.url(), 5) };
+    let options = Options { verify: Verify::None, ..options(&elsewhere.url(), 5) };
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert!(summary.is_clean(), "{summary}");
     assert!(summary.to_string().contains("certificates were not checked"), "{summary}");

@@ -45,7 +45,7 @@ fn listen_asks_as_an_event_source_does_and_writes_one_line_for_each_event() {
         listened.notes,
         format!(
             "listening to acme at http://{address}\nthe stream ended; trying again in 10ms\n\
-             the server answered 204 No Content: it has no more for us\n"
+             the server answered 204 No Content: the stream is over\n"
         )
     );
 }

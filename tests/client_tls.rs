@@ -5,12 +5,12 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use nudged::client::{Server, Trust};
+use nudged::client::{Endpoint, Verify};
 use support::front::Front;
 use support::script::{Script, answer, listening, no_content, publishing, said, server, stream};
 
-fn secured(front: &Front, trust: Trust) -> Server {
-    Server { url: front.url().parse().expect("a URL"), token: None, trust }
+fn secured(front: &Front, verify: Verify) -> Endpoint {
+    Endpoint { url: front.url().parse().expect("a URL"), token: None, verify }
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn both_clients_speak_tls() {
     let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
     result.expect("accepted");
     assert_eq!(out, "e-7\n");
-    let listened = listening(secured(&front, Trust::Anybody), false, None);
+    let listened = listening(secured(&front, Verify::None), false, None);
     assert_eq!(listened.events, "message x\n");
     let first = listened.notes.lines().next().expect("a note");
     let address = front.address;
@@ -89,7 +89,7 @@ fn https_where_only_http_is_spoken_is_told() {
         peer.write_all(answer("400 Bad Request", "text/plain", "").as_bytes()).expect("written");
         _ = peer.read(&mut [0; 4096]);
     });
-    let server = Server { url: url.parse().expect("a URL"), token: None, trust: Trust::Anybody };
+    let server = Endpoint { url: url.parse().expect("a URL"), token: None, verify: Verify::None };
     let said = said(publishing(server, &["posts"]).0);
     assert!(said.contains("if it does not speak TLS, write http://"), "{said}");
     peer.join().expect("no panic");
@@ -105,7 +105,7 @@ fn http_where_tls_is_spoken_is_told() {
 #[test]
 fn a_file_without_certificates_is_no_authority() {
     for (file, wrong) in [("/nowhere", "No such file"), ("Cargo.toml", "no certificate in PEM")] {
-        let why = Trust::authorities(file.as_ref()).expect_err(file);
+        let why = Verify::authorities(file.as_ref()).expect_err(file);
         assert!(why.contains(wrong), "{why}");
     }
 }

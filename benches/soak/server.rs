@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Child, ChildStdout, Command, ExitStatus};
 use std::time::Duration;
 
-use nudged::client::bench::Cost;
+use nudged::bench::Cost;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::client::get;

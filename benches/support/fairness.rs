@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Latencies, Load, Quantiles};
+use nudged::bench::{Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
 use super::peer::Peer;
@@ -78,8 +78,8 @@ fn probe(single: &mut Load, rounds: u32) -> Outcome<Quantiles> {
             break;
         }
     }
-    let Latencies { each, .. } = single.take_latencies();
-    Quantiles::of(&each).ok_or_else(|| "the neighbour got nothing".into())
+
+    single.take_latencies().each().ok_or_else(|| "the neighbour got nothing".into())
 }
 
 pub(crate) fn markdown(plan: &Plan, all: &[Fairness], absent: &[(Peer, String)]) -> String {

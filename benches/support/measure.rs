@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::Trust;
-use nudged::client::bench::{Cost, Load, Options, PATIENCE, Quantiles, Tally};
+use nudged::bench::{Cost, DRAIN_TIMEOUT, Load, Options, Tally};
+use nudged::client::Verify;
 
 use super::peer::Peer;
 use super::servers::Server;
@@ -74,16 +74,16 @@ impl Sample {
 pub(crate) fn load(server: &Server, org: &str, subscribers: usize) -> Outcome<Load> {
     let options = Options {
         url: server.url(org),
-        trust: Trust::Anybody,
+        verify: Verify::None,
         http2: server.http2(),
         subscribers,
-        pace: server.pace(),
+        ramp: server.pace(),
         headers: Vec::new(),
         sources: Vec::new(),
         publish: Some(server.publish(org)),
         duration: None,
         processes: Vec::new(),
-        patience: PATIENCE,
+        drain_timeout: DRAIN_TIMEOUT,
     };
     Ok(Load::new(&options, Arc::new(AtomicBool::new(false)))?)
 }
@@ -153,7 +153,7 @@ fn deliver(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
     let used = settled(server, load)? - before;
     let deliveries = f64::from(plan.rounds) * load.subscribers() as f64;
     sample.delivery_us = Some(micros(used) / deliveries);
-    let last = Quantiles::of(&load.take_latencies().last);
+    let last = load.take_latencies().last();
     sample.last_p50_ms = last.map(|last| last.p50);
     sample.last_p99_ms = last.map(|last| last.p99);
     Ok(())

@@ -8,14 +8,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::bench::{Cost, Pace, Publish};
+use nudged::bench::{Cost, Publish, Ramp};
 
 use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx, nudged_has};
 use super::process::{NUDGED, end, now, spawn_talking};
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {
-    pace: Pace,
+    pace: Ramp,
     /// Each with its own way to end; Pushpin's origin comes last.
     children: Vec<Child>,
     /// Open, so that a server that prints does not die of it.
@@ -31,7 +31,7 @@ pub(crate) struct Server {
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
 /// Enough that no server runs dry, and few enough that none has to queue more than it takes.
-const PACE: Pace = Pace { per_second: None, at_once: 128 };
+const PACE: Ramp = Ramp { per_second: None, pending_max: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
 const PUSHPIN_LIB: &str = "/usr/lib/pushpin";
@@ -172,7 +172,7 @@ fn pushpin(dir: PathBuf) -> io::Result<Server> {
     let measured = vec![child.id()];
     let mut server = Server {
         // It asks its origin for each, and answers some with 502 when more wait.
-        pace: Pace { at_once: 16, ..PACE },
+        pace: Ramp { pending_max: 16, ..PACE },
         children: vec![child, origin],
         _output: vec![output],
         measured,
@@ -255,7 +255,7 @@ impl Server {
         Publish { url, body, content_type: "application/json".into(), every: Duration::ZERO }
     }
 
-    pub(crate) fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> Ramp {
         self.pace
     }
 

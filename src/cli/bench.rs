@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::Args;
-use nudged::client::bench::{self, Options, Pace};
+use nudged::bench::{self, Options, Ramp};
 
 use super::Exit;
 use super::client::TlsArgs;
@@ -114,16 +114,16 @@ impl Bench {
         });
         Options {
             url,
-            trust: self.tls.into_trust(),
+            verify: self.tls.into_verify(),
             http2: self.http2.then_some(self.streams_per_connection),
             subscribers: self.subscribers,
-            pace: Pace { per_second: self.rate, at_once: self.at_once },
+            ramp: Ramp { per_second: self.rate, pending_max: self.at_once },
             headers: self.header,
             sources: self.source,
             publish,
             duration: self.duration.map(|duration| duration.0),
             processes: self.pid,
-            patience: bench::PATIENCE,
+            drain_timeout: bench::DRAIN_TIMEOUT,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Args;
-use nudged::client::{self, Server, Token, Trust};
+use nudged::client::{self, Endpoint, Token, Verify};
 use nudged::config;
 use nudged::ids::OrgName;
 
@@ -31,7 +31,7 @@ pub(super) struct TlsArgs {
     /// PEM file with the certificates to trust, of authorities or of the server itself [default: the
     /// system's root certificates]
     #[arg(long, value_name = "FILE", value_parser = authorities)]
-    ca: Option<Trust>,
+    ca: Option<Verify>,
 
     /// Accept any certificate; for tests only, because the server is not authenticated
     #[arg(long, conflicts_with = "ca")]
@@ -66,23 +66,23 @@ pub(crate) struct Listen {
 // ===== impl ServerArgs =====
 
 impl ServerArgs {
-    fn into_server(self) -> Result<Server, Exit> {
+    fn into_endpoint(self) -> Result<Endpoint, Exit> {
         let Self { url, token, tls } = self;
         let wrong = |why| Exit::usage(format!("--url {url}: {why}"));
-        Ok(Server { url: url.parse().map_err(wrong)?, token, trust: tls.into_trust() })
+        Ok(Endpoint { url: url.parse().map_err(wrong)?, token, verify: tls.into_verify() })
     }
 }
 
 // ===== impl TlsArgs =====
 
 impl TlsArgs {
-    pub(super) fn into_trust(self) -> Trust {
-        if self.insecure { Trust::Anybody } else { self.ca.unwrap_or_default() }
+    pub(super) fn into_verify(self) -> Verify {
+        if self.insecure { Verify::None } else { self.ca.unwrap_or_default() }
     }
 }
 
-fn authorities(file: &str) -> Result<Trust, String> {
-    Trust::authorities(file.as_ref())
+fn authorities(file: &str) -> Result<Verify, String> {
+    Verify::authorities(file.as_ref())
 }
 
 // ===== impl Publish, Listen =====
@@ -90,7 +90,7 @@ fn authorities(file: &str) -> Result<Trust, String> {
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
         let Self { org, keys, server } = self;
-        let request = client::Publish { server: server.into_server()?, org, keys };
+        let request = client::Publish { server: server.into_endpoint()?, org, keys };
         let publish = async { client::publish(&request, &mut stdout()).await };
         crate::runtime().map_err(Exit::failure)?.block_on(publish).map_err(Exit::failure)?;
         Ok(ExitCode::SUCCESS)
@@ -100,7 +100,7 @@ impl Publish {
 impl Listen {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
         let Self { org, public, last_event_id, server } = self;
-        let server = server.into_server()?;
+        let server = server.into_endpoint()?;
         let request = client::Listen { server, org, public, last_event_id };
         let (mut events, mut notes) = (stdout(), stderr());
         let listen = client::listen(&request, &mut events, &mut notes);

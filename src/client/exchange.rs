@@ -1,4 +1,4 @@
-//! One request on one connection.
+//! Requests and responses over HTTP/1.1, one after the other on one connection.
 
 use std::time::Duration;
 
@@ -6,106 +6,179 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header, request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::connect::{Failure, speak};
 use super::tls::{HTTP_1, Tls};
-use super::{Broken, Error, Server};
+use super::url::HttpUrl;
+use super::{Endpoint, Error};
 
-/// How long a connection may take to come about.
+/// A server, and the connection to it that the next request may use.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    url: HttpUrl,
+    tls: Option<Tls>,
+    idle: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// The time limit for a TCP connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the head of an answer may take, and the body of one that is not a stream.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time limit for the head of a response, and for a body that is not a stream.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The largest answer that is read, a stream aside.
-const ANSWER_LEN_MAX: usize = 64 * 1024;
+/// The largest body that is read, except of a stream.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// After this much silence the system asks whether the peer is still there, as browsers have it do.
+/// After this long without data, the kernel probes whether the peer is alive, as in browsers.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(45);
 
-/// What we show of a problem body (RFC 9457).
+pub(crate) const USER_AGENT: &str = concat!("nudged/", env!("CARGO_PKG_VERSION"));
+
+/// What is shown of a problem body (RFC 9457).
 #[derive(Deserialize)]
 struct Problem {
     title: Option<String>,
     detail: Option<String>,
 }
 
-/// A request to this server, without what only one kind of request has.
-pub(super) fn request(server: &Server, method: Method, path: &str) -> request::Builder {
+// ===== impl Connection =====
+
+impl Connection {
+    /// Connects when the first request is sent.
+    pub(crate) fn new(url: HttpUrl, tls: Option<Tls>) -> Self {
+        Self { url, tls, idle: None }
+    }
+
+    /// Sends the request, and returns when the head of the response has come. Uses the last connection
+    /// again if its response was read to the end and the server has not closed it since.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let reusable = match self.idle.take() {
+            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
+            None => None,
+        };
+        let mut sender = match reusable {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        let response = sender.send_request(request).await?;
+        self.idle = Some(sender);
+        Ok(response)
+    }
+
+    /// Does not use the last connection again.
+    #[cfg(feature = "bench")]
+    pub(crate) fn close(&mut self) {
+        self.idle = None;
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Error> {
+        let address = &self.url.address;
+        let socket = within(CONNECT_TIMEOUT, address, TcpStream::connect(address)).await?;
+        let socket = socket
+            .and_then(|socket| {
+                socket.set_nodelay(true)?;
+                let keepalive =
+                    TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
+                SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+                Ok(socket)
+            })
+            .map_err(|why| Error::Connect { address: address.clone(), why })?;
+        let Some(tls) = &self.tls else { return start_http(socket).await };
+        start_http(tls.connect(socket).await?).await
+    }
+}
+
+/// The connection lives as long as the sender and the bodies of its responses.
+async fn start_http<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // The response reports the same error.
+    tokio::spawn(async { connection.await.ok() });
+    Ok(sender)
+}
+
+/// Bounds how long a server is waited for.
+pub(crate) async fn within<T>(
+    time: Duration,
+    address: &str,
+    future: impl Future<Output = T>,
+) -> Result<T, Error> {
+    #[expect(clippy::disallowed_methods, reason = "one of a client's few requests, not a stream")]
+    let result = tokio::time::timeout(time, future).await;
+    result.map_err(|_| Error::Timeout { address: address.to_owned(), after: time })
+}
+
+// ===== requests to an endpoint =====
+
+/// A request with the fields that all have.
+pub(super) fn request(endpoint: &Endpoint, method: Method, path: &str) -> request::Builder {
+    let url = endpoint.url.as_url();
     let request = Request::builder()
         .method(method)
-        .uri(format!("{}{path}", server.url.prefix))
-        .header(header::HOST, &server.url.authority)
-        .header(header::USER_AGENT, concat!("nudged/", env!("CARGO_PKG_VERSION")));
-    match &server.token {
+        .uri(format!("{}{path}", url.path))
+        .header(header::HOST, &url.authority)
+        .header(header::USER_AGENT, USER_AGENT);
+    match &endpoint.token {
         Some(token) => request.header(header::AUTHORIZATION, &token.0),
         None => request,
     }
 }
 
-/// Connects, asks, and returns with the head of the answer. The connection lives as long as its body.
+/// Sends the request over a connection of its own, which lives as long as the body of the response.
 pub(super) async fn send(
-    server: &Server,
+    endpoint: &Endpoint,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, Error> {
-    let address = &server.url.address;
-    let tls = tls(server)?;
-    let connect = TcpStream::connect(address);
-    let stream = within(server, CONNECT_TIMEOUT, connect)
-        .await?
-        .and_then(|stream| {
-            let keepalive =
-                TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-            Ok(stream)
-        })
-        .map_err(|why| Error::Connect { address: address.clone(), why })?;
-
-    let answer = async {
-        let mut sender = speak(stream, tls.as_ref()).await?;
-        sender.send_request(request).await.map_err(Failure::Http)
-    };
-    within(server, ANSWER_TIMEOUT, answer).await?.map_err(|why| match why {
-        Failure::Hopeless(why) => Error::Tls { address: address.clone(), why },
-        why => Error::Broken(Broken(why)),
-    })
+    let url = endpoint.url.as_url();
+    // The system's root certificates are read for each connection: they may have been replaced.
+    let tls = Tls::of(url, &endpoint.verify, HTTP_1)?;
+    let mut connection = Connection::new(url.clone(), tls);
+    within(RESPONSE_TIMEOUT, &url.address, connection.send(request)).await?
 }
 
-/// The system's authorities are read anew for each connection: they may have changed meanwhile.
-fn tls(server: &Server) -> Result<Option<Tls>, Error> {
-    let Server { url, trust, .. } = server;
-    let tls = url.is_secure.then(|| Tls::new(trust, url.host(), HTTP_1)).transpose();
-    tls.map_err(|why| Error::Tls { address: url.address.clone(), why })
-}
-
-/// The whole body of an answer that is not a stream; nothing if it is larger than any of ours.
-pub(super) async fn read_all(
-    server: &Server,
+/// The body of a response that is not a stream; `None` if it is too large.
+pub(super) async fn read_body(
+    endpoint: &Endpoint,
     response: Response<Incoming>,
 ) -> Result<Option<Bytes>, Error> {
-    let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect();
-    match within(server, ANSWER_TIMEOUT, body).await? {
+    let body = read_limited(response, BODY_BYTES_MAX);
+    within(RESPONSE_TIMEOUT, &endpoint.url.as_url().address, body).await?
+}
+
+/// The body of a response; `None` if it has more than `max` bytes.
+pub(crate) async fn read_limited(
+    response: Response<Incoming>,
+    max: usize,
+) -> Result<Option<Bytes>, Error> {
+    match Limited::new(response.into_body(), max).collect().await {
         Ok(body) => Ok(Some(body.to_bytes())),
         Err(why) => why.downcast::<hyper::Error>().map_or(Ok(None), |why| Err((*why).into())),
     }
 }
 
-/// An answer that was not hoped for, with what it says for itself. A reason that cannot be read does
-/// not make it less of a refusal.
-pub(super) async fn refused(server: &Server, response: Response<Incoming>) -> Error {
+/// The error for a response with an unexpected status. A problem body that cannot be read only costs
+/// the detail.
+pub(super) async fn refusal(endpoint: &Endpoint, response: Response<Incoming>) -> Error {
     let status = response.status();
     let detail = match content_type(response.headers()) {
-        "application/problem+json" => problem(server, response).await,
+        "application/problem+json" => problem(endpoint, response).await,
         _ => None,
     };
     Error::Refused { status, detail }
 }
 
-async fn problem(server: &Server, response: Response<Incoming>) -> Option<String> {
-    let body = read_all(server, response).await.ok()??;
+async fn problem(endpoint: &Endpoint, response: Response<Incoming>) -> Option<String> {
+    let body = read_body(endpoint, response).await.ok()??;
     let problem: Problem = serde_json::from_slice(&body).ok()?;
     problem.detail.or(problem.title)
 }
@@ -114,16 +187,4 @@ async fn problem(server: &Server, response: Response<Incoming>) -> Option<String
 pub(super) fn content_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     value.and_then(|value| value.split(';').next()).map_or("", str::trim)
-}
-
-/// Ends the waiting for a server that does not answer.
-async fn within<T>(
-    server: &Server,
-    time: Duration,
-    what: impl Future<Output = T>,
-) -> Result<T, Error> {
-    #[expect(clippy::disallowed_methods, reason = "a client's few waits, not the server's many")]
-    let waited = tokio::time::timeout(time, what).await;
-    let address = &server.url.address;
-    waited.map_err(|_| Error::Silent { address: address.clone(), seconds: time.as_secs() })
 }

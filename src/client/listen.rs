@@ -9,61 +9,61 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use super::{Error, OneLine, Server, Trust, exchange};
+use super::{Endpoint, Error, OneLine, Verify, exchange};
 use crate::ids::OrgName;
 use crate::wire::{Event, Parser};
 
 /// Which stream to follow.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// The server that has it.
-    pub server: Server,
-    /// Whose stream it is.
+    /// The server.
+    pub server: Endpoint,
+    /// The organisation of the stream.
     pub org: OrgName,
-    /// The public stream in place of the members'.
+    /// The public stream instead of the members'.
     pub public: bool,
-    /// Where to go on, as an earlier event said.
+    /// The id of the event to resume after.
     pub last_event_id: Option<String>,
 }
 
-/// A listener between and during its connections.
+/// Follows a stream across connections.
 struct Listener<'a, E, N> {
     listen: &'a Listen,
     events: &'a mut E,
     notes: &'a mut N,
     last_event_id: String,
-    pause: Pause,
+    delay: ReconnectDelay,
 }
 
-/// How long to wait before the next connection.
-struct Pause {
-    /// What the stream said last.
+/// The time to wait before the next connection.
+struct ReconnectDelay {
+    /// The last `retry:` of the stream.
     retry: Duration,
-    /// Connections that did not come about since the last that did.
+    /// Connections that failed since the last that succeeded.
     failures: u32,
 }
 
 /// An event as one line: `invalidate {"keys":["posts"]}  id=…`.
-struct Line<'a>(&'a Event);
+struct EventLine<'a>(&'a Event);
 
-/// Until the stream says otherwise; what the browsers use (Chromium 3 s, Firefox 5 s).
+/// Before the first `retry:`; as in browsers (Chromium 3 s, Firefox 5 s).
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 
-/// The shortest pause, so that `retry: 0` does not become a busy loop.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The shortest delay, so that `retry: 0` does not become a busy loop.
+const DELAY_MIN: Duration = Duration::from_millis(10);
 
-/// Where doubling the pause ends, unless `retry:` itself is longer.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The bound of the doubled delay, unless `retry:` itself is longer.
+const DELAY_MAX: Duration = Duration::from_secs(60);
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Writes every event to `events` as it comes, one line each, and what happens to the connection to
-/// `notes`. Comes back after the stream ended or the network failed, with `Last-Event-ID`, after the
-/// last `retry:` of the stream (3 s if there was none), doubled for every connection in a row that
-/// failed, up to 60 s.
+/// Writes every event to `events` as it comes, one line each, and the state of the connection to
+/// `notes`. Reconnects with `Last-Event-ID` when the stream ends or the network fails, after the last
+/// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up
+/// to 60 s.
 ///
-/// Returns when the server answered `204`, which tells a client not to come back; goes on for ever
-/// otherwise, until the future is dropped.
+/// Returns when the server answers `204`, which forbids a client to reconnect; otherwise continues
+/// until the future is dropped.
 ///
 /// # Errors
 /// Any other status than 200, another content type than `text/event-stream`, an event beyond
@@ -77,8 +77,8 @@ pub async fn listen(
     if HeaderValue::from_bytes(last_event_id.as_bytes()).is_err() {
         return Err(Error::LastEventId);
     }
-    let pause = Pause { retry: RETRY_DEFAULT, failures: 0 };
-    Listener { listen, events, notes, last_event_id, pause }.run().await
+    let delay = ReconnectDelay { retry: RETRY_DEFAULT, failures: 0 };
+    Listener { listen, events, notes, last_event_id, delay }.run().await
 }
 
 // ===== impl Listener =====
@@ -88,19 +88,19 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         loop {
             let end = match exchange::send(&self.listen.server, self.request()).await {
                 Ok(response) if response.status() == StatusCode::NO_CONTENT => {
-                    return self.note("the server answered 204 No Content: it has no more for us");
+                    return self.note("the server answered 204 No Content: the stream is over");
                 }
                 Ok(response) => self.follow(response).await?,
                 Err(why) if why.is_network() => {
-                    self.pause.failures = self.pause.failures.saturating_add(1);
+                    self.delay.failures = self.delay.failures.saturating_add(1);
                     why.to_string()
                 }
                 Err(why) => return Err(why),
             };
-            let pause = self.pause.length();
-            self.note(format_args!("{end}; trying again in {pause:?}"))?;
-            #[expect(clippy::disallowed_methods, reason = "waiting is what the standard asks for")]
-            tokio::time::sleep(pause).await;
+            let delay = self.delay.length();
+            self.note(format_args!("{end}; trying again in {delay:?}"))?;
+            #[expect(clippy::disallowed_methods, reason = "the standard prescribes the delay")]
+            tokio::time::sleep(delay).await;
         }
     }
 
@@ -110,7 +110,7 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         let mut request = exchange::request(server, Method::GET, &path)
             .header(header::ACCEPT, "text/event-stream")
             .header(header::CACHE_CONTROL, "no-cache");
-        // An id that no header field can carry is not sent: the server then says `connected`.
+        // An id that no header field can carry is not sent; the server then sends `connected`.
         if let Ok(id) = HeaderValue::from_bytes(self.last_event_id.as_bytes())
             && !id.is_empty()
         {
@@ -119,28 +119,28 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         request.body(Full::default()).expect("every part was checked when it was parsed")
     }
 
-    /// Follows one connection to its end, and says how it ended.
+    /// Follows one connection to its end, and returns why it ended.
     async fn follow(&mut self, response: Response<Incoming>) -> Result<String, Error> {
         if response.status() != StatusCode::OK {
-            return Err(exchange::refused(&self.listen.server, response).await);
+            return Err(exchange::refusal(&self.listen.server, response).await);
         }
         let content_type = exchange::content_type(response.headers());
         if !content_type.eq_ignore_ascii_case("text/event-stream") {
             return Err(Error::ContentType(content_type.to_owned()));
         }
-        self.pause.failures = 0;
+        self.delay.failures = 0;
         let Listen { server, org, .. } = self.listen;
-        let unchecked = match server.trust {
-            Trust::Anybody if server.url.is_secure => " (its certificate is not checked)",
+        let unverified = match server.verify {
+            Verify::None if server.url.as_url().is_secure => " (its certificate is not checked)",
             _ => "",
         };
-        self.note(format_args!("listening to {org} at {}{unchecked}", server.url))?;
+        self.note(format_args!("listening to {org} at {}{unverified}", server.url))?;
 
         let mut parser = Parser::resume(std::mem::take(&mut self.last_event_id));
         let end = self.write_events(&mut parser, response.into_body()).await;
         self.last_event_id = parser.last_event_id().to_owned();
         if let Some(ms) = parser.retry_ms() {
-            self.pause.retry = Duration::from_millis(ms);
+            self.delay.retry = Duration::from_millis(ms);
         }
         end
     }
@@ -158,7 +158,7 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
             let mut written = Ok(());
             let parsed = parser.push(&bytes, |event| {
                 if written.is_ok() {
-                    written = writeln!(self.events, "{}", Line(&event));
+                    written = writeln!(self.events, "{}", EventLine(&event));
                 }
             });
             written.and_then(|()| self.events.flush()).map_err(Error::Output)?;
@@ -172,19 +172,19 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
     }
 }
 
-// ===== impl Pause =====
+// ===== impl ReconnectDelay =====
 
-impl Pause {
+impl ReconnectDelay {
     fn length(&self) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(16);
-        let doubled = self.retry.max(PAUSE_MIN).saturating_mul(1 << doublings);
-        doubled.min(PAUSE_MAX.max(self.retry))
+        let doubled = self.retry.max(DELAY_MIN).saturating_mul(1 << doublings);
+        doubled.min(DELAY_MAX.max(self.retry))
     }
 }
 
-// ===== impl Line =====
+// ===== impl EventLine =====
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for EventLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Event { name, data, id } = self.0;
         write!(f, "{} {}", OneLine(name), OneLine(data))?;
@@ -197,15 +197,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_doubles_with_each_failure_in_a_row() {
-        let pauses = |retry_ms: u64| {
+    fn the_delay_doubles_with_each_failure_in_a_row() {
+        let delays = |retry_ms: u64| {
             let retry = Duration::from_millis(retry_ms);
             [0, 1, 2, 3, 5, 6, u32::MAX]
-                .map(|failures| Pause { retry, failures }.length().as_millis())
+                .map(|failures| ReconnectDelay { retry, failures }.length().as_millis())
         };
-        assert_eq!(pauses(3_000), [3_000, 3_000, 6_000, 12_000, 48_000, 60_000, 60_000]);
-        assert_eq!(pauses(0), [10, 10, 20, 40, 160, 320, 60_000], "never a busy loop");
-        assert_eq!(pauses(90_000), [90_000; 7], "the server's own wish is not cut short");
-        assert_eq!(pauses(u64::MAX), [u128::from(u64::MAX); 7]);
+        assert_eq!(delays(3_000), [3_000, 3_000, 6_000, 12_000, 48_000, 60_000, 60_000]);
+        assert_eq!(delays(0), [10, 10, 20, 40, 160, 320, 60_000], "never a busy loop");
+        assert_eq!(delays(90_000), [90_000; 7], "the server's retry is never shortened");
+        assert_eq!(delays(u64::MAX), [u128::from(u64::MAX); 7]);
     }
 }

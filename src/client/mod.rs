@@ -1,112 +1,96 @@
-//! The other end, for the command line: [`publish`] tells, [`listen`] hears, as a browser would.
+//! A client of the server, for the command line: [`publish`] posts one event, [`listen`] follows a
+//! stream as a browser does.
 //!
-//! Both speak HTTP/1.1, in the clear or within TLS. They need a tokio runtime with time and I/O, of
-//! either kind.
+//! Both speak HTTP/1.1, in the clear or over TLS. They need a tokio runtime of either kind, with time
+//! and I/O.
 
-#[cfg(feature = "bench")]
-pub mod bench;
-mod connect;
-mod exchange;
+pub(crate) mod exchange;
 mod listen;
 mod publish;
-mod tls;
-mod trust;
+pub(crate) mod tls;
+pub(crate) mod url;
+mod verify;
 
+use std::error::Error as _;
 use std::str::FromStr;
+use std::time::Duration;
 use std::{fmt, io};
 
-use http::uri::{InvalidUri, Uri};
 use http::{HeaderValue, StatusCode};
 
 pub use listen::{Listen, listen};
 pub use publish::{Publish, publish};
-pub use trust::{Authorities, Trust};
+pub use tls::TlsError;
+pub use url::{BaseUrl, InvalidUrl};
+pub use verify::{Authorities, Verify};
 
-use self::connect::Failure;
 use crate::wire::EventTooLarge;
 
-/// Which server, and who asks.
+/// A server, and how to authenticate to each other.
 #[derive(Clone, Debug)]
-pub struct Server {
-    /// Where it is.
+pub struct Endpoint {
+    /// Its URL.
     pub url: BaseUrl,
-    /// What is sent as `authorization: Bearer`, if anything.
+    /// Sent as `authorization: Bearer`, if there is one.
     pub token: Option<Token>,
-    /// Whose certificates are believed.
-    pub trust: Trust,
-}
-
-/// `http[s]://host[:port][/prefix]`: what stands before `/api/…`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl {
-    is_secure: bool,
-    /// For the `host` field.
-    authority: String,
-    /// For connecting: with a port always.
-    address: String,
-    /// Empty, or begins with a slash and does not end with one.
-    prefix: String,
+    /// Which certificates are accepted.
+    pub verify: Verify,
 }
 
 /// A bearer token (RFC 6750, 2.1). Not shown by `Debug`.
 #[derive(Clone, Debug)]
 pub struct Token(HeaderValue);
 
-/// Why a text is not a [`BaseUrl`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum InvalidBaseUrl {
-    /// It is no URL.
-    Syntax(InvalidUri),
-    /// It begins neither with `http://` nor with `https://`.
-    Scheme,
-    /// It has a user name, a query or a fragment.
-    Excess,
-}
-
 /// A text is not a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidToken;
 
-/// Why a client gave up.
+/// Why a request or a stream failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// No connection came about.
+    /// The TCP connect failed.
     Connect {
         /// Host and port.
         address: String,
-        /// What the system says.
+        /// What the system reports.
         why: io::Error,
     },
-    /// Nobody answered within this many seconds.
-    Silent {
+    /// The server did not respond in time.
+    Timeout {
         /// Host and port.
         address: String,
-        /// How long we waited.
-        seconds: u64,
+        /// The time limit.
+        after: Duration,
     },
-    /// TLS cannot come about with this server.
+    /// TLS with this server is impossible.
     Tls {
         /// Host and port.
         address: String,
         /// What is wrong, and what to do.
-        why: String,
+        why: TlsError,
     },
-    /// The connection broke, or what came over it was not HTTP.
+    /// The TLS handshake failed, and may succeed later.
+    Handshake {
+        /// Host and port.
+        address: String,
+        /// What the system or the peer reports.
+        why: io::Error,
+    },
+    /// The connection broke, or the peer does not speak HTTP.
     Broken(Broken),
-    /// The server answered, with another status than hoped for.
+    /// The response has an unexpected status.
     Refused {
-        /// Its status.
+        /// The status.
         status: StatusCode,
-        /// The detail of its problem body (RFC 9457), if it sent one.
+        /// The detail of the problem body (RFC 9457), if there is one.
         detail: Option<String>,
     },
-    /// The answer to [`listen`] is no event stream but of this content type.
+    /// The response to [`listen`] is not an event stream but has this content type.
     ContentType(String),
-    /// The stream has an event that no server of ours would send.
+    /// The stream has an event larger than any that the server sends.
     TooLarge(EventTooLarge),
-    /// The last event id that was asked for cannot be sent in a header field.
+    /// The given last event id cannot be sent in a header field.
     LastEventId,
     /// The output cannot be written.
     Output(io::Error),
@@ -114,66 +98,11 @@ pub enum Error {
 
 /// How a connection broke.
 #[derive(Debug)]
-pub struct Broken(Failure);
+pub struct Broken(hyper::Error);
 
-/// A text of the server's as part of one line on a terminal: what could start a new line, move the
-/// cursor or turn the direction of writing is shown as an escape.
+/// A text from the server as part of one line on a terminal: characters that could start a new line,
+/// move the cursor or change the direction of writing are shown as escapes.
 struct OneLine<'a>(&'a str);
-
-// ===== impl BaseUrl =====
-
-impl FromStr for BaseUrl {
-    type Err = InvalidBaseUrl;
-
-    fn from_str(text: &str) -> Result<Self, InvalidBaseUrl> {
-        let url: Uri = text.parse().map_err(InvalidBaseUrl::Syntax)?;
-        let (is_secure, port) = match url.scheme_str() {
-            Some("http") => (false, 80),
-            Some("https") => (true, 443),
-            _ => return Err(InvalidBaseUrl::Scheme),
-        };
-        let authority = url.authority().ok_or(InvalidBaseUrl::Scheme)?;
-        if authority.as_str().contains('@') || text.contains(['?', '#']) {
-            return Err(InvalidBaseUrl::Excess);
-        }
-        let port = authority.port_u16().unwrap_or(port);
-        Ok(Self {
-            is_secure,
-            authority: authority.to_string(),
-            address: format!("{}:{port}", authority.host()),
-            prefix: url.path().trim_end_matches('/').to_owned(),
-        })
-    }
-}
-
-impl BaseUrl {
-    /// A name, or an address without brackets.
-    fn host(&self) -> &str {
-        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        host.trim_matches(['[', ']'])
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
-    }
-}
-
-impl fmt::Display for InvalidBaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Syntax(why) => write!(f, "{why}; expected http://host:port"),
-            Self::Scheme => f.write_str("expected http://host:port or https://host"),
-            Self::Excess => f.write_str(
-                "a user name, a query or a fragment has no meaning here; expected http://host:port",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for InvalidBaseUrl {}
 
 // ===== impl Token =====
 
@@ -201,9 +130,12 @@ impl std::error::Error for InvalidToken {}
 // ===== impl Error =====
 
 impl Error {
-    /// Whether the network failed, not the server's will: a browser tries such a stream again.
+    /// Whether the network failed, rather than the server refused: browsers then reconnect.
     fn is_network(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Silent { .. } | Self::Broken(_))
+        matches!(
+            self,
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Handshake { .. } | Self::Broken(_)
+        )
     }
 }
 
@@ -211,10 +143,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect { address, why } => write!(f, "cannot reach {address}: {why}"),
-            Self::Silent { address, seconds } => {
-                write!(f, "no answer from {address} within {seconds} s")
+            Self::Timeout { address, after } => {
+                write!(f, "no response from {address} within {after:?}")
             }
             Self::Tls { address, why } => write!(f, "{address}: {why}"),
+            Self::Handshake { address, why } => {
+                write!(f, "{address}: the TLS handshake failed: {why}")
+            }
             Self::Broken(why) => why.fmt(f),
             Self::Refused { status, detail: None } => write!(f, "the server answered {status}"),
             Self::Refused { status, detail: Some(detail) } => {
@@ -234,7 +169,7 @@ impl std::error::Error for Error {}
 
 impl From<hyper::Error> for Error {
     fn from(why: hyper::Error) -> Self {
-        Self::Broken(Broken(why.into()))
+        Self::Broken(Broken(why))
     }
 }
 
@@ -242,7 +177,9 @@ impl From<hyper::Error> for Error {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "the connection broke: {}", self.0)?;
+        self.0.source().map_or(Ok(()), |cause| write!(f, ": {cause}"))?;
+        f.write_str(if self.0.is_parse() { "; if it speaks TLS, write https://" } else { "" })
     }
 }
 
@@ -263,46 +200,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_urls() {
-        for (text, authority, address, prefix) in [
-            ("http://127.0.0.1:6834", "127.0.0.1:6834", "127.0.0.1:6834", ""),
-            ("http://localhost/", "localhost", "localhost:80", ""),
-            ("HTTP://[::1]:1/a/b//", "[::1]:1", "[::1]:1", "/a/b"),
-            ("https://example.org", "example.org", "example.org:443", ""),
-        ] {
-            let url: BaseUrl = text.parse().expect(text);
-            assert_eq!(
-                (&*url.authority, &*url.address, &*url.prefix),
-                (authority, address, prefix)
-            );
-        }
-        for (text, why) in [
-            ("127.0.0.1:6834", "expected http://host:port"),
-            ("/api", "expected http://host:port"),
-            ("ws://example.org", "expected http://host:port"),
-            ("http://", "expected http://host:port"),
-            ("http://a b", "expected http://host:port"),
-            ("http://me@example.org", "a user name"),
-            ("http://example.org?x", "a query"),
-            ("http://example.org#x", "a fragment"),
-        ] {
-            let refused = text.parse::<BaseUrl>().expect_err(text).to_string();
-            assert!(refused.contains(why), "{text}: {refused}");
-        }
-    }
-
-    #[test]
-    fn the_host_is_what_a_certificate_names() {
-        for (text, host) in [
-            ("https://example.org", "example.org"),
-            ("https://127.0.0.1:6834/a", "127.0.0.1"),
-            ("https://[::1]", "::1"),
-        ] {
-            assert_eq!(text.parse::<BaseUrl>().expect(text).host(), host);
-        }
-    }
-
-    #[test]
     fn a_token_is_sent_and_never_shown() {
         let token: Token = "s3cret".parse().expect("a token");
         assert_eq!(token.0, "Bearer s3cret");
@@ -313,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_stays_on_its_line() {
+    fn a_text_from_the_server_stays_on_its_line() {
         let text = "a\nb\r\u{1b}[2J\u{9b}\u{2028}\u{202e}\u{2067}\"\\é";
         let shown = "a\\nb\\r\\u{1b}[2J\\u{9b}\\u{2028}\\u{202e}\\u{2067}\"\\é";
         assert_eq!(OneLine(text).to_string(), shown);

@@ -5,17 +5,17 @@ use std::io::Write;
 use http::{Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, OneLine, Server, exchange};
+use super::{Endpoint, Error, OneLine, exchange};
 use crate::ids::OrgName;
 
 /// What to publish, and where.
 #[derive(Clone, Debug)]
 pub struct Publish {
-    /// The server that is told.
-    pub server: Server,
-    /// Whose subscribers shall hear it.
+    /// The server.
+    pub server: Endpoint,
+    /// The organisation whose subscribers receive the event.
     pub org: OrgName,
-    /// What is stale. The server says what it allows.
+    /// The stale keys; the server checks them.
     pub keys: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ struct Answer {
     id: Option<String>,
 }
 
-/// Publishes, and writes the id of the event as one line, or `accepted` where the server knows none
-/// (the keys wait to be joined with others into one event).
+/// Publishes, and writes the id of the event as one line, or `accepted` if the response has none
+/// (the keys are to be coalesced with those of other publishes).
 ///
 /// # Errors
 /// The server cannot be reached, refuses, or the output cannot be written.
@@ -44,10 +44,10 @@ pub async fn publish(publish: &Publish, out: &mut impl Write) -> Result<(), Erro
 
     let response = exchange::send(server, request).await?;
     if response.status() != StatusCode::ACCEPTED {
-        return Err(exchange::refused(server, response).await);
+        return Err(exchange::refusal(server, response).await);
     }
-    let body = exchange::read_all(server, response).await?.unwrap_or_default();
-    // Accepted is accepted, whatever else the body holds.
+    let body = exchange::read_body(server, response).await?.unwrap_or_default();
+    // The status says that it was accepted; a body without an id does not change that.
     let answer: Answer = serde_json::from_slice(&body).unwrap_or_default();
     let id = answer.id.as_deref().unwrap_or("accepted");
     writeln!(out, "{}", OneLine(id)).and_then(|()| out.flush()).map_err(Error::Output)

@@ -1,15 +1,15 @@
 //! Tokens: the keys that they are signed with, checked when they are read, so that a bad key is an error
 //! at start.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::Uri;
-use http::uri::Scheme;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
 use super::InvalidKey;
+use crate::client::url::HttpUrl;
 
 /// A published set of keys (RFC 7517), and how it is asked for.
 #[derive(Clone, Debug)]
@@ -33,10 +33,10 @@ pub struct TokenKey {
     pub(crate) key: DecodingKey,
 }
 
-/// `https://…`, or `http://…` to a loopback address: keys that anyone on the way could replace are no
-/// keys.
+/// `https://…`, or `http://…` to a loopback address: over any other network, keys could be replaced on
+/// the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwksUrl(Uri);
+pub struct JwksUrl(HttpUrl);
 
 /// The longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -143,13 +143,8 @@ impl TokenKey {
 // ===== impl JwksUrl =====
 
 impl JwksUrl {
-    pub(crate) fn uri(&self) -> &Uri {
+    pub(crate) fn as_url(&self) -> &HttpUrl {
         &self.0
-    }
-
-    /// What may be logged of it: a query can hold a secret.
-    pub(crate) fn host(&self) -> &str {
-        self.0.host().unwrap_or_default()
     }
 }
 
@@ -157,18 +152,14 @@ impl FromStr for JwksUrl {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let uri: Uri = text.parse().map_err(|_| InvalidKey::Url)?;
-        let authority = uri.authority().ok_or(InvalidKey::Url)?;
-        let host = authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let loopback = host.eq_ignore_ascii_case("localhost")
-            || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let safe = uri.scheme() == Some(&Scheme::HTTPS)
-            || (uri.scheme() == Some(&Scheme::HTTP) && loopback);
-        if !safe || authority.as_str().contains('@') {
+        let url: HttpUrl = text.parse().map_err(|_| InvalidKey::Url)?;
+        let host = url.host();
+        let is_loopback = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !url.is_secure && !is_loopback {
             return Err(InvalidKey::Url);
         }
-        Ok(Self(uri))
+        Ok(Self(url))
     }
 }
 

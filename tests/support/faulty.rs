@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use nudged::client::Trust;
-use nudged::client::bench::{Load, Options, Pace, Publish};
+use nudged::bench::{Load, Options, Publish, Ramp};
+use nudged::client::Verify;
 
 /// What the server does with a publish: which texts go to which of its streams.
 pub type Deliver = fn(&mut [TcpStream], &str);
@@ -17,7 +17,7 @@ pub const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 /// How long the server keeps a connection that says nothing.
 pub const IDLE: Duration = Duration::from_millis(400);
-pub const PACE: Pace = Pace { per_second: None, at_once: 8 };
+pub const PACE: Ramp = Ramp { per_second: None, pending_max: 8 };
 
 /// A server that ends with the test's process. Publishes come to `/publish`.
 pub fn server(deliver: Deliver) -> String {
@@ -88,10 +88,10 @@ pub fn everybody(streams: &mut [TcpStream], text: &str) {
 pub fn options(base: &str, subscribers: usize) -> Options {
     Options {
         url: format!("{base}/stream"),
-        trust: Trust::System,
+        verify: Verify::System,
         http2: None,
         subscribers,
-        pace: PACE,
+        ramp: PACE,
         headers: Vec::new(),
         sources: Vec::new(),
         publish: Some(Publish {
@@ -102,7 +102,7 @@ pub fn options(base: &str, subscribers: usize) -> Options {
         }),
         duration: Some(Duration::from_millis(20)),
         processes: vec![std::process::id()],
-        patience: Duration::from_secs(1),
+        drain_timeout: Duration::from_secs(1),
     }
 }
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
-use nudged::client::Trust;
+use nudged::client::Verify;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,7 +25,7 @@ use super::tls::Certificate;
 /// Ends with the test's process.
 pub struct Front {
     pub address: SocketAddr,
-    trust: Trust,
+    trust: Verify,
 }
 
 /// Streams that an HTTP/2 connection may have.
@@ -63,7 +63,7 @@ impl Front {
         let address = listener.local_addr().expect("bound");
         let folder = Folder::new();
         let pair = Certificate::make_with(extensions, folder.path(), "a front");
-        let trust = Trust::authorities(pair.certificate.as_ref()).expect("a certificate");
+        let trust = Verify::authorities(pair.certificate.as_ref()).expect("a certificate");
         let chain = CertificateDer::pem_file_iter(&pair.certificate).expect("a file");
         let chain = chain.collect::<Result<_, _>>().expect("certificates");
         let private = PrivateKeyDer::from_pem_file(&pair.key).expect("a key");
@@ -85,7 +85,7 @@ impl Front {
     }
 
     /// Believes its certificate, and no other.
-    pub fn trust(&self) -> Trust {
+    pub fn trust(&self) -> Verify {
         self.trust.clone()
     }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nudged::client::{Error, Listen, Publish, Server, Trust, listen, publish};
+use nudged::client::{Endpoint, Error, Listen, Publish, Verify, listen, publish};
 
 /// Ends what hangs; no test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ impl Script {
         Self { address, thread }
     }
 
-    pub fn server(&self, token: Option<&str>) -> Server {
+    pub fn server(&self, token: Option<&str>) -> Endpoint {
         server(self.address, token)
     }
 
@@ -63,10 +63,10 @@ pub fn read_request(peer: &mut TcpStream) -> io::Result<String> {
     }
 }
 
-pub fn server(address: SocketAddr, token: Option<&str>) -> Server {
+pub fn server(address: SocketAddr, token: Option<&str>) -> Endpoint {
     let url = format!("http://{address}").parse().expect("a URL");
     let token = token.map(|token| token.parse().expect("a token"));
-    Server { url, token, trust: Trust::System }
+    Endpoint { url, token, verify: Verify::System }
 }
 
 pub fn stream(events: &str) -> String {
@@ -103,7 +103,7 @@ pub struct Listened {
     pub notes: String,
 }
 
-pub fn listening(server: Server, public: bool, last_event_id: Option<&str>) -> Listened {
+pub fn listening(server: Endpoint, public: bool, last_event_id: Option<&str>) -> Listened {
     let last_event_id = last_event_id.map(str::to_owned);
     let what = Listen { server, org: "acme".parse().expect("an org"), public, last_event_id };
     let (mut events, mut notes) = (Vec::new(), Vec::new());
@@ -112,7 +112,7 @@ pub fn listening(server: Server, public: bool, last_event_id: Option<&str>) -> L
     Listened { result, events: text(events), notes: text(notes) }
 }
 
-pub fn publishing(server: Server, keys: &[&str]) -> (Result<(), Error>, String) {
+pub fn publishing(server: Endpoint, keys: &[&str]) -> (Result<(), Error>, String) {
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     let what = Publish { server, org: "acme".parse().expect("an org"), keys };
     let mut out = Vec::new();

@@ -1,36 +1,31 @@
-//! Published keys (RFC 7517): one set, fetched when a token names a key that is not in it or when it has
-//! become old, and kept as it is when that fails. Nobody needs a timer for that.
+//! Published keys (RFC 7517): one set, fetched when a token names a key that is not in it or when the set
+//! is too old, and kept if that fails. This needs no timer.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::uri::Scheme;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
 use jsonwebtoken::Header;
 use jsonwebtoken::jwk::Jwk;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use crate::client::exchange::{Connection, USER_AGENT, read_limited, within};
+use crate::client::tls::{HTTP_1, Tls};
+use crate::client::{Error, Verify};
 use crate::config::{JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, TokenKey};
 use crate::ids::Time;
 use crate::sync::Mutex;
 
-/// The set of keys that a URL publishes.
+/// The set of keys at a URL.
 #[derive(Debug)]
 pub(super) struct Jwks {
     config: JwksConfig,
-    /// Or why there is none: the system has no certificate authorities.
-    connector: Result<HttpsConnector<HttpConnector>, String>,
+    /// The system's root certificates as they were at startup, or why there are none.
+    tls: Result<Option<Tls>, String>,
     state: Mutex<State>,
-    /// Told when a fetch has ended, in whatever way.
+    /// Notified when a fetch has ended, with or without keys.
     ended: watch::Sender<()>,
 }
 
@@ -42,7 +37,7 @@ struct State {
     fetching: bool,
 }
 
-/// A fetch under way. Its end is told however it comes, even if its worker is gone.
+/// A fetch in progress. Notifies its end when dropped, even if its worker has ended.
 struct Fetching(Arc<Jwks>);
 
 #[derive(Deserialize)]
@@ -54,9 +49,9 @@ struct Set {
 
 impl Jwks {
     pub(super) fn new(config: JwksConfig) -> Self {
-        let connector = connector(config.url.uri());
+        let tls = Tls::of(config.url.as_url(), &Verify::System, HTTP_1).map_err(explain);
         let state = State { keys: [].into(), fetched: None, tried: None, fetching: false };
-        Self { config, connector, state: Mutex::new(state), ended: watch::Sender::new(()) }
+        Self { config, tls, state: Mutex::new(state), ended: watch::Sender::new(()) }
     }
 
     /// The keys as they are now.
@@ -64,12 +59,12 @@ impl Jwks {
         self.state.lock().keys.clone()
     }
 
-    /// Whether the set has a key that the token can be signed with, as far as it says.
+    /// Whether the set has a key that fits the token's header.
     pub(super) fn knows(&self, header: &Header) -> bool {
         self.state.lock().keys.iter().any(|key| key.fits(header))
     }
 
-    /// Fetches again what has become old, while it still serves.
+    /// Starts to fetch the set again if it is too old; until then the old one is used.
     pub(super) fn refresh(self: &Arc<Self>, now: Time) {
         let fetched = self.state.lock().fetched;
         if fetched.is_some_and(|then| now >= then.after(self.config.refresh)) {
@@ -77,11 +72,11 @@ impl Jwks {
         }
     }
 
-    /// Fetches the set, once for all who ask meanwhile, and not before the interval is over. Returns
-    /// what tells the end of the fetch.
+    /// Starts to fetch the set, unless a fetch is in progress or was started within the interval.
+    /// Returns what is notified of the end of the fetch.
     pub(super) fn fetch(self: &Arc<Self>, now: Time) -> Option<watch::Receiver<()>> {
         let mut state = self.state.lock();
-        // Under the lock, before the fetch begins: its end cannot be missed.
+        // Subscribed under the lock, before the fetch starts: its end cannot be missed.
         let ended = self.ended.subscribe();
         if state.fetching {
             return Some(ended);
@@ -103,7 +98,7 @@ impl Jwks {
                     state.fetched = Some(now);
                 }
                 Err(why) => {
-                    let host = jwks.config.url.host();
+                    let host = jwks.config.url.as_url().host();
                     tracing::warn!(%why, host, "keys could not be fetched; the last ones stay");
                 }
             }
@@ -112,54 +107,45 @@ impl Jwks {
     }
 
     async fn load(&self) -> Result<Vec<TokenKey>, String> {
-        #[expect(clippy::disallowed_methods, reason = "a fetch of keys, not a stream")]
-        let loaded = tokio::time::timeout(self.config.timeout, self.get());
-        let body = loaded.await.map_err(|_| "it took too long")??;
-        parse(&body)
-    }
-
-    async fn get(&self) -> Result<Bytes, String> {
-        let connector = self.connector.clone()?;
-        let request = Request::get(Uri::clone(self.config.url.uri()))
-            .header(header::ACCEPT, "application/jwk-set+json, application/json")
-            .header(header::USER_AGENT, concat!("nudged/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
-            .expect("every part was checked");
-        // A client for each fetch, and no connection kept: the next one may be on another worker.
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        let response = client.request(request).await.map_err(|why| chain(&why))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("it answered {}", response.status().as_u16()));
+        let tls = self.tls.clone()?;
+        let address = &self.config.url.as_url().address;
+        let loaded = within(self.config.timeout, address, self.get(tls)).await;
+        match loaded.and_then(|body| body).map_err(explain)? {
+            Some(body) => parse(&body),
+            None => Err(format!("it has more than {JWKS_BYTES_MAX} bytes")),
         }
-        let body = Limited::new(response.into_body(), JWKS_BYTES_MAX).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|why| chain(&*why))
+    }
+
+    async fn get(&self, tls: Option<Tls>) -> Result<Option<Bytes>, Error> {
+        let url = self.config.url.as_url();
+        let request = Request::get(&url.path)
+            .header(header::HOST, &url.authority)
+            .header(header::ACCEPT, "application/jwk-set+json, application/json")
+            .header(header::USER_AGENT, USER_AGENT)
+            .body(Full::default())
+            .expect("every part was checked when it was parsed");
+        // Not kept for the next fetch, which may be on another worker's runtime.
+        let mut connection = Connection::new(url.clone(), tls);
+        let response = connection.send(request).await?;
+        match response.status() {
+            StatusCode::OK => read_limited(response, JWKS_BYTES_MAX).await,
+            status => Err(Error::Refused { status, detail: None }),
+        }
     }
 }
 
-/// Trusts whom the system trusts. Without TLS nobody has to be, so that a system without authorities
-/// can ask a loopback address.
-fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, String> {
-    let builder = HttpsConnectorBuilder::new();
-    let builder = if url.scheme() == Some(&Scheme::HTTPS) {
-        builder
-            .with_provider_and_native_roots(default_provider())
-            .map_err(|why| format!("no certificate authorities on this system: {why}"))?
-    } else {
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|why| why.to_string())?;
-        let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-        builder.with_tls_config(config)
-    };
-    Ok(builder.https_or_http().enable_http1().build())
+/// Without the advice, which is about flags that a server does not have.
+fn explain(why: Error) -> String {
+    match why {
+        Error::Tls { address, why } => format!("{address}: {}", why.reason()),
+        why => why.to_string(),
+    }
 }
 
-/// The keys of a set that we can use. Others may stand beside them (RFC 7517, 5), but a set without
-/// any is taken for a mistake.
+/// The usable keys of a set. Others are ignored (RFC 7517, 5), but a set without any usable key is an
+/// error.
 fn parse(body: &[u8]) -> Result<Vec<TokenKey>, String> {
-    let set: Set =
-        serde_json::from_slice(body).map_err(|why| format!("it is no key set: {why}"))?;
+    let set: Set = serde_json::from_slice(body).map_err(|why| format!("not a key set: {why}"))?;
     let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
     let keys = jwks.filter_map(|jwk| TokenKey::from_jwk(&jwk).ok());
     let keys: Vec<_> = keys.take(JWKS_KEYS_MAX).collect();
@@ -167,14 +153,6 @@ fn parse(body: &[u8]) -> Result<Vec<TokenKey>, String> {
         return Err("it has no key for RS256, ES256 or EdDSA".into());
     }
     Ok(keys)
-}
-
-/// An error with its causes, which is where the clients of hyper say what happened.
-fn chain(why: &dyn Error) -> String {
-    match why.source() {
-        Some(cause) => format!("{why}: {}", chain(cause)),
-        None => why.to_string(),
-    }
 }
 
 // ===== impl Fetching =====
@@ -188,6 +166,10 @@ impl Drop for Fetching {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
     use super::*;
 
     const ED: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"}"#;
@@ -198,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_signing_key_is_passed_over() {
+    fn keys_that_cannot_verify_signatures_are_ignored() {
         let others = [
             r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY","alg":"HS256","kid":"s"}"#,
             r#"{"kty":"new","kid":"n"}"#,
@@ -213,5 +195,60 @@ mod tests {
             assert!(ids(other).is_err(), "{other}");
         }
         assert_eq!(ids(&[ED; 100].join(",")).map(|ids| ids.len()), Ok(JWKS_KEYS_MAX));
+    }
+    /// The path that was requested, and what a fetch makes of this response.
+    fn fetch(response: &str, timeout: Duration) -> (String, Result<usize, String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let url = format!("http://{address}/keys?secret").parse().expect("a loopback address");
+        let jwks = Jwks::new(JwksConfig { timeout, ..JwksConfig::new(url) });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let (mut peer, _) = listener.accept().expect("a connection");
+                let mut request = [0; 4096];
+                let length = peer.read(&mut request).expect("a request");
+                // The client may have gone.
+                _ = peer.write_all(response.as_bytes());
+                _ = peer.read(&mut [0; 1]);
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            let loaded = runtime.expect("a runtime").block_on(jwks.load());
+            let request = server.join().expect("no panic");
+            let path = request.split(' ').nth(1).expect("a request line").to_owned();
+            (path, loaded.map(|keys| keys.len()))
+        })
+    }
+
+    #[test]
+    fn a_fetch_follows_no_redirect_and_is_bounded_in_size_and_time() {
+        let ok = |body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
+        };
+        let set = |padding: usize| {
+            let padding = " ".repeat(padding);
+            ok(&format!("{{\"keys\":[{ED}]}}{padding}"))
+        };
+        let redirect = "HTTP/1.1 302 Found\r\nlocation: /other\r\ncontent-length: 0\r\n\r\n";
+        let (long, short) = (JwksConfig::TIMEOUT, Duration::from_millis(50));
+        for (response, timeout, expected) in [
+            (set(0), long, Ok(1)),
+            (set(JWKS_BYTES_MAX), long, Err("more than")),
+            (redirect.to_owned(), long, Err("302 Found")),
+            (String::new(), short, Err("within 50ms")),
+            (set(0)[..40].to_owned(), short, Err("within 50ms")),
+            ("no HTTP\r\n\r\n".to_owned(), long, Err("the connection broke")),
+        ] {
+            let (path, loaded) = fetch(&response, timeout);
+            assert_eq!(path, "/keys?secret");
+            match (loaded, expected) {
+                (Ok(count), Ok(expected)) => assert_eq!(count, expected),
+                (Err(why), Err(expected)) => {
+                    assert!(why.contains(expected) && !why.contains("secret"), "{why}");
+                }
+                (loaded, expected) => panic!("{loaded:?}, expected {expected:?}"),
+            }
+        }
     }
 }

@@ -1,117 +1,108 @@
-//! What a run found, for people and for programs.
+//! The result of a run, as text and as JSON.
 
 use std::fmt;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::crowd::Tally;
-use super::process::Cost;
-use super::{Latencies, Load};
+use super::Load;
+use super::latency::Quantiles;
+use super::proc::Cost;
+use super::subscribers::Tally;
 
-/// What a run found. Times are in milliseconds unless a field says otherwise.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
-    /// Over what the streams came.
+    /// The transport of the streams.
     pub transport: String,
-    /// Streams that were open when all were.
+    /// Streams that could be opened.
     pub subscribers: usize,
     /// Seconds that opening them took.
     pub opening_seconds: f64,
-    /// Streams opened a second.
+    /// Streams opened per second.
     pub connects_per_second: f64,
     /// Seconds of publishing or waiting.
     pub seconds: f64,
     /// Publishes sent.
     pub published: u32,
-    /// Publishes that were not answered with a 2xx.
+    /// Publishes without a 2xx response.
     pub publishes_refused: u32,
-    /// The first reason.
+    /// Why the first of them was refused.
     pub refusal: Option<String>,
-    /// Why the first stream that failed without an answer did.
+    /// Why the first stream without a response failed.
     pub failure: Option<String>,
-    /// What arrived.
+    /// What the subscribers received.
     #[serde(flatten)]
     pub tally: Tally,
-    /// From when a publish was meant to leave to each arrival.
+    /// From when a publish was due to each delivery.
     pub latency: Option<Quantiles>,
-    /// The same, to the first subscriber reached.
+    /// The same, to the first delivery of each publish.
     pub first_reached: Option<Quantiles>,
-    /// The same, to the last subscriber reached.
+    /// The same, to the last delivery of each publish.
     pub last_reached: Option<Quantiles>,
-    /// What the server cost, where its processes were named.
-    pub server: Option<Server>,
+    /// What the server cost, if its processes were named.
+    pub server: Option<ServerCost>,
 }
 
-/// A distribution, in milliseconds.
+/// What the server cost. PSS is its user memory, with shared pages divided among their users.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Quantiles {
-    pub count: u64,
-    pub min: f64,
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
-}
-
-/// What the server cost.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Server {
+#[non_exhaustive]
+pub struct ServerCost {
     /// PSS in bytes before the first stream.
     pub pss_before: u64,
     /// PSS in bytes when all streams were open.
     pub pss_open: u64,
     /// PSS in bytes at the end.
     pub pss_after: u64,
-    /// Bytes for each stream that was open.
+    /// Bytes per stream that was open.
     pub pss_per_subscriber: f64,
-    /// Microseconds of processor time for each stream opened.
+    /// Microseconds of processor time per stream opened.
     pub cpu_us_per_connect: f64,
     /// Seconds of processor time from then to the end.
     pub cpu_seconds: f64,
-    /// The same in microseconds for each event delivered.
+    /// The same in microseconds per event delivered.
     pub cpu_us_per_delivery: Option<f64>,
 }
 
-/// How the run went.
+/// What was measured during a run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Course {
+pub(crate) struct Measured {
     pub(crate) open: usize,
     pub(crate) opening: Duration,
     pub(crate) took: Duration,
-    /// Before the first stream, with all of them, and at the end.
+    /// Before the first stream, with all streams, and at the end.
     pub(crate) costs: Option<[Cost; 3]>,
 }
 
 // ===== impl Summary =====
 
 impl Summary {
-    pub(crate) fn new(load: &Load, course: Course) -> Self {
-        let Latencies { each, first, last } = load.crowd.ledger.latencies();
-        let opening = course.opening.as_secs_f64();
+    pub(crate) fn new(load: &Load, measured: Measured) -> Self {
+        let latencies = load.subscribers.latency.latencies();
+        let opening = measured.opening.as_secs_f64();
         let tally = load.tally();
         Self {
-            transport: load.transport.clone(),
-            subscribers: course.open,
+            transport: load.transport_name.clone(),
+            subscribers: measured.open,
             opening_seconds: opening,
-            connects_per_second: course.open as f64 / opening,
-            seconds: course.took.as_secs_f64(),
+            connects_per_second: measured.open as f64 / opening,
+            seconds: measured.took.as_secs_f64(),
             published: load.published.sent,
             publishes_refused: load.published.refused,
             refusal: load.published.why.clone(),
-            failure: load.crowd.failure.clone(),
+            failure: load.subscribers.failure.clone(),
             tally,
-            latency: Quantiles::of(each),
-            first_reached: Quantiles::of(first),
-            last_reached: Quantiles::of(last),
-            server: course.costs.map(|costs| Server::new(costs, course.open, tally.delivered)),
+            latency: latencies.each(),
+            first_reached: latencies.first(),
+            last_reached: latencies.last(),
+            server: measured
+                .costs
+                .map(|costs| ServerCost::new(costs, measured.open, tally.delivered)),
         }
     }
 
-    /// Whether every subscriber got every event exactly once and stayed, and no publish was refused.
+    /// Whether every subscriber received every event exactly once and stayed connected, and no publish was refused.
     pub fn is_clean(&self) -> bool {
         self.tally.is_clean() && self.publishes_refused == 0
     }
@@ -157,42 +148,9 @@ impl fmt::Display for Summary {
     }
 }
 
-// ===== impl Quantiles =====
+// ===== impl ServerCost =====
 
-impl Quantiles {
-    /// Of a histogram of nanoseconds; `None` if it is empty.
-    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
-        let at = |quantile| ms(histogram.value_at_quantile(quantile));
-        (!histogram.is_empty()).then(|| Self {
-            count: histogram.len(),
-            min: ms(histogram.min()),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: ms(histogram.max()),
-        })
-    }
-}
-
-fn ms(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e6
-}
-
-impl fmt::Display for Quantiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { min, p50, p90, p99, p999, max, .. } = self;
-        write!(
-            f,
-            "min {min:.3}  p50 {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  p99.9 {p999:.3}  \
-             max {max:.3} ms"
-        )
-    }
-}
-
-// ===== impl Server =====
-
-impl Server {
+impl ServerCost {
     fn new([before, open, after]: [Cost; 3], subscribers: usize, delivered: u64) -> Self {
         let us = |cost: Cost| cost.cpu.as_secs_f64() * 1e6;
         let each = subscribers.max(1) as f64;
@@ -208,13 +166,13 @@ impl Server {
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(
             f,
             "server memory {:.2} MiB before, {:.2} with all streams, {:.2} at the end (PSS); {:.2} \
-             KiB a subscriber",
+             KiB per subscriber",
             mib(self.pss_before),
             mib(self.pss_open),
             mib(self.pss_after),
@@ -222,11 +180,11 @@ impl fmt::Display for Server {
         )?;
         write!(
             f,
-            "server CPU    {:.1} µs a connect, then {:.2} s",
+            "server CPU    {:.1} µs per connect, then {:.2} s",
             self.cpu_us_per_connect, self.cpu_seconds
         )?;
         match self.cpu_us_per_delivery {
-            Some(each) => writeln!(f, ", {each:.2} µs a delivery"),
+            Some(each) => writeln!(f, ", {each:.2} µs per delivery"),
             None => writeln!(f),
         }
     }

@@ -1,4 +1,4 @@
-//! Whose certificates a client believes.
+//! How a client verifies the certificate of a server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,50 +14,52 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// Whose certificates are believed.
+use super::tls::TlsError;
+
+/// Which certificates are accepted.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub enum Trust {
-    /// Those that the system's authorities have signed.
+pub enum Verify {
+    /// Those that one of the system's root certificates has signed.
     #[default]
     System,
-    /// Those that one of these authorities has signed, and theirs.
+    /// Those that one of these authorities has signed, and the authorities' own.
     Authorities(Authorities),
-    /// Anybody's: nobody on the way can listen, but who is at the end is not known.
-    Anybody,
+    /// Any: the connection is encrypted, but the server may be an impostor.
+    None,
 }
 
-/// The certificates of authorities, from a file.
+/// The certificates of certificate authorities, from a file.
 #[derive(Clone, Debug)]
 pub struct Authorities {
     store: Arc<RootCertStore>,
     certificates: Arc<[CertificateDer<'static>]>,
 }
 
-/// Checks whose certificate it is, unless anybody's will do, and that it is the server's own.
+/// Verifies the certificate unless any is accepted, and that the server has its private key.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    listed: Option<Listed>,
+    anchors: Option<Anchors>,
 }
 
-/// Believes what one of the authorities has signed, and their own certificates: one that signs itself
-/// is often both a server's and an authority's (`openssl req -x509` makes such).
+/// Accepts what one of the authorities has signed, and the authorities' own certificates: a self-signed
+/// certificate is often a server's and an authority's at the same time (`openssl req -x509`).
 #[derive(Debug)]
-struct Listed {
+struct Anchors {
     signed: Arc<WebPkiServerVerifier>,
     own: Arc<[CertificateDer<'static>]>,
 }
 
 const PROTOCOLS: &str = "aws-lc-rs knows TLS 1.2 and 1.3";
 
-// ===== impl Trust =====
+// ===== impl Verify =====
 
-impl Trust {
-    /// Believes those whom the authorities of this file of PEM certificates have signed.
+impl Verify {
+    /// Accepts what the authorities in this PEM file have signed.
     ///
     /// # Errors
-    /// Says what is wrong with the file.
+    /// The file cannot be read, or has no valid certificate.
     pub fn authorities(file: &Path) -> Result<Self, String> {
         let certificates = CertificateDer::pem_file_iter(file).map_err(|why| why.to_string())?;
         let certificates = certificates.collect::<Result<Vec<_>, _>>();
@@ -73,15 +75,16 @@ impl Trust {
         Ok(Self::Authorities(Authorities { store, certificates }))
     }
 
-    /// Every connection makes a whole handshake, as those of different clients do.
-    pub(super) fn config(&self, protocol: &[u8]) -> Result<ClientConfig, String> {
+    /// Without session resumption: every connection makes a full handshake, as those of different
+    /// clients do.
+    pub(super) fn config(&self, protocol: &[u8]) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(default_provider());
-        let listed = match self {
-            Self::System => Some(Listed::new(system_authorities()?, &provider)?),
-            Self::Authorities(authorities) => Some(Listed::new(authorities.clone(), &provider)?),
-            Self::Anybody => None,
+        let anchors = match self {
+            Self::System => Some(Anchors::new(system_authorities()?, &provider)?),
+            Self::Authorities(authorities) => Some(Anchors::new(authorities.clone(), &provider)?),
+            Self::None => None,
         };
-        let verifier = Arc::new(Verifier { provider: provider.clone(), listed });
+        let verifier = Arc::new(Verifier { provider: provider.clone(), anchors });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect(PROTOCOLS);
@@ -93,7 +96,7 @@ impl Trust {
     }
 }
 
-fn system_authorities() -> Result<Authorities, String> {
+fn system_authorities() -> Result<Authorities, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(found.certs);
@@ -101,18 +104,19 @@ fn system_authorities() -> Result<Authorities, String> {
         return Ok(Authorities { store: store.into(), certificates: [].into() });
     }
     let why = found.errors.first().map_or(String::new(), |why| format!(" ({why})"));
-    Err(format!(
-        "this system has no certificate authorities{why}; name the server's with --ca FILE"
-    ))
+    Err(TlsError {
+        why: format!("this system has no root certificates{why}"),
+        advice: "name the server's authority with --ca FILE",
+    })
 }
 
-// ===== impl Listed =====
+// ===== impl Anchors =====
 
-impl Listed {
-    fn new(authorities: Authorities, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+impl Anchors {
+    fn new(authorities: Authorities, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
         let Authorities { store, certificates } = authorities;
         let signed = WebPkiServerVerifier::builder_with_provider(store, provider.clone()).build();
-        Ok(Self { signed: signed.map_err(|why| why.to_string())?, own: certificates })
+        Ok(Self { signed: signed.map_err(TlsError::new)?, own: certificates })
     }
 }
 
@@ -127,11 +131,11 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(Listed { signed, own }) = &self.listed else {
+        let Some(Anchors { signed, own }) = &self.anchors else {
             return Ok(ServerCertVerified::assertion());
         };
         match signed.verify_server_cert(certificate, others, name, ocsp, now) {
-            // That it is an authority's is found last but for its name, after its times.
+            // The name is all that webpki has not checked yet when it rejects an authority as a server.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if own.contains(certificate) =>
             {

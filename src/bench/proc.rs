@@ -1,4 +1,4 @@
-//! What a server process costs, as proc(5) tells it.
+//! The memory and processor time of processes, from proc(5).
 
 use std::fs;
 use std::io;
@@ -6,13 +6,13 @@ use std::ops::Sub;
 use std::path::Path;
 use std::time::Duration;
 
-/// What processes hold and have used at one moment.
+/// The memory and processor time of processes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// User memory in bytes: the proportional set size of `/proc/PID/smaps_rollup`. The kernel's
-    /// own memory for sockets is not in it.
+    /// memory for sockets is not part of it.
     pub pss: u64,
-    /// Processor time of all living threads since they started.
+    /// Processor time of all threads that are alive, since they started.
     pub cpu: Duration,
 }
 
@@ -22,8 +22,8 @@ const TICK: Duration = Duration::from_millis(10);
 // ===== impl Cost =====
 
 impl Cost {
-    /// Measures these processes and all their descendants (nginx's workers, say). Fails when one
-    /// of those that were named is gone or belongs to somebody else.
+    /// Measures these processes and all their descendants (nginx's workers, say). Fails if one of the
+    /// named processes is gone or may not be read.
     pub fn of(processes: &[u32]) -> io::Result<Self> {
         let mut sum = Self::default();
         for process in family(processes)? {
@@ -33,7 +33,8 @@ impl Cost {
                 Err(why) if processes.contains(&process) => {
                     return Err(io::Error::new(why.kind(), format!("process {process}: {why}")));
                 }
-                Err(_) => {} // A child that ended meanwhile.
+                // A descendant that has ended meanwhile.
+                Err(_) => {}
             }
         }
         Ok(sum)
@@ -72,7 +73,7 @@ fn family(roots: &[u32]) -> io::Result<Vec<u32>> {
     Ok(all)
 }
 
-/// The fields of `/proc/PID/stat` after the name, which may itself hold blanks and brackets.
+/// The fields of `/proc/PID/stat` after the name, which may contain spaces and parentheses.
 fn stat(process: u32) -> io::Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = text.rsplit_once(") ").ok_or(io::ErrorKind::InvalidData)?;
@@ -86,7 +87,7 @@ fn pss(process: u32) -> io::Result<u64> {
     Ok(kib.ok_or(io::ErrorKind::InvalidData)? * 1024)
 }
 
-/// To the nanosecond where the kernel keeps scheduler statistics, else to 10 ms.
+/// In nanoseconds if the kernel keeps scheduler statistics, else in steps of 10 ms.
 fn cpu(process: u32) -> io::Result<Duration> {
     let mut precise = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {

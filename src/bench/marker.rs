@@ -1,22 +1,22 @@
-//! What marks one published event, so that it is known again in any server's stream.
+//! The marker that identifies a published event in the stream of any server.
 
 use std::fmt;
 
-/// `N-` run `-` sequence: only letters, digits and dashes, which no encoding changes. The first
-/// byte comes once, so that a search which fails starts anew without looking back.
+/// `N-` run `-` sequence: only letters, digits and dashes, which no encoding changes. The first byte
+/// occurs only once, so that a failed match needs no backtracking.
 #[derive(Clone, Copy, Debug)]
 pub struct Marker {
     prefix: [u8; PREFIX],
 }
 
-/// How much of a marker one stream has shown so far; it survives the end of a read.
+/// The state of the search in one stream, between two reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scan {
     matched: u8,
     value: u32,
 }
 
-/// A marker with its sequence number, as it stands in a publish.
+/// A marker with its sequence number, as text.
 #[derive(Clone, Copy, Debug)]
 pub struct Marked {
     marker: Marker,
@@ -30,7 +30,7 @@ const FIRST: u8 = b'N';
 // ===== impl Marker =====
 
 impl Marker {
-    /// The marker of a run. Runs with different numbers do not see each other's events.
+    /// The marker of a run. Runs with different numbers ignore each other's events.
     pub fn new(run: u32) -> Self {
         let mut prefix = [0; PREFIX];
         prefix.copy_from_slice(format!("N-{run:08x}-").as_bytes());
@@ -57,7 +57,7 @@ impl fmt::Display for Marked {
 // ===== impl Scan =====
 
 impl Scan {
-    /// Reports every marker that ends within `bytes`.
+    /// Calls `found` for every marker that ends within `bytes`.
     pub(crate) fn read(&mut self, marker: &Marker, bytes: &[u8], mut found: impl FnMut(u32)) {
         let mut rest = bytes;
         while !rest.is_empty() {

@@ -1,0 +1,199 @@
+//! `http://` and `https://` URLs, split into what a connection and a request need.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use http::uri::{InvalidUri, Uri};
+
+/// `http[s]://host[:port][/path][?query]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpUrl {
+    pub(crate) is_secure: bool,
+    /// As the `host` field has it.
+    pub(crate) authority: String,
+    /// Host and port, always both.
+    pub(crate) address: String,
+    /// Path and query.
+    pub(crate) path: String,
+}
+
+/// `http[s]://host[:port][/prefix]`: what stands before `/api/…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(HttpUrl);
+
+/// Why a text is not a URL that a client can use.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InvalidUrl {
+    /// It is not a URL.
+    Syntax(InvalidUri),
+    /// It begins neither with `http://` nor with `https://`.
+    Scheme,
+    /// It has a user name.
+    UserInfo,
+    /// A base URL has a query or a fragment.
+    Query,
+}
+
+// ===== impl HttpUrl =====
+
+impl FromStr for HttpUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let uri: Uri = text.parse().map_err(InvalidUrl::Syntax)?;
+        let (is_secure, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(InvalidUrl::Scheme),
+        };
+        let authority = uri.authority().ok_or(InvalidUrl::Scheme)?;
+        if authority.as_str().contains('@') {
+            return Err(InvalidUrl::UserInfo);
+        }
+        let port = authority.port_u16().unwrap_or(port);
+        Ok(Self {
+            is_secure,
+            authority: authority.to_string(),
+            address: format!("{}:{port}", authority.host()),
+            path: uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+        })
+    }
+}
+
+impl HttpUrl {
+    /// A name, or an address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        host.trim_matches(['[', ']'])
+    }
+
+    /// Looks the host up, and blocks meanwhile.
+    #[cfg(feature = "bench")]
+    pub(crate) fn resolve(&self) -> io::Result<SocketAddr> {
+        let mut addresses = self.address.to_socket_addrs()?;
+        addresses.next().ok_or_else(|| io::Error::other("the host has no address"))
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
+    }
+}
+
+// ===== impl BaseUrl =====
+
+impl FromStr for BaseUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let mut url: HttpUrl = text.parse()?;
+        if text.contains(['?', '#']) {
+            return Err(InvalidUrl::Query);
+        }
+        let prefix = url.path.trim_end_matches('/').len();
+        url.path.truncate(prefix);
+        Ok(Self(url))
+    }
+}
+
+impl BaseUrl {
+    /// Its path is the prefix: empty, or begins with a slash and does not end with one.
+    pub(super) fn as_url(&self) -> &HttpUrl {
+        &self.0
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// ===== impl InvalidUrl =====
+
+impl fmt::Display for InvalidUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(why) => write!(f, "{why}; expected http://host:port"),
+            Self::Scheme => f.write_str("expected http://host:port or https://host"),
+            Self::UserInfo => {
+                f.write_str("a user name has no meaning here; expected http://host:port")
+            }
+            Self::Query => {
+                f.write_str("a query or a fragment has no meaning here; expected http://host:port")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidUrl {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls() {
+        for (text, authority, address, prefix) in [
+            ("http://127.0.0.1:6834", "127.0.0.1:6834", "127.0.0.1:6834", ""),
+            ("http://localhost/", "localhost", "localhost:80", ""),
+            ("HTTP://[::1]:1/a/b//", "[::1]:1", "[::1]:1", "/a/b"),
+            ("https://example.org", "example.org", "example.org:443", ""),
+        ] {
+            let BaseUrl(url) = text.parse().expect(text);
+            assert_eq!((&*url.authority, &*url.address, &*url.path), (authority, address, prefix));
+        }
+        for (text, why) in [
+            ("127.0.0.1:6834", "expected http://host:port"),
+            ("/api", "expected http://host:port"),
+            ("ws://example.org", "expected http://host:port"),
+            ("http://", "expected http://host:port"),
+            ("http://a b", "expected http://host:port"),
+            ("http://me@example.org", "a user name"),
+            ("http://example.org?x", "a query"),
+            ("http://example.org#x", "a fragment"),
+        ] {
+            let refused = text.parse::<BaseUrl>().expect_err(text).to_string();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_the_path_and_the_query_of_its_url() {
+        for (text, path) in [
+            ("http://127.0.0.1:81/api/a/events?x=1", "/api/a/events?x=1"),
+            ("http://127.0.0.1:81", "/"),
+            ("http://127.0.0.1:81?x=1", "/?x=1"),
+        ] {
+            assert_eq!(text.parse::<HttpUrl>().expect(text).path, path, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_what_a_certificate_names() {
+        for (text, host) in [
+            ("https://example.org", "example.org"),
+            ("https://127.0.0.1:6834/a", "127.0.0.1"),
+            ("https://[::1]", "::1"),
+        ] {
+            assert_eq!(text.parse::<HttpUrl>().expect(text).host(), host);
+        }
+    }
+
+    #[test]
+    fn each_scheme_has_its_port() {
+        for (text, address) in [
+            ("http://127.0.0.1:81/x", "127.0.0.1:81"),
+            ("http://[::1]", "[::1]:80"),
+            ("https://[::1]/x", "[::1]:443"),
+        ] {
+            let found = text.parse::<HttpUrl>().expect(text).resolve().expect(text);
+            assert_eq!(found, address.parse().expect(address));
+        }
+    }
+}
