@@ -1,4 +1,4 @@
-//! Where hyper is laxer with an HTTP/1 request than a server has to be (RFC 9112). `tests/strict.rs` has
+//! Where hyper is laxer with an HTTP/1 request than a server has to be (RFC 9112). `tests/it/conformance.rs` has
 //! the whole table.
 
 use http::uri::{Authority, Scheme};
