@@ -176,7 +176,7 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
 
 fn reason(why: pem::Error) -> String {
     match why {
-        pem::Error::NoItemsFound => "it has no PEM section with a private key".into(),
+        pem::Error::NoItemsFound => "no PEM section of a private key in it".into(),
         pem::Error::Io(why) => why.to_string(),
         why => why.to_string(),
     }
@@ -206,7 +206,7 @@ impl fmt::Display for TlsError {
         match self {
             Self::Unreadable { file, why } => write!(f, "{}: {why}", file.display()),
             Self::NoCertificate { file } => {
-                write!(f, "{}: it has no PEM section CERTIFICATE", file.display())
+                write!(f, "{}: no PEM section CERTIFICATE in it", file.display())
             }
             Self::Unfit { files, why } => write!(
                 f,
