@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, JSON, NDJSON, post, request};
 use super::follower::NEVER;
 use super::stage::{ORGS, Part, Phase, Stage, org};
-use crate::support::process::now;
+use crate::shared::process::now;
 
 /// How clients go.
 #[derive(Clone, Copy, Debug)]

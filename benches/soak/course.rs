@@ -13,7 +13,7 @@ use super::crowd::Crowd;
 use super::publisher;
 use super::server::{Sample, Server};
 use super::stage::{Faults, Part, Phase, Stage, read};
-use crate::support::process::now;
+use crate::shared::process::now;
 
 /// What to do.
 #[derive(Clone, Debug)]

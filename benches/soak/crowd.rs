@@ -16,7 +16,7 @@ use socket2::SockRef;
 use super::client::request;
 use super::follower::{Follower, Heard};
 use super::stage::{ORGS, Part, Phase, Stage, Tally, add, org};
-use crate::support::process::now;
+use crate::shared::process::now;
 
 pub(crate) struct Crowd {
     poll: Poll,

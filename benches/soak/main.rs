@@ -15,16 +15,16 @@ mod churn;
 mod client;
 mod course;
 mod crowd;
+mod curves;
 mod follower;
 mod publisher;
 mod report;
 mod server;
 mod stage;
 mod trend;
-#[path = "../support"]
-mod support {
+#[path = "../shared"]
+mod shared {
     pub(crate) mod chart;
-    pub(crate) mod lines;
     pub(crate) mod process;
     pub(crate) mod record;
 }
@@ -40,7 +40,7 @@ use clap::error::ErrorKind;
 use course::{Plan, Soak};
 use report::Memory;
 use server::{SERVE, end_with_parent, serve};
-use support::record::Files;
+use shared::record::Files;
 
 /// Holds subscribers while others come and go in every way; fails if anything leaks or is lost
 #[derive(Debug, Parser)]

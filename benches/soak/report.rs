@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::course::Soak;
+use super::curves::{self, Panel};
 use super::server::{SETTINGS, Sample};
 use super::stage::read;
 use super::trend::{Limits, Trend, Verdict};
-use crate::support::lines::{self, Panel};
-use crate::support::record::{Files, heading, today};
+use crate::shared::record::{Files, heading, today};
 
 /// Memory over the second half.
 pub(crate) struct Memory {
@@ -194,5 +194,5 @@ fn plot(soak: &Soak, memory: Option<&Memory>) -> String {
         soak.plan.park,
         today()
     );
-    lines::svg("A server under soak", &subtitle, &panels)
+    curves::svg("A server under soak", &subtitle, &panels)
 }

@@ -12,7 +12,7 @@ use nudged::client::bench::Cost;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::client::get;
-use crate::support::process::{NUDGED, end, spawn_talking};
+use crate::shared::process::{NUDGED, end, spawn_talking};
 
 /// A running server, ended when this is dropped.
 pub(crate) struct Server {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::measure::{ORG, Outcome, Plan, load, settled};
 use super::peer::Peer;
-use super::record::heading;
+use crate::shared::record::heading;
 
 /// User memory in bytes.
 pub(crate) struct Churn {

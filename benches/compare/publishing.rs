@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::measure::{ORG, Outcome, load, micros};
-use super::process::now;
-use super::record::heading;
 use super::servers::Server;
+use crate::shared::process::now;
+use crate::shared::record::heading;
 
 /// What the flood came to.
 pub(crate) struct Publishing {

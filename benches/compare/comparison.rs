@@ -8,7 +8,7 @@ use super::bars::{self, Bar};
 use super::measure::{Plan, Sample};
 use super::metric::{METRICS, Metric, median};
 use super::peer::Peer;
-use super::record::{Files, heading, machine, today};
+use crate::shared::record::{Files, heading, machine, today};
 
 /// All runs of one server.
 pub(crate) struct Runs {

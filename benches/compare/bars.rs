@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{TOP, WIDTH, card, escape};
+use crate::shared::chart::{TOP, WIDTH, card, escape};
 
 /// One server's bar.
 pub(crate) struct Bar {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::support::record::{FOLDER, Files, heading};
+use crate::shared::record::{FOLDER, Files, heading};
 
 /// One figure.
 pub(crate) struct Row {

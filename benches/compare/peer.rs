@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::NUDGED;
+use crate::shared::process::NUDGED;
 
 /// A server to compare, and how it is configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{TOP, WIDTH, card, escape};
+use crate::shared::chart::{TOP, WIDTH, card, escape};
 
 /// One curve, from zero upwards.
 pub(crate) struct Panel {

@@ -8,13 +8,12 @@
 //! Valgrind's callgrind counts them, in this program for the library and in `nudged serve` for what
 //! takes a socket. The record goes to `benches/record/`, beside the changes since the last one.
 
-mod counts {
-    pub(crate) mod callgrind;
-    pub(crate) mod library;
-    pub(crate) mod record;
-    pub(crate) mod server;
-}
-mod support {
+mod callgrind;
+mod library;
+mod record;
+mod server;
+#[path = "../shared"]
+mod shared {
     pub(crate) mod record;
 }
 
@@ -23,8 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use counts::record::{Record, Row};
-use counts::{callgrind, library, server};
+use record::{Record, Row};
 
 /// Counts instructions; writes benches/record/<date>-micro.{md,csv}
 #[derive(Debug, Parser)]

@@ -11,8 +11,8 @@ use nudged::client::bench::{Latencies, Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
 use super::peer::Peer;
-use super::process::now;
-use super::record::heading;
+use crate::shared::process::now;
+use crate::shared::record::heading;
 
 const OTHER: &str = "neighbour";
 

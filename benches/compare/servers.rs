@@ -11,7 +11,7 @@ use std::time::Duration;
 use nudged::client::bench::{Cost, Pace, Publish};
 
 use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx, nudged_has};
-use super::process::{NUDGED, end, now, spawn_talking};
+use crate::shared::process::{NUDGED, end, now, spawn_talking};
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {

@@ -10,23 +10,37 @@
 //! The servers take turns, so that a machine that slows down slows all of them. Each figure is the
 //! median over the runs. The record goes to `benches/record/`.
 
+mod bars;
+mod churn;
+mod comparison;
+mod fairness;
+mod measure;
+mod metric;
+mod peer;
+#[path = "../peers"]
 mod peers {
     pub(crate) mod axum;
     pub(crate) mod origin;
     pub(crate) mod raw;
 }
-mod support;
+mod publishing;
+mod servers;
+#[path = "../shared"]
+mod shared {
+    pub(crate) mod chart;
+    pub(crate) mod process;
+    pub(crate) mod record;
+}
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use support::comparison::{Record, Runs};
-use support::measure::{Outcome, Plan, run};
-use support::peer::Peer;
-use support::record::Files;
-use support::{churn, fairness, publishing};
+use comparison::{Record, Runs};
+use measure::{Outcome, Plan, run};
+use peer::Peer;
+use shared::record::Files;
 
 /// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}
 #[derive(Debug, Parser)]
