@@ -1,4 +1,4 @@
-//! The servers that are compared: which there are, and whether they are here.
+//! The servers that are compared: their names, and whether this machine has them.
 
 use std::fs;
 use std::io;
@@ -7,15 +7,13 @@ use std::process::Command;
 
 use crate::shared::process::NUDGED;
 
-/// A server to compare, and how it is configured.
+/// A server to compare, with its configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// the bare write(2) loop: the limit
+    /// the bare write(2) loop: the lower limit
     Raw,
-    /// nudged, streams parked
+    /// nudged
     Nudged,
-    /// nudged, streams left to hyper
-    NudgedHyper,
     /// nudged over TLS
     NudgedTls,
     /// nudged over TLS and HTTP/2, 100 streams to a connection
@@ -38,10 +36,9 @@ pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.s
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Raw,
         Self::Nudged,
-        Self::NudgedHyper,
         Self::NudgedTls,
         Self::NudgedH2,
         Self::Axum,
@@ -55,10 +52,9 @@ impl Peer {
         match self {
             Self::Raw => "raw write(2) loop",
             Self::Nudged => "nudged",
-            Self::NudgedHyper => "nudged, hyper path",
-            Self::Axum => "axum Sse",
             Self::NudgedTls => "nudged, TLS",
             Self::NudgedH2 => "nudged, TLS and HTTP/2",
+            Self::Axum => "axum Sse",
             Self::Nchan => "nchan (nginx)",
             Self::NchanTls => "nchan (nginx), TLS",
             Self::Pushpin => "Pushpin",
@@ -70,14 +66,11 @@ impl Peer {
     pub(crate) fn find(self) -> Result<String, String> {
         match self {
             Self::Raw => Ok("benches/peers/raw.rs".into()),
-            Self::Nudged if !nudged_has("--park") => Err("this nudged has no --park".into()),
-            Self::NudgedTls | Self::NudgedH2 if !nudged_has("--tls-cert") => {
-                Err("this nudged has no --tls-cert".into())
+            Self::Nudged => nudged_version(),
+            Self::NudgedTls | Self::NudgedH2 if !has_tls() => {
+                Err("this nudged has no --tls-cert: build it with the feature tls".into())
             }
-            Self::NudgedTls | Self::NudgedH2 => {
-                openssl_version().and_then(|_| first_line(Command::new(NUDGED).arg("--version")))
-            }
-            Self::Nudged | Self::NudgedHyper => first_line(Command::new(NUDGED).arg("--version")),
+            Self::NudgedTls | Self::NudgedH2 => openssl_version().and_then(|_| nudged_version()),
             Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
             Self::Nchan => nchan_version(),
             Self::NchanTls => Ok(format!("{}, {}", nchan_version()?, openssl_version()?)),
@@ -97,9 +90,13 @@ impl Peer {
     }
 }
 
-pub(super) fn nudged_has(flag: &str) -> bool {
+fn nudged_version() -> Result<String, String> {
+    first_line(Command::new(NUDGED).arg("--version"))
+}
+
+fn has_tls() -> bool {
     let help = Command::new(NUDGED).args(["serve", "--help"]).output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(flag))
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--tls-cert"))
 }
 
 pub(super) fn nginx() -> &'static str {
@@ -109,7 +106,7 @@ pub(super) fn nginx() -> &'static str {
 fn nchan_version() -> Result<String, String> {
     let install = "apt-get install nginx libnginx-mod-nchan";
     if !Path::new(NCHAN_MODULE).exists() {
-        return Err(format!("{NCHAN_MODULE} is not there: {install}"));
+        return Err(format!("{NCHAN_MODULE} is missing: {install}"));
     }
     let nginx = first_line(Command::new(nginx()).arg("-v")).map_err(|_| install.to_owned())?;
     Ok(format!("{nginx}, nchan {}", package("libnginx-mod-nchan")))
@@ -117,13 +114,12 @@ fn nchan_version() -> Result<String, String> {
 
 fn openssl_version() -> Result<String, String> {
     let found = first_line(Command::new("openssl").arg("version"));
-    found.map_err(|_| "openssl is not there: apt-get install openssl".to_owned())
+    found.map_err(|_| "openssl is missing: apt-get install openssl".to_owned())
 }
 
 fn pushpin_version() -> Result<String, String> {
-    let install = |_| {
-        "pushpin, condure or zurl is not there: apt-get install pushpin condure zurl".to_owned()
-    };
+    let install =
+        |_| "pushpin, condure or zurl is missing: apt-get install pushpin condure zurl".to_owned();
     first_line(Command::new("condure").arg("--version")).map_err(install)?;
     first_line(Command::new("zurl").arg("--version")).map_err(install)?;
     first_line(Command::new("pushpin").arg("--version")).map_err(install)
@@ -141,7 +137,7 @@ pub(super) fn hono() -> PathBuf {
 fn install_hono() -> Result<String, String> {
     let failed = |why: io::Error| format!("{}: {why}", hono().display());
     let node = first_line(Command::new("node").arg("--version"))
-        .map_err(|_| "node is not there: install Node.js 20 or later with npm".to_owned())?;
+        .map_err(|_| "node is missing: install Node.js 20 or later with npm".to_owned())?;
     fs::create_dir_all(hono()).map_err(failed)?;
     for file in ["package.json", "server.mjs"] {
         fs::copy(Path::new(PEERS).join("hono").join(file), hono().join(file)).map_err(failed)?;
@@ -149,7 +145,7 @@ fn install_hono() -> Result<String, String> {
     if !hono().join("node_modules/hono").exists() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(hono());
-        let done = npm.output().map_err(|_| "npm is not there: install it".to_owned())?;
+        let done = npm.output().map_err(|_| "npm is missing: install it".to_owned())?;
         if !done.status.success() {
             return Err(format!("npm install: {}", String::from_utf8_lossy(&done.stderr)));
         }
@@ -167,5 +163,5 @@ fn first_line(command: &mut Command) -> Result<String, String> {
     let done = command.output().map_err(|why| format!("{command:?}: {why}"))?;
     let text = [done.stdout, done.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} said nothing"))
+    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} printed nothing"))
 }

@@ -1,36 +1,34 @@
 //! Starting and stopping the servers that are compared.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nudged::client::bench::{Cost, Pace, Publish};
 
-use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx, nudged_has};
-use crate::shared::process::{NUDGED, end, now, spawn_talking};
+use super::measure::Plan;
+use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx};
+use crate::shared::http::{Connection, JSON, get};
+use crate::shared::process::{NUDGED, Process, guarded, now};
 
-/// A server that runs until this is dropped.
+/// A server, which runs until this is dropped.
 pub(crate) struct Server {
     pace: Pace,
-    /// Each with its own way to end; Pushpin's origin comes last.
-    children: Vec<Child>,
-    /// Open, so that a server that prints does not die of it.
-    _output: Vec<ChildStdout>,
-    /// The processes whose cost counts.
-    measured: Vec<u32>,
-    base: String,
+    /// The server itself, whose cost counts, and then what it needs: Pushpin's origin.
+    processes: Vec<Process>,
+    url: String,
     http2: Option<usize>,
-    publish_base: Option<String>,
-    dir: PathBuf,
+    publish_url: Option<String>,
+    folder: PathBuf,
 }
 
-/// How long a server may take to listen.
+/// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(20);
-/// Enough that no server runs dry, and few enough that none has to queue more than it takes.
+/// Enough that no server idles, and few enough that none refuses connections.
 const PACE: Pace = Pace { per_second: None, at_once: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -39,44 +37,50 @@ const PUSHPIN_LIB: &str = "/usr/lib/pushpin";
 // ===== impl Peer =====
 
 impl Peer {
-    /// Starts it with this many workers, where it lets itself be told.
-    pub(crate) fn start(self, workers: usize) -> io::Result<Server> {
-        let dir = std::env::temp_dir().join(format!("nudged-bench-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
+    /// Starts it, with the plan's workers where their number can be set.
+    pub(crate) fn start(self, plan: &Plan) -> io::Result<Server> {
+        let folder = make_folder()?;
+        let workers = plan.workers.to_string();
         match self {
-            Self::Raw => talking(dir.clone(), &mut ourselves(&dir, "serve-raw")?),
+            Self::Raw => Server::start(folder.clone(), &mut ourselves(&folder, "serve-raw")?),
             Self::Axum => {
-                let mut axum = ourselves(&dir, "serve-axum")?;
-                talking(dir, axum.arg("--workers").arg(workers.to_string()))
+                let mut axum = ourselves(&folder, "serve-axum")?;
+                Server::start(folder, axum.arg(workers))
             }
-            Self::Nudged | Self::NudgedHyper | Self::NudgedTls | Self::NudgedH2 => {
-                let mut nudged = nudged(self, workers, &dir)?;
-                let mut server = talking(dir, &mut nudged)?;
+            Self::Nudged | Self::NudgedTls | Self::NudgedH2 => {
+                let mut command = nudged(&workers)?;
+                if self.is_secure() {
+                    let [certificate, key] = make_certificate(&folder)?;
+                    command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
+                }
+                let mut server = Server::start(folder, &mut command)?;
                 server.http2 = self.http2();
                 Ok(server)
             }
-            Self::Hono => talking(dir, Command::new("node").arg("server.mjs").current_dir(hono())),
-            Self::Nchan | Self::NchanTls => nchan(self, dir, workers),
-            Self::Pushpin => pushpin(dir),
+            Self::Hono => {
+                Server::start(folder, guarded("node")?.arg("server.mjs").current_dir(hono()))
+            }
+            Self::Nchan | Self::NchanTls => nchan(self, folder, &workers),
+            Self::Pushpin => pushpin(folder),
         }
     }
 }
 
-fn nudged(peer: Peer, workers: usize, dir: &Path) -> io::Result<Command> {
-    let mut command = Command::new(NUDGED);
+/// For configurations and sockets.
+fn make_folder() -> io::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("nudged-bench-{}", process::id()));
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn nudged(workers: &str) -> io::Result<Command> {
+    let mut command = guarded(NUDGED)?;
     command.args(["serve", "--listen", "127.0.0.1:0", "--coalesce", "0ms"]);
-    command.args(["--history-events", "4096", "--workers", &workers.to_string()]);
-    if nudged_has("--park") {
-        command.args(["--park", if peer == Peer::NudgedHyper { "off" } else { "on" }]);
-    }
-    if peer.is_secure() {
-        let [certificate, key] = make_certificate(dir)?;
-        command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
-    }
+    command.args(["--history-events", "4096", "--workers", workers]);
     Ok(command)
 }
 
-/// A certificate that signs itself, and its key: the smallest handshake there is.
+/// A self-signed certificate and its key: the smallest handshake.
 fn make_certificate(dir: &Path) -> io::Result<[PathBuf; 2]> {
     let files = [dir.join("certificate.pem"), dir.join("key.pem")];
     let mut openssl = Command::new("openssl");
@@ -91,31 +95,22 @@ fn make_certificate(dir: &Path) -> io::Result<[PathBuf; 2]> {
     }
 }
 
-/// This program in another role, from a copy of its file: pages of a file that several processes
-/// share would be divided among them in their PSS.
-fn ourselves(dir: &Path, role: &str) -> io::Result<Command> {
-    let copy = dir.join(role);
+/// This program in another role, from a copy of its file: pages of a file that several processes map
+/// would be divided among them in their PSS.
+fn ourselves(folder: &Path, role: &str) -> io::Result<Command> {
+    let copy = folder.join(role);
     fs::copy(std::env::current_exe()?, &copy)?;
-    let mut command = Command::new(copy);
+    let mut command = guarded(copy)?;
     command.arg(role);
     Ok(command)
 }
 
-/// Starts a server that prints where it listens.
-fn talking(dir: PathBuf, command: &mut Command) -> io::Result<Server> {
-    let (child, output, base) = spawn_talking(command)?;
-    let measured = vec![child.id()];
-    let (children, _output) = (vec![child], vec![output]);
-    let (pace, http2, publish_base) = (PACE, None, None);
-    Ok(Server { pace, children, _output, measured, base, http2, publish_base, dir })
-}
-
-fn nchan(peer: Peer, dir: PathBuf, workers: usize) -> io::Result<Server> {
+fn nchan(peer: Peer, folder: PathBuf, workers: &str) -> io::Result<Server> {
     let port = free_port()?;
     let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
-    let config = dir.join("nchan.conf");
+    let config = folder.join("nchan.conf");
     let (scheme, ssl, tls) = if peer.is_secure() {
-        let [certificate, key] = make_certificate(&dir)?;
+        let [certificate, key] = make_certificate(&folder)?;
         let file = |path: PathBuf| path.display().to_string();
         let words = [("certificate", file(certificate)), ("key", file(key))];
         ("https", "ssl", fill("nchan-tls.conf", &words)?)
@@ -126,61 +121,44 @@ fn nchan(peer: Peer, dir: PathBuf, workers: usize) -> io::Result<Server> {
         ("ssl", ssl.to_owned()),
         ("tls", tls),
         ("module", NCHAN_MODULE.to_owned()),
-        ("dir", dir.display().to_string()),
-        ("workers", workers.to_string()),
+        ("dir", folder.display().to_string()),
+        ("workers", workers.to_owned()),
         ("descriptors", descriptors.to_string()),
         ("port", port.to_string()),
     ];
     fs::write(&config, fill("nchan.conf", &words)?)?;
-    let mut command = Command::new(nginx());
-    command.arg("-c").arg(&config).arg("-p").arg(&dir).args(["-e", "stderr"]);
-    let child = command.stdin(Stdio::null()).spawn()?;
-    let measured = vec![child.id()];
-    let mut server = Server {
-        pace: PACE,
-        children: vec![child],
-        _output: Vec::new(),
-        measured,
-        base: format!("{scheme}://127.0.0.1:{port}"),
-        http2: None,
-        publish_base: None,
-        dir,
-    };
+    let mut command = guarded(nginx())?;
+    command.arg("-c").arg(&config).arg("-p").arg(&folder).args(["-e", "stderr"]);
+    let nginx = Process::spawn(&mut command)?;
+    let mut server = Server::new(folder, nginx, format!("{scheme}://127.0.0.1:{port}"));
     server.wait_for(port)?;
     Ok(server)
 }
 
-fn pushpin(dir: PathBuf) -> io::Result<Server> {
-    let mut origin = ourselves(&dir, "serve-origin")?;
-    let (origin, output, origin_base) = spawn_talking(&mut origin)?;
+fn pushpin(folder: PathBuf) -> io::Result<Server> {
+    let origin = Process::start(&mut ourselves(&folder, "serve-origin")?)?;
     let (port, publish_port) = (free_port()?, free_port()?);
     let connections = rlimit::increase_nofile_limit(u64::MAX)?.saturating_sub(2000);
     let words = [
         ("libdir", PUSHPIN_LIB.to_owned()),
-        ("dir", dir.display().to_string()),
+        ("dir", folder.display().to_string()),
         ("port", port.to_string()),
         ("publish_port", publish_port.to_string()),
         ("connections", connections.to_string()),
     ];
-    fs::create_dir_all(dir.join("run"))?;
-    fs::create_dir_all(dir.join("log"))?;
-    fs::write(dir.join("pushpin.conf"), fill("pushpin.conf", &words)?)?;
-    fs::write(dir.join("routes"), format!("* {}\n", origin_base.trim_start_matches("http://")))?;
-    let mut command = Command::new("pushpin");
-    command.arg("--config").arg(dir.join("pushpin.conf")).stdin(Stdio::null());
-    let child = command.stdout(Stdio::null()).spawn()?;
-    let measured = vec![child.id()];
-    let mut server = Server {
-        // It asks its origin for each, and answers some with 502 when more wait.
-        pace: Pace { at_once: 16, ..PACE },
-        children: vec![child, origin],
-        _output: vec![output],
-        measured,
-        base: format!("http://127.0.0.1:{port}"),
-        http2: None,
-        publish_base: Some(format!("http://127.0.0.1:{publish_port}/publish/")),
-        dir,
-    };
+    fs::create_dir_all(folder.join("run"))?;
+    fs::create_dir_all(folder.join("log"))?;
+    fs::write(folder.join("pushpin.conf"), fill("pushpin.conf", &words)?)?;
+    let route = format!("* {}\n", origin.url.trim_start_matches("http://"));
+    fs::write(folder.join("routes"), route)?;
+    let mut command = guarded("pushpin")?;
+    command.arg("--config").arg(folder.join("pushpin.conf")).stdout(Stdio::null());
+    let pushpin = Process::spawn(&mut command)?;
+    let mut server = Server::new(folder, pushpin, format!("http://127.0.0.1:{port}"));
+    server.processes.push(origin);
+    // It asks its origin for each stream, and answers some with 502 when more wait.
+    server.pace = Pace { at_once: 16, ..PACE };
+    server.publish_url = Some(format!("http://127.0.0.1:{publish_port}/publish/"));
     server.wait_for(port)?;
     server.wait_for(publish_port)?;
     // It answers 502 until its processes have found each other.
@@ -196,12 +174,9 @@ fn pushpin(dir: PathBuf) -> io::Result<Server> {
 
 fn answers_200(port: u16) -> bool {
     let ask = || -> io::Result<bool> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET /api/probe/events HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(status.ends_with(b" 200"))
+        let mut connection = Connection::open((Ipv4Addr::LOCALHOST, port).into())?;
+        connection.send(&get("/api/probe/events", ""))?;
+        Ok(connection.read_head()?.status == 200)
     };
     ask().unwrap_or(false)
 }
@@ -221,11 +196,25 @@ fn free_port() -> io::Result<u16> {
 // ===== impl Server =====
 
 impl Server {
-    /// nudged with one worker, and all else as it comes.
+    /// nudged with one worker and its default settings.
     pub(crate) fn with_defaults() -> io::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("nudged-bench-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
-        talking(dir, Command::new(NUDGED).args(["--listen", "127.0.0.1:0", "--workers", "1"]))
+        let mut command = guarded(NUDGED)?;
+        Self::start(
+            make_folder()?,
+            command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "1"]),
+        )
+    }
+
+    /// Starts a server that prints its URL.
+    fn start(folder: PathBuf, command: &mut Command) -> io::Result<Self> {
+        let process = Process::start(command)?;
+        let url = process.url.clone();
+        Ok(Self::new(folder, process, url))
+    }
+
+    fn new(folder: PathBuf, process: Process, url: String) -> Self {
+        let (processes, http2, publish_url) = (vec![process], None, None);
+        Self { pace: PACE, processes, url, http2, publish_url, folder }
     }
 
     /// The streams on each connection, where they come over HTTP/2.
@@ -235,15 +224,15 @@ impl Server {
 
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
-        self.base.trim_start_matches("http://")
+        self.url.trim_start_matches("http://")
     }
 
     pub(crate) fn url(&self, org: &str) -> String {
-        format!("{}/api/{org}/events", self.base)
+        format!("{}/api/{org}/events", self.url)
     }
 
     pub(crate) fn publish(&self, org: &str) -> Publish {
-        let (url, body) = match &self.publish_base {
+        let (url, body) = match &self.publish_url {
             None => (self.url(org), r#"{"keys":["{n}"]}"#.to_owned()),
             Some(url) => {
                 let event = r#"event: invalidate\ndata: {\"keys\":[\"{n}\"]}\n\n"#;
@@ -252,7 +241,7 @@ impl Server {
                 (url.clone(), format!(r#"{{"items":[{item}]}}"#))
             }
         };
-        Publish { url, body, content_type: "application/json".into(), every: Duration::ZERO }
+        Publish { url, body, content_type: JSON.into(), every: Duration::ZERO }
     }
 
     pub(crate) fn pace(&self) -> Pace {
@@ -260,13 +249,13 @@ impl Server {
     }
 
     pub(crate) fn cost(&self) -> io::Result<Cost> {
-        Cost::of(&self.measured)
+        Cost::of(&[self.processes[0].id()])
     }
 
     fn wait_for(&mut self, port: u16) -> io::Result<()> {
         let start = now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if let Some(status) = self.children[0].try_wait()? {
+            if let Some(status) = self.processes[0].child.try_wait()? {
                 return Err(io::Error::other(format!("it ended without listening: {status}")));
             }
             if start.elapsed() > START {
@@ -280,10 +269,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may be gone by now, which is as well.
-            end(child).ok();
-        }
-        fs::remove_dir_all(&self.dir).ok();
+        // In their order: Pushpin ends before its origin, and the folder goes last.
+        self.processes.drain(..).for_each(drop);
+        fs::remove_dir_all(&self.folder).ok();
     }
 }

@@ -1,12 +1,13 @@
 //! What nudged's parts cost, in instructions of user space, which are the same on a busy machine:
 //!
 //! ```text
-//! cargo bench --bench micro                          all of them, about a minute
-//! cargo bench --bench micro -- publish sweep         those with these words in their names
+//! cargo bench --features bench --bench micro                          all of them, about a minute
+//! cargo bench --features bench --bench micro -- publish sweep         those with these words in their names
+//! cargo bench --features bench --bench micro -- --since FILE.csv      beside an earlier record of your choice
 //! ```
 //!
 //! Valgrind's callgrind counts them, in this program for the library and in `nudged serve` for what
-//! takes a socket. The record goes to `benches/record/`, beside the changes since the last one.
+//! takes a socket. The record goes to `benches/record/`, beside the figures of the last one.
 
 mod callgrind;
 mod library;
@@ -14,6 +15,8 @@ mod record;
 mod server;
 #[path = "../shared"]
 mod shared {
+    pub(crate) mod http;
+    pub(crate) mod process;
     pub(crate) mod record;
 }
 
@@ -22,17 +25,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use record::{Record, Row};
+use record::{Earlier, Record, Row};
+use shared::process::{become_guarded, end_with_parent};
+use shared::record::check_reproducible;
 
 /// Counts instructions; writes benches/record/<date>-micro.{md,csv}
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only what has one of these words in its name [default: all]
+    /// Only operations with one of these words in their names [default: all]
     only: Vec<String>,
-    /// Where to write the record [default: benches/record; of a part, nowhere]
-    #[arg(long)]
+    /// The CSV of the record to compare with [default: the latest of another day in benches/record]
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// Folder of the record [default: benches/record; of some operations only, none is written]
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Given by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -40,17 +48,19 @@ struct Arguments {
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let mut given = std::env::args().skip(1);
-    let result = match (given.next().as_deref(), given.next()) {
+    let result = run();
+    if let Err(why) = &result {
+        eprintln!("micro: {why}");
+    }
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run() -> Outcome<()> {
+    become_guarded()?;
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
         (Some(library::ROLE), Some(name)) => library::run(&name),
         _ => Arguments::parse().count(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("micro: {why}");
-            ExitCode::FAILURE
-        }
     }
 }
 
@@ -58,22 +68,33 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn count(&self) -> Outcome<()> {
-        let version = callgrind::find()?;
-        let last = Record::last()?;
+        if self.bench {
+            end_with_parent()?;
+        }
+        if self.is_recorded() {
+            check_reproducible(self.out.as_deref())?;
+        }
+        let valgrind = callgrind::find()?;
+        let earlier = match &self.since {
+            Some(csv) => {
+                Some(Earlier::read(csv).map_err(|why| format!("{}: {why}", csv.display()))?)
+            }
+            None => Earlier::latest()?,
+        };
         let mut rows = Vec::new();
-        for case in library::CASES.iter().filter(|case| self.is_asked_for(case.name)) {
+        for case in library::CASES.iter().filter(|case| self.includes(case.name)) {
             eprintln!("{}", case.name);
             let instructions = callgrind::count_ours(library::ROLE, case.name)?;
             rows.push(Row { name: case.name, what: case.what, instructions });
         }
-        for case in server::CASES.iter().filter(|case| self.is_asked_for(case.name)) {
+        for case in server::CASES.iter().filter(|case| self.includes(case.name)) {
             eprintln!("{}", case.name);
             let instructions = (case.count)()?;
             rows.push(Row { name: case.name, what: case.what, instructions });
         }
-        let record = Record { rows, last, valgrind: version };
+        let record = Record { rows, earlier, valgrind };
         println!("{}", record.markdown());
-        if self.only.is_empty() || self.out.is_some() {
+        if self.is_recorded() {
             for file in record.write(self.out.as_deref())? {
                 eprintln!("wrote {}", file.display());
             }
@@ -81,7 +102,11 @@ impl Arguments {
         Ok(())
     }
 
-    fn is_asked_for(&self, name: &str) -> bool {
+    fn is_recorded(&self) -> bool {
+        self.only.is_empty() || self.out.is_some()
+    }
+
+    fn includes(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|word| name.contains(word))
     }
 }
