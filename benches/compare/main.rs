@@ -20,6 +20,7 @@ mod peer;
 #[path = "../peers"]
 mod peers {
     pub(crate) mod axum;
+    pub(crate) mod hyper;
     pub(crate) mod origin;
     pub(crate) mod raw;
 }
@@ -131,6 +132,7 @@ fn run_role() -> Outcome<bool> {
     match arguments.next().as_deref() {
         Some("serve-raw") => peers::raw::serve()?,
         Some("serve-origin") => peers::origin::serve()?,
+        Some("serve-hyper") => peers::hyper::serve()?,
         Some("serve-axum") => {
             let workers = arguments.next().ok_or("serve-axum WORKERS")?;
             peers::axum::serve(workers.parse()?)?;

@@ -18,6 +18,8 @@ pub(crate) enum Peer {
     NudgedTls,
     /// nudged over TLS and HTTP/2, 100 streams to a connection
     NudgedH2,
+    /// nudged's hub, mounted in plain hyper
+    Hyper,
     /// axum's Sse over a broadcast channel
     Axum,
     /// nginx with nchan
@@ -36,11 +38,12 @@ pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.s
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Raw,
         Self::Nudged,
         Self::NudgedTls,
         Self::NudgedH2,
+        Self::Hyper,
         Self::Axum,
         Self::Nchan,
         Self::NchanTls,
@@ -54,6 +57,7 @@ impl Peer {
             Self::Nudged => "nudged",
             Self::NudgedTls => "nudged, TLS",
             Self::NudgedH2 => "nudged, TLS and HTTP/2",
+            Self::Hyper => "nudged's hub in hyper",
             Self::Axum => "axum Sse",
             Self::Nchan => "nchan (nginx)",
             Self::NchanTls => "nchan (nginx), TLS",
@@ -71,6 +75,7 @@ impl Peer {
                 Err("this nudged has no --tls-cert: build it with the feature tls".into())
             }
             Self::NudgedTls | Self::NudgedH2 => openssl_version().and_then(|_| nudged_version()),
+            Self::Hyper => Ok("benches/peers/hyper.rs, hyper 1, tokio 1 (Cargo.lock)".into()),
             Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
             Self::Nchan => nchan_version(),
             Self::NchanTls => Ok(format!("{}, {}", nchan_version()?, openssl_version()?)),

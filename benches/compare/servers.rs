@@ -43,6 +43,7 @@ impl Peer {
         let workers = plan.workers.to_string();
         match self {
             Self::Raw => Server::start(folder.clone(), &mut ourselves(&folder, "serve-raw")?),
+            Self::Hyper => Server::start(folder.clone(), &mut ourselves(&folder, "serve-hyper")?),
             Self::Axum => {
                 let mut axum = ourselves(&folder, "serve-axum")?;
                 Server::start(folder, axum.arg(workers))
