@@ -5,6 +5,7 @@
 //! cargo bench --features bench --bench compare -- --short       a look, a few minutes
 //! cargo bench --features bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
 //! cargo bench --features bench --bench compare -- flood --only raw,nudged --subscribers 5000
+//! cargo bench --features bench --bench compare -- compare --only raw,nudged --nudged-before PROGRAM
 //! ```
 //!
 //! The servers take turns, so that a machine that slows down slows all of them. Each figure is the
@@ -54,6 +55,9 @@ struct Arguments {
     /// Servers to compare [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
+    /// Another build of nudged, as a column of its own beside any others: before and after a change
+    #[arg(long, value_name = "PROGRAM")]
+    nudged_before: Option<PathBuf>,
     /// Streams to open on each [default: 15000]
     #[arg(long)]
     subscribers: Option<usize>,
@@ -181,11 +185,16 @@ impl Arguments {
     fn peers(&self) -> (Noted, Noted) {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for peer in Peer::ALL {
-            if !self.only.is_empty() && !self.only.contains(&peer) {
+            let is_asked_for = match peer {
+                Peer::NudgedBefore => self.nudged_before.is_some(),
+                _ => self.only.is_empty() || self.only.contains(&peer),
+            };
+            if !is_asked_for {
                 continue;
             }
             let pointless = self.mode == Mode::Churn && peer == Peer::Raw;
-            let found = if pointless { Err(NEVER_CLOSES.into()) } else { peer.find() };
+            let before = self.nudged_before.as_deref();
+            let found = if pointless { Err(NEVER_CLOSES.into()) } else { peer.find(before) };
             match found {
                 Ok(version) => present.push((peer, version)),
                 Err(why) => {
@@ -211,6 +220,7 @@ impl Arguments {
             rounds: if measures(Mode::Fanout) || self.mode == Mode::Fairness { rounds } else { 0 },
             flood: if measures(Mode::Flood) { self.flood } else { 0 },
             idle: Duration::from_secs(idle),
+            nudged_before: self.nudged_before.clone(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One run of one server: connect, idle, deliver, flood.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) flood: u32,
     /// How long to hold the streams without a publish.
     pub(crate) idle: Duration,
+    /// Another build of nudged.
+    pub(crate) nudged_before: Option<PathBuf>,
 }
 
 /// The figures of one run. What the plan leaves out is `None`.

@@ -14,6 +14,9 @@ pub(crate) enum Peer {
     Raw,
     /// nudged
     Nudged,
+    /// another build of nudged (--nudged-before)
+    #[value(skip)]
+    NudgedBefore,
     /// nudged over TLS
     NudgedTls,
     /// nudged over TLS and HTTP/2, 100 streams to a connection
@@ -38,9 +41,10 @@ pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.s
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Raw,
         Self::Nudged,
+        Self::NudgedBefore,
         Self::NudgedTls,
         Self::NudgedH2,
         Self::Hyper,
@@ -55,6 +59,7 @@ impl Peer {
         match self {
             Self::Raw => "raw write(2) loop",
             Self::Nudged => "nudged",
+            Self::NudgedBefore => "nudged, before",
             Self::NudgedTls => "nudged, TLS",
             Self::NudgedH2 => "nudged, TLS and HTTP/2",
             Self::Hyper => "nudged's hub in hyper",
@@ -66,15 +71,21 @@ impl Peer {
         }
     }
 
-    /// The version, or what is missing and how to get it.
-    pub(crate) fn find(self) -> Result<String, String> {
+    /// The version, or what is missing and how to get it. `before` is the other build of nudged.
+    pub(crate) fn find(self, before: Option<&Path>) -> Result<String, String> {
         match self {
             Self::Raw => Ok("benches/peers/raw.rs".into()),
-            Self::Nudged => nudged_version(),
+            Self::Nudged => nudged_version(Path::new(NUDGED)),
+            Self::NudgedBefore => {
+                let program = before.ok_or("give its program with --nudged-before")?;
+                Ok(format!("{}, {}", nudged_version(program)?, program.display()))
+            }
             Self::NudgedTls | Self::NudgedH2 if !has_tls() => {
                 Err("this nudged has no --tls-cert: build it with the feature tls".into())
             }
-            Self::NudgedTls | Self::NudgedH2 => openssl_version().and_then(|_| nudged_version()),
+            Self::NudgedTls | Self::NudgedH2 => {
+                openssl_version().and_then(|_| nudged_version(Path::new(NUDGED)))
+            }
             Self::Hyper => Ok("benches/peers/hyper.rs, hyper 1, tokio 1 (Cargo.lock)".into()),
             Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
             Self::Nchan => nchan_version(),
@@ -95,8 +106,8 @@ impl Peer {
     }
 }
 
-fn nudged_version() -> Result<String, String> {
-    first_line(Command::new(NUDGED).arg("--version"))
+fn nudged_version(program: &Path) -> Result<String, String> {
+    first_line(Command::new(program).arg("--version"))
 }
 
 fn has_tls() -> bool {

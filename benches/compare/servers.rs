@@ -49,7 +49,7 @@ impl Peer {
                 Server::start(folder, axum.arg(workers))
             }
             Self::Nudged | Self::NudgedTls | Self::NudgedH2 => {
-                let mut command = nudged(&workers)?;
+                let mut command = nudged(Path::new(NUDGED), &workers)?;
                 if self.is_secure() {
                     let [certificate, key] = make_certificate(&folder)?;
                     command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
@@ -57,6 +57,11 @@ impl Peer {
                 let mut server = Server::start(folder, &mut command)?;
                 server.http2 = self.http2();
                 Ok(server)
+            }
+            Self::NudgedBefore => {
+                let before = plan.nudged_before.as_deref();
+                let program = before.ok_or_else(|| io::Error::other("no --nudged-before"))?;
+                Server::start(folder, &mut nudged(program, &workers)?)
             }
             Self::Hono => {
                 Server::start(folder, guarded("node")?.arg("server.mjs").current_dir(hono()))
@@ -74,8 +79,8 @@ fn make_folder() -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-fn nudged(workers: &str) -> io::Result<Command> {
-    let mut command = guarded(NUDGED)?;
+fn nudged(program: &Path, workers: &str) -> io::Result<Command> {
+    let mut command = guarded(program)?;
     command.args(["serve", "--listen", "127.0.0.1:0", "--coalesce", "0ms"]);
     command.args(["--history-events", "4096", "--workers", workers]);
     Ok(command)
