@@ -37,7 +37,7 @@ pub(crate) fn run(
             return Err(format!("wave {wave}: only {} streams", clients.subscribers()).into());
         }
         clients.close(true)?;
-        // The descriptors of two waves would exceed the limit.
+        // Lets the server close its sockets: those of two waves would exceed the descriptor limit.
         thread::sleep(SETTLE);
         if wave == 1 {
             warm = server.cost()?.pss;

@@ -28,7 +28,7 @@ pub(crate) struct Fairness {
 /// Random time between two events of the neighbour, so that they do not fall in step with the sweeps.
 const GAP_MS: std::ops::Range<u64> = 2..30;
 
-/// A server whose sweeps are long gets fewer events.
+/// Time limit of a probe: a server with long sweeps gets fewer events.
 const PROBE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Fairness> {

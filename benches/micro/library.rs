@@ -1,5 +1,4 @@
-//! The library's own work, through its public interface: no socket, no thread, and time that only passes
-//! when it is told to.
+//! The library's own work, through its public interface: no socket, no thread, and paused time.
 
 use std::future::Future;
 use std::iter;

@@ -60,7 +60,7 @@ async fn publish(
     Path(org): Path<String>,
     body: String,
 ) -> StatusCode {
-    // An error only says that there is no subscriber.
+    // An error only means that there is no subscriber.
     channel(&channels, org).send(body.into()).ok();
     StatusCode::ACCEPTED
 }

@@ -1,8 +1,7 @@
-//! An application of its own that mounts nudged's hub in plain hyper, on one thread: the `Hub` knows the
-//! subscribers, `drive` is its one task, and an `EventStream` is the body of a response.
+//! An application that mounts nudged's hub in plain hyper, on one thread: the `Hub` holds the subscribers,
+//! `drive` is the one task that delivers to them, and an `EventStream` is the body of a response.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::io;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use serde::Deserialize;
 use tokio::net::TcpSocket;
 use tokio::runtime::Builder;
 
-/// What every request needs. Clones share the hub.
+/// Shared by all requests: a clone is a handle of the same hub.
 #[derive(Clone)]
 struct App {
     hub: Hub,
@@ -33,6 +32,7 @@ struct Publish {
     keys: Vec<String>,
 }
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A stream, or a short response.
 type Body = Either<EventStream, Full<Bytes>>;
 
@@ -40,7 +40,7 @@ const PUBLISH_BYTES_MAX: usize = 64 * 1024;
 
 pub(crate) fn serve() -> io::Result<()> {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // As the other columns of nudged: each publish is an event of its own, and none is forgotten.
+        // As in the other columns: every publish is an event, and the history holds a whole flood.
         let (coalesce, history_events) = (Duration::ZERO, 4096);
         let config = HubConfig { coalesce, history_events, ..HubConfig::default() };
         let app = App { hub: Hub::new(config), clock: Clock::start() };
@@ -74,10 +74,10 @@ impl App {
         let Ok(org) = org.parse() else { return Ok(status(StatusCode::BAD_REQUEST)) };
         Ok(match *request.method() {
             Method::GET => self.subscribe(&org, &request),
-            Method::POST => self.publish(&org, request.into_body()).await.unwrap_or_else(|why| {
-                let body = Full::from(why.to_string());
-                status(StatusCode::BAD_REQUEST).map(|_| Either::Right(body))
-            }),
+            Method::POST => match self.publish(&org, request.into_body()).await {
+                Ok(()) => status(StatusCode::ACCEPTED),
+                Err(_) => status(StatusCode::BAD_REQUEST),
+            },
             _ => status(StatusCode::METHOD_NOT_ALLOWED),
         })
     }
@@ -90,16 +90,12 @@ impl App {
         }
     }
 
-    async fn publish(
-        &self,
-        org: &OrgName,
-        body: Incoming,
-    ) -> Result<Response<Body>, Box<dyn Error + Send + Sync>> {
+    async fn publish(&self, org: &OrgName, body: Incoming) -> Result<(), BoxError> {
         let body = Limited::new(body, PUBLISH_BYTES_MAX).collect().await?.to_bytes();
         let publish: Publish = serde_json::from_slice(&body)?;
         let keys = Keys::new(publish.keys, self.hub.config())?;
         self.hub.publish(org, &keys, self.clock.now());
-        Ok(status(StatusCode::ACCEPTED))
+        Ok(())
     }
 }
 
