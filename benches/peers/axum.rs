@@ -36,7 +36,7 @@ pub(crate) fn serve(workers: usize) -> io::Result<()> {
 }
 
 fn channel(channels: &Channels, org: String) -> Sender<Arc<str>> {
-    let mut channels = channels.write().expect("nobody panics with it");
+    let mut channels = channels.write().expect("not poisoned");
     channels.entry(org).or_insert_with(|| broadcast::channel(CAPACITY).0).clone()
 }
 
@@ -60,7 +60,7 @@ async fn publish(
     Path(org): Path<String>,
     body: String,
 ) -> StatusCode {
-    // An error only says that nobody listens.
+    // An error only means that there is no subscriber.
     channel(&channels, org).send(body.into()).ok();
     StatusCode::ACCEPTED
 }

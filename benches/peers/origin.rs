@@ -1,5 +1,5 @@
-//! The backend behind Pushpin: it answers each subscriber with the instruction to hold the stream
-//! and to subscribe it to the channel of its path (GRIP).
+//! The backend behind Pushpin: its response to a subscriber tells Pushpin to hold the stream and to
+//! subscribe it to the channel of its path (GRIP).
 
 use std::io;
 

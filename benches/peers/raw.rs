@@ -1,6 +1,6 @@
-//! The limit: accept, read the request, write the head, keep the descriptor; on a publish, one
-//! `write(2)` of one ready event to each; once a second, one of a comment to each that was silent for
-//! as long as nudged leaves a stream silent. No history, nothing else that a server would need.
+//! The lower limit: accept, read the request, write the head, keep the descriptor. A publish is one
+//! `write(2)` of one encoded event to each subscriber; once a second, each subscriber that was idle for
+//! nudged's keepalive time gets one of a comment. No history, nothing else that a server would need.
 
 use std::array;
 use std::collections::HashMap;
@@ -12,6 +12,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+use crate::shared::process::now;
+
 const LISTENER: Token = Token(usize::MAX);
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\n\
@@ -20,14 +22,15 @@ const CONNECTED: &str = "retry: 1000\nid: 0123456789abcdef-0\nevent: connected\n
 const KEEPALIVE: &[u8] = b"d\r\n: keepalive\n\n\r\n";
 const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
 
-/// Seconds of silence before a comment, and how far they are spread: 30 s ± 25 %, as nudged does.
-const SILENCE: std::ops::RangeInclusive<usize> = 22..=37;
+/// Idle seconds before a keepalive comment: 30 s ± 25 %, as in nudged.
+const KEEPALIVE_AFTER: std::ops::RangeInclusive<usize> = 22..=37;
 const SLOTS: usize = 64;
 
 struct Raw {
     poll: Poll,
     listener: TcpListener,
-    asking: Slab<TcpStream>,
+    /// Connections that have not opened a stream.
+    waiting: Slab<TcpStream>,
     channels: HashMap<String, Channel>,
     buffer: Vec<u8>,
     greeting: Vec<u8>,
@@ -38,8 +41,8 @@ struct Raw {
 /// The sockets that subscribed to one path.
 struct Channel {
     streams: Vec<TcpStream>,
-    /// By second, the numbers of the streams to look at then.
-    silent: [Vec<u32>; SLOTS],
+    /// A timer wheel: by second, the streams whose keepalive may be due then.
+    due: [Vec<u32>; SLOTS],
     /// When an event was last written to all of them.
     written: usize,
 }
@@ -55,10 +58,12 @@ pub(crate) fn serve() -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("listening on http://{}", listener.local_addr()?);
     let greeting = [HEAD.as_bytes(), &chunk(CONNECTED)].concat();
-    let (asking, channels, buffer) = (Slab::new(), HashMap::new(), vec![0; 16 * 1024]);
+    let (waiting, channels, buffer) = (Slab::new(), HashMap::new(), vec![0; 16 * 1024]);
     let (second, next_second) = (0, now() + Duration::from_secs(1));
-    Raw { poll, listener, asking, channels, buffer, greeting, second, next_second }.run()
+    Raw { poll, listener, waiting, channels, buffer, greeting, second, next_second }.run()
 }
+
+// ===== impl Raw =====
 
 impl Raw {
     fn run(&mut self) -> io::Result<()> {
@@ -78,7 +83,7 @@ impl Raw {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,
-                    Token(at) => self.answer(at)?,
+                    Token(at) => self.respond(at)?,
                 }
             }
         }
@@ -88,7 +93,7 @@ impl Raw {
         loop {
             match self.listener.accept() {
                 Ok((mut stream, _)) => {
-                    let entry = self.asking.vacant_entry();
+                    let entry = self.waiting.vacant_entry();
                     let token = Token(entry.key());
                     self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
                     entry.insert(stream);
@@ -99,26 +104,26 @@ impl Raw {
         }
     }
 
-    /// Requests of the load generator come whole, or after `POST` in two reads.
-    fn answer(&mut self, at: usize) -> io::Result<()> {
-        let Some(stream) = self.asking.get_mut(at) else { return Ok(()) };
+    /// Serves one read, which holds a whole request: the load generator sends each in one piece.
+    fn respond(&mut self, at: usize) -> io::Result<()> {
+        let Some(stream) = self.waiting.get_mut(at) else { return Ok(()) };
         let length = match stream.read(&mut self.buffer) {
             Ok(0) => {
-                self.asking.remove(at);
+                self.waiting.remove(at);
                 return Ok(());
             }
             Ok(length) => length,
             Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(_) => {
-                self.asking.remove(at);
+                self.waiting.remove(at);
                 return Ok(());
             }
         };
         let text = String::from_utf8_lossy(&self.buffer[..length]).into_owned();
         let path = text.split(' ').nth(1).unwrap_or("/").to_owned();
         if text.starts_with("GET ") {
-            let mut stream = self.asking.remove(at);
-            // The event loop never hears of a stream again: only writes find out that it is gone.
+            let mut stream = self.waiting.remove(at);
+            // A stream is never read again: only a write finds out that its client is gone.
             self.poll.registry().deregister(&mut stream)?;
             if stream.write(&self.greeting)? == self.greeting.len() {
                 self.channels.entry(path).or_insert_with(Channel::new).add(stream, self.second);
@@ -134,32 +139,34 @@ impl Raw {
             channel.written = self.second;
             channel.streams.iter_mut().try_for_each(|stream| write(stream, &event))?;
         }
-        self.asking[at].write_all(ACCEPTED)
+        self.waiting[at].write_all(ACCEPTED)
     }
 }
 
+// ===== impl Channel =====
+
 impl Channel {
     fn new() -> Self {
-        Self { streams: Vec::new(), silent: array::from_fn(|_| Vec::new()), written: 0 }
+        Self { streams: Vec::new(), due: array::from_fn(|_| Vec::new()), written: 0 }
     }
 
     fn add(&mut self, stream: TcpStream, second: usize) {
         let number = u32::try_from(self.streams.len()).expect("fewer streams than descriptors");
         self.streams.push(stream);
-        self.look_again(number, second);
+        self.schedule(number, second);
     }
 
-    fn look_again(&mut self, number: u32, silent_since: usize) {
-        self.silent[(silent_since + fastrand::usize(SILENCE)) % SLOTS].push(number);
+    fn schedule(&mut self, number: u32, idle_since: usize) {
+        self.due[(idle_since + fastrand::usize(KEEPALIVE_AFTER)) % SLOTS].push(number);
     }
 
     fn keep_alive(&mut self, second: usize) -> io::Result<()> {
-        for number in std::mem::take(&mut self.silent[second % SLOTS]) {
-            let is_silent = self.written + SILENCE.start() <= second;
-            if is_silent {
+        for number in std::mem::take(&mut self.due[second % SLOTS]) {
+            let is_idle = self.written + KEEPALIVE_AFTER.start() <= second;
+            if is_idle {
                 write(&mut self.streams[number as usize], KEEPALIVE)?;
             }
-            self.look_again(number, if is_silent { second } else { self.written });
+            self.schedule(number, if is_idle { second } else { self.written });
         }
         Ok(())
     }
@@ -168,13 +175,8 @@ impl Channel {
 fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     match stream.write(bytes)? {
         all if all == bytes.len() => Ok(()),
-        _ => Err(io::Error::other("a subscriber does not read")),
+        _ => Err(io::Error::other("a subscriber is not reading")),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn chunk(data: &str) -> Vec<u8> {

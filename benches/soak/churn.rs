@@ -1,4 +1,4 @@
-//! Streams and requests that come and go, in every way that there is to go.
+//! Streams and requests that come and go, and end in every way that a client can end them.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -9,157 +9,151 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, JSON, NDJSON, post, request};
-use super::follower::NEVER;
-use super::stage::{ORGS, Part, Phase, Stage, org};
-use crate::support::process::now;
+use super::checker::NEVER;
+use super::client::{Client, subscribe};
+use super::phase::{ORGS, Phase, Role, Shared, org};
+use crate::shared::http::{JSON, NDJSON, post};
+use crate::shared::process::now;
 
-/// How clients go.
+/// How a client ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Way {
-    /// A close.
-    Fin,
-    /// A reset.
+pub(crate) enum Ending {
+    Close,
     Reset,
-    /// They close their half, and wait for the server's.
+    /// It closes its half, and waits for the server to close the other.
     HalfClose,
-    /// Before they have read a byte of the answer, with a close or a reset.
-    Unheard,
-    /// In the middle of the head of their request.
-    HeadCut,
-    /// In the middle of the body of a publish.
-    BodyCut,
-    /// They stay, and do not read until the server has cut them.
+    /// It closes or resets before it has read a byte of the response.
+    Unread,
+    /// It closes or resets in the middle of a request head.
+    PartialHead,
+    /// It closes or resets in the middle of the body of a publish.
+    PartialBody,
+    /// It stops reading until the server has closed the connection.
     Stall,
-    /// Their process is killed (SIGKILL).
+    /// Its process is killed (SIGKILL).
     Kill,
-    /// They close and come back with their `Last-Event-ID`, and close again.
-    Return,
+    /// It closes, reconnects with its `Last-Event-ID`, and closes again.
+    Resume,
 }
 
 pub(crate) struct Churn {
     address: SocketAddr,
-    stage: Arc<Stage>,
-    /// Those who do not read, and since when.
+    shared: Arc<Shared>,
+    /// Clients that do not read, and since when.
     stalled: VecDeque<(Instant, Vec<Client>)>,
-    /// Names that nobody had before.
-    visitors: u64,
+    /// Streams opened, which number the orgs that no other client uses.
+    opened: u64,
 }
 
-/// Clients of one way, one after the other.
+/// Clients with the same ending, one after the other.
 pub(crate) const BATCH: usize = 25;
-/// From one batch to the next: some 300 clients a second, with what takes longer.
+/// From one batch to the next: about 300 clients a second, with the endings that take longer.
 const EVERY: Duration = Duration::from_millis(60);
-/// Stalled clients keep their sockets for longer than a server may let them have a seat.
+/// Stalled clients stay longer than the server's stall timeout.
 const STALL: Duration = Duration::from_secs(15);
-/// Stalled clients at once, whatever the machine does.
+/// Stalled clients at once, however slow the machine is.
 pub(crate) const STALLED_MAX: usize = 20 * BATCH;
-/// A publish that does not go into a socket of which nothing is read.
+/// A publish too large for the buffers of a socket that is not read.
 const LARGE_KEYS: usize = 64;
 const LARGE_PUBLISHES: usize = 3;
+/// Longer than the server's coalescing window.
+const WINDOW: Duration = Duration::from_millis(60);
 
-/// As which this program is the process to be killed: `soak hold ADDRESS`.
+/// The first argument of this program where it only holds streams until it is killed: `soak hold ADDRESS`.
 pub(crate) const HOLD: &str = "hold";
 
-// ===== impl Way =====
+// ===== impl Ending =====
 
-impl Way {
+impl Ending {
     const ALL: [Self; 9] = [
-        Self::Fin,
+        Self::Close,
         Self::Reset,
         Self::HalfClose,
-        Self::Unheard,
-        Self::HeadCut,
-        Self::BodyCut,
+        Self::Unread,
+        Self::PartialHead,
+        Self::PartialBody,
         Self::Stall,
         Self::Kill,
-        Self::Return,
+        Self::Resume,
     ];
 }
 
 // ===== impl Churn =====
 
 impl Churn {
-    pub(crate) fn new(address: SocketAddr, stage: Arc<Stage>) -> Self {
-        Self { address, stage, stalled: VecDeque::new(), visitors: 0 }
+    pub(crate) fn new(address: SocketAddr, shared: Arc<Shared>) -> Self {
+        Self { address, shared, stalled: VecDeque::new(), opened: 0 }
     }
 
     pub(crate) fn run(mut self) -> Result<(), Box<dyn Error>> {
         for turn in 0.. {
-            match self.stage.phase() {
+            match self.shared.phase() {
                 Phase::Run => {
-                    let (start, way) = (now(), Way::ALL[turn % Way::ALL.len()]);
-                    self.batch(way).map_err(|why| format!("{way:?}: {why}"))?;
-                    self.forget();
+                    let (start, ending) = (now(), Ending::ALL[turn % Ending::ALL.len()]);
+                    self.batch(ending).map_err(|why| format!("{ending:?}: {why}"))?;
+                    self.drop_stalled();
                     thread::sleep(EVERY.saturating_sub(start.elapsed()));
                 }
-                Phase::End => break,
-                phase => self.stage.rest(Part::Churn, phase),
+                Phase::Stop => break,
+                phase => self.shared.idle(Role::Churn, phase),
             }
         }
         Ok(())
     }
 
-    fn batch(&mut self, way: Way) -> io::Result<()> {
-        match way {
-            Way::Stall => return self.stall(),
-            Way::Kill => return kill(self.address),
+    fn batch(&mut self, ending: Ending) -> io::Result<()> {
+        match ending {
+            Ending::Stall => return self.stall(),
+            Ending::Kill => return kill(self.address),
             _ => {}
         }
         for n in 0..BATCH {
-            match way {
-                Way::Fin => drop(self.visit()?),
-                Way::Reset => self.visit()?.reset()?,
-                Way::HalfClose => self.visit()?.half_close()?,
-                Way::Unheard => self.cut(n, &request(&self.any_path(n), None))?,
-                Way::HeadCut => self.cut(n, "GET /api/acme/events HTTP/1.1\r\nhost: so")?,
-                Way::BodyCut => {
+            match ending {
+                Ending::Close => drop(self.open()?),
+                Ending::Reset => self.open()?.reset()?,
+                Ending::HalfClose => self.open()?.half_close()?,
+                Ending::Unread => self.cut(n, &subscribe(&any_path(n), None))?,
+                Ending::PartialHead => self.cut(n, "GET /api/acme/events HTTP/1.1\r\nhost: so")?,
+                Ending::PartialBody => {
                     let path = format!("/api/{}/events", org(n % ORGS));
-                    let head = post(&path, JSON, 100);
-                    self.cut(n, &format!("{head}{{\"keys\":[\"{NEVER}\""))?;
+                    let whole = post(&path, JSON, "", &format!("{{\"keys\":[\"{NEVER}\"]}}"));
+                    self.cut(n, whole.strip_suffix("\"]}").unwrap_or_default())?;
                 }
-                Way::Return => {
-                    let path = self.any_path(n);
+                Ending::Resume => {
+                    let path = any_path(n);
                     let first = Client::stream(self.address, &path, None)?;
                     let last = first.last_event_id().to_owned();
                     drop(first);
                     drop(Client::stream(self.address, &path, Some(&last))?);
                 }
-                Way::Stall | Way::Kill => {}
+                Ending::Stall | Ending::Kill => {}
             }
         }
         Ok(())
     }
 
-    /// Goes after these words, with a close or a reset.
-    fn cut(&self, n: usize, words: &str) -> io::Result<()> {
+    /// Sends this, and closes or resets.
+    fn cut(&self, n: usize, text: &str) -> io::Result<()> {
         let mut client = Client::connect(self.address)?;
-        client.send(words)?;
+        client.send(text)?;
         if n.is_multiple_of(2) { client.reset() } else { Ok(()) }
     }
 
-    /// A stream that has begun.
-    fn visit(&mut self) -> io::Result<Client> {
-        self.visitors += 1;
-        let path = match self.visitors % 5 {
-            // An org that nobody else will ever listen to.
-            0 => format!("/api/visitor-{}/events", self.visitors),
-            _ => self.any_path(fastrand::usize(..2 * ORGS)),
+    /// A stream that has its greeting.
+    fn open(&mut self) -> io::Result<Client> {
+        self.opened += 1;
+        let path = match self.opened % 5 {
+            0 => format!("/api/visitor-{}/events", self.opened),
+            _ => any_path(fastrand::usize(..2 * ORGS)),
         };
         Client::stream(self.address, &path, None)
-    }
-
-    /// One of the streams of the crowd's orgs, of both kinds.
-    fn any_path(&self, n: usize) -> String {
-        let kind = if n % (2 * ORGS) < ORGS { "events" } else { "public/events" };
-        format!("/api/{}/{kind}", org(n % ORGS))
     }
 
     fn stall(&mut self) -> io::Result<()> {
         let mut clients = Vec::with_capacity(BATCH);
         for _ in 0..BATCH {
             let mut client = Client::connect_small(self.address)?;
-            client.send(&request("/api/stalls/events", None))?;
+            client.send(&subscribe("/api/stalls/events", None))?;
             client.greeting()?;
             clients.push(client);
         }
@@ -175,8 +169,8 @@ impl Churn {
         Ok(())
     }
 
-    /// Lets go of clients whose time is over.
-    fn forget(&mut self) {
+    /// Closes clients that have stalled for long enough.
+    fn drop_stalled(&mut self) {
         let most = STALLED_MAX / BATCH;
         while self.stalled.front().is_some_and(|(since, _)| since.elapsed() > STALL)
             || self.stalled.len() > most
@@ -186,16 +180,19 @@ impl Churn {
     }
 }
 
-/// Longer than the server joins publishes.
-const WINDOW: Duration = Duration::from_millis(60);
+/// One of the streams of the steady orgs, of both kinds.
+fn any_path(n: usize) -> String {
+    let kind = if n % (2 * ORGS) < ORGS { "events" } else { "public/events" };
+    format!("/api/{}/{kind}", org(n % ORGS))
+}
 
-/// Starts a process with streams, and kills it.
+/// Starts a process that opens streams, and kills it.
 fn kill(address: SocketAddr) -> io::Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(HOLD).arg(address.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line)?;
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line)?;
     child.kill()?;
     child.wait()?;
     match line.is_empty() {
@@ -204,12 +201,12 @@ fn kill(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The process to be killed: it has streams, and waits.
+/// The process to be killed: opens streams, and waits.
 pub(crate) fn hold(address: SocketAddr) -> io::Result<()> {
     let open = |n: usize| Client::stream(address, &format!("/api/{}/events", org(n % ORGS)), None);
     let streams = (0..BATCH).map(open).collect::<io::Result<Vec<_>>>()?;
     println!("{} streams", streams.len());
     io::stdout().flush()?;
-    // Until it is killed, or who started it is gone.
+    // Ends when the soak has ended, which closes the pipe.
     io::stdin().read(&mut [0]).map(drop)
 }

@@ -1,33 +1,33 @@
-//! A server under everything that clients do to it, for as long as wanted:
+//! A server under every way that clients end, for as long as wanted:
 //!
 //! ```text
-//! cargo bench --bench soak                           30 minutes, with a record
-//! cargo bench --bench soak -- --duration 8h
-//! cargo bench --bench soak -- --short                90 s with fewer subscribers, no record
-//! cargo bench --bench soak -- --park off             streams that hyper serves, 10 minutes or more
+//! cargo bench --features bench --bench soak                       30 minutes, with a record
+//! cargo bench --features bench --bench soak -- --duration 8h
+//! cargo bench --features bench --bench soak -- --short            90 s with fewer subscribers, no record
 //! ```
 //!
 //! It fails, and says why, when memory rises over the second half (`soak/trend.rs` has the test), when
-//! seats, streams and descriptors disagree, when a subscriber misses an event that it is not told of,
-//! or when the server does not end well. The record goes to `benches/record/`.
+//! seats, streams and descriptors disagree, when a subscriber misses an event without being told to
+//! re-read, or when the server does not end with 0. The record goes to `benches/record/`.
 
+mod checker;
 mod churn;
 mod client;
-mod course;
-mod crowd;
-mod follower;
+mod curves;
+mod phase;
 mod publisher;
 mod report;
+mod run;
 mod server;
-mod stage;
-mod trend;
-#[path = "../support"]
-mod support {
+#[path = "../shared"]
+mod shared {
     pub(crate) mod chart;
-    pub(crate) mod lines;
+    pub(crate) mod http;
     pub(crate) mod process;
     pub(crate) mod record;
 }
+mod subscribers;
+mod trend;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -36,63 +36,56 @@ use std::time::Duration;
 
 use churn::{HOLD, hold};
 use clap::Parser;
-use clap::error::ErrorKind;
-use course::{Plan, Soak};
-use report::Memory;
-use server::{SERVE, end_with_parent, serve};
-use support::record::Files;
+use report::{MODE, Memory};
+use run::{Plan, Soak};
+use shared::process::{become_guarded, end_with_parent};
+use shared::record::{Files, check_reproducible};
 
-/// Holds subscribers while others come and go in every way; fails if anything leaks or is lost
+/// Holds subscribers while other clients end in every way; fails if anything leaks or is lost
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How long, such as 30m or 8h
     #[arg(long, value_parser = humantime::parse_duration, default_value = "30m")]
     duration: Duration,
-    /// Streams that stay
+    /// Steady streams
     #[arg(long, default_value_t = 2_000)]
     subscribers: usize,
-    /// Whether streams leave hyper
-    #[arg(long, value_parser = ["on", "off"], default_value = "on")]
-    park: String,
-    /// 90 s with 600 subscribers: a look, not a record; not with --park off
+    /// 90 s with 600 subscribers: a look, not a record
     #[arg(long)]
     short: bool,
-    /// Where to write the record [default: benches/record; with --short, nowhere]
-    #[arg(long)]
+    /// Folder of the record [default: benches/record; with --short, none is written]
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Given by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// How long the heap grows under this load where hyper serves the streams, and nothing leaks: by 9 MiB
-/// in the first four minutes, by nothing after the fifth. The half that is judged comes after that.
-const HYPER_SETTLES: Duration = Duration::from_secs(300);
-
 fn main() -> ExitCode {
-    let mut role = std::env::args().skip(1);
-    let result = match (role.next().as_deref(), role.next()) {
-        (Some(HOLD), Some(address)) => be_killed(&address).map(|()| Vec::new()),
-        (Some(SERVE), Some(parent)) => Err(serve(&parent, role).into()),
-        _ => Arguments::parse().soak(),
-    };
-    let faults = result.unwrap_or_else(|why| vec![why.to_string()]);
+    let faults = run_role().unwrap_or_else(|why| vec![why.to_string()]);
     faults.iter().for_each(|fault| eprintln!("FAULT: {fault}"));
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn be_killed(address: &str) -> Result<(), Box<dyn Error>> {
-    Ok(hold(address.parse()?)?)
+/// Soaks, or is one of the soak's processes. Returns the faults.
+fn run_role() -> Result<Vec<String>, Box<dyn Error>> {
+    become_guarded()?;
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some(HOLD), Some(address)) => Ok(hold(address.parse()?).map(|()| Vec::new())?),
+        _ => Arguments::parse().soak(),
+    }
 }
 
 // ===== impl Arguments =====
 
 impl Arguments {
-    /// What went wrong.
     fn soak(&self) -> Result<Vec<String>, Box<dyn Error>> {
         if self.bench {
-            // cargo hands no signal on.
             end_with_parent()?;
+        }
+        if self.is_recorded() {
+            check_reproducible(self.out.as_deref())?;
         }
         let mut soak = Soak::start(self.plan())?;
         let ran = soak.run(|line| eprintln!("{line}"));
@@ -100,11 +93,12 @@ impl Arguments {
         let mut faults: Vec<_> = ran.err().map(|why| why.to_string()).into_iter().collect();
         if faults.is_empty() {
             let fault = memory.as_ref().map(Memory::fault);
-            faults.extend(fault.unwrap_or_else(|| Some("too short to tell of memory".into())));
+            let too_short = || Some("too short for a verdict on memory".into());
+            faults.extend(fault.unwrap_or_else(too_short));
         }
         println!("{}", report::markdown(&soak, memory.as_ref(), &faults));
-        if self.out.is_some() || !self.short {
-            let files = Files::new(self.out.as_deref(), report::mode(&soak));
+        if self.is_recorded() {
+            let files = Files::new(self.out.as_deref(), MODE);
             for file in report::files(&soak, files, &faults).write()? {
                 eprintln!("wrote {}", file.display());
             }
@@ -112,16 +106,15 @@ impl Arguments {
         Ok(faults)
     }
 
+    fn is_recorded(&self) -> bool {
+        self.out.is_some() || !self.short
+    }
+
     fn plan(&self) -> Plan {
         let (subscribers, duration) = match self.short {
             true => (600, Duration::from_secs(90)),
             false => (self.subscribers, self.duration),
         };
-        if self.park == "off" && duration < 2 * HYPER_SETTLES {
-            let why = "with --park off, the heap settles for five minutes, and what it does before \
-                       tells nothing of leaks: try --park off --subscribers 600 --duration 10m\n";
-            clap::Error::raw(ErrorKind::ArgumentConflict, why).exit();
-        }
-        Plan { subscribers, duration, park: if self.park == "on" { "on" } else { "off" } }
+        Plan { subscribers, duration }
     }
 }

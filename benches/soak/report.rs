@@ -1,18 +1,18 @@
-//! What is made of the samples: whether memory rises, and the record.
+//! The verdict on memory, and the record.
 
 use std::fmt::Write as _;
 
-use super::course::Soak;
+use super::curves::{self, Panel};
+use super::phase::read;
+use super::run::Soak;
 use super::server::{SETTINGS, Sample};
-use super::stage::read;
 use super::trend::{Limits, Trend, Verdict};
-use crate::support::lines::{self, Panel};
-use crate::support::record::{Files, heading, today};
+use crate::shared::record::{Files, heading, today};
 
 /// Memory over the second half.
 pub(crate) struct Memory {
     trend: Trend,
-    /// Streams that ended, a second.
+    /// Streams that ended per second.
     rate: f64,
     since: f64,
     limits: Limits,
@@ -41,7 +41,7 @@ impl Memory {
         match self.trend.verdict(self.limits) {
             Verdict::Flat => None,
             Verdict::Rises => Some(format!("memory rises: {what}")),
-            Verdict::Unclear => Some(format!("memory moves too much to tell: {what}")),
+            Verdict::Unclear => Some(format!("memory moves too much for a verdict: {what}")),
         }
     }
 
@@ -49,8 +49,8 @@ impl Memory {
         let Trend { slope, half_width, .. } = self.trend;
         let found = self.trend.smallest_found(self.limits.tolerance);
         format!(
-            "{:+.1} ± {:.1} KiB a minute, {:+.2} ± {:.2} bytes for each of {:.0} streams that ended a \
-             second ({:.1} bytes are allowed; a leak of {:.1} would have been found)",
+            "{:+.1} ± {:.1} KiB per minute, {:+.2} ± {:.2} bytes for each of {:.0} streams that ended \
+             per second ({:.1} bytes are allowed; a leak of {:.1} would have been found)",
             slope * 60.0 / KIB,
             half_width * 60.0 / KIB,
             slope / self.rate,
@@ -72,32 +72,28 @@ pub(crate) fn files(soak: &Soak, mut files: Files, faults: &[String]) -> Files {
 }
 
 /// The record's name.
-pub(crate) fn mode(soak: &Soak) -> &'static str {
-    if soak.plan.park == "on" { "soak" } else { "soak-hyper" }
-}
+pub(crate) const MODE: &str = "soak";
 
 pub(crate) fn markdown(soak: &Soak, memory: Option<&Memory>, faults: &[String]) -> String {
-    let mut text = heading(mode(soak));
+    let mut text = heading(MODE);
     let _ = write!(
         text,
-        "{} subscribers of 8 organisations, all of one of them restarted every few seconds (closes and \
-         resets; half resume, half are new), while others come and go in every way: close, reset, \
-         half-close, before the answer, in the middle of a request's head, in the middle of a publish, \
-         not reading until cut, killed with SIGKILL, back with `Last-Event-ID`. `nudged serve {} --park \
-         {}`.\n\n",
+        "{} steady subscribers of 8 organisations, all of one organisation restarted every few seconds \
+         (closes and resets; half resume, half are new), while other clients connect and end in every \
+         way: close, reset, half-close, before the response, in the middle of a request head, in the \
+         middle of a publish, stalled until the server closes, killed with SIGKILL, resumed with \
+         `Last-Event-ID`. `nudged serve {}`.\n\n",
         soak.plan.subscribers,
-        SETTINGS.join(" "),
-        soak.plan.park
+        SETTINGS.join(" ")
     );
     table(&mut text, soak);
     let memory = memory.map_or_else(|| "not enough samples".into(), Memory::describe);
     let _ = write!(
         text,
-        "\nMemory that is the server's own (`Pss_Anon`), over the second half: {memory}. The slope is of \
+        "\nThe server's anonymous memory (`Pss_Anon`) over the second half: {memory}. The slope is of \
          a line through the averages of 12 blocks, with its 95 % confidence interval \
-         (`benches/soak/trend.rs`).\n\n![Seats, memory and CPU over time]({}-{}.svg)\n",
-        today(),
-        mode(soak)
+         (`benches/soak/trend.rs`).\n\n![Seats, memory and CPU over time]({}-{MODE}.svg)\n",
+        today()
     );
     match faults {
         [] => text.push_str(HELD),
@@ -109,13 +105,13 @@ pub(crate) fn markdown(soak: &Soak, memory: Option<&Memory>, faults: &[String]) 
     text
 }
 
-const HELD: &str = "\nAt every census, with nobody coming or going, the server's seats were the clients' \
-    streams and the streams opened less those closed, and its descriptors those and no more; and every \
-    subscriber had heard every number in order, or had been told to re-read. At the end no seat and no \
-    descriptor was left, and the server ended with 0 when told to.\n";
+const HELD: &str = "\nAt every checkpoint the server's seats equalled the clients' streams and the streams \
+    opened less those closed, with no descriptor beyond those; and every subscriber had received every \
+    number in order, or `connected`. At the end no seat and no descriptor was left, and the server ended \
+    with 0 on SIGTERM.\n";
 
 fn table(text: &mut String, soak: &Soak) {
-    let (tally, empty) = (&soak.stage.tally, Sample::default());
+    let (tally, empty) = (&soak.shared.tally, Sample::default());
     let last = soak.samples.last().unwrap_or(&empty);
     let most =
         |value: fn(&Sample) -> u64| soak.samples.iter().map(value).max().unwrap_or(0).to_string();
@@ -123,24 +119,27 @@ fn table(text: &mut String, soak: &Soak) {
     row("", String::new());
     row("---", "---:".into());
     row("time (s)", format!("{:.0}", last.at));
-    row("censuses", soak.censuses.to_string());
+    row("checkpoints", soak.checkpoints.to_string());
     row("streams opened", last.opened.to_string());
     for (cause, count) in last.closed.iter().filter(|(_, count)| **count > 0) {
         row(&format!("… ended, `{cause}`"), count.to_string());
     }
     row("publishes", read(&tally.published).to_string());
-    row("events handed to streams", last.delivered.to_string());
-    row("events heard by the steady subscribers", read(&tally.heard).to_string());
-    row("their restarts, of whole organisations", read(&tally.restarts).to_string());
-    row("… fresh streams, told `connected`", read(&tally.connected).to_string());
+    row("events delivered to streams", last.delivered.to_string());
+    row("events received by the steady subscribers", read(&tally.received).to_string());
+    row("their restarts, an organisation each", read(&tally.restarts).to_string());
+    row("… fresh streams, greeted with `connected`", read(&tally.connected).to_string());
     row("… streams that resumed", read(&tally.resumed).to_string());
-    row("live streams told to re-read (bursts of 300 keys)", read(&tally.rereads).to_string());
+    row("live streams that got `connected` (bursts of 300 keys)", read(&tally.rereads).to_string());
     row("most seats", most(|sample| sample.seats));
-    row("most organisations remembered", most(|sample| sample.channels));
-    row("descriptors before anybody came, at the end", format!("{}, {}", soak.fds.0, soak.fds.1));
+    row("most organisations with a channel", most(|sample| sample.channels));
+    row(
+        "descriptors before the first client, at the end",
+        format!("{}, {}", soak.fds.0, soak.fds.1),
+    );
     let mib = |bytes: u64| format!("{:.2}", bytes as f64 / KIB / KIB);
     row("memory at the end (PSS, MiB)", mib(last.pss));
-    row("… of it its own (MiB)", mib(last.anonymous));
+    row("… of it anonymous (MiB)", mib(last.anonymous));
     row("CPU (ms/s)", format!("{:.0}", last.cpu.as_secs_f64() * 1e3 / last.at.max(1.0)));
 }
 
@@ -177,7 +176,7 @@ fn plot(soak: &Soak, memory: Option<&Memory>) -> String {
         let end = samples.last().map_or(0.0, |sample| sample.at);
         [memory.since, end].map(|at| (at, memory.trend.at(at) / KIB / KIB))
     });
-    let own = curve("memory, its own (MiB), with the line over the second half", |sample| {
+    let own = curve("anonymous memory (MiB), with the line over the second half", |sample| {
         sample.anonymous as f64 / KIB / KIB
     });
     let panels = [
@@ -189,10 +188,9 @@ fn plot(soak: &Soak, memory: Option<&Memory>) -> String {
         rate("CPU (ms/s)", |sample| sample.cpu.as_secs_f64() * 1e3),
     ];
     let subtitle = format!(
-        "{} steady subscribers, clients that come and go in every way, --park {}, {}",
+        "{} steady subscribers, other clients ending in every way, {}",
         soak.plan.subscribers,
-        soak.plan.park,
         today()
     );
-    lines::svg("A server under soak", &subtitle, &panels)
+    curves::svg("A server under soak", &subtitle, &panels)
 }

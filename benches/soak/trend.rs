@@ -1,25 +1,25 @@
 //! Whether a series of measurements rises.
 //!
 //! A line is fitted (least squares) to the averages of [`BLOCKS`] equal blocks, and not to the
-//! measurements themselves: neighbours resemble each other, and would make the slope look more certain
-//! than it is. What still links neighbouring blocks widens the interval: the standard error is
-//! multiplied by √((1+r)/(1−r)), where r is the autocorrelation of the residuals, if it is positive.
+//! measurements themselves: neighbours are correlated, and would make the slope look more certain than
+//! it is. Correlation that remains between blocks widens the interval: the standard error is multiplied
+//! by √((1+r)/(1−r)), where r is the autocorrelation of the residuals, if it is positive.
 
-/// Few enough that each is longer than what the load repeats, many enough for a line.
+/// Few enough that each is longer than a cycle of the load, many enough for a line.
 pub(crate) const BLOCKS: usize = 12;
 
 /// The 97.5 % quantile of Student's t with `BLOCKS - 2` degrees of freedom.
 const T: f64 = 2.228;
 
-/// Bytes for each stream that ended: what counts as none. glibc hands out 32 at the least, so that this
-/// is a leak of that in every eighth stream.
+/// Bytes per ended stream that count as no leak. glibc's smallest allocation is 32, so this is one of
+/// those in every eighth stream.
 pub(crate) const TOLERANCE: f64 = 4.0;
-/// By how much a heap may go on growing until its holes have found their sizes, whatever the time.
+/// Bytes by which a heap may grow while its fragmentation settles, however long that takes.
 pub(crate) const SETTLING: f64 = 384.0 * 1024.0;
-/// Bytes for each stream that ended: a leak of this is found, or nothing is proven.
+/// Bytes per ended stream: a leak of this must be detectable, or the verdict is unclear.
 pub(crate) const DETECT: f64 = 128.0;
 
-/// With more of it, a series says nothing about its slope.
+/// Upper bound of r, so that the factor stays finite.
 const AUTOCORRELATION_MAX: f64 = 0.9;
 
 /// The line through a series.
@@ -32,12 +32,12 @@ pub(crate) struct Trend {
     pub(crate) centre: (f64, f64),
 }
 
-/// How much slope is none.
+/// The slopes between which a verdict is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// A slope is there if the whole interval lies above this.
+    /// Memory rises if the whole interval is above this.
     pub(crate) tolerance: f64,
-    /// A slope of this has to be found. Where the interval is too wide for that, nothing is proven.
+    /// A slope of this must be detectable. If the interval is too wide for that, the verdict is unclear.
     pub(crate) detect: f64,
 }
 
@@ -45,14 +45,14 @@ pub(crate) struct Limits {
 pub(crate) enum Verdict {
     Flat,
     Rises,
-    /// The interval is too wide to tell.
+    /// The interval is too wide.
     Unclear,
 }
 
 // ===== impl Limits =====
 
 impl Limits {
-    /// For bytes a second, where `ended` streams end in a second, over so many seconds.
+    /// For bytes per second, over `seconds` in each of which `ended` streams end.
     pub(crate) fn of(ended: f64, seconds: f64) -> Self {
         Self { tolerance: TOLERANCE * ended + SETTLING / seconds, detect: DETECT * ended }
     }
@@ -61,7 +61,7 @@ impl Limits {
 // ===== impl Trend =====
 
 impl Trend {
-    /// Of `(time, value)` in the order of time; `None` for less than two a block.
+    /// Of `(time, value)` in the order of time; `None` for fewer than two per block.
     pub(crate) fn of(points: &[(f64, f64)]) -> Option<Self> {
         if points.len() < 2 * BLOCKS {
             return None;

@@ -1,12 +1,12 @@
-//! What `cargo bench --bench soak` decides by: whether memory rises, and whether a subscriber was told
-//! everything. Series and events are made up here.
+//! The verdicts of `cargo bench --bench soak`: whether memory rises, and whether a subscriber received
+//! every event. Series and events are made up here.
 
-#[path = "../../benches/soak/follower.rs"]
-mod follower;
+#[path = "../../benches/soak/checker.rs"]
+mod checker;
 #[path = "../../benches/soak/trend.rs"]
 mod trend;
 
-use follower::{Follower, Heard, NEVER, key};
+use checker::{Checker, NEVER, Received, key};
 use nudged::wire::Event;
 use trend::{BLOCKS, Limits, Trend, Verdict};
 
@@ -119,31 +119,31 @@ fn with_keys(name: &str, seq: u64, keys: &[String]) -> Event {
     Event { name: name.into(), data, id: format!("00000000000000ab-{seq}") }
 }
 
-/// A follower that has heard number 7 in event 3.
-fn follower() -> Follower {
-    let mut follower = Follower::default();
-    assert!(!follower.is_greeted());
-    assert_eq!(follower.hear(&event("connected", 2, &[])), Ok(Heard::Connected));
-    assert!(follower.is_greeted() && !follower.is_at(7));
-    assert_eq!(follower.hear(&event("invalidate", 3, &[6, 7])), Ok(Heard::Invalidate));
-    assert!(follower.is_at(7));
-    follower
+/// A checker that has received number 7 in event 3.
+fn checker() -> Checker {
+    let mut checker = Checker::default();
+    assert!(!checker.is_greeted());
+    assert_eq!(checker.check(&event("connected", 2, &[])), Ok(Received::Connected));
+    assert!(checker.is_greeted() && !checker.is_at(7));
+    assert_eq!(checker.check(&event("invalidate", 3, &[6, 7])), Ok(Received::Invalidate));
+    assert!(checker.is_at(7));
+    checker
 }
 
 #[test]
-fn a_follower_takes_what_keeps_the_promise() {
-    let mut it = follower();
-    assert_eq!(it.hear(&event("invalidate", 4, &[8, 9, 10])), Ok(Heard::Invalidate));
-    it.leave();
+fn a_checker_accepts_events_that_keep_the_promise() {
+    let mut it = checker();
+    assert_eq!(it.check(&event("invalidate", 4, &[8, 9, 10])), Ok(Received::Invalidate));
+    it.disconnect();
     assert!(!it.is_at(10), "it is not there");
-    assert_eq!(it.hear(&event("resumed", 4, &[])), Ok(Heard::Resumed));
-    assert_eq!(it.hear(&event("invalidate", 5, &[11])), Ok(Heard::Invalidate));
-    assert_eq!(it.hear(&event("connected", 9, &[])), Ok(Heard::Reread));
-    assert_eq!(it.hear(&event("invalidate", 10, &[40])), Ok(Heard::Invalidate));
+    assert_eq!(it.check(&event("resumed", 4, &[])), Ok(Received::Resumed));
+    assert_eq!(it.check(&event("invalidate", 5, &[11])), Ok(Received::Invalidate));
+    assert_eq!(it.check(&event("connected", 9, &[])), Ok(Received::Reread));
+    assert_eq!(it.check(&event("invalidate", 10, &[40])), Ok(Received::Invalidate));
 }
 
 #[test]
-fn a_follower_refuses_what_breaks_it() {
+fn a_checker_refuses_events_that_break_it() {
     let never = with_keys("invalidate", 4, &[NEVER.to_owned()]);
     let other_epoch = Event { id: "00000000000000ac-4".into(), ..event("invalidate", 4, &[8]) };
     for (what, event) in [
@@ -158,12 +158,12 @@ fn a_follower_refuses_what_breaks_it() {
         ("a way back", event("connected", 2, &[])),
         ("no known event", event("message", 4, &[8])),
     ] {
-        assert!(follower().hear(&event).is_err(), "{what}");
+        assert!(checker().check(&event).is_err(), "{what}");
     }
-    let mut back = follower();
-    back.leave();
-    assert!(back.hear(&event("invalidate", 4, &[8])).is_err(), "no greeting");
-    back = follower();
-    back.leave();
-    assert!(back.hear(&event("resumed", 2, &[])).is_err(), "resumed from elsewhere");
+    let mut back = checker();
+    back.disconnect();
+    assert!(back.check(&event("invalidate", 4, &[8])).is_err(), "no greeting");
+    back = checker();
+    back.disconnect();
+    assert!(back.check(&event("resumed", 2, &[])).is_err(), "resumed from elsewhere");
 }

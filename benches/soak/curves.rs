@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{TOP, WIDTH, card, escape};
+use crate::shared::chart::{TOP, WIDTH, card, escape};
 
 /// One curve, from zero upwards.
 pub(crate) struct Panel {
@@ -13,7 +13,7 @@ pub(crate) struct Panel {
     pub(crate) fit: Option<[(f64, f64); 2]>,
 }
 
-/// Where a panel draws what.
+/// The scale of one panel.
 struct Scale {
     top: usize,
     last: f64,
@@ -23,9 +23,9 @@ struct Scale {
 const LEFT: usize = 70;
 const RIGHT: usize = 20;
 const PANEL: usize = 120;
-/// Of a panel, what the curve takes; the rest is its title.
+/// The curve's height in a panel; the rest is the title.
 const PLOT: usize = 84;
-/// Neighbours are averaged until no more are left.
+/// Most points of a curve; neighbours beyond that are averaged.
 const POINTS: usize = 600;
 
 /// Panels that share the axis of time.

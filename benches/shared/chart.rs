@@ -1,9 +1,9 @@
-//! The card that every chart is drawn on, so that it reads on any background.
+//! The card that every chart is drawn on, legible on light and dark pages.
 
 use std::fmt::Display;
 
 pub(crate) const WIDTH: usize = 760;
-/// What title and subtitle take.
+/// Height of title and subtitle.
 pub(crate) const TOP: usize = 74;
 
 const STYLE: &str = "\
@@ -16,7 +16,7 @@ const STYLE: &str = "\
     .card{fill:#0d1117;stroke:#3d444d}.bar{fill:#656c76}.ours{fill:#4493f8}\
     .line{stroke:#4493f8}.fit{stroke:#f85149}.axis{stroke:#3d444d}}";
 
-/// An SVG of this height with a title; `body` stands below [`TOP`].
+/// An SVG of this height with a title, and `body` below [`TOP`].
 pub(crate) fn card(title: &str, subtitle: &str, height: usize, body: impl Display) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \

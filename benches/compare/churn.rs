@@ -1,4 +1,4 @@
-//! Waves of connects that end in RSTs: what a server keeps of them.
+//! Waves of connects that end in RSTs: the memory that a server keeps.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::measure::{ORG, Outcome, Plan, load, settled};
 use super::peer::Peer;
-use super::record::heading;
+use crate::shared::record::heading;
 
-/// User memory in bytes.
+/// User memory of one server, in bytes.
 pub(crate) struct Churn {
     peer: Peer,
     fresh: u64,
@@ -26,29 +26,29 @@ pub(crate) fn run(
     waves: usize,
     mut progress: impl FnMut(&str),
 ) -> Outcome<Churn> {
-    let server = peer.start(plan.workers)?;
-    let mut crowd = load(&server, ORG, plan.subscribers)?;
-    let fresh = settled(&server, &mut crowd)?.pss;
+    let server = peer.start(plan)?;
+    let mut clients = load(&server, ORG, plan.subscribers)?;
+    let fresh = settled(&server, &mut clients)?.pss;
     let mut warm = fresh;
     for wave in 1..=waves {
         progress(&format!("wave {wave} of {waves}"));
-        crowd.open(plan.subscribers, server.pace(), |_| {})?;
-        if crowd.subscribers() != plan.subscribers {
-            return Err(format!("wave {wave}: only {} streams", crowd.subscribers()).into());
+        clients.open(plan.subscribers, server.pace(), |_| {})?;
+        if clients.subscribers() != plan.subscribers {
+            return Err(format!("wave {wave}: only {} streams", clients.subscribers()).into());
         }
-        crowd.close(true)?;
-        // Else the descriptors of this wave and of the next would not fit together.
+        clients.close(true)?;
+        // Lets the server close its sockets: those of two waves would exceed the descriptor limit.
         thread::sleep(SETTLE);
         if wave == 1 {
             warm = server.cost()?.pss;
         }
     }
-    // A server that only finds dead streams by writing gets something to write.
-    crowd.open(1, server.pace(), |_| {})?;
-    crowd.publish(1, Duration::ZERO)?;
-    crowd.publish(1, Duration::ZERO)?;
-    if !crowd.tally().is_clean() {
-        return Err(format!("after the waves: {:?}", crowd.tally()).into());
+    // Some servers find dead streams only by writing to them.
+    clients.open(1, server.pace(), |_| {})?;
+    clients.publish(1, Duration::ZERO)?;
+    clients.publish(1, Duration::ZERO)?;
+    if !clients.tally().is_clean() {
+        return Err(format!("after the waves: {:?}", clients.tally()).into());
     }
     thread::sleep(SETTLE);
     let after = server.cost()?.pss;

@@ -1,19 +1,18 @@
-//! A flood of repeated keys through NDJSON, with the default window: how many publishes are accepted,
-//! and how little of it each subscriber is bothered with.
+//! A flood of repeated keys through NDJSON, with the default coalescing window: how many publishes are
+//! accepted, and how few events each subscriber gets.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::measure::{ORG, Outcome, load, micros};
-use super::process::now;
-use super::record::heading;
 use super::servers::Server;
+use crate::shared::http::{Connection, NDJSON, get, post};
+use crate::shared::process::now;
+use crate::shared::record::heading;
 
-/// What the flood came to.
+/// The figures of one flood.
 pub(crate) struct Publishing {
     subscribers: usize,
     accepted: u64,
@@ -22,26 +21,26 @@ pub(crate) struct Publishing {
     events: u64,
 }
 
-/// Lines of one request, which stays below the 64 KiB of the default.
+/// Lines of one request, whose body is below the default limit of 64 KiB.
 const LINES: u64 = 1_000;
 const DURATION: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(subscribers: usize) -> Outcome<Publishing> {
     let server = Server::with_defaults()?;
-    let mut crowd = load(&server, ORG, subscribers)?;
-    crowd.open(subscribers, server.pace(), |_| {})?;
+    let mut clients = load(&server, ORG, subscribers)?;
+    clients.open(subscribers, server.pace(), |_| {})?;
     let events_before = delivered(&server)?;
     let before = server.cost()?;
     let start = now();
     let done = Arc::new(AtomicBool::new(false));
-    let (address, seen) = (server.address().to_owned(), Arc::clone(&done));
+    let (address, stop) = (server.address().to_owned(), Arc::clone(&done));
     let publisher = thread::spawn(move || {
         let accepted = publish(&address).map_err(|why| why.to_string());
-        seen.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         accepted
     });
     while !done.load(Ordering::Relaxed) {
-        crowd.wait(Some(Duration::from_millis(50)))?;
+        clients.wait(Some(Duration::from_millis(50)))?;
     }
     let accepted = publisher.join().expect("the publisher does not panic")?;
     let seconds = start.elapsed().as_secs_f64();
@@ -54,33 +53,21 @@ pub(crate) fn run(subscribers: usize) -> Outcome<Publishing> {
 fn publish(address: &str) -> Outcome<u64> {
     let line = |n: u64| format!("{{\"org\":\"{ORG}\",\"keys\":[\"posts\",\"feed:{}\"]}}\n", n % 20);
     let body: String = (0..LINES).map(line).collect();
-    let length = body.len();
-    let request = format!(
-        "POST /api/events HTTP/1.1\r\nhost: bench\r\ncontent-type: application/x-ndjson\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    );
-    let mut socket = TcpStream::connect(address)?;
+    let request = post("/api/events", NDJSON, "", &body);
+    let mut connection = Connection::open(address.parse()?)?;
     let (start, mut accepted) = (now(), 0);
-    let mut answer = [0; 1024];
     while start.elapsed() < DURATION {
-        socket.write_all(request.as_bytes())?;
-        let n = socket.read(&mut answer)?;
-        let answer = std::str::from_utf8(&answer[..n])?;
-        if !answer.starts_with("HTTP/1.1 202 ") {
-            return Err(format!("refused: {answer}").into());
-        }
+        connection.exchange(&request, 202)?;
         accepted += LINES;
     }
     Ok(accepted)
 }
 
-/// Events that the server handed to streams so far.
+/// Events that the server has delivered to streams so far.
 fn delivered(server: &Server) -> Outcome<u64> {
-    let mut socket = TcpStream::connect(server.address())?;
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    socket.read_to_string(&mut text)?;
-    let value = text.lines().find_map(|l| l.strip_prefix("nudged_events_delivered_total "));
+    let mut connection = Connection::open(server.address().parse()?)?;
+    let text = connection.exchange(&get("/metrics", ""), 200)?;
+    let value = text.lines().find_map(|line| line.strip_prefix("nudged_events_delivered_total "));
     Ok(value.ok_or("no such metric")?.parse()?)
 }
 

@@ -1,4 +1,5 @@
-//! The course of a soak: start, warm up, run, count heads now and then, empty the server, end it.
+//! A soak from its start to its end: warm up, run with checkpoints, disconnect every client, stop the
+//! server.
 
 use std::error::Error;
 use std::io;
@@ -9,29 +10,27 @@ use std::time::{Duration, Instant};
 
 use super::churn::{BATCH, Churn, STALLED_MAX};
 use super::client::Client;
-use super::crowd::Crowd;
+use super::phase::{Faults, Phase, Role, Shared, read};
 use super::publisher;
 use super::server::{Sample, Server};
-use super::stage::{Faults, Part, Phase, Stage, read};
-use crate::support::process::now;
+use super::subscribers::Subscribers;
+use crate::shared::process::now;
 
-/// What to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) subscribers: usize,
     pub(crate) duration: Duration,
-    pub(crate) park: &'static str,
 }
 
-/// A soak, as far as it came.
+/// A soak, complete or stopped by its first fault.
 pub(crate) struct Soak {
     pub(crate) plan: Plan,
-    pub(crate) stage: Arc<Stage>,
-    /// One a second.
+    pub(crate) shared: Arc<Shared>,
+    /// One per second.
     pub(crate) samples: Vec<Sample>,
-    /// How often seats, descriptors and positions were compared with what the clients know.
-    pub(crate) censuses: u32,
-    /// Descriptors of the server when nobody is there, and at the end.
+    /// Checkpoints passed: seats, descriptors and positions agreed with the clients'.
+    pub(crate) checkpoints: u32,
+    /// Descriptors of the server before the first client, and at the end.
     pub(crate) fds: (usize, usize),
     server: Server,
     faults: Receiver<String>,
@@ -42,20 +41,20 @@ pub(crate) struct Soak {
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-const NAP: Duration = Duration::from_millis(20);
-/// Clients that came and went before descriptors are first counted: a worker opens some things once.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Streams opened and closed before descriptors are first counted: a worker opens some of its own once.
 const WARM: usize = 64;
-const PUBLISHED_BY_NOW: Duration = Duration::from_millis(500);
+/// Lets the server close the sockets of streams whose seats it has freed.
+const CLOSED: Duration = Duration::from_millis(500);
 
-/// How long until everything that was to happen has happened: stalled clients are cut, the last word is
-/// heard, seats are free.
+/// How long a phase may take: stalled clients are closed, the last number arrives, seats are freed.
 const SETTLED: Duration = Duration::from_secs(25);
 
-/// Between two censuses, at the least and at the most.
-const CENSUS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
+/// The least and the most time between two checkpoints.
+const CHECKPOINT: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
 
-/// Connections that are no streams: scrapes, publishes, requests that are cut.
-const VISITORS_MAX: usize = 4 * BATCH;
+/// Connections without a stream: scrapes, publishes, incomplete requests.
+const OTHERS_MAX: usize = 4 * BATCH;
 
 // ===== impl Soak =====
 
@@ -63,21 +62,21 @@ impl Soak {
     /// Starts a server, and warms it up.
     pub(crate) fn start(plan: Plan) -> Outcome<Self> {
         rlimit::increase_nofile_limit(u64::MAX)?;
-        let server = Server::start(plan.park)?;
-        let (faults, heard) = mpsc::channel();
+        let server = Server::start()?;
+        let (faults, receiver) = mpsc::channel();
         let mut soak = Self {
             plan,
-            stage: Arc::default(),
+            shared: Arc::default(),
             samples: Vec::new(),
-            censuses: 0,
+            checkpoints: 0,
             fds: (0, 0),
             server,
-            faults: heard,
+            faults: receiver,
             threads: Vec::new(),
             start: now(),
         };
         soak.warm_up()?;
-        soak.populate(Faults(faults))?;
+        soak.spawn_clients(Faults(faults))?;
         soak.start = now();
         Ok(soak)
     }
@@ -89,22 +88,22 @@ impl Soak {
         let start = now();
         while self.server.sample()?.seats > 0 {
             if start.elapsed() > SETTLED {
-                return Err("the first streams never go".into());
+                return Err("the seats of the first streams are not freed".into());
             }
-            thread::sleep(NAP);
+            thread::sleep(PAUSE);
         }
-        thread::sleep(PUBLISHED_BY_NOW);
+        thread::sleep(CLOSED);
         self.fds.0 = self.server.fds()?;
         Ok(())
     }
 
-    fn populate(&mut self, faults: Faults) -> Outcome<()> {
-        let (address, stage) = (self.server.address, Arc::clone(&self.stage));
-        let crowd = Crowd::open(address, Arc::clone(&stage), self.plan.subscribers)?;
-        let churn = Churn::new(address, Arc::clone(&stage));
-        self.spawn("crowd", &faults, || crowd.run())?;
+    fn spawn_clients(&mut self, faults: Faults) -> Outcome<()> {
+        let (address, shared) = (self.server.address, Arc::clone(&self.shared));
+        let subscribers = Subscribers::open(address, Arc::clone(&shared), self.plan.subscribers)?;
+        let churn = Churn::new(address, Arc::clone(&shared));
+        self.spawn("subscribers", &faults, || subscribers.run())?;
         self.spawn("churn", &faults, || churn.run())?;
-        self.spawn("publisher", &faults, move || Ok(publisher::run(address, &stage)?))
+        self.spawn("publisher", &faults, move || Ok(publisher::run(address, &shared)?))
     }
 
     fn spawn(
@@ -113,22 +112,22 @@ impl Soak {
         faults: &Faults,
         run: impl FnOnce() -> Outcome<()> + Send + 'static,
     ) -> Outcome<()> {
-        let (faults, part) = (faults.clone(), name.to_owned());
-        let run = move || run().unwrap_or_else(|why| faults.tell(format!("{part}: {why}")));
+        let (faults, thread) = (faults.clone(), name.to_owned());
+        let run = move || run().unwrap_or_else(|why| faults.report(format!("{thread}: {why}")));
         self.threads.push(thread::Builder::new().name(name.into()).spawn(run)?);
         Ok(())
     }
 
-    /// The whole course. `progress` gets a line at each census.
+    /// Runs to the end. `progress` gets a line at each checkpoint.
     ///
     /// # Errors
     /// The invariant that broke.
     pub(crate) fn run(&mut self, mut progress: impl FnMut(&str)) -> Outcome<()> {
-        let census = (self.plan.duration / 5).clamp(CENSUS.0, CENSUS.1);
+        let between = (self.plan.duration / 5).clamp(CHECKPOINT.0, CHECKPOINT.1);
         while self.start.elapsed() < self.plan.duration {
             let left = self.plan.duration.saturating_sub(self.start.elapsed());
-            self.within(census.min(left), |_| Ok(false))?;
-            self.census()?;
+            self.within(between.min(left), |_| Ok(false))?;
+            self.checkpoint()?;
             let last = self.samples.last().cloned().unwrap_or_default();
             progress(&format!(
                 "{:.0} s: {} seats, {} streams ended, {} KiB",
@@ -137,38 +136,40 @@ impl Soak {
                 last.closed(),
                 last.anonymous / 1024
             ));
-            self.stage.enter(Phase::Run);
+            self.shared.enter(Phase::Run);
         }
-        self.empty()
+        self.finish()
     }
 
-    /// Nobody comes or goes, all is silent: what server and clients know has to be the same.
-    fn census(&mut self) -> Outcome<()> {
-        for phase in [Phase::Settle, Phase::LastWord] {
-            self.stage.enter(phase);
-            for part in Part::ALL {
-                if !self.within(SETTLED, |soak| Ok(soak.stage.has_reached(part, phase)))? {
-                    let behind = read(&self.stage.tally.behind);
-                    let why = format!("{part:?} does not reach {phase:?}; {behind} are behind");
+    /// While nothing is sent and no client comes or goes, the server's counts must be the clients'.
+    fn checkpoint(&mut self) -> Outcome<()> {
+        for phase in [Phase::Settle, Phase::Quiesce] {
+            self.shared.enter(phase);
+            for role in Role::ALL {
+                if !self.within(SETTLED, |soak| Ok(soak.shared.has_reached(role, phase)))? {
+                    let behind = read(&self.shared.tally.behind);
+                    let why = format!(
+                        "{role:?} does not reach {phase:?}; {behind} subscribers are behind"
+                    );
                     return Err(why.into());
                 }
             }
         }
-        let open = read(&self.stage.tally.open);
-        self.balanced(open, self.fds.0 + self.plan.subscribers + 1)?;
-        self.censuses += 1;
+        let open = read(&self.shared.tally.open);
+        self.check_counts(open, self.fds.0 + self.plan.subscribers + 1)?;
+        self.checkpoints += 1;
         Ok(())
     }
 
-    /// Everybody goes; nothing is left; the server ends well.
-    fn empty(&mut self) -> Outcome<()> {
-        self.stage.enter(Phase::End);
+    /// Disconnects every client; no seat or descriptor may be left; the server must end with 0.
+    fn finish(&mut self) -> Outcome<()> {
+        self.shared.enter(Phase::Stop);
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| "a thread of the clients panicked")?;
         }
-        self.balanced(0, self.fds.0)?;
+        self.check_counts(0, self.fds.0)?;
         self.fds.1 = self.server.fds()?;
-        let status = self.server.end()?;
+        let status = self.server.stop()?;
         if status.success() {
             Ok(())
         } else {
@@ -176,9 +177,9 @@ impl Soak {
         }
     }
 
-    /// Waits until so many seats are taken, as many as streams were opened and not closed, with no
-    /// more descriptors than that.
-    fn balanced(&mut self, seats: u64, fds: usize) -> Outcome<()> {
+    /// Waits until this many seats are taken, as many as streams were opened and not closed, with at most
+    /// this many descriptors.
+    fn check_counts(&mut self, seats: u64, fds: usize) -> Outcome<()> {
         let mut last = Sample::default();
         let settled = self.within(SETTLED, |soak| {
             last = soak.server.sample()?;
@@ -196,14 +197,15 @@ impl Soak {
         Err(why.into())
     }
 
-    /// Whether it comes about in this time. Meanwhile, takes a sample each second and hears of faults.
+    /// Whether the condition holds within this time. Meanwhile, takes a sample each second, and returns
+    /// the first fault that a thread reports.
     fn within(
         &mut self,
         bound: Duration,
-        mut is_so: impl FnMut(&mut Self) -> Outcome<bool>,
+        mut condition: impl FnMut(&mut Self) -> Outcome<bool>,
     ) -> Outcome<bool> {
         let start = now();
-        while !is_so(self)? {
+        while !condition(self)? {
             if let Ok(fault) = self.faults.try_recv() {
                 return Err(fault.into());
             }
@@ -211,7 +213,7 @@ impl Soak {
                 return Ok(false);
             }
             self.sample_if_due()?;
-            thread::sleep(NAP);
+            thread::sleep(PAUSE);
         }
         Ok(true)
     }
@@ -222,9 +224,9 @@ impl Soak {
             return Ok(());
         }
         let sample = self.server.sample();
-        let mut sample = sample.map_err(|why| format!("the server does not tell: {why}"))?;
+        let mut sample = sample.map_err(|why| format!("a sample failed: {why}"))?;
         sample.at = at.as_secs_f64();
-        let most = self.fds.0 + self.plan.subscribers + STALLED_MAX + VISITORS_MAX;
+        let most = self.fds.0 + self.plan.subscribers + STALLED_MAX + OTHERS_MAX;
         if sample.fds > most {
             return Err(format!("{} descriptors, and {most} suffice", sample.fds).into());
         }

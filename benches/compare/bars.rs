@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{TOP, WIDTH, card, escape};
+use crate::shared::chart::{TOP, WIDTH, card, escape};
 
 /// One server's bar.
 pub(crate) struct Bar {
@@ -14,10 +14,10 @@ pub(crate) struct Bar {
 
 const ROW: usize = 34;
 const NAMES: usize = 170;
-/// Room for the figure behind the longest bar.
+/// Width kept free for the label of the longest bar.
 const LABELS: usize = 130;
 
-/// Horizontal bars from zero, in the order given; less is better unless the title says otherwise.
+/// Horizontal bars from zero, in the order given.
 pub(crate) fn svg(title: &str, subtitle: &str, bars: &[Bar]) -> String {
     let height = TOP + bars.len() * ROW + 16;
     let most = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);

@@ -1,5 +1,5 @@
-//! What a large org does to its neighbour: the latency of one subscriber of another org, with the
-//! worker at rest and while it sweeps.
+//! What a large org costs its neighbour: the latency of the one subscriber of another org, while the
+//! worker is idle and while it sweeps the large one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,60 +11,60 @@ use nudged::bench::{Load, Quantiles};
 
 use super::measure::{ORG, Outcome, Plan, load};
 use super::peer::Peer;
-use super::process::now;
-use super::record::heading;
+use crate::shared::process::now;
+use crate::shared::record::heading;
 
 const OTHER: &str = "neighbour";
 
-/// Latencies of the neighbour in milliseconds.
+/// The neighbour's latencies in milliseconds.
 pub(crate) struct Fairness {
     peer: Peer,
     quiet: Quantiles,
     busy: Quantiles,
-    /// How often the large org was swept meanwhile.
+    /// Sweeps of the large org during the busy part.
     sweeps: u32,
 }
 
-/// Between two events of the neighbour, at random, so that they do not fall in step with the sweeps.
+/// Random time between two events of the neighbour, so that they do not fall in step with the sweeps.
 const GAP_MS: std::ops::Range<u64> = 2..30;
 
-/// A server whose sweeps are long gets fewer events.
+/// Time limit of a probe: a server with long sweeps gets fewer events.
 const PROBE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Fairness> {
-    let server = peer.start(1)?;
-    let mut crowd = load(&server, ORG, plan.subscribers)?;
+    let server = peer.start(plan)?;
+    let mut large = load(&server, ORG, plan.subscribers)?;
     let mut single = load(&server, OTHER, 1)?;
     single.open(1, server.pace(), |_| {})?;
     single.publish(1, Duration::ZERO)?;
     progress("connect");
-    crowd.open(plan.subscribers, server.pace(), |_| {})?;
-    crowd.publish(1, Duration::ZERO)?;
+    large.open(plan.subscribers, server.pace(), |_| {})?;
+    large.publish(1, Duration::ZERO)?;
 
     progress("the neighbour alone");
     let quiet = probe(&mut single, plan.rounds)?;
     progress("the neighbour during sweeps");
     let done = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&done);
+    let stop = Arc::clone(&done);
     let rounds = plan.rounds;
     let neighbour = thread::spawn(move || {
         let busy = probe(&mut single, rounds).map_err(|why| why.to_string());
-        seen.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         (busy, single.tally())
     });
     let mut sweeps = 0;
     while !done.load(Ordering::Relaxed) {
-        crowd.publish(1, Duration::ZERO)?;
+        large.publish(1, Duration::ZERO)?;
         sweeps += 1;
     }
     let (busy, tally) = neighbour.join().expect("the neighbour does not panic");
-    if let Some((count, why)) = crowd.refusals() {
+    if let Some((count, why)) = large.refusals() {
         return Err(format!("{count} publishes refused: {why}").into());
     }
-    if !crowd.tally().is_clean() || !tally.is_clean() {
-        return Err(format!("events were lost: {:?}, {tally:?}", crowd.tally()).into());
+    if !large.tally().is_clean() || !tally.is_clean() {
+        return Err(format!("events were lost: {:?}, {tally:?}", large.tally()).into());
     }
-    crowd.close(true)?;
+    large.close(true)?;
     Ok(Fairness { peer, quiet, busy: busy?, sweeps })
 }
 

@@ -1,25 +1,28 @@
-//! The servers that are compared: which there are, and whether they are here.
+//! The servers that are compared: their names, and whether this machine has them.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::NUDGED;
+use crate::shared::process::NUDGED;
 
-/// A server to compare, and how it is configured.
+/// A server to compare, with its configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// the bare write(2) loop: the limit
+    /// the bare write(2) loop: the lower limit
     Raw,
-    /// nudged, streams parked
+    /// nudged
     Nudged,
-    /// nudged, streams left to hyper
-    NudgedHyper,
+    /// another build of nudged (--nudged-before)
+    #[value(skip)]
+    NudgedBefore,
     /// nudged over TLS
     NudgedTls,
     /// nudged over TLS and HTTP/2, 100 streams to a connection
     NudgedH2,
+    /// nudged's hub, mounted in plain hyper
+    Hyper,
     /// axum's Sse over a broadcast channel
     Axum,
     /// nginx with nchan
@@ -38,12 +41,13 @@ pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.s
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Raw,
         Self::Nudged,
-        Self::NudgedHyper,
+        Self::NudgedBefore,
         Self::NudgedTls,
         Self::NudgedH2,
+        Self::Hyper,
         Self::Axum,
         Self::Nchan,
         Self::NchanTls,
@@ -55,10 +59,11 @@ impl Peer {
         match self {
             Self::Raw => "raw write(2) loop",
             Self::Nudged => "nudged",
-            Self::NudgedHyper => "nudged, hyper path",
-            Self::Axum => "axum Sse",
+            Self::NudgedBefore => "nudged, before",
             Self::NudgedTls => "nudged, TLS",
             Self::NudgedH2 => "nudged, TLS and HTTP/2",
+            Self::Hyper => "nudged's hub in hyper",
+            Self::Axum => "axum Sse",
             Self::Nchan => "nchan (nginx)",
             Self::NchanTls => "nchan (nginx), TLS",
             Self::Pushpin => "Pushpin",
@@ -66,18 +71,22 @@ impl Peer {
         }
     }
 
-    /// The version, or what is missing and how to get it.
-    pub(crate) fn find(self) -> Result<String, String> {
+    /// The version, or what is missing and how to get it. `before` is the other build of nudged.
+    pub(crate) fn find(self, before: Option<&Path>) -> Result<String, String> {
         match self {
             Self::Raw => Ok("benches/peers/raw.rs".into()),
-            Self::Nudged if !nudged_has("--park") => Err("this nudged has no --park".into()),
-            Self::NudgedTls | Self::NudgedH2 if !nudged_has("--tls-cert") => {
-                Err("this nudged has no --tls-cert".into())
+            Self::Nudged => nudged_version(Path::new(NUDGED)),
+            Self::NudgedBefore => {
+                let program = before.ok_or("give its program with --nudged-before")?;
+                Ok(format!("{}, {}", nudged_version(program)?, program.display()))
+            }
+            Self::NudgedTls | Self::NudgedH2 if !has_tls() => {
+                Err("this nudged has no --tls-cert: build it with the feature tls".into())
             }
             Self::NudgedTls | Self::NudgedH2 => {
-                openssl_version().and_then(|_| first_line(Command::new(NUDGED).arg("--version")))
+                openssl_version().and_then(|_| nudged_version(Path::new(NUDGED)))
             }
-            Self::Nudged | Self::NudgedHyper => first_line(Command::new(NUDGED).arg("--version")),
+            Self::Hyper => Ok("benches/peers/hyper.rs, hyper 1, tokio 1 (Cargo.lock)".into()),
             Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
             Self::Nchan => nchan_version(),
             Self::NchanTls => Ok(format!("{}, {}", nchan_version()?, openssl_version()?)),
@@ -97,9 +106,13 @@ impl Peer {
     }
 }
 
-pub(super) fn nudged_has(flag: &str) -> bool {
+fn nudged_version(program: &Path) -> Result<String, String> {
+    first_line(Command::new(program).arg("--version"))
+}
+
+fn has_tls() -> bool {
     let help = Command::new(NUDGED).args(["serve", "--help"]).output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(flag))
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--tls-cert"))
 }
 
 pub(super) fn nginx() -> &'static str {
@@ -109,7 +122,7 @@ pub(super) fn nginx() -> &'static str {
 fn nchan_version() -> Result<String, String> {
     let install = "apt-get install nginx libnginx-mod-nchan";
     if !Path::new(NCHAN_MODULE).exists() {
-        return Err(format!("{NCHAN_MODULE} is not there: {install}"));
+        return Err(format!("{NCHAN_MODULE} is missing: {install}"));
     }
     let nginx = first_line(Command::new(nginx()).arg("-v")).map_err(|_| install.to_owned())?;
     Ok(format!("{nginx}, nchan {}", package("libnginx-mod-nchan")))
@@ -117,13 +130,12 @@ fn nchan_version() -> Result<String, String> {
 
 fn openssl_version() -> Result<String, String> {
     let found = first_line(Command::new("openssl").arg("version"));
-    found.map_err(|_| "openssl is not there: apt-get install openssl".to_owned())
+    found.map_err(|_| "openssl is missing: apt-get install openssl".to_owned())
 }
 
 fn pushpin_version() -> Result<String, String> {
-    let install = |_| {
-        "pushpin, condure or zurl is not there: apt-get install pushpin condure zurl".to_owned()
-    };
+    let install =
+        |_| "pushpin, condure or zurl is missing: apt-get install pushpin condure zurl".to_owned();
     first_line(Command::new("condure").arg("--version")).map_err(install)?;
     first_line(Command::new("zurl").arg("--version")).map_err(install)?;
     first_line(Command::new("pushpin").arg("--version")).map_err(install)
@@ -141,7 +153,7 @@ pub(super) fn hono() -> PathBuf {
 fn install_hono() -> Result<String, String> {
     let failed = |why: io::Error| format!("{}: {why}", hono().display());
     let node = first_line(Command::new("node").arg("--version"))
-        .map_err(|_| "node is not there: install Node.js 20 or later with npm".to_owned())?;
+        .map_err(|_| "node is missing: install Node.js 20 or later with npm".to_owned())?;
     fs::create_dir_all(hono()).map_err(failed)?;
     for file in ["package.json", "server.mjs"] {
         fs::copy(Path::new(PEERS).join("hono").join(file), hono().join(file)).map_err(failed)?;
@@ -149,7 +161,7 @@ fn install_hono() -> Result<String, String> {
     if !hono().join("node_modules/hono").exists() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(hono());
-        let done = npm.output().map_err(|_| "npm is not there: install it".to_owned())?;
+        let done = npm.output().map_err(|_| "npm is missing: install it".to_owned())?;
         if !done.status.success() {
             return Err(format!("npm install: {}", String::from_utf8_lossy(&done.stderr)));
         }
@@ -167,5 +179,5 @@ fn first_line(command: &mut Command) -> Result<String, String> {
     let done = command.output().map_err(|why| format!("{command:?}: {why}"))?;
     let text = [done.stdout, done.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} said nothing"))
+    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} printed nothing"))
 }

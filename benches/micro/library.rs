@@ -1,5 +1,4 @@
-//! The library's own work, through its public interface: no socket, no thread, no time that passes by
-//! itself.
+//! The library's own work, through its public interface: no socket, no thread, and paused time.
 
 use std::future::Future;
 use std::iter;
@@ -20,16 +19,16 @@ use tokio::runtime::{Builder, Runtime};
 use super::callgrind::measured;
 use crate::Outcome;
 
-/// Something to count, in a process of its own.
+/// An operation, counted in a process of its own.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// Does it in [`measured`], and returns how often.
+    /// Does it in [`measured`], and returns how many times.
     run: fn(&Runtime) -> usize,
 }
 
 /// A hub with subscribers that wait, as hyper's tasks do.
-struct Crowd {
+struct Subscribers {
     hub: Hub,
     clock: Clock,
     streams: Vec<EventStream>,
@@ -39,26 +38,26 @@ struct Crowd {
 #[derive(Default)]
 struct Woken(AtomicBool);
 
-/// How this program is told to run a case.
+/// The first argument of this program where it only runs one case.
 pub(crate) const ROLE: &str = "count";
 
 const KEYS: [&str; 3] = ["posts", "feed:123", "entity-types"];
 const SEATS: usize = 10_000;
 const SECOND: Duration = Duration::from_secs(1);
-/// Before this many seconds have passed no stream is silent for too long; after so many, each was once.
-const SILENCE: (usize, usize) = (22, 37);
+/// Seconds after which the first stream gets a keepalive, and after which each has had one.
+const KEEPALIVE: (usize, usize) = (22, 37);
 
 pub(crate) const CASES: [Case; 10] = [
-    Case { name: "encode", what: "an event of three keys becomes bytes", run: |_| encode() },
+    Case { name: "encode", what: "an event of three keys is encoded", run: |_| encode() },
     Case { name: "publish-1", what: "a publish with 1 seat", run: |_| publish(1) },
     Case { name: "publish-100", what: "a publish with 100 seats", run: |_| publish(100) },
     Case { name: "publish-10000", what: "a publish with 10,000 seats", run: |_| publish(10_000) },
     Case { name: "subscribe", what: "a stream is opened and dropped", run: |_| subscribe() },
     Case { name: "tick", what: "a second of 10,000 seats, none due", run: tick },
-    Case { name: "silent", what: "a seat was silent, its task is woken", run: silent },
+    Case { name: "silent", what: "a seat is due for a keepalive, its task is woken", run: silent },
     Case { name: "sweep", what: "a seat is swept, of 10,000, its task woken", run: |_| sweep() },
     Case { name: "take", what: "a frame is taken by a stream's task", run: |_| take() },
-    Case { name: "parse", what: "an event is read as a browser reads it", run: |_| parse() },
+    Case { name: "parse", what: "an event is parsed as a browser does", run: |_| parse() },
 ];
 
 /// Runs a case and prints how many operations it did.
@@ -66,7 +65,7 @@ pub(crate) fn run(name: &str) -> Outcome<()> {
     let case = CASES.iter().find(|case| case.name == name).ok_or("no such case")?;
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build()?;
-    let _in_its_time = runtime.enter();
+    let _guard = runtime.enter();
     println!("{}", (case.run)(&runtime));
     Ok(())
 }
@@ -78,32 +77,32 @@ fn encode() -> usize {
 }
 
 fn publish(seats: usize) -> usize {
-    let crowd = Crowd::new(seats);
-    let keys = Keys::new(["posts"], crowd.hub.config()).expect("within the limits");
-    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    let subscribers = Subscribers::new(seats);
+    let keys = Keys::new(["posts"], subscribers.hub.config()).expect("within the limits");
+    let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
     let publishes = 200;
-    // Until the history is full it grows, and the allocator tidies up what opening the seats left.
-    for _ in 0..crowd.hub.config().history_events {
-        crowd.publish();
+    // First fills the history, so that it no longer grows, and reuses the memory that opening freed.
+    for _ in 0..subscribers.hub.config().history_events {
+        subscribers.publish();
         settle(driver.as_mut());
     }
     for _ in 0..publishes {
-        measured(|| crowd.hub.publish(&org(), &keys, crowd.clock.now()));
+        measured(|| subscribers.hub.publish(&org(), &keys, subscribers.clock.now()));
         settle(driver.as_mut());
     }
     publishes
 }
 
 fn subscribe() -> usize {
-    let crowd = Crowd::new(1_000);
-    measured(|| iter::repeat_with(|| crowd.open()).take(1_000).count())
+    let subscribers = Subscribers::new(1_000);
+    measured(|| iter::repeat_with(|| subscribers.open()).take(1_000).count())
 }
 
 fn tick(runtime: &Runtime) -> usize {
-    let crowd = Crowd::new(SEATS);
-    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    let subscribers = Subscribers::new(SEATS);
+    let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
     settle(driver.as_mut());
-    let ticks = SILENCE.0 - 2;
+    let ticks = KEEPALIVE.0 - 2;
     for _ in 0..ticks {
         runtime.block_on(tokio::time::advance(SECOND));
         measured(|| settle(driver.as_mut()));
@@ -112,9 +111,9 @@ fn tick(runtime: &Runtime) -> usize {
 }
 
 fn silent(runtime: &Runtime) -> usize {
-    let crowd = Crowd::new(SEATS);
-    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
-    for _ in 0..=SILENCE.1 {
+    let subscribers = Subscribers::new(SEATS);
+    let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
+    for _ in 0..=KEEPALIVE.1 {
         runtime.block_on(tokio::time::advance(SECOND));
         measured(|| settle(driver.as_mut()));
     }
@@ -122,23 +121,23 @@ fn silent(runtime: &Runtime) -> usize {
 }
 
 fn sweep() -> usize {
-    let mut crowd = Crowd::new(SEATS);
-    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
+    let mut subscribers = Subscribers::new(SEATS);
+    let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
     let rounds = 5;
     for _ in 0..rounds {
-        crowd.publish();
+        subscribers.publish();
         measured(|| settle(driver.as_mut()));
-        crowd.take();
+        subscribers.take();
     }
     rounds * SEATS
 }
 
 fn take() -> usize {
-    let mut crowd = Crowd::new(SEATS);
-    let mut driver = pin!(drive(crowd.hub.clone(), crowd.clock));
-    crowd.publish();
+    let mut subscribers = Subscribers::new(SEATS);
+    let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
+    subscribers.publish();
     settle(driver.as_mut());
-    measured(|| crowd.streams.iter_mut().filter_map(frame).count())
+    measured(|| subscribers.streams.iter_mut().filter_map(frame).count())
 }
 
 fn parse() -> usize {
@@ -172,7 +171,10 @@ fn settle(mut driver: Pin<&mut impl Future<Output = ()>>) {
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
     loop {
-        assert!(driver.as_mut().poll(&mut cx).is_pending(), "it drives for ever");
+        assert!(
+            driver.as_mut().poll(&mut cx).is_pending(),
+            "the driver never ends while its hub is open"
+        );
         if !woken.0.swap(false, Ordering::Relaxed) {
             return;
         }
@@ -185,15 +187,16 @@ impl Wake for Woken {
     }
 }
 
-// ===== impl Crowd =====
+// ===== impl Subscribers =====
 
-impl Crowd {
+impl Subscribers {
     fn new(seats: usize) -> Self {
         let config = HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() };
-        let mut crowd = Self { hub: Hub::new(config), clock: Clock::start(), streams: Vec::new() };
-        crowd.streams = (0..seats).map(|_| crowd.open()).collect();
-        crowd.take();
-        crowd
+        let mut subscribers =
+            Self { hub: Hub::new(config), clock: Clock::start(), streams: Vec::new() };
+        subscribers.streams = (0..seats).map(|_| subscribers.open()).collect();
+        subscribers.take();
+        subscribers
     }
 
     fn open(&self) -> EventStream {
@@ -206,7 +209,7 @@ impl Crowd {
         self.hub.publish(&org(), &keys, self.clock.now());
     }
 
-    /// Takes what there is from every stream, which then waits.
+    /// Takes the frames of every stream, which then waits.
     fn take(&mut self) {
         self.streams.iter_mut().for_each(|stream| while frame(stream).is_some() {});
     }

@@ -1,32 +1,50 @@
-//! nudged beside other servers that do its job, on one machine, in one run, with one load generator:
+//! nudged beside other servers for the same job, on one machine, in one run, with one load generator:
 //!
 //! ```text
-//! cargo bench --bench compare                        everything, about half an hour
-//! cargo bench --bench compare -- --short             a look, a few minutes
-//! cargo bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
-//! cargo bench --bench compare -- flood --only raw,nudged --subscribers 5000
+//! cargo bench --features bench --bench compare                  everything, about half an hour
+//! cargo bench --features bench --bench compare -- --short       a look, a few minutes
+//! cargo bench --features bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
+//! cargo bench --features bench --bench compare -- flood --only raw,nudged --subscribers 5000
+//! cargo bench --features bench --bench compare -- compare --only raw,nudged --nudged-before PROGRAM
 //! ```
 //!
 //! The servers take turns, so that a machine that slows down slows all of them. Each figure is the
 //! median over the runs. The record goes to `benches/record/`.
 
+mod bars;
+mod churn;
+mod comparison;
+mod fairness;
+mod measure;
+mod metric;
+mod peer;
+#[path = "../peers"]
 mod peers {
     pub(crate) mod axum;
+    pub(crate) mod hyper;
     pub(crate) mod origin;
     pub(crate) mod raw;
 }
-mod support;
+mod publishing;
+mod servers;
+#[path = "../shared"]
+mod shared {
+    pub(crate) mod chart;
+    pub(crate) mod http;
+    pub(crate) mod process;
+    pub(crate) mod record;
+}
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use support::comparison::{Record, Runs};
-use support::measure::{Outcome, Plan, run};
-use support::peer::Peer;
-use support::record::Files;
-use support::{churn, fairness, publishing};
+use comparison::{Record, Runs};
+use measure::{Outcome, Plan, run};
+use peer::Peer;
+use shared::process::{become_guarded, end_with_parent};
+use shared::record::{Files, check_reproducible};
 
 /// Compares nudged with other servers; writes benches/record/<date>-<mode>.{md,csv,svg}
 #[derive(Debug, Parser)]
@@ -37,12 +55,15 @@ struct Arguments {
     /// Servers to compare [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
-    /// Streams to open on each
-    #[arg(long, default_value_t = 15_000)]
-    subscribers: usize,
-    /// Turns that each server gets
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
+    /// Another build of nudged, as a column of its own beside any others: before and after a change
+    #[arg(long, value_name = "PROGRAM")]
+    nudged_before: Option<PathBuf>,
+    /// Streams to open on each [default: 15000]
+    #[arg(long)]
+    subscribers: Option<usize>,
+    /// Runs of each server [default: 5]
+    #[arg(long)]
+    runs: Option<usize>,
     /// Events one at a time, in a run; with `fairness`, events of the neighbour
     #[arg(long)]
     rounds: Option<u32>,
@@ -55,16 +76,16 @@ struct Arguments {
     /// Waves of connects and RSTs, with `churn`
     #[arg(long, default_value_t = 14)]
     waves: usize,
-    /// Worker threads or processes of servers that can be told
+    /// Worker threads or processes, of servers with a setting for it
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// 3,000 subscribers, one run, few rounds: a look, not a record
+    /// By default 3,000 subscribers, one run, few rounds: a look, not a record
     #[arg(long)]
     short: bool,
-    /// Where to write the record [default: benches/record; with --short, nowhere]
-    #[arg(long)]
+    /// Folder of the record [default: benches/record; with --short, none is written]
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Given by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -81,7 +102,7 @@ enum Mode {
     Fanout,
     /// CPU of events back to back
     Flood,
-    /// what a large org does to its neighbour's latency
+    /// what a large org adds to its neighbour's latency
     Fairness,
     /// memory after waves of connects and RSTs
     Churn,
@@ -89,20 +110,13 @@ enum Mode {
     Publish,
 }
 
-const KEEPS_ALL: &str = "it never closes a stream, so that there is nothing to measure";
+const NEVER_CLOSES: &str = "it never closes a stream";
 
-/// Servers, each with its version or with the reason why it is left out.
+/// Servers, each with its version, or with the reason why it is left out.
 type Noted = Vec<(Peer, String)>;
 
 fn main() -> ExitCode {
-    let role = std::env::args().nth(1).unwrap_or_default();
-    let result = match role.as_str() {
-        "serve-raw" => peers::raw::serve().map(|()| true).map_err(Into::into),
-        "serve-origin" => peers::origin::serve().map(|()| true).map_err(Into::into),
-        "serve-axum" => serve_axum().map(|()| true),
-        _ => Arguments::parse().compare(),
-    };
-    match result {
+    match run_role() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -112,29 +126,48 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve_axum() -> Outcome<()> {
+/// Compares, or is one of the servers. Returns whether every subscriber of every server got every event
+/// exactly once.
+fn run_role() -> Outcome<bool> {
+    become_guarded()?;
+    // Servers that this program starts inherit it.
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let workers = std::env::args().nth(3).ok_or("serve-axum --workers N")?;
-    Ok(peers::axum::serve(workers.parse()?)?)
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("serve-raw") => peers::raw::serve()?,
+        Some("serve-origin") => peers::origin::serve()?,
+        Some("serve-hyper") => peers::hyper::serve()?,
+        Some("serve-axum") => {
+            let workers = arguments.next().ok_or("serve-axum WORKERS")?;
+            peers::axum::serve(workers.parse()?)?;
+        }
+        _ => return Arguments::parse().compare(),
+    }
+    Ok(true)
 }
 
 // ===== impl Arguments =====
 
 impl Arguments {
-    /// Whether every subscriber of every server got every event exactly once.
     fn compare(&self) -> Outcome<bool> {
+        if self.bench {
+            end_with_parent()?;
+        }
+        if self.is_recorded() {
+            check_reproducible(self.out.as_deref())?;
+        }
         let (present, absent) = self.peers();
         let plan = self.plan();
         let peers = || present.iter().map(|(peer, _)| *peer);
         match self.mode {
             Mode::Fairness => {
-                let (all, clean) = each(peers(), |peer, say| fairness::run(peer, &plan, say));
+                let (all, clean) = each(peers(), |peer, log| fairness::run(peer, &plan, log));
                 self.keep(&fairness::markdown(&plan, &all, &absent))?;
                 Ok(clean)
             }
             Mode::Churn => {
                 let (all, clean) =
-                    each(peers(), |peer, say| churn::run(peer, &plan, self.waves, say));
+                    each(peers(), |peer, log| churn::run(peer, &plan, self.waves, log));
                 self.keep(&churn::markdown(&all, &absent))?;
                 Ok(clean)
             }
@@ -148,15 +181,20 @@ impl Arguments {
         }
     }
 
-    /// Those that can be run, with their versions, and those that cannot, with the reason.
+    /// The servers that this machine has, with their versions, and the others with the reason.
     fn peers(&self) -> (Noted, Noted) {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for peer in Peer::ALL {
-            if !self.only.is_empty() && !self.only.contains(&peer) {
+            let is_asked_for = match peer {
+                Peer::NudgedBefore => self.nudged_before.is_some(),
+                _ => self.only.is_empty() || self.only.contains(&peer),
+            };
+            if !is_asked_for {
                 continue;
             }
             let pointless = self.mode == Mode::Churn && peer == Peer::Raw;
-            let found = if pointless { Err(KEEPS_ALL.into()) } else { peer.find() };
+            let before = self.nudged_before.as_deref();
+            let found = if pointless { Err(NEVER_CLOSES.into()) } else { peer.find(before) };
             match found {
                 Ok(version) => present.push((peer, version)),
                 Err(why) => {
@@ -177,11 +215,12 @@ impl Arguments {
         });
         let idle = self.idle.unwrap_or(if self.mode == Mode::Idle { 60 } else { 0 });
         Plan {
-            subscribers: if self.short { 3_000 } else { self.subscribers },
-            workers: self.workers,
+            subscribers: self.subscribers.unwrap_or(if self.short { 3_000 } else { 15_000 }),
+            workers: if self.mode == Mode::Fairness { 1 } else { self.workers },
             rounds: if measures(Mode::Fanout) || self.mode == Mode::Fairness { rounds } else { 0 },
             flood: if measures(Mode::Flood) { self.flood } else { 0 },
             idle: Duration::from_secs(idle),
+            nudged_before: self.nudged_before.clone(),
         }
     }
 
@@ -189,13 +228,13 @@ impl Arguments {
         let plan = self.plan();
         let empty = |(peer, version)| Runs { peer, version, samples: Vec::new() };
         let runs = present.into_iter().map(empty).collect();
-        let mut record = Record { mode: self.mode_name(), plan, runs, absent };
-        let turns = if self.short { 1 } else { self.runs };
+        let mut record = Record { mode: self.mode_name(), plan: plan.clone(), runs, absent };
+        let turns = self.runs.unwrap_or(if self.short { 1 } else { 5 });
         for turn in 1..=turns {
             for runs in &mut record.runs {
                 let name = runs.peer.name();
-                let say = |what: &str| eprintln!("run {turn} of {turns}: {name}: {what}");
-                let sample = run(runs.peer, &plan, say).map_err(|why| why.to_string());
+                let log = |what: &str| eprintln!("run {turn} of {turns}: {name}: {what}");
+                let sample = run(runs.peer, &plan, log).map_err(|why| why.to_string());
                 let fault = match &sample {
                     Ok(sample) => sample.fault(),
                     Err(why) => Some(why.clone()),
@@ -207,23 +246,23 @@ impl Arguments {
             }
         }
         println!("{}", record.markdown());
-        if self.recorded() {
-            tell(&record.write(self.out.as_deref())?);
+        if self.is_recorded() {
+            log_files(&record.write(self.out.as_deref())?);
         }
         Ok(record.is_clean())
     }
 
     fn keep(&self, text: &str) -> Outcome<()> {
         println!("{text}");
-        if self.recorded() {
+        if self.is_recorded() {
             let mut files = Files::new(self.out.as_deref(), &self.mode_name());
             files.add(".md", text.to_owned());
-            tell(&files.write()?);
+            log_files(&files.write()?);
         }
         Ok(())
     }
 
-    fn recorded(&self) -> bool {
+    fn is_recorded(&self) -> bool {
         self.out.is_some() || !self.short
     }
 
@@ -233,7 +272,7 @@ impl Arguments {
     }
 }
 
-fn tell(files: &[PathBuf]) {
+fn log_files(files: &[PathBuf]) {
     files.iter().for_each(|file| eprintln!("wrote {}", file.display()));
 }
 
@@ -244,8 +283,8 @@ fn each<T>(
 ) -> (Vec<T>, bool) {
     let (mut all, mut clean) = (Vec::new(), true);
     for peer in peers {
-        let say = |what: &str| eprintln!("{}: {what}", peer.name());
-        match run(peer, &say) {
+        let log = |what: &str| eprintln!("{}: {what}", peer.name());
+        match run(peer, &log) {
             Ok(one) => all.push(one),
             Err(why) => {
                 eprintln!("FAULT: {}: {why}", peer.name());

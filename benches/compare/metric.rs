@@ -1,14 +1,14 @@
-//! The figures of the comparison: what each is called, and how it is read from a run.
+//! The figures of a comparison: their names, units, and how each is read from a run.
 
 use super::measure::Sample;
 
-/// One column of the record.
+/// One row of the table.
 pub(crate) struct Metric {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) digits: usize,
-    /// Shown as a multiple of the raw loop's, too.
+    /// Whether it is also shown as a multiple of the raw loop's.
     pub(crate) ratio: bool,
     pub(crate) read: fn(&Sample) -> Option<f64>,
 }

@@ -1,6 +1,7 @@
-//! One run against one server: connect, hold, deliver, flood.
+//! One run of one server: connect, idle, deliver, flood.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -13,19 +14,21 @@ use super::peer::Peer;
 use super::servers::Server;
 
 /// What a run does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) subscribers: usize,
     pub(crate) workers: usize,
-    /// Publishes of one event each, every one after the last has reached everybody.
+    /// Publishes of one event each, each after the one before has reached every subscriber.
     pub(crate) rounds: u32,
     /// Publishes back to back.
     pub(crate) flood: u32,
     /// How long to hold the streams without a publish.
     pub(crate) idle: Duration,
+    /// Another build of nudged.
+    pub(crate) nudged_before: Option<PathBuf>,
 }
 
-/// What one run of one server showed. What the plan left out is `None`.
+/// The figures of one run. What the plan leaves out is `None`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     /// Bytes of PSS without, with a third of, and with all subscribers.
@@ -47,7 +50,7 @@ pub(crate) struct Sample {
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Lets what a server put off until later happen before it is measured.
+/// Lets a server finish deferred work before it is measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
 pub(crate) const ORG: &str = "acme";
@@ -95,7 +98,7 @@ pub(crate) fn settled(server: &Server, load: &mut Load) -> Outcome<Cost> {
 
 /// Starts the server, runs the plan, stops it.
 pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Sample> {
-    let server = peer.start(plan.workers)?;
+    let server = peer.start(plan)?;
     thread::sleep(SETTLE);
     let mut load = load(&server, ORG, plan.subscribers)?;
     let mut sample = Sample::default();
@@ -140,7 +143,7 @@ fn connect(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
 }
 
 fn deliver(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
-    // The first publish finds cold code and empty buffers everywhere.
+    // The first publish runs cold code and fills empty buffers.
     load.publish(1, Duration::ZERO)?;
     load.take_latencies();
     if plan.rounds == 0 {

@@ -1,4 +1,4 @@
-//! The record of a comparison: a table for people, a CSV for programs, plots for the README.
+//! The record of a comparison: a table, a CSV, and charts for the README.
 
 use std::fmt::Write as _;
 use std::io;
@@ -8,7 +8,7 @@ use super::bars::{self, Bar};
 use super::measure::{Plan, Sample};
 use super::metric::{METRICS, Metric, median};
 use super::peer::Peer;
-use super::record::{Files, heading, machine, today};
+use crate::shared::record::{Files, heading, machine, today};
 
 /// All runs of one server.
 pub(crate) struct Runs {
@@ -18,19 +18,19 @@ pub(crate) struct Runs {
     pub(crate) samples: Vec<Result<Sample, String>>,
 }
 
-/// A comparison, written down as it grows.
+/// A comparison, filled run by run.
 pub(crate) struct Record {
     pub(crate) mode: String,
     pub(crate) plan: Plan,
     pub(crate) runs: Vec<Runs>,
-    /// Servers that could not be found, and why.
+    /// Servers that this machine does not have, and how to get them.
     pub(crate) absent: Vec<(Peer, String)>,
 }
 
 // ===== impl Runs =====
 
 impl Runs {
-    /// A metric of each run, and with `raw` as multiples of the raw loop's in the same run.
+    /// A metric of each run; given `raw`, as multiples of the raw loop's in the same run.
     fn values(&self, metric: &Metric, raw: Option<&Self>) -> Vec<f64> {
         let read = |runs: &Self, at: usize| {
             runs.samples.get(at)?.as_ref().ok().and_then(|sample| (metric.read)(sample))
@@ -74,13 +74,13 @@ impl Record {
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = heading(&self.mode);
-        let Plan { subscribers, workers, rounds, flood, .. } = self.plan;
+        let Plan { subscribers, workers, rounds, flood, .. } = &self.plan;
         let runs = self.runs.iter().map(|runs| runs.samples.len()).max().unwrap_or(0);
         let _ = write!(
             text,
             "{subscribers} subscribers of one org, {runs} alternated runs (medians), {rounds} \
-             events one at a time, then {flood} back to back. Servers that can be told use \
-             {workers} worker(s). In brackets: multiples of the raw loop's in the same run \
+             events one at a time, then {flood} back to back. Servers with a \
+             setting for it use {workers} worker(s). In brackets: multiples of the raw loop's in the same run \
              (medians of the ratios). Memory is PSS, which leaves out the kernel's for sockets.\n\n"
         );
         self.table(&mut text);

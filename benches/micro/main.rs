@@ -1,0 +1,112 @@
+//! What nudged's parts cost, in instructions of user space, which are the same on a busy machine:
+//!
+//! ```text
+//! cargo bench --features bench --bench micro                          all of them, about a minute
+//! cargo bench --features bench --bench micro -- publish sweep         those with these words in their names
+//! cargo bench --features bench --bench micro -- --since FILE.csv      beside an earlier record of your choice
+//! ```
+//!
+//! Valgrind's callgrind counts them, in this program for the library and in `nudged serve` for what
+//! takes a socket. The record goes to `benches/record/`, beside the figures of the last one.
+
+mod callgrind;
+mod library;
+mod record;
+mod server;
+#[path = "../shared"]
+mod shared {
+    pub(crate) mod http;
+    pub(crate) mod process;
+    pub(crate) mod record;
+}
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use record::{Earlier, Record, Row};
+use shared::process::{become_guarded, end_with_parent};
+use shared::record::check_reproducible;
+
+/// Counts instructions; writes benches/record/<date>-micro.{md,csv}
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only operations with one of these words in their names [default: all]
+    only: Vec<String>,
+    /// The CSV of the record to compare with [default: the latest of another day in benches/record]
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// Folder of the record [default: benches/record; of some operations only, none is written]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let result = run();
+    if let Err(why) = &result {
+        eprintln!("micro: {why}");
+    }
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run() -> Outcome<()> {
+    become_guarded()?;
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some(library::ROLE), Some(name)) => library::run(&name),
+        _ => Arguments::parse().count(),
+    }
+}
+
+// ===== impl Arguments =====
+
+impl Arguments {
+    fn count(&self) -> Outcome<()> {
+        if self.bench {
+            end_with_parent()?;
+        }
+        if self.is_recorded() {
+            check_reproducible(self.out.as_deref())?;
+        }
+        let valgrind = callgrind::find()?;
+        let earlier = match &self.since {
+            Some(csv) => {
+                Some(Earlier::read(csv).map_err(|why| format!("{}: {why}", csv.display()))?)
+            }
+            None => Earlier::latest()?,
+        };
+        let mut rows = Vec::new();
+        for case in library::CASES.iter().filter(|case| self.includes(case.name)) {
+            eprintln!("{}", case.name);
+            let instructions = callgrind::count_ours(library::ROLE, case.name)?;
+            rows.push(Row { name: case.name, what: case.what, instructions });
+        }
+        for case in server::CASES.iter().filter(|case| self.includes(case.name)) {
+            eprintln!("{}", case.name);
+            let instructions = (case.count)()?;
+            rows.push(Row { name: case.name, what: case.what, instructions });
+        }
+        let record = Record { rows, earlier, valgrind };
+        println!("{}", record.markdown());
+        if self.is_recorded() {
+            for file in record.write(self.out.as_deref())? {
+                eprintln!("wrote {}", file.display());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.only.is_empty() || self.out.is_some()
+    }
+
+    fn includes(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word))
+    }
+}

@@ -1,0 +1,126 @@
+//! Server processes: each prints its URL once it listens, and ends with this program even if this is
+//! killed.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{self, Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+
+/// A running server, stopped when this is dropped.
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    /// The URL that it printed, if it did.
+    pub(crate) url: String,
+    /// Kept open: a server may not expect that printing fails.
+    _stdout: Option<ChildStdout>,
+}
+
+pub(crate) const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
+
+/// The first argument of this program where it only prepares a process and then becomes another program.
+const GUARD: &str = "run-guarded";
+
+/// How long a server may take to end after SIGTERM.
+const STOP: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A command that runs `program` without any setting of nudged from this program's environment, and
+/// which the kernel ends when the calling thread ends. A server cannot ask for that itself, so this
+/// program starts itself, asks, and becomes the server.
+pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.arg(GUARD).arg(process::id().to_string()).arg(program).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("NUDGED_") {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
+}
+
+/// To be called first in `main`. Returns at once unless this process was started by [`guarded`]; then it
+/// becomes the guarded program, and returns only if that fails.
+pub(crate) fn become_guarded() -> io::Result<()> {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_none_or(|first| first != GUARD) {
+        return Ok(());
+    }
+    end_with_parent()?;
+    let parent = arguments.next().unwrap_or_default();
+    // A parent that ended before the signal was asked for causes none.
+    if getppid().map(Pid::as_raw_pid).map(|id| OsString::from(id.to_string())) != Some(parent) {
+        return Err(io::Error::other("the benchmark that started this process has ended"));
+    }
+    Err(Command::new(arguments.next().unwrap_or_default()).args(arguments).exec())
+}
+
+/// Has the kernel end this process when its parent ends: cargo passes no signal on.
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+// ===== impl Process =====
+
+impl Process {
+    /// Starts a server that does not print its URL.
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+        Ok(Self { child: command.spawn()?, url: String::new(), _stdout: None })
+    }
+
+    /// Starts a server and waits until it prints its URL.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        let mut process = Self::spawn(command.stdout(Stdio::piped()))?;
+        let mut stdout = BufReader::new(process.child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        while stdout.read_line(&mut line)? > 0 {
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                process.url = rest.split_whitespace().next().unwrap_or_default().to_owned();
+                process._stdout = Some(stdout.into_inner());
+                return Ok(process);
+            }
+            line.clear();
+        }
+        let status = process.stop()?;
+        Err(io::Error::other(format!("{command:?} ended without listening: {status}")))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM, and SIGKILL if that is not enough.
+    pub(crate) fn stop(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status); // Its id may belong to another process by now.
+        }
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        id.map(|id| kill_process(id, Signal::TERM));
+        let start = now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > STOP {
+                self.child.kill()?;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.stop().ok();
+    }
+}
