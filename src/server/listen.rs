@@ -1,5 +1,6 @@
 //! Listening sockets: one per worker and address, which share the port (`SO_REUSEPORT`), with the options that
-//! accepted sockets inherit (tcp(7)).
+//! accepted sockets inherit (tcp(7)). Only Linux spreads connections over such sockets; elsewhere the workers
+//! share one.
 
 use std::fmt;
 use std::io;
@@ -62,7 +63,11 @@ pub enum BindError {
 /// Length of the accept queue; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Whether each worker listens with a socket of its own.
+const REUSE_PORT: bool = cfg!(target_os = "linux");
+
 /// Unsent bytes in the kernel from which a socket counts as full (`TCP_NOTSENT_LOWAT`).
+#[cfg(target_os = "linux")]
 const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 // ===== impl Listeners =====
@@ -80,10 +85,15 @@ impl Listeners {
             let refused = |why| BindError::Refused { address: asked, why };
             refuse_a_second_server(asked).map_err(refused)?;
             let mut address = asked;
-            for sockets in &mut workers {
-                let socket = listen(address, config).map_err(refused)?;
+            for index in 0..workers.len() {
+                let shared = workers[0].last().filter(|_| index > 0 && !REUSE_PORT);
+                let socket = match shared {
+                    Some(Listening { socket, .. }) => socket.try_clone(),
+                    None => listen(address, config),
+                };
+                let socket = socket.map_err(refused)?;
                 address = socket.local_addr().map_err(refused)?;
-                sockets.push(Listening { socket, secure });
+                workers[index].push(Listening { socket, secure });
             }
             addresses.push(Address { socket: address, secure });
         }
@@ -132,7 +142,7 @@ fn refuse_a_second_server(address: SocketAddr) -> io::Result<()> {
 
 fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = socket(address)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(REUSE_PORT)?;
     socket.set_nonblocking(true)?;
     set_options(&socket, config)?;
     socket.bind(&address.into())?;
@@ -146,10 +156,17 @@ fn is_exposed(address: SocketAddr, config: &Config) -> bool {
 }
 
 /// Sets the options that accepted sockets inherit.
+#[cfg(target_os = "linux")]
 fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
     listener.set_tcp_user_timeout(Some(config.peer_timeout))?;
     listener.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+}
+
+/// What accepted sockets inherit. The time after which the kernel gives a peer up is the system's.
+#[cfg(not(target_os = "linux"))]
+fn set_options(listener: &Socket, _config: &Config) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -228,6 +245,7 @@ mod tests {
 
     /// tcp(7) promises it of `TCP_USER_TIMEOUT` only. That the others are inherited too saves three system calls
     /// per connection.
+    #[cfg(target_os = "linux")]
     #[test]
     fn accepted_sockets_inherit_the_options() {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
