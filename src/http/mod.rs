@@ -22,7 +22,7 @@ pub(crate) use response::ResponseFuture;
 pub(crate) use service::{App, Service, ServiceFactory};
 #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub(crate) use {
-    auth::Orgs,
+    auth::{Grant, Orgs},
     publish::{Publisher, publish_batch, publish_one},
     route::{Route, route},
 };

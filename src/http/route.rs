@@ -9,6 +9,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::auth::{Permission, Scope};
 use super::reject::Reject;
 use crate::hub::View;
 use crate::ids::{InvalidOrgName, OrgName};
@@ -28,13 +29,18 @@ pub(crate) enum Route {
 // ===== impl Route =====
 
 impl Route {
-    /// Whether it is for those only who are allowed to.
-    pub(crate) fn needs_token(&self) -> bool {
-        match self {
-            Self::Stream { view, .. } | Self::StreamHead { view, .. } => *view == View::Member,
-            Self::Publish { .. } | Self::PublishBatch => true,
-            Self::Live | Self::Ready | Self::Metrics => false,
-        }
+    /// What a request has to be allowed; `None` if it needs no token.
+    pub(super) fn permission(&self) -> Option<Permission<'_>> {
+        let (scope, org) = match self {
+            Self::Stream { org, view: View::Member }
+            | Self::StreamHead { org, view: View::Member } => (Scope::Subscribe, Some(org)),
+            Self::Publish { org } => (Scope::Publish, Some(org)),
+            Self::PublishBatch => (Scope::Publish, None),
+            Self::Stream { view: View::Public, .. }
+            | Self::StreamHead { view: View::Public, .. } => return None,
+            Self::Live | Self::Ready | Self::Metrics => return None,
+        };
+        Some(Permission { scope, org })
     }
 }
 

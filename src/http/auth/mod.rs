@@ -1,37 +1,53 @@
-//! Who may do it: finds the token of a request, verifies it, and compares what it allows with what is
-//! asked for. Nothing of a token is kept, cached or shown.
+//! Authorises requests: finds the token, verifies it, and compares its claims with the permission that the
+//! request needs. No token is kept, cached or logged.
 
 mod claims;
 mod jwks;
+mod tokens;
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Uri, header};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use subtle::{Choice, ConstantTimeEq};
 
 use self::claims::Claims;
 pub(crate) use self::claims::{Orgs, Scope};
-use self::jwks::Jwks;
+use self::tokens::{PendingToken, Tokens, Verification};
 use super::query;
-use crate::config::{AuthConfig, Secret, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey};
+use crate::config::{AuthConfig, Secret};
 use crate::ids::{OrgName, Time};
 
-/// The keys, and what else a token has to say.
+/// The keys that requests are authorised with.
 #[derive(Debug)]
 pub(crate) struct Auth {
     open: bool,
     publish_keys: Vec<Secret>,
-    keys: Vec<TokenKey>,
-    jwks: Option<Arc<Jwks>>,
-    /// One for each algorithm: the library takes several only of one family.
-    validations: [Validation; 4],
+    tokens: Tokens,
 }
 
-/// What a good token allows.
+/// What a request needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Permission<'a> {
+    pub(crate) scope: Scope,
+    /// `None` if the body names the orgs.
+    pub(crate) org: Option<&'a OrgName>,
+}
+
+/// The outcome of a request that is not refused.
+pub(crate) enum Authorization {
+    Granted(Grant),
+    /// The key of its token may be among those that are being fetched.
+    WaitForKeys(PendingAuthorization),
+}
+
+/// A request whose token waits for keys.
+pub(crate) struct PendingAuthorization {
+    token: Box<PendingToken>,
+    scope: Scope,
+    org: Option<OrgName>,
+}
+
+/// What a valid token allows.
 #[derive(Debug)]
 pub(crate) struct Grant {
     /// When a stream that was opened with it has to end; `None` for never.
@@ -39,16 +55,16 @@ pub(crate) struct Grant {
     pub(crate) orgs: Orgs,
 }
 
-/// Why a request is not allowed. Says nothing of what the token held.
+/// Why a request is not allowed. Contains nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AuthError {
     /// There is no token.
     Missing,
-    /// There is one that is not good.
+    /// The token is invalid, for this reason.
     Invalid(&'static str),
-    /// It is not for this org.
+    /// The token does not include the org.
     Org,
-    /// It is not for this.
+    /// The token does not have the scope.
     Scope(Scope),
 }
 
@@ -63,118 +79,68 @@ enum Credential<'a> {
 const COOKIE: &str = "nudged_token";
 const QUERY: &str = "token";
 
-const ALGORITHMS: [Algorithm; 4] =
-    [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
-
 // ===== impl Auth =====
 
 impl Auth {
     pub(crate) fn new(config: &AuthConfig) -> Self {
-        // An application around us may have brought the other one too, and then there is no default.
-        _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         Self {
             open: config.is_open(),
             publish_keys: config.publish_keys.clone(),
-            keys: config.keys.clone(),
-            jwks: config.jwks.clone().map(|jwks| Arc::new(Jwks::new(jwks))),
-            validations: ALGORITHMS.map(|algorithm| validation(algorithm, config)),
+            tokens: Tokens::new(config),
         }
     }
 
-    /// Fetches published keys before the first token names one. Inside a runtime.
+    /// Fetches the published keys before the first token needs them. Inside a runtime.
     pub(crate) fn prefetch(&self, now: Time) {
-        if let Some(jwks) = &self.jwks {
-            jwks.fetch(now);
-        }
+        self.tokens.prefetch(now);
     }
 
-    /// What has to be waited for before [`Self::authorize`] can tell: the token's key may have been
-    /// published since the keys were fetched.
-    pub(crate) fn pending_keys(
-        &self,
-        headers: &HeaderMap,
-        uri: &Uri,
-        now: Time,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let jwks = self.jwks.as_ref()?;
-        let credential = credential(headers, uri)?;
-        let token = credential.text();
-        if self.is_publish_key(&credential) {
-            return None;
-        }
-        let header = header_of(token).ok()?;
-        jwks.refresh(now);
-        if jwks.knows(&header) || self.verify_with(token, &header, self.keys.iter()).is_ok() {
-            return None;
-        }
-        let mut fetched = jwks.fetch(now)?;
-        Some(async move { _ = fetched.changed().await })
-    }
-
-    /// Whether the request may do this, to this org; `None` where the body names the orgs.
+    /// Authorises a request, or finds that it has to wait until keys are fetched. Inside a runtime.
+    ///
+    /// # Errors
+    /// Why it is not allowed.
     pub(crate) fn authorize(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
-        scope: Scope,
-        org: Option<&OrgName>,
-    ) -> Result<Grant, AuthError> {
+        permission: Permission<'_>,
+        now: Time,
+    ) -> Result<Authorization, AuthError> {
         if self.open {
-            return Ok(Grant::everyone());
+            return Ok(Authorization::Granted(Grant::everyone()));
         }
         let credential = credential(headers, uri).ok_or(AuthError::Missing)?;
         if self.is_publish_key(&credential) {
-            return match scope {
-                Scope::Publish => Ok(Grant::everyone()),
-                Scope::Subscribe => Err(AuthError::Scope(scope)),
+            return match permission.scope {
+                Scope::Publish => Ok(Authorization::Granted(Grant::everyone())),
+                Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
-        let claims = self.verify(credential.text()).map_err(AuthError::Invalid)?;
-        if !claims.allows(scope) {
-            return Err(AuthError::Scope(scope));
-        }
-        let expires = Some(claims.expires());
-        let orgs = claims.into_orgs();
-        if org.is_some_and(|org| !orgs.allow(org)) {
-            return Err(AuthError::Org);
-        }
-        Ok(Grant { expires, orgs })
-    }
-
-    fn verify(&self, token: &str) -> Result<Claims, &'static str> {
-        let header = header_of(token)?;
-        let published = self.jwks.as_ref().map(|jwks| jwks.keys());
-        self.verify_with(
-            token,
-            &header,
-            self.keys.iter().chain(published.iter().flat_map(|p| p.iter())),
-        )
-    }
-
-    fn verify_with<'k>(
-        &self,
-        token: &str,
-        header: &Header,
-        keys: impl Iterator<Item = &'k TokenKey>,
-    ) -> Result<Claims, &'static str> {
-        let mut why = "no key is known that it could be signed with";
-        for key in keys.filter(|key| key.fits(header)) {
-            let mut validations = self.validations.iter();
-            let validation = validations.find(|v| v.algorithms.contains(&key.algorithm));
-            match decode::<Claims>(token, &key.key, validation.expect("keys are of the four")) {
-                Ok(verified) => return Ok(verified.claims),
-                Err(error) => match of_the_claims(error.kind()) {
-                    Some(why) => return Err(why),
-                    // It may be signed with the next one.
-                    None => why = "its signature does not fit",
-                },
+        match self.tokens.verify(credential.text(), now).map_err(AuthError::Invalid)? {
+            Verification::Valid(claims) => permission.grant(claims).map(Authorization::Granted),
+            Verification::WaitForKeys(token) => {
+                let Permission { scope, org } = permission;
+                let pending = PendingAuthorization { token, scope, org: org.cloned() };
+                Ok(Authorization::WaitForKeys(pending))
             }
         }
-        Err(why)
     }
 
-    /// Compared with every key to the end, so that the time tells nothing. Only as `Bearer`: what
-    /// does not expire has no place in a URL.
+    /// Authorises a request when the keys that it waits for are fetched.
+    ///
+    /// # Errors
+    /// Why it is not allowed.
+    pub(crate) async fn authorize_pending(
+        &self,
+        pending: PendingAuthorization,
+    ) -> Result<Grant, AuthError> {
+        let PendingAuthorization { token, scope, org } = pending;
+        let claims = self.tokens.verify_pending(token).await.map_err(AuthError::Invalid)?;
+        Permission { scope, org: org.as_ref() }.grant(claims)
+    }
+
+    /// Compares with every key to the end, so that the time does not depend on the keys. A publish key
+    /// does not expire, so it is accepted in `authorization` only and never in a URL.
     fn is_publish_key(&self, credential: &Credential<'_>) -> bool {
         let Credential::Bearer(text) = credential else { return false };
         let equal = |key: &Secret| key.as_bytes().ct_eq(text.as_bytes());
@@ -182,66 +148,8 @@ impl Auth {
     }
 }
 
-/// What the library checks of the claims, after the signature. `iss` and `aud` are required where they
-/// are compared, since it takes a token without them for one that has nothing wrong in them.
-fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    let mut required = vec!["exp"];
-    validation.validate_nbf = true;
-    // The skew is for `nbf` alone: a stream ends at its `exp`, so none may begin after it.
-    validation.leeway = TOKEN_SKEW.as_secs();
-    // "On or after" its time a token is not good (RFC 7519, 4.1.4); the library means only after.
-    validation.reject_tokens_expiring_in_less_than = TOKEN_SKEW.as_secs() + 1;
-    if !config.issuers.is_empty() {
-        validation.set_issuer(&config.issuers);
-        required.push("iss");
-    }
-    validation.validate_aud = !config.audiences.is_empty();
-    if validation.validate_aud {
-        validation.set_audience(&config.audiences);
-        required.push("aud");
-    }
-    validation.set_required_spec_claims(&required);
-    validation
-}
-
-/// Reads the header of a token, which says nothing that can be trusted.
-fn header_of(token: &str) -> Result<Header, &'static str> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err("it is longer than 8192 bytes");
-    }
-    let header = decode_header(token)
-        .map_err(|_| "it is not a JWT signed by an algorithm that is allowed")?;
-    // What we have to understand and do not is a reason to refuse (RFC 7515, 4.1.11).
-    if header.crit.is_some() {
-        return Err("it has critical extensions, of which none is known");
-    }
-    Ok(header)
-}
-
-/// What is wrong with the claims of a token whose signature is good.
-fn of_the_claims(kind: &ErrorKind) -> Option<&'static str> {
-    Some(match kind {
-        ErrorKind::ExpiredSignature => "it has expired",
-        // What the library answers to a time before its own subtraction, which is long past.
-        ErrorKind::InvalidToken => "it has expired",
-        ErrorKind::ImmatureSignature => "it is not valid yet (nbf)",
-        ErrorKind::InvalidIssuer => "it is from another issuer (iss)",
-        ErrorKind::InvalidAudience => "it is for another audience (aud)",
-        ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
-            "exp" => "it has no time at which it expires (exp)",
-            "iss" => "it names no issuer (iss)",
-            _ => "it names no audience (aud)",
-        },
-        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) | ErrorKind::Utf8(_) => {
-            "its claims are not of the expected types"
-        }
-        _ => return None,
-    })
-}
-
-/// The token of a request: the one that was put there on purpose before the one that a browser sends by
-/// itself.
+/// The token of a request. `authorization` and the query, which a page sets itself, precede the cookie,
+/// which a browser sends with every request.
 fn credential<'a>(headers: &'a HeaderMap, uri: &Uri) -> Option<Credential<'a>> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| {
@@ -259,27 +167,34 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.into_iter().find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
-/// Whether the URL holds a token, so that a page must not pass it on as its referrer.
+/// Whether the URL contains a token, so that a page must not send it as its referrer.
 pub(crate) fn is_in_url(uri: &Uri) -> bool {
     uri.query().is_some_and(|text| text.contains(QUERY)) && query(uri, QUERY).is_some()
+}
+
+// ===== impl Permission =====
+
+impl Permission<'_> {
+    fn grant(self, claims: Claims) -> Result<Grant, AuthError> {
+        let Self { scope, org } = self;
+        if !claims.allows(scope) {
+            return Err(AuthError::Scope(scope));
+        }
+        let expires = Some(claims.expires());
+        let orgs = claims.into_orgs();
+        if org.is_some_and(|org| !orgs.allow(org)) {
+            return Err(AuthError::Org);
+        }
+        Ok(Grant { expires, orgs })
+    }
 }
 
 // ===== impl Grant =====
 
 impl Grant {
-    /// What is allowed to everyone, for ever.
+    /// The grant of a request that needs no token: every org, for ever.
     pub(crate) fn everyone() -> Self {
         Self { expires: None, orgs: Orgs::All }
-    }
-}
-
-// ===== impl TokenKey =====
-
-impl TokenKey {
-    /// A key is for one algorithm, whatever a token says; and of those with names, for the one named.
-    fn fits(&self, header: &Header) -> bool {
-        let named = self.id.as_ref().zip(header.kid.as_ref());
-        self.algorithm == header.alg && named.is_none_or(|(ours, theirs)| ours == theirs)
     }
 }
 

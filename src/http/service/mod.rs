@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
-use super::auth::{self, Auth, Grant, Scope};
+use super::auth::{self, Auth, Authorization, Grant};
 use super::conformance;
 use super::essence;
 use super::exposition;
@@ -24,7 +24,7 @@ use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
 use crate::admission::{AddressGuard, Admission, Admitted};
 use crate::config::Config;
-use crate::hub::{Hub, View};
+use crate::hub::Hub;
 use crate::ids::OrgName;
 use crate::metrics::Limit;
 use crate::stream::{
@@ -175,42 +175,49 @@ impl Service {
     fn answer(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
-        let route = match route.and_then(|route| self.check_room(route)) {
-            Ok(route) => route,
+        let authorized = route
+            .and_then(|route| self.check_room(route))
+            .and_then(|route| Ok((self.authorize(&route, &request)?, route)));
+        match authorized {
+            Ok((Authorization::Granted(grant), route)) => {
+                self.answer_route(route, grant, request, fields)
+            }
+            Ok((Authorization::WaitForKeys(pending), route)) => {
+                let (service, fields) = (self.clone(), fields.clone());
+                ResponseState::Later(Box::pin(async move {
+                    match service.app.auth.authorize_pending(pending).await {
+                        Ok(grant) => service.answer_route(route, grant, request, &fields),
+                        Err(why) => service.conclude(Err(Reject::AuthError(why)), false),
+                    }
+                }))
+            }
             Err(reject) => {
                 let comes_back = is_stream && accepts_events(request.headers());
-                return self.conclude(Err(reject), comes_back);
+                self.conclude(Err(reject), comes_back)
             }
-        };
-        let (headers, uri) = (request.headers(), request.uri());
-        let keys = || self.app.auth.pending_keys(headers, uri, self.app.clock.now());
-        if let Some(keys) = route.needs_token().then(keys).flatten() {
-            let (service, fields) = (self.clone(), fields.clone());
-            return ResponseState::Later(Box::pin(async move {
-                keys.await;
-                service.answer_route(route, request, &fields)
-            }));
         }
-        self.answer_route(route, request, fields)
     }
 
     fn answer_route(
         &self,
         route: Route,
+        grant: Grant,
         request: Request<Incoming>,
         fields: &Fields,
     ) -> ResponseState {
         let is_stream = matches!(route, Route::Stream { .. });
         let answer = match route {
-            Route::Stream { org, view } => match self.open(&org, view, &request) {
+            Route::Stream { org, view } => match self.open(&org, view, &request, &grant) {
                 Ok((stream, client)) => {
                     return self.start(stream, client, request.version(), fields);
                 }
                 Err(reject) => Err(reject),
             },
-            Route::StreamHead { org, view } => self.head(&org, view, &request),
-            Route::Publish { org } => return self.publish(Some(org), request),
-            Route::PublishBatch => return self.publish(None, request),
+            Route::StreamHead { org, view } => {
+                self.check_view(&org, view).map(|()| with_headers(ResponseBody::NoStream))
+            }
+            Route::Publish { org } => return self.publish(Some(org), grant, request),
+            Route::PublishBatch => return self.publish(None, grant, request),
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.stopping.load(Ordering::Relaxed) => Err(Reject::Draining),
             Route::Ready => Ok(text("ready\n".into())),
@@ -295,24 +302,12 @@ impl Service {
         }
     }
 
-    fn head<B>(
-        &self,
-        org: &OrgName,
-        view: View,
-        request: &Request<B>,
-    ) -> Result<Response<ResponseBody>, Reject> {
-        self.check_view(org, view, request)?;
-        Ok(with_headers(ResponseBody::NoStream))
-    }
-
-    fn authorize<B>(
-        &self,
-        request: &Request<B>,
-        scope: Scope,
-        org: Option<&OrgName>,
-    ) -> Result<Grant, Reject> {
-        let auth = &self.app.auth;
-        auth.authorize(request.headers(), request.uri(), scope, org).map_err(Reject::AuthError)
+    fn authorize<B>(&self, route: &Route, request: &Request<B>) -> Result<Authorization, Reject> {
+        let Some(permission) = route.permission() else {
+            return Ok(Authorization::Granted(Grant::everyone()));
+        };
+        let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
+        self.app.auth.authorize(headers, uri, permission, now).map_err(Reject::AuthError)
     }
 
     /// The header fields that every answer to this request has.
@@ -325,11 +320,12 @@ impl Service {
         fields
     }
 
-    fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> ResponseState {
-        let grant = match self.authorize(&request, Scope::Publish, org.as_ref()) {
-            Ok(grant) => grant,
-            Err(reject) => return self.conclude(Err(reject), false),
-        };
+    fn publish(
+        &self,
+        org: Option<OrgName>,
+        grant: Grant,
+        request: Request<Incoming>,
+    ) -> ResponseState {
         let (hub, app) = (self.hub.clone(), self.app.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
