@@ -1,189 +1,56 @@
-//! Who may come in: the keys that tokens are signed with, checked when they are read, so that no key
-//! that could never fit is found out by a client.
+//! Access: the keys that requests are authorised with, validated at startup: a bad key is a configuration
+//! error.
 
 use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
 
-use http::Uri;
-use http::uri::Scheme;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use super::{JwksConfig, TokenKey};
 
-/// Which tokens are good. Without any key the server is open.
+/// The keys that requests are authorised with, and what else a token has to contain. Without any key the
+/// server is open: every request is authorised.
 #[derive(Clone, Debug, Default)]
 pub struct AuthConfig {
     /// Keys that tokens may be signed with.
     pub keys: Vec<TokenKey>,
-    /// Where further keys are published.
+    /// A URL that publishes further keys.
     pub jwks: Option<JwksConfig>,
-    /// Who may have issued a token (`iss`); empty for anyone who has the key.
+    /// Accepted issuers (`iss`); empty for any.
     pub issuers: Vec<String>,
-    /// For whom a token may be (`aud`); empty for anyone.
+    /// Accepted audiences (`aud`), one of which a token has to name; empty for any.
     pub audiences: Vec<String>,
-    /// What publishers that have no token send as `authorization: Bearer`.
+    /// Keys that publishers without a token send as `authorization: Bearer`.
     pub publish_keys: Vec<Secret>,
 }
 
-/// A published set of keys (RFC 7517), and how it is asked for.
-#[derive(Clone, Debug)]
-pub struct JwksConfig {
-    /// Where it is.
-    pub url: JwksUrl,
-    /// The least time from one fetch to the next, however many unknown keys are named.
-    pub interval: Duration,
-    /// The age at which the set is fetched again although it has every key that is asked for.
-    pub refresh: Duration,
-    /// How long a fetch may take.
-    pub timeout: Duration,
-}
-
-/// A key that tokens are verified with, for one algorithm only.
-#[derive(Clone, Debug)]
-pub struct TokenKey {
-    pub(crate) algorithm: Algorithm,
-    /// The name under which its set has it (`kid`).
-    pub(crate) id: Option<String>,
-    pub(crate) key: DecodingKey,
-}
-
-/// Text that is not shown by `Debug`.
+/// A key that is compared as it is, and that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
-/// `https://…`, or `http://…` to a loopback address: keys that anyone on the way could replace are no
-/// keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwksUrl(Uri);
-
-/// Why something is no [`TokenKey`], [`Secret`] or [`JwksUrl`].
+/// Why a value is not a valid [`TokenKey`], [`Secret`] or [`JwksUrl`](super::JwksUrl).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidKey {
     /// A secret for HS256 is too short to withstand guessing (RFC 7518, 3.2).
     ShortSecret,
-    /// A publish key is too short to withstand guessing, or not what a header can have.
+    /// A publish key is too short to withstand guessing, or has characters that a header cannot have.
     PublishKey,
-    /// A private key, which a server that only verifies must not have.
+    /// The key is private; a server that only verifies must not have it.
     Private,
-    /// Not a PEM public key, or not one for RS256, ES256 or EdDSA.
+    /// The key is not a PEM public key, or not one for RS256, ES256 or EdDSA.
     Unsupported,
-    /// An RSA key below 2,048 bits (RFC 7518, 3.3).
+    /// An RSA key has less than 2,048 bits (RFC 7518, 3.3).
     WeakRsa,
-    /// Not a URL that keys may be fetched from.
+    /// The URL is neither https nor http to a loopback address, or it has a user.
     Url,
 }
-
-/// The longest token that is looked at, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// How far the clock that made a token may be ahead of ours (`nbf`).
-pub const TOKEN_SKEW: Duration = Duration::from_secs(5);
-
-/// The largest published set of keys, in bytes.
-pub const JWKS_BYTES_MAX: usize = 256 * 1024;
-
-/// Keys that are taken from one published set.
-pub const JWKS_KEYS_MAX: usize = 32;
-
-/// The shortest secret for HS256, in bytes.
-const SECRET_BYTES_MIN: usize = 32;
 
 /// The shortest publish key, in bytes.
 const PUBLISH_KEY_BYTES_MIN: usize = 16;
 
-/// The shortest RSA modulus, in bytes.
-const RSA_BYTES_MIN: usize = 256;
-
 // ===== impl AuthConfig =====
 
 impl AuthConfig {
-    /// Whether whoever reaches the server may subscribe and publish.
+    /// Whether there is no key, so that every client may subscribe and publish.
     pub fn is_open(&self) -> bool {
         self.keys.is_empty() && self.jwks.is_none() && self.publish_keys.is_empty()
-    }
-}
-
-// ===== impl JwksConfig =====
-
-impl JwksConfig {
-    /// [`JwksConfig::interval`], unless told otherwise.
-    pub const INTERVAL: Duration = Duration::from_secs(10);
-    /// [`JwksConfig::refresh`], unless told otherwise.
-    pub const REFRESH: Duration = Duration::from_secs(10 * 60);
-    /// [`JwksConfig::timeout`], unless told otherwise.
-    pub const TIMEOUT: Duration = Duration::from_secs(5);
-
-    /// With the default times.
-    pub fn new(url: JwksUrl) -> Self {
-        let (interval, refresh, timeout) = (Self::INTERVAL, Self::REFRESH, Self::TIMEOUT);
-        Self { url, interval, refresh, timeout }
-    }
-}
-
-// ===== impl TokenKey =====
-
-impl TokenKey {
-    /// A secret that the backend shares, for HS256.
-    ///
-    /// # Errors
-    /// It has less than 32 bytes.
-    pub fn from_secret(secret: &str) -> Result<Self, InvalidKey> {
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(InvalidKey::ShortSecret);
-        }
-        let key = DecodingKey::from_secret(secret.as_bytes());
-        Ok(Self { algorithm: Algorithm::HS256, id: None, key })
-    }
-
-    /// A public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
-    ///
-    /// # Errors
-    /// It is private, weak, or of another kind.
-    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
-        if pem.contains("PRIVATE KEY-----") {
-            return Err(InvalidKey::Private);
-        }
-        if !pem.contains("PUBLIC KEY-----") || pem.matches("-----BEGIN").count() != 1 {
-            return Err(InvalidKey::Unsupported);
-        }
-        let pem = pem.as_bytes();
-        let (algorithm, key) = DecodingKey::from_ec_pem(pem)
-            .map(|key| (Algorithm::ES256, key))
-            .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)))
-            .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key)))
-            .map_err(|_| InvalidKey::Unsupported)?;
-        // Reading it as a JWK finds what reading it as PEM leaves open: the curve, and the modulus.
-        let jwk =
-            Jwk::from_decoding_key(&key, Some(algorithm)).map_err(|_| InvalidKey::Unsupported)?;
-        Self::from_jwk(&jwk)
-    }
-
-    /// A key of a published set. Only public keys are taken from there.
-    pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, InvalidKey> {
-        let algorithm = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => Algorithm::RS256,
-            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
-                Algorithm::ES256
-            }
-            AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {
-                Algorithm::EdDSA
-            }
-            _ => return Err(InvalidKey::Unsupported),
-        };
-        let named = jwk.common.key_algorithm;
-        let used = jwk.common.public_key_use.as_ref();
-        if named.is_some_and(|named| named != KeyAlgorithm::from(algorithm))
-            || used.is_some_and(|used| *used != PublicKeyUse::Signature)
-        {
-            return Err(InvalidKey::Unsupported);
-        }
-        let key = DecodingKey::from_jwk(jwk).map_err(|_| InvalidKey::Unsupported)?;
-        if let DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind()
-            && n.iter().skip_while(|byte| **byte == 0).count() < RSA_BYTES_MIN
-        {
-            return Err(InvalidKey::WeakRsa);
-        }
-        Ok(Self { algorithm, id: jwk.common.key_id.clone(), key })
     }
 }
 
@@ -193,7 +60,7 @@ impl Secret {
     /// A key that a publisher sends as it is.
     ///
     /// # Errors
-    /// It has less than 16 bytes, or others than visible ASCII.
+    /// It has less than 16 bytes, or bytes that are not visible ASCII.
     pub fn publish_key(text: &str) -> Result<Self, InvalidKey> {
         if text.len() < PUBLISH_KEY_BYTES_MIN || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(InvalidKey::PublishKey);
@@ -209,38 +76,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
-    }
-}
-
-// ===== impl JwksUrl =====
-
-impl JwksUrl {
-    pub(crate) fn uri(&self) -> &Uri {
-        &self.0
-    }
-
-    /// What may be logged of it: a query can hold a secret.
-    pub(crate) fn host(&self) -> &str {
-        self.0.host().unwrap_or_default()
-    }
-}
-
-impl FromStr for JwksUrl {
-    type Err = InvalidKey;
-
-    fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let uri: Uri = text.parse().map_err(|_| InvalidKey::Url)?;
-        let authority = uri.authority().ok_or(InvalidKey::Url)?;
-        let host = authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let loopback = host.eq_ignore_ascii_case("localhost")
-            || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let safe = uri.scheme() == Some(&Scheme::HTTPS)
-            || (uri.scheme() == Some(&Scheme::HTTP) && loopback);
-        if !safe || authority.as_str().contains('@') {
-            return Err(InvalidKey::Url);
-        }
-        Ok(Self(uri))
     }
 }
 
@@ -274,38 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_over_tls_or_from_this_machine() {
-        for good in [
-            "https://id.example/keys",
-            "http://127.0.0.1:1/k",
-            "http://[::1]/k",
-            "http://localhost/k",
-        ] {
-            assert!(good.parse::<JwksUrl>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "/keys",
-            "id.example",
-            "http://id.example/keys",
-            "http://127.0.0.1.example/",
-            "http://127.0.0.1@evil.example/",
-            "https://me:pw@id.example/",
-            "ftp://127.0.0.1/",
-        ] {
-            assert_eq!(bad.parse::<JwksUrl>(), Err(InvalidKey::Url), "{bad}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_long_enough_and_never_shown() {
-        let secret = "0123456789abcdef0123456789abcdef";
-        assert_eq!(TokenKey::from_secret(&secret[1..]).err(), Some(InvalidKey::ShortSecret));
-        let key = TokenKey::from_secret(secret).expect("32 bytes");
-        assert!(!format!("{key:?}").contains("0123"), "{key:?}");
-        assert_eq!(Secret::publish_key(&secret[..15]).err(), Some(InvalidKey::PublishKey));
+    fn publish_keys_are_long_enough_and_never_shown() {
+        let key = "0123456789abcdef";
+        assert_eq!(Secret::publish_key(&key[1..]).err(), Some(InvalidKey::PublishKey));
         assert_eq!(Secret::publish_key("with a space in it").err(), Some(InvalidKey::PublishKey));
-        let key = Secret::publish_key(&secret[..16]).expect("16 bytes");
+        let key = Secret::publish_key(key).expect("16 bytes");
         assert!(!format!("{key:?}").contains("0123"), "{key:?}");
     }
 }

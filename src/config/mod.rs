@@ -3,6 +3,7 @@
 mod auth;
 mod cors;
 mod hub;
+mod jwt;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,12 +11,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use self::auth::{
-    AuthConfig, InvalidKey, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, Secret,
-    TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
-};
+pub use self::auth::{AuthConfig, InvalidKey, Secret};
 pub use self::cors::{CorsPolicy, InvalidOrigin, Origin};
 pub use self::hub::{Allowlist, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
+pub use self::jwt::{
+    JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
+};
 pub use self::tls::TlsFiles;
 
 /// The settings of a server. Built from the command line, or by hand from [`Config::default`].
@@ -69,7 +70,7 @@ pub struct Config {
     pub publish_rate: Option<PublishRate>,
 
     // Tokens and origins
-    /// Which tokens are valid.
+    /// The keys that requests are authorised with. Without any, the server is open.
     pub auth: AuthConfig,
     /// Which pages of other origins may read responses.
     pub cors: CorsPolicy,

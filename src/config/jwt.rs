@@ -1,0 +1,211 @@
+//! Keys that tokens are verified with (JWT, JWK), validated at startup or when a published set is fetched.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+
+use super::InvalidKey;
+
+/// A published set of keys (RFC 7517), and how it is fetched.
+#[derive(Clone, Debug)]
+pub struct JwksConfig {
+    /// Where it is published.
+    pub url: JwksUrl,
+    /// The least time from one fetch to the next, however many tokens name unknown keys.
+    pub interval: Duration,
+    /// The age at which the set is fetched again even if it has the key of every token.
+    pub refresh: Duration,
+    /// How long a fetch may take.
+    pub timeout: Duration,
+}
+
+/// A key that tokens are verified with, for one algorithm only.
+#[derive(Clone, Debug)]
+pub struct TokenKey {
+    pub(crate) algorithm: Algorithm,
+    /// Its name in the published set (`kid`).
+    pub(crate) id: Option<String>,
+    pub(crate) key: DecodingKey,
+}
+
+/// `https://…`, or `http://…` to a loopback address: otherwise the keys could be replaced in transit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksUrl(Uri);
+
+/// The longest token that is accepted, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// How far the issuer's clock may be ahead of the server's (`nbf`).
+pub const TOKEN_SKEW: Duration = Duration::from_secs(5);
+
+/// The largest published set of keys, in bytes.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+/// The most keys that are used of one published set.
+pub const JWKS_KEYS_MAX: usize = 32;
+
+/// The shortest secret for HS256, in bytes.
+const SECRET_BYTES_MIN: usize = 32;
+
+/// The shortest RSA modulus, in bytes.
+const RSA_BYTES_MIN: usize = 256;
+
+// ===== impl JwksConfig =====
+
+impl JwksConfig {
+    /// The default of [`JwksConfig::interval`].
+    pub const INTERVAL: Duration = Duration::from_secs(10);
+    /// The default of [`JwksConfig::refresh`].
+    pub const REFRESH: Duration = Duration::from_secs(10 * 60);
+    /// The default of [`JwksConfig::timeout`].
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// The set at this URL, fetched at the default times.
+    pub fn new(url: JwksUrl) -> Self {
+        let (interval, refresh, timeout) = (Self::INTERVAL, Self::REFRESH, Self::TIMEOUT);
+        Self { url, interval, refresh, timeout }
+    }
+}
+
+// ===== impl TokenKey =====
+
+impl TokenKey {
+    /// A secret that the server shares with the issuer, for HS256.
+    ///
+    /// # Errors
+    /// It has less than 32 bytes.
+    pub fn from_secret(secret: &str) -> Result<Self, InvalidKey> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(InvalidKey::ShortSecret);
+        }
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        Ok(Self { algorithm: Algorithm::HS256, id: None, key })
+    }
+
+    /// A public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
+    ///
+    /// # Errors
+    /// It is private, too short, or of another kind.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(InvalidKey::Private);
+        }
+        if !pem.contains("PUBLIC KEY-----") || pem.matches("-----BEGIN").count() != 1 {
+            return Err(InvalidKey::Unsupported);
+        }
+        let pem = pem.as_bytes();
+        let (algorithm, key) = DecodingKey::from_ec_pem(pem)
+            .map(|key| (Algorithm::ES256, key))
+            .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)))
+            .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key)))
+            .map_err(|_| InvalidKey::Unsupported)?;
+        // PEM does not check the curve or the length of the modulus; `from_jwk` does.
+        let jwk =
+            Jwk::from_decoding_key(&key, Some(algorithm)).map_err(|_| InvalidKey::Unsupported)?;
+        Self::from_jwk(&jwk)
+    }
+
+    /// A key of a published set, from which only public keys are accepted.
+    ///
+    /// # Errors
+    /// It is too short, or of another kind, algorithm or use.
+    pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, InvalidKey> {
+        let algorithm = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
+                Algorithm::ES256
+            }
+            AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {
+                Algorithm::EdDSA
+            }
+            _ => return Err(InvalidKey::Unsupported),
+        };
+        let named = jwk.common.key_algorithm;
+        let used = jwk.common.public_key_use.as_ref();
+        if named.is_some_and(|named| named != KeyAlgorithm::from(algorithm))
+            || used.is_some_and(|used| *used != PublicKeyUse::Signature)
+        {
+            return Err(InvalidKey::Unsupported);
+        }
+        let key = DecodingKey::from_jwk(jwk).map_err(|_| InvalidKey::Unsupported)?;
+        if let DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind()
+            && n.iter().skip_while(|byte| **byte == 0).count() < RSA_BYTES_MIN
+        {
+            return Err(InvalidKey::WeakRsa);
+        }
+        Ok(Self { algorithm, id: jwk.common.key_id.clone(), key })
+    }
+}
+
+// ===== impl JwksUrl =====
+
+impl JwksUrl {
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    /// The host, which may be logged. The query may not: it can contain a secret.
+    pub(crate) fn host(&self) -> &str {
+        self.0.host().unwrap_or_default()
+    }
+}
+
+impl FromStr for JwksUrl {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let uri: Uri = text.parse().map_err(|_| InvalidKey::Url)?;
+        let authority = uri.authority().ok_or(InvalidKey::Url)?;
+        let host = authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let loopback = host.eq_ignore_ascii_case("localhost")
+            || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let safe = uri.scheme() == Some(&Scheme::HTTPS)
+            || (uri.scheme() == Some(&Scheme::HTTP) && loopback);
+        if !safe || authority.as_str().contains('@') {
+            return Err(InvalidKey::Url);
+        }
+        Ok(Self(uri))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_fetched_over_tls_or_from_loopback() {
+        for good in [
+            "https://id.example/keys",
+            "http://127.0.0.1:1/k",
+            "http://[::1]/k",
+            "http://localhost/k",
+        ] {
+            assert!(good.parse::<JwksUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "/keys",
+            "id.example",
+            "http://id.example/keys",
+            "http://127.0.0.1.example/",
+            "http://127.0.0.1@evil.example/",
+            "https://me:pw@id.example/",
+            "ftp://127.0.0.1/",
+        ] {
+            assert_eq!(bad.parse::<JwksUrl>(), Err(InvalidKey::Url), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_long_enough_and_never_shown() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        assert_eq!(TokenKey::from_secret(&secret[1..]).err(), Some(InvalidKey::ShortSecret));
+        let key = TokenKey::from_secret(secret).expect("32 bytes");
+        assert!(!format!("{key:?}").contains("0123"), "{key:?}");
+    }
+}
