@@ -1,12 +1,12 @@
-//! Where hyper is laxer with an HTTP/1 request than a server has to be (RFC 9112). `tests/it/conformance.rs` has
-//! the whole table.
+//! Refuses HTTP/1 requests that a server has to refuse (RFC 9112) and hyper accepts. The whole table is in
+//! `tests/it/conformance.rs`.
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::reject::Reject;
 
-/// Refuses what hyper lets through. HTTP/2 frames its requests itself.
+/// Checks a request that hyper has accepted. HTTP/2 has framing of its own and needs none of this.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reject> {
     let (version, headers) = (request.version(), request.headers());
     if version > Version::HTTP_11 {
@@ -17,7 +17,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reject> {
     check_coding(headers)
 }
 
-/// Whether its body comes in chunks.
+/// Whether the body is chunked.
 pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
@@ -39,7 +39,7 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Reject> {
     if is_ours { Ok(()) } else { Err(Reject::Target) }
 }
 
-/// One host, and a possible one; none is for HTTP/1.0 (RFC 9112, 3.2).
+/// Exactly one valid `host`; HTTP/1.0 may have none (RFC 9112, 3.2).
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -49,13 +49,13 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     }
 }
 
-/// Empty is what a target without an authority has.
+/// An empty `host` is valid: it is that of a target without an authority (RFC 9112, 3.2).
 fn is_host(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     bytes.is_empty() || !bytes.contains(&b'@') && Authority::try_from(bytes).is_ok()
 }
 
-/// Chunked, and once (RFC 9112, 6.1). hyper looks at the last coding only, and leaves the others to us.
+/// `chunked`, and nothing else (RFC 9112, 6.1). hyper looks at the last coding only.
 fn check_coding(headers: &HeaderMap) -> Result<(), Reject> {
     let values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));

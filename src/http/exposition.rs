@@ -1,5 +1,5 @@
-//! `/metrics` in the Prometheus text format (OpenMetrics' names and escaping). There are no labels by
-//! org: their number has no bound.
+//! `/metrics` in the text format of OpenMetrics 1.0. No metric has a label for the org, because the number of
+//! orgs has no bound.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -12,17 +12,17 @@ use crate::hub::Hub;
 use crate::metrics::{CloseReason, Counters, Limit, read};
 use crate::sync::AtomicU64;
 
-/// Reads the hub's counters when it is scraped.
+/// Reads the hub's counters at each scrape.
 #[derive(Debug)]
 struct HubCollector(Hub);
 
-/// Reads the doors' counters when it is scraped.
+/// Reads the counters of [`Admission`] at each scrape.
 #[derive(Debug)]
-struct DoorCollector(Admission);
+struct AdmissionCollector(Admission);
 
 const KINDS: [&str; 2] = ["member", "public"];
 
-/// The counters of a shard that have no labels.
+/// The name and help text of a counter without labels, and where a shard has it.
 type Plain = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
 
 const PLAIN: [Plain; 5] = [
@@ -33,11 +33,11 @@ const PLAIN: [Plain; 5] = [
     ("rereads", "Times a live stream was told to re-read everything", |c| &c.rereads),
 ];
 
-/// The registry of one server.
+/// The metrics of a server.
 pub(crate) fn registry(hub: Hub, admission: Admission) -> Registry {
     let mut registry = Registry::with_prefix("nudged");
     registry.register_collector(Box::new(HubCollector(hub)));
-    registry.register_collector(Box::new(DoorCollector(admission)));
+    registry.register_collector(Box::new(AdmissionCollector(admission)));
     registry
 }
 
@@ -84,7 +84,7 @@ impl Collector for HubCollector {
         let mut family =
             encoder.encode_descriptor("streams_open", "Streams that are open", None, kind)?;
         for (index, label) in KINDS.iter().enumerate() {
-            // Closed first: a stream that opens and closes meanwhile must not count below zero.
+            // `closed` is read first: a stream that opens and closes in between must not make the result negative.
             let closed = closed_all(index);
             let open = usize::try_from(opened(index).saturating_sub(closed)).unwrap_or(usize::MAX);
             gauge(open).encode(family.encode_family(&[("kind", *label)])?)?;
@@ -99,7 +99,7 @@ impl Collector for HubCollector {
     }
 }
 
-impl Collector for DoorCollector {
+impl Collector for AdmissionCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let Self(admission) = self;
         let help = "Requests and connections that were refused, by the limit that was reached";

@@ -1,4 +1,4 @@
-//! What a request means: [`route`] names it, [`service`] answers it. Knows no sockets.
+//! The meaning of requests: [`route`] names what a request asks for, [`service`] responds. No sockets here.
 
 mod auth;
 mod conformance;

@@ -1,4 +1,4 @@
-//! Publishing: reads a body within its bounds, checks all of it, and only then tells the hub.
+//! Publishing: reads a body within its limits, checks all of it, and only then publishes to the hub.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -25,10 +25,10 @@ struct Publish<'a> {
     keys: Vec<Key<'a>>,
 }
 
-/// One line of a publish to many.
+/// One line of a publish to many orgs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+struct BatchLine<'a> {
     #[serde(borrow)]
     org: Cow<'a, str>,
     #[serde(borrow)]
@@ -40,7 +40,7 @@ struct Line<'a> {
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Where publishes go, and how fast they may.
+/// The hub that is published to, and the rate limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publisher<'a> {
     pub(crate) hub: &'a Hub,
@@ -54,7 +54,7 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// How much of a body is read, and for how long.
+/// The limits of a body: its size in bytes, and the time it may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes_max: usize,
@@ -66,7 +66,7 @@ const NDJSON: &str = "application/x-ndjson";
 const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
 const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
-/// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
+/// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet.
 pub(crate) fn publish_one(
     Publisher { hub, rates }: Publisher<'_>,
     org: &OrgName,
@@ -83,8 +83,8 @@ pub(crate) fn publish_one(
     Ok(accepted(body))
 }
 
-/// Publishes one line after the other, if all of them are good and for `orgs`, and answers with their
-/// number.
+/// Publishes one line after the other, if all of them are valid and for one of `orgs`. The response has
+/// their number.
 pub(crate) fn publish_batch(
     Publisher { hub, rates }: Publisher<'_>,
     body: &[u8],
@@ -117,7 +117,7 @@ pub(crate) fn publish_batch(
     Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
 }
 
-/// Reads a body of this content type within its limits.
+/// Reads a body of the `allowed` content type within its limits.
 pub(crate) async fn read<B>(
     headers: HeaderMap,
     body: B,
@@ -148,18 +148,18 @@ where
     }
 }
 
-/// The content type for one org, or for many.
+/// The content type of a publish: to many orgs (`batch`), or to one.
 pub(crate) fn content_type(batch: bool) -> &'static str {
     if batch { NDJSON } else { JSON }
 }
 
 fn parse_line<'a>(line: &'a [u8], limits: &HubConfig) -> Result<(OrgName, Keys<'a>), Reject> {
-    let line: Line<'a> = parse_object(line, LINE)?;
+    let line: BatchLine<'a> = parse_object(line, LINE)?;
     let org = line.org.parse().map_err(Reject::Org)?;
     Ok((org, check_keys(line.keys, limits)?))
 }
 
-/// serde would take an array of the members' values, too.
+/// Parses an object only: serde would accept an array of the members' values, too.
 fn parse_object<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     expected: &'static str,
@@ -189,7 +189,7 @@ mod tests {
     /// BUG: serde takes a struct from a list of its values, so both were published.
     /// FIX: only an object is read.
     #[test]
-    fn an_array_is_no_publish() {
+    fn an_array_is_not_a_publish() {
         let hub = Hub::new(HubConfig::default());
         let org = "acme".parse().expect("a name");
         let publisher = Publisher::unlimited(&hub);

@@ -1,5 +1,4 @@
-//! Answers requests. What is not a stream is answered in full; a stream is a response whose body holds
-//! a seat.
+//! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
 mod open_stream;
 
@@ -32,20 +31,20 @@ use crate::stream::{
 };
 use crate::sync::{AtomicBool, Ordering};
 
-/// What the workers of a server share.
+/// The state that the workers of a server share.
 #[derive(Debug)]
 pub(crate) struct App {
     config: Config,
     clock: Clock,
     metrics: Registry,
-    /// It still serves, but wants no more.
+    /// The server is about to shut down, so `/readyz` answers 503.
     stopping: AtomicBool,
     admission: Admission,
     rates: Option<RateLimiter>,
     auth: Auth,
 }
 
-/// Receives the connections of one worker.
+/// Makes a [`Service`] for each connection of one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceFactory {
     app: Arc<App>,
@@ -54,15 +53,15 @@ pub(crate) struct ServiceFactory {
     handoff_slot: Option<HandoffSlot>,
 }
 
-/// Answers the requests of one connection, which counts for as long as this lives.
+/// Responds to the requests of one connection, which is counted for as long as this lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     app: Arc<App>,
     hub: Hub,
     handoff_slot: Option<HandoffSlot>,
-    /// Shared with a request that waits for keys.
+    /// Shared with a request that waits for the keys of its token.
     admitted: Arc<Admitted>,
-    /// Its connection, for a stream that stays with hyper.
+    /// The monitor of its connection, for a stream that stays with hyper.
     monitor: Option<StreamMonitor>,
 }
 
@@ -76,7 +75,7 @@ impl App {
         Self { config, clock, metrics, stopping: AtomicBool::new(false), admission, rates, auth }
     }
 
-    /// Tells load balancers, through `/readyz`, that the server is about to end.
+    /// Makes `/readyz` answer 503, so that load balancers send no more connections.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -85,7 +84,7 @@ impl App {
         &self.config
     }
 
-    /// Counts a refusal if it is for a limit.
+    /// Counts a refusal if a limit is its cause.
     fn counted(&self, reject: Reject) -> Reject {
         if let Some(limit) = reject.limit() {
             self.admission.count_refusal(limit);
@@ -93,7 +92,7 @@ impl App {
         reject
     }
 
-    /// Fetches what requests would have to wait for. Inside a runtime.
+    /// Fetches published keys, so that the first requests need not wait for them. Inside a runtime.
     pub(crate) fn warm_up(&self) {
         self.auth.prefetch(self.clock.now());
     }
@@ -106,8 +105,8 @@ impl ServiceFactory {
         Self { app, hub, handoff_slot }
     }
 
-    /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
-    /// for one that has to be closed without a word.
+    /// Counts a connection, as soon as there is room to serve it or to refuse it. `None` if it has to be
+    /// closed silently.
     pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Admitted>> {
         self.app.admission.admit(peer).await.map(Arc::new)
     }
@@ -166,13 +165,16 @@ impl Service {
         &self.app.config
     }
 
-    /// Whether the connection came when there was no room, and should not stay.
+    /// Whether a limit was exceeded at accept, so that the connection should close after its first response.
     pub(crate) fn over_limit(&self) -> bool {
         self.admitted.over_limit()
     }
 
-    #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
-    fn answer(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the response is polled in the place of the wait"
+    )]
+    fn respond(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
         let authorized = route
@@ -180,25 +182,25 @@ impl Service {
             .and_then(|route| Ok((self.authorize(&route, &request)?, route)));
         match authorized {
             Ok((Authorization::Granted(grant), route)) => {
-                self.answer_route(route, grant, request, fields)
+                self.respond_to_route(route, grant, request, fields)
             }
             Ok((Authorization::WaitForKeys(pending), route)) => {
                 let (service, fields) = (self.clone(), fields.clone());
                 ResponseState::Later(Box::pin(async move {
                     match service.app.auth.authorize_pending(pending).await {
-                        Ok(grant) => service.answer_route(route, grant, request, &fields),
+                        Ok(grant) => service.respond_to_route(route, grant, request, &fields),
                         Err(why) => service.conclude(Err(Reject::AuthError(why)), false),
                     }
                 }))
             }
             Err(reject) => {
-                let comes_back = is_stream && accepts_events(request.headers());
-                self.conclude(Err(reject), comes_back)
+                let is_event_source = is_stream && accepts_events(request.headers());
+                self.conclude(Err(reject), is_event_source)
             }
         }
     }
 
-    fn answer_route(
+    fn respond_to_route(
         &self,
         route: Route,
         grant: Grant,
@@ -206,7 +208,7 @@ impl Service {
         fields: &Fields,
     ) -> ResponseState {
         let is_stream = matches!(route, Route::Stream { .. });
-        let answer = match route {
+        let response = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request, &grant) {
                 Ok((stream, client)) => {
                     return self.start(stream, client, request.version(), fields);
@@ -223,23 +225,24 @@ impl Service {
             Route::Ready => Ok(text("ready\n".into())),
             Route::Metrics => Ok(self.metrics()),
         };
-        self.conclude(answer, is_stream && accepts_events(request.headers()))
+        self.conclude(response, is_stream && accepts_events(request.headers()))
     }
 
+    /// A response that is complete, or a refusal. `is_event_source`: see [`Self::refuse`].
     fn conclude(
         &self,
-        answer: Result<Response<ResponseBody>, Reject>,
-        comes_back: bool,
+        response: Result<Response<ResponseBody>, Reject>,
+        is_event_source: bool,
     ) -> ResponseState {
-        let mut answer = answer.unwrap_or_else(|reject| self.refuse(reject, comes_back));
+        let mut response = response.unwrap_or_else(|reject| self.refuse(reject, is_event_source));
         if self.over_limit() {
             let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(header::CONNECTION, close);
+            response.headers_mut().insert(header::CONNECTION, close);
         }
-        ResponseState::Now(Some(answer))
+        ResponseState::Now(Some(response))
     }
 
-    /// Who looks after the server has to be answered above all when it is full.
+    /// Probes and metrics are served even at the connection limit.
     fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match (&route, self.admitted.limit_reached()) {
             (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
@@ -256,15 +259,16 @@ impl Service {
         Reject::Full { limit, max }
     }
 
-    /// Refuses. A browser's `EventSource` is told when to come back where that may help.
-    fn refuse(&self, reject: Reject, comes_back: bool) -> Response<ResponseBody> {
+    /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
+    /// stream, because it would not come back after an error status.
+    fn refuse(&self, reject: Reject, is_event_source: bool) -> Response<ResponseBody> {
         let reject = self.app.counted(reject);
-        let answer = if comes_back && reject.is_for_now() {
+        let response = if is_event_source && reject.is_temporary() {
             reject.into_stream_end(retry_ms(self.hub.config()))
         } else {
             reject.into_response()
         };
-        answer.map(ResponseBody::Full)
+        response.map(ResponseBody::Full)
     }
 
     /// Answers with the stream, or leaves it to the connection, which then never hears an answer.
@@ -310,7 +314,7 @@ impl Service {
         self.app.auth.authorize(headers, uri, permission, now).map_err(Reject::AuthError)
     }
 
-    /// The header fields that every answer to this request has.
+    /// The header fields of every response to this request.
     fn fields<B>(&self, request: &Request<B>) -> Fields {
         let mut fields = Fields::default();
         self.app.config.cors.add_to(&mut fields, request.headers());
@@ -332,7 +336,7 @@ impl Service {
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         ResponseState::Waiting(Box::pin(async move {
-            let answer = match publish::read(head.headers, body, allowed, limits).await {
+            let response = match publish::read(head.headers, body, allowed, limits).await {
                 Ok(body) => {
                     let publisher = Publisher { hub: &hub, rates: app.rates.as_ref() };
                     match org {
@@ -344,7 +348,7 @@ impl Service {
                 }
                 Err(reject) => Err(reject),
             };
-            answer.unwrap_or_else(|reject| app.counted(reject).into_response())
+            response.unwrap_or_else(|reject| app.counted(reject).into_response())
         }))
     }
 
@@ -359,7 +363,7 @@ impl Service {
     }
 }
 
-/// Whether the request is one of an `EventSource` (WHATWG HTML 9.2.3), or as good as one.
+/// Whether the request accepts `text/event-stream`, as that of an `EventSource` does (WHATWG HTML, 9.2.3).
 fn accepts_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
     let mut kinds = values.flat_map(|value| value.split(','));
@@ -383,11 +387,11 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let fields = self.fields(&request);
         let chunked = conformance::is_chunked(request.headers());
         let preflight = |()| self.app.config.cors.preflight(&request);
-        let answering = match conformance::check(&request).map(preflight) {
+        let state = match conformance::check(&request).map(preflight) {
             Err(reject) => self.conclude(Err(reject), false),
-            Ok(Some(answer)) => ResponseState::Now(Some(answer.map(ResponseBody::Full))),
-            Ok(None) => self.answer(request, &fields),
+            Ok(Some(response)) => ResponseState::Now(Some(response.map(ResponseBody::Full))),
+            Ok(None) => self.respond(request, &fields),
         };
-        ResponseFuture { answering, fields, chunked }
+        ResponseFuture { state, fields, chunked }
     }
 }

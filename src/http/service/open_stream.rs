@@ -1,4 +1,4 @@
-//! Opens streams: who may have one, what it has missed, and when it has to end.
+//! Opens streams: checks that the request may have one, resumes it where it left off, and sets its deadline.
 
 use std::time::SystemTime;
 
@@ -37,6 +37,10 @@ impl Service {
         Some((Departing { stream, chunked, client }, first.len() - length))
     }
 
+    /// Opens the stream of a request that is authorised.
+    ///
+    /// # Errors
+    /// The org has no public stream, the server shuts down, or a limit is reached.
     pub(crate) fn open<B>(
         &self,
         org: &OrgName,
@@ -60,8 +64,7 @@ impl Service {
         Ok((stream, client))
     }
 
-    /// Counts a stream for the client behind a trusted proxy; any other client counts as its
-    /// connection.
+    /// Counts a stream of the client behind a trusted proxy. Any other client is counted by its connection.
     fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
         let Some(proxy) = self.admitted.trusted_proxy() else { return Ok(None) };
         let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
