@@ -22,9 +22,10 @@ pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// A path, or a URI that may be ours: a proxy that ends TLS for us may say https. A host and a port are
-/// for CONNECT, an asterisk is for OPTIONS (RFC 9112, 3.2; RFC 9110, 4.2). Nobody sees a fragment: the
-/// library drops it.
+/// A target is a path, or an http or https URI with a host and no user: behind a proxy that ends TLS, it may
+/// be https. A host and a port are valid for CONNECT only, an asterisk for OPTIONS only (RFC 9112, 3.2;
+/// RFC 9110, 4.2). A fragment is invalid, but [`Uri`] drops it, and hyper does not report the target as it
+/// was sent.
 fn check_target(method: &Method, uri: &Uri) -> Result<(), Reject> {
     let is_ours = match (uri.authority(), uri.scheme()) {
         (None, _) => uri.path() != "*" || method == Method::OPTIONS,
@@ -64,5 +65,19 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Reject> {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Reject::Coding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A target has no fragment (RFC 9112, 3.2). If this fails, a fragment has become visible: refuse it.
+    #[test]
+    fn a_fragment_is_dropped_before_it_could_be_refused() {
+        for target in ["/api/acme/events?x#y", "/api/acme/events?x#", "/api/acme/events?x#y?z"] {
+            let uri = Uri::from_maybe_shared(bytes::Bytes::from_static(target.as_bytes()));
+            assert_eq!(uri.expect(target).to_string(), "/api/acme/events?x");
+        }
     }
 }
