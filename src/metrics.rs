@@ -4,6 +4,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The client closed, or the engine that served it let go of it.
     Client,
@@ -27,6 +28,7 @@ pub enum CloseReason {
 
 /// A limit for which a request is refused for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Limit {
     /// Connections in total.
     Connections,

@@ -27,6 +27,7 @@ pub struct Secret(Box<str>);
 
 /// Why a value is not a valid [`TokenKey`], [`Secret`] or [`JwksUrl`](super::JwksUrl).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidKey {
     /// A secret for HS256 is too short to withstand guessing (RFC 7518, 3.2).
     ShortSecret,

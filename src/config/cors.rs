@@ -7,6 +7,7 @@ use http::{HeaderValue, Uri};
 
 /// Which pages of other origins may read responses (Fetch, CORS protocol).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CorsPolicy {
     /// No page of another origin.
     #[default]

@@ -60,6 +60,7 @@ pub struct PublicPolicy {
 
 /// The orgs with a public stream.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum PublicOrgs {
     /// Every org.
     #[default]
