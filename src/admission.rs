@@ -2,6 +2,7 @@
 //! of hyper and into the reactor too, so that no count outlives its connection.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
+use crate::hub::is_sparse;
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
@@ -234,9 +236,7 @@ impl PermitTable {
         if let Some(permits) = &mut self.permits {
             drop(permits.split(1));
         }
-        if self.addresses.remove(&number).is_some() {
-            shrink_if_sparse(&mut self.addresses);
-        }
+        remove(&mut self.addresses, &number);
     }
 }
 
@@ -262,8 +262,7 @@ impl Drop for AddressGuard {
         let Some(count) = counts.get_mut(&self.address) else { return };
         *count -= 1;
         if *count == 0 {
-            counts.remove(&self.address);
-            shrink_if_sparse(&mut counts);
+            remove(&mut counts, &self.address);
         }
     }
 }
@@ -277,10 +276,9 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Has a map give memory back as it empties, see [`crate::hub::shrink_if_sparse`].
-fn shrink_if_sparse<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
-    let len = map.len();
-    if (len == 0 || len.is_power_of_two()) && len * 4 <= map.capacity() {
+/// Removes an entry, and releases memory as the map empties.
+fn remove<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) {
+    if map.remove(key).is_some() && is_sparse(map.len(), map.capacity()) {
         map.shrink_to_fit();
     }
 }
