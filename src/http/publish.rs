@@ -44,13 +44,13 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publisher<'a> {
     pub(crate) hub: &'a Hub,
-    pub(super) rates: Option<&'a RateLimiter>,
+    pub(super) rate_limiter: Option<&'a RateLimiter>,
 }
 
 #[cfg(any(test, fuzzing))]
 impl<'a> Publisher<'a> {
     pub(crate) fn unlimited(hub: &'a Hub) -> Self {
-        Self { hub, rates: None }
+        Self { hub, rate_limiter: None }
     }
 }
 
@@ -68,15 +68,17 @@ const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
 /// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet.
 pub(crate) fn publish_one(
-    Publisher { hub, rates }: Publisher<'_>,
+    Publisher { hub, rate_limiter }: Publisher<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
     let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
-    if let Some(rates) = rates {
-        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::RateLimited(why))?;
+    if let Some(rate_limiter) = rate_limiter {
+        rate_limiter
+            .try_acquire(std::iter::once(org), now)
+            .map_err(|(_, why)| Reject::RateLimited(why))?;
     }
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
@@ -86,7 +88,7 @@ pub(crate) fn publish_one(
 /// Publishes one line after the other, if all of them are valid and for one of `orgs`. The response has
 /// their number.
 pub(crate) fn publish_batch(
-    Publisher { hub, rates }: Publisher<'_>,
+    Publisher { hub, rate_limiter }: Publisher<'_>,
     body: &[u8],
     orgs: &Orgs,
     now: Time,
@@ -98,7 +100,7 @@ pub(crate) fn publish_batch(
             parse_line(line, hub.config())
                 .and_then(|(org, keys)| match orgs.allow(&org) {
                     true => Ok((number, org, keys)),
-                    false => Err(Reject::AuthError(AuthError::Org)),
+                    false => Err(Reject::Auth(AuthError::Org)),
                 })
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
@@ -106,10 +108,13 @@ pub(crate) fn publish_batch(
     if publishes.is_empty() {
         return Err(Reject::Document { expected: LINE, why: "there is none".into() });
     }
-    if let Some(rates) = rates {
-        rates.take(publishes.iter().map(|(_, org, _)| org), now).map_err(|(index, why)| {
-            Reject::Line { number: publishes[index].0, why: Box::new(Reject::RateLimited(why)) }
-        })?;
+    if let Some(rate_limiter) = rate_limiter {
+        rate_limiter.try_acquire(publishes.iter().map(|(_, org, _)| org), now).map_err(
+            |(index, why)| Reject::Line {
+                number: publishes[index].0,
+                why: Box::new(Reject::RateLimited(why)),
+            },
+        )?;
     }
     for (_, org, keys) in &publishes {
         hub.publish(org, keys, now);

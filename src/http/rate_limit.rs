@@ -48,20 +48,20 @@ impl RateLimiter {
     ///
     /// # Errors
     /// The index of the first that is not allowed. None is counted then.
-    pub(super) fn take<'a>(
+    pub(super) fn try_acquire<'a>(
         &self,
         orgs: impl Iterator<Item = &'a OrgName>,
         now: Time,
     ) -> Result<(), (usize, RateLimited)> {
         let now = now.0.saturating_mul(1_000);
         let mut buckets = self.buckets.lock();
-        let mut taken: HashMap<&OrgName, u64> = HashMap::new();
+        let mut acquired: HashMap<&OrgName, u64> = HashMap::new();
         for (index, org) in orgs.enumerate() {
-            let count = taken.entry(org).or_default();
+            let count = acquired.entry(org).or_default();
             *count += 1;
             self.check(buckets.full_at(org, now), *count, now).map_err(|why| (index, why))?;
         }
-        for (org, count) in taken {
+        for (org, count) in acquired {
             let full_at = buckets.full_at(org, now) + count * self.interval();
             buckets.set(org, full_at, now);
         }
@@ -135,7 +135,9 @@ mod tests {
     fn take(limiter: &RateLimiter, orgs: &[usize], now: u64) -> Result<(), (usize, Option<u64>)> {
         let orgs: Vec<_> = orgs.iter().map(|n| org(*n)).collect();
         let millis = |wait: Duration| u64::try_from(wait.as_millis()).expect("short");
-        limiter.take(orgs.iter(), Time(now)).map_err(|(index, why)| (index, why.wait.map(millis)))
+        limiter
+            .try_acquire(orgs.iter(), Time(now))
+            .map_err(|(index, why)| (index, why.wait.map(millis)))
     }
 
     #[test]

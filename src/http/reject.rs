@@ -52,7 +52,7 @@ pub(crate) enum Reject {
     /// A publish is beyond the rate limit of its org.
     RateLimited(RateLimited),
     /// The request has no token, or one that does not allow it.
-    AuthError(AuthError),
+    Auth(AuthError),
     /// A preflight is from an origin that is not allowed.
     Origin,
     /// The request is in cleartext, at an address that speaks TLS.
@@ -113,7 +113,7 @@ impl Reject {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self.cause() {
-            Self::AuthError(why) => HeaderValue::try_from(why.challenge()).ok(),
+            Self::Auth(why) => HeaderValue::try_from(why.challenge()).ok(),
             _ => None,
         }
     }
@@ -166,8 +166,8 @@ impl Reject {
             Self::Line { why, .. } => why.status(),
             Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::AuthError(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::AuthError(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
+            Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
+            Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
                 StatusCode::FORBIDDEN
             }
         }
@@ -219,7 +219,7 @@ impl Reject {
                     None => format!("{most}, which this request alone exceeds"),
                 }
             }
-            Self::AuthError(why) => why.detail(),
+            Self::Auth(why) => why.detail(),
             Self::Origin => "pages of this origin may not; see --cors-origin".into(),
             Self::Cleartext => "this address speaks TLS; ask for https".into(),
         }

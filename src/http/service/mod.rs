@@ -40,7 +40,7 @@ pub(crate) struct App {
     /// The server is about to shut down, so `/readyz` answers 503.
     stopping: AtomicBool,
     admission: Admission,
-    rates: Option<RateLimiter>,
+    rate_limiter: Option<RateLimiter>,
     auth: Auth,
 }
 
@@ -71,8 +71,16 @@ impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
         let metrics = exposition::registry(hub, admission.clone());
         let auth = Auth::new(&config.auth);
-        let rates = config.publish_rate.map(RateLimiter::new);
-        Self { config, clock, metrics, stopping: AtomicBool::new(false), admission, rates, auth }
+        let rate_limiter = config.publish_rate.map(RateLimiter::new);
+        Self {
+            config,
+            clock,
+            metrics,
+            stopping: AtomicBool::new(false),
+            admission,
+            rate_limiter,
+            auth,
+        }
     }
 
     /// Makes `/readyz` answer 503, so that load balancers send no more connections.
@@ -189,7 +197,7 @@ impl Service {
                 ResponseState::Later(Box::pin(async move {
                     match service.app.auth.authorize_pending(pending).await {
                         Ok(grant) => service.respond_to_route(route, grant, request, &fields),
-                        Err(why) => service.conclude(Err(Reject::AuthError(why)), false),
+                        Err(why) => service.conclude(Err(Reject::Auth(why)), false),
                     }
                 }))
             }
@@ -311,7 +319,7 @@ impl Service {
             return Ok(Authorization::Granted(Grant::everyone()));
         };
         let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
-        self.app.auth.authorize(headers, uri, permission, now).map_err(Reject::AuthError)
+        self.app.auth.authorize(headers, uri, permission, now).map_err(Reject::Auth)
     }
 
     /// The header fields of every response to this request.
@@ -338,7 +346,8 @@ impl Service {
         ResponseState::Waiting(Box::pin(async move {
             let response = match publish::read(head.headers, body, allowed, limits).await {
                 Ok(body) => {
-                    let publisher = Publisher { hub: &hub, rates: app.rates.as_ref() };
+                    let publisher =
+                        Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
                     match org {
                         Some(org) => publish::publish_one(publisher, &org, &body, app.clock.now()),
                         None => {
