@@ -1,43 +1,44 @@
-//! Who may come in: connections in total and from one address. Whatever counts is a guard that moves
-//! with its connection, out of hyper and into the lot too, so that no count outlives what it counts.
+//! Connection limits, in total and per address. Each count is a guard that moves with its connection, out
+//! of hyper and into the reactor too, so that no count outlives its connection.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, Network};
+use crate::hub::is_sparse;
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
-/// The doors of a server. Cloning shares them.
+/// The connection limits of a server. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     shared: Arc<Shared>,
 }
 
-/// One connection, from the moment that it is accepted.
+/// An accepted connection.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     admission: Admission,
     peer: IpAddr,
     permit: ConnPermit,
-    /// The limit that was reached when it came. It may be answered nevertheless if there is room by
-    /// the time that it asks for something.
+    /// The limit that was exceeded at accept. Its request is still served if there is room when the request
+    /// arrives.
     over_limit: Option<Limit>,
 }
 
-/// A connection's share of what is limited, given back when this is dropped. The default is a
-/// connection that nobody counts.
+/// A connection's share of the limits, released on drop. The default is a connection that is not counted.
 #[derive(Debug, Default)]
 pub(crate) struct ConnPermit {
     permit: Option<OwnedSemaphorePermit>,
     address: Option<AddressGuard>,
 }
 
-/// The permits of many connections, by number, in no more memory than one of them if they are not
-/// counted by address.
+/// The permits of many connections, by number. Without a limit per address they need no more memory than
+/// one.
 #[derive(Debug, Default)]
 pub(crate) struct PermitTable {
     permits: Option<OwnedSemaphorePermit>,
@@ -53,56 +54,57 @@ pub(crate) struct AddressGuard {
 
 #[derive(Debug)]
 struct Shared {
-    /// A permit for each connection that may be open, and some more for those that are told that
-    /// there is no room.
+    /// One for each connection that may be open, and `refusals_max` more for those that are refused with a
+    /// response.
     permits: Arc<Semaphore>,
     connections_max: usize,
-    refused_at_once: usize,
-    /// `None` if nothing is counted by address.
+    refusals_max: usize,
+    /// `None` if there is no limit per address.
     addresses: Option<Arc<Addresses>>,
     trusted: Box<[Network]>,
     refusals: Refusals,
 }
 
-/// How many connections there are from each address; from one that is not here, none.
+/// The number of connections of each address that has any.
 #[derive(Debug)]
 struct Addresses {
     max: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Connections of one address, beyond its limit, that are told so at the same time. More are closed
-/// without a word, because who opens that many does not listen.
-const ADDRESS_REFUSED_AT_ONCE: usize = 8;
+/// Connections of one address beyond its limit that are refused with a response at the same time; further
+/// ones are closed silently.
+const ADDRESS_REFUSALS_MAX: usize = 8;
 
-/// Descriptors that a worker needs for itself, at most, beside its listening sockets.
+/// Descriptors that a worker needs at most, beside its listening sockets.
 const DESCRIPTORS_PER_WORKER: usize = 8;
 
-/// Descriptors that the process needs for itself, at most.
+/// Descriptors that the process needs at most, beside those of its workers.
 const DESCRIPTORS_PER_PROCESS: usize = 24;
 
 // ===== impl Admission =====
 
 impl Admission {
-    /// Doors for a server with this many descriptors, which are the limit where none is configured.
+    /// The limits of a server with this many descriptors, from which the total follows if none is
+    /// configured.
     pub(crate) fn new(config: &Config, descriptors: usize) -> Self {
-        let refused_at_once = refused_at_once(descriptors);
+        let refusals_max = refusals_max(descriptors);
         let possible = connections_possible(config, descriptors);
         let connections_max = config.connections_max.unwrap_or(possible).min(usize::MAX >> 4);
         if connections_max > possible {
             tracing::warn!(
                 connections_max,
                 descriptors,
-                "more connections are allowed than there are descriptors for; allowed are {possible}"
+                "connections_max exceeds what the descriptor limit allows, {possible}"
             );
         }
         let addresses = config
             .address_connections_max
             .map(|max| Addresses { max, counts: Mutex::new(HashMap::new()) });
         let shared = Shared {
-            permits: Arc::new(Semaphore::new(connections_max + refused_at_once)),
+            permits: Arc::new(Semaphore::new(connections_max + refusals_max)),
             connections_max,
-            refused_at_once,
+            refusals_max,
             addresses: addresses.map(Arc::new),
             trusted: config.trusted_proxies.clone().into(),
             refusals: Refusals::default(),
@@ -110,14 +112,14 @@ impl Admission {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Counts a connection. Waits while as many are being refused as may be; nobody is let in that
-    /// one could not even refuse. `None` is for a connection that has to be closed without a word.
+    /// Counts a connection. Waits for a permit, which a refusal needs too, so that the number of open
+    /// sockets stays bounded. `None` is for a connection that has to be closed silently.
     pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Admitted> {
         let peer = peer.to_canonical();
         let address = self.shared.addresses.as_ref().filter(|_| !self.trusts(peer));
-        let address = address.map(|addresses| addresses.enter(peer));
+        let address = address.map(|addresses| addresses.add(peer));
         if let Some(address) = &address
-            && address.count() > address.addresses.max + ADDRESS_REFUSED_AT_ONCE
+            && address.count() > address.addresses.max + ADDRESS_REFUSALS_MAX
         {
             self.count_refusal(Limit::Address);
             return None;
@@ -132,15 +134,15 @@ impl Admission {
         self.shared.connections_max
     }
 
-    /// The most connections or streams of one address, if that is limited.
+    /// The limit of connections or streams per address, if there is one.
     pub(crate) fn address_max(&self) -> Option<usize> {
         self.shared.addresses.as_ref().map(|addresses| addresses.max)
     }
 
-    /// Open connections, with those that are being refused.
+    /// Open connections, including those that are being refused.
     pub(crate) fn connections(&self) -> usize {
-        let Shared { permits, connections_max, refused_at_once, .. } = &*self.shared;
-        (connections_max + refused_at_once).saturating_sub(permits.available_permits())
+        let Shared { permits, connections_max, refusals_max, .. } = &*self.shared;
+        (connections_max + refusals_max).saturating_sub(permits.available_permits())
     }
 
     pub(crate) fn refusals(&self) -> &Refusals {
@@ -151,58 +153,58 @@ impl Admission {
         self.shared.refusals.add(limit);
     }
 
-    /// Whether what this address says of its clients is believed.
+    /// Whether this is the address of a trusted proxy.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.shared.trusted.iter().any(|net| net.contains(address))
     }
 
     fn limit_reached(&self, permit: &ConnPermit) -> Option<Limit> {
-        let Shared { permits, refused_at_once, .. } = &*self.shared;
+        let Shared { permits, refusals_max, .. } = &*self.shared;
         let address_over =
             permit.address.as_ref().is_some_and(|guard| guard.count() > guard.addresses.max);
-        let full = permits.available_permits() < *refused_at_once;
+        let full = permits.available_permits() < *refusals_max;
         address_over.then_some(Limit::Address).or_else(|| full.then_some(Limit::Connections))
     }
 }
 
-/// Connections that a process with so many descriptors can have, at least 1.
+/// Connections that a process with this many descriptors can have, at least 1.
 fn connections_possible(config: &Config, descriptors: usize) -> usize {
-    // Beside its sockets, each listener may hold a connection that waits to be refused.
+    // Beside its own socket, each listener may hold one connection that waits for a permit.
     let worker = DESCRIPTORS_PER_WORKER + 2 * (config.listen.len() + config.plain_listen.len());
-    let reserve = DESCRIPTORS_PER_PROCESS + config.workers * worker + refused_at_once(descriptors);
+    let reserve = DESCRIPTORS_PER_PROCESS + config.workers * worker + refusals_max(descriptors);
     descriptors.saturating_sub(reserve).max(1)
 }
 
-/// Connections beyond the limit that are told so at the same time.
-fn refused_at_once(descriptors: usize) -> usize {
+/// Connections beyond the limit that are refused with a response at the same time.
+fn refusals_max(descriptors: usize) -> usize {
     (descriptors / 16).clamp(4, 256)
 }
 
 // ===== impl Admitted =====
 
 impl Admitted {
-    /// The limit for which its request cannot be served. Who has once found room keeps it.
+    /// The limit for which its request cannot be served. Once admitted, it stays admitted.
     pub(crate) fn limit_reached(&self) -> Option<Limit> {
         self.over_limit.and_then(|_| self.admission.limit_reached(&self.permit))
     }
 
-    /// Whether it came when there was no room, and should not stay longer than it has to.
+    /// Whether a limit was exceeded at accept, so that it should close after its first response.
     pub(crate) fn over_limit(&self) -> bool {
         self.over_limit.is_some()
     }
 
-    /// The proxy that speaks for others, if this is one that is believed.
+    /// The address of the peer, if that is a trusted proxy.
     pub(crate) fn trusted_proxy(&self) -> Option<IpAddr> {
         self.admission.trusts(self.peer).then_some(self.peer)
     }
 
-    /// Counts a stream that a proxy opens for this client.
+    /// Counts a stream that a trusted proxy opens for this client.
     ///
     /// # Errors
-    /// The client has as many as one address may have.
+    /// The client has as many streams as one address may have.
     pub(crate) fn count_client(&self, client: IpAddr) -> Result<Option<AddressGuard>, Limit> {
         let Some(addresses) = &self.admission.shared.addresses else { return Ok(None) };
-        let guard = addresses.enter(client);
+        let guard = addresses.add(client);
         if guard.count() > addresses.max { Err(Limit::Address) } else { Ok(Some(guard)) }
     }
 
@@ -237,21 +239,19 @@ impl PermitTable {
         }
     }
 
-    /// Gives back the permit with this number.
+    /// Releases the permit with this number.
     pub(crate) fn give_back(&mut self, number: u32) {
         if let Some(permits) = &mut self.permits {
             drop(permits.split(1));
         }
-        if self.addresses.remove(&number).is_some() {
-            shrink_if_sparse(&mut self.addresses);
-        }
+        remove(&mut self.addresses, &number);
     }
 }
 
 // ===== impl Addresses =====
 
 impl Addresses {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> AddressGuard {
+    fn add(self: &Arc<Self>, address: IpAddr) -> AddressGuard {
         let address = network(address);
         *self.counts.lock().entry(address).or_default() += 1;
         AddressGuard { addresses: self.clone(), address }
@@ -270,14 +270,13 @@ impl Drop for AddressGuard {
         let Some(count) = counts.get_mut(&self.address) else { return };
         *count -= 1;
         if *count == 0 {
-            counts.remove(&self.address);
-            shrink_if_sparse(&mut counts);
+            remove(&mut counts, &self.address);
         }
     }
 }
 
-/// What one subscriber of a network provider has: an IPv4 address, or a /64 of IPv6 addresses, any of
-/// which it can take (RFC 6177).
+/// What is counted as one address: an IPv4 address or an IPv6 /64, which one subscriber of a provider has
+/// at its disposal (RFC 6177).
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
@@ -285,10 +284,9 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Has a map give memory back as it empties, see [`crate::hub::shrink_if_sparse`].
-fn shrink_if_sparse<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
-    let len = map.len();
-    if (len == 0 || len.is_power_of_two()) && len * 4 <= map.capacity() {
+/// Removes an entry, and releases memory as the map empties.
+fn remove<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) {
+    if map.remove(key).is_some() && is_sparse(map.len(), map.capacity()) {
         map.shrink_to_fit();
     }
 }
@@ -300,8 +298,8 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    /// 64 descriptors allow 4 to be refused at once.
-    fn doors(connections: usize, address: Option<usize>) -> Admission {
+    /// 64 descriptors allow 4 refusals at the same time.
+    fn limits(connections: usize, address: Option<usize>) -> Admission {
         let config = Config {
             connections_max: Some(connections),
             address_connections_max: address,
@@ -311,36 +309,38 @@ mod tests {
         Admission::new(&config, 64)
     }
 
-    /// Whoever can come in at once.
-    fn enter(doors: &Admission, peer: &str) -> Option<Admitted> {
+    /// Admits a connection if it need not wait for a permit.
+    fn admit(admission: &Admission, peer: &str) -> Option<Admitted> {
         let peer = peer.parse().expect("an address");
-        match pin!(doors.admit(peer)).poll(&mut Context::from_waker(Waker::noop())) {
+        match pin!(admission.admit(peer)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(admitted) => admitted,
             Poll::Pending => None,
         }
     }
 
     #[test]
-    fn who_comes_too_many_is_refused_until_there_is_room() {
-        let doors = doors(2, None);
-        let mut inside: Vec<_> = (0..2).map(|_| enter(&doors, "::1").expect("room")).collect();
-        assert!(inside.iter().all(|admitted| admitted.limit_reached().is_none()));
-        let over: Vec<_> = (0..4).map(|_| enter(&doors, "::1").expect("a word")).collect();
+    fn a_connection_beyond_the_limit_is_refused_until_there_is_room() {
+        let admission = limits(2, None);
+        let mut admitted: Vec<_> =
+            (0..2).map(|_| admit(&admission, "::1").expect("room")).collect();
+        assert!(admitted.iter().all(|admitted| admitted.limit_reached().is_none()));
+        let over: Vec<_> =
+            (0..4).map(|_| admit(&admission, "::1").expect("a permit to refuse it")).collect();
         assert!(over.iter().all(|admitted| admitted.limit_reached() == Some(Limit::Connections)));
-        assert!(enter(&doors, "::1").is_none(), "it waits");
-        assert!(inside[0].limit_reached().is_none(), "who is in stays in");
-        inside.clear();
-        assert!(over[0].limit_reached().is_some(), "there are still four for two");
+        assert!(admit(&admission, "::1").is_none(), "it waits");
+        assert!(admitted[0].limit_reached().is_none(), "once admitted, it stays admitted");
+        admitted.clear();
+        assert!(over[0].limit_reached().is_some(), "four are open, and the limit is two");
         drop(over.into_iter().skip(2).collect::<Vec<_>>());
-        assert_eq!(doors.connections(), 0);
-        assert!(enter(&doors, "::1").expect("room").limit_reached().is_none());
+        assert_eq!(admission.connections(), 0);
+        assert!(admit(&admission, "::1").expect("room").limit_reached().is_none());
     }
 
     #[test]
-    fn who_came_too_early_is_served_if_there_is_room_when_it_asks() {
-        let doors = doors(1, None);
-        let first = enter(&doors, "::1").expect("room");
-        let second = enter(&doors, "::1").expect("a word");
+    fn a_connection_accepted_over_the_limit_is_served_if_there_is_room_for_its_request() {
+        let admission = limits(1, None);
+        let first = admit(&admission, "::1").expect("room");
+        let second = admit(&admission, "::1").expect("a permit to refuse it");
         assert!(second.limit_reached().is_some());
         drop(first);
         assert!(second.limit_reached().is_none() && second.over_limit());
@@ -348,31 +348,39 @@ mod tests {
 
     #[test]
     fn an_address_has_its_own_limit() {
-        let doors = doors(100, Some(2));
-        let mut inside: Vec<_> = (0..10).map(|_| enter(&doors, "192.0.2.1").expect("in")).collect();
-        assert_eq!(inside.iter().filter(|v| v.limit_reached() == Some(Limit::Address)).count(), 8);
-        assert!(enter(&doors, "192.0.2.1").is_none(), "it is closed without a word");
-        assert!(enter(&doors, "::ffff:192.0.2.1").is_none(), "the same in other words");
-        assert!(enter(&doors, "192.0.2.2").expect("in").limit_reached().is_none());
-        inside.clear();
-        assert!(enter(&doors, "192.0.2.1").expect("in").limit_reached().is_none());
-        assert!(doors.shared.addresses.as_ref().expect("on").counts.lock().is_empty());
+        let admission = limits(100, Some(2));
+        let mut admitted: Vec<_> =
+            (0..10).map(|_| admit(&admission, "192.0.2.1").expect("a permit")).collect();
+        assert_eq!(
+            admitted.iter().filter(|v| v.limit_reached() == Some(Limit::Address)).count(),
+            8
+        );
+        assert!(admit(&admission, "192.0.2.1").is_none(), "it is closed silently");
+        assert!(
+            admit(&admission, "::ffff:192.0.2.1").is_none(),
+            "the same address, mapped to IPv6"
+        );
+        assert!(admit(&admission, "192.0.2.2").expect("a permit").limit_reached().is_none());
+        admitted.clear();
+        assert!(admit(&admission, "192.0.2.1").expect("a permit").limit_reached().is_none());
+        assert!(admission.shared.addresses.as_ref().expect("on").counts.lock().is_empty());
     }
 
     #[test]
     fn an_ipv6_address_counts_as_its_network() {
-        let doors = doors(100, Some(1));
-        let first = enter(&doors, "2001:db8::1").expect("in");
-        let second = enter(&doors, "2001:db8::ffff:2").expect("in");
+        let admission = limits(100, Some(1));
+        let first = admit(&admission, "2001:db8::1").expect("a permit");
+        let second = admit(&admission, "2001:db8::ffff:2").expect("a permit");
         assert_eq!(second.limit_reached(), Some(Limit::Address));
-        assert!(enter(&doors, "2001:db8:0:1::1").expect("in").limit_reached().is_none());
+        assert!(admit(&admission, "2001:db8:0:1::1").expect("a permit").limit_reached().is_none());
         drop(first);
     }
 
     #[test]
-    fn a_trusted_proxy_is_not_counted_but_whom_it_speaks_for_is() {
-        let doors = doors(100, Some(1));
-        let proxies: Vec<_> = (0..3).map(|_| enter(&doors, "10.1.2.3").expect("in")).collect();
+    fn a_trusted_proxy_is_not_counted_but_its_clients_are() {
+        let admission = limits(100, Some(1));
+        let proxies: Vec<_> =
+            (0..3).map(|_| admit(&admission, "10.1.2.3").expect("a permit")).collect();
         assert!(proxies.iter().all(|admitted| admitted.limit_reached().is_none()));
         let client = "192.0.2.1".parse().expect("an address");
         let stream = proxies[0].count_client(client).expect("the first");
@@ -382,25 +390,25 @@ mod tests {
     }
 
     #[test]
-    fn tickets_are_given_back_one_by_one() {
-        let doors = doors(100, Some(50));
+    fn permits_are_released_one_by_one() {
+        let admission = limits(100, Some(50));
         let mut permits = PermitTable::default();
         for number in 0..50 {
-            let admitted = enter(&doors, "192.0.2.1").expect("in");
+            let admitted = admit(&admission, "192.0.2.1").expect("a permit");
             permits.keep(number, admitted.into_permit(ConnPermit::default()));
         }
-        assert_eq!(doors.connections(), 50);
+        assert_eq!(admission.connections(), 50);
         for number in 0..25 {
             permits.give_back(number);
         }
-        assert_eq!((doors.connections(), permits.addresses.len()), (25, 25));
+        assert_eq!((admission.connections(), permits.addresses.len()), (25, 25));
         drop(permits);
-        assert_eq!(doors.connections(), 0);
-        assert!(doors.shared.addresses.as_ref().expect("on").counts.lock().is_empty());
+        assert_eq!(admission.connections(), 0);
+        assert!(admission.shared.addresses.as_ref().expect("on").counts.lock().is_empty());
     }
 
     #[test]
-    fn what_the_descriptors_allow_leaves_a_reserve() {
+    fn the_limit_by_descriptors_leaves_a_reserve() {
         let config = Config { workers: 2, ..Config::default() };
         for (descriptors, connections) in [(16, 1), (1_024, 916), (1_048_576, 1_048_276)] {
             assert_eq!(connections_possible(&config, descriptors), connections);

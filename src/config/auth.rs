@@ -1,48 +1,50 @@
-//! Access: the keys that requests are checked with.
+//! Access: the keys that requests are authorised with, validated at startup: a bad key is a configuration
+//! error.
 
 use std::fmt;
 
 #[cfg(feature = "jwt")]
 use super::{JwksConfig, TokenKey};
 
-/// Which tokens are good. Without any key the server is open.
+/// The keys that requests are authorised with, and what else a token has to contain. Without any key the
+/// server is open: every request is authorised.
 #[derive(Clone, Debug, Default)]
 pub struct AuthConfig {
     /// Keys that tokens may be signed with.
     #[cfg(feature = "jwt")]
     pub keys: Vec<TokenKey>,
-    /// Where further keys are published.
+    /// A URL that publishes further keys.
     #[cfg(feature = "jwt")]
     pub jwks: Option<JwksConfig>,
-    /// Who may have issued a token (`iss`); empty for anyone who has the key.
+    /// Accepted issuers (`iss`); empty for any.
     #[cfg(feature = "jwt")]
     pub issuers: Vec<String>,
-    /// For whom a token may be (`aud`); empty for anyone.
+    /// Accepted audiences (`aud`), one of which a token has to name; empty for any.
     #[cfg(feature = "jwt")]
     pub audiences: Vec<String>,
-    /// What publishers that have no token send as `authorization: Bearer`.
+    /// Keys that publishers without a token send as `authorization: Bearer`.
     pub publish_keys: Vec<Secret>,
 }
 
-/// Text that is not shown by `Debug`.
+/// A key that is compared as it is, and that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
-/// Why something is no `TokenKey`, [`Secret`] or `JwksUrl`.
+/// Why a value is not a valid `TokenKey`, [`Secret`] or `JwksUrl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidKey {
     /// A secret for HS256 is too short to withstand guessing (RFC 7518, 3.2).
     ShortSecret,
-    /// A publish key is too short to withstand guessing, or not what a header can have.
+    /// A publish key is too short to withstand guessing, or has characters that a header cannot have.
     PublishKey,
-    /// A private key, which a server that only verifies must not have.
+    /// The key is private; a server that only verifies must not have it.
     Private,
-    /// Not a PEM public key, or not one for RS256, ES256 or EdDSA.
+    /// The key is not a PEM public key, or not one for RS256, ES256 or EdDSA.
     Unsupported,
-    /// An RSA key below 2,048 bits (RFC 7518, 3.3).
+    /// An RSA key has less than 2,048 bits (RFC 7518, 3.3).
     WeakRsa,
-    /// Not a URL that keys may be fetched from.
+    /// The URL is neither https nor http to a loopback address, or it has a user.
     Url,
 }
 
@@ -60,7 +62,7 @@ impl AuthConfig {
         return false;
     }
 
-    /// Whether whoever reaches the server may subscribe and publish.
+    /// Whether there is no key, so that every client may subscribe and publish.
     pub fn is_open(&self) -> bool {
         self.publish_keys.is_empty() && !self.takes_tokens()
     }
@@ -72,7 +74,7 @@ impl Secret {
     /// A key that a publisher sends as it is.
     ///
     /// # Errors
-    /// It has less than 16 bytes, or others than visible ASCII.
+    /// It has less than 16 bytes, or bytes that are not visible ASCII.
     pub fn publish_key(text: &str) -> Result<Self, InvalidKey> {
         if text.len() < PUBLISH_KEY_BYTES_MIN || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(InvalidKey::PublishKey);
@@ -122,10 +124,10 @@ mod tests {
 
     #[test]
     fn publish_keys_are_long_enough_and_never_shown() {
-        let secret = "0123456789abcdef0123456789abcdef";
-        assert_eq!(Secret::publish_key(&secret[..15]).err(), Some(InvalidKey::PublishKey));
+        let key = "0123456789abcdef";
+        assert_eq!(Secret::publish_key(&key[1..]).err(), Some(InvalidKey::PublishKey));
         assert_eq!(Secret::publish_key("with a space in it").err(), Some(InvalidKey::PublishKey));
-        let key = Secret::publish_key(&secret[..16]).expect("16 bytes");
+        let key = Secret::publish_key(key).expect("16 bytes");
         assert!(!format!("{key:?}").contains("0123"), "{key:?}");
     }
 }

@@ -1,20 +1,20 @@
-//! Which pages of other origins may read answers.
+//! The origins whose pages may read responses (CORS).
 
 use std::fmt;
 use std::str::FromStr;
 
 use http::{HeaderValue, Uri};
 
-/// Which pages of other origins may read answers (Fetch, CORS protocol).
+/// Which pages of other origins may read responses (Fetch, CORS protocol).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CorsPolicy {
-    /// None.
+    /// No page of another origin.
     #[default]
     SameOrigin,
-    /// Any, but without cookies: with them, any page could act for its admitted.
+    /// Any page, but without cookies: with them, any page could act for the user that visits it.
     Any,
-    /// These, with cookies.
+    /// The pages of these origins, with cookies.
     Listed(Vec<Origin>),
 }
 
@@ -22,7 +22,7 @@ pub enum CorsPolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(HeaderValue);
 
-/// A text is not an [`Origin`].
+/// The text is not an [`Origin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOrigin;
 
@@ -40,7 +40,7 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         let uri: Uri = text.parse().map_err(|_| InvalidOrigin)?;
         let (scheme, authority) = uri.scheme_str().zip(uri.authority()).ok_or(InvalidOrigin)?;
-        // A browser leaves the scheme's own port out, so with it no page would ever match.
+        // A browser leaves the scheme's default port out, so an origin with it would match no page.
         let implied =
             matches!((scheme, authority.port_u16()), ("http", Some(80)) | ("https", Some(443)));
         let as_written = text == format!("{scheme}://{authority}");

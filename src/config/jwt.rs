@@ -1,5 +1,4 @@
-//! Tokens: the keys that they are signed with, checked when they are read, so that a bad key is an error
-//! at start.
+//! Keys that tokens are verified with (JWT, JWK), validated at startup or when a published set is fetched.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,14 +10,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use super::InvalidKey;
 use crate::client::url::HttpUrl;
 
-/// A published set of keys (RFC 7517), and how it is asked for.
+/// A published set of keys (RFC 7517), and how it is fetched.
 #[derive(Clone, Debug)]
 pub struct JwksConfig {
-    /// Where it is.
+    /// Where it is published.
     pub url: JwksUrl,
-    /// The least time from one fetch to the next, however many unknown keys are named.
+    /// The least time from one fetch to the next, however many tokens name unknown keys.
     pub interval: Duration,
-    /// The age at which the set is fetched again although it has every key that is asked for.
+    /// The age at which the set is fetched again even if it has the key of every token.
     pub refresh: Duration,
     /// How long a fetch may take.
     pub timeout: Duration,
@@ -28,26 +27,25 @@ pub struct JwksConfig {
 #[derive(Clone, Debug)]
 pub struct TokenKey {
     pub(crate) algorithm: Algorithm,
-    /// The name under which its set has it (`kid`).
+    /// Its name in the published set (`kid`).
     pub(crate) id: Option<String>,
     pub(crate) key: DecodingKey,
 }
 
-/// `https://…`, or `http://…` to a loopback address: over any other network, keys could be replaced on
-/// the way.
+/// `https://…`, or `http://…` to a loopback address: otherwise the keys could be replaced in transit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksUrl(HttpUrl);
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
-/// How far the clock that made a token may be ahead of ours (`nbf`).
+/// How far the issuer's clock may be ahead of the server's (`nbf`).
 pub const TOKEN_SKEW: Duration = Duration::from_secs(5);
 
 /// The largest published set of keys, in bytes.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 
-/// Keys that are taken from one published set.
+/// The most keys that are used of one published set.
 pub const JWKS_KEYS_MAX: usize = 32;
 
 /// The shortest secret for HS256, in bytes.
@@ -59,14 +57,14 @@ const RSA_BYTES_MIN: usize = 256;
 // ===== impl JwksConfig =====
 
 impl JwksConfig {
-    /// [`JwksConfig::interval`], unless told otherwise.
+    /// The default of [`JwksConfig::interval`].
     pub const INTERVAL: Duration = Duration::from_secs(10);
-    /// [`JwksConfig::refresh`], unless told otherwise.
+    /// The default of [`JwksConfig::refresh`].
     pub const REFRESH: Duration = Duration::from_secs(10 * 60);
-    /// [`JwksConfig::timeout`], unless told otherwise.
+    /// The default of [`JwksConfig::timeout`].
     pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// With the default times.
+    /// The set at this URL, fetched at the default times.
     pub fn new(url: JwksUrl) -> Self {
         let (interval, refresh, timeout) = (Self::INTERVAL, Self::REFRESH, Self::TIMEOUT);
         Self { url, interval, refresh, timeout }
@@ -76,7 +74,7 @@ impl JwksConfig {
 // ===== impl TokenKey =====
 
 impl TokenKey {
-    /// A secret that the backend shares, for HS256.
+    /// A secret that the server shares with the issuer, for HS256.
     ///
     /// # Errors
     /// It has less than 32 bytes.
@@ -91,7 +89,7 @@ impl TokenKey {
     /// A public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
     ///
     /// # Errors
-    /// It is private, weak, or of another kind.
+    /// It is private, too short, or of another kind.
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         if pem.contains("PRIVATE KEY-----") {
             return Err(InvalidKey::Private);
@@ -105,13 +103,16 @@ impl TokenKey {
             .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)))
             .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key)))
             .map_err(|_| InvalidKey::Unsupported)?;
-        // Reading it as a JWK finds what reading it as PEM leaves open: the curve, and the modulus.
+        // PEM does not check the curve or the length of the modulus; `from_jwk` does.
         let jwk =
             Jwk::from_decoding_key(&key, Some(algorithm)).map_err(|_| InvalidKey::Unsupported)?;
         Self::from_jwk(&jwk)
     }
 
-    /// A key of a published set. Only public keys are taken from there.
+    /// A key of a published set, from which only public keys are accepted.
+    ///
+    /// # Errors
+    /// It is too short, or of another kind, algorithm or use.
     pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, InvalidKey> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_over_tls_or_from_this_machine() {
+    fn keys_are_fetched_over_tls_or_from_loopback() {
         for good in [
             "https://id.example/keys",
             "http://127.0.0.1:1/k",

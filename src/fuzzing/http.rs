@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::admission::Admission;
 use crate::config::{Config, HubConfig};
-use crate::http::{App, Reject, Route, ServiceFactory, route as our_route};
+use crate::http::{App, Grant, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::server::acceptor::Acceptor;
@@ -112,9 +112,9 @@ pub fn last_event_id(input: &[u8]) {
             .map(|value| Request::builder().uri("/").header("last-event-id", value)),
     ];
     let opened = requests.into_iter().flatten().map(|request| {
-        service
-            .open(&org, View::Member, &request.body(()).expect("its parts are good"))
-            .map(|(stream, _)| stream)
+        let request = request.body(()).expect("its parts are good");
+        let opened = service.open(&org, View::Member, &request, &Grant::everyone());
+        opened.map(|(stream, _)| stream)
     });
     let directly = EventStream::open(&hub, &org, View::Member, Some(&said), Time(0));
     for mut stream in opened.chain([directly.map_err(|_| Reject::Draining)]).flatten() {

@@ -1,12 +1,12 @@
-//! Where hyper is laxer with an HTTP/1 request than a server has to be (RFC 9112). `tests/it/conformance.rs` has
-//! the whole table.
+//! Refuses HTTP/1 requests that a server has to refuse (RFC 9112) and hyper accepts. The whole table is in
+//! `tests/it/conformance.rs`.
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 
 use super::reject::Reject;
 
-/// Refuses what hyper lets through. HTTP/2 frames its requests itself.
+/// Checks a request that hyper has accepted. HTTP/2 has framing of its own and needs none of this.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reject> {
     let (version, headers) = (request.version(), request.headers());
     if version > Version::HTTP_11 {
@@ -17,14 +17,15 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reject> {
     check_coding(headers)
 }
 
-/// Whether its body comes in chunks.
+/// Whether the body is chunked.
 pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// A path, or a URI that may be ours: a proxy that ends TLS for us may say https. A host and a port are
-/// for CONNECT, an asterisk is for OPTIONS (RFC 9112, 3.2; RFC 9110, 4.2). Nobody sees a fragment: the
-/// library drops it.
+/// A target is a path, or an http or https URI with a host and no user: behind a proxy that ends TLS, it may
+/// be https. A host and a port are valid for CONNECT only, an asterisk for OPTIONS only (RFC 9112, 3.2;
+/// RFC 9110, 4.2). A fragment is invalid, but [`Uri`] drops it, and hyper does not report the target as it
+/// was sent.
 fn check_target(method: &Method, uri: &Uri) -> Result<(), Reject> {
     let is_ours = match (uri.authority(), uri.scheme()) {
         (None, _) => uri.path() != "*" || method == Method::OPTIONS,
@@ -39,7 +40,7 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Reject> {
     if is_ours { Ok(()) } else { Err(Reject::Target) }
 }
 
-/// One host, and a possible one; none is for HTTP/1.0 (RFC 9112, 3.2).
+/// Exactly one valid `host`; HTTP/1.0 may have none (RFC 9112, 3.2).
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -49,13 +50,13 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     }
 }
 
-/// Empty is what a target without an authority has.
+/// An empty `host` is valid: it is that of a target without an authority (RFC 9112, 3.2).
 fn is_host(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     bytes.is_empty() || !bytes.contains(&b'@') && Authority::try_from(bytes).is_ok()
 }
 
-/// Chunked, and once (RFC 9112, 6.1). hyper looks at the last coding only, and leaves the others to us.
+/// `chunked`, and nothing else (RFC 9112, 6.1). hyper looks at the last coding only.
 fn check_coding(headers: &HeaderMap) -> Result<(), Reject> {
     let values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -64,5 +65,19 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Reject> {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Reject::Coding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A target has no fragment (RFC 9112, 3.2). If this fails, a fragment has become visible: refuse it.
+    #[test]
+    fn a_fragment_is_dropped_before_it_could_be_refused() {
+        for target in ["/api/acme/events?x#y", "/api/acme/events?x#", "/api/acme/events?x#y?z"] {
+            let uri = Uri::from_maybe_shared(bytes::Bytes::from_static(target.as_bytes()));
+            assert_eq!(uri.expect(target).to_string(), "/api/acme/events?x");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! CORS (Fetch, 3.3): which pages of other origins may read answers, and the question that a browser
-//! asks before it sends what a form could not.
+//! CORS (Fetch, 3.3): which pages of other origins may read responses, and the preflight that a browser sends
+//! before a request that a form could not make.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -9,7 +9,7 @@ use super::reject::Reject;
 use crate::config::CorsPolicy;
 use crate::http::fields::Fields;
 
-/// What is said to a permitted preflight. Browsers ask again after two hours at the latest.
+/// The response to a permitted preflight. Browsers cache it for two hours at most.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
     (
@@ -22,7 +22,7 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
 // ===== impl CorsPolicy =====
 
 impl CorsPolicy {
-    /// Adds what every answer to this request says, stream or not.
+    /// Adds the header fields of every response to this request, stream or not.
     pub(super) fn add_to(&self, fields: &mut Fields, headers: &HeaderMap) {
         match self {
             Self::SameOrigin => {}
@@ -31,30 +31,31 @@ impl CorsPolicy {
                 fields.push(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
             }
             Self::Listed(origins) => {
-                let asked = headers.get(header::ORIGIN);
-                let allowed = origins.iter().find(|origin| Some(origin.value()) == asked);
+                let requested = headers.get(header::ORIGIN);
+                let allowed = origins.iter().find(|origin| Some(origin.value()) == requested);
                 if let Some(origin) = allowed {
                     fields.push(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.value().clone());
                     let with_cookies = HeaderValue::from_static("true");
                     fields.push(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, with_cookies);
                 }
-                // Whatever the answer: a cache must not give it to a page of another origin.
+                // In each case: a cache must not serve it to a page of another origin.
                 fields.push(header::VARY, HeaderValue::from_static("origin"));
             }
         }
     }
 
-    /// Answers a preflight; `None` if the request is none.
+    /// The response to a preflight; `None` if the request is not one.
     pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let headers = request.headers();
         let origin = headers.get(header::ORIGIN)?;
-        let asked = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let is_preflight = request.method() == Method::OPTIONS
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         let allowed = match self {
             Self::SameOrigin => return None,
             Self::Any => true,
             Self::Listed(origins) => origins.iter().any(|listed| listed.value() == origin),
         };
-        if request.method() != Method::OPTIONS || !asked {
+        if !is_preflight {
             return None;
         }
         if !allowed {

@@ -1,14 +1,13 @@
-//! For whom a proxy speaks: `X-Forwarded-For`, and `Forwarded` (RFC 7239). Everything but what a
-//! trusted proxy added may be made up, so both are read from their ends.
+//! The client behind a trusted proxy, from `X-Forwarded-For` and `Forwarded` (RFC 7239). Only what trusted
+//! proxies have added can be believed, so both are read from the right.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::FORWARDED;
 
-/// The last address on the way that is no trusted proxy's. It is that of `proxy`, which is one, where
-/// the fields do not tell, or each tells something else: a client may have sent the one of them that
-/// its proxy does not write.
+/// The rightmost untrusted address; `proxy` itself if the fields are absent, malformed or disagree: a client
+/// may have sent the one that its proxy does not write.
 pub(super) fn client(
     headers: &HeaderMap,
     proxy: IpAddr,
@@ -16,7 +15,7 @@ pub(super) fn client(
 ) -> IpAddr {
     let read = |name: &str, parse: fn(&str) -> Option<IpAddr>| {
         let lines = headers.get_all(name).into_iter().rev();
-        // Text that is no ASCII names no address.
+        // A line that is not ASCII counts as one invalid element.
         let elements = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
         let mut elements = elements.map(str::trim).filter(|element| !element.is_empty());
         let first = parse(elements.next()?);
@@ -29,15 +28,15 @@ pub(super) fn client(
         }
         Some(last)
     };
-    let told = match (read("x-forwarded-for", node), read(FORWARDED.as_str(), element)) {
+    let client = match (read("x-forwarded-for", node), read(FORWARDED.as_str(), element)) {
         (Some(one), Some(other)) => one.filter(|one| other == Some(*one)),
         (one, other) => one.or(other).flatten(),
     };
-    told.unwrap_or(proxy)
+    client.unwrap_or(proxy)
 }
 
-/// `for` of an element like `for="[2001:db8::1]:4711";proto=https`. No address has a comma or a
-/// semicolon, so a quote that a client left open spoils only what the client said.
+/// `for` of an element like `for="[2001:db8::1]:4711";proto=https`. Quotes are not matched: no address has
+/// a comma or a semicolon, and a quote that a client left open must not swallow what its proxy added.
 fn element(text: &str) -> Option<IpAddr> {
     let mut pairs = text.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
@@ -107,9 +106,9 @@ mod tests {
 
     /// SCENARIO: the proxy writes one of the fields and passes the other on, which the client sent.
     /// BUG: whichever is preferred, the client chooses its own address through it.
-    /// FIX: two that differ tell nothing, and the request counts as the proxy's.
+    /// FIX: fields that disagree are ignored, and the request counts as the proxy's.
     #[test]
-    fn fields_that_differ_tell_nothing() {
+    fn fields_that_disagree_are_ignored() {
         let both = |one, other| client_of(&[("x-forwarded-for", one), ("forwarded", other)]);
         assert_eq!(both("192.0.2.1", "for=192.0.2.1"), "192.0.2.1");
         assert_eq!(both("192.0.2.1", "for=198.51.100.9"), PROXY);

@@ -1,4 +1,4 @@
-//! What a request means: [`route`] names it, [`service`] answers it. Knows no sockets.
+//! The meaning of requests: [`route`] names what a request asks for, [`service`] responds. No sockets here.
 
 mod auth;
 mod conformance;
@@ -24,7 +24,7 @@ pub(crate) use response::ResponseFuture;
 pub(crate) use service::{App, Service, ServiceFactory};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
-    auth::Orgs,
+    auth::{Grant, Orgs},
     publish::{Publisher, publish_batch, publish_one},
     route::{Route, route},
 };

@@ -1,4 +1,4 @@
-//! Publishing: reads a body within its bounds, checks all of it, and only then tells the hub.
+//! Publishing: reads a body within its limits, checks all of it, and only then publishes to the hub.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -25,10 +25,10 @@ struct Publish<'a> {
     keys: Vec<Key<'a>>,
 }
 
-/// One line of a publish to many.
+/// One line of a publish to many orgs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+struct BatchLine<'a> {
     #[serde(borrow)]
     org: Cow<'a, str>,
     #[serde(borrow)]
@@ -40,21 +40,21 @@ struct Line<'a> {
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Where publishes go, and how fast they may.
+/// The hub that is published to, and the rate limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publisher<'a> {
     pub(crate) hub: &'a Hub,
-    pub(super) rates: Option<&'a RateLimiter>,
+    pub(super) rate_limiter: Option<&'a RateLimiter>,
 }
 
 #[cfg(any(test, fuzzing))]
 impl<'a> Publisher<'a> {
     pub(crate) fn unlimited(hub: &'a Hub) -> Self {
-        Self { hub, rates: None }
+        Self { hub, rate_limiter: None }
     }
 }
 
-/// How much of a body is read, and for how long.
+/// The limits of a body: its size in bytes, and the time it may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes_max: usize,
@@ -66,27 +66,29 @@ const NDJSON: &str = "application/x-ndjson";
 const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
 const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
-/// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
+/// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet.
 pub(crate) fn publish_one(
-    Publisher { hub, rates }: Publisher<'_>,
+    Publisher { hub, rate_limiter }: Publisher<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
 ) -> Result<Response<Full<Bytes>>, Reject> {
     let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
-    if let Some(rates) = rates {
-        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::RateLimited(why))?;
+    if let Some(rate_limiter) = rate_limiter {
+        rate_limiter
+            .try_acquire(std::iter::once(org), now)
+            .map_err(|(_, why)| Reject::RateLimited(why))?;
     }
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
     Ok(accepted(body))
 }
 
-/// Publishes one line after the other, if all of them are good and for `orgs`, and answers with their
-/// number.
+/// Publishes one line after the other, if all of them are valid and for one of `orgs`. The response has
+/// their number.
 pub(crate) fn publish_batch(
-    Publisher { hub, rates }: Publisher<'_>,
+    Publisher { hub, rate_limiter }: Publisher<'_>,
     body: &[u8],
     orgs: &Orgs,
     now: Time,
@@ -98,7 +100,7 @@ pub(crate) fn publish_batch(
             parse_line(line, hub.config())
                 .and_then(|(org, keys)| match orgs.allow(&org) {
                     true => Ok((number, org, keys)),
-                    false => Err(Reject::AuthError(AuthError::Org)),
+                    false => Err(Reject::Auth(AuthError::Org)),
                 })
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
@@ -106,10 +108,13 @@ pub(crate) fn publish_batch(
     if publishes.is_empty() {
         return Err(Reject::Document { expected: LINE, why: "there is none".into() });
     }
-    if let Some(rates) = rates {
-        rates.take(publishes.iter().map(|(_, org, _)| org), now).map_err(|(index, why)| {
-            Reject::Line { number: publishes[index].0, why: Box::new(Reject::RateLimited(why)) }
-        })?;
+    if let Some(rate_limiter) = rate_limiter {
+        rate_limiter.try_acquire(publishes.iter().map(|(_, org, _)| org), now).map_err(
+            |(index, why)| Reject::Line {
+                number: publishes[index].0,
+                why: Box::new(Reject::RateLimited(why)),
+            },
+        )?;
     }
     for (_, org, keys) in &publishes {
         hub.publish(org, keys, now);
@@ -117,7 +122,7 @@ pub(crate) fn publish_batch(
     Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
 }
 
-/// Reads a body of this content type within its limits.
+/// Reads a body of the `allowed` content type within its limits.
 pub(crate) async fn read<B>(
     headers: HeaderMap,
     body: B,
@@ -148,18 +153,18 @@ where
     }
 }
 
-/// The content type for one org, or for many.
+/// The content type of a publish: to many orgs (`batch`), or to one.
 pub(crate) fn content_type(batch: bool) -> &'static str {
     if batch { NDJSON } else { JSON }
 }
 
 fn parse_line<'a>(line: &'a [u8], limits: &HubConfig) -> Result<(OrgName, Keys<'a>), Reject> {
-    let line: Line<'a> = parse_object(line, LINE)?;
+    let line: BatchLine<'a> = parse_object(line, LINE)?;
     let org = line.org.parse().map_err(Reject::Org)?;
     Ok((org, check_keys(line.keys, limits)?))
 }
 
-/// serde would take an array of the members' values, too.
+/// Parses an object only: serde would accept an array of the members' values, too.
 fn parse_object<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     expected: &'static str,
@@ -189,7 +194,7 @@ mod tests {
     /// BUG: serde takes a struct from a list of its values, so both were published.
     /// FIX: only an object is read.
     #[test]
-    fn an_array_is_no_publish() {
+    fn an_array_is_not_a_publish() {
         let hub = Hub::new(HubConfig::default());
         let org = "acme".parse().expect("a name");
         let publisher = Publisher::unlimited(&hub);

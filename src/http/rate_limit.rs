@@ -1,6 +1,5 @@
-//! How fast each org is published to. An org is one number, the time at which all that it was allowed
-//! at once is allowed again (GCRA, the leaky bucket of ATM as a meter); who has none has not published
-//! for long enough.
+//! The rate limit of publishes per org: GCRA, the generic cell rate algorithm of ATM. The state of an org is
+//! one number, the time at which its whole burst is available again. An org without one has its whole burst.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,33 +8,33 @@ use crate::config::PublishRate;
 use crate::ids::{OrgName, Time};
 use crate::sync::Mutex;
 
-/// The orgs that were published to lately.
+/// The rate, and the orgs that do not have their whole burst.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     rate: PublishRate,
     buckets: Mutex<Buckets>,
 }
 
-/// A publish that comes too early.
+/// A publish beyond the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RateLimited {
     pub(crate) rate: PublishRate,
-    /// How long until it is allowed; `None` if it never is, being more than one burst.
+    /// The time after which it is allowed; `None` if it never is, because it exceeds the burst by itself.
     pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Buckets {
-    /// When each org has its whole burst again, in microseconds of [`Time`].
+    /// The time at which each org has its whole burst again, in microseconds of [`Time`].
     full_at: HashMap<OrgName, u64>,
-    /// The number of orgs beyond which those are looked for that can be forgotten.
-    look_beyond: usize,
+    /// The number of orgs at which the next eviction runs.
+    evict_at: usize,
 }
 
-/// Orgs that are remembered at once. Beyond it those are forgotten that would be forgiven first.
+/// The most orgs in the map. At the bound, those that would have their whole burst first are evicted.
 const ORGS_MAX: usize = 65_536;
 
-/// Orgs below which forgetting is not worth a walk.
+/// The number of orgs below which none is evicted.
 const ORGS_MIN: usize = 1_024;
 
 // ===== impl RateLimiter =====
@@ -45,24 +44,24 @@ impl RateLimiter {
         Self { rate, buckets: Mutex::new(Buckets::default()) }
     }
 
-    /// Takes one publish to each of these orgs, if all of them are allowed now.
+    /// Counts one publish to each of these orgs, if all of them are allowed now.
     ///
     /// # Errors
-    /// The index of the first that is not; none is taken then.
-    pub(super) fn take<'a>(
+    /// The index of the first that is not allowed. None is counted then.
+    pub(super) fn try_acquire<'a>(
         &self,
         orgs: impl Iterator<Item = &'a OrgName>,
         now: Time,
     ) -> Result<(), (usize, RateLimited)> {
         let now = now.0.saturating_mul(1_000);
         let mut buckets = self.buckets.lock();
-        let mut taken: HashMap<&OrgName, u64> = HashMap::new();
+        let mut acquired: HashMap<&OrgName, u64> = HashMap::new();
         for (index, org) in orgs.enumerate() {
-            let count = taken.entry(org).or_default();
+            let count = acquired.entry(org).or_default();
             *count += 1;
             self.check(buckets.full_at(org, now), *count, now).map_err(|why| (index, why))?;
         }
-        for (org, count) in taken {
+        for (org, count) in acquired {
             let full_at = buckets.full_at(org, now) + count * self.interval();
             buckets.set(org, full_at, now);
         }
@@ -95,15 +94,15 @@ impl Buckets {
             *known = full_at;
             return;
         }
-        if self.full_at.len() >= self.look_beyond.max(ORGS_MIN) {
-            self.forget(now);
+        if self.full_at.len() >= self.evict_at.max(ORGS_MIN) {
+            self.evict(now);
         }
         self.full_at.insert(org.clone(), full_at);
     }
 
-    /// Forgets who is forgiven, and beyond the bound a quarter of the others. As many have to come
-    /// before the next walk as pay for it.
-    fn forget(&mut self, now: u64) {
+    /// Evicts the orgs that have their whole burst and, if more than 3/4 of the bound are left, the surplus.
+    /// Amortised: the next eviction runs when the map has doubled, or has grown by a quarter of the bound.
+    fn evict(&mut self, now: u64) {
         self.full_at.retain(|_, full_at| *full_at > now);
         if self.full_at.len() > ORGS_MAX * 3 / 4 {
             let mut times: Vec<_> = self.full_at.values().copied().collect();
@@ -116,8 +115,8 @@ impl Buckets {
                 !goes
             });
         }
-        self.look_beyond = (self.full_at.len() * 2).clamp(ORGS_MIN, ORGS_MAX);
-        self.full_at.shrink_to(self.look_beyond);
+        self.evict_at = (self.full_at.len() * 2).clamp(ORGS_MIN, ORGS_MAX);
+        self.full_at.shrink_to(self.evict_at);
     }
 }
 
@@ -125,7 +124,7 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    fn rates(per_second: u32, burst: u32) -> RateLimiter {
+    fn limiter(per_second: u32, burst: u32) -> RateLimiter {
         RateLimiter::new(PublishRate { per_second, burst })
     }
 
@@ -133,53 +132,59 @@ mod tests {
         format!("org-{n}").parse().expect("a name")
     }
 
-    fn take(rates: &RateLimiter, orgs: &[usize], now: u64) -> Result<(), (usize, Option<u64>)> {
+    fn take(limiter: &RateLimiter, orgs: &[usize], now: u64) -> Result<(), (usize, Option<u64>)> {
         let orgs: Vec<_> = orgs.iter().map(|n| org(*n)).collect();
         let millis = |wait: Duration| u64::try_from(wait.as_millis()).expect("short");
-        rates.take(orgs.iter(), Time(now)).map_err(|(index, why)| (index, why.wait.map(millis)))
+        limiter
+            .try_acquire(orgs.iter(), Time(now))
+            .map_err(|(index, why)| (index, why.wait.map(millis)))
     }
 
     #[test]
-    fn a_burst_and_then_the_rate() {
-        let rates = rates(10, 3);
+    fn a_burst_is_allowed_and_then_the_rate() {
+        let limiter = limiter(10, 3);
         for _ in 0..3 {
-            assert_eq!(take(&rates, &[1], 5_000), Ok(()));
+            assert_eq!(take(&limiter, &[1], 5_000), Ok(()));
         }
-        assert_eq!(take(&rates, &[1], 5_000), Err((0, Some(100))));
-        assert_eq!(take(&rates, &[1], 5_099), Err((0, Some(1))), "asking costs nothing");
-        assert_eq!(take(&rates, &[2], 5_000), Ok(()), "another org has its own");
-        assert_eq!(take(&rates, &[1], 5_100), Ok(()));
-        assert_eq!(take(&rates, &[1], 5_199), Err((0, Some(1))));
+        assert_eq!(take(&limiter, &[1], 5_000), Err((0, Some(100))));
+        assert_eq!(take(&limiter, &[1], 5_099), Err((0, Some(1))), "a refusal costs nothing");
+        assert_eq!(take(&limiter, &[2], 5_000), Ok(()), "another org has its own");
+        assert_eq!(take(&limiter, &[1], 5_100), Ok(()));
+        assert_eq!(take(&limiter, &[1], 5_199), Err((0, Some(1))));
         // A silence gives back one burst, not more.
         for n in 0..4 {
-            assert_eq!(take(&rates, &[1], 100_000).is_ok(), n < 3);
+            assert_eq!(take(&limiter, &[1], 100_000).is_ok(), n < 3);
         }
     }
 
     #[test]
-    fn a_batch_is_taken_whole_or_not() {
-        let rates = rates(1, 2);
-        assert_eq!(take(&rates, &[1, 2, 1, 2, 3, 2], 0), Err((5, None)), "three are never allowed");
-        assert_eq!(take(&rates, &[1, 2, 1, 2], 0), Ok(()), "nothing was taken before");
-        assert_eq!(take(&rates, &[3, 1], 0), Err((1, Some(1_000))));
+    fn a_batch_is_counted_whole_or_not_at_all() {
+        let limiter = limiter(1, 2);
+        assert_eq!(
+            take(&limiter, &[1, 2, 1, 2, 3, 2], 0),
+            Err((5, None)),
+            "three are never allowed"
+        );
+        assert_eq!(take(&limiter, &[1, 2, 1, 2], 0), Ok(()), "nothing was counted before");
+        assert_eq!(take(&limiter, &[3, 1], 0), Err((1, Some(1_000))));
     }
 
     #[test]
-    fn who_is_remembered_has_a_bound() {
-        let rates = rates(1, 10);
-        // One that goes on and on is not forgotten for others that published once.
-        (0..10).for_each(|_| assert_eq!(take(&rates, &[0], 0), Ok(())));
+    fn the_number_of_orgs_in_the_map_is_bounded() {
+        let limiter = limiter(1, 10);
+        // An org with many publishes is not evicted for others with one.
+        (0..10).for_each(|_| assert_eq!(take(&limiter, &[0], 0), Ok(())));
         let mut most = 0;
         for n in 1..=200_000 {
-            assert_eq!(take(&rates, &[n], 0), Ok(()));
-            most = most.max(rates.buckets.lock().full_at.len());
+            assert_eq!(take(&limiter, &[n], 0), Ok(()));
+            most = most.max(limiter.buckets.lock().full_at.len());
         }
         assert!(most <= ORGS_MAX, "{most}");
         assert!(most > ORGS_MAX / 2, "{most}");
-        assert_eq!(take(&rates, &[0], 0), Err((0, Some(1_000))));
-        // Those that are forgiven go with the next few that come, and their memory too.
-        (0..100_000).for_each(|n| _ = take(&rates, &[n], 3_600_000 + n as u64 * 10_000));
-        let buckets = rates.buckets.lock();
+        assert_eq!(take(&limiter, &[0], 0), Err((0, Some(1_000))));
+        // Orgs that have their whole burst are evicted within the next few publishes, and their memory is freed.
+        (0..100_000).for_each(|n| _ = take(&limiter, &[n], 3_600_000 + n as u64 * 10_000));
+        let buckets = limiter.buckets.lock();
         assert!(buckets.full_at.capacity() <= 8 * ORGS_MIN, "{}", buckets.full_at.capacity());
     }
 }

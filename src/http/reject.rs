@@ -1,4 +1,4 @@
-//! Refusals: each says what was wrong and what is allowed, as a problem body (RFC 9457).
+//! Refusals: each says what is wrong and what is allowed, in a problem body (RFC 9457).
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -21,15 +21,15 @@ pub(crate) enum Reject {
     NotPublic,
     /// The resource has other methods.
     Method { allow: &'static str },
-    /// The path names no possible org.
+    /// The path has an invalid org name.
     Org(InvalidOrgName),
-    /// An HTTP/1 request is for no path, nor for a URI that may be ours.
+    /// The target of an HTTP/1 request is neither a path nor a URI that this server may have.
     Target,
-    /// An HTTP/1 request names no host, several, or an impossible one.
+    /// An HTTP/1 request has no `host`, several, or an invalid one.
     Host,
-    /// The body is in another transfer coding than chunked.
+    /// The body has another transfer coding than chunked.
     Coding,
-    /// The body is of another kind.
+    /// The body has another content type.
     ContentType { allowed: &'static str },
     /// The body is larger than a publish may be.
     TooLarge { max: usize },
@@ -43,19 +43,19 @@ pub(crate) enum Reject {
     Document { expected: &'static str, why: String },
     /// The keys are outside the limits.
     Keys(InvalidKeys),
-    /// A line of a batch is wrong, for which nothing of it is published. Lines count from 1.
+    /// A line of a batch is invalid, so nothing of the batch is published. Lines count from 1.
     Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
     Draining,
-    /// So many connections, or streams of an address or org, are the most there may be.
+    /// The limit of connections, or of streams of an address or org, is reached; `max` is that limit.
     Full { limit: Limit, max: usize },
-    /// The org is published to faster than it may be.
+    /// A publish is beyond the rate limit of its org.
     RateLimited(RateLimited),
-    /// The request has no token, or not one that allows it.
-    AuthError(AuthError),
-    /// Pages of this origin may not send the request that a browser asks about.
+    /// The request has no token, or one that does not allow it.
+    Auth(AuthError),
+    /// A preflight is from an origin that is not allowed.
     Origin,
-    /// The request came in cleartext, to an address that speaks TLS.
+    /// The request is in cleartext, at an address that speaks TLS.
     Cleartext,
 }
 
@@ -89,7 +89,7 @@ impl Reject {
             Self::Method { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            // Jittered, because clients that are told the same time come back as one.
+            // Jittered, so that clients do not all come back at the same time.
             Self::Draining | Self::Full { .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
             }
@@ -98,7 +98,7 @@ impl Reject {
                 let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
-            // What is left is not worth reading, or nobody can tell where it ends.
+            // The rest of the request is not worth reading, or its end is not known.
             Self::TooLarge { .. }
             | Self::TooSlow { .. }
             | Self::Incomplete
@@ -113,24 +113,24 @@ impl Reject {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self.cause() {
-            Self::AuthError(denied) => HeaderValue::try_from(denied.challenge()).ok(),
+            Self::Auth(why) => HeaderValue::try_from(why.challenge()).ok(),
             _ => None,
         }
     }
 
-    /// The answer to a browser's `EventSource`, which never comes back after any other status: when
-    /// to come back, and the end.
+    /// The same for an `EventSource`, which never comes back after another status than 200: a stream of one
+    /// `retry:` field, the reconnection time in milliseconds, that then ends.
     pub(crate) fn into_stream_end(self, retry_ms: u32) -> Response<Full<Bytes>> {
         let body = format!("retry: {retry_ms}\n: {}\n\n", self.detail());
         with_headers(Full::new(body.into()))
     }
 
-    /// Whether the same request may be served soon.
-    pub(crate) fn is_for_now(&self) -> bool {
+    /// Whether the same request may succeed soon.
+    pub(crate) fn is_temporary(&self) -> bool {
         matches!(self, Self::Draining | Self::Full { .. })
     }
 
-    /// The limit that was reached, if that is the cause.
+    /// The limit that is reached, if that is the cause.
     pub(crate) fn limit(&self) -> Option<Limit> {
         match self.cause() {
             Self::Full { limit, .. } => Some(*limit),
@@ -139,7 +139,7 @@ impl Reject {
         }
     }
 
-    /// What is wrong, in whichever line.
+    /// The cause: that of the line, if it is one of a batch.
     fn cause(&self) -> &Self {
         match self {
             Self::Line { why, .. } => why.cause(),
@@ -166,8 +166,8 @@ impl Reject {
             Self::Line { why, .. } => why.status(),
             Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::AuthError(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::AuthError(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
+            Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
+            Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
                 StatusCode::FORBIDDEN
             }
         }
@@ -219,7 +219,7 @@ impl Reject {
                     None => format!("{most}, which this request alone exceeds"),
                 }
             }
-            Self::AuthError(denied) => denied.detail(),
+            Self::Auth(why) => why.detail(),
             Self::Origin => "pages of this origin may not; see --cors-origin".into(),
             Self::Cleartext => "this address speaks TLS; ask for https".into(),
         }

@@ -1,20 +1,20 @@
-//! The head of a request that opens a stream, read without hyper, which would make a connection for it
-//! first only to be left by it.
+//! Parses the head of a request that opens a stream, so that a connection which is handed over at once needs
+//! no state of hyper's first.
 
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-/// Header fields of such a request; hyper takes more.
+/// The most header fields of such a request; hyper accepts 100.
 const FIELDS_MAX: usize = 64;
 
-/// Fields that concern more than the one request, or a body.
-const OF_MORE: [HeaderName; 4] =
+/// Fields of requests that are left to hyper: they announce a body, or change the protocol.
+const LEFT_TO_HYPER: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT, header::UPGRADE];
 
-/// Reads a `GET` without a body, whose head has to be all there, as hyper does. Returns it with the
-/// length of its head. `None` is for anything else and for whatever is wrong: of that, hyper is judge.
+/// Parses a complete head of a `GET` without a body exactly as hyper does. Returns the request and the length
+/// of its head in bytes. `None` if it is anything else, incomplete or invalid, which hyper then decides.
 pub(super) fn parse(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut []);
@@ -30,7 +30,7 @@ pub(super) fn parse(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     headers.reserve(head.headers.len());
     for field in head.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        if OF_MORE.contains(&name) {
+        if LEFT_TO_HYPER.contains(&name) {
             return None;
         }
         headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
@@ -58,8 +58,8 @@ mod tests {
 
     use super::*;
 
-    /// The request that hyper reads from these bytes, if they are enough of one.
-    fn hyper_reads(bytes: &[u8]) -> Option<Parts> {
+    /// The request that hyper parses from these bytes, if they have a complete head.
+    fn hyper_parses(bytes: &[u8]) -> Option<Parts> {
         let read = RefCell::new(None);
         let service = service_fn(|request: Request<_>| {
             read.replace(Some(request.into_parts().0));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_opens_streams_is_read() {
+    fn requests_of_curl_and_browsers_are_parsed() {
         let curl = "GET /api/acme/events HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/7.88.1\r\n\
             Accept: */*\r\n\r\n";
         let browser = "GET /api/acme/events?token=x HTTP/1.1\r\nHost: nudged.example\r\n\
@@ -91,9 +91,9 @@ mod tests {
         }
     }
 
-    /// A body, an expectation, an upgrade, another method, a part of a head.
+    /// A body, an expectation, an upgrade, another method, an incomplete head, too many fields.
     #[test]
-    fn what_is_more_than_a_stream_is_for_hyper() {
+    fn any_other_request_is_left_to_hyper() {
         let line = "GET /api/acme/events HTTP/1.1\r\n";
         for fields in
             ["content-length: 0", "Transfer-Encoding: chunked", "expect: x", "UPGRADE: h2c"]
@@ -125,9 +125,9 @@ mod tests {
     const ENDS: [&str; 4] = ["\r\n", "\n", "\r", "\r\n "];
 
     proptest! {
-        /// Whatever is read here, hyper reads the same from the same bytes, and from no fewer.
+        /// Hyper parses the same request from the same bytes, and none from fewer.
         #[test]
-        fn it_reads_as_hyper_does(
+        fn heads_are_parsed_as_by_hyper(
             before in select(vec!["", "", "", "\r\n", "\n", " "]),
             line in select(LINES.to_vec()),
             fields in prop::collection::vec(
@@ -145,12 +145,12 @@ mod tests {
             text.push_str(after);
             if let Some((request, length)) = parse_text(&text) {
                 let (ours, _) = request.into_parts();
-                let theirs = hyper_reads(&text.as_bytes()[..length]).expect("hyper reads it");
+                let theirs = hyper_parses(&text.as_bytes()[..length]).expect("hyper parses it");
                 prop_assert_eq!(&ours.method, &theirs.method);
                 prop_assert_eq!(&ours.uri, &theirs.uri);
                 prop_assert_eq!(ours.version, theirs.version);
                 prop_assert_eq!(&ours.headers, &theirs.headers);
-                prop_assert!(hyper_reads(&text.as_bytes()[..length - 1]).is_none());
+                prop_assert!(hyper_parses(&text.as_bytes()[..length - 1]).is_none());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a request is answered with, and how its answer comes about.
+//! Responses: their body, and the future that hyper polls for them.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,11 +16,11 @@ use super::reject::Reject;
 use crate::admission::AddressGuard;
 use crate::stream::{EventStream, MonitoredBytes, StreamMonitor};
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
     Full(Full<Bytes>),
-    /// With the line that carries it, and the client for whom a proxy opened it, if it is counted.
+    /// `monitor` is its connection's; `_client` counts the client behind a trusted proxy.
     Stream {
         stream: EventStream,
         monitor: StreamMonitor,
@@ -30,26 +30,27 @@ pub(crate) enum ResponseBody {
     NoStream,
 }
 
-/// A publish waits for its body, everything else is answered at once. An open stream keeps this
-/// future's memory, so what waits is boxed.
+/// How far a response is. hyper keeps this memory for as long as a stream is open, so what waits is boxed.
 pub(crate) enum ResponseState {
+    /// It is complete; taken by the first poll.
     Now(Option<Response<ResponseBody>>),
+    /// A publish, which waits for its body.
     Waiting(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
-    /// The keys are fetched that the request's token may be signed with; then it is answered.
+    /// A request that waits until the keys of its token are fetched.
     Later(Pin<Box<dyn Future<Output = Self> + Send>>),
-    /// The stream has left; the connection takes its socket after it.
+    /// There will be none from hyper: the stream was handed over, and its connection follows.
     Never,
 }
 
-/// An answer, and the header fields that it has because of who asks.
+/// A response with its per-request header fields (CORS, referrer policy).
 pub(crate) struct ResponseFuture {
-    pub(super) answering: ResponseState,
+    pub(super) state: ResponseState,
     pub(super) fields: Fields,
-    /// Whether the request came with a body in chunks.
+    /// Whether the request has a chunked body.
     pub(super) chunked: bool,
 }
 
-/// What a browser must not do with anything that is not a stream.
+/// What keeps a browser from interpreting, embedding or storing a response that is not a stream.
 const SECURITY: [(HeaderName, &str); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
@@ -60,11 +61,11 @@ const SECURITY: [(HeaderName, &str); 4] = [
 // ===== impl ResponseFuture =====
 
 impl ResponseFuture {
-    /// A refusal of whoever asks, whatever it is.
+    /// An error response to any request.
     pub(crate) fn refusal(reject: Reject) -> Self {
-        let answer = reject.into_response().map(ResponseBody::Full);
+        let response = reject.into_response().map(ResponseBody::Full);
         Self {
-            answering: ResponseState::Now(Some(answer)),
+            state: ResponseState::Now(Some(response)),
             fields: Fields::default(),
             chunked: false,
         }
@@ -75,16 +76,16 @@ impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { answering, fields, chunked } = self.get_mut();
-        Pin::new(answering).poll(cx).map_ok(|mut response| {
+        let Self { state, fields, chunked } = self.get_mut();
+        Pin::new(state).poll(cx).map_ok(|mut response| {
             let full = matches!(response.body(), ResponseBody::Full(_));
             let headers = response.headers_mut();
             for (name, value) in SECURITY.into_iter().filter(|_| full) {
                 headers.insert(name, HeaderValue::from_static(value));
             }
             mem::take(fields).add_to(headers);
-            // hyper loses its place after malformed trailers, and would take what follows for a request. A
-            // publish that was accepted had none.
+            // After malformed trailers, hyper would parse the rest of them as the next request. Only a publish
+            // that was accepted is known to have had none.
             if *chunked && response.status() != StatusCode::ACCEPTED {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -101,13 +102,14 @@ impl Future for ResponseState {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Self::Now(answer) => Poll::Ready(Ok(answer.take().expect("polled after it was ready"))),
+            Self::Now(response) => {
+                Poll::Ready(Ok(response.take().expect("polled after it was ready")))
+            }
             Self::Waiting(publish) => {
-                publish.as_mut().poll(cx).map(|answer| Ok(answer.map(ResponseBody::Full)))
+                publish.as_mut().poll(cx).map(|response| Ok(response.map(ResponseBody::Full)))
             }
             Self::Later(later) => {
-                let answering = ready!(later.as_mut().poll(cx));
-                *self = answering;
+                *self = ready!(later.as_mut().poll(cx));
                 self.poll(cx)
             }
             Self::Never => Poll::Pending,

@@ -9,11 +9,12 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::auth::{Permission, Scope};
 use super::reject::Reject;
 use crate::hub::View;
 use crate::ids::{InvalidOrgName, OrgName};
 
-/// What is asked for.
+/// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Stream { org: OrgName, view: View },
@@ -28,17 +29,25 @@ pub(crate) enum Route {
 // ===== impl Route =====
 
 impl Route {
-    /// Whether it is for those only who are allowed to.
-    pub(crate) fn needs_token(&self) -> bool {
-        match self {
-            Self::Stream { view, .. } | Self::StreamHead { view, .. } => *view == View::Member,
-            Self::Publish { .. } | Self::PublishBatch => true,
-            Self::Live | Self::Ready | Self::Metrics => false,
-        }
+    /// What a request has to be allowed; `None` if it needs no token.
+    pub(super) fn permission(&self) -> Option<Permission<'_>> {
+        let (scope, org) = match self {
+            Self::Stream { org, view: View::Member }
+            | Self::StreamHead { org, view: View::Member } => (Scope::Subscribe, Some(org)),
+            Self::Publish { org } => (Scope::Publish, Some(org)),
+            Self::PublishBatch => (Scope::Publish, None),
+            Self::Stream { view: View::Public, .. }
+            | Self::StreamHead { view: View::Public, .. } => return None,
+            Self::Live | Self::Ready | Self::Metrics => return None,
+        };
+        Some(Permission { scope, org })
     }
 }
 
-/// Names what a request asks for.
+/// Finds the route of a request.
+///
+/// # Errors
+/// There is none, it has other methods, or the org's name is invalid.
 pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
     let path = path.strip_prefix('/').ok_or(Reject::NotFound)?;
     if let Some(rest) = path.strip_prefix("api/") {
@@ -79,7 +88,7 @@ fn stream(method: &Method, org: &str, view: View, allow: &'static str) -> Result
     }
 }
 
-/// One path segment, percent-decoded (RFC 3986, 2.1).
+/// Decodes one path segment (RFC 3986, 2.1) and parses it as an org's name.
 fn parse_org(segment: &str) -> Result<OrgName, Reject> {
     let text =
         percent_decode_str(segment).decode_utf8().map_err(|_| Reject::Org(InvalidOrgName))?;
@@ -95,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_table() {
+    fn every_route_of_the_table_is_found() {
         let rows = [
             (Method::GET, "/api/acme/events", Route::Stream { org: org(), view: View::Member }),
             (
@@ -120,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_table_is_not_found() {
+    fn a_path_outside_the_table_is_not_found() {
         for path in [
             "",
             "*",
@@ -153,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told_which_ones_there_are() {
+    fn another_method_is_refused_with_the_allowed_ones() {
         for (path, expected) in [
             ("/api/acme/events", "GET, HEAD, POST"),
             ("/api/acme/public/events", "GET, HEAD"),

@@ -49,7 +49,7 @@ pub use self::timers::Deadline;
 pub(crate) use self::{
     drain::{Drain, Pace},
     history::Event,
-    seat::shrink_if_sparse,
+    seat::{is_sparse, shrink_if_sparse},
     shard::SeatRef,
     subscription::{Frames, Taken},
     sweep::{Batch, SEATS_PER_TURN, Sweep, WriteKind, WriteOp},

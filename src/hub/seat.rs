@@ -204,13 +204,17 @@ impl Seats {
     }
 }
 
-/// Has a slab give memory back as it empties. It looks at each halving of its entries, so that looking
-/// costs a constant for each entry that was removed.
+/// Whether a collection from which an entry was removed should release memory. It shrinks at a power of two
+/// only, so that shrinking costs an amortised constant for each entry that was removed.
+pub(crate) fn is_sparse(len: usize, capacity: usize) -> bool {
+    (len == 0 || len.is_power_of_two()) && len * 4 <= capacity
+}
+
+/// Releases memory as a slab empties, see [`is_sparse`].
 pub(crate) fn shrink_if_sparse<T>(slab: &mut Slab<T>) {
-    let len = slab.len();
-    if len == 0 {
+    if slab.is_empty() {
         *slab = Slab::new();
-    } else if len.is_power_of_two() && len * 4 <= slab.capacity() {
+    } else if is_sparse(slab.len(), slab.capacity()) {
         slab.shrink_to_fit();
     }
 }

@@ -1,4 +1,4 @@
-//! What a token says: for which orgs, for what, until when.
+//! The claims of a token: its orgs, its scopes, and when it expires.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,21 +6,21 @@ use serde::Deserialize;
 
 use crate::ids::OrgName;
 
-/// What a token allows.
+/// A scope that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     Subscribe,
     Publish,
 }
 
-/// The orgs that a token is for.
+/// The orgs that a token is valid for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Orgs {
     All,
     Listed(Vec<String>),
 }
 
-/// The claims that we read; those that say whether the token is good at all are checked by the library.
+/// The claims that are read here. The library checks `exp`, `nbf`, `iss` and `aud`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
@@ -29,11 +29,11 @@ pub(super) struct Claims {
     orgs: OneOrMany,
     #[serde(default)]
     scope: OneOrMany,
-    /// Seconds since 1970, in a token that has it, which a good one does.
+    /// Seconds since 1970. A valid token has it: the library requires it.
     exp: Option<f64>,
 }
 
-/// One text or several.
+/// A string, or an array of strings.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -41,10 +41,10 @@ enum OneOrMany {
     Several(Vec<String>),
 }
 
-/// Stands for every org.
+/// The name that stands for every org.
 const EVERY: &str = "*";
 
-/// The end of the year 9999; what says it lives longer does not have to be represented.
+/// The latest expiry that is represented: the end of the year 9999, in seconds since 1970.
 const EXP_MAX: f64 = 253_402_300_799.0;
 
 // ===== impl Scope =====
@@ -72,7 +72,7 @@ impl Orgs {
 // ===== impl Claims =====
 
 impl Claims {
-    /// Scopes are separated by spaces (RFC 8693, 4.2), or the entries of an array.
+    /// Whether the scope is in `scope`, a list separated by spaces (RFC 8693, 4.2) or an array.
     pub(super) fn allows(&self, scope: Scope) -> bool {
         self.scope.iter().flat_map(str::split_ascii_whitespace).any(|name| name == scope.name())
     }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn orgs_are_named_in_either_claim_and_form() {
+    fn orgs_are_read_from_both_claims_in_both_forms() {
         let acme: OrgName = "acme".parse().expect("a name");
         for good in [
             serde_json::json!({"org": "acme"}),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_too_far() {
+    fn any_expiry_is_represented() {
         for exp in [0.0, 1.5, 1e300, -1e300] {
             claims(serde_json::json!({ "exp": exp })).expires();
         }

@@ -1,5 +1,5 @@
-//! Who may do it: finds the token of a request, verifies it, and compares what it allows with what is
-//! asked for. Nothing of a token is kept, cached or shown.
+//! Authorises requests: finds the token, verifies it, and compares its claims with the permission that the
+//! request needs. No token is kept, cached or logged.
 
 mod claims;
 #[cfg(feature = "jwt")]
@@ -10,19 +10,19 @@ mod tokens;
 #[cfg(feature = "jwt")]
 mod tokens;
 
-use std::future::Future;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Uri, header};
 use subtle::{Choice, ConstantTimeEq};
 
+use self::claims::Claims;
 pub(crate) use self::claims::{Orgs, Scope};
-use self::tokens::Tokens;
+use self::tokens::{PendingToken, Tokens, Verification};
 use super::query;
 use crate::config::{AuthConfig, Secret};
 use crate::ids::{OrgName, Time};
 
-/// The keys, and what else a token has to say.
+/// The keys that requests are authorised with.
 #[derive(Debug)]
 pub(crate) struct Auth {
     open: bool,
@@ -30,7 +30,29 @@ pub(crate) struct Auth {
     tokens: Tokens,
 }
 
-/// What a good token allows.
+/// What a request needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Permission<'a> {
+    pub(crate) scope: Scope,
+    /// `None` if the body names the orgs.
+    pub(crate) org: Option<&'a OrgName>,
+}
+
+/// The outcome of a request that is not refused.
+pub(crate) enum Authorization {
+    Granted(Grant),
+    /// The key of its token may be among those that are being fetched.
+    WaitForKeys(PendingAuthorization),
+}
+
+/// A request whose token waits for keys.
+pub(crate) struct PendingAuthorization {
+    token: Box<PendingToken>,
+    scope: Scope,
+    org: Option<OrgName>,
+}
+
+/// What a valid token allows.
 #[derive(Debug)]
 pub(crate) struct Grant {
     /// When a stream that was opened with it has to end; `None` for never.
@@ -38,16 +60,16 @@ pub(crate) struct Grant {
     pub(crate) orgs: Orgs,
 }
 
-/// Why a request is not allowed. Says nothing of what the token held.
+/// Why a request is not allowed. Contains nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AuthError {
     /// There is no token.
     Missing,
-    /// There is one that is not good.
+    /// The token is invalid, for this reason.
     Invalid(&'static str),
-    /// It is not for this org.
+    /// The token does not include the org.
     Org,
-    /// It is not for this.
+    /// The token does not have the scope.
     Scope(Scope),
 }
 
@@ -73,61 +95,57 @@ impl Auth {
         }
     }
 
-    /// Fetches published keys before the first token names one. Inside a runtime.
+    /// Fetches the published keys before the first token needs them. Inside a runtime.
     pub(crate) fn prefetch(&self, now: Time) {
         self.tokens.prefetch(now);
     }
 
-    /// What has to be waited for before [`Self::authorize`] can tell: the token's key may have been
-    /// published since the keys were fetched.
-    pub(crate) fn pending_keys(
-        &self,
-        headers: &HeaderMap,
-        uri: &Uri,
-        now: Time,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if !self.tokens.are_published() {
-            return None;
-        }
-        let credential = credential(headers, uri)?;
-        if self.is_publish_key(&credential) {
-            return None;
-        }
-        self.tokens.keys_for(credential.text(), now)
-    }
-
-    /// Whether the request may do this, to this org; `None` where the body names the orgs.
+    /// Authorises a request, or finds that it has to wait until keys are fetched. Inside a runtime.
+    ///
+    /// # Errors
+    /// Why it is not allowed.
     pub(crate) fn authorize(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
-        scope: Scope,
-        org: Option<&OrgName>,
-    ) -> Result<Grant, AuthError> {
+        permission: Permission<'_>,
+        now: Time,
+    ) -> Result<Authorization, AuthError> {
         if self.open {
-            return Ok(Grant::everyone());
+            return Ok(Authorization::Granted(Grant::everyone()));
         }
         let credential = credential(headers, uri).ok_or(AuthError::Missing)?;
         if self.is_publish_key(&credential) {
-            return match scope {
-                Scope::Publish => Ok(Grant::everyone()),
-                Scope::Subscribe => Err(AuthError::Scope(scope)),
+            return match permission.scope {
+                Scope::Publish => Ok(Authorization::Granted(Grant::everyone())),
+                Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
-        let claims = self.tokens.verify(credential.text()).map_err(AuthError::Invalid)?;
-        if !claims.allows(scope) {
-            return Err(AuthError::Scope(scope));
+        match self.tokens.verify(credential.text(), now).map_err(AuthError::Invalid)? {
+            Verification::Valid(claims) => permission.grant(claims).map(Authorization::Granted),
+            Verification::WaitForKeys(token) => {
+                let Permission { scope, org } = permission;
+                let pending = PendingAuthorization { token, scope, org: org.cloned() };
+                Ok(Authorization::WaitForKeys(pending))
+            }
         }
-        let expires = Some(claims.expires());
-        let orgs = claims.into_orgs();
-        if org.is_some_and(|org| !orgs.allow(org)) {
-            return Err(AuthError::Org);
-        }
-        Ok(Grant { expires, orgs })
     }
 
-    /// Compared with every key to the end, so that the time tells nothing. Only as `Bearer`: what
-    /// does not expire has no place in a URL.
+    /// Authorises a request when the keys that it waits for are fetched.
+    ///
+    /// # Errors
+    /// Why it is not allowed.
+    pub(crate) async fn authorize_pending(
+        &self,
+        pending: PendingAuthorization,
+    ) -> Result<Grant, AuthError> {
+        let PendingAuthorization { token, scope, org } = pending;
+        let claims = self.tokens.verify_pending(token).await.map_err(AuthError::Invalid)?;
+        Permission { scope, org: org.as_ref() }.grant(claims)
+    }
+
+    /// Compares with every key to the end, so that the time does not depend on the keys. A publish key
+    /// does not expire, so it is accepted in `authorization` only and never in a URL.
     fn is_publish_key(&self, credential: &Credential<'_>) -> bool {
         let Credential::Bearer(text) = credential else { return false };
         let equal = |key: &Secret| key.as_bytes().ct_eq(text.as_bytes());
@@ -135,8 +153,8 @@ impl Auth {
     }
 }
 
-/// The token of a request: the one that was put there on purpose before the one that a browser sends by
-/// itself.
+/// The token of a request. `authorization` and the query, which a page sets itself, precede the cookie,
+/// which a browser sends with every request.
 fn credential<'a>(headers: &'a HeaderMap, uri: &Uri) -> Option<Credential<'a>> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| {
@@ -154,15 +172,32 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.into_iter().find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
-/// Whether the URL holds a token, so that a page must not pass it on as its referrer.
+/// Whether the URL contains a token, so that a page must not send it as its referrer.
 pub(crate) fn is_in_url(uri: &Uri) -> bool {
     uri.query().is_some_and(|text| text.contains(QUERY)) && query(uri, QUERY).is_some()
+}
+
+// ===== impl Permission =====
+
+impl Permission<'_> {
+    fn grant(self, claims: Claims) -> Result<Grant, AuthError> {
+        let Self { scope, org } = self;
+        if !claims.allows(scope) {
+            return Err(AuthError::Scope(scope));
+        }
+        let expires = Some(claims.expires());
+        let orgs = claims.into_orgs();
+        if org.is_some_and(|org| !orgs.allow(org)) {
+            return Err(AuthError::Org);
+        }
+        Ok(Grant { expires, orgs })
+    }
 }
 
 // ===== impl Grant =====
 
 impl Grant {
-    /// What is allowed to everyone, for ever.
+    /// The grant of a request that needs no token: every org, for ever.
     pub(crate) fn everyone() -> Self {
         Self { expires: None, orgs: Orgs::All }
     }

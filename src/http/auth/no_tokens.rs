@@ -1,6 +1,4 @@
-//! Stands in for `tokens` in a build without the feature `jwt`: no token is good.
-
-use std::future::{Future, Ready};
+//! Stands in for `tokens` in a build without the feature `jwt`: every token is invalid.
 
 use super::claims::Claims;
 use crate::config::AuthConfig;
@@ -8,6 +6,14 @@ use crate::ids::Time;
 
 #[derive(Debug)]
 pub(super) struct Tokens;
+
+/// No token is ever found to be anything.
+pub(super) enum Verification {
+    Valid(Claims),
+    WaitForKeys(Box<PendingToken>),
+}
+
+pub(super) enum PendingToken {}
 
 // ===== impl Tokens =====
 
@@ -18,19 +24,14 @@ impl Tokens {
 
     pub(super) fn prefetch(&self, _now: Time) {}
 
-    pub(super) fn are_published(&self) -> bool {
-        false
-    }
-
-    pub(super) fn keys_for(
-        &self,
-        _token: &str,
-        _now: Time,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        None::<Ready<()>>
-    }
-
-    pub(super) fn verify(&self, _token: &str) -> Result<Claims, &'static str> {
+    pub(super) fn verify(&self, _token: &str, _now: Time) -> Result<Verification, &'static str> {
         Err("no key is known that it could be signed with")
+    }
+
+    pub(super) async fn verify_pending(
+        &self,
+        pending: Box<PendingToken>,
+    ) -> Result<Claims, &'static str> {
+        match *pending {}
     }
 }

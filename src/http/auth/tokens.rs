@@ -1,23 +1,38 @@
-//! Verifies tokens.
+//! Verifies tokens against the configured and the published keys.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use tokio::sync::watch;
 
 use super::claims::Claims;
 use super::jwks::Jwks;
 use crate::config::{AuthConfig, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey};
 use crate::ids::Time;
 
-/// The keys, and what else a token has to say.
+/// The keys, and what they are to check of a token beside its signature.
 #[derive(Debug)]
 pub(super) struct Tokens {
     keys: Vec<TokenKey>,
     jwks: Option<Arc<Jwks>>,
-    /// One for each algorithm: the library takes several only of one family.
+    /// One for each algorithm: the library accepts several only of one family.
     validations: [Validation; 4],
+}
+
+/// What a token is found to be, unless it is refused.
+pub(super) enum Verification {
+    Valid(Claims),
+    /// No known key signed it, but the published keys are being fetched.
+    WaitForKeys(Box<PendingToken>),
+}
+
+/// A token whose key may be among those that are being fetched.
+pub(super) struct PendingToken {
+    token: String,
+    header: Header,
+    /// Changes when the fetch has ended, successfully or not.
+    fetched: watch::Receiver<()>,
 }
 
 const ALGORITHMS: [Algorithm; 4] =
@@ -27,7 +42,7 @@ const ALGORITHMS: [Algorithm; 4] =
 
 impl Tokens {
     pub(super) fn new(config: &AuthConfig) -> Self {
-        // An application around us may have brought the other one too, and then there is no default.
+        // If the application around us has enabled the library's other provider too, there is no default.
         _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         Self {
             keys: config.keys.clone(),
@@ -36,77 +51,95 @@ impl Tokens {
         }
     }
 
-    /// Fetches published keys before the first token names one. Inside a runtime.
+    /// Fetches the published keys before the first token needs them. Inside a runtime.
     pub(super) fn prefetch(&self, now: Time) {
         if let Some(jwks) = &self.jwks {
             jwks.fetch(now);
         }
     }
 
-    /// Whether there are keys that may have to be fetched.
-    pub(super) fn are_published(&self) -> bool {
-        self.jwks.is_some()
-    }
-
-    /// What has to be waited for before [`Self::verify`] can tell: the token's key may have been
-    /// published since the keys were fetched.
-    pub(super) fn keys_for(
-        &self,
-        token: &str,
-        now: Time,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let jwks = self.jwks.as_ref()?;
-        let header = header_of(token).ok()?;
+    /// Verifies a token. Inside a runtime.
+    ///
+    /// # Errors
+    /// Why it is invalid.
+    pub(super) fn verify(&self, token: &str, now: Time) -> Result<Verification, &'static str> {
+        let header = decode_limited(token)?;
+        let Some(jwks) = &self.jwks else {
+            return self.verify_last(token, &header, &[]).map(Verification::Valid);
+        };
         jwks.refresh(now);
-        if jwks.knows(&header) || self.verify_with(token, &header, self.keys.iter()).is_ok() {
-            return None;
+        if !jwks.knows(&header) {
+            if let Some(verified) = self.verify_with(&self.keys, token, &header) {
+                return verified.map(Verification::Valid);
+            }
+            if let Some(fetched) = jwks.fetch(now) {
+                let token = token.to_owned();
+                let pending = PendingToken { token, header, fetched };
+                return Ok(Verification::WaitForKeys(Box::new(pending)));
+            }
         }
-        let mut fetched = jwks.fetch(now)?;
-        Some(async move { _ = fetched.changed().await })
+        // The keys are read last, so a fetch that has ended since `knows` counts.
+        self.verify_last(token, &header, &jwks.keys()).map(Verification::Valid)
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<Claims, &'static str> {
-        let header = header_of(token)?;
-        let published = self.jwks.as_ref().map(|jwks| jwks.keys());
-        self.verify_with(
-            token,
-            &header,
-            self.keys.iter().chain(published.iter().flat_map(|p| p.iter())),
-        )
+    /// Verifies a token when the fetch that it waits for has ended.
+    ///
+    /// # Errors
+    /// Why it is invalid.
+    pub(super) async fn verify_pending(
+        &self,
+        pending: Box<PendingToken>,
+    ) -> Result<Claims, &'static str> {
+        let PendingToken { token, header, mut fetched } = *pending;
+        _ = fetched.changed().await;
+        let published = self.jwks.as_ref().map(|jwks| jwks.keys()).unwrap_or_default();
+        self.verify_last(&token, &header, &published)
     }
 
-    fn verify_with<'k>(
+    /// Verifies with the configured keys and these.
+    fn verify_last(
         &self,
         token: &str,
         header: &Header,
-        keys: impl Iterator<Item = &'k TokenKey>,
+        published: &[TokenKey],
     ) -> Result<Claims, &'static str> {
-        let mut why = "no key is known that it could be signed with";
-        for key in keys.filter(|key| key.fits(header)) {
+        let keys = || self.keys.iter().chain(published);
+        self.verify_with(keys(), token, header).unwrap_or_else(|| {
+            Err(if keys().any(|key| key.fits(header)) {
+                "its signature does not fit"
+            } else {
+                "no key is known that it could be signed with"
+            })
+        })
+    }
+
+    /// The claims, or what is wrong with them; `None` if none of the keys signed the token.
+    fn verify_with<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k TokenKey>,
+        token: &str,
+        header: &Header,
+    ) -> Option<Result<Claims, &'static str>> {
+        keys.into_iter().filter(|key| key.fits(header)).find_map(|key| {
             let mut validations = self.validations.iter();
             let validation = validations.find(|v| v.algorithms.contains(&key.algorithm));
             match decode::<Claims>(token, &key.key, validation.expect("keys are of the four")) {
-                Ok(verified) => return Ok(verified.claims),
-                Err(error) => match of_the_claims(error.kind()) {
-                    Some(why) => return Err(why),
-                    // It may be signed with the next one.
-                    None => why = "its signature does not fit",
-                },
+                Ok(verified) => Some(Ok(verified.claims)),
+                Err(error) => invalid_claims(error.kind()).map(Err),
             }
-        }
-        Err(why)
+        })
     }
 }
 
-/// What the library checks of the claims, after the signature. `iss` and `aud` are required where they
-/// are compared, since it takes a token without them for one that has nothing wrong in them.
+/// What the library checks of the claims, after the signature. `iss` and `aud` are required if they are
+/// configured, because the library accepts a token that lacks them.
 fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
     let mut validation = Validation::new(algorithm);
     let mut required = vec!["exp"];
     validation.validate_nbf = true;
-    // The skew is for `nbf` alone: a stream ends at its `exp`, so none may begin after it.
+    // The skew applies to `nbf` only: a stream ends at its `exp`, so none may begin after it.
     validation.leeway = TOKEN_SKEW.as_secs();
-    // "On or after" its time a token is not good (RFC 7519, 4.1.4); the library means only after.
+    // A token is invalid "on or after" its `exp` (RFC 7519, 4.1.4), for the library only after it.
     validation.reject_tokens_expiring_in_less_than = TOKEN_SKEW.as_secs() + 1;
     if !config.issuers.is_empty() {
         validation.set_issuer(&config.issuers);
@@ -121,25 +154,25 @@ fn validation(algorithm: Algorithm, config: &AuthConfig) -> Validation {
     validation
 }
 
-/// Reads the header of a token, which says nothing that can be trusted.
-fn header_of(token: &str) -> Result<Header, &'static str> {
+/// Decodes the header of a token, none of which is verified yet.
+fn decode_limited(token: &str) -> Result<Header, &'static str> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err("it is longer than 8192 bytes");
     }
     let header = decode_header(token)
         .map_err(|_| "it is not a JWT signed by an algorithm that is allowed")?;
-    // What we have to understand and do not is a reason to refuse (RFC 7515, 4.1.11).
+    // An extension that is critical and not understood makes a token invalid (RFC 7515, 4.1.11).
     if header.crit.is_some() {
         return Err("it has critical extensions, of which none is known");
     }
     Ok(header)
 }
 
-/// What is wrong with the claims of a token whose signature is good.
-fn of_the_claims(kind: &ErrorKind) -> Option<&'static str> {
+/// What is wrong with the claims of a token; `None` if its signature is.
+fn invalid_claims(kind: &ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::ExpiredSignature => "it has expired",
-        // What the library answers to a time before its own subtraction, which is long past.
+        // The library's error for an `exp` smaller than the time that it subtracts.
         ErrorKind::InvalidToken => "it has expired",
         ErrorKind::ImmatureSignature => "it is not valid yet (nbf)",
         ErrorKind::InvalidIssuer => "it is from another issuer (iss)",
@@ -159,9 +192,48 @@ fn of_the_claims(kind: &ErrorKind) -> Option<&'static str> {
 // ===== impl TokenKey =====
 
 impl TokenKey {
-    /// A key is for one algorithm, whatever a token says; and of those with names, for the one named.
+    /// A key verifies its own algorithm only, and if both it and the token have a `kid`, only the same.
     pub(super) fn fits(&self, header: &Header) -> bool {
         let named = self.id.as_ref().zip(header.kid.as_ref());
         self.algorithm == header.alg && named.is_none_or(|(ours, theirs)| ours == theirs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, encode};
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::JwksConfig;
+
+    const OURS: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+    fn sign(secret: &str, exp: u64) -> String {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        encode(&Header::default(), &json!({ "exp": exp }), &key).expect("a token")
+    }
+
+    /// The published set cannot be fetched: nothing listens there.
+    #[tokio::test]
+    async fn only_a_token_that_no_known_key_signed_waits_for_published_keys() {
+        let jwks = JwksConfig::new("http://127.0.0.1:1/keys".parse().expect("a URL"));
+        let tokens = Tokens::new(&AuthConfig {
+            keys: vec![TokenKey::from_secret(OURS).expect("32 bytes")],
+            jwks: Some(jwks),
+            ..AuthConfig::default()
+        });
+        let verify = |token: &str| tokens.verify(token, Time(0));
+        assert!(matches!(verify(&sign(OURS, 1 << 40)), Ok(Verification::Valid(_))));
+        assert_eq!(verify(&sign(OURS, 1)).err(), Some("it has expired"));
+        assert!(verify("no token").is_err());
+        let Ok(Verification::WaitForKeys(pending)) = verify(&sign(OTHER, 1 << 40)) else {
+            panic!("nothing is fetched");
+        };
+        let refused = tokens.verify_pending(pending).await;
+        assert_eq!(refused.err(), Some("its signature does not fit"));
+        let refused = verify(&sign(OTHER, 1 << 40));
+        assert_eq!(refused.err(), Some("its signature does not fit"), "a fetch for each token");
     }
 }

@@ -1,5 +1,4 @@
-//! Answers requests. What is not a stream is answered in full; a stream is a response whose body holds
-//! a seat.
+//! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
 mod open_stream;
 
@@ -12,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
-use super::auth::{self, Auth, Grant, Scope};
+use super::auth::{self, Auth, Authorization, Grant};
 use super::conformance;
 use super::essence;
 use super::exposition;
@@ -25,26 +24,26 @@ use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
 use crate::admission::{AddressGuard, Admission, Admitted};
 use crate::config::Config;
-use crate::hub::{Hub, View};
+use crate::hub::Hub;
 use crate::ids::OrgName;
 use crate::metrics::Limit;
 use crate::stream::{Clock, EventStream, StreamMonitor, retry_ms, with_headers};
 use crate::sync::{AtomicBool, Ordering};
 
-/// What the workers of a server share.
+/// The state that the workers of a server share.
 #[derive(Debug)]
 pub(crate) struct App {
     config: Config,
     clock: Clock,
     metrics: Registry,
-    /// It still serves, but wants no more.
+    /// The server is about to shut down, so `/readyz` answers 503.
     stopping: AtomicBool,
     admission: Admission,
-    rates: Option<RateLimiter>,
+    rate_limiter: Option<RateLimiter>,
     auth: Auth,
 }
 
-/// Receives the connections of one worker.
+/// Makes a [`Service`] for each connection of one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceFactory {
     app: Arc<App>,
@@ -52,13 +51,13 @@ pub(crate) struct ServiceFactory {
     handoff_slot: HandoffSlot,
 }
 
-/// Answers the requests of one connection, which counts for as long as this lives.
+/// Responds to the requests of one connection, which is counted for as long as this lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     app: Arc<App>,
     hub: Hub,
     handoff_slot: HandoffSlot,
-    /// Shared with a request that waits for keys.
+    /// Shared with a request that waits for the keys of its token.
     admitted: Arc<Admitted>,
     /// Watches the stream of an HTTP/2 request, which stays with hyper. An HTTP/1 stream is handed off.
     monitor: Option<StreamMonitor>,
@@ -70,16 +69,24 @@ impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
         let metrics = exposition::registry(hub, admission.clone());
         let auth = Auth::new(&config.auth);
-        let rates = config.publish_rate.map(RateLimiter::new);
-        Self { config, clock, metrics, stopping: AtomicBool::new(false), admission, rates, auth }
+        let rate_limiter = config.publish_rate.map(RateLimiter::new);
+        Self {
+            config,
+            clock,
+            metrics,
+            stopping: AtomicBool::new(false),
+            admission,
+            rate_limiter,
+            auth,
+        }
     }
 
-    /// Tells load balancers, through `/readyz`, that the server is about to end.
+    /// Makes `/readyz` answer 503, so that load balancers send no more connections.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a refusal if it is for a limit.
+    /// Counts a refusal if a limit is its cause.
     fn counted(&self, reject: Reject) -> Reject {
         if let Some(limit) = reject.limit() {
             self.admission.count_refusal(limit);
@@ -87,7 +94,7 @@ impl App {
         reject
     }
 
-    /// Fetches what requests would have to wait for. Inside a runtime.
+    /// Fetches published keys, so that the first requests need not wait for them. Inside a runtime.
     pub(crate) fn warm_up(&self) {
         self.auth.prefetch(self.clock.now());
     }
@@ -100,8 +107,8 @@ impl ServiceFactory {
         Self { app, hub, handoff_slot: HandoffSlot::default() }
     }
 
-    /// Receives a connection, when there is room for it or to tell it that there is none. `None` is
-    /// for one that has to be closed without a word.
+    /// Counts a connection, as soon as there is room to serve it or to refuse it. `None` if it has to be
+    /// closed silently.
     pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Admitted>> {
         self.app.admission.admit(peer).await.map(Arc::new)
     }
@@ -137,73 +144,84 @@ impl Service {
         &self.app.config
     }
 
-    /// Whether the connection came when there was no room, and should not stay.
+    /// Whether a limit was exceeded at accept, so that the connection should close after its first response.
     pub(crate) fn over_limit(&self) -> bool {
         self.admitted.over_limit()
     }
 
-    #[expect(clippy::async_yields_async, reason = "the answer is polled in the place of the wait")]
-    fn answer(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the response is polled in the place of the wait"
+    )]
+    fn respond(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
-        let route = match route.and_then(|route| self.check_room(route)) {
-            Ok(route) => route,
-            Err(reject) => {
-                let comes_back = is_stream && accepts_events(request.headers());
-                return self.conclude(Err(reject), comes_back);
+        let authorized = route
+            .and_then(|route| self.check_room(route))
+            .and_then(|route| Ok((self.authorize(&route, &request)?, route)));
+        match authorized {
+            Ok((Authorization::Granted(grant), route)) => {
+                self.respond_to_route(route, grant, request, fields)
             }
-        };
-        let (headers, uri) = (request.headers(), request.uri());
-        let keys = || self.app.auth.pending_keys(headers, uri, self.app.clock.now());
-        if let Some(keys) = route.needs_token().then(keys).flatten() {
-            let (service, fields) = (self.clone(), fields.clone());
-            return ResponseState::Later(Box::pin(async move {
-                keys.await;
-                service.answer_route(route, request, &fields)
-            }));
+            Ok((Authorization::WaitForKeys(pending), route)) => {
+                let (service, fields) = (self.clone(), fields.clone());
+                ResponseState::Later(Box::pin(async move {
+                    match service.app.auth.authorize_pending(pending).await {
+                        Ok(grant) => service.respond_to_route(route, grant, request, &fields),
+                        Err(why) => service.conclude(Err(Reject::Auth(why)), false),
+                    }
+                }))
+            }
+            Err(reject) => {
+                let is_event_source = is_stream && accepts_events(request.headers());
+                self.conclude(Err(reject), is_event_source)
+            }
         }
-        self.answer_route(route, request, fields)
     }
 
-    fn answer_route(
+    fn respond_to_route(
         &self,
         route: Route,
+        grant: Grant,
         request: Request<Incoming>,
         fields: &Fields,
     ) -> ResponseState {
         let is_stream = matches!(route, Route::Stream { .. });
-        let answer = match route {
-            Route::Stream { org, view } => match self.open(&org, view, &request) {
+        let response = match route {
+            Route::Stream { org, view } => match self.open(&org, view, &request, &grant) {
                 Ok((stream, client)) => {
                     return self.start(stream, client, request.version(), fields);
                 }
                 Err(reject) => Err(reject),
             },
-            Route::StreamHead { org, view } => self.head(&org, view, &request),
-            Route::Publish { org } => return self.publish(Some(org), request),
-            Route::PublishBatch => return self.publish(None, request),
+            Route::StreamHead { org, view } => {
+                self.check_view(&org, view).map(|()| with_headers(ResponseBody::NoStream))
+            }
+            Route::Publish { org } => return self.publish(Some(org), grant, request),
+            Route::PublishBatch => return self.publish(None, grant, request),
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.stopping.load(Ordering::Relaxed) => Err(Reject::Draining),
             Route::Ready => Ok(text("ready\n".into())),
             Route::Metrics => Ok(self.metrics()),
         };
-        self.conclude(answer, is_stream && accepts_events(request.headers()))
+        self.conclude(response, is_stream && accepts_events(request.headers()))
     }
 
+    /// A response that is complete, or a refusal. `is_event_source`: see [`Self::refuse`].
     fn conclude(
         &self,
-        answer: Result<Response<ResponseBody>, Reject>,
-        comes_back: bool,
+        response: Result<Response<ResponseBody>, Reject>,
+        is_event_source: bool,
     ) -> ResponseState {
-        let mut answer = answer.unwrap_or_else(|reject| self.refuse(reject, comes_back));
+        let mut response = response.unwrap_or_else(|reject| self.refuse(reject, is_event_source));
         if self.over_limit() {
             let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(header::CONNECTION, close);
+            response.headers_mut().insert(header::CONNECTION, close);
         }
-        ResponseState::Now(Some(answer))
+        ResponseState::Now(Some(response))
     }
 
-    /// Who looks after the server has to be answered above all when it is full.
+    /// Probes and metrics are served even at the connection limit.
     fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match (&route, self.admitted.limit_reached()) {
             (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
@@ -220,15 +238,16 @@ impl Service {
         Reject::Full { limit, max }
     }
 
-    /// Refuses. A browser's `EventSource` is told when to come back where that may help.
-    fn refuse(&self, reject: Reject, comes_back: bool) -> Response<ResponseBody> {
+    /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
+    /// stream, because it would not come back after an error status.
+    fn refuse(&self, reject: Reject, is_event_source: bool) -> Response<ResponseBody> {
         let reject = self.app.counted(reject);
-        let answer = if comes_back && reject.is_for_now() {
+        let response = if is_event_source && reject.is_temporary() {
             reject.into_stream_end(retry_ms(self.hub.config()))
         } else {
             reject.into_response()
         };
-        answer.map(ResponseBody::Full)
+        response.map(ResponseBody::Full)
     }
 
     /// Responds with the stream over HTTP/2; hands it off over HTTP/1, where hyper never gets a response.
@@ -252,27 +271,15 @@ impl Service {
         })))
     }
 
-    fn head<B>(
-        &self,
-        org: &OrgName,
-        view: View,
-        request: &Request<B>,
-    ) -> Result<Response<ResponseBody>, Reject> {
-        self.check_view(org, view, request)?;
-        Ok(with_headers(ResponseBody::NoStream))
+    fn authorize<B>(&self, route: &Route, request: &Request<B>) -> Result<Authorization, Reject> {
+        let Some(permission) = route.permission() else {
+            return Ok(Authorization::Granted(Grant::everyone()));
+        };
+        let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
+        self.app.auth.authorize(headers, uri, permission, now).map_err(Reject::Auth)
     }
 
-    fn authorize<B>(
-        &self,
-        request: &Request<B>,
-        scope: Scope,
-        org: Option<&OrgName>,
-    ) -> Result<Grant, Reject> {
-        let auth = &self.app.auth;
-        auth.authorize(request.headers(), request.uri(), scope, org).map_err(Reject::AuthError)
-    }
-
-    /// The header fields that every answer to this request has.
+    /// The header fields of every response to this request.
     fn fields<B>(&self, request: &Request<B>) -> Fields {
         let mut fields = Fields::default();
         self.app.config.cors.add_to(&mut fields, request.headers());
@@ -282,20 +289,22 @@ impl Service {
         fields
     }
 
-    fn publish(&self, org: Option<OrgName>, request: Request<Incoming>) -> ResponseState {
-        let grant = match self.authorize(&request, Scope::Publish, org.as_ref()) {
-            Ok(grant) => grant,
-            Err(reject) => return self.conclude(Err(reject), false),
-        };
+    fn publish(
+        &self,
+        org: Option<OrgName>,
+        grant: Grant,
+        request: Request<Incoming>,
+    ) -> ResponseState {
         let (hub, app) = (self.hub.clone(), self.app.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         ResponseState::Waiting(Box::pin(async move {
-            let answer = match publish::read(head.headers, body, allowed, limits).await {
+            let response = match publish::read(head.headers, body, allowed, limits).await {
                 Ok(body) => {
-                    let publisher = Publisher { hub: &hub, rates: app.rates.as_ref() };
+                    let publisher =
+                        Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
                     match org {
                         Some(org) => publish::publish_one(publisher, &org, &body, app.clock.now()),
                         None => {
@@ -305,7 +314,7 @@ impl Service {
                 }
                 Err(reject) => Err(reject),
             };
-            answer.unwrap_or_else(|reject| app.counted(reject).into_response())
+            response.unwrap_or_else(|reject| app.counted(reject).into_response())
         }))
     }
 
@@ -320,7 +329,7 @@ impl Service {
     }
 }
 
-/// Whether the request is one of an `EventSource` (WHATWG HTML 9.2.3), or as good as one.
+/// Whether the request accepts `text/event-stream`, as that of an `EventSource` does (WHATWG HTML, 9.2.3).
 fn accepts_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
     let mut kinds = values.flat_map(|value| value.split(','));
@@ -344,11 +353,11 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let fields = self.fields(&request);
         let chunked = conformance::is_chunked(request.headers());
         let preflight = |()| self.app.config.cors.preflight(&request);
-        let answering = match conformance::check(&request).map(preflight) {
+        let state = match conformance::check(&request).map(preflight) {
             Err(reject) => self.conclude(Err(reject), false),
-            Ok(Some(answer)) => ResponseState::Now(Some(answer.map(ResponseBody::Full))),
-            Ok(None) => self.answer(request, &fields),
+            Ok(Some(response)) => ResponseState::Now(Some(response.map(ResponseBody::Full))),
+            Ok(None) => self.respond(request, &fields),
         };
-        ResponseFuture { answering, fields, chunked }
+        ResponseFuture { state, fields, chunked }
     }
 }

@@ -1,4 +1,4 @@
-//! Opens streams: who may have one, what it has missed, and when it has to end.
+//! Opens streams: checks that the request may have one, resumes it where it left off, and sets its deadline.
 
 use std::time::SystemTime;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, Version};
 
 use super::Service;
 use crate::admission::AddressGuard;
-use crate::http::auth::{Grant, Scope};
+use crate::http::auth::{Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
@@ -26,26 +26,29 @@ impl Service {
         }
         let (request, length) = request_head::parse(first)?;
         conformance::check(&request).ok()?;
-        let Ok(Route::Stream { org, view }) = route(request.method(), request.uri().path()) else {
+        let route = route(request.method(), request.uri().path()).ok()?;
+        let Route::Stream { org, view } = &route else { return None };
+        let Ok(Authorization::Granted(grant)) = self.authorize(&route, &request) else {
             return None;
         };
-        let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
-        if view == View::Member && self.app.auth.pending_keys(headers, uri, now).is_some() {
-            return None;
-        }
-        let (stream, client) = self.open(&org, view, &request).ok()?;
+        let (stream, client) = self.open(org, *view, &request, &grant).ok()?;
         let chunked = request.version() == Version::HTTP_11;
         let handoff = Handoff::new(stream, chunked, self.fields(&request), client);
         Some(Handoff { surplus: first.len() - length, ..handoff })
     }
 
+    /// Opens the stream of a request that is authorised.
+    ///
+    /// # Errors
+    /// The org has no public stream, the server shuts down, or a limit is reached.
     pub(crate) fn open<B>(
         &self,
         org: &OrgName,
         view: View,
         request: &Request<B>,
+        grant: &Grant,
     ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
-        let Grant { expires, .. } = self.check_view(org, view, request)?;
+        self.check_view(org, view)?;
         let client = self.count_client(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
@@ -54,31 +57,24 @@ impl Service {
             SubscribeError::Closing => Reject::Draining,
             SubscribeError::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
         })?;
-        let Some(expires) = expires else { return Ok((stream, client)) };
+        let Some(expires) = grant.expires else { return Ok((stream, client)) };
         let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
         let at = self.app.clock.now().after(left);
         let stream = stream.with_deadline(Deadline { at, reason: CloseReason::Expired });
         Ok((stream, client))
     }
 
-    /// Counts a stream for the client behind a trusted proxy; any other client counts as its
-    /// connection.
+    /// Counts a stream of the client behind a trusted proxy. Any other client is counted by its connection.
     fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
         let Some(proxy) = self.admitted.trusted_proxy() else { return Ok(None) };
         let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
         self.admitted.count_client(client).map_err(|limit| self.full(limit))
     }
 
-    pub(super) fn check_view<B>(
-        &self,
-        org: &OrgName,
-        view: View,
-        request: &Request<B>,
-    ) -> Result<Grant, Reject> {
+    pub(super) fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {
         match view {
             View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
-            View::Public => Ok(Grant::everyone()),
-            View::Member => self.authorize(request, Scope::Subscribe, Some(org)),
+            View::Public | View::Member => Ok(()),
         }
     }
 }
