@@ -1,14 +1,13 @@
 //! The end of a shard: its driver walks all of its seats once, at the pace that spreads their ends
 //! evenly over the drain window.
 
-use std::mem;
 use std::sync::Arc;
 use std::vec;
 
 use super::Hub;
+use super::batch::{Batch, WriteKind};
 use super::channel::Channel;
-use super::seat::{Seats, Waiter};
-use super::sweep::{Batch, WriteKind, WriteOp};
+use super::seat::Seats;
 use crate::ids::Time;
 use crate::sync::Ordering;
 
@@ -90,18 +89,7 @@ impl Drain {
             if let Some(seat) = seats.at_mut(self.position) {
                 seat.draining = true;
                 self.ended += 1;
-                match mem::replace(&mut seat.waiter, Waiter::None) {
-                    Waiter::None => {}
-                    Waiter::Task(waker) => {
-                        seat.waiter = Waiter::Busy(waker.clone());
-                        batch.push_waker(waker);
-                    }
-                    // It has something to write, and comes to its end after that.
-                    waiter @ (Waiter::Busy(_) | Waiter::Blocked { .. }) => seat.waiter = waiter,
-                    Waiter::Socket { number, .. } => {
-                        batch.writes.push(WriteOp { socket: number, kind: WriteKind::CatchUp });
-                    }
-                }
+                seat.notify(WriteKind::CatchUp, batch);
             }
             self.position += 1;
         }

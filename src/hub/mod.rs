@@ -10,6 +10,7 @@
 //! Locks, outermost first: registry partition or either wheel, channel. An inbox is locked alone. None is held
 //! while a waker is woken or dropped.
 
+mod batch;
 mod channel;
 mod drain;
 mod history;
@@ -47,12 +48,13 @@ pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{
+    batch::{Batch, SEATS_PER_TURN, WriteKind, WriteOp},
     drain::{Drain, Pace},
     history::Event,
     seat::shrink_if_sparse,
     shard::SeatRef,
     subscription::{Frames, Taken},
-    sweep::{Batch, SEATS_PER_TURN, Sweep, WriteKind, WriteOp},
+    sweep::Sweep,
     timers::{SeatHandle, Timer},
 };
 

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use super::batch::{Batch, WriteKind, WriteOp};
 use super::history::View;
 use crate::metrics::CloseReason;
 
@@ -121,6 +122,37 @@ impl Seat {
         self.watched = self.blocked_since != NOT_BLOCKED;
         // Both ticks are rounded down, so the last second may be missing yet.
         self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
+    }
+
+    /// Has the subscriber served. A task that waits is woken, to poll for what there is; to the socket of a
+    /// parked stream the driver does `kind`. A stream that is being served, whose task is busy or whose
+    /// socket is full comes to it by itself: only [`WriteKind::End`] reaches those two.
+    pub(crate) fn notify(&mut self, kind: WriteKind, batch: &mut Batch) {
+        let ends = matches!(kind, WriteKind::End(_));
+        let mut write = |socket| batch.writes.push(WriteOp { socket, kind });
+        self.waiter = match mem::replace(&mut self.waiter, Waiter::None) {
+            Waiter::Socket { number, view } => {
+                write(number);
+                match kind {
+                    // From here on it is being served, until it has taken all there is.
+                    WriteKind::CatchUp => Waiter::None,
+                    _ => Waiter::Socket { number, view },
+                }
+            }
+            Waiter::Blocked { number } if ends => {
+                write(number);
+                Waiter::Blocked { number }
+            }
+            Waiter::Task(waker) => {
+                batch.wakers.push(waker.clone());
+                Waiter::Busy(waker)
+            }
+            Waiter::Busy(waker) if ends => {
+                batch.wakers.push(waker.clone());
+                Waiter::Busy(waker)
+            }
+            waiter => waiter,
+        };
     }
 
     /// Keeps the waker of the task that serves it, which waits or is busy. What it knew before has to be

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::channel::Channel;
 use super::seat::SeatKey;
-use super::sweep::STALE_MAX;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
@@ -58,6 +57,9 @@ struct Inbox {
     windows_opened: u64,
     driver: Option<Waker>,
 }
+
+/// Stale entries of a wheel that are not worth a scan.
+pub(super) const STALE_MAX: usize = 1024;
 
 // ===== impl Shard =====
 

@@ -1,19 +1,18 @@
 //! The driver's side of the hub: closing windows, walking the seats of dirty channels, and the wheel.
 //! All of it collects under a lock and acts after it, a bounded number of seats at a time.
 
-use std::mem;
 use std::sync::Arc;
-use std::task::Waker;
 
 use smallvec::SmallVec;
 
 use super::Hub;
+use super::batch::{Batch, SEATS_PER_TURN, WriteKind};
 use super::channel::{Channel, State};
-use super::history::{Event, History, View};
+use super::history::History;
 use super::seat::{Seat, Waiter};
 use super::shard::SeatRef;
 use crate::ids::Time;
-use crate::metrics::{self, CloseReason};
+use crate::metrics;
 
 /// A walk over the seats that one channel has on one shard, in memory order.
 #[derive(Debug)]
@@ -27,71 +26,8 @@ pub(crate) struct Sweep {
     over: bool,
 }
 
-/// What one turn found to do, to be done once no lock is held. The driver keeps it for its memory.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(super) wakers: SmallVec<[Waker; SEATS_PER_TURN]>,
-    /// Sockets that the driver writes to itself.
-    pub(crate) writes: Vec<WriteOp>,
-    /// What [`Task::Events`] refers to: consecutive events, up to the head.
-    pub(crate) events: Vec<Event>,
-    /// The number of the last of them.
-    pub(crate) head: u64,
-}
-
-/// Something to do for the parked stream with this number.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WriteOp {
-    pub(crate) socket: u32,
-    pub(crate) kind: WriteKind,
-}
-
-/// What a parked stream needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum WriteKind {
-    /// The last `count` of the turn's events. They count as taken: who cannot write them all gives
-    /// them back.
-    Events { count: usize, view: View },
-    /// More than that, or the end: it has to take from its subscription what it needs.
-    CatchUp,
-    /// A comment. It counts as sent.
-    Keepalive,
-    /// Its end, now, for this reason.
-    End(CloseReason),
-}
-
-/// Seats that are served in one turn, before everything else on the worker has its own. One under
-/// loom, so that two seats are enough for a walk of several turns.
-pub(crate) const SEATS_PER_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
-
 /// Events that a sweep hands to a subscriber at once.
 pub(crate) const EVENTS_PER_WRITE: usize = 64;
-
-/// Stale entries of the wheel that are not worth a walk over it.
-pub(super) const STALE_MAX: usize = 1024;
-
-// ===== impl Turn =====
-
-impl Batch {
-    /// Wakes the tasks; what is to be written is left to the driver.
-    pub(crate) fn wake(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
-    }
-
-    pub(super) fn push_waker(&mut self, waker: Waker) {
-        self.wakers.push(waker);
-    }
-
-    /// Makes it empty and keeps its memory.
-    pub(crate) fn clear(&mut self) {
-        self.writes.clear();
-        self.events.clear();
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.wakers.len() + self.writes.len() >= SEATS_PER_TURN
-    }
-}
 
 // ===== impl Sweep =====
 
@@ -111,7 +47,7 @@ impl Sweep {
             if let Some(seat) = seats.at_mut(self.position)
                 && (seat.cursor < history.head() || *closing)
             {
-                events = events.max(serve(seat, history, *closing, tick, batch));
+                events = events.max(deliver(seat, history, *closing, tick, batch));
             }
             self.position += 1;
         }
@@ -143,37 +79,34 @@ impl Drop for Sweep {
     }
 }
 
-/// Serves a seat that is behind, or has to end. Returns how many events have to be at hand.
-fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, batch: &mut Batch) -> usize {
-    match mem::replace(&mut seat.waiter, Waiter::None) {
-        Waiter::Task(waker) => {
-            seat.waiter = Waiter::Busy(waker.clone());
-            batch.wakers.push(waker);
-            0
-        }
-        Waiter::Socket { number, view } => {
-            let count = usize::try_from(history.head() - seat.cursor).unwrap_or(usize::MAX);
-            let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
-            if closing || !near {
-                batch.writes.push(WriteOp { socket: number, kind: WriteKind::CatchUp });
-                return 0;
-            }
-            let visible = (seat.cursor + 1..=history.head())
-                .any(|seq| history.get(seq).is_some_and(|event| event.seen_by(view).is_some()));
-            seat.cursor = history.head();
-            seat.waiter = Waiter::Socket { number, view };
-            if !visible {
-                return 0;
-            }
-            seat.touch(tick);
-            batch.writes.push(WriteOp { socket: number, kind: WriteKind::Events { count, view } });
-            count
-        }
-        waiter => {
-            seat.waiter = waiter;
-            0
-        }
+/// Notifies a subscriber that is behind, or whose stream has to end. Returns how many events the batch has
+/// to hold for it.
+fn deliver(
+    seat: &mut Seat,
+    history: &History,
+    closing: bool,
+    tick: u32,
+    batch: &mut Batch,
+) -> usize {
+    let Waiter::Socket { view, .. } = seat.waiter else {
+        seat.notify(WriteKind::CatchUp, batch);
+        return 0;
+    };
+    let count = usize::try_from(history.head() - seat.cursor).unwrap_or(usize::MAX);
+    let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
+    if closing || !near {
+        seat.notify(WriteKind::CatchUp, batch);
+        return 0;
     }
+    let visible = (seat.cursor + 1..=history.head())
+        .any(|seq| history.get(seq).is_some_and(|event| event.seen_by(view).is_some()));
+    seat.cursor = history.head();
+    if !visible {
+        return 0;
+    }
+    seat.touch(tick);
+    seat.notify(WriteKind::Events { count, view }, batch);
+    count
 }
 
 // ===== impl Hub, for the driver of a shard =====
@@ -225,23 +158,13 @@ impl Hub {
         if tick - seat.touched < common.keepalive_min() {
             return Some(common.keepalive_at(seat.touched));
         }
-        match mem::replace(&mut seat.waiter, Waiter::None) {
-            Waiter::Task(waker) => {
-                seat.keepalive_due = true;
-                seat.waiter = Waiter::Busy(waker.clone());
-                batch.wakers.push(waker);
-            }
-            Waiter::Socket { number, view } => {
-                seat.waiter = Waiter::Socket { number, view };
-                seat.touch(tick);
-                metrics::add(&shard.counters.keepalives, 1);
-                batch.writes.push(WriteOp { socket: number, kind: WriteKind::Keepalive });
-            }
-            waiter => {
-                seat.keepalive_due = true;
-                seat.waiter = waiter;
-            }
+        if matches!(seat.waiter, Waiter::Socket { .. }) {
+            seat.touch(tick);
+            metrics::add(&shard.counters.keepalives, 1);
+        } else {
+            seat.keepalive_due = true;
         }
+        seat.notify(WriteKind::Keepalive, batch);
         Some(common.keepalive_at(tick))
     }
 }

@@ -1,16 +1,15 @@
 //! Ends that come by the clock: deadlines, and sockets that take nothing for too long. An timer lies in
 //! a wheel of its shard until its tick; nobody takes it back when its stream goes earlier.
 
-use std::mem;
 use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 
 use super::Hub;
+use super::batch::{Batch, SEATS_PER_TURN, WriteKind};
 use super::channel::Channel;
-use super::seat::{Seat, SeatKey, Waiter};
-use super::shard::{SeatRef, Shard};
-use super::sweep::{Batch, SEATS_PER_TURN, STALE_MAX, WriteKind, WriteOp};
+use super::seat::{Seat, SeatKey};
+use super::shard::{STALE_MAX, SeatRef, Shard};
 use super::wheel::Wheel;
 use crate::ids::Time;
 use crate::metrics::CloseReason;
@@ -111,17 +110,7 @@ impl Hub {
         if reason == CloseReason::Stalled || seat.ending.is_none() {
             seat.ending = Some(reason);
         }
-        match mem::replace(&mut seat.waiter, Waiter::None) {
-            Waiter::None => {}
-            Waiter::Task(waker) | Waiter::Busy(waker) => {
-                seat.waiter = Waiter::Busy(waker.clone());
-                batch.push_waker(waker);
-            }
-            waiter @ (Waiter::Socket { number, .. } | Waiter::Blocked { number }) => {
-                seat.waiter = waiter;
-                batch.writes.push(WriteOp { socket: number, kind: WriteKind::End(reason) });
-            }
-        }
+        seat.notify(WriteKind::End(reason), batch);
         Some(tick + 1)
     }
 }
