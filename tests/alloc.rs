@@ -151,7 +151,7 @@ async fn invented_orgs_stay_within_the_budget() {
 /// walk, which holds the last handle.
 /// BUG: the work that was left knew its channels, which knew their lanes, which knew the work. The walk
 /// was given back after the last handle had dropped the work.
-/// FIX: a hub's last handle drops the work, and a driver lets go of its walks before its handle.
+/// FIX: the work that is left keeps no channel alive.
 fn a_hub_leaves_nothing_behind() {
     let before = LIVE_BLOCKS.load(Relaxed);
     let hub = Hub::new(HubConfig::default());

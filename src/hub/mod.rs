@@ -192,7 +192,7 @@ impl Hub {
             }
             Outcome::Held(id, closes) => {
                 metrics::add(&self.shard().counters.coalesced, 1);
-                self.shard().push_window(closes, channel);
+                self.shard().push_window(closes, &channel);
                 id
             }
             Outcome::Joined(id) => {
@@ -332,12 +332,5 @@ impl Hub {
 
     fn shard(&self) -> &Shard {
         &self.shared.common.shards[self.shard]
-    }
-}
-
-impl Drop for Shared {
-    /// Channels know their shards, and a shard with work knows its channels.
-    fn drop(&mut self) {
-        self.common.shards.iter().for_each(Shard::forget_work);
     }
 }

@@ -48,12 +48,13 @@ pub(crate) struct SeatRef {
     pub(crate) key: SeatKey,
 }
 
-/// Work for the shard's driver. Both lists have at most one entry for a channel.
+/// Work for the shard's driver. Both lists have at most one entry for a channel, and keep none alive: a
+/// channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
-    dirty: VecDeque<Arc<Channel>>,
-    /// Windows to close, by time, and by a number that keeps the times apart.
-    windows: BTreeMap<(Time, u64), Arc<Channel>>,
+    dirty: VecDeque<Weak<Channel>>,
+    /// Burst windows to close, by time, and by a number that keeps the times apart.
+    windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
     driver: Option<Waker>,
 }
@@ -93,28 +94,32 @@ impl Shard {
         }
     }
 
-    /// Leaves a channel to sweep. The accepted has marked the channel's seats dirty.
-    pub(crate) fn push_dirty(&self, channel: Arc<Channel>) {
+    /// Leaves a channel to sweep, whose seats have been marked dirty.
+    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>) {
+        let channel = Arc::downgrade(channel);
         self.post(|inbox| inbox.dirty.push_back(channel));
     }
 
-    /// Leaves a window to close.
-    pub(crate) fn push_window(&self, closes: Time, channel: Arc<Channel>) {
+    /// Leaves a burst window to close.
+    pub(crate) fn push_window(&self, closes: Time, channel: &Arc<Channel>) {
+        let channel = Arc::downgrade(channel);
         self.post(|inbox| {
             inbox.windows_opened += 1;
             inbox.windows.insert((closes, inbox.windows_opened), channel);
         });
     }
 
+    /// The next channel to sweep.
     pub(crate) fn pop_dirty(&self) -> Option<Arc<Channel>> {
-        self.inbox.lock().dirty.pop_front()
+        self.pop(|inbox| inbox.dirty.pop_front())
     }
 
-    /// A channel whose window has closed by now.
+    /// A channel whose burst window has closed by now.
     pub(crate) fn pop_window(&self, now: Time) -> Option<Arc<Channel>> {
-        let mut inbox = self.inbox.lock();
-        let window = inbox.windows.first_entry().filter(|window| window.key().0 <= now)?;
-        Some(window.remove())
+        self.pop(|inbox| {
+            let window = inbox.windows.first_entry().filter(|window| window.key().0 <= now)?;
+            Some(window.remove())
+        })
     }
 
     /// Has `driver` woken at the next work. Returns whether a channel is dirty already, and when the
@@ -126,16 +131,19 @@ impl Shard {
         (!inbox.dirty.is_empty(), closes)
     }
 
-    /// Drops work that nobody will do.
-    pub(crate) fn forget_work(&self) {
-        let work = std::mem::take(&mut *self.inbox.lock());
-        // A waker is in it, and no lock is held across the drop of one.
-        drop(work);
-    }
-
     /// Wakes the driver without work.
     pub(crate) fn wake(&self) {
         self.post(|_| ());
+    }
+
+    /// Takes work out until it is for a channel that still exists.
+    fn pop(&self, take: impl Fn(&mut Inbox) -> Option<Weak<Channel>>) -> Option<Arc<Channel>> {
+        loop {
+            let channel = take(&mut self.inbox.lock())?;
+            if let Some(channel) = channel.upgrade() {
+                return Some(channel);
+            }
+        }
     }
 
     /// The driver is woken after the lock is released.
@@ -157,7 +165,7 @@ impl Common {
     /// Tells every shard with subscribers of this channel to sweep it.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
         for shard in channel.mark_dirty() {
-            self.shards[shard].push_dirty(channel.clone());
+            self.shards[shard].push_dirty(channel);
         }
     }
 

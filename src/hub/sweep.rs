@@ -74,7 +74,7 @@ impl Drop for Sweep {
     /// The channel counts as dirty until a walk is done: it is left to the next driver.
     fn drop(&mut self) {
         if !self.over {
-            self.channel.common.shards[self.shard].push_dirty(self.channel.clone());
+            self.channel.common.shards[self.shard].push_dirty(&self.channel);
         }
     }
 }

@@ -73,12 +73,11 @@ impl Sockets for () {
 /// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
-    /// Sweeps under way, each a turn at a time. Dropped before the hub: they leave their rest to
-    /// it, and its last handle drops what will not be done.
-    sweeps: VecDeque<Sweep>,
     hub: Hub,
     clock: Clock,
     sockets: S,
+    /// Sweeps under way, each a turn at a time.
+    sweeps: VecDeque<Sweep>,
     tick: u32,
     /// Seats that the keepalive wheel gave out and that have not been checked yet.
     silent: Vec<SeatRef>,
@@ -94,10 +93,10 @@ pub(crate) struct Driver<S> {
 impl<S: Sockets> Driver<S> {
     pub(crate) fn new(hub: Hub, clock: Clock, sockets: S) -> Self {
         Self {
-            sweeps: VecDeque::new(),
             hub,
             clock,
             sockets,
+            sweeps: VecDeque::new(),
             tick: 0,
             silent: Vec::new(),
             ending: Vec::new(),
