@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, Network};
+use crate::hub::is_sparse;
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
@@ -285,10 +286,9 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Has a map give memory back as it empties, see [`crate::hub::shrink_if_sparse`].
+/// Gives memory back as a map empties.
 fn shrink_if_sparse<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
-    let len = map.len();
-    if (len == 0 || len.is_power_of_two()) && len * 4 <= map.capacity() {
+    if is_sparse(map.len(), map.capacity()) {
         map.shrink_to_fit();
     }
 }

@@ -60,7 +60,7 @@ fn sweep(hub: &Hub) {
 /// The same, with what other tasks do between its turns.
 fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
     let mut batch = Batch::default();
-    while let Some(mut sweep) = hub.next_sweep() {
+    while let Some(mut sweep) = hub.driver().next_sweep() {
         let mut more = true;
         while more {
             more = sweep.collect(&mut batch);
@@ -74,9 +74,9 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
 /// What the driver does at a tick about ends.
 fn tick_alarms(hub: &Hub, tick: u32) {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.tick(tick, &mut Vec::new());
-    hub.timers(tick, &mut due);
-    hub.fire(&due, &mut batch);
+    hub.driver().tick(tick, &mut Vec::new());
+    hub.driver().timers(tick, &mut due);
+    hub.driver().fire(&due, &mut batch);
     batch.wake();
 }
 
@@ -151,7 +151,7 @@ fn a_driver_that_goes_to_sleep_is_woken() {
         let publisher = hub.clone();
         let publisher = loom::thread::spawn(move || publish(&publisher, "a"));
         let (bell, waker) = bell();
-        let (dirty, _) = hub.register(&waker);
+        let (dirty, _) = hub.driver().register(&waker);
         publisher.join().expect("no panic");
         assert!(dirty || rung(&bell), "the driver sleeps over a dirty channel");
     });
@@ -206,7 +206,7 @@ fn lets_nobody_stay(told: fn(&Hub), driven: fn(&Hub)) {
         });
         closer.join().expect("no panic");
         driven(&hub);
-        assert_eq!(hub.is_over(), early.is_none());
+        assert_eq!(hub.driver().is_over(), early.is_none());
         if let Some((mut subscription, polled)) = early {
             assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it stays for ever");
             assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
@@ -225,9 +225,9 @@ fn draining_lets_nobody_stay() {
     lets_nobody_stay(
         |hub| hub.drain(Time(0), Duration::ZERO),
         |hub| {
-            let mut walk = hub.begin_drain().expect("it was told to");
+            let mut walk = hub.driver().begin_drain().expect("it was told to");
             let mut batch = Batch::default();
-            while walk.collect(hub, Time(0), &mut batch) == Pace::Now {
+            while walk.collect(&hub.driver(), Time(0), &mut batch) == Pace::Now {
                 batch.wake();
                 batch.clear();
             }
@@ -251,7 +251,7 @@ fn a_driver_outlives_its_streams() {
             let waits = subscription.poll_next(&waker).is_pending();
             Some((subscription, bell, waits))
         });
-        let ended = hub.is_over();
+        let ended = hub.driver().is_over();
         closer.join().expect("no panic");
         let stream = subscriber.join().expect("no panic");
         if !ended {
@@ -269,8 +269,8 @@ fn a_driver_that_waits_hears_that_it_is_over() {
     let waits = |hub: &Hub, end: Box<dyn FnOnce() + Send>| {
         let end = loom::thread::spawn(end);
         let (bell, waker) = bell();
-        if !hub.is_over() {
-            let (work, _) = hub.register(&waker);
+        if !hub.driver().is_over() {
+            let (work, _) = hub.driver().register(&waker);
             end.join().expect("no panic");
             assert!(work || rung(&bell), "it waits for a tick");
         }
@@ -301,18 +301,18 @@ fn a_window_that_closes_meanwhile_keeps_nothing() {
             let hub = hub.clone();
             loom::thread::spawn(move || publish_at(&hub, key, Time(49)))
         });
-        hub.close_windows(Time(50));
+        hub.driver().close_windows(Time(50));
         publishers.into_iter().for_each(|publisher| publisher.join().expect("no panic"));
         let mut heard = String::new();
         for now in [100, 150] {
-            hub.close_windows(Time(now));
+            hub.driver().close_windows(Time(now));
             let taken = std::iter::from_fn(|| text(subscription.poll_next(Waker::noop())));
             heard.extend(taken);
         }
         for key in ["first", "held", "b", "c"] {
             assert_eq!(heard.matches(&format!("\"{key}\"")).count(), 1, "{key} in {heard}");
         }
-        assert_eq!(hub.register(Waker::noop()).1, None, "a window without keys");
+        assert_eq!(hub.driver().register(Waker::noop()).1, None, "a window without keys");
     });
 }
 
@@ -343,7 +343,7 @@ fn tidying_takes_no_channel_from_under_a_subscriber() {
         let hub = hub();
         drop(subscribe(&hub));
         let tidier = hub.clone();
-        let tidier = loom::thread::spawn(move || tidier.tidy(0, Time(u64::MAX)));
+        let tidier = loom::thread::spawn(move || tidier.driver().tidy(0, Time(u64::MAX)));
         let mut subscription = subscribe(&hub);
         tidier.join().expect("no panic");
         publish(&hub, "a");
@@ -423,7 +423,7 @@ fn a_walk_that_is_dropped_misses_no_publish() {
         let publisher = hub.clone();
         let publisher = loom::thread::spawn(move || publish(&publisher, "b"));
         let mut batch = Batch::default();
-        let mut walk = hub.next_sweep().expect("dirty");
+        let mut walk = hub.driver().next_sweep().expect("dirty");
         assert!(walk.collect(&mut batch));
         batch.wake();
         batch.clear();

@@ -9,50 +9,50 @@ use super::batch::{Batch, WriteKind, WriteOp};
 use super::history::View;
 use crate::metrics::CloseReason;
 
-/// A seat's place, with a generation, because places are used again and a stale key must never reach
-/// somebody else's seat.
+/// The index of a seat, with a generation as an ABA guard: slots are used again, and a stale key must never
+/// reach another subscriber's seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeatKey {
     index: u32,
     generation: u32,
 }
 
-/// What the hub knows of one subscriber.
+/// The state of one subscriber.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    /// The number of the last event that was handed to it, or that it need not see.
+    /// The number of the last event that was delivered to it, or that it need not see.
     pub(crate) cursor: u64,
     pub(crate) waiter: Waiter,
     generation: u32,
-    /// The tick at which something was last handed to it.
+    /// The tick of the last delivery.
     pub(crate) touched: u32,
-    /// The wheel found it silent for too long.
+    /// It was silent for too long: its task sends a comment unless there is an event.
     pub(crate) keepalive_due: bool,
-    /// There is something to write, of which the socket has taken nothing since this tick; or [`NOT_BLOCKED`].
+    /// The tick since which pending bytes have made no progress; [`NOT_BLOCKED`] if none are pending.
     blocked_since: u32,
-    /// An timer is set that will find out whether it has stalled.
+    /// A stall timer is set.
     watched: bool,
-    /// Its stream has to end, without another event.
+    /// The stream has to end, without another event.
     pub(crate) ending: Option<CloseReason>,
-    /// Its turn to end has come: nothing follows what there is.
+    /// The stream has to end once it has received what there is.
     pub(crate) draining: bool,
 }
 
-/// No tick: the socket takes what there is.
+/// No tick: the socket has taken all bytes.
 const NOT_BLOCKED: u32 = u32::MAX;
 
-/// Who has to be told that a seat has something to take.
+/// What has to be notified of a new event. A sweep finds one of these in each seat that is behind.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// Nobody: it is being served.
+    /// Nothing: the stream is taking what there is.
     None,
-    /// The task that serves the stream.
+    /// The task that serves the stream: it waits.
     Task(Waker),
-    /// That task was told, or has something to write; only an end is worth waking it again.
+    /// The task that serves the stream: it was woken, or has something to write. Only an end wakes it again.
     Busy(Waker),
-    /// The shard's driver writes to the socket of the parked stream with this number itself.
+    /// The socket of the parked stream with this number, to which the shard's driver writes.
     Socket { number: u32, view: View },
-    /// The socket of the parked stream with this number is full: only an end reaches it.
+    /// The same socket while it is full: only an end is written to it.
     Blocked { number: u32 },
 }
 
@@ -63,21 +63,20 @@ pub(crate) struct Seats {
     generation: u32,
     /// One more than the highest index in use since the slab was last empty.
     end: usize,
-    /// Whether the shard has been told that there is something to sweep.
+    /// The channel is in the inbox of the shard, or is being swept.
     dirty: bool,
 }
 
 // ===== impl Seat =====
 
 impl Seat {
-    /// Something is handed out, which breaks the silence.
+    /// Something is delivered, which ends the silence.
     pub(crate) fn touch(&mut self, tick: u32) {
         self.touched = tick;
         self.keepalive_due = false;
     }
 
-    /// The socket is full, after it took something or nothing. Returns whether an timer has to be set
-    /// that finds out how long this lasts.
+    /// The socket is full, after it took something or nothing. Returns whether a stall timer has to be set.
     #[must_use]
     pub(crate) fn block(&mut self, tick: u32, took_some: bool) -> bool {
         if took_some || self.blocked_since == NOT_BLOCKED {
@@ -86,14 +85,14 @@ impl Seat {
         !mem::replace(&mut self.watched, true)
     }
 
-    /// The socket took what there was.
+    /// The socket took all bytes.
     pub(crate) fn unblock(&mut self) {
         self.blocked_since = NOT_BLOCKED;
-        // It came to before it was cut off.
+        // It recovered before the stall was enforced.
         self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
     }
 
-    /// The client took some of what was handed out. If the task has more in hand, this is no stall.
+    /// The client took some of the pending bytes.
     pub(crate) fn progress(&mut self, tick: u32) {
         if self.blocked_since != NOT_BLOCKED {
             self.unblock();
@@ -101,8 +100,8 @@ impl Seat {
         }
     }
 
-    /// The task that serves it rests. Had the client room for what was handed out last, the task would
-    /// wait for more. Returns what [`Self::block`] does.
+    /// The task that serves the stream is idle: if it is still `Busy`, the last frame is stuck in HTTP/2 flow
+    /// control. Returns whether a stall timer has to be set.
     #[must_use]
     pub(crate) fn rest(&mut self) -> bool {
         if !matches!(self.waiter, Waiter::Busy(_)) {
@@ -116,17 +115,17 @@ impl Seat {
         !mem::replace(&mut self.watched, true)
     }
 
-    /// When the socket, if it takes nothing meanwhile, will have taken nothing for so many ticks.
-    /// `None` calls off the timer.
+    /// The tick at which it counts as stalled if it makes no progress for `ticks`; `None` if nothing is pending,
+    /// and then no timer is set.
     pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {
         self.watched = self.blocked_since != NOT_BLOCKED;
-        // Both ticks are rounded down, so the last second may be missing yet.
+        // Both ticks are rounded down, so up to a second may be missing.
         self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
     }
 
-    /// Has the subscriber served. A task that waits is woken, to poll for what there is; to the socket of a
-    /// parked stream the driver does `kind`. A stream that is being served, whose task is busy or whose
-    /// socket is full comes to it by itself: only [`WriteKind::End`] reaches those two.
+    /// Notifies the subscriber. A task that waits is woken, to poll for what there is; for a socket, `kind` is
+    /// left to the driver. A stream that is taking what there is, whose task is busy or whose socket is full
+    /// gets there by itself; of these only [`WriteKind::End`] reaches the last two.
     pub(crate) fn notify(&mut self, kind: WriteKind, batch: &mut Batch) {
         let ends = matches!(kind, WriteKind::End(_));
         let mut write = |socket| batch.writes.push(WriteOp { socket, kind });
@@ -134,7 +133,7 @@ impl Seat {
             Waiter::Socket { number, view } => {
                 write(number);
                 match kind {
-                    // From here on it is being served, until it has taken all there is.
+                    // It takes what there is, until it has taken all.
                     WriteKind::CatchUp => Waiter::None,
                     _ => Waiter::Socket { number, view },
                 }
@@ -155,19 +154,19 @@ impl Seat {
         };
     }
 
-    /// Keeps the waker of the task that serves it, which waits or is busy. What it knew before has to be
-    /// dropped once no lock is held.
+    /// Keeps the waker of the task that serves the stream, which waits or is busy. Returns what it replaces, to
+    /// be dropped once no lock is held.
     #[must_use]
-    pub(crate) fn served_by(&mut self, waker: &Waker, waits: bool) -> Waiter {
+    pub(crate) fn set_waker(&mut self, waker: &Waker, waits: bool) -> Waiter {
         let made = if waits { Waiter::Task } else { Waiter::Busy };
         match mem::replace(&mut self.waiter, Waiter::None) {
             Waiter::Task(known) | Waiter::Busy(known) if known.will_wake(waker) => {
                 self.waiter = made(known);
                 Waiter::None
             }
-            before => {
+            replaced => {
                 self.waiter = made(waker.clone());
-                before
+                replaced
             }
         }
     }
@@ -176,7 +175,7 @@ impl Seat {
 // ===== impl Seats =====
 
 impl Seats {
-    pub(crate) fn take(&mut self, cursor: u64, tick: u32) -> SeatKey {
+    pub(crate) fn insert(&mut self, cursor: u64, tick: u32) -> SeatKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let seat = Seat {
@@ -203,8 +202,8 @@ impl Seats {
         (seat.generation == key.generation).then_some(seat)
     }
 
-    /// Frees the seat.
-    pub(crate) fn free(&mut self, key: SeatKey) -> Option<Seat> {
+    /// Frees the seat, if the key is not stale.
+    pub(crate) fn remove(&mut self, key: SeatKey) -> Option<Seat> {
         self.get_mut(key)?;
         let seat = self.slab.remove(key.index as usize);
         shrink_if_sparse(&mut self.slab);
@@ -212,17 +211,18 @@ impl Seats {
         Some(seat)
     }
 
-    /// Returns whether the shard has to be told that there is something to sweep.
+    /// Returns whether the channel has to be left in the shard's inbox: not if it has no seats here, or is there
+    /// already.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         self.len() > 0 && !mem::replace(&mut self.dirty, true)
     }
 
-    /// From here on a change asks for another sweep.
+    /// From here on a change marks the seats dirty again.
     pub(crate) fn end_sweep(&mut self) {
         self.dirty = false;
     }
 
-    /// The seat at this index, for a walk in memory order over `0..end`.
+    /// The seat at this index, for a pass in memory order over `0..end`.
     pub(crate) fn at_mut(&mut self, index: usize) -> Option<&mut Seat> {
         self.slab.get_mut(index)
     }
@@ -236,15 +236,17 @@ impl Seats {
     }
 }
 
-/// Has a slab give memory back as it empties. It looks at each halving of its entries, so that looking
-/// costs a constant for each entry that was removed.
+/// Gives memory back as a slab empties.
 pub(crate) fn shrink_if_sparse<T>(slab: &mut Slab<T>) {
-    let len = slab.len();
-    if len == 0 {
-        *slab = Slab::new();
-    } else if len.is_power_of_two() && len * 4 <= slab.capacity() {
+    if is_sparse(slab.len(), slab.capacity()) {
         slab.shrink_to_fit();
     }
+}
+
+/// Whether a collection has to give memory back after a removal: at each halving of its entries, so that the
+/// cost is a constant per removal.
+pub(crate) fn is_sparse(len: usize, capacity: usize) -> bool {
+    (len == 0 || len.is_power_of_two()) && len * 4 <= capacity
 }
 
 const _: () = assert!(size_of::<Seat>() <= 48, "a seat is what a subscriber costs the hub");
@@ -254,23 +256,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_key_reaches_nobody() {
+    fn a_stale_key_reaches_no_other_seat() {
         let mut seats = Seats::default();
-        let first = seats.take(0, 0);
-        assert!(seats.free(first).is_some());
-        let second = seats.take(7, 0);
-        assert_eq!(first.index, second.index, "the place is used again");
+        let first = seats.insert(0, 0);
+        assert!(seats.remove(first).is_some());
+        let second = seats.insert(7, 0);
+        assert_eq!(first.index, second.index, "the slot is used again");
         assert!(seats.get_mut(first).is_none());
-        assert!(seats.free(first).is_none());
+        assert!(seats.remove(first).is_none());
         assert_eq!(seats.get_mut(second).map(|seat| seat.cursor), Some(7));
     }
 
     #[test]
     fn an_emptied_slab_gives_its_memory_back() {
         let mut seats = Seats::default();
-        let keys: Vec<_> = (0..1000).map(|n| seats.take(n, 0)).collect();
+        let keys: Vec<_> = (0..1000).map(|n| seats.insert(n, 0)).collect();
         for key in keys.into_iter().skip(8).rev() {
-            seats.free(key);
+            seats.remove(key);
         }
         assert_eq!(seats.len(), 8);
         assert!(seats.slab.capacity() < 100, "still room for {}", seats.slab.capacity());

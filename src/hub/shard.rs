@@ -1,5 +1,5 @@
-//! Shards: what one worker has to do. Other threads leave work in a shard's inbox and wake its driver;
-//! the work itself is done by the driver alone, at its own pace.
+//! One worker's share of the hub. Other threads leave work in a shard's inbox and wake its driver; the
+//! driver alone does it, at its own pace.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::channel::Channel;
-use super::seat::SeatKey;
+use super::seat_ref::SeatRef;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
@@ -15,7 +15,7 @@ use crate::ids::Time;
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 
-/// What every channel and shard of a hub shares.
+/// What all channels and shards of a hub share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) config: HubConfig,
@@ -24,28 +24,21 @@ pub(crate) struct Common {
     pub(crate) history_bytes: AtomicU64,
 }
 
-/// One worker's share of the hub.
+/// One worker's share.
 #[derive(Debug)]
 pub(crate) struct Shard {
+    id: usize,
     inbox: Mutex<Inbox>,
-    pub(crate) wheel: Mutex<Wheel<SeatRef>>,
-    /// Ends of streams: a wheel of their own, so that a stream without one pays nothing for it.
-    pub(crate) timers: Mutex<Wheel<Timer>>,
-    /// Seats taken on this shard; with the wheel's length it tells how much of the wheel is stale.
-    pub(crate) seats: AtomicU32,
+    keepalives: Mutex<Wheel<SeatRef>>,
+    /// A wheel of its own, so that a stream without a timer pays nothing for it.
+    timers: Mutex<Wheel<Timer>>,
+    /// Seats taken on this shard; with a wheel's length they say how much of the wheel is stale.
+    seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
     pub(crate) counters: Counters,
-    /// Every seat of the shard was told to end, and no other will be taken.
+    /// Every seat of the shard was told to end, and none will be taken any more.
     pub(crate) drained: AtomicBool,
-}
-
-/// A seat as the wheel knows it. The channel may be gone, and the seat somebody else's, when its time
-/// comes.
-#[derive(Clone, Debug)]
-pub(crate) struct SeatRef {
-    pub(crate) channel: Weak<Channel>,
-    pub(crate) key: SeatKey,
 }
 
 /// Work for the shard's driver. Both lists have at most one entry for a channel, and keep none alive: a
@@ -59,16 +52,17 @@ struct Inbox {
     driver: Option<Waker>,
 }
 
-/// Stale entries of a wheel that are not worth a scan.
-pub(super) const STALE_MAX: usize = 1024;
+/// Timers that a seat may have at once: an age, an expiry, a stall.
+const TIMERS_PER_SEAT: usize = 3;
 
 // ===== impl Shard =====
 
 impl Shard {
-    pub(crate) fn new() -> Self {
+    fn new(id: usize) -> Self {
         Self {
+            id,
             inbox: Mutex::new(Inbox::default()),
-            wheel: Mutex::new(Wheel::new()),
+            keepalives: Mutex::new(Wheel::new()),
             timers: Mutex::new(Wheel::new()),
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
@@ -85,13 +79,72 @@ impl Shard {
         self.tick.store(tick, Ordering::Relaxed);
     }
 
-    /// Drops what freed seats left behind in this shard's wheel, once that outnumbers the living: each
-    /// keeps its channel's memory.
-    pub(crate) fn purge_keepalives(&self, shard: usize, wheel: &mut Wheel<SeatRef>) {
-        let living = self.seats.load(Ordering::Relaxed) as usize;
-        if wheel.len() > 2 * living + STALE_MAX {
-            wheel.retain(|entry| entry.is_taken(shard));
+    /// Seats that are taken on this shard.
+    pub(crate) fn seats(&self) -> usize {
+        self.seats.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn add_seat(&self) {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_seat(&self) {
+        if self.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The driver may be waiting for the last one.
+            self.wake();
         }
+    }
+
+    /// Has the seat looked at by `tick`, in case its stream is silent by then.
+    pub(crate) fn set_keepalive(&self, tick: u32, seat: SeatRef) {
+        let mut wheel = self.keepalives.lock();
+        wheel.insert(tick, seat);
+        self.purge_keepalives(&mut wheel);
+    }
+
+    /// Has a timer fire at `tick`.
+    pub(crate) fn set_timer(&self, tick: u32, timer: Timer) {
+        let mut wheel = self.timers.lock();
+        wheel.insert(tick, timer);
+        self.purge_timers(&mut wheel);
+    }
+
+    /// Takes the seats out of the wheel that have to be looked at.
+    pub(crate) fn take_keepalives(&self, tick: u32, due: &mut Vec<SeatRef>) {
+        let mut wheel = self.keepalives.lock();
+        wheel.advance(tick, |seat| due.push(seat));
+        self.purge_keepalives(&mut wheel);
+    }
+
+    /// Takes the timers out of the wheel that have to fire.
+    pub(crate) fn take_timers(&self, tick: u32, due: &mut Vec<Timer>) {
+        let mut wheel = self.timers.lock();
+        wheel.advance(tick, |timer| due.push(timer));
+        self.purge_timers(&mut wheel);
+    }
+
+    pub(crate) fn put_keepalives(&self, seats: impl Iterator<Item = (u32, SeatRef)>) {
+        let mut wheel = self.keepalives.lock();
+        seats.for_each(|(tick, seat)| wheel.insert(tick, seat));
+    }
+
+    pub(crate) fn put_timers(&self, timers: impl Iterator<Item = (u32, Timer)>) {
+        let mut wheel = self.timers.lock();
+        timers.for_each(|(tick, timer)| wheel.insert(tick, timer));
+    }
+
+    /// Timers in the wheel, stale ones too.
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.lock().len()
+    }
+
+    fn purge_keepalives(&self, wheel: &mut Wheel<SeatRef>) {
+        wheel.purge(self.seats(), 1, |seat| seat.is_taken(self.id));
+    }
+
+    fn purge_timers(&self, wheel: &mut Wheel<Timer>) {
+        wheel.purge(self.seats(), TIMERS_PER_SEAT, |timer| timer.seat.is_taken(self.id));
     }
 
     /// Leaves a channel to sweep, whose seats have been marked dirty.
@@ -123,7 +176,7 @@ impl Shard {
     }
 
     /// Has `driver` woken at the next work. Returns whether a channel is dirty already, and when the
-    /// next window closes.
+    /// next burst window closes.
     pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
         let mut inbox = self.inbox.lock();
         inbox.driver = Some(driver.clone());
@@ -162,7 +215,12 @@ impl Shard {
 // ===== impl Common =====
 
 impl Common {
-    /// Tells every shard with subscribers of this channel to sweep it.
+    pub(crate) fn new(config: HubConfig, shards: usize) -> Self {
+        let shards = (0..shards).map(Shard::new).collect();
+        Self { config, shards, history_bytes: AtomicU64::new(0) }
+    }
+
+    /// Leaves the channel to every shard on which it has subscribers.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
         for shard in channel.mark_dirty() {
             self.shards[shard].push_dirty(channel);
@@ -182,7 +240,7 @@ impl Common {
         (period - period / 4).max(1)
     }
 
-    /// The ticks for which a socket may take nothing.
+    /// The ticks after which a socket that takes nothing is stalled.
     pub(crate) fn stall_ticks(&self) -> u32 {
         ticks(self.config.stall_timeout)
     }
@@ -194,16 +252,4 @@ impl Common {
 
 fn ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
-}
-
-// ===== impl SeatRef =====
-
-impl SeatRef {
-    /// Whether the seat is still that of the subscriber for whom this was made.
-    pub(crate) fn is_taken(&self, shard: usize) -> bool {
-        self.channel.upgrade().is_some_and(|channel| {
-            let mut state = channel.state.lock();
-            state.shards.get_mut(shard).is_some_and(|seats| seats.get_mut(self.key).is_some())
-        })
-    }
 }

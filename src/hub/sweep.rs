@@ -1,28 +1,22 @@
-//! The driver's side of the hub: closing windows, walking the seats of dirty channels, and the wheel.
-//! All of it collects under a lock and acts after it, a bounded number of seats at a time.
+//! A sweep of a dirty channel's seats, to find the subscribers that are behind.
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::Hub;
-use super::batch::{Batch, SEATS_PER_TURN, WriteKind};
+use super::batch::{Batch, WriteKind};
 use super::channel::{Channel, State};
 use super::history::History;
 use super::seat::{Seat, Waiter};
-use super::shard::SeatRef;
-use crate::ids::Time;
-use crate::metrics;
 
-/// A walk over the seats that one channel has on one shard, in memory order.
+/// A pass over the seats that one channel has on one shard, in memory order, some at a time.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     channel: Arc<Channel>,
     shard: usize,
-    position: usize,
-    /// The head, and whether streams had to end, when the walk began.
+    /// The index of the next seat.
+    index: usize,
+    /// The head, and whether streams had to end, when the pass began.
     began_at: (u64, bool),
-    /// It was done, so that the next change asks for another.
+    /// It is done: the next change marks the channel dirty again.
     over: bool,
 }
 
@@ -32,35 +26,39 @@ pub(crate) const EVENTS_PER_WRITE: usize = 64;
 // ===== impl Sweep =====
 
 impl Sweep {
-    /// Collects what some of the subscribers need. Returns whether the walk goes on.
+    pub(super) fn new(channel: Arc<Channel>, shard: usize) -> Self {
+        Self { channel, shard, index: 0, began_at: (0, false), over: false }
+    }
+
+    /// Collects what some of the subscribers need. Returns whether the sweep goes on.
     pub(crate) fn collect(&mut self, batch: &mut Batch) -> bool {
         let mut state = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *state;
         let seats = &mut shards[self.shard];
         let tick = self.channel.common.shards[self.shard].tick();
         let now_at = (history.head(), *closing);
-        if self.position == 0 {
+        if self.index == 0 {
             self.began_at = now_at;
         }
         let mut events = 0;
-        while self.position < seats.end() && !batch.is_full() {
-            if let Some(seat) = seats.at_mut(self.position)
+        while self.index < seats.end() && !batch.is_full() {
+            if let Some(seat) = seats.at_mut(self.index)
                 && (seat.cursor < history.head() || *closing)
             {
                 events = events.max(deliver(seat, history, *closing, tick, batch));
             }
-            self.position += 1;
+            self.index += 1;
         }
         batch.head = history.head();
         batch.events.extend(
             (0..events).rev().filter_map(|back| history.get(now_at.0 - back as u64)).cloned(),
         );
-        if self.position < seats.end() {
+        if self.index < seats.end() {
             return true;
         }
-        // What came while this walk went on waited for the next one, so that under load one walk
+        // What was published during this pass waits for the next one, so that under load one pass
         // delivers many events.
-        self.position = 0;
+        self.index = 0;
         let more = self.began_at != now_at;
         if !more {
             seats.end_sweep();
@@ -71,7 +69,7 @@ impl Sweep {
 }
 
 impl Drop for Sweep {
-    /// The channel counts as dirty until a walk is done: it is left to the next driver.
+    /// The channel stays marked as dirty until a sweep is done, so it is left to the next driver.
     fn drop(&mut self) {
         if !self.over {
             self.channel.common.shards[self.shard].push_dirty(&self.channel);
@@ -107,64 +105,4 @@ fn deliver(
     seat.touch(tick);
     seat.notify(WriteKind::Events { count, view }, batch);
     count
-}
-
-// ===== impl Hub, for the driver of a shard =====
-
-impl Hub {
-    /// Closes the windows whose time has come.
-    pub(crate) fn close_windows(&self, now: Time) {
-        while let Some(channel) = self.shard().pop_window(now) {
-            channel.release(now);
-            self.common().schedule(&channel);
-        }
-    }
-
-    /// The next channel to sweep on this shard.
-    pub(crate) fn next_sweep(&self) -> Option<Sweep> {
-        let channel = self.shard().pop_dirty()?;
-        Some(Sweep { channel, shard: self.shard, position: 0, began_at: (0, false), over: false })
-    }
-
-    /// Moves the shard's time on to `tick` and adds the seats to `due` that have to be looked at.
-    pub(crate) fn tick(&self, tick: u32, due: &mut Vec<SeatRef>) {
-        let shard = self.shard();
-        shard.set_tick(tick);
-        let mut wheel = shard.wheel.lock();
-        wheel.advance(tick, |entry| due.push(entry));
-        shard.purge_keepalives(self.shard, &mut wheel);
-    }
-
-    /// Finds the seats among these that were silent for long enough to need a comment, and puts all
-    /// of them back into the wheel.
-    pub(crate) fn keep_alive(&self, due: &[SeatRef], batch: &mut Batch) {
-        let deadlines: SmallVec<[Option<u32>; SEATS_PER_TURN]> =
-            due.iter().map(|entry| self.look(entry, batch)).collect();
-        let mut wheel = self.shard().wheel.lock();
-        for (entry, deadline) in due.iter().zip(deadlines) {
-            if let Some(deadline) = deadline {
-                wheel.insert(deadline, entry.clone());
-            }
-        }
-    }
-
-    /// When the seat has to be looked at again, if it is still taken.
-    fn look(&self, entry: &SeatRef, batch: &mut Batch) -> Option<u32> {
-        let channel = entry.channel.upgrade()?;
-        let mut state = channel.state.lock();
-        let seat = state.shards.get_mut(self.shard)?.get_mut(entry.key)?;
-        let (common, shard) = (self.common(), self.shard());
-        let tick = shard.tick();
-        if tick - seat.touched < common.keepalive_min() {
-            return Some(common.keepalive_at(seat.touched));
-        }
-        if matches!(seat.waiter, Waiter::Socket { .. }) {
-            seat.touch(tick);
-            metrics::add(&shard.counters.keepalives, 1);
-        } else {
-            seat.keepalive_due = true;
-        }
-        seat.notify(WriteKind::Keepalive, batch);
-        Some(common.keepalive_at(tick))
-    }
 }

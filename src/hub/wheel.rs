@@ -1,14 +1,17 @@
-//! A hashed timer wheel: [`SLOTS`] lists, one a tick. It reads no clock; it is told the tick.
+//! A hashed timer wheel: [`SLOTS`] lists, one per tick. It reads no clock: the tick is passed in.
 //!
-//! Nothing is ever cancelled or moved: an entry comes out at its tick, and whoever takes it looks
-//! whether it still means anything, and puts it back if it came too early (lazy re-arming).
+//! No entry is ever cancelled or moved. It comes out at its tick; the driver then checks whether it is
+//! stale, and puts it back if it came too early (lazy re-arming).
 
 use std::mem;
 
-/// Ticks that one turn of the wheel takes. A later deadline stays in its slot for more turns.
+/// Ticks in one revolution. A deadline further ahead stays in its slot for several.
 pub(crate) const SLOTS: usize = 64;
 
-/// Deadlines in ticks, each with what it is for.
+/// Stale entries that are not worth a scan.
+const STALE_MAX: usize = 1024;
+
+/// Entries, each with its deadline in ticks.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     slots: Box<[Vec<(u32, T)>]>,
@@ -39,15 +42,15 @@ impl<T> Wheel<T> {
     /// Takes out everything whose deadline is `now` or earlier, in the order of the deadlines; within
     /// a tick, in the order in which it went in. The memory of an emptied slot is given back.
     pub(crate) fn advance(&mut self, now: u32, mut expired: impl FnMut(T)) {
-        // After a pause longer than a turn, one turn still visits every slot.
-        let batch = u32::try_from(SLOTS).expect("64");
-        if now.saturating_sub(self.next) >= batch {
+        // After a pause longer than a revolution, one pass over the slots is enough.
+        let revolution = u32::try_from(SLOTS).expect("64");
+        if now.saturating_sub(self.next) >= revolution {
             return self.catch_up(now, expired);
         }
         while self.next <= now {
             let slot = &mut self.slots[self.next as usize % SLOTS];
             let tick = self.next;
-            // In place: entries that stay for more turns, such as expiries, may be very many.
+            // In place: very many entries, such as expiries, may stay for several revolutions.
             for (_, entry) in slot.extract_if(.., |(deadline, _)| *deadline <= tick) {
                 self.len -= 1;
                 expired(entry);
@@ -57,18 +60,32 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Drops the entries that mean nothing any more.
-    pub(crate) fn retain(&mut self, mut means: impl FnMut(&T) -> bool) {
+    /// Drops stale entries, each of which keeps its channel's memory, once there are more of them than seats
+    /// and [`STALE_MAX`]; a taken seat has up to `per_seat` entries. The cost is amortised: as many seats
+    /// have been freed as a scan visits.
+    pub(crate) fn purge(
+        &mut self,
+        seats: usize,
+        per_seat: usize,
+        is_taken: impl FnMut(&T) -> bool,
+    ) {
+        if self.len > (per_seat + 1) * seats + STALE_MAX {
+            self.retain(is_taken);
+        }
+    }
+
+    /// Entries, stale ones too.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for slot in &mut self.slots {
-            slot.retain(|(_, entry)| means(entry));
+            slot.retain(|(_, entry)| keep(entry));
             slot.shrink_to_fit();
         }
         self.len = self.slots.iter().map(Vec::len).sum();
-    }
-
-    /// Entries in the wheel.
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 
     fn catch_up(&mut self, now: u32, mut expired: impl FnMut(T)) {
@@ -99,7 +116,7 @@ pub(crate) mod model {
         KeepEven,
     }
 
-    /// Takes the steps with both, and panics where they part.
+    /// Applies the steps to both, and panics where they differ.
     pub(crate) fn compare(steps: impl IntoIterator<Item = Step>) {
         let (mut wheel, mut twin) = (Wheel::new(), BTreeMap::<u32, Vec<usize>>::new());
         let (mut now, mut next) = (0, 0);

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
-use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, Sweep, Timer};
+use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer};
 use crate::ids::Time;
 
 /// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published on
@@ -73,7 +73,7 @@ impl Sockets for () {
 /// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
-    hub: Hub,
+    hub: ShardDriver,
     clock: Clock,
     sockets: S,
     /// Sweeps under way, each a turn at a time.
@@ -93,7 +93,7 @@ pub(crate) struct Driver<S> {
 impl<S: Sockets> Driver<S> {
     pub(crate) fn new(hub: Hub, clock: Clock, sockets: S) -> Self {
         Self {
-            hub,
+            hub: hub.driver(),
             clock,
             sockets,
             sweeps: VecDeque::new(),

@@ -22,13 +22,13 @@ fn keepalive_hub(seconds: u64) -> (Hub, Subscription, Arc<Bell>) {
 
 fn tick(hub: &Hub, tick: u32) {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.tick(tick, &mut due);
-    hub.keep_alive(&due, &mut batch);
+    hub.driver().tick(tick, &mut due);
+    hub.driver().keep_alive(&due, &mut batch);
     batch.wake();
 }
 
 fn drive(hub: &Hub) {
-    while let Some(mut sweep) = hub.next_sweep() {
+    while let Some(mut sweep) = hub.driver().next_sweep() {
         let mut batch = Batch::default();
         while sweep.collect(&mut batch) {}
         batch.wake();
@@ -77,10 +77,11 @@ proptest! {
 fn an_org_is_forgotten_once_nobody_can_come_back() {
     let (hub, subscription, _) = keepalive_hub(30);
     assert_eq!(hub.channels(), 1);
-    let tidy = |seconds: u64| (0..64).for_each(|part| hub.tidy(part, Time(seconds * 1_000)));
+    let tidy =
+        |seconds: u64| (0..64).for_each(|part| hub.driver().tidy(part, Time(seconds * 1_000)));
     tidy(3_600);
     assert_eq!(hub.channels(), 1, "it has a subscriber");
-    hub.tick(3_600, &mut Vec::new());
+    hub.driver().tick(3_600, &mut Vec::new());
     drop(subscription);
     tidy(3_600 + 299);
     assert_eq!(hub.channels(), 1, "who left may come back");
@@ -103,7 +104,7 @@ fn invented_orgs_stay_within_their_bound() {
 fn room_is_made_by_whoever_was_idle_longest() {
     let hub = Hub::new(HubConfig { idle_channels_max: 64 * 64, ..HubConfig::default() });
     let come = |n: u32| {
-        hub.tick(n, &mut Vec::new());
+        hub.driver().tick(n, &mut Vec::new());
         let (org, now) = (format!("org-{n}").parse().expect("a name"), Time(u64::from(n) * 1_000));
         hub.subscribe(&org, View::Member, None, now).expect("open").0.position()
     };
@@ -129,14 +130,14 @@ fn histories_stay_within_their_bytes() {
             let keys = Keys::new(["k".repeat(400)], hub.config()).expect("a key");
             hub.publish(&org, &keys, Time(0));
         }
-        let total = hub.common().history_bytes.load(Ordering::Relaxed);
+        let total = hub.shared.common.history_bytes.load(Ordering::Relaxed);
         assert!((9_000 * (n + 1)).min(20_000) <= total, "{total}");
         assert!(total <= (10_000 * (n + 1)).min(30_000 + 600 * n), "{total} after {n}");
     }
-    let total = hub.common().history_bytes.load(Ordering::Relaxed);
+    let total = hub.shared.common.history_bytes.load(Ordering::Relaxed);
     let newest_only = 10 * 600;
     assert!((20_000..=30_000 + newest_only).contains(&total), "{total}");
     drop(held);
-    (0..64).for_each(|part| hub.tidy(part, Time(600_000)));
-    assert_eq!(hub.common().history_bytes.load(Ordering::Relaxed), 0);
+    (0..64).for_each(|part| hub.driver().tidy(part, Time(600_000)));
+    assert_eq!(hub.shared.common.history_bytes.load(Ordering::Relaxed), 0);
 }

@@ -57,17 +57,17 @@ fn publish(hub: &Hub) {
 /// Returns what the tick found for the owners of sockets to do.
 fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.tick(tick, &mut Vec::new());
-    hub.timers(tick, &mut due);
+    hub.driver().tick(tick, &mut Vec::new());
+    hub.driver().timers(tick, &mut due);
     for timers in due.chunks(3) {
-        hub.fire(timers, &mut batch);
+        hub.driver().fire(timers, &mut batch);
         batch.wake();
     }
     batch.writes
 }
 
 fn timers(hub: &Hub) -> usize {
-    hub.shard().timers.lock().len()
+    hub.shard().timers()
 }
 
 fn closed(hub: &Hub, reason: CloseReason) -> u64 {
@@ -168,7 +168,7 @@ fn a_busy_task_hears_of_its_end() {
     let mut waiting = Waiting::new(&hub);
     waiting.subscription.end_at(Deadline { at: Time(1_000), reason: CloseReason::MaxAge });
     publish(&hub);
-    while let Some(mut sweep) = hub.next_sweep() {
+    while let Some(mut sweep) = hub.driver().next_sweep() {
         let mut batch = Batch::default();
         while sweep.collect(&mut batch) {}
         batch.wake();
@@ -221,17 +221,17 @@ fn a_walk_that_is_dropped_is_left_to_the_next_driver() {
     let hub = hub(HubConfig::default());
     let waiting: Vec<_> = (0..100).map(|_| Waiting::new(&hub)).collect();
     publish(&hub);
-    let (mut sweep, mut batch) = (hub.next_sweep().expect("dirty"), Batch::default());
+    let (mut sweep, mut batch) = (hub.driver().next_sweep().expect("dirty"), Batch::default());
     assert!(sweep.collect(&mut batch), "there are more than one batch takes");
     batch.wake();
     drop(sweep);
     publish(&hub);
-    let mut sweep = hub.next_sweep().expect("a channel for the new driver");
+    let mut sweep = hub.driver().next_sweep().expect("a channel for the new driver");
     while sweep.collect(&mut batch) {
         batch.wake();
     }
     batch.wake();
     assert!(waiting.iter().all(|waiting| waiting.bell.0.load(Ordering::Relaxed)));
     drop(sweep);
-    assert!(hub.next_sweep().is_none(), "a walk that is done leaves nothing");
+    assert!(hub.driver().next_sweep().is_none(), "a walk that is done leaves nothing");
 }

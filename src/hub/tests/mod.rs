@@ -213,7 +213,7 @@ impl World {
             Step::Close => self.close(),
         }
         assert_eq!(self.hubs[0].seats(), self.pairs.len());
-        let on_lanes = self.hubs.each_ref().map(Hub::seats_on_shard);
+        let on_lanes = self.hubs.each_ref().map(|hub| hub.shard().seats());
         assert_eq!(on_lanes.iter().sum::<usize>(), self.pairs.len());
         if !self.closing {
             assert_eq!(self.hubs[0].channels(), self.twins.iter().flatten().count());
