@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::{Batch, Deadline, Hub, Keys, Pace, Subscription, View};
+use super::{
+    Batch, Deadline, Frames, Hub, Keys, Pace, Subscription, Taken, View, WriteKind, WriteOp,
+};
 use crate::config::HubConfig;
 use crate::ids::{OrgName, Time};
 use crate::metrics::CloseReason;
@@ -71,13 +73,14 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
     }
 }
 
-/// What the driver does at a tick about ends.
-fn tick_alarms(hub: &Hub, tick: u32) {
+/// What the driver does about timers at a tick. Returns what is to be written.
+fn tick_timers(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.driver().tick(tick, &mut Vec::new());
     hub.driver().timers(tick, &mut due);
     hub.driver().fire(&due, &mut batch);
     batch.wake();
+    batch.writes
 }
 
 fn text(polled: Poll<Option<Frame>>) -> Option<String> {
@@ -366,7 +369,7 @@ fn a_deadline_reaches_a_task_whatever_it_does() {
         let driver = loom::thread::spawn(move || {
             publish(&driver, "a");
             sweep(&driver);
-            tick_alarms(&driver, 1);
+            tick_timers(&driver, 1);
         });
         let (bell, waker) = bell();
         let waits = loop {
@@ -385,27 +388,27 @@ fn a_deadline_reaches_a_task_whatever_it_does() {
     });
 }
 
-/// The owner of a socket finds it full while the driver looks how long it has been so.
+/// The reactor finds a socket full while the driver checks how long it has been so.
 #[test]
-fn a_full_socket_is_cut_or_its_alarm_set() {
+fn a_socket_that_stays_full_is_ended_as_stalled() {
+    const SOCKET: u32 = 7;
     loom::model(|| {
         let hub = hub();
-        let mut subscription = subscribe(&hub);
-        let (bell, waker) = bell();
-        assert!(subscription.poll_next(&waker).is_pending());
-        let watch = subscription.watch();
+        let subscription = Arc::new(subscribe(&hub));
+        let written_to = subscription.clone();
         let writer = loom::thread::spawn(move || {
-            _ = watch.block();
-            watch.unblock();
-            _ = watch.block();
+            written_to.stay_blocked(SOCKET, false);
+            written_to.unblock();
+            written_to.stay_blocked(SOCKET, false);
         });
-        tick_alarms(&hub, 100);
+        tick_timers(&hub, 100);
         writer.join().expect("no panic");
-        bell.0.store(0, Ordering::Relaxed);
         // It takes nothing from here on.
-        (2..4).for_each(|minutes| tick_alarms(&hub, minutes * 100));
-        assert!(rung(&bell), "nobody watches it");
-        assert_eq!(subscription.watch().block(), Some(CloseReason::Stalled));
+        let ends = (2..4).flat_map(|minutes| tick_timers(&hub, minutes * 100));
+        let is_end = |op: &WriteOp| matches!(op.kind, WriteKind::End(CloseReason::Stalled));
+        assert!(ends.filter(|op| op.socket == SOCKET && is_end(op)).count() > 0, "no timer is set");
+        let taken = subscription.take(SOCKET, &mut Frames::new());
+        assert_eq!(taken, Taken::End(CloseReason::Stalled));
     });
 }
 
