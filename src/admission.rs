@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, Network};
-use crate::hub::is_sparse;
+use crate::hub::{SocketId, is_sparse};
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
@@ -37,12 +37,12 @@ pub(crate) struct ConnPermit {
     address: Option<AddressGuard>,
 }
 
-/// The permits of many connections, by number, in no more memory than one of them if they are not
+/// The permits of many connections, by socket, in no more memory than one of them if they are not
 /// counted by address.
 #[derive(Debug, Default)]
 pub(crate) struct PermitTable {
     permits: Option<OwnedSemaphorePermit>,
-    addresses: HashMap<u32, AddressGuard>,
+    addresses: HashMap<SocketId, AddressGuard>,
 }
 
 /// One connection or stream of an address.
@@ -227,23 +227,23 @@ impl ConnPermit {
 // ===== impl PermitTable =====
 
 impl PermitTable {
-    /// Keeps a permit under this number.
-    pub(crate) fn keep(&mut self, number: u32, permit: ConnPermit) {
+    /// Keeps a permit of a streaming connection.
+    pub(crate) fn keep(&mut self, socket: SocketId, permit: ConnPermit) {
         match (&mut self.permits, permit.permit) {
             (Some(permits), Some(permit)) => permits.merge(permit),
             (permits, permit) => *permits = permits.take().or(permit),
         }
         if let Some(address) = permit.address {
-            self.addresses.insert(number, address);
+            self.addresses.insert(socket, address);
         }
     }
 
-    /// Gives back the permit with this number.
-    pub(crate) fn give_back(&mut self, number: u32) {
+    /// Gives back the permit of a streaming connection.
+    pub(crate) fn give_back(&mut self, socket: SocketId) {
         if let Some(permits) = &mut self.permits {
             drop(permits.split(1));
         }
-        if self.addresses.remove(&number).is_some() {
+        if self.addresses.remove(&socket).is_some() {
             shrink_if_sparse(&mut self.addresses);
         }
     }
@@ -387,11 +387,11 @@ mod tests {
         let mut permits = PermitTable::default();
         for number in 0..50 {
             let admitted = enter(&doors, "192.0.2.1").expect("in");
-            permits.keep(number, admitted.into_permit(ConnPermit::default()));
+            permits.keep(SocketId(number), admitted.into_permit(ConnPermit::default()));
         }
         assert_eq!(doors.connections(), 50);
         for number in 0..25 {
-            permits.give_back(number);
+            permits.give_back(SocketId(number));
         }
         assert_eq!((doors.connections(), permits.addresses.len()), (25, 25));
         drop(permits);

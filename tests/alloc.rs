@@ -13,8 +13,9 @@ use counting::{LIVE_BLOCKS, LIVE_BYTES, allocations};
 use http_body::Body;
 use nudged::config::HubConfig;
 use nudged::hub::{Hub, Keys, View};
-use nudged::ids::{OrgName, Time};
+use nudged::ids::OrgName;
 use nudged::stream::{Clock, EventStream, drive};
+use nudged::time::Time;
 
 fn uncoalesced() -> HubConfig {
     HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() }

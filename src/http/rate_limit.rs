@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::config::PublishRate;
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
 use crate::sync::Mutex;
+use crate::time::Time;
 
 /// The orgs that were published to lately.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use super::history::{Event, View};
+use crate::ids::Seq;
 use crate::metrics::CloseReason;
 
 /// Tasks to wake and sockets to write to. A driver has one and uses its memory again.
@@ -17,15 +18,19 @@ pub(crate) struct Batch {
     /// What [`WriteKind::Events`] refers to: consecutive events, up to `head`.
     pub(crate) events: Vec<Event>,
     /// The number of the last of them.
-    pub(crate) head: u64,
+    pub(crate) head: Seq,
 }
 
-/// Something to do for the parked stream with this number.
+/// Something to do for a parked stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteOp {
-    pub(crate) socket: u32,
+    pub(crate) socket: SocketId,
     pub(crate) kind: WriteKind,
 }
+
+/// The number by which a parked stream and the driver's sockets are known to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SocketId(pub(crate) u32);
 
 /// What a parked stream needs.
 #[derive(Clone, Copy, Debug)]

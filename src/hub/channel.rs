@@ -10,11 +10,12 @@ use super::history::{Event, History};
 use super::keys::Keys;
 use super::seat::{Seat, SeatKey, Seats};
 use super::seat_ref::SeatRef;
-use super::shard::Common;
+use super::shard::{Common, ShardId};
 use super::timers::Timer;
 use crate::config::HubConfig;
-use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::ids::{Epoch, EventId, OrgName};
 use crate::sync::{Mutex, Ordering};
+use crate::time::{Tick, Time};
 use crate::wire::Frame;
 
 /// One org's channel. The registry and its subscriptions hold it; inboxes and wheels refer to it.
@@ -98,9 +99,9 @@ impl Channel {
     }
 
     /// The shards that have to sweep because of a change, without those that know already.
-    pub(crate) fn mark_dirty(&self) -> SmallVec<[usize; 8]> {
+    pub(crate) fn mark_dirty(&self) -> SmallVec<[ShardId; 8]> {
         let mut state = self.state.lock();
-        let shards = state.shards.iter_mut().enumerate();
+        let shards = (0..).map(ShardId).zip(&mut state.shards);
         shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some(shard)).collect()
     }
 
@@ -167,18 +168,18 @@ impl Channel {
     /// Changes a seat, if it is still taken, and sets a stall timer if `change` returns that one is needed.
     pub(super) fn block<T>(
         self: &Arc<Self>,
-        shard: u16,
+        shard: ShardId,
         key: SeatKey,
-        change: impl FnOnce(&mut Seat, u32) -> (bool, T),
+        change: impl FnOnce(&mut Seat, Tick) -> (bool, T),
     ) -> Option<T> {
-        let at = &self.common.shards[usize::from(shard)];
+        let at = self.common.shard(shard);
         let tick = at.tick();
         let (needs_timer, value) = {
             let mut state = self.state.lock();
-            change(state.shards.get_mut(usize::from(shard))?.get_mut(key)?, tick)
+            change(state.seat_mut(shard, key)?, tick)
         };
         if needs_timer {
-            let stalls_at = tick.saturating_add(self.common.stall_ticks()).saturating_add(1);
+            let stalls_at = tick.after(self.common.stall_ticks()).after(1);
             at.set_timer(stalls_at, Timer::stall(SeatRef::new(self, key)));
         }
         Some(value)
@@ -221,11 +222,16 @@ fn public_variant<'k>(
 
 impl State {
     /// The seats of a shard, which it adds if they are missing.
-    pub(crate) fn seats_mut(&mut self, shard: usize) -> &mut Seats {
-        while self.shards.len() <= shard {
+    pub(crate) fn seats_mut(&mut self, shard: ShardId) -> &mut Seats {
+        while self.shards.len() <= shard.index() {
             self.shards.push(Seats::default());
         }
-        &mut self.shards[shard]
+        &mut self.shards[shard.index()]
+    }
+
+    /// The seat with this key, unless it has been freed.
+    pub(crate) fn seat_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seat> {
+        self.shards.get_mut(shard.index())?.get_mut(key)
     }
 
     fn idle_since(&self) -> Option<Time> {

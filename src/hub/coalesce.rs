@@ -6,7 +6,7 @@ use std::mem;
 use indexmap::IndexSet;
 
 use super::keys::Keys;
-use crate::ids::Time;
+use crate::time::Time;
 
 /// When the window closes, and the keys that are held until then.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use super::batch::{Batch, WriteKind};
 use super::channel::Channel;
 use super::driver::ShardDriver;
 use super::seat::Seats;
-use crate::ids::Time;
+use crate::time::Time;
 
 /// The time over which the streams of a hub end.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ impl Drain {
             channel.release(now);
             driver.shared().common.schedule(&channel);
             let mut state = channel.state.lock();
-            match state.shards.get_mut(driver.shard_id()) {
+            match state.shards.get_mut(driver.shard_id().index()) {
                 Some(seats) => self.sweep(seats, due, &mut visits, batch),
                 None => self.channel = None,
             }

@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 use super::batch::{Batch, SEATS_PER_TURN};
 use super::drain::Drain;
 use super::seat_ref::SeatRef;
+use super::shard::ShardId;
 use super::sweep::Sweep;
 use super::timers::{self, Timer};
 use super::{Hub, Shared};
-use crate::ids::Time;
 use crate::sync::Ordering;
+use crate::time::{Tick, Time};
 
 /// A shard of a hub, for the one task that drives it.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl ShardDriver {
     /// Whether the driver may end: the hub is closed or the shard drained, and the shard's last stream has
     /// ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.shared().is_over(self.shard_id())
+        self.shared().is_over(self.hub.shard())
     }
 
     /// Has `driver` woken at the next work, or when all is over. Returns whether there is some, or it is,
@@ -54,7 +55,7 @@ impl ShardDriver {
     }
 
     /// Moves the shard's time on to `tick`, and adds the seats to `due` that may have been silent for too long.
-    pub(crate) fn tick(&self, tick: u32, due: &mut Vec<SeatRef>) {
+    pub(crate) fn tick(&self, tick: Tick, due: &mut Vec<SeatRef>) {
         let shard = self.hub.shard();
         shard.set_tick(tick);
         shard.take_keepalives(tick, due);
@@ -65,7 +66,7 @@ impl ShardDriver {
     pub(crate) fn keep_alive(&self, due: &[SeatRef], batch: &mut Batch) {
         let common = &self.shared().common;
         let look = |seat| timers::keep_alive(seat, self.shard_id(), common, batch);
-        let again: SmallVec<[Option<u32>; SEATS_PER_TURN]> = due.iter().map(look).collect();
+        let again: SmallVec<[Option<Tick>; SEATS_PER_TURN]> = due.iter().map(look).collect();
         let again = again.into_iter().zip(due);
         self.hub
             .shard()
@@ -73,7 +74,7 @@ impl ShardDriver {
     }
 
     /// Adds the timers to `due` whose time has come by `tick`.
-    pub(crate) fn timers(&self, tick: u32, due: &mut Vec<Timer>) {
+    pub(crate) fn timers(&self, tick: Tick, due: &mut Vec<Timer>) {
         self.hub.shard().take_timers(tick, due);
     }
 
@@ -81,7 +82,7 @@ impl ShardDriver {
     pub(crate) fn fire(&self, due: &[Timer], batch: &mut Batch) {
         let common = &self.shared().common;
         let fire = |timer: &Timer| timer.fire(self.shard_id(), common, batch);
-        let again: SmallVec<[Option<u32>; SEATS_PER_TURN]> = due.iter().map(fire).collect();
+        let again: SmallVec<[Option<Tick>; SEATS_PER_TURN]> = due.iter().map(fire).collect();
         let again = again.into_iter().zip(due);
         self.hub.shard().put_timers(again.filter_map(|(tick, timer)| Some((tick?, timer.clone()))));
     }
@@ -95,7 +96,7 @@ impl ShardDriver {
     }
 
     /// Tidies one partition of the registry.
-    pub(crate) fn tidy(&self, tick: u32, now: Time) {
+    pub(crate) fn tidy(&self, tick: Tick, now: Time) {
         self.shared().registry.tidy(tick, now);
     }
 
@@ -119,7 +120,7 @@ impl ShardDriver {
         &self.hub.shared
     }
 
-    pub(super) fn shard_id(&self) -> usize {
+    pub(super) fn shard_id(&self) -> ShardId {
         self.hub.shard
     }
 }

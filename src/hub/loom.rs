@@ -7,11 +7,13 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::{
-    Batch, Deadline, Frames, Hub, Keys, Pace, Subscription, Taken, View, WriteKind, WriteOp,
+    Batch, Deadline, Frames, Hub, Keys, Pace, SocketId, Subscription, Taken, View, WriteKind,
+    WriteOp,
 };
 use crate::config::HubConfig;
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
 use crate::metrics::CloseReason;
+use crate::time::{Tick, Time};
 use crate::wire::Frame;
 
 /// Counts its wakes.
@@ -76,8 +78,8 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
 /// What the driver does about timers at a tick. Returns what is to be written.
 fn tick_timers(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.driver().tick(tick, &mut Vec::new());
-    hub.driver().timers(tick, &mut due);
+    hub.driver().tick(Tick(tick), &mut Vec::new());
+    hub.driver().timers(Tick(tick), &mut due);
     hub.driver().fire(&due, &mut batch);
     batch.wake();
     batch.writes
@@ -346,7 +348,7 @@ fn tidying_takes_no_channel_from_under_a_subscriber() {
         let hub = hub();
         drop(subscribe(&hub));
         let tidier = hub.clone();
-        let tidier = loom::thread::spawn(move || tidier.driver().tidy(0, Time(u64::MAX)));
+        let tidier = loom::thread::spawn(move || tidier.driver().tidy(Tick(0), Time(u64::MAX)));
         let mut subscription = subscribe(&hub);
         tidier.join().expect("no panic");
         publish(&hub, "a");
@@ -391,7 +393,7 @@ fn a_deadline_reaches_a_task_whatever_it_does() {
 /// The reactor finds a socket full while the driver checks how long it has been so.
 #[test]
 fn a_socket_that_stays_full_is_ended_as_stalled() {
-    const SOCKET: u32 = 7;
+    const SOCKET: SocketId = SocketId(7);
     loom::model(|| {
         let hub = hub();
         let subscription = Arc::new(subscribe(&hub));

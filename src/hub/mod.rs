@@ -37,11 +37,12 @@ use std::time::Duration;
 use self::channel::Outcome;
 use self::drain::DrainWindow;
 use self::registry::Registry;
-use self::shard::{Common, Shard};
+use self::shard::{Common, Shard, ShardId};
 use crate::config::HubConfig;
-use crate::ids::{EventId, OrgName, Time};
+use crate::ids::{EventId, OrgName};
 use crate::metrics::{self, Counters};
 use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::time::Time;
 use crate::wire::Greeting;
 
 pub use self::history::View;
@@ -49,7 +50,7 @@ pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{
-    batch::{Batch, SEATS_PER_TURN, WriteKind, WriteOp},
+    batch::{Batch, SEATS_PER_TURN, SocketId, WriteKind, WriteOp},
     drain::{Drain, Pace},
     driver::ShardDriver,
     history::Event,
@@ -67,7 +68,7 @@ pub(crate) use self::{
 #[derive(Clone, Debug)]
 pub struct Hub {
     shared: Arc<Shared>,
-    shard: usize,
+    shard: ShardId,
 }
 
 /// What became of a publish.
@@ -121,12 +122,13 @@ impl Hub {
             closed: AtomicBool::new(false),
             drain: Mutex::new(None),
         };
-        Self { shared: Arc::new(shared), shard: 0 }
+        Self { shared: Arc::new(shared), shard: ShardId(0) }
     }
 
     /// The same hub through another shard.
     pub fn on_shard(&self, shard: usize) -> Self {
         assert!(shard < self.shared.common.shards.len(), "shard {shard} does not exist");
+        let shard = ShardId(u16::try_from(shard).expect("the hub has at most 65,536 shards"));
         Self { shared: self.shared.clone(), shard }
     }
 
@@ -245,10 +247,10 @@ impl Hub {
         self.shard().wake();
     }
 
-    /// Whether each shard's driver has ticked since `tick`, or has ended because all was over.
-    pub(crate) fn is_driven_since(&self, tick: u32) -> bool {
-        let shards = self.shared.common.shards.iter().enumerate();
-        shards.into_iter().all(|(id, shard)| shard.tick() >= tick || self.shared.is_over(id))
+    /// Whether each shard's driver has ticked since `time`, or has ended because all was over.
+    pub(crate) fn is_driven_since(&self, time: Time) -> bool {
+        let mut shards = self.shared.common.shards.iter();
+        shards.all(|shard| shard.tick() >= time.tick() || self.shared.is_over(shard))
     }
 
     /// The counters of every shard.
@@ -262,7 +264,7 @@ impl Hub {
     }
 
     fn shard(&self) -> &Shard {
-        &self.shared.common.shards[self.shard]
+        self.shared.common.shard(self.shard)
     }
 }
 
@@ -271,8 +273,7 @@ impl Hub {
 impl Shared {
     /// Whether the shard's driver may end: the hub is closed or the shard drained, and the shard's last stream
     /// has ended.
-    fn is_over(&self, shard: usize) -> bool {
-        let shard = &self.common.shards[shard];
+    fn is_over(&self, shard: &Shard) -> bool {
         let ends = self.closed.load(Ordering::Acquire) || shard.drained.load(Ordering::Acquire);
         ends && shard.seats() == 0
     }

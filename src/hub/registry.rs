@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::channel::Channel;
 use super::shard::Common;
-use crate::ids::{Epoch, OrgName, Time};
+use crate::ids::{Epoch, OrgName};
 use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::time::{Tick, Time};
 
 /// The channels of a hub.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ impl Registry {
 
     /// In one partition, forgets events that are too old and orgs that no client can resume any more. Every
     /// partition has its turn once in as many ticks as there are partitions.
-    pub(crate) fn tidy(&self, tick: u32, now: Time) {
-        self.partitions[tick as usize % PARTITIONS].lock().tidy(now, self.idle_max());
+    pub(crate) fn tidy(&self, tick: Tick, now: Time) {
+        self.partitions[tick.0 as usize % PARTITIONS].lock().tidy(now, self.idle_max());
     }
 
     /// The channels of one partition, to be visited without its lock; `None` behind the last partition.
@@ -134,6 +135,8 @@ impl Partition {
 mod tests {
     use super::*;
     use crate::config::HubConfig;
+    use crate::hub::shard::ShardId;
+    use crate::ids::Seq;
 
     /// SCENARIO: more orgs have subscribers than idle ones may be remembered.
     /// BUG: every new org scanned all the others, in vain, under the lock.
@@ -145,7 +148,7 @@ mod tests {
         for n in 0..10_000 {
             let org = format!("org-{n}").parse().expect("a name");
             let channel = Arc::new(Channel::new(org, common.clone(), Epoch(n), Time(0)));
-            channel.state.lock().seats_mut(0).insert(0, 0);
+            channel.state.lock().seats_mut(ShardId(0)).insert(Seq(0), Tick(0));
             scanned += partition.insert(channel, 16);
         }
         assert_eq!(partition.channels.len(), 10_000);

@@ -5,9 +5,11 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use super::batch::{Batch, WriteKind, WriteOp};
+use super::batch::{Batch, SocketId, WriteKind, WriteOp};
 use super::history::View;
+use crate::ids::Seq;
 use crate::metrics::CloseReason;
+use crate::time::Tick;
 
 /// The index of a seat, with a generation as an ABA guard: slots are used again, and a stale key must never
 /// reach another subscriber's seat.
@@ -21,15 +23,15 @@ pub(crate) struct SeatKey {
 #[derive(Debug)]
 pub(crate) struct Seat {
     /// The number of the last event that was delivered to it, or that it need not see.
-    pub(crate) cursor: u64,
+    pub(crate) cursor: Seq,
     pub(crate) waiter: Waiter,
     generation: u32,
     /// The tick of the last delivery.
-    pub(crate) touched: u32,
+    pub(crate) touched: Tick,
     /// It was silent for too long: its task sends a comment unless there is an event.
     pub(crate) keepalive_due: bool,
     /// The tick since which pending bytes have made no progress; [`NOT_BLOCKED`] if none are pending.
-    blocked_since: u32,
+    blocked_since: Tick,
     /// A stall timer is set.
     watched: bool,
     /// The stream has to end, without another event.
@@ -39,7 +41,7 @@ pub(crate) struct Seat {
 }
 
 /// No tick: the socket has taken all bytes.
-const NOT_BLOCKED: u32 = u32::MAX;
+const NOT_BLOCKED: Tick = Tick::NEVER;
 
 /// What has to be notified of a new event. A sweep finds one of these in each seat that is behind.
 #[derive(Debug)]
@@ -50,10 +52,10 @@ pub(crate) enum Waiter {
     Task(Waker),
     /// The task that serves the stream: it was woken, or has something to write. Only an end wakes it again.
     Busy(Waker),
-    /// The socket of the parked stream with this number, to which the shard's driver writes.
-    Socket { number: u32, view: View },
-    /// The same socket while it is full: only an end is written to it.
-    Blocked { number: u32 },
+    /// The socket of a parked stream, to which the shard's driver writes.
+    Socket { socket: SocketId, view: View },
+    /// The same while it is full: only an end is written to it.
+    Blocked { socket: SocketId },
 }
 
 /// The slab.
@@ -71,14 +73,14 @@ pub(crate) struct Seats {
 
 impl Seat {
     /// Something is delivered, which ends the silence.
-    pub(crate) fn touch(&mut self, tick: u32) {
+    pub(crate) fn touch(&mut self, tick: Tick) {
         self.touched = tick;
         self.keepalive_due = false;
     }
 
     /// The socket is full, after it took something or nothing. Returns whether a stall timer has to be set.
     #[must_use]
-    pub(crate) fn block(&mut self, tick: u32, took_some: bool) -> bool {
+    pub(crate) fn block(&mut self, tick: Tick, took_some: bool) -> bool {
         if took_some || self.blocked_since == NOT_BLOCKED {
             self.blocked_since = tick;
         }
@@ -93,7 +95,7 @@ impl Seat {
     }
 
     /// The client took some of the pending bytes.
-    pub(crate) fn progress(&mut self, tick: u32) {
+    pub(crate) fn progress(&mut self, tick: Tick) {
         if self.blocked_since != NOT_BLOCKED {
             self.unblock();
             self.blocked_since = tick;
@@ -117,10 +119,10 @@ impl Seat {
 
     /// The tick at which it counts as stalled if it makes no progress for `ticks`; `None` if nothing is pending,
     /// and then no timer is set.
-    pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {
+    pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<Tick> {
         self.watched = self.blocked_since != NOT_BLOCKED;
         // Both ticks are rounded down, so up to a second may be missing.
-        self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
+        self.watched.then(|| self.blocked_since.after(ticks).after(1))
     }
 
     /// Notifies the subscriber. A task that waits is woken, to poll for what there is; for a socket, `kind` is
@@ -130,17 +132,17 @@ impl Seat {
         let ends = matches!(kind, WriteKind::End(_));
         let mut write = |socket| batch.writes.push(WriteOp { socket, kind });
         self.waiter = match mem::replace(&mut self.waiter, Waiter::None) {
-            Waiter::Socket { number, view } => {
-                write(number);
+            Waiter::Socket { socket, view } => {
+                write(socket);
                 match kind {
                     // It takes what there is, until it has taken all.
                     WriteKind::CatchUp => Waiter::None,
-                    _ => Waiter::Socket { number, view },
+                    _ => Waiter::Socket { socket, view },
                 }
             }
-            Waiter::Blocked { number } if ends => {
-                write(number);
-                Waiter::Blocked { number }
+            Waiter::Blocked { socket } if ends => {
+                write(socket);
+                Waiter::Blocked { socket }
             }
             Waiter::Task(waker) => {
                 batch.wakers.push(waker.clone());
@@ -175,7 +177,7 @@ impl Seat {
 // ===== impl Seats =====
 
 impl Seats {
-    pub(crate) fn insert(&mut self, cursor: u64, tick: u32) -> SeatKey {
+    pub(crate) fn insert(&mut self, cursor: Seq, tick: Tick) -> SeatKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let seat = Seat {
@@ -258,25 +260,26 @@ mod tests {
     #[test]
     fn a_stale_key_reaches_no_other_seat() {
         let mut seats = Seats::default();
-        let first = seats.insert(0, 0);
+        let first = seats.insert(Seq(0), Tick(0));
         assert!(seats.remove(first).is_some());
-        let second = seats.insert(7, 0);
+        let second = seats.insert(Seq(7), Tick(0));
         assert_eq!(first.index, second.index, "the slot is used again");
         assert!(seats.get_mut(first).is_none());
         assert!(seats.remove(first).is_none());
-        assert_eq!(seats.get_mut(second).map(|seat| seat.cursor), Some(7));
+        assert_eq!(seats.get_mut(second).map(|seat| seat.cursor), Some(Seq(7)));
     }
 
     #[test]
     fn an_emptied_slab_gives_its_memory_back() {
         let mut seats = Seats::default();
-        let keys: Vec<_> = (0..1000).map(|n| seats.insert(n, 0)).collect();
+        let keys: Vec<_> = (0..1000).map(|n| seats.insert(Seq(n), Tick(0))).collect();
         for key in keys.into_iter().skip(8).rev() {
             seats.remove(key);
         }
         assert_eq!(seats.len(), 8);
         assert!(seats.slab.capacity() < 100, "still room for {}", seats.slab.capacity());
-        let left: Vec<_> = (0..seats.end()).filter_map(|i| Some(seats.at_mut(i)?.cursor)).collect();
+        let left: Vec<_> =
+            (0..seats.end()).filter_map(|i| Some(seats.at_mut(i)?.cursor.0)).collect();
         assert!(left.into_iter().eq(0..8));
     }
 }

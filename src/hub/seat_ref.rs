@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::channel::Channel;
 use super::seat::SeatKey;
+use super::shard::ShardId;
 use crate::metrics::CloseReason;
 
 /// A seat as an entry of its shard's wheels knows it. It does without the shard that [`SeatHandle`] has:
@@ -20,7 +21,7 @@ pub(crate) struct SeatRef {
 pub(crate) struct SeatHandle {
     channel: Weak<Channel>,
     key: SeatKey,
-    shard: u16,
+    shard: ShardId,
 }
 
 // ===== impl SeatRef =====
@@ -31,18 +32,17 @@ impl SeatRef {
     }
 
     /// Whether the seat is still that of the subscriber for which this was made.
-    pub(crate) fn is_taken(&self, shard: usize) -> bool {
-        self.channel.upgrade().is_some_and(|channel| {
-            let mut state = channel.state.lock();
-            state.shards.get_mut(shard).is_some_and(|seats| seats.get_mut(self.key).is_some())
-        })
+    pub(crate) fn is_taken(&self, shard: ShardId) -> bool {
+        self.channel
+            .upgrade()
+            .is_some_and(|channel| channel.state.lock().seat_mut(shard, self.key).is_some())
     }
 }
 
 // ===== impl SeatHandle =====
 
 impl SeatHandle {
-    pub(super) fn new(channel: &Arc<Channel>, key: SeatKey, shard: u16) -> Self {
+    pub(super) fn new(channel: &Arc<Channel>, key: SeatKey, shard: ShardId) -> Self {
         Self { channel: Arc::downgrade(channel), key, shard }
     }
 
@@ -69,9 +69,7 @@ impl SeatHandle {
     /// Records the cause for which the stream will be dropped, unless one is known.
     pub(crate) fn note(&self, reason: CloseReason) {
         let Some(channel) = self.channel.upgrade() else { return };
-        let mut state = channel.state.lock();
-        let seats = state.shards.get_mut(usize::from(self.shard));
-        if let Some(seat) = seats.and_then(|seats| seats.get_mut(self.key)) {
+        if let Some(seat) = channel.state.lock().seat_mut(self.shard, self.key) {
             seat.ending.get_or_insert(reason);
         }
     }

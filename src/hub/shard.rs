@@ -11,9 +11,9 @@ use super::seat_ref::SeatRef;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
-use crate::ids::Time;
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::time::{Tick, Time};
 
 /// What all channels and shards of a hub share.
 #[derive(Debug)]
@@ -24,10 +24,14 @@ pub(crate) struct Common {
     pub(crate) history_bytes: AtomicU64,
 }
 
+/// The number of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShardId(pub(crate) u16);
+
 /// One worker's share.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    id: usize,
+    id: ShardId,
     inbox: Mutex<Inbox>,
     keepalives: Mutex<Wheel<SeatRef>>,
     /// A wheel of its own, so that a stream without a timer pays nothing for it.
@@ -58,7 +62,7 @@ const TIMERS_PER_SEAT: usize = 3;
 // ===== impl Shard =====
 
 impl Shard {
-    fn new(id: usize) -> Self {
+    fn new(id: ShardId) -> Self {
         Self {
             id,
             inbox: Mutex::new(Inbox::default()),
@@ -71,12 +75,12 @@ impl Shard {
         }
     }
 
-    pub(crate) fn tick(&self) -> u32 {
-        self.tick.load(Ordering::Relaxed)
+    pub(crate) fn tick(&self) -> Tick {
+        Tick(self.tick.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_tick(&self, tick: u32) {
-        self.tick.store(tick, Ordering::Relaxed);
+    pub(crate) fn set_tick(&self, tick: Tick) {
+        self.tick.store(tick.0, Ordering::Relaxed);
     }
 
     /// Seats that are taken on this shard.
@@ -96,39 +100,39 @@ impl Shard {
     }
 
     /// Has the seat looked at by `tick`, in case its stream is silent by then.
-    pub(crate) fn set_keepalive(&self, tick: u32, seat: SeatRef) {
+    pub(crate) fn set_keepalive(&self, tick: Tick, seat: SeatRef) {
         let mut wheel = self.keepalives.lock();
         wheel.insert(tick, seat);
         self.purge_keepalives(&mut wheel);
     }
 
     /// Has a timer fire at `tick`.
-    pub(crate) fn set_timer(&self, tick: u32, timer: Timer) {
+    pub(crate) fn set_timer(&self, tick: Tick, timer: Timer) {
         let mut wheel = self.timers.lock();
         wheel.insert(tick, timer);
         self.purge_timers(&mut wheel);
     }
 
     /// Takes the seats out of the wheel that have to be looked at.
-    pub(crate) fn take_keepalives(&self, tick: u32, due: &mut Vec<SeatRef>) {
+    pub(crate) fn take_keepalives(&self, tick: Tick, due: &mut Vec<SeatRef>) {
         let mut wheel = self.keepalives.lock();
         wheel.advance(tick, |seat| due.push(seat));
         self.purge_keepalives(&mut wheel);
     }
 
     /// Takes the timers out of the wheel that have to fire.
-    pub(crate) fn take_timers(&self, tick: u32, due: &mut Vec<Timer>) {
+    pub(crate) fn take_timers(&self, tick: Tick, due: &mut Vec<Timer>) {
         let mut wheel = self.timers.lock();
         wheel.advance(tick, |timer| due.push(timer));
         self.purge_timers(&mut wheel);
     }
 
-    pub(crate) fn put_keepalives(&self, seats: impl Iterator<Item = (u32, SeatRef)>) {
+    pub(crate) fn put_keepalives(&self, seats: impl Iterator<Item = (Tick, SeatRef)>) {
         let mut wheel = self.keepalives.lock();
         seats.for_each(|(tick, seat)| wheel.insert(tick, seat));
     }
 
-    pub(crate) fn put_timers(&self, timers: impl Iterator<Item = (u32, Timer)>) {
+    pub(crate) fn put_timers(&self, timers: impl Iterator<Item = (Tick, Timer)>) {
         let mut wheel = self.timers.lock();
         timers.for_each(|(tick, timer)| wheel.insert(tick, timer));
     }
@@ -212,26 +216,39 @@ impl Shard {
     }
 }
 
+// ===== impl ShardId =====
+
+impl ShardId {
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 // ===== impl Common =====
 
 impl Common {
     pub(crate) fn new(config: HubConfig, shards: usize) -> Self {
-        let shards = (0..shards).map(Shard::new).collect();
+        let last = u16::try_from(shards - 1).expect("1 to 65,536 shards");
+        let shards = (0..=last).map(ShardId).map(Shard::new).collect();
         Self { config, shards, history_bytes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn shard(&self, id: ShardId) -> &Shard {
+        &self.shards[id.index()]
     }
 
     /// Leaves the channel to every shard on which it has subscribers.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
         for shard in channel.mark_dirty() {
-            self.shards[shard].push_dirty(channel);
+            self.shard(shard).push_dirty(channel);
         }
     }
 
     /// The tick at which a seat that was touched at `tick` is looked at next: a period later, ±25 %,
     /// so that a herd of subscribers does not become a herd of writes.
-    pub(crate) fn keepalive_at(&self, tick: u32) -> u32 {
+    pub(crate) fn keepalive_at(&self, tick: Tick) -> Tick {
         let period = self.keepalive_ticks();
-        tick + fastrand::u32(self.keepalive_min()..=period + period / 4)
+        tick.after(fastrand::u32(self.keepalive_min()..=period + period / 4))
     }
 
     /// The ticks of silence from which a comment is due.

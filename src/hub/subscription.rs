@@ -6,14 +6,15 @@ use std::task::{Poll, Waker};
 
 use smallvec::SmallVec;
 
+use super::batch::SocketId;
 use super::channel::{Channel, State};
 use super::history::{History, View};
 use super::seat::{Seat, SeatKey, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
-use super::shard::Shard;
+use super::shard::{Shard, ShardId};
 use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
-use crate::ids::{EventId, OrgName, Time};
+use crate::ids::{EventId, OrgName, Seq};
 use crate::metrics::{self, CloseReason};
 use crate::wire::Frame;
 
@@ -23,7 +24,7 @@ use crate::wire::Frame;
 pub struct Subscription {
     channel: Arc<Channel>,
     key: SeatKey,
-    shard: u16,
+    shard: ShardId,
     view: View,
     reason: CloseReason,
     /// [`Self::poll_next`] has returned the end.
@@ -44,7 +45,7 @@ pub(crate) enum Taken {
 }
 
 /// Frames with the numbers of their events.
-pub(crate) type Frames = SmallVec<[(u64, Frame); FRAMES_PER_TAKE]>;
+pub(crate) type Frames = SmallVec<[(Seq, Frame); FRAMES_PER_TAKE]>;
 
 const FRAMES_PER_TAKE: usize = 16;
 
@@ -55,13 +56,12 @@ impl Subscription {
     pub(crate) fn new(
         channel: &Arc<Channel>,
         state: &mut State,
-        shard: usize,
+        shard: ShardId,
         view: View,
-        position: u64,
+        position: Seq,
     ) -> Self {
-        let tick = channel.common.shards[shard].tick();
+        let tick = channel.common.shard(shard).tick();
         let key = state.seats_mut(shard).insert(position, tick);
-        let shard = u16::try_from(shard).expect("the hub has at most 65,536 shards");
         Self {
             channel: channel.clone(),
             key,
@@ -84,10 +84,10 @@ impl Subscription {
     /// The next event or comment for this subscriber, or `None` once its stream has to end. While
     /// there is none, `waker` is kept, and woken when that changes.
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
-        let shard = &self.channel.common.shards[usize::from(self.shard)];
+        let shard = self.channel.common.shard(self.shard);
         let mut guard = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *guard;
-        let seat = shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let polled = match seat.ending {
             // Its socket takes no end: the task that writes to it has to close it.
             Some(CloseReason::Stalled) => Poll::Pending,
@@ -107,26 +107,26 @@ impl Subscription {
     /// Keeps the waker of the task that serves the stream, which is about to write something of its own.
     pub(crate) fn serve_by(&self, waker: &Waker) {
         let mut state = self.channel.state.lock();
-        let seat = state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let replaced = seat.set_waker(waker, false);
         drop(state);
         drop(replaced);
     }
 
-    /// Takes a bounded number of frames for the parked stream with this number. Until it has taken all,
+    /// Takes a bounded number of frames for a parked stream. Until it has taken all,
     /// sweeps pass over it.
-    pub(crate) fn take(&self, number: u32, frames: &mut Frames) -> Taken {
-        let shard = &self.channel.common.shards[usize::from(self.shard)];
+    pub(crate) fn take(&self, socket: SocketId, frames: &mut Frames) -> Taken {
+        let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *state;
-        let seat = shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
         if let Some(reason) = seat.ending {
             return Taken::End(reason);
         }
         let mut reread = false;
         while seat.cursor < history.head() && frames.len() < FRAMES_PER_TAKE {
             if let Some(event) = history.get(seat.cursor + 1) {
-                seat.cursor += 1;
+                seat.cursor = seat.cursor + 1;
                 frames.extend(event.seen_by(self.view).map(|frame| (seat.cursor, frame.clone())));
             } else {
                 // It is the only frame: nothing lies beyond the head.
@@ -144,31 +144,30 @@ impl Subscription {
             return Taken::End(CloseReason::Drained);
         }
         seat.unblock();
-        seat.waiter = Waiter::Socket { number, view: self.view };
+        seat.waiter = Waiter::Socket { socket, view: self.view };
         Taken::Settled
     }
 
-    /// Gives back what was taken after `seq`, because the socket of the parked stream with this number is
-    /// full, after it `took_some` or nothing. Sweeps pass over the stream until it takes again.
-    pub(crate) fn give_back(&self, seq: u64, number: u32, took_some: bool) {
-        self.block(number, |seat| seat.cursor = seq, took_some);
+    /// Gives back what was taken after `seq`, because the socket of the parked stream is full, after it `took_some` or nothing. Sweeps pass over the stream until it takes again.
+    pub(crate) fn give_back(&self, seq: Seq, socket: SocketId, took_some: bool) {
+        self.block(socket, |seat| seat.cursor = seq, took_some);
     }
 
     /// Notes that the socket is full, where nothing has to be given back.
-    pub(crate) fn stay_blocked(&self, number: u32, took_some: bool) {
-        self.block(number, |_| (), took_some);
+    pub(crate) fn stay_blocked(&self, socket: SocketId, took_some: bool) {
+        self.block(socket, |_| (), took_some);
     }
 
     /// Notes that the socket took all that was written to it.
     pub(crate) fn unblock(&self) {
         let mut state = self.channel.state.lock();
-        state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD).unblock();
+        state.shards[self.shard.index()].get_mut(self.key).expect(HELD).unblock();
     }
 
-    fn block(&self, number: u32, change: impl FnOnce(&mut Seat), took_some: bool) {
+    fn block(&self, socket: SocketId, change: impl FnOnce(&mut Seat), took_some: bool) {
         let blocked = self.channel.block(self.shard, self.key, |seat, tick| {
             change(seat);
-            seat.waiter = Waiter::Blocked { number };
+            seat.waiter = Waiter::Blocked { socket };
             (seat.block(tick, took_some), ())
         });
         blocked.expect(HELD);
@@ -177,7 +176,7 @@ impl Subscription {
     /// Has the stream end at this deadline, or at an earlier one that it has.
     pub fn end_at(&self, deadline: Deadline) {
         let seat = SeatRef::new(&self.channel, self.key);
-        self.shard().set_timer(deadline.tick(), Timer::deadline(seat, deadline.reason));
+        self.shard().set_timer(deadline.at.next_tick(), Timer::deadline(seat, deadline.reason));
     }
 
     /// A reference to the seat, for the connection of a stream that is not parked.
@@ -188,7 +187,7 @@ impl Subscription {
     /// The position up to which this subscriber has been served.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
-        let seat = state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let seq = seat.cursor;
         state.history.id(seq)
     }
@@ -218,7 +217,7 @@ impl Subscription {
     }
 
     fn shard(&self) -> &Shard {
-        &self.channel.common.shards[usize::from(self.shard)]
+        self.channel.common.shard(self.shard)
     }
 }
 
@@ -237,7 +236,7 @@ fn poll_seat(
             metrics::add(&shard.counters.rereads, 1);
             return Poll::Ready(Some(history.reread().clone()));
         };
-        seat.cursor += 1;
+        seat.cursor = seat.cursor + 1;
         if let Some(frame) = event.seen_by(view) {
             seat.touch(shard.tick());
             metrics::add(&shard.counters.delivered, 1);
@@ -261,9 +260,9 @@ impl Drop for Subscription {
         // The seat holds a waker, and dropping that may run any code: not under the lock.
         let seat = {
             let mut state = self.channel.state.lock();
-            let seat = state.shards[usize::from(self.shard)].remove(self.key);
+            let seat = state.shards[self.shard.index()].remove(self.key);
             if state.seats() == 0 {
-                state.idle_since = Time(u64::from(shard.tick()) * 1_000);
+                state.idle_since = shard.tick().time();
             }
             seat
         };

@@ -6,16 +6,19 @@ use super::batch::{Batch, WriteKind};
 use super::channel::{Channel, State};
 use super::history::History;
 use super::seat::{Seat, Waiter};
+use super::shard::ShardId;
+use crate::ids::Seq;
+use crate::time::Tick;
 
 /// A pass over the seats that one channel has on one shard, in memory order, some at a time.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     channel: Arc<Channel>,
-    shard: usize,
+    shard: ShardId,
     /// The index of the next seat.
     index: usize,
     /// The head, and whether streams had to end, when the pass began.
-    began_at: (u64, bool),
+    began_at: (Seq, bool),
     /// It is done: the next change marks the channel dirty again.
     over: bool,
 }
@@ -26,16 +29,16 @@ pub(crate) const EVENTS_PER_WRITE: usize = 64;
 // ===== impl Sweep =====
 
 impl Sweep {
-    pub(super) fn new(channel: Arc<Channel>, shard: usize) -> Self {
-        Self { channel, shard, index: 0, began_at: (0, false), over: false }
+    pub(super) fn new(channel: Arc<Channel>, shard: ShardId) -> Self {
+        Self { channel, shard, index: 0, began_at: (Seq(0), false), over: false }
     }
 
     /// Collects what some of the subscribers need. Returns whether the sweep goes on.
     pub(crate) fn collect(&mut self, batch: &mut Batch) -> bool {
         let mut state = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *state;
-        let seats = &mut shards[self.shard];
-        let tick = self.channel.common.shards[self.shard].tick();
+        let seats = &mut shards[self.shard.index()];
+        let tick = self.channel.common.shard(self.shard).tick();
         let now_at = (history.head(), *closing);
         if self.index == 0 {
             self.began_at = now_at;
@@ -50,9 +53,7 @@ impl Sweep {
             self.index += 1;
         }
         batch.head = history.head();
-        batch.events.extend(
-            (0..events).rev().filter_map(|back| history.get(now_at.0 - back as u64)).cloned(),
-        );
+        batch.events.extend(history.newest(events).cloned());
         if self.index < seats.end() {
             return true;
         }
@@ -72,7 +73,7 @@ impl Drop for Sweep {
     /// The channel stays marked as dirty until a sweep is done, so it is left to the next driver.
     fn drop(&mut self) {
         if !self.over {
-            self.channel.common.shards[self.shard].push_dirty(&self.channel);
+            self.channel.common.shard(self.shard).push_dirty(&self.channel);
         }
     }
 }
@@ -83,21 +84,20 @@ fn deliver(
     seat: &mut Seat,
     history: &History,
     closing: bool,
-    tick: u32,
+    tick: Tick,
     batch: &mut Batch,
 ) -> usize {
     let Waiter::Socket { view, .. } = seat.waiter else {
         seat.notify(WriteKind::CatchUp, batch);
         return 0;
     };
-    let count = usize::try_from(history.head() - seat.cursor).unwrap_or(usize::MAX);
+    let count = usize::try_from(history.head().since(seat.cursor)).unwrap_or(usize::MAX);
     let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
     if closing || !near {
         seat.notify(WriteKind::CatchUp, batch);
         return 0;
     }
-    let visible = (seat.cursor + 1..=history.head())
-        .any(|seq| history.get(seq).is_some_and(|event| event.seen_by(view).is_some()));
+    let visible = history.newest(count).any(|event| event.seen_by(view).is_some());
     seat.cursor = history.head();
     if !visible {
         return 0;

@@ -4,9 +4,9 @@
 use super::batch::{Batch, WriteKind};
 use super::seat::Waiter;
 use super::seat_ref::SeatRef;
-use super::shard::Common;
-use crate::ids::Time;
+use super::shard::{Common, ShardId};
 use crate::metrics::{self, CloseReason};
+use crate::time::{Tick, Time};
 
 /// When a stream has to end, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +32,6 @@ enum TimerKind {
     Stall,
 }
 
-// ===== impl Deadline =====
-
-impl Deadline {
-    /// The first tick that is not before it.
-    pub(super) fn tick(self) -> u32 {
-        u32::try_from(self.at.0.div_ceil(1_000)).unwrap_or(u32::MAX)
-    }
-}
-
 // ===== impl Timer =====
 
 impl Timer {
@@ -54,11 +45,11 @@ impl Timer {
 
     /// Ends the stream if its time has come. Returns when the timer has to fire again: where a stall is not
     /// long enough yet, and at the next tick in case the stream has not ended by then.
-    pub(super) fn fire(&self, shard: usize, common: &Common, batch: &mut Batch) -> Option<u32> {
+    pub(super) fn fire(&self, shard: ShardId, common: &Common, batch: &mut Batch) -> Option<Tick> {
         let channel = self.seat.channel.upgrade()?;
         let mut state = channel.state.lock();
-        let seat = state.shards.get_mut(shard)?.get_mut(self.seat.key)?;
-        let tick = common.shards[shard].tick();
+        let seat = state.seat_mut(shard, self.seat.key)?;
+        let tick = common.shard(shard).tick();
         let reason = match self.kind {
             TimerKind::Deadline(reason) => reason,
             TimerKind::Stall => match seat.stalls_at(common.stall_ticks())? {
@@ -71,7 +62,7 @@ impl Timer {
             seat.ending = Some(reason);
         }
         seat.notify(WriteKind::End(reason), batch);
-        Some(tick + 1)
+        Some(tick.after(1))
     }
 }
 
@@ -79,16 +70,16 @@ impl Timer {
 /// looked at again, if it is still taken.
 pub(super) fn keep_alive(
     seat: &SeatRef,
-    shard: usize,
+    shard: ShardId,
     common: &Common,
     batch: &mut Batch,
-) -> Option<u32> {
+) -> Option<Tick> {
     let channel = seat.channel.upgrade()?;
     let mut state = channel.state.lock();
-    let seat = state.shards.get_mut(shard)?.get_mut(seat.key)?;
-    let shard = &common.shards[shard];
+    let seat = state.seat_mut(shard, seat.key)?;
+    let shard = common.shard(shard);
     let tick = shard.tick();
-    if tick - seat.touched < common.keepalive_min() {
+    if tick.since(seat.touched) < common.keepalive_min() {
         return Some(common.keepalive_at(seat.touched));
     }
     if matches!(seat.waiter, Waiter::Socket { .. }) {

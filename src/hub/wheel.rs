@@ -5,6 +5,8 @@
 
 use std::mem;
 
+use crate::time::Tick;
+
 /// Ticks in one revolution. A deadline further ahead stays in its slot for several.
 pub(crate) const SLOTS: usize = 64;
 
@@ -14,9 +16,9 @@ const STALE_MAX: usize = 1024;
 /// Entries, each with its deadline in ticks.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
-    slots: Box<[Vec<(u32, T)>]>,
+    slots: Box<[Vec<(Tick, T)>]>,
     /// Every deadline before this tick has come out.
-    next: u32,
+    next: Tick,
     len: usize,
 }
 
@@ -24,13 +26,13 @@ pub(crate) struct Wheel<T> {
 
 impl<T> Wheel<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: 0, len: 0 }
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: Tick(0), len: 0 }
     }
 
     /// Puts `entry` in, to come out at `deadline`, or at the next tick if that has passed.
-    pub(crate) fn insert(&mut self, deadline: u32, entry: T) {
+    pub(crate) fn insert(&mut self, deadline: Tick, entry: T) {
         let deadline = deadline.max(self.next);
-        let slot = &mut self.slots[deadline as usize % SLOTS];
+        let slot = &mut self.slots[deadline.0 as usize % SLOTS];
         if slot.len() == slot.capacity() {
             // Doubling would leave half of a large slot empty.
             slot.reserve_exact(slot.len() / 4 + 4);
@@ -41,14 +43,14 @@ impl<T> Wheel<T> {
 
     /// Takes out everything whose deadline is `now` or earlier, in the order of the deadlines; within
     /// a tick, in the order in which it went in. The memory of an emptied slot is given back.
-    pub(crate) fn advance(&mut self, now: u32, mut expired: impl FnMut(T)) {
+    pub(crate) fn advance(&mut self, now: Tick, mut expired: impl FnMut(T)) {
         // After a pause longer than a revolution, one pass over the slots is enough.
         let revolution = u32::try_from(SLOTS).expect("64");
-        if now.saturating_sub(self.next) >= revolution {
+        if now.since(self.next) >= revolution {
             return self.catch_up(now, expired);
         }
         while self.next <= now {
-            let slot = &mut self.slots[self.next as usize % SLOTS];
+            let slot = &mut self.slots[self.next.0 as usize % SLOTS];
             let tick = self.next;
             // In place: very many entries, such as expiries, may stay for several revolutions.
             for (_, entry) in slot.extract_if(.., |(deadline, _)| *deadline <= tick) {
@@ -56,7 +58,7 @@ impl<T> Wheel<T> {
                 expired(entry);
             }
             slot.shrink_to(slot.len() + slot.len() / 4);
-            self.next += 1;
+            self.next = self.next.after(1);
         }
     }
 
@@ -88,7 +90,7 @@ impl<T> Wheel<T> {
         self.len = self.slots.iter().map(Vec::len).sum();
     }
 
-    fn catch_up(&mut self, now: u32, mut expired: impl FnMut(T)) {
+    fn catch_up(&mut self, now: Tick, mut expired: impl FnMut(T)) {
         let mut late = Vec::new();
         for slot in &mut self.slots {
             let (due, later) =
@@ -98,7 +100,7 @@ impl<T> Wheel<T> {
         }
         late.sort_by_key(|(deadline, _)| *deadline);
         self.len -= late.len();
-        self.next = now.saturating_add(1);
+        self.next = now.after(1);
         late.into_iter().for_each(|(_, entry)| expired(entry));
     }
 }
@@ -123,13 +125,13 @@ pub(crate) mod model {
         for (n, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Insert(ahead) => {
-                    wheel.insert(now + ahead, n);
+                    wheel.insert(Tick(now + ahead), n);
                     twin.entry((now + ahead).max(next)).or_default().push(n);
                 }
                 Step::Advance(by) => {
                     now += by;
                     let mut out = Vec::new();
-                    wheel.advance(now, |entry| out.push(entry));
+                    wheel.advance(Tick(now), |entry| out.push(entry));
                     let later = twin.split_off(&(now + 1));
                     let due = mem::replace(&mut twin, later);
                     assert_eq!(out, due.into_values().flatten().collect::<Vec<_>>());

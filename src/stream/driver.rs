@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
-use super::clock::{Clock, TICK};
 use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer};
-use crate::ids::Time;
+use crate::time::{Clock, Tick, Time};
 
 /// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published on
 /// the shard arrives. It ends once the hub was closed or drained and the shard's last stream has ended.
@@ -78,7 +77,7 @@ pub(crate) struct Driver<S> {
     sockets: S,
     /// Sweeps under way, each a turn at a time.
     sweeps: VecDeque<Sweep>,
-    tick: u32,
+    tick: Tick,
     /// Seats that the keepalive wheel gave out and that have not been checked yet.
     silent: Vec<SeatRef>,
     /// Timers that have expired and have not fired yet.
@@ -97,7 +96,7 @@ impl<S: Sockets> Driver<S> {
             clock,
             sockets,
             sweeps: VecDeque::new(),
-            tick: 0,
+            tick: Tick(0),
             silent: Vec::new(),
             ending: Vec::new(),
             batch: Batch::default(),
@@ -176,7 +175,7 @@ impl<S: Sockets> Driver<S> {
 
     /// Ticks the wheel if a second has passed.
     fn advance(&mut self, now: Time) {
-        let tick = u32::try_from(now.0 / TICK_MS).unwrap_or(u32::MAX);
+        let tick = now.tick();
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
@@ -191,7 +190,7 @@ impl<S: Sockets> Driver<S> {
         poll_fn(|cx| {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
-            let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
+            let tick = self.tick.after(1).time();
             // Computed after the registration, so that a drain that begins in between wakes the driver.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
             let until = self.clock.instant(until);
@@ -210,8 +209,6 @@ impl<S> Drop for Driver<S> {
         self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
     }
 }
-
-const TICK_MS: u64 = TICK.as_millis() as u64;
 
 /// Lets the other tasks of the runtime run once, in any runtime.
 async fn yield_now() {

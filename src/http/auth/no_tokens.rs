@@ -4,7 +4,7 @@ use std::future::{Future, Ready};
 
 use super::claims::Claims;
 use crate::config::AuthConfig;
-use crate::ids::Time;
+use crate::time::Time;
 
 #[derive(Debug)]
 pub(super) struct Tokens;

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use super::claims::Claims;
 use super::jwks::Jwks;
 use crate::config::{AuthConfig, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey};
-use crate::ids::Time;
+use crate::time::Time;
 
 /// The keys, and what else a token has to say.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::Bell;
 use crate::config::HubConfig;
 use crate::hub::{Batch, Hub, Keys, Subscription, View};
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
+use crate::time::{Tick, Time};
 
 fn keepalive_hub(seconds: u64) -> (Hub, Subscription, Arc<Bell>) {
     let keepalive = Duration::from_secs(seconds);
@@ -22,7 +23,7 @@ fn keepalive_hub(seconds: u64) -> (Hub, Subscription, Arc<Bell>) {
 
 fn tick(hub: &Hub, tick: u32) {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.driver().tick(tick, &mut due);
+    hub.driver().tick(Tick(tick), &mut due);
     hub.driver().keep_alive(&due, &mut batch);
     batch.wake();
 }
@@ -77,11 +78,12 @@ proptest! {
 fn an_org_is_forgotten_once_nobody_can_come_back() {
     let (hub, subscription, _) = keepalive_hub(30);
     assert_eq!(hub.channels(), 1);
-    let tidy =
-        |seconds: u64| (0..64).for_each(|part| hub.driver().tidy(part, Time(seconds * 1_000)));
+    let tidy = |seconds: u64| {
+        (0..64).for_each(|part| hub.driver().tidy(Tick(part), Time(seconds * 1_000)))
+    };
     tidy(3_600);
     assert_eq!(hub.channels(), 1, "it has a subscriber");
-    hub.driver().tick(3_600, &mut Vec::new());
+    hub.driver().tick(Tick(3_600), &mut Vec::new());
     drop(subscription);
     tidy(3_600 + 299);
     assert_eq!(hub.channels(), 1, "who left may come back");
@@ -104,7 +106,7 @@ fn invented_orgs_stay_within_their_bound() {
 fn room_is_made_by_whoever_was_idle_longest() {
     let hub = Hub::new(HubConfig { idle_channels_max: 64 * 64, ..HubConfig::default() });
     let come = |n: u32| {
-        hub.driver().tick(n, &mut Vec::new());
+        hub.driver().tick(Tick(n), &mut Vec::new());
         let (org, now) = (format!("org-{n}").parse().expect("a name"), Time(u64::from(n) * 1_000));
         hub.subscribe(&org, View::Member, None, now).expect("open").0.position()
     };
@@ -138,6 +140,6 @@ fn histories_stay_within_their_bytes() {
     let newest_only = 10 * 600;
     assert!((20_000..=30_000 + newest_only).contains(&total), "{total}");
     drop(held);
-    (0..64).for_each(|part| hub.driver().tidy(part, Time(600_000)));
+    (0..64).for_each(|part| hub.driver().tidy(Tick(part), Time(600_000)));
     assert_eq!(hub.shared.common.history_bytes.load(Ordering::Relaxed), 0);
 }

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::HubConfig;
-use crate::hub::{Batch, Deadline, Hub, Keys, Subscription, View, WriteKind, WriteOp};
-use crate::ids::Time;
+use crate::hub::{Batch, Deadline, Hub, Keys, SocketId, Subscription, View, WriteKind, WriteOp};
 use crate::metrics::{CloseReason, read};
+use crate::time::{Tick, Time};
 
 /// A subscriber with what its task knows.
 struct Waiting {
@@ -57,8 +57,8 @@ fn publish(hub: &Hub) {
 /// Returns what the tick found for the owners of sockets to do.
 fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.driver().tick(tick, &mut Vec::new());
-    hub.driver().timers(tick, &mut due);
+    hub.driver().tick(Tick(tick), &mut Vec::new());
+    hub.driver().timers(Tick(tick), &mut due);
     for timers in due.chunks(3) {
         hub.driver().fire(timers, &mut batch);
         batch.wake();
@@ -114,7 +114,7 @@ proptest! {
         limit in 1..20u32,
         steps in prop::collection::vec((0..3u8, 0..6u32), 1..150),
     ) {
-        const SOCKET: u32 = 7;
+        const SOCKET: SocketId = SocketId(7);
         let stall_timeout = Duration::from_secs(limit.into());
         let hub = hub(HubConfig { stall_timeout, ..HubConfig::default() });
         let Waiting { subscription, .. } = Waiting::new(&hub);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::twin::{TwinOrg, visible};
 use super::{World, name};
 use crate::hub::{Batch, Keys};
-use crate::ids::Time;
+use crate::time::{Tick, Time};
 
 // ===== impl World =====
 
@@ -60,10 +60,10 @@ impl World {
         self.tick = self.now / 1_000;
         for shard in 0..2 {
             let (mut due, mut batch) = (Vec::new(), Batch::default());
-            self.hubs[shard].driver().tick(self.tick as u32, &mut due);
+            self.hubs[shard].driver().tick(Tick(self.tick as u32), &mut due);
             self.hubs[shard].driver().keep_alive(&due, &mut batch);
             let mut timers = Vec::new();
-            self.hubs[shard].driver().timers(self.tick as u32, &mut timers);
+            self.hubs[shard].driver().timers(Tick(self.tick as u32), &mut timers);
             self.hubs[shard].driver().fire(&timers, &mut batch);
             batch.wake();
             while self.collect(shard) {}
@@ -86,7 +86,7 @@ impl World {
     }
 
     pub(super) fn tidy(&mut self) {
-        (0..64).for_each(|part| self.hubs[0].driver().tidy(part, Time(self.now)));
+        (0..64).for_each(|part| self.hubs[0].driver().tidy(Tick(part), Time(self.now)));
         for (org, place) in self.twins.iter_mut().enumerate() {
             let Some(twin) = place else { continue };
             twin.expire(self.now);

@@ -20,8 +20,9 @@ use std::time::Duration;
 use self::twin::{Limits, TwinOrg};
 use super::{Deadline, Hub, Subscription, Sweep, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
-use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::ids::{Epoch, EventId, OrgName};
 use crate::metrics::CloseReason;
+use crate::time::Time;
 
 /// `who` is any number; it counts round those who are there.
 #[derive(Clone, Debug)]

@@ -8,7 +8,8 @@ use std::task::{Poll, Waker};
 use super::twin::{Next, TwinOrg, visible};
 use super::{Bell, Client, KEEPALIVE, Pair, Run, World};
 use crate::hub::{SubscribeError, View};
-use crate::ids::{EventId, Time};
+use crate::ids::{EventId, Seq};
+use crate::time::Time;
 use crate::wire::{self, Greeting, Parser};
 
 // ===== impl World =====
@@ -20,7 +21,7 @@ impl World {
             Run::This => twin.epoch,
             Run::Former => self.former[org],
         };
-        Some(EventId { epoch, seq: (twin.events.len() as u64 + 1).saturating_sub(back) })
+        Some(EventId { epoch, seq: Seq((twin.events.len() as u64 + 1).saturating_sub(back)) })
     }
 
     /// Somebody new, who may say that it was here before.
@@ -68,7 +69,7 @@ impl World {
         });
         let resumed = id
             .filter(|id| id.epoch == twin.epoch)
-            .map(|id| usize::try_from(id.seq).expect("small"))
+            .map(|id| usize::try_from(id.seq.0).expect("small"))
             .filter(|position| twin.covers(*position));
         let position = resumed.unwrap_or(twin.events.len());
         assert_eq!(greeting, resumed.map_or(Greeting::Connected, |_| Greeting::Resumed));
@@ -159,7 +160,7 @@ impl Client {
         let id: EventId = id.parse().expect("an id");
         assert!(id.epoch == self.last.epoch && id.seq > self.last.seq, "{id} after {}", self.last);
         self.last = id;
-        let seq = usize::try_from(id.seq).expect("small");
+        let seq = usize::try_from(id.seq.0).expect("small");
         if name == "connected" {
             self.owed.retain(|owed, _| *owed > seq);
         } else {

@@ -1,7 +1,7 @@
 //! One org as a list of everything that ever happened to it, and what its subscribers are told.
 
 use crate::hub::View;
-use crate::ids::{Epoch, EventId};
+use crate::ids::{Epoch, EventId, Seq};
 
 /// An org with a channel.
 pub(super) struct TwinOrg {
@@ -120,7 +120,7 @@ impl TwinOrg {
     }
 
     pub(super) fn id(&self, position: usize) -> EventId {
-        EventId { epoch: self.epoch, seq: position as u64 }
+        EventId { epoch: self.epoch, seq: Seq(position as u64) }
     }
 
     fn append(&mut self, keys: Option<Vec<String>>, now: u64) {
