@@ -98,7 +98,7 @@ impl Channel {
         }
     }
 
-    /// The shards that have to sweep because of a change, without those that know already.
+    /// Marks the seats of every shard as dirty. Returns the shards on which they were clean.
     pub(crate) fn mark_dirty(&self) -> SmallVec<[ShardId; 8]> {
         let mut state = self.state.lock();
         let shards = (0..).map(ShardId).zip(&mut state.shards);

@@ -167,17 +167,17 @@ mod tests {
         matches!(stream.poll_next(Waker::noop()), Poll::Ready(None))
     }
 
-    /// Whenever it is asked, as many have ended as that part of the window has streams; no turn ends
-    /// more than the seats of a turn; and it names the time at which one more is due.
+    /// At any time as many streams have been ended as that part of the window has; no batch has more than the
+    /// seats of a turn; and the pace is the time at which one more is due.
     #[test]
-    fn the_ends_follow_the_window() {
+    fn the_ends_are_spread_evenly_over_the_window() {
         let (hub, mut streams) = hub_with_streams();
-        assert!(!streams.iter_mut().any(over), "each waits now");
+        assert!(!streams.iter_mut().any(over), "each waits");
         hub.drain(Time(500), Duration::from_secs(5));
-        let mut walk = hub.driver().begin_drain().expect("told to");
+        let mut drain = hub.driver().begin_drain().expect("the hub drains");
         let (mut batch, mut ended, mut now) = (Batch::default(), 0, Time(500));
         loop {
-            let pace = walk.collect(&hub.driver(), now, &mut batch);
+            let pace = drain.collect(&hub.driver(), now, &mut batch);
             assert!(batch.wakers.len() <= SEATS_PER_TURN);
             ended += batch.wakers.len();
             batch.wake();
@@ -189,7 +189,7 @@ mod tests {
                     let share = STREAMS * usize::try_from(now.0 - 500).expect("small") / 5_000;
                     assert_eq!(ended, share + 1, "at {now:?}");
                     assert!(next > now && next <= Time(5_500), "{next:?} at {now:?}");
-                    // Now and then the driver comes late.
+                    // Now and then the driver is late.
                     now =
                         if ended.is_multiple_of(7) { Time((now.0 + 83).min(5_500)) } else { next };
                 }
@@ -203,31 +203,31 @@ mod tests {
         assert!(hub.driver().is_over());
     }
 
-    /// SCENARIO: a driver visits at the clock, and then the hub is told to drain at once.
-    /// BUG: the driver divided by the length of the window, and its worker ended in a panic.
-    /// FIX: in a window without a length everybody is due.
+    /// SCENARIO: a driver reads the clock, and then the hub is told to drain at once.
+    /// BUG: the driver divided by the length of the window, and its worker panicked.
+    /// FIX: in a window without a length every stream is due.
     #[test]
-    fn a_window_without_a_length_may_begin_after_the_driver_looked() {
+    fn a_window_without_a_length_ends_every_stream_at_once() {
         let (hub, mut streams) = hub_with_streams();
         hub.drain(Time(500), Duration::ZERO);
-        let mut walk = hub.driver().begin_drain().expect("told to");
+        let mut drain = hub.driver().begin_drain().expect("the hub drains");
         let mut batch = Batch::default();
-        while walk.collect(&hub.driver(), Time(499), &mut batch) == Pace::Now {
+        while drain.collect(&hub.driver(), Time(499), &mut batch) == Pace::Now {
             batch.clear();
         }
         assert!(streams.iter_mut().all(over));
     }
 
     #[test]
-    fn who_leaves_is_not_waited_for() {
+    fn streams_that_end_by_themselves_shorten_the_drain() {
         let (hub, mut streams) = hub_with_streams();
         hub.drain(Time(0), Duration::from_secs(5));
-        let mut walk = hub.driver().begin_drain().expect("told to");
+        let mut drain = hub.driver().begin_drain().expect("the hub drains");
         let mut batch = Batch::default();
-        assert_eq!(walk.collect(&hub.driver(), Time(0), &mut batch), Pace::At(Time(5)));
+        assert_eq!(drain.collect(&hub.driver(), Time(0), &mut batch), Pace::At(Time(5)));
         streams.clear();
         let mut now = Time(100);
-        while walk.collect(&hub.driver(), now, &mut batch) != Pace::Over {
+        while drain.collect(&hub.driver(), now, &mut batch) != Pace::Over {
             now = Time(now.0 + 1);
         }
         assert!(now < Time(200) && hub.driver().is_over(), "{now:?}");

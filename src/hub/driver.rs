@@ -34,7 +34,7 @@ impl ShardDriver {
         self.shared().is_over(self.hub.shard())
     }
 
-    /// Has `driver` woken at the next work, or when all is over. Returns whether there is some, or it is,
+    /// Has `driver` woken at the next work, or when it may end. Returns whether it has work or may end
     /// already, and when the next burst window closes.
     pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
         let (dirty, closes) = self.hub.shard().register(driver);
@@ -73,7 +73,7 @@ impl ShardDriver {
             .put_keepalives(again.filter_map(|(tick, seat)| Some((tick?, seat.clone()))));
     }
 
-    /// Adds the timers to `due` whose time has come by `tick`.
+    /// Adds the timers to `due` whose tick has come.
     pub(crate) fn timers(&self, tick: Tick, due: &mut Vec<Timer>) {
         self.hub.shard().take_timers(tick, due);
     }
@@ -100,18 +100,18 @@ impl ShardDriver {
         self.shared().registry.tidy(tick, now);
     }
 
-    /// Whether the hub was told to close or to drain.
+    /// Whether the hub closes or drains.
     pub(crate) fn is_closing(&self) -> bool {
         self.hub.is_closing()
     }
 
-    /// The drain of this shard, if the hub was told to drain.
+    /// The drain of this shard, if the hub drains.
     pub(crate) fn begin_drain(&self) -> Option<Drain> {
         let window = (*self.shared().drain.lock())?;
         Some(Drain::new(window, self.hub.shard().seats()))
     }
 
-    /// Every seat of the shard has been told to end.
+    /// Every stream of the shard has been made to end.
     pub(super) fn set_drained(&self) {
         self.hub.shard().drained.store(true, Ordering::Release);
     }

@@ -71,11 +71,11 @@ pub struct Hub {
     shard: ShardId,
 }
 
-/// What became of a publish.
+/// The result of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The id of the event that carries the keys; `None` if the org has no subscriber and no client that could
-    /// resume.
+    /// The id of the event that carries the keys; `None` if the org has neither subscribers nor clients that
+    /// could resume.
     pub id: Option<EventId>,
 }
 
@@ -247,7 +247,7 @@ impl Hub {
         self.shard().wake();
     }
 
-    /// Whether each shard's driver has ticked since `time`, or has ended because all was over.
+    /// Whether each shard's driver has ticked since `time`, or has ended with its last stream.
     pub(crate) fn is_driven_since(&self, time: Time) -> bool {
         let mut shards = self.shared.common.shards.iter();
         shards.all(|shard| shard.tick() >= time.tick() || self.shared.is_over(shard))

@@ -8,15 +8,15 @@ use super::seat::SeatKey;
 use super::shard::ShardId;
 use crate::metrics::CloseReason;
 
-/// A seat as an entry of its shard's wheels knows it. It does without the shard that [`SeatHandle`] has:
-/// that would be 8 bytes a seat in the wheel.
+/// An entry of a shard's wheels. It lacks the shard that [`SeatHandle`] has, which would cost 8 bytes a seat in
+/// the wheel.
 #[derive(Clone, Debug)]
 pub(crate) struct SeatRef {
     pub(crate) channel: Weak<Channel>,
     pub(crate) key: SeatKey,
 }
 
-/// A seat as the connection knows it that hyper serves.
+/// A seat, for the connection of a stream that hyper serves.
 #[derive(Clone, Debug)]
 pub(crate) struct SeatHandle {
     channel: Weak<Channel>,
@@ -53,7 +53,7 @@ impl SeatHandle {
         }
     }
 
-    /// Whether the stream has to end because its client takes nothing. `took_some` says that it has just
+    /// Whether the stream has to end because its client takes nothing. With `took_some`, the client has just
     /// taken some.
     pub(crate) fn is_stalled(&self, took_some: bool) -> bool {
         let Some(channel) = self.channel.upgrade() else { return false };

@@ -36,12 +36,12 @@ pub(crate) struct Shard {
     keepalives: Mutex<Wheel<SeatRef>>,
     /// A wheel of its own, so that a stream without a timer pays nothing for it.
     timers: Mutex<Wheel<Timer>>,
-    /// Seats taken on this shard; with a wheel's length they say how much of the wheel is stale.
+    /// Taken seats; together with a wheel's length, the number of its stale entries.
     seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
     pub(crate) counters: Counters,
-    /// Every seat of the shard was told to end, and none will be taken any more.
+    /// Every stream of the shard has been made to end, and no seat will be taken any more.
     pub(crate) drained: AtomicBool,
 }
 

@@ -38,8 +38,8 @@ pub(crate) enum Taken {
     Some,
     /// One frame, after which the client re-reads everything.
     Reread,
-    /// Nothing; from now on sweeps serve the stream.
-    Settled,
+    /// Nothing; from now on the driver delivers to the stream.
+    Idle,
     /// Nothing, and the stream has to end, for this reason.
     End(CloseReason),
 }
@@ -105,7 +105,7 @@ impl Subscription {
     }
 
     /// Keeps the waker of the task that serves the stream, which is about to write something of its own.
-    pub(crate) fn serve_by(&self, waker: &Waker) {
+    pub(crate) fn set_busy(&self, waker: &Waker) {
         let mut state = self.channel.state.lock();
         let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let replaced = seat.set_waker(waker, false);
@@ -115,7 +115,7 @@ impl Subscription {
 
     /// Takes a bounded number of frames for a parked stream. Until it has taken all,
     /// sweeps pass over it.
-    pub(crate) fn take(&self, socket: SocketId, frames: &mut Frames) -> Taken {
+    pub(crate) fn take_frames(&self, socket: SocketId, frames: &mut Frames) -> Taken {
         let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *state;
@@ -145,7 +145,7 @@ impl Subscription {
         }
         seat.unblock();
         seat.waiter = Waiter::Socket { socket, view: self.view };
-        Taken::Settled
+        Taken::Idle
     }
 
     /// Gives back what was taken after `seq`, because the socket of the parked stream is full, after it `took_some` or nothing. Sweeps pass over the stream until it takes again.
@@ -184,7 +184,7 @@ impl Subscription {
         SeatHandle::new(&self.channel, self.key, self.shard)
     }
 
-    /// The position up to which this subscriber has been served.
+    /// The position up to which events have been delivered.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
         let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);

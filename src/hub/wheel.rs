@@ -1,6 +1,6 @@
 //! A hashed timer wheel: [`SLOTS`] lists, one per tick. It reads no clock: the tick is passed in.
 //!
-//! No entry is ever cancelled or moved. It comes out at its tick; the driver then checks whether it is
+//! No entry is ever cancelled or moved. It expires at its tick; the driver then checks whether it is
 //! stale, and puts it back if it came too early (lazy re-arming).
 
 use std::mem;
@@ -17,7 +17,7 @@ const STALE_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     slots: Box<[Vec<(Tick, T)>]>,
-    /// Every deadline before this tick has come out.
+    /// Every entry with a deadline before this tick has expired.
     next: Tick,
     len: usize,
 }
@@ -29,7 +29,7 @@ impl<T> Wheel<T> {
         Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: Tick(0), len: 0 }
     }
 
-    /// Puts `entry` in, to come out at `deadline`, or at the next tick if that has passed.
+    /// Inserts an entry that expires at `deadline`, or at the next tick if that has passed.
     pub(crate) fn insert(&mut self, deadline: Tick, entry: T) {
         let deadline = deadline.max(self.next);
         let slot = &mut self.slots[deadline.0 as usize % SLOTS];
@@ -41,8 +41,8 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
-    /// Takes out everything whose deadline is `now` or earlier, in the order of the deadlines; within
-    /// a tick, in the order in which it went in. The memory of an emptied slot is given back.
+    /// Removes the entries whose deadline is `now` or earlier, in the order of the deadlines; within a tick, in
+    /// the order of their insertion. The memory of an emptied slot is given back.
     pub(crate) fn advance(&mut self, now: Tick, mut expired: impl FnMut(T)) {
         // After a pause longer than a revolution, one pass over the slots is enough.
         let revolution = u32::try_from(SLOTS).expect("64");
@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
+        fn a_wheel_behaves_as_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
             compare(steps);
         }
     }

@@ -133,7 +133,7 @@ impl Body for EventStream {
         let next = match stream.greet() {
             Some(greeting) => {
                 // The client may have no room even for the greeting.
-                stream.subscription.serve_by(cx.waker());
+                stream.subscription.set_busy(cx.waker());
                 Some(greeting)
             }
             None => ready!(stream.subscription.poll_next(cx.waker())),

@@ -169,7 +169,7 @@ fn a_socket_that_stays_full_is_ended_as_stalled() {
         let ends = (2..4).flat_map(|minutes| tick_timers(&hub, minutes * 100));
         let is_end = |op: &WriteOp| matches!(op.kind, WriteKind::End(CloseReason::Stalled));
         assert!(ends.filter(|op| op.socket == SOCKET && is_end(op)).count() > 0, "no timer is set");
-        let taken = subscription.take(SOCKET, &mut Frames::new());
+        let taken = subscription.take_frames(SOCKET, &mut Frames::new());
         assert_eq!(taken, Taken::End(CloseReason::Stalled));
     });
 }

@@ -1,4 +1,4 @@
-//! What is done to orgs: publishes, and all that drivers see to.
+//! Steps of publishers and drivers.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use crate::time::{Tick, Time};
 
 impl World {
     pub(super) fn publish(&mut self, org: usize, keys: &[u8], shard: usize) {
-        // Closing leaves windows behind that it released, and they may close the next one early.
+        // Closing releases windows and leaves them in the inbox, where they may close the next one early.
         if self.closing && self.limits.coalesce > 0 {
             return;
         }
@@ -26,7 +26,7 @@ impl World {
         let seq = twin.publish(&keys, self.now);
         assert_eq!(published.id, Some(twin.id(seq)));
         let here = self.pairs.iter_mut().map(|pair| &mut pair.client);
-        // Who is away since a former run of the channel is not waited for.
+        // A client from a former run of the channel cannot resume.
         let epoch = twin.epoch;
         let away = self.away.iter_mut().filter(|client| client.last.epoch == epoch);
         for client in here.chain(away).filter(|client| client.org == org) {
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// What a driver does at once. Returns whether there may be more.
+    /// One batch of one sweep. Returns whether there may be more.
     pub(super) fn collect(&mut self, shard: usize) -> bool {
         let (hub, sweeps) = (&self.hubs[shard], &mut self.sweeps[shard]);
         sweeps.extend(std::iter::from_fn(|| hub.driver().next_sweep()));

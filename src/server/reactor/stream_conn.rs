@@ -108,14 +108,14 @@ impl StreamConn {
         self.stream.write_greeting(opening, self.chunked);
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
-        let taken = self.stream.subscription().take(ctx.socket, &mut frames);
+        let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
         let mut parts: Parts<'_> = SmallVec::new();
         parts.push(Part { seq: before, owner: None, bytes: opening });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.transport, &parts)?;
         ctx.count(taken, begun(&parts, cut).saturating_sub(1));
         match cut {
-            None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
+            None if matches!(taken, Taken::Idle) => Ok(Flow::Idle),
             None => self.catch_up(ctx),
             Some(cut) => {
                 self.give_back(&parts, cut, before, ctx);
@@ -222,9 +222,9 @@ impl StreamConn {
         for _ in 0..TAKES_PER_TURN {
             let before = self.stream.subscription().position().seq;
             let mut frames = Frames::new();
-            let taken = self.stream.subscription().take(ctx.socket, &mut frames);
+            let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
             match taken {
-                Taken::Settled => return Ok(Flow::Idle),
+                Taken::Idle => return Ok(Flow::Idle),
                 Taken::End(CloseReason::Drained) => return self.finish(ctx),
                 Taken::End(reason) => return Err(self.end(reason)),
                 Taken::Some | Taken::Reread => {}
