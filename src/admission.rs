@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, Network};
-use crate::hub::is_sparse;
+use crate::hub::{SocketId, is_sparse};
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
@@ -37,12 +37,12 @@ pub(crate) struct ConnPermit {
     address: Option<AddressGuard>,
 }
 
-/// The permits of many connections, by number. Without a limit per address they need no more memory than
+/// The permits of many connections, by socket. Without a limit per address they need no more memory than
 /// one.
 #[derive(Debug, Default)]
 pub(crate) struct PermitTable {
     permits: Option<OwnedSemaphorePermit>,
-    addresses: HashMap<u32, AddressGuard>,
+    addresses: HashMap<SocketId, AddressGuard>,
 }
 
 /// One connection or stream of an address.
@@ -228,23 +228,23 @@ impl ConnPermit {
 // ===== impl PermitTable =====
 
 impl PermitTable {
-    /// Keeps a permit under this number.
-    pub(crate) fn keep(&mut self, number: u32, permit: ConnPermit) {
+    /// Keeps a permit of a streaming connection.
+    pub(crate) fn keep(&mut self, socket: SocketId, permit: ConnPermit) {
         match (&mut self.permits, permit.permit) {
             (Some(permits), Some(permit)) => permits.merge(permit),
             (permits, permit) => *permits = permits.take().or(permit),
         }
         if let Some(address) = permit.address {
-            self.addresses.insert(number, address);
+            self.addresses.insert(socket, address);
         }
     }
 
-    /// Releases the permit with this number.
-    pub(crate) fn give_back(&mut self, number: u32) {
+    /// Releases the permit of a streaming connection.
+    pub(crate) fn give_back(&mut self, socket: SocketId) {
         if let Some(permits) = &mut self.permits {
             drop(permits.split(1));
         }
-        remove(&mut self.addresses, &number);
+        remove(&mut self.addresses, &socket);
     }
 }
 
@@ -395,11 +395,11 @@ mod tests {
         let mut permits = PermitTable::default();
         for number in 0..50 {
             let admitted = admit(&admission, "192.0.2.1").expect("a permit");
-            permits.keep(number, admitted.into_permit(ConnPermit::default()));
+            permits.keep(SocketId(number), admitted.into_permit(ConnPermit::default()));
         }
         assert_eq!(admission.connections(), 50);
         for number in 0..25 {
-            permits.give_back(number);
+            permits.give_back(SocketId(number));
         }
         assert_eq!((admission.connections(), permits.addresses.len()), (25, 25));
         drop(permits);

@@ -1,7 +1,8 @@
-//! Names: who is told ([`OrgName`]), what happened when ([`EventId`]), and time as the hub knows it
-//! ([`Time`]). Each can only be built by its parser, so that whoever holds one need not check it.
+//! Names of organisations ([`OrgName`]) and of events ([`EventId`]). Each is checked where it is parsed, and
+//! nowhere else.
 
 use std::fmt;
+use std::ops::Add;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -9,24 +10,25 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrgName(Arc<str>);
 
-/// One run of one organisation's channel. Never the same twice, across restarts too, so that an id
-/// from an earlier run can never look covered.
+/// One run of one organisation's channel. No two runs share one, across restarts too, so that the history
+/// never covers an id from an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub(crate) u64);
 
-/// A position in a channel: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. It is
-/// what the browser sends back as `Last-Event-ID` (WHATWG HTML, 9.2.4).
+/// The sequence number of an event in one run of a channel, from 1; and a position in the channel, the number
+/// of the last event before it. 0 is the position before the first event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seq(pub u64);
+
+/// A position in a channel: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. The browser
+/// sends it back as `Last-Event-ID` (WHATWG HTML, 9.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
-    /// The run of the channel that gave the id out.
+    /// The run of the channel.
     pub epoch: Epoch,
-    /// The number of events that channel had then; 0 is "before the first".
-    pub seq: u64,
+    /// The position in it.
+    pub seq: Seq,
 }
-
-/// Milliseconds since an arbitrary start. The hub never reads a clock: waiting pass this in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub u64);
 
 /// Why a text is not an organisation's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,23 @@ impl fmt::Display for InvalidOrgName {
 
 impl std::error::Error for InvalidOrgName {}
 
+// ===== impl Seq =====
+
+impl Seq {
+    /// How many numbers this is ahead of `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> u64 {
+        self.0 - earlier.0
+    }
+}
+
+impl Add<u64> for Seq {
+    type Output = Self;
+
+    fn add(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+}
+
 // ===== impl EventId =====
 
 impl EventId {
@@ -92,7 +111,7 @@ impl EventId {
         let digits: [u8; 16] = std::array::from_fn(|i| hex_digit(self.epoch.0 >> (60 - 4 * i)));
         out.extend_from_slice(&digits);
         out.push(b'-');
-        out.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(self.seq.0).as_bytes());
     }
 }
 
@@ -104,7 +123,7 @@ pub(crate) const fn hex_digit(bits: u64) -> u8 {
 impl FromStr for EventId {
     type Err = InvalidEventId;
 
-    /// Accepts exactly what [`fmt::Display`] writes: one spelling for one position.
+    /// Accepts what [`fmt::Display`] writes and nothing else: one spelling for one position.
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         let (epoch, seq) = text.split_once('-').ok_or(InvalidEventId)?;
         let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -118,14 +137,14 @@ impl FromStr for EventId {
         }
         Ok(Self {
             epoch: Epoch(u64::from_str_radix(epoch, 16).map_err(|_| InvalidEventId)?),
-            seq: seq.parse().map_err(|_| InvalidEventId)?,
+            seq: Seq(seq.parse().map_err(|_| InvalidEventId)?),
         })
     }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch.0, self.seq)
+        write!(f, "{:016x}-{}", self.epoch.0, self.seq.0)
     }
 }
 
@@ -136,21 +155,6 @@ impl fmt::Display for InvalidEventId {
 }
 
 impl std::error::Error for InvalidEventId {}
-
-// ===== impl Time =====
-
-impl Time {
-    /// This time less `duration`; `None` before the start of time.
-    pub(crate) fn before(self, duration: std::time::Duration) -> Option<Self> {
-        self.0.checked_sub(u64::try_from(duration.as_millis()).ok()?).map(Self)
-    }
-
-    /// This time and `duration` more, rounded down to whole milliseconds.
-    pub fn after(self, duration: std::time::Duration) -> Self {
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +175,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_event_id_has_one_spelling(epoch: u64, seq: u64) {
-            let id = EventId { epoch: Epoch(epoch), seq };
+            let id = EventId { epoch: Epoch(epoch), seq: Seq(seq) };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
             let mut out = Vec::new();
             id.append_to(&mut out);
@@ -179,7 +183,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_as_an_event_id_prints_the_same(text in "[0-9a-fA-F+-]{0,24}|[0-9a-f]{16}-[0-9+]{1,21}") {
+        fn an_event_id_prints_as_it_was_parsed(text in "[0-9a-fA-F+-]{0,24}|[0-9a-f]{16}-[0-9+]{1,21}") {
             if let Ok(id) = text.parse::<EventId>() {
                 prop_assert_eq!(id.to_string(), text);
             }

@@ -6,7 +6,7 @@
 //!
 //! In reading order, each layer knowing only those before it:
 //!
-//! * [`ids`], [`config`], [`metrics`]: names, limits with their defaults, counters.
+//! * [`ids`], [`time`], [`config`], [`metrics`]: names, time, limits with their defaults, counters.
 //! * `admission`: who may come in, counted by guards that move with their connections.
 //! * [`wire`]: SSE as text: what is written, and the parser that reads it as a browser does.
 //! * [`hub`]: who gets what. Channels, their histories and windows, seats in slabs, the wheel.
@@ -136,6 +136,8 @@
 )]
 
 pub mod ids;
+
+pub mod time;
 
 pub mod config;
 

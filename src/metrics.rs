@@ -1,4 +1,4 @@
-//! What happened, counted with relaxed adds; read at a scrape only.
+//! Counters: relaxed adds, read at a scrape only.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -6,45 +6,45 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The client closed, or the engine that served it let go of it.
+    /// The client closed the connection, or hyper dropped the stream.
     Client,
-    /// The client's side reset the connection.
+    /// The client reset the connection.
     Reset,
-    /// The kernel gave the peer up (`TCP_USER_TIMEOUT`).
+    /// The peer did not acknowledge data in time (`TCP_USER_TIMEOUT`).
     Timeout,
     /// Reading from or writing to the socket failed in another way.
     Error,
-    /// The client sent more than a listener has to say.
+    /// The client sent more than the limit on an open stream.
     Excess,
     /// The server is shutting down.
     Drained,
-    /// There was something to write and the socket took none of it for too long.
+    /// Pending bytes made no progress for too long.
     Stalled,
-    /// What allowed the client to listen is over.
+    /// The client's token expired.
     Expired,
-    /// The stream was as old as streams may become.
+    /// The stream reached its maximum age.
     MaxAge,
 }
 
-/// A limit for which a request is refused for now.
+/// A limit at which requests are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
     /// Connections in total.
     Connections,
-    /// Connections, or streams through a proxy, of one address.
+    /// Connections of one address, or streams of one address through a proxy.
     Address,
     /// Streams of one org.
     Org,
-    /// Publishes to one org in a second.
+    /// Publishes to one org per second.
     Rate,
 }
 
-/// Requests and connections that were refused, by the limit that was reached.
+/// Refused requests and connections, by limit.
 #[derive(Debug, Default)]
 pub struct Refusals([AtomicU64; Limit::ALL.len()]);
 
-/// The counters of one shard, on cache lines of their own so that workers do not share them.
+/// The counters of one shard, on cache lines that no other shard writes to.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {
@@ -116,12 +116,12 @@ impl Refusals {
     }
 }
 
-/// Adds without ordering anything: a count is read long after it was written.
+/// Adds without ordering: a count is read long after it was written.
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
-/// Reads without ordering anything.
+/// Reads without ordering.
 pub(crate) fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }

@@ -1,10 +1,9 @@
-//! The one place that names a lock, so that loom can put its own in (`--cfg nudged_loom`).
+//! The locks and atomics of the crate, or loom's with `--cfg nudged_loom`.
 //!
-//! A poisoned state does not exist here: `parking_lot` does not poison, and under loom a panic ends
-//! the model.
+//! No lock is ever poisoned: `parking_lot` does not poison, and under loom a panic ends the model.
 
 #[cfg(not(nudged_loom))]
-#[expect(clippy::disallowed_types, reason = "this is the module that hands it out")]
+#[expect(clippy::disallowed_types, reason = "this module wraps it")]
 pub(crate) type Mutex<T> = parking_lot::Mutex<T>;
 
 #[cfg(not(nudged_loom))]
@@ -13,7 +12,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(nudged_loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// loom's mutex with `parking_lot`'s face.
+/// loom's mutex with `parking_lot`'s interface.
 #[cfg(nudged_loom)]
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

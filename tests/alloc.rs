@@ -13,8 +13,9 @@ use counting::{LIVE_BLOCKS, LIVE_BYTES, allocations};
 use http_body::Body;
 use nudged::config::HubConfig;
 use nudged::hub::{Hub, Keys, View};
-use nudged::ids::{OrgName, Time};
+use nudged::ids::OrgName;
 use nudged::stream::{Clock, EventStream, drive};
+use nudged::time::Time;
 
 fn uncoalesced() -> HubConfig {
     HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() }
@@ -151,7 +152,7 @@ async fn invented_orgs_stay_within_the_budget() {
 /// walk, which holds the last handle.
 /// BUG: the work that was left knew its channels, which knew their lanes, which knew the work. The walk
 /// was given back after the last handle had dropped the work.
-/// FIX: a hub's last handle drops the work, and a driver lets go of its walks before its handle.
+/// FIX: the work that is left keeps no channel alive.
 fn a_hub_leaves_nothing_behind() {
     let before = LIVE_BLOCKS.load(Relaxed);
     let hub = Hub::new(HubConfig::default());

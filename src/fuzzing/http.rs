@@ -17,11 +17,12 @@ use crate::admission::Admission;
 use crate::config::{Config, HubConfig};
 use crate::http::{App, Grant, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
-use crate::ids::{EventId, OrgName, Time};
+use crate::ids::{EventId, OrgName, Seq};
 use crate::server::acceptor::Acceptor;
 use crate::server::conn_context::ConnContext;
 use crate::server::reactor::{Accepted, Handle, Reactor};
 use crate::stream::{Clock, EventStream, drive_with};
+use crate::time::Time;
 
 // ===== paths =====
 
@@ -90,7 +91,7 @@ pub fn last_event_id(input: &[u8]) {
         hub.publish(&org, &Keys::new([key], &config).expect("a key"), Time(0));
     }
     let epoch = observer.position().epoch;
-    let id = |seq| EventId { epoch, seq }.to_string();
+    let id = |seq| EventId { epoch, seq: Seq(seq) }.to_string();
     let name = id(0).replace("-0", "");
     let said = String::from_utf8_lossy(input).replace('@', &name);
     if let Ok(parsed) = said.parse::<EventId>() {
@@ -129,8 +130,6 @@ pub fn last_event_id(input: &[u8]) {
     }
     drop(observer);
     assert_eq!(hub.seats(), 0);
-    // Nobody drives this hub, and what waits for a driver holds on to it.
-    super::drive_to_rest(&hub);
 }
 
 // ===== connections =====

@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` hold true for every input. Compiled for `cargo fuzz`, which sets
+//! What the fuzz targets in `fuzz/` assert for every input. Compiled for `cargo fuzz`, which sets
 //! `cfg(fuzzing)`, and for the tests, which replay the committed corpora.
 
 #[cfg(feature = "server")]
@@ -18,10 +18,7 @@ pub use self::ops::{hub_ops, wheel_ops};
 pub use self::publish::{publish_json, publish_ndjson};
 pub use self::sse::{sse_parse, sse_roundtrip};
 
-#[cfg(feature = "server")]
-use crate::hub::{Batch, Hub};
-
-/// A target takes any bytes, and panics if something does not hold for them.
+/// A target takes any bytes, and panics if an assertion fails for them.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its file and of its corpus.
@@ -41,16 +38,3 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sse_roundtrip", sse_roundtrip),
     ("wheel_ops", wheel_ops),
 ];
-
-#[cfg(feature = "server")]
-/// Does what waits for a driver. A hub that is dropped without one would keep what waits, which holds on
-/// to the hub.
-fn drive_to_rest(hub: &Hub) {
-    let mut batch = Batch::default();
-    while let Some(mut sweep) = hub.next_sweep() {
-        while sweep.collect(&mut batch) {
-            batch.clear();
-        }
-        batch.clear();
-    }
-}

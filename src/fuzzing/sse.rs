@@ -1,7 +1,7 @@
 //! The wire format, in and out, against two readers that share no code with ours.
 
 use super::readers::{Heard, by_sse_codec, by_twin};
-use crate::ids::{Epoch, EventId};
+use crate::ids::{Epoch, EventId, Seq};
 use crate::wire::{EVENT_LEN_MAX, Frame, Parser};
 
 /// Any bytes: our parser hears what the others hear, however the bytes are cut, and gives only what can
@@ -28,7 +28,7 @@ pub fn sse_parse(input: &[u8]) {
 /// one event, with exactly these keys, wherever it is cut.
 pub fn sse_roundtrip(input: &[u8]) {
     let keys: Vec<_> = input.split(|b| *b == 0xff).map(String::from_utf8_lossy).collect();
-    let id = EventId { epoch: Epoch(u64::MAX), seq: 1 };
+    let id = EventId { epoch: Epoch(u64::MAX), seq: Seq(1) };
     let frame = Frame::invalidate(id, keys.iter().map(AsRef::as_ref));
     let payload = frame.payload();
     let chunk = [format!("{:x}\r\n", payload.len()).as_bytes(), &payload, b"\r\n"].concat();

@@ -15,7 +15,8 @@ use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
+use crate::time::Time;
 
 /// The body of a publish to one org.
 #[derive(Deserialize)]

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::config::PublishRate;
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
 use crate::sync::Mutex;
+use crate::time::Time;
 
 /// The rate, and the orgs that do not have their whole burst.
 #[derive(Debug)]

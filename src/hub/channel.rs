@@ -1,25 +1,28 @@
-//! One org's channel: its history, the window that unions bursts, and its seats. Everything here is
-//! behind one lock and returns what has to be done once it is released.
+//! One org's channel: its history, its burst window, and its seats, behind one lock. What has to be done
+//! once the lock is released is returned.
 
 use std::sync::Arc;
 
-use indexmap::IndexSet;
 use smallvec::SmallVec;
 
+use super::coalesce::{Burst, Coalescer};
 use super::history::{Event, History};
 use super::keys::Keys;
-use super::seat::Seats;
-use super::shard::Common;
+use super::seat::{Seat, SeatKey, Seats};
+use super::seat_ref::SeatRef;
+use super::shard::{Common, ShardId};
+use super::timers::Timer;
 use crate::config::HubConfig;
-use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::ids::{Epoch, EventId, OrgName};
 use crate::sync::{Mutex, Ordering};
+use crate::time::{Tick, Time};
 use crate::wire::Frame;
 
-/// One org's channel. It is reached through the registry, from its subscriptions, and from the wheel.
+/// One org's channel. The registry and its subscriptions hold it; inboxes and wheels refer to it.
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) org: OrgName,
-    /// Whether a public stream of it may exist.
+    /// Whether the org may have public streams.
     pub(crate) public: bool,
     pub(crate) common: Arc<Common>,
     pub(crate) state: Mutex<State>,
@@ -29,34 +32,25 @@ pub(crate) struct Channel {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) history: History,
-    window: Coalescer,
+    coalescer: Coalescer,
     /// The seats by shard; a shard that never had one may be missing.
     pub(crate) shards: SmallVec<[Seats; 2]>,
     /// When the last seat was freed; meaningless while there are any.
     pub(crate) idle_since: Time,
-    /// Every stream ends once it has been handed what there is.
+    /// Every stream ends once it has received what there is.
     pub(crate) closing: bool,
-    /// It has left the registry; who found it before that has to look again.
+    /// It has left the registry: a subscriber that found it before has to look its org up again.
     pub(crate) removed: bool,
-}
-
-/// The time after an event in which publishes are held back and become one event.
-#[derive(Debug)]
-struct Coalescer {
-    closes: Time,
-    held: Option<Box<IndexSet<Box<str>>>>,
-    /// More keys were held than one event may have.
-    overflowed: bool,
 }
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is the event with this id, which is in the history now.
+    /// The event with this id was appended to the history.
     Appended(EventId),
-    /// It will be part of the event with this id, which already waited.
+    /// The keys were added to those that are held for the event with this id.
     Joined(EventId),
-    /// It will be part of the event with this id, which has to be released at this time.
+    /// The keys are the first that are held for the event with this id, until this time.
     Held(EventId, Time),
 }
 
@@ -66,7 +60,7 @@ impl Channel {
     pub(crate) fn new(org: OrgName, common: Arc<Common>, epoch: Epoch, now: Time) -> Self {
         let state = State {
             history: History::new(epoch),
-            window: Coalescer { closes: Time(0), held: None, overflowed: false },
+            coalescer: Coalescer::default(),
             shards: SmallVec::new(),
             idle_since: now,
             closing: false,
@@ -78,38 +72,41 @@ impl Channel {
     pub(crate) fn publish(&self, keys: &Keys<'_>, now: Time) -> Outcome {
         let mut state = self.state.lock();
         let coalesce = self.common.config.coalesce;
-        let quiet = state.window.held.is_none() && now >= state.window.closes;
-        if coalesce.is_zero() || quiet {
-            state.window.closes = now.after(coalesce);
+        if coalesce.is_zero() || !state.coalescer.is_open(now) {
+            state.coalescer.open(now.after(coalesce));
             return Outcome::Appended(self.append(&mut state, keys.iter(), now));
         }
         let id = state.history.id(state.history.head() + 1);
-        let first = state.window.hold(keys, self.common.config.keys_max);
-        if first { Outcome::Held(id, state.window.closes) } else { Outcome::Joined(id) }
+        let first = state.coalescer.hold(keys, self.common.config.keys_max);
+        if first { Outcome::Held(id, state.coalescer.closes()) } else { Outcome::Joined(id) }
     }
 
-    /// Releases what the window holds, if it holds anything.
+    /// Appends what the burst window holds, if it holds anything.
     pub(crate) fn release(&self, now: Time) {
         let mut state = self.state.lock();
-        let Some(held) = state.window.held.take() else { return };
-        state.window.closes = now.after(self.common.config.coalesce);
-        if std::mem::take(&mut state.window.overflowed) {
-            let before = state.history.bytes();
-            state.history.lose();
-            self.common.history_bytes.fetch_sub(before as u64, Ordering::Relaxed);
-        } else {
-            self.append(&mut state, held.iter().map(AsRef::as_ref), now);
+        let Some(burst) = state.coalescer.release() else { return };
+        state.coalescer.open(now.after(self.common.config.coalesce));
+        match burst {
+            Burst::Keys(keys) => {
+                self.append(&mut state, keys.iter().map(AsRef::as_ref), now);
+            }
+            Burst::TooMany => {
+                let before = state.history.bytes();
+                state.history.lose();
+                self.account(before, 0);
+            }
         }
     }
 
-    /// The shards that have to sweep because of a change, each only if it does not know yet.
-    pub(crate) fn mark_dirty(&self) -> SmallVec<[usize; 8]> {
+    /// Marks the seats of every shard as dirty. Returns the shards on which they were clean.
+    pub(crate) fn mark_dirty(&self) -> SmallVec<[ShardId; 8]> {
         let mut state = self.state.lock();
-        let shards = state.shards.iter_mut().enumerate();
+        let shards = (0..).map(ShardId).zip(&mut state.shards);
         shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some(shard)).collect()
     }
 
-    /// Forgets what is too old. Returns whether nothing is left that anyone could come back to.
+    /// Removes events that are too old. Returns whether the channel has been idle for so long that no client
+    /// can resume.
     pub(crate) fn expire(&self, now: Time) -> bool {
         let age = self.common.config.history_age;
         let mut state = self.state.lock();
@@ -121,13 +118,13 @@ impl Channel {
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
 
-    /// Since when nobody has listened or been waited for; `None` while somebody is.
+    /// The time since which the channel has had neither seats nor a held burst; `None` while it has.
     pub(crate) fn idle_since(&self) -> Option<Time> {
         self.state.lock().idle_since()
     }
 
-    /// Takes the channel out of use unless somebody has come back to it. Returns whether it did; the
-    /// accepted holds the registry, from which the channel has to go then.
+    /// Marks an idle channel as removed. Returns whether it was idle: then the caller, which holds the lock of
+    /// its partition, removes it from the registry.
     pub(crate) fn retire(&self) -> bool {
         let mut state = self.state.lock();
         state.removed = state.idle_since().is_some();
@@ -168,6 +165,26 @@ impl Channel {
         self.account(before, history.bytes());
     }
 
+    /// Changes a seat, if it is still taken, and sets a stall timer if `change` returns that one is needed.
+    pub(super) fn block<T>(
+        self: &Arc<Self>,
+        shard: ShardId,
+        key: SeatKey,
+        change: impl FnOnce(&mut Seat, Tick) -> (bool, T),
+    ) -> Option<T> {
+        let at = self.common.shard(shard);
+        let tick = at.tick();
+        let (needs_timer, value) = {
+            let mut state = self.state.lock();
+            change(state.seat_mut(shard, key)?, tick)
+        };
+        if needs_timer {
+            let stalls_at = tick.after(self.common.stall_ticks()).after(1);
+            at.set_timer(stalls_at, Timer::stall(SeatRef::new(self, key)));
+        }
+        Some(value)
+    }
+
     fn account(&self, before: usize, after: usize) {
         let total = &self.common.history_bytes;
         if after >= before {
@@ -185,8 +202,7 @@ impl Drop for Channel {
     }
 }
 
-/// The event with the keys that anyone may see: the same frame where that is all of them, `None`
-/// where it is none.
+/// The event with the public keys only: the same frame if all keys are public, `None` if none is.
 fn public_variant<'k>(
     config: &HubConfig,
     id: EventId,
@@ -205,43 +221,25 @@ fn public_variant<'k>(
 // ===== impl State =====
 
 impl State {
-    /// The seats of a shard, which this makes room for.
-    pub(crate) fn seats_mut(&mut self, shard: usize) -> &mut Seats {
-        while self.shards.len() <= shard {
+    /// The seats of a shard, which it adds if they are missing.
+    pub(crate) fn seats_mut(&mut self, shard: ShardId) -> &mut Seats {
+        while self.shards.len() <= shard.index() {
             self.shards.push(Seats::default());
         }
-        &mut self.shards[shard]
+        &mut self.shards[shard.index()]
+    }
+
+    /// The seat with this key, unless it has been freed.
+    pub(crate) fn seat_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seat> {
+        self.shards.get_mut(shard.index())?.get_mut(key)
     }
 
     fn idle_since(&self) -> Option<Time> {
-        (self.seats() == 0 && self.window.held.is_none()).then_some(self.idle_since)
+        (self.seats() == 0 && !self.coalescer.is_holding()).then_some(self.idle_since)
     }
 
     /// Subscribers on all shards, counted in the slabs.
     pub(crate) fn seats(&self) -> usize {
         self.shards.iter().map(Seats::len).sum()
-    }
-}
-
-// ===== impl Coalescer =====
-
-impl Coalescer {
-    /// Adds to what is held. Returns whether these are the first keys.
-    fn hold(&mut self, keys: &Keys<'_>, keys_max: usize) -> bool {
-        let first = self.held.is_none();
-        let held = self.held.get_or_insert_default();
-        if self.overflowed {
-            return first;
-        }
-        for key in keys.iter() {
-            if !held.contains(key) {
-                held.insert(key.into());
-            }
-        }
-        if held.len() > keys_max {
-            self.overflowed = true;
-            **held = IndexSet::new();
-        }
-        first
     }
 }

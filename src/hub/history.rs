@@ -1,26 +1,26 @@
-//! What one channel remembers: a ring of encoded events, and the question whether a position is
-//! still covered by it.
+//! What one channel remembers: a ring of encoded events, and which positions it covers.
 
 use std::collections::VecDeque;
 
-use crate::ids::{Epoch, EventId, Time};
+use crate::ids::{Epoch, EventId, Seq};
+use crate::time::Time;
 use crate::wire::Frame;
 
-/// Which of an org's streams.
+/// Which keys of an org a stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum View {
-    /// Sees every key.
+    /// Every key.
     Member,
-    /// Sees the keys on the public allowlist.
+    /// The keys on the public allowlist.
     Public,
 }
 
-/// One event, encoded for everyone who may see it.
+/// One event, encoded for both views.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) member: Frame,
-    /// `None` where no key of it is public.
+    /// `None` if no key is public.
     pub(crate) public: Option<Frame>,
     pub(crate) published: Time,
 }
@@ -29,11 +29,11 @@ pub(crate) struct Event {
 #[derive(Debug)]
 pub(crate) struct History {
     epoch: Epoch,
-    head: u64,
+    head: Seq,
     events: VecDeque<Event>,
     bytes: usize,
-    /// `connected` at the head, once somebody needed it.
-    reread: Option<(u64, Frame)>,
+    /// `connected` with this id, once it was needed.
+    reread: Option<(Seq, Frame)>,
 }
 
 // ===== impl Event =====
@@ -56,24 +56,24 @@ impl Event {
 
 impl History {
     pub(crate) fn new(epoch: Epoch) -> Self {
-        Self { epoch, head: 0, events: VecDeque::new(), bytes: 0, reread: None }
+        Self { epoch, head: Seq(0), events: VecDeque::new(), bytes: 0, reread: None }
     }
 
     pub(crate) fn append(&mut self, event: Event) {
-        self.head += 1;
+        self.head = self.head + 1;
         self.bytes += event.bytes();
         self.events.push_back(event);
     }
 
-    /// Moves the head without an event to show for it, so that no earlier position is covered: what
-    /// happened is too much to tell, and everyone has to re-read.
+    /// Moves the head without an event, so that no earlier position is covered: what was published is too large
+    /// for an event, and every client has to re-read.
     pub(crate) fn lose(&mut self) {
-        self.head += 1;
+        self.head = self.head + 1;
         self.events = VecDeque::new();
         self.bytes = 0;
     }
 
-    /// The event that tells a live stream to re-read, which then holds the head.
+    /// The event on which a client re-reads everything. It puts the client at the head.
     pub(crate) fn reread(&mut self) -> &Frame {
         let (head, id) = (self.head, self.id(self.head));
         if self.reread.as_ref().is_none_or(|(seq, _)| *seq != head) {
@@ -82,14 +82,14 @@ impl History {
         &self.reread.get_or_insert_with(|| (head, Frame::connected(id))).1
     }
 
-    /// Forgets the oldest event, if there is one.
+    /// Removes the oldest event, if there is one.
     pub(crate) fn evict(&mut self) {
         if let Some(event) = self.events.pop_front() {
             self.bytes -= event.bytes();
         }
     }
 
-    /// Forgets what was published before `oldest`, and the memory it took.
+    /// Removes what was published before `oldest`, and gives back its memory.
     pub(crate) fn expire(&mut self, oldest: Time) {
         while self.events.front().is_some_and(|event| event.published < oldest) {
             self.evict();
@@ -99,29 +99,34 @@ impl History {
         }
     }
 
-    /// Whether everything after `position` is remembered, so that who holds it can be brought up to
-    /// date without a loss.
-    pub(crate) fn covers(&self, position: u64) -> bool {
-        (self.head - self.events.len() as u64..=self.head).contains(&position)
+    /// Whether every event after `position` is remembered, so that a client there can be brought up to date
+    /// without a loss.
+    pub(crate) fn covers(&self, position: Seq) -> bool {
+        (self.start()..=self.head).contains(&position)
     }
 
-    /// Whether `id` was given out by this run and is still covered.
+    /// Whether `id` is of this run and is covered.
     pub(crate) fn covers_id(&self, id: EventId) -> bool {
         id.epoch == self.epoch && self.covers(id.seq)
     }
 
     /// The event with this number, if it is remembered.
-    pub(crate) fn get(&self, seq: u64) -> Option<&Event> {
-        let oldest = self.head - self.events.len() as u64;
-        let index = seq.checked_sub(oldest + 1)?;
+    pub(crate) fn get(&self, seq: Seq) -> Option<&Event> {
+        let index = seq.0.checked_sub(self.start().0 + 1)?;
         self.events.get(usize::try_from(index).ok()?)
     }
 
-    pub(crate) fn head(&self) -> u64 {
+    /// The newest `count` events, oldest first; all if there are fewer.
+    pub(crate) fn newest(&self, count: usize) -> impl Iterator<Item = &Event> {
+        self.events.range(self.events.len().saturating_sub(count)..)
+    }
+
+    /// The number of the newest event.
+    pub(crate) fn head(&self) -> Seq {
         self.head
     }
 
-    pub(crate) fn id(&self, seq: u64) -> EventId {
+    pub(crate) fn id(&self, seq: Seq) -> EventId {
         EventId { epoch: self.epoch, seq }
     }
 
@@ -131,5 +136,10 @@ impl History {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The position before the oldest event.
+    fn start(&self) -> Seq {
+        Seq(self.head.0 - self.events.len() as u64)
     }
 }

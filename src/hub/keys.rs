@@ -7,32 +7,32 @@ use indexmap::IndexSet;
 
 use crate::config::HubConfig;
 
-/// The keys of one publish: at least one, none empty, none twice, in the order they first came, all
-/// within the limits. That they are is checked here and nowhere else.
+/// The keys of one publish: at least one, none empty, no duplicates, in the order of their first occurrence,
+/// all within the limits. This is checked here and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys<'a>(IndexSet<Cow<'a, str>>);
 
-/// Why a list is not the keys of a publish. Positions count from 0.
+/// Why a list of keys is invalid. Positions count from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidKeys {
-    /// There is none.
+    /// The list is empty.
     Missing,
-    /// There are `count`, and `max` are allowed.
+    /// It has `count` keys; at most `max` are allowed.
     TooMany {
-        /// How many there are.
+        /// The number of keys.
         count: usize,
-        /// How many are allowed.
+        /// The allowed number.
         max: usize,
     },
     /// The key at `position` is the empty string.
     Empty {
-        /// Which one.
+        /// The position of the key.
         position: usize,
     },
-    /// The key at `position` has `len` bytes, and `max` are allowed.
+    /// The key at `position` has `len` bytes; at most `max` are allowed.
     TooLong {
-        /// Which one.
+        /// The position of the key.
         position: usize,
         /// Its length.
         len: usize,
@@ -44,10 +44,10 @@ pub enum InvalidKeys {
 // ===== impl Keys =====
 
 impl<'a> Keys<'a> {
-    /// Checks the keys against the limits and drops repetitions.
+    /// Checks the keys against the limits and drops duplicates.
     ///
     /// # Errors
-    /// Says which limit was broken, where, and what is allowed. The count includes repetitions.
+    /// The first limit that is exceeded, where, and what is allowed. The count includes duplicates.
     pub fn new<K: Into<Cow<'a, str>>>(
         keys: impl IntoIterator<Item = K>,
         limits: &HubConfig,

@@ -1,37 +1,105 @@
-//! A part of the registry, behind a lock of its own: the channels by their orgs.
+//! Channels by org, in partitions behind a lock each.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::channel::Channel;
-use crate::ids::{OrgName, Time};
+use super::shard::Common;
+use crate::ids::{Epoch, OrgName};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::time::{Tick, Time};
 
-/// Channels by org.
+/// The channels of a hub.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    partitions: [Mutex<Partition>; PARTITIONS],
+    hasher: RandomState,
+    next_epoch: AtomicU64,
+    common: Arc<Common>,
+}
+
+/// The channels of some of the orgs.
 #[derive(Debug, Default)]
-pub(crate) struct Partition {
+struct Partition {
     channels: HashMap<OrgName, Arc<Channel>>,
-    /// The number of channels beyond which idle ones are looked for.
-    look_beyond: usize,
+    /// The number of channels beyond which the next insertion scans for idle ones.
+    scan_beyond: usize,
+}
+
+/// One partition is tidied at every tick. One is enough for loom, which would explore them all.
+const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
+
+// ===== impl Registry =====
+
+impl Registry {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
+        let hasher = RandomState::new();
+        // The standard library's hasher is seeded by the operating system: no two runs share epochs.
+        let next_epoch = AtomicU64::new(hasher.hash_one("epoch"));
+        let partitions = std::array::from_fn(|_| Mutex::new(Partition::default()));
+        Self { partitions, hasher, next_epoch, common }
+    }
+
+    pub(crate) fn get(&self, org: &OrgName) -> Option<Arc<Channel>> {
+        self.partition(org).lock().channels.get(org).cloned()
+    }
+
+    /// The channel of an org, a new one if it has none.
+    pub(crate) fn get_or_create(&self, org: &OrgName, now: Time) -> Arc<Channel> {
+        let mut partition = self.partition(org).lock();
+        if let Some(channel) = partition.channels.get(org) {
+            return channel.clone();
+        }
+        let epoch = Epoch(self.next_epoch.fetch_add(1, Ordering::Relaxed));
+        let channel = Arc::new(Channel::new(org.clone(), self.common.clone(), epoch, now));
+        partition.insert(channel.clone(), self.idle_max());
+        channel
+    }
+
+    /// In one partition, forgets events that are too old and orgs that no client can resume any more. Every
+    /// partition has its turn once in as many ticks as there are partitions.
+    pub(crate) fn tidy(&self, tick: Tick, now: Time) {
+        self.partitions[tick.0 as usize % PARTITIONS].lock().tidy(now, self.idle_max());
+    }
+
+    /// The channels of one partition, to be visited without its lock; `None` behind the last partition.
+    pub(crate) fn channels_of(&self, partition: usize) -> Option<Vec<Arc<Channel>>> {
+        let partition = self.partitions.get(partition)?.lock();
+        Some(partition.channels.values().cloned().collect())
+    }
+
+    pub(crate) fn sum(&self, of: impl Fn(&Channel) -> usize) -> usize {
+        let sum = |partition: &Mutex<Partition>| {
+            partition.lock().channels.values().map(|channel| of(channel)).sum::<usize>()
+        };
+        self.partitions.iter().map(sum).sum()
+    }
+
+    fn partition(&self, org: &OrgName) -> &Mutex<Partition> {
+        let hash = self.hasher.hash_one(org);
+        &self.partitions[usize::try_from(hash % PARTITIONS as u64).expect("a partition")]
+    }
+
+    /// Idle orgs in one partition.
+    fn idle_max(&self) -> usize {
+        self.common.config.idle_channels_max / PARTITIONS
+    }
 }
 
 // ===== impl Partition =====
 
 impl Partition {
-    pub(crate) fn get(&self, org: &OrgName) -> Option<&Arc<Channel>> {
-        self.channels.get(org)
-    }
-
-    /// Adds a channel, for which one that has been idle for long may have to go. Returns how many
-    /// channels were looked at to find it.
-    pub(crate) fn insert(&mut self, channel: Arc<Channel>, idle_max: usize) -> usize {
-        let looks = self.channels.len() > self.look_beyond.max(idle_max);
-        let looked_at = if looks { self.evict_idle(idle_max) } else { 0 };
+    /// Adds a channel, for which the channels that have been idle longest may be removed. Returns how many
+    /// were scanned to find them.
+    fn insert(&mut self, channel: Arc<Channel>, idle_max: usize) -> usize {
+        let scans = self.channels.len() > self.scan_beyond.max(idle_max);
+        let scanned = if scans { self.evict_idle(idle_max) } else { 0 };
         self.channels.insert(channel.org.clone(), channel);
-        looked_at
+        scanned
     }
 
-    /// Forgets the history that is too old and the orgs that nobody can come back to.
-    pub(crate) fn tidy(&mut self, now: Time, idle_max: usize) {
+    fn tidy(&mut self, now: Time, idle_max: usize) {
         self.channels.retain(|_, channel| !(channel.expire(now) && channel.retire()));
         if self.channels.len() > idle_max {
             self.evict_idle(idle_max);
@@ -41,18 +109,14 @@ impl Partition {
         }
     }
 
-    pub(crate) fn channels(&self) -> impl Iterator<Item = &Arc<Channel>> {
-        self.channels.values()
-    }
-
-    /// Makes room among the orgs without subscribers, the longest idle first, if they are too many:
-    /// down to three quarters. The walk is paid for by the orgs that may come before the next: as
-    /// many as it made room for, and an eighth of those that it looked at, because with many
-    /// subscribed orgs it may have found none to forget. Returns how many it looked at.
+    /// Removes idle channels, the longest idle first, down to three quarters of `idle_max` if they are more.
+    /// Returns how many channels were scanned. The cost is amortised: the next scan happens after at least
+    /// max(idle_max/4, scanned/8) insertions, the latter because a scan over many subscribed orgs may find
+    /// none to remove.
     fn evict_idle(&mut self, idle_max: usize) -> usize {
-        let looked_at = self.channels.len();
-        let mut idle: Vec<_> =
-            self.channels().filter_map(|c| Some((c.idle_since()?, c.org.clone()))).collect();
+        let scanned = self.channels.len();
+        let idle = self.channels.values().filter_map(|c| Some((c.idle_since()?, c.org.clone())));
+        let mut idle: Vec<_> = idle.collect();
         if idle.len() > idle_max {
             idle.sort_unstable();
             let excess = idle.len() - idle_max * 3 / 4;
@@ -62,8 +126,8 @@ impl Partition {
                 }
             }
         }
-        self.look_beyond = self.channels.len() + (idle_max / 4).max(looked_at / 8);
-        looked_at
+        self.scan_beyond = self.channels.len() + (idle_max / 4).max(scanned / 8);
+        scanned
     }
 }
 
@@ -71,29 +135,24 @@ impl Partition {
 mod tests {
     use super::*;
     use crate::config::HubConfig;
-    use crate::hub::shard::{Common, Shard};
-    use crate::ids::Epoch;
-    use crate::sync::AtomicU64;
+    use crate::hub::shard::ShardId;
+    use crate::ids::Seq;
 
     /// SCENARIO: more orgs have subscribers than idle ones may be remembered.
-    /// BUG: every new org looked at all the others, in vain, under the lock.
-    /// FIX: after a walk, as many have to come as pay for the next one.
+    /// BUG: every new org scanned all the others, in vain, under the lock.
+    /// FIX: after a scan, as many have to be inserted as pay for the next one.
     #[test]
-    fn orgs_with_subscribers_are_looked_at_a_constant_number_of_times() {
-        let common = Arc::new(Common {
-            config: HubConfig::default(),
-            shards: [Shard::new()].into(),
-            history_bytes: AtomicU64::new(0),
-        });
-        let (mut partition, mut looked_at) = (Partition::default(), 0);
+    fn orgs_with_subscribers_are_scanned_a_constant_number_of_times() {
+        let common = Arc::new(Common::new(HubConfig::default(), 1));
+        let (mut partition, mut scanned) = (Partition::default(), 0);
         for n in 0..10_000 {
             let org = format!("org-{n}").parse().expect("a name");
             let channel = Arc::new(Channel::new(org, common.clone(), Epoch(n), Time(0)));
-            channel.state.lock().seats_mut(0).take(0, 0);
-            looked_at += partition.insert(channel, 16);
+            channel.state.lock().seats_mut(ShardId(0)).insert(Seq(0), Tick(0));
+            scanned += partition.insert(channel, 16);
         }
-        assert_eq!(partition.channels().count(), 10_000);
-        assert!(looked_at > 0);
-        assert!(looked_at <= 9 * 10_000, "{looked_at} looks for 10,000 orgs");
+        assert_eq!(partition.channels.len(), 10_000);
+        assert!(scanned > 0);
+        assert!(scanned <= 9 * 10_000, "{scanned} scanned for 10,000 orgs");
     }
 }

@@ -5,54 +5,57 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use super::batch::{Batch, SocketId, WriteKind, WriteOp};
 use super::history::View;
+use crate::ids::Seq;
 use crate::metrics::CloseReason;
+use crate::time::Tick;
 
-/// A seat's place, with a generation, because places are used again and a stale key must never reach
-/// somebody else's seat.
+/// The index of a seat, with a generation as an ABA guard: slots are used again, and a stale key must never
+/// reach another subscriber's seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeatKey {
     index: u32,
     generation: u32,
 }
 
-/// What the hub knows of one subscriber.
+/// The state of one subscriber.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    /// The number of the last event that was handed to it, or that it need not see.
-    pub(crate) cursor: u64,
+    /// The number of the last event that was delivered to it, or that it need not see.
+    pub(crate) cursor: Seq,
     pub(crate) waiter: Waiter,
     generation: u32,
-    /// The tick at which something was last handed to it.
-    pub(crate) touched: u32,
-    /// The wheel found it silent for too long.
+    /// The tick of the last delivery.
+    pub(crate) touched: Tick,
+    /// It was silent for too long: its task sends a comment unless there is an event.
     pub(crate) keepalive_due: bool,
-    /// There is something to write, of which the socket has taken nothing since this tick; or [`NOT_BLOCKED`].
-    blocked_since: u32,
-    /// An timer is set that will find out whether it has stalled.
+    /// The tick since which pending bytes have made no progress; [`NOT_BLOCKED`] if none are pending.
+    blocked_since: Tick,
+    /// A stall timer is set.
     watched: bool,
-    /// Its stream has to end, without another event.
+    /// The stream has to end, without another event.
     pub(crate) ending: Option<CloseReason>,
-    /// Its turn to end has come: nothing follows what there is.
+    /// The stream has to end once it has received what there is.
     pub(crate) draining: bool,
 }
 
-/// No tick: the socket takes what there is.
-const NOT_BLOCKED: u32 = u32::MAX;
+/// No tick: the socket has taken all bytes.
+const NOT_BLOCKED: Tick = Tick::NEVER;
 
-/// Who has to be told that a seat has something to take.
+/// What has to be notified of a new event. A sweep finds one of these in each seat that is behind.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// Nobody: it is being served.
+    /// Nothing: the stream is taking what there is.
     None,
-    /// The task that serves the stream.
+    /// The task that serves the stream: it waits.
     Task(Waker),
-    /// That task was told, or has something to write; only an end is worth waking it again.
+    /// The task that serves the stream: it was woken, or has something to write. Only an end wakes it again.
     Busy(Waker),
-    /// The shard's driver writes to the socket of the parked stream with this number itself.
-    Socket { number: u32, view: View },
-    /// The socket of the parked stream with this number is full: only an end reaches it.
-    Blocked { number: u32 },
+    /// The socket of a parked stream, to which the shard's driver writes.
+    Socket { socket: SocketId, view: View },
+    /// The same while it is full: only an end is written to it.
+    Blocked { socket: SocketId },
 }
 
 /// The slab.
@@ -62,46 +65,45 @@ pub(crate) struct Seats {
     generation: u32,
     /// One more than the highest index in use since the slab was last empty.
     end: usize,
-    /// Whether the shard has been told that there is something to sweep.
+    /// The channel is in the inbox of the shard, or is being swept.
     dirty: bool,
 }
 
 // ===== impl Seat =====
 
 impl Seat {
-    /// Something is handed out, which breaks the silence.
-    pub(crate) fn touch(&mut self, tick: u32) {
+    /// Something is delivered, which ends the silence.
+    pub(crate) fn touch(&mut self, tick: Tick) {
         self.touched = tick;
         self.keepalive_due = false;
     }
 
-    /// The socket is full, after it took something or nothing. Returns whether an timer has to be set
-    /// that finds out how long this lasts.
+    /// The socket is full, after it took something or nothing. Returns whether a stall timer has to be set.
     #[must_use]
-    pub(crate) fn block(&mut self, tick: u32, took_some: bool) -> bool {
+    pub(crate) fn block(&mut self, tick: Tick, took_some: bool) -> bool {
         if took_some || self.blocked_since == NOT_BLOCKED {
             self.blocked_since = tick;
         }
         !mem::replace(&mut self.watched, true)
     }
 
-    /// The socket took what there was.
+    /// The socket took all bytes.
     pub(crate) fn unblock(&mut self) {
         self.blocked_since = NOT_BLOCKED;
-        // It came to before it was cut off.
+        // It recovered before the stall was enforced.
         self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
     }
 
-    /// The client took some of what was handed out. If the task has more in hand, this is no stall.
-    pub(crate) fn progress(&mut self, tick: u32) {
+    /// The client took some of the pending bytes.
+    pub(crate) fn progress(&mut self, tick: Tick) {
         if self.blocked_since != NOT_BLOCKED {
             self.unblock();
             self.blocked_since = tick;
         }
     }
 
-    /// The task that serves it rests. Had the client room for what was handed out last, the task would
-    /// wait for more. Returns what [`Self::block`] does.
+    /// The task that serves the stream is idle: if it is still `Busy`, the last frame is stuck in HTTP/2 flow
+    /// control. Returns whether a stall timer has to be set.
     #[must_use]
     pub(crate) fn rest(&mut self) -> bool {
         if !matches!(self.waiter, Waiter::Busy(_)) {
@@ -115,27 +117,58 @@ impl Seat {
         !mem::replace(&mut self.watched, true)
     }
 
-    /// When the socket, if it takes nothing meanwhile, will have taken nothing for so many ticks.
-    /// `None` calls off the timer.
-    pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {
+    /// The tick at which it counts as stalled if it makes no progress for `ticks`; `None` if nothing is pending,
+    /// and then no timer is set.
+    pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<Tick> {
         self.watched = self.blocked_since != NOT_BLOCKED;
-        // Both ticks are rounded down, so the last second may be missing yet.
-        self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
+        // Both ticks are rounded down, so up to a second may be missing.
+        self.watched.then(|| self.blocked_since.after(ticks).after(1))
     }
 
-    /// Keeps the waker of the task that serves it, which waits or is busy. What it knew before has to be
-    /// dropped once no lock is held.
+    /// Notifies the subscriber. A task that waits is woken, to poll for what there is; for a socket, `kind` is
+    /// left to the driver. A stream that is taking what there is, whose task is busy or whose socket is full
+    /// gets there by itself; of these only [`WriteKind::End`] reaches the last two.
+    pub(crate) fn notify(&mut self, kind: WriteKind, batch: &mut Batch) {
+        let ends = matches!(kind, WriteKind::End(_));
+        let mut write = |socket| batch.writes.push(WriteOp { socket, kind });
+        self.waiter = match mem::replace(&mut self.waiter, Waiter::None) {
+            Waiter::Socket { socket, view } => {
+                write(socket);
+                match kind {
+                    // It takes what there is, until it has taken all.
+                    WriteKind::CatchUp => Waiter::None,
+                    _ => Waiter::Socket { socket, view },
+                }
+            }
+            Waiter::Blocked { socket } if ends => {
+                write(socket);
+                Waiter::Blocked { socket }
+            }
+            Waiter::Task(waker) => {
+                batch.wakers.push(waker.clone());
+                Waiter::Busy(waker)
+            }
+            Waiter::Busy(waker) if ends => {
+                batch.wakers.push(waker.clone());
+                Waiter::Busy(waker)
+            }
+            waiter => waiter,
+        };
+    }
+
+    /// Keeps the waker of the task that serves the stream, which waits or is busy. Returns what it replaces, to
+    /// be dropped once no lock is held.
     #[must_use]
-    pub(crate) fn served_by(&mut self, waker: &Waker, waits: bool) -> Waiter {
+    pub(crate) fn set_waker(&mut self, waker: &Waker, waits: bool) -> Waiter {
         let made = if waits { Waiter::Task } else { Waiter::Busy };
         match mem::replace(&mut self.waiter, Waiter::None) {
             Waiter::Task(known) | Waiter::Busy(known) if known.will_wake(waker) => {
                 self.waiter = made(known);
                 Waiter::None
             }
-            before => {
+            replaced => {
                 self.waiter = made(waker.clone());
-                before
+                replaced
             }
         }
     }
@@ -144,7 +177,7 @@ impl Seat {
 // ===== impl Seats =====
 
 impl Seats {
-    pub(crate) fn take(&mut self, cursor: u64, tick: u32) -> SeatKey {
+    pub(crate) fn insert(&mut self, cursor: Seq, tick: Tick) -> SeatKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let seat = Seat {
@@ -171,8 +204,8 @@ impl Seats {
         (seat.generation == key.generation).then_some(seat)
     }
 
-    /// Frees the seat.
-    pub(crate) fn free(&mut self, key: SeatKey) -> Option<Seat> {
+    /// Frees the seat, if the key is not stale.
+    pub(crate) fn remove(&mut self, key: SeatKey) -> Option<Seat> {
         self.get_mut(key)?;
         let seat = self.slab.remove(key.index as usize);
         shrink_if_sparse(&mut self.slab);
@@ -180,17 +213,18 @@ impl Seats {
         Some(seat)
     }
 
-    /// Returns whether the shard has to be told that there is something to sweep.
+    /// Returns whether the channel has to be left in the shard's inbox: not if it has no seats here, or is there
+    /// already.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         self.len() > 0 && !mem::replace(&mut self.dirty, true)
     }
 
-    /// From here on a change asks for another sweep.
+    /// From here on a change marks the seats dirty again.
     pub(crate) fn end_sweep(&mut self) {
         self.dirty = false;
     }
 
-    /// The seat at this index, for a walk in memory order over `0..end`.
+    /// The seat at this index, for a pass in memory order over `0..end`.
     pub(crate) fn at_mut(&mut self, index: usize) -> Option<&mut Seat> {
         self.slab.get_mut(index)
     }
@@ -204,19 +238,17 @@ impl Seats {
     }
 }
 
-/// Whether a collection from which an entry was removed should release memory. It shrinks at a power of two
-/// only, so that shrinking costs an amortised constant for each entry that was removed.
-pub(crate) fn is_sparse(len: usize, capacity: usize) -> bool {
-    (len == 0 || len.is_power_of_two()) && len * 4 <= capacity
-}
-
-/// Releases memory as a slab empties, see [`is_sparse`].
+/// Gives memory back as a slab empties.
 pub(crate) fn shrink_if_sparse<T>(slab: &mut Slab<T>) {
-    if slab.is_empty() {
-        *slab = Slab::new();
-    } else if is_sparse(slab.len(), slab.capacity()) {
+    if is_sparse(slab.len(), slab.capacity()) {
         slab.shrink_to_fit();
     }
+}
+
+/// Whether a collection has to give memory back after a removal: at each halving of its entries, so that the
+/// cost is a constant per removal.
+pub(crate) fn is_sparse(len: usize, capacity: usize) -> bool {
+    (len == 0 || len.is_power_of_two()) && len * 4 <= capacity
 }
 
 const _: () = assert!(size_of::<Seat>() <= 48, "a seat is what a subscriber costs the hub");
@@ -226,27 +258,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_key_reaches_nobody() {
+    fn a_stale_key_reaches_no_other_seat() {
         let mut seats = Seats::default();
-        let first = seats.take(0, 0);
-        assert!(seats.free(first).is_some());
-        let second = seats.take(7, 0);
-        assert_eq!(first.index, second.index, "the place is used again");
+        let first = seats.insert(Seq(0), Tick(0));
+        assert!(seats.remove(first).is_some());
+        let second = seats.insert(Seq(7), Tick(0));
+        assert_eq!(first.index, second.index, "the slot is used again");
         assert!(seats.get_mut(first).is_none());
-        assert!(seats.free(first).is_none());
-        assert_eq!(seats.get_mut(second).map(|seat| seat.cursor), Some(7));
+        assert!(seats.remove(first).is_none());
+        assert_eq!(seats.get_mut(second).map(|seat| seat.cursor), Some(Seq(7)));
     }
 
     #[test]
     fn an_emptied_slab_gives_its_memory_back() {
         let mut seats = Seats::default();
-        let keys: Vec<_> = (0..1000).map(|n| seats.take(n, 0)).collect();
+        let keys: Vec<_> = (0..1000).map(|n| seats.insert(Seq(n), Tick(0))).collect();
         for key in keys.into_iter().skip(8).rev() {
-            seats.free(key);
+            seats.remove(key);
         }
         assert_eq!(seats.len(), 8);
         assert!(seats.slab.capacity() < 100, "still room for {}", seats.slab.capacity());
-        let left: Vec<_> = (0..seats.end()).filter_map(|i| Some(seats.at_mut(i)?.cursor)).collect();
+        let left: Vec<_> =
+            (0..seats.end()).filter_map(|i| Some(seats.at_mut(i)?.cursor.0)).collect();
         assert!(left.into_iter().eq(0..8));
     }
 }

@@ -1,5 +1,5 @@
-//! Shards: what one worker has to do. Other threads leave work in a shard's inbox and wake its driver;
-//! the work itself is done by the driver alone, at its own pace.
+//! One worker's share of the hub. Other threads leave work in a shard's inbox and wake its driver; the
+//! driver alone does it, at its own pace.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -7,16 +7,15 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::channel::Channel;
-use super::seat::SeatKey;
-use super::sweep::STALE_MAX;
+use super::seat_ref::SeatRef;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
-use crate::ids::Time;
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::time::{Tick, Time};
 
-/// What every channel and shard of a hub shares.
+/// What all channels and shards of a hub share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) config: HubConfig,
@@ -25,47 +24,49 @@ pub(crate) struct Common {
     pub(crate) history_bytes: AtomicU64,
 }
 
-/// One worker's share of the hub.
+/// The number of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShardId(pub(crate) u16);
+
+/// One worker's share.
 #[derive(Debug)]
 pub(crate) struct Shard {
+    id: ShardId,
     inbox: Mutex<Inbox>,
-    pub(crate) wheel: Mutex<Wheel<SeatRef>>,
-    /// Ends of streams: a wheel of their own, so that a stream without one pays nothing for it.
-    pub(crate) timers: Mutex<Wheel<Timer>>,
-    /// Seats taken on this shard; with the wheel's length it tells how much of the wheel is stale.
-    pub(crate) seats: AtomicU32,
+    keepalives: Mutex<Wheel<SeatRef>>,
+    /// A wheel of its own, so that a stream without a timer pays nothing for it.
+    timers: Mutex<Wheel<Timer>>,
+    /// Taken seats; together with a wheel's length, the number of its stale entries.
+    seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
     pub(crate) counters: Counters,
-    /// Every seat of the shard was told to end, and no other will be taken.
+    /// Every stream of the shard has been made to end, and no seat will be taken any more.
     pub(crate) drained: AtomicBool,
 }
 
-/// A seat as the wheel knows it. The channel may be gone, and the seat somebody else's, when its time
-/// comes.
-#[derive(Clone, Debug)]
-pub(crate) struct SeatRef {
-    pub(crate) channel: Weak<Channel>,
-    pub(crate) key: SeatKey,
-}
-
-/// Work for the shard's driver. Both lists have at most one entry for a channel.
+/// Work for the shard's driver. Both lists have at most one entry for a channel, and keep none alive: a
+/// channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
-    dirty: VecDeque<Arc<Channel>>,
-    /// Windows to close, by time, and by a number that keeps the times apart.
-    windows: BTreeMap<(Time, u64), Arc<Channel>>,
+    dirty: VecDeque<Weak<Channel>>,
+    /// Burst windows to close, by time, and by a number that keeps the times apart.
+    windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
     driver: Option<Waker>,
 }
 
+/// Timers that a seat may have at once: an age, an expiry, a stall.
+const TIMERS_PER_SEAT: usize = 3;
+
 // ===== impl Shard =====
 
 impl Shard {
-    pub(crate) fn new() -> Self {
+    fn new(id: ShardId) -> Self {
         Self {
+            id,
             inbox: Mutex::new(Inbox::default()),
-            wheel: Mutex::new(Wheel::new()),
+            keepalives: Mutex::new(Wheel::new()),
             timers: Mutex::new(Wheel::new()),
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
@@ -74,49 +75,112 @@ impl Shard {
         }
     }
 
-    pub(crate) fn tick(&self) -> u32 {
-        self.tick.load(Ordering::Relaxed)
+    pub(crate) fn tick(&self) -> Tick {
+        Tick(self.tick.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_tick(&self, tick: u32) {
-        self.tick.store(tick, Ordering::Relaxed);
+    pub(crate) fn set_tick(&self, tick: Tick) {
+        self.tick.store(tick.0, Ordering::Relaxed);
     }
 
-    /// Drops what freed seats left behind in this shard's wheel, once that outnumbers the living: each
-    /// keeps its channel's memory.
-    pub(crate) fn purge_keepalives(&self, shard: usize, wheel: &mut Wheel<SeatRef>) {
-        let living = self.seats.load(Ordering::Relaxed) as usize;
-        if wheel.len() > 2 * living + STALE_MAX {
-            wheel.retain(|entry| entry.is_taken(shard));
+    /// Seats that are taken on this shard.
+    pub(crate) fn seats(&self) -> usize {
+        self.seats.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn add_seat(&self) {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_seat(&self) {
+        if self.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The driver may be waiting for the last one.
+            self.wake();
         }
     }
 
-    /// Leaves a channel to sweep. The accepted has marked the channel's seats dirty.
-    pub(crate) fn push_dirty(&self, channel: Arc<Channel>) {
+    /// Has the seat looked at by `tick`, in case its stream is silent by then.
+    pub(crate) fn set_keepalive(&self, tick: Tick, seat: SeatRef) {
+        let mut wheel = self.keepalives.lock();
+        wheel.insert(tick, seat);
+        self.purge_keepalives(&mut wheel);
+    }
+
+    /// Has a timer fire at `tick`.
+    pub(crate) fn set_timer(&self, tick: Tick, timer: Timer) {
+        let mut wheel = self.timers.lock();
+        wheel.insert(tick, timer);
+        self.purge_timers(&mut wheel);
+    }
+
+    /// Takes the seats out of the wheel that have to be looked at.
+    pub(crate) fn take_keepalives(&self, tick: Tick, due: &mut Vec<SeatRef>) {
+        let mut wheel = self.keepalives.lock();
+        wheel.advance(tick, |seat| due.push(seat));
+        self.purge_keepalives(&mut wheel);
+    }
+
+    /// Takes the timers out of the wheel that have to fire.
+    pub(crate) fn take_timers(&self, tick: Tick, due: &mut Vec<Timer>) {
+        let mut wheel = self.timers.lock();
+        wheel.advance(tick, |timer| due.push(timer));
+        self.purge_timers(&mut wheel);
+    }
+
+    pub(crate) fn put_keepalives(&self, seats: impl Iterator<Item = (Tick, SeatRef)>) {
+        let mut wheel = self.keepalives.lock();
+        seats.for_each(|(tick, seat)| wheel.insert(tick, seat));
+    }
+
+    pub(crate) fn put_timers(&self, timers: impl Iterator<Item = (Tick, Timer)>) {
+        let mut wheel = self.timers.lock();
+        timers.for_each(|(tick, timer)| wheel.insert(tick, timer));
+    }
+
+    /// Timers in the wheel, stale ones too.
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.lock().len()
+    }
+
+    fn purge_keepalives(&self, wheel: &mut Wheel<SeatRef>) {
+        wheel.purge(self.seats(), 1, |seat| seat.is_taken(self.id));
+    }
+
+    fn purge_timers(&self, wheel: &mut Wheel<Timer>) {
+        wheel.purge(self.seats(), TIMERS_PER_SEAT, |timer| timer.seat.is_taken(self.id));
+    }
+
+    /// Leaves a channel to sweep, whose seats have been marked dirty.
+    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>) {
+        let channel = Arc::downgrade(channel);
         self.post(|inbox| inbox.dirty.push_back(channel));
     }
 
-    /// Leaves a window to close.
-    pub(crate) fn push_window(&self, closes: Time, channel: Arc<Channel>) {
+    /// Leaves a burst window to close.
+    pub(crate) fn push_window(&self, closes: Time, channel: &Arc<Channel>) {
+        let channel = Arc::downgrade(channel);
         self.post(|inbox| {
             inbox.windows_opened += 1;
             inbox.windows.insert((closes, inbox.windows_opened), channel);
         });
     }
 
+    /// The next channel to sweep.
     pub(crate) fn pop_dirty(&self) -> Option<Arc<Channel>> {
-        self.inbox.lock().dirty.pop_front()
+        self.pop(|inbox| inbox.dirty.pop_front())
     }
 
-    /// A channel whose window has closed by now.
+    /// A channel whose burst window has closed by now.
     pub(crate) fn pop_window(&self, now: Time) -> Option<Arc<Channel>> {
-        let mut inbox = self.inbox.lock();
-        let window = inbox.windows.first_entry().filter(|window| window.key().0 <= now)?;
-        Some(window.remove())
+        self.pop(|inbox| {
+            let window = inbox.windows.first_entry().filter(|window| window.key().0 <= now)?;
+            Some(window.remove())
+        })
     }
 
     /// Has `driver` woken at the next work. Returns whether a channel is dirty already, and when the
-    /// next window closes.
+    /// next burst window closes.
     pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
         let mut inbox = self.inbox.lock();
         inbox.driver = Some(driver.clone());
@@ -124,16 +188,19 @@ impl Shard {
         (!inbox.dirty.is_empty(), closes)
     }
 
-    /// Drops work that nobody will do.
-    pub(crate) fn forget_work(&self) {
-        let work = std::mem::take(&mut *self.inbox.lock());
-        // A waker is in it, and no lock is held across the drop of one.
-        drop(work);
-    }
-
     /// Wakes the driver without work.
     pub(crate) fn wake(&self) {
         self.post(|_| ());
+    }
+
+    /// Takes work out until it is for a channel that still exists.
+    fn pop(&self, take: impl Fn(&mut Inbox) -> Option<Weak<Channel>>) -> Option<Arc<Channel>> {
+        loop {
+            let channel = take(&mut self.inbox.lock())?;
+            if let Some(channel) = channel.upgrade() {
+                return Some(channel);
+            }
+        }
     }
 
     /// The driver is woken after the lock is released.
@@ -149,21 +216,39 @@ impl Shard {
     }
 }
 
+// ===== impl ShardId =====
+
+impl ShardId {
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 // ===== impl Common =====
 
 impl Common {
-    /// Tells every shard with subscribers of this channel to sweep it.
+    pub(crate) fn new(config: HubConfig, shards: usize) -> Self {
+        let last = u16::try_from(shards - 1).expect("1 to 65,536 shards");
+        let shards = (0..=last).map(ShardId).map(Shard::new).collect();
+        Self { config, shards, history_bytes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn shard(&self, id: ShardId) -> &Shard {
+        &self.shards[id.index()]
+    }
+
+    /// Leaves the channel to every shard on which it has subscribers.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
         for shard in channel.mark_dirty() {
-            self.shards[shard].push_dirty(channel.clone());
+            self.shard(shard).push_dirty(channel);
         }
     }
 
     /// The tick at which a seat that was touched at `tick` is looked at next: a period later, ±25 %,
     /// so that a herd of subscribers does not become a herd of writes.
-    pub(crate) fn keepalive_at(&self, tick: u32) -> u32 {
+    pub(crate) fn keepalive_at(&self, tick: Tick) -> Tick {
         let period = self.keepalive_ticks();
-        tick + fastrand::u32(self.keepalive_min()..=period + period / 4)
+        tick.after(fastrand::u32(self.keepalive_min()..=period + period / 4))
     }
 
     /// The ticks of silence from which a comment is due.
@@ -172,7 +257,7 @@ impl Common {
         (period - period / 4).max(1)
     }
 
-    /// The ticks for which a socket may take nothing.
+    /// The ticks after which a socket that takes nothing is stalled.
     pub(crate) fn stall_ticks(&self) -> u32 {
         ticks(self.config.stall_timeout)
     }
@@ -184,16 +269,4 @@ impl Common {
 
 fn ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
-}
-
-// ===== impl SeatRef =====
-
-impl SeatRef {
-    /// Whether the seat is still that of the subscriber for whom this was made.
-    pub(crate) fn is_taken(&self, shard: usize) -> bool {
-        self.channel.upgrade().is_some_and(|channel| {
-            let mut state = channel.state.lock();
-            state.shards.get_mut(shard).is_some_and(|seats| seats.get_mut(self.key).is_some())
-        })
-    }
 }

@@ -1,68 +1,67 @@
-//! The guard of one seat. There is no seat without a guard and no other way to free one than to drop
-//! it, so there is no moment at which a connection can die and leave a seat behind.
+//! The guard of one seat. There is no seat without a guard, and only dropping the guard frees the seat, so
+//! a connection cannot leave one behind, whenever it dies.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use smallvec::SmallVec;
 
+use super::batch::SocketId;
 use super::channel::{Channel, State};
 use super::history::{History, View};
 use super::seat::{Seat, SeatKey, Waiter};
-use super::shard::{SeatRef, Shard};
-use super::timers::{Deadline, SeatHandle, Timer, TimerKind};
+use super::seat_ref::{SeatHandle, SeatRef};
+use super::shard::{Shard, ShardId};
+use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
-use crate::ids::{EventId, OrgName, Time};
+use crate::ids::{EventId, OrgName, Seq};
 use crate::metrics::{self, CloseReason};
-use crate::sync::Ordering;
 use crate::wire::Frame;
 
-/// One subscriber: a seat in a channel's slab, freed when this is dropped. Events are taken from it
-/// one by one; nothing is queued for it.
+/// One subscriber: a seat in a channel's slab, freed when this is dropped. It is a cursor into the
+/// channel's history; nothing is queued for it.
 #[derive(Debug)]
 pub struct Subscription {
     channel: Arc<Channel>,
     key: SeatKey,
-    shard: u16,
+    shard: ShardId,
     view: View,
     reason: CloseReason,
-    /// It has said that its stream has to end.
+    /// [`Self::poll_next`] has returned the end.
     over: bool,
 }
 
-/// What a parked stream got when it asked for what it has missed.
+/// What a parked stream took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// These frames, and there may be more.
     Some,
-    /// One frame, which says to re-read everything.
+    /// One frame, after which the client re-reads everything.
     Reread,
-    /// Nothing, and the shard's driver serves it from now on.
-    Settled,
+    /// Nothing; from now on the driver delivers to the stream.
+    Idle,
     /// Nothing, and the stream has to end, for this reason.
     End(CloseReason),
 }
 
 /// Frames with the numbers of their events.
-pub(crate) type Frames = SmallVec<[(u64, Frame); FRAMES_PER_TAKE]>;
+pub(crate) type Frames = SmallVec<[(Seq, Frame); FRAMES_PER_TAKE]>;
 
 const FRAMES_PER_TAKE: usize = 16;
 
 // ===== impl Subscription =====
 
 impl Subscription {
-    /// Takes a seat at `position`. The channel's lock is held by the accepted, who decided what the
-    /// position is worth.
+    /// Takes a seat at `position`, which the caller has checked. It holds the channel's lock.
     pub(crate) fn new(
         channel: &Arc<Channel>,
         state: &mut State,
-        shard: usize,
+        shard: ShardId,
         view: View,
-        position: u64,
+        position: Seq,
     ) -> Self {
-        let tick = channel.common.shards[shard].tick();
-        let key = state.seats_mut(shard).take(position, tick);
-        let shard = u16::try_from(shard).expect("the hub has at most 65,536 shards");
+        let tick = channel.common.shard(shard).tick();
+        let key = state.seats_mut(shard).insert(position, tick);
         Self {
             channel: channel.clone(),
             key,
@@ -73,26 +72,24 @@ impl Subscription {
         }
     }
 
-    /// Arms the wheel for this seat and counts it; after the channel's lock has been released.
+    /// Counts the seat and arms the wheel for it. The channel's lock has been released.
     pub(crate) fn arm(&self) {
         let shard = self.shard();
-        shard.seats.fetch_add(1, Ordering::Relaxed);
+        shard.add_seat();
         metrics::add(&shard.counters.opened[self.view as usize], 1);
-        let entry = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
-        let mut wheel = shard.wheel.lock();
-        wheel.insert(self.channel.common.keepalive_at(shard.tick()), entry);
-        shard.purge_keepalives(usize::from(self.shard), &mut wheel);
+        let tick = self.channel.common.keepalive_at(shard.tick());
+        shard.set_keepalive(tick, SeatRef::new(&self.channel, self.key));
     }
 
     /// The next event or comment for this subscriber, or `None` once its stream has to end. While
-    /// there is nothing, `waker` is kept and woken when that changes.
+    /// there is none, `waker` is kept, and woken when that changes.
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
-        let shard = &self.channel.common.shards[usize::from(self.shard)];
+        let shard = self.channel.common.shard(self.shard);
         let mut guard = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *guard;
-        let seat = shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let polled = match seat.ending {
-            // Its socket takes no end: whoever writes to it has to cut it off.
+            // Its socket takes no end: the task that writes to it has to close it.
             Some(CloseReason::Stalled) => Poll::Pending,
             Some(_) => Poll::Ready(None),
             None => poll_seat(seat, history, self.view, *closing, shard),
@@ -101,39 +98,38 @@ impl Subscription {
             self.reason = seat.ending.unwrap_or(CloseReason::Drained);
             self.over = true;
         }
-        let before = seat.served_by(waker, polled.is_pending());
+        let replaced = seat.set_waker(waker, polled.is_pending());
         drop(guard);
-        drop(before);
+        drop(replaced);
         polled
     }
 
-    /// Keeps the waker of the task that serves it, which has something to write that did not come from
-    /// here.
-    pub(crate) fn serve_by(&self, waker: &Waker) {
+    /// Keeps the waker of the task that serves the stream, which is about to write something of its own.
+    pub(crate) fn set_busy(&self, waker: &Waker) {
         let mut state = self.channel.state.lock();
-        let seat = state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
-        let before = seat.served_by(waker, false);
+        let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
+        let replaced = seat.set_waker(waker, false);
         drop(state);
-        drop(before);
+        drop(replaced);
     }
 
-    /// Takes a bounded number of frames for the parked stream with this number. While it catches up,
-    /// no sweep touches it.
-    pub(crate) fn take(&self, number: u32, frames: &mut Frames) -> Taken {
-        let shard = &self.channel.common.shards[usize::from(self.shard)];
+    /// Takes a bounded number of frames for a parked stream. Until it has taken all,
+    /// sweeps pass over it.
+    pub(crate) fn take_frames(&self, socket: SocketId, frames: &mut Frames) -> Taken {
+        let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *state;
-        let seat = shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
         if let Some(reason) = seat.ending {
             return Taken::End(reason);
         }
         let mut reread = false;
         while seat.cursor < history.head() && frames.len() < FRAMES_PER_TAKE {
             if let Some(event) = history.get(seat.cursor + 1) {
-                seat.cursor += 1;
+                seat.cursor = seat.cursor + 1;
                 frames.extend(event.seen_by(self.view).map(|frame| (seat.cursor, frame.clone())));
             } else {
-                // Whatever it was, it comes alone: nothing lies beyond the head.
+                // It is the only frame: nothing lies beyond the head.
                 seat.cursor = history.head();
                 frames.push((seat.cursor, history.reread().clone()));
                 reread = true;
@@ -148,57 +144,55 @@ impl Subscription {
             return Taken::End(CloseReason::Drained);
         }
         seat.unblock();
-        seat.waiter = Waiter::Socket { number, view: self.view };
-        Taken::Settled
+        seat.waiter = Waiter::Socket { socket, view: self.view };
+        Taken::Idle
     }
 
-    /// Gives back what was taken after `seq`, because the socket of the parked stream with this number
-    /// takes no more for now, after it `took_some` or nothing. No sweep touches the stream until it
-    /// takes again.
-    pub(crate) fn give_back(&self, seq: u64, number: u32, took_some: bool) {
-        self.block(number, |seat| seat.cursor = seq, took_some);
+    /// Gives back what was taken after `seq`, because the socket of the parked stream is full, after it `took_some` or nothing. Sweeps pass over the stream until it takes again.
+    pub(crate) fn give_back(&self, seq: Seq, socket: SocketId, took_some: bool) {
+        self.block(socket, |seat| seat.cursor = seq, took_some);
     }
 
-    /// The same, where nothing had been taken.
-    pub(crate) fn stay_blocked(&self, number: u32, took_some: bool) {
-        self.block(number, |_| (), took_some);
+    /// Notes that the socket is full, where nothing has to be given back.
+    pub(crate) fn stay_blocked(&self, socket: SocketId, took_some: bool) {
+        self.block(socket, |_| (), took_some);
     }
 
-    /// The socket took all there was, and there is more.
+    /// Notes that the socket took all that was written to it.
     pub(crate) fn unblock(&self) {
-        self.handle().unblock();
+        let mut state = self.channel.state.lock();
+        state.shards[self.shard.index()].get_mut(self.key).expect(HELD).unblock();
     }
 
-    fn block(&self, number: u32, change: impl FnOnce(&mut Seat), took_some: bool) {
+    fn block(&self, socket: SocketId, change: impl FnOnce(&mut Seat), took_some: bool) {
         let blocked = self.channel.block(self.shard, self.key, |seat, tick| {
             change(seat);
-            seat.waiter = Waiter::Blocked { number };
+            seat.waiter = Waiter::Blocked { socket };
             (seat.block(tick, took_some), ())
         });
         blocked.expect(HELD);
     }
 
-    /// Has the stream end at this time, or at that of an earlier deadline.
+    /// Has the stream end at this deadline, or at an earlier one that it has.
     pub fn end_at(&self, deadline: Deadline) {
-        let seat = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
-        let timer = Timer { seat, kind: TimerKind::Deadline(deadline.reason) };
-        self.shard().set_timer(self.shard, deadline.tick(), timer);
+        let seat = SeatRef::new(&self.channel, self.key);
+        self.shard().set_timer(deadline.at.next_tick(), Timer::deadline(seat, deadline.reason));
     }
 
-    /// The seat for who writes to the socket of a stream that is not parked.
+    /// A reference to the seat, for the connection of a stream that is not parked.
     pub(crate) fn handle(&self) -> SeatHandle {
         SeatHandle::new(&self.channel, self.key, self.shard)
     }
 
-    /// The position up to which this subscriber has been served.
+    /// The position up to which events have been delivered.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
-        let seat = state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
+        let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let seq = seat.cursor;
         state.history.id(seq)
     }
 
-    /// The organisation whose invalidations it hears.
+    /// The organisation whose invalidations it receives.
     pub fn org(&self) -> &OrgName {
         &self.channel.org
     }
@@ -207,13 +201,12 @@ impl Subscription {
         &self.channel.common.config
     }
 
-    /// Names the cause for which this will be dropped; [`CloseReason::Client`] unless somebody knows
-    /// better.
+    /// Sets the cause for which this will be dropped; without it, it is [`CloseReason::Client`].
     pub fn close_because(&mut self, reason: CloseReason) {
         self.reason = reason;
     }
 
-    /// Whether it has said that its stream has to end.
+    /// Whether [`Self::poll_next`] has returned the end.
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
@@ -224,11 +217,11 @@ impl Subscription {
     }
 
     fn shard(&self) -> &Shard {
-        &self.channel.common.shards[usize::from(self.shard)]
+        self.channel.common.shard(self.shard)
     }
 }
 
-/// What a seat that has not to end gets next. While it gets something it need not be told of more.
+/// The next event or comment of a seat whose stream goes on.
 fn poll_seat(
     seat: &mut Seat,
     history: &mut History,
@@ -243,7 +236,7 @@ fn poll_seat(
             metrics::add(&shard.counters.rereads, 1);
             return Poll::Ready(Some(history.reread().clone()));
         };
-        seat.cursor += 1;
+        seat.cursor = seat.cursor + 1;
         if let Some(frame) = event.seen_by(view) {
             seat.touch(shard.tick());
             metrics::add(&shard.counters.delivered, 1);
@@ -264,12 +257,12 @@ fn poll_seat(
 impl Drop for Subscription {
     fn drop(&mut self) {
         let shard = self.shard();
-        // The seat holds a waker, and dropping that may run anything: not under the lock.
+        // The seat holds a waker, and dropping that may run any code: not under the lock.
         let seat = {
             let mut state = self.channel.state.lock();
-            let seat = state.shards[usize::from(self.shard)].free(self.key);
+            let seat = state.shards[self.shard.index()].remove(self.key);
             if state.seats() == 0 {
-                state.idle_since = Time(u64::from(shard.tick()) * 1_000);
+                state.idle_since = shard.tick().time();
             }
             seat
         };
@@ -279,10 +272,7 @@ impl Drop for Subscription {
             CloseReason::Client => noted.unwrap_or(CloseReason::Client),
             known => known,
         };
-        if shard.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // The driver may be waiting for the last one to leave.
-            shard.wake();
-        }
+        shard.remove_seat();
         metrics::add(&shard.counters.closed[self.view as usize][reason as usize], 1);
     }
 }

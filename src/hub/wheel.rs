@@ -1,19 +1,24 @@
-//! A hashed timer wheel: [`SLOTS`] lists, one a tick. It reads no clock; it is told the tick.
+//! A hashed timer wheel: [`SLOTS`] lists, one per tick. It reads no clock: the tick is passed in.
 //!
-//! Nothing is ever cancelled or moved: an entry comes out at its tick, and whoever takes it looks
-//! whether it still means anything, and puts it back if it came too early (lazy re-arming).
+//! No entry is ever cancelled or moved. It expires at its tick; the driver then checks whether it is
+//! stale, and puts it back if it came too early (lazy re-arming).
 
 use std::mem;
 
-/// Ticks that one turn of the wheel takes. A later deadline stays in its slot for more turns.
+use crate::time::Tick;
+
+/// Ticks in one revolution. A deadline further ahead stays in its slot for several.
 pub(crate) const SLOTS: usize = 64;
 
-/// Deadlines in ticks, each with what it is for.
+/// Stale entries that are not worth a scan.
+const STALE_MAX: usize = 1024;
+
+/// Entries, each with its deadline in ticks.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
-    slots: Box<[Vec<(u32, T)>]>,
-    /// Every deadline before this tick has come out.
-    next: u32,
+    slots: Box<[Vec<(Tick, T)>]>,
+    /// Every entry with a deadline before this tick has expired.
+    next: Tick,
     len: usize,
 }
 
@@ -21,13 +26,13 @@ pub(crate) struct Wheel<T> {
 
 impl<T> Wheel<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: 0, len: 0 }
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: Tick(0), len: 0 }
     }
 
-    /// Puts `entry` in, to come out at `deadline`, or at the next tick if that has passed.
-    pub(crate) fn insert(&mut self, deadline: u32, entry: T) {
+    /// Inserts an entry that expires at `deadline`, or at the next tick if that has passed.
+    pub(crate) fn insert(&mut self, deadline: Tick, entry: T) {
         let deadline = deadline.max(self.next);
-        let slot = &mut self.slots[deadline as usize % SLOTS];
+        let slot = &mut self.slots[deadline.0 as usize % SLOTS];
         if slot.len() == slot.capacity() {
             // Doubling would leave half of a large slot empty.
             slot.reserve_exact(slot.len() / 4 + 4);
@@ -36,42 +41,56 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
-    /// Takes out everything whose deadline is `now` or earlier, in the order of the deadlines; within
-    /// a tick, in the order in which it went in. The memory of an emptied slot is given back.
-    pub(crate) fn advance(&mut self, now: u32, mut expired: impl FnMut(T)) {
-        // After a pause longer than a turn, one turn still visits every slot.
-        let batch = u32::try_from(SLOTS).expect("64");
-        if now.saturating_sub(self.next) >= batch {
+    /// Removes the entries whose deadline is `now` or earlier, in the order of the deadlines; within a tick, in
+    /// the order of their insertion. The memory of an emptied slot is given back.
+    pub(crate) fn advance(&mut self, now: Tick, mut expired: impl FnMut(T)) {
+        // After a pause longer than a revolution, one pass over the slots is enough.
+        let revolution = u32::try_from(SLOTS).expect("64");
+        if now.since(self.next) >= revolution {
             return self.catch_up(now, expired);
         }
         while self.next <= now {
-            let slot = &mut self.slots[self.next as usize % SLOTS];
+            let slot = &mut self.slots[self.next.0 as usize % SLOTS];
             let tick = self.next;
-            // In place: entries that stay for more turns, such as expiries, may be very many.
+            // In place: very many entries, such as expiries, may stay for several revolutions.
             for (_, entry) in slot.extract_if(.., |(deadline, _)| *deadline <= tick) {
                 self.len -= 1;
                 expired(entry);
             }
             slot.shrink_to(slot.len() + slot.len() / 4);
-            self.next += 1;
+            self.next = self.next.after(1);
         }
     }
 
-    /// Drops the entries that mean nothing any more.
-    pub(crate) fn retain(&mut self, mut means: impl FnMut(&T) -> bool) {
+    /// Drops stale entries, each of which keeps its channel's memory, once there are more of them than seats
+    /// and [`STALE_MAX`]; a taken seat has up to `per_seat` entries. The cost is amortised: as many seats
+    /// have been freed as a scan visits.
+    pub(crate) fn purge(
+        &mut self,
+        seats: usize,
+        per_seat: usize,
+        is_taken: impl FnMut(&T) -> bool,
+    ) {
+        if self.len > (per_seat + 1) * seats + STALE_MAX {
+            self.retain(is_taken);
+        }
+    }
+
+    /// Entries, stale ones too.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for slot in &mut self.slots {
-            slot.retain(|(_, entry)| means(entry));
+            slot.retain(|(_, entry)| keep(entry));
             slot.shrink_to_fit();
         }
         self.len = self.slots.iter().map(Vec::len).sum();
     }
 
-    /// Entries in the wheel.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    fn catch_up(&mut self, now: u32, mut expired: impl FnMut(T)) {
+    fn catch_up(&mut self, now: Tick, mut expired: impl FnMut(T)) {
         let mut late = Vec::new();
         for slot in &mut self.slots {
             let (due, later) =
@@ -81,7 +100,7 @@ impl<T> Wheel<T> {
         }
         late.sort_by_key(|(deadline, _)| *deadline);
         self.len -= late.len();
-        self.next = now.saturating_add(1);
+        self.next = now.after(1);
         late.into_iter().for_each(|(_, entry)| expired(entry));
     }
 }
@@ -99,20 +118,20 @@ pub(crate) mod model {
         KeepEven,
     }
 
-    /// Takes the steps with both, and panics where they part.
+    /// Applies the steps to both, and panics where they differ.
     pub(crate) fn compare(steps: impl IntoIterator<Item = Step>) {
         let (mut wheel, mut twin) = (Wheel::new(), BTreeMap::<u32, Vec<usize>>::new());
         let (mut now, mut next) = (0, 0);
         for (n, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Insert(ahead) => {
-                    wheel.insert(now + ahead, n);
+                    wheel.insert(Tick(now + ahead), n);
                     twin.entry((now + ahead).max(next)).or_default().push(n);
                 }
                 Step::Advance(by) => {
                     now += by;
                     let mut out = Vec::new();
-                    wheel.advance(now, |entry| out.push(entry));
+                    wheel.advance(Tick(now), |entry| out.push(entry));
                     let later = twin.split_off(&(now + 1));
                     let due = mem::replace(&mut twin, later);
                     assert_eq!(out, due.into_values().flatten().collect::<Vec<_>>());
@@ -144,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
+        fn a_wheel_behaves_as_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
             compare(steps);
         }
     }

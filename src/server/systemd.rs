@@ -39,8 +39,8 @@ pub(super) fn ping_watchdog(hub: Hub, clock: Clock) -> Option<AbortOnDrop> {
     let every = sd_notify::watchdog_enabled()? / 2;
     Some(AbortOnDrop::spawn(async move {
         loop {
-            let expected = clock.now().0.saturating_sub(LATE.as_millis() as u64) / 1_000;
-            if hub.is_driven_since(u32::try_from(expected).unwrap_or(u32::MAX)) {
+            let expected = clock.now().before(LATE).unwrap_or_default();
+            if hub.is_driven_since(expected) {
                 notify(NotifyState::Watchdog);
             } else {
                 tracing::error!("a worker hangs; the watchdog gets no ping");

@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
-use super::clock::{Clock, TICK};
-use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, Sweep, Timer};
-use crate::ids::Time;
+use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer};
+use crate::time::{Clock, Tick, Time};
 
 /// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published on
 /// the shard arrives. It ends once the hub was closed or drained and the shard's last stream has ended.
@@ -73,13 +72,12 @@ impl Sockets for () {
 /// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
-    /// Sweeps under way, each a turn at a time. Dropped before the hub: they leave their rest to
-    /// it, and its last handle drops what will not be done.
-    sweeps: VecDeque<Sweep>,
-    hub: Hub,
+    hub: ShardDriver,
     clock: Clock,
     sockets: S,
-    tick: u32,
+    /// Sweeps under way, each a turn at a time.
+    sweeps: VecDeque<Sweep>,
+    tick: Tick,
     /// Seats that the keepalive wheel gave out and that have not been checked yet.
     silent: Vec<SeatRef>,
     /// Timers that have expired and have not fired yet.
@@ -94,11 +92,11 @@ pub(crate) struct Driver<S> {
 impl<S: Sockets> Driver<S> {
     pub(crate) fn new(hub: Hub, clock: Clock, sockets: S) -> Self {
         Self {
-            sweeps: VecDeque::new(),
-            hub,
+            hub: hub.driver(),
             clock,
             sockets,
-            tick: 0,
+            sweeps: VecDeque::new(),
+            tick: Tick(0),
             silent: Vec::new(),
             ending: Vec::new(),
             batch: Batch::default(),
@@ -177,7 +175,7 @@ impl<S: Sockets> Driver<S> {
 
     /// Ticks the wheel if a second has passed.
     fn advance(&mut self, now: Time) {
-        let tick = u32::try_from(now.0 / TICK_MS).unwrap_or(u32::MAX);
+        let tick = now.tick();
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
@@ -192,7 +190,7 @@ impl<S: Sockets> Driver<S> {
         poll_fn(|cx| {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
-            let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
+            let tick = self.tick.after(1).time();
             // Computed after the registration, so that a drain that begins in between wakes the driver.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
             let until = self.clock.instant(until);
@@ -211,8 +209,6 @@ impl<S> Drop for Driver<S> {
         self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
     }
 }
-
-const TICK_MS: u64 = TICK.as_millis() as u64;
 
 /// Lets the other tasks of the runtime run once, in any runtime.
 async fn yield_now() {

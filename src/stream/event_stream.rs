@@ -10,8 +10,9 @@ use http_body::{Body, Frame};
 
 use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
-use crate::ids::{EventId, OrgName, Time};
+use crate::ids::{EventId, OrgName};
 use crate::metrics::CloseReason;
+use crate::time::Time;
 use crate::wire::{self, Greeting};
 
 /// One open stream: an [`http_body::Body`] that does not end by itself, and the guard of a seat, which is freed when
@@ -132,7 +133,7 @@ impl Body for EventStream {
         let next = match stream.greet() {
             Some(greeting) => {
                 // The client may have no room even for the greeting.
-                stream.subscription.serve_by(cx.waker());
+                stream.subscription.set_busy(cx.waker());
                 Some(greeting)
             }
             None => ready!(stream.subscription.poll_next(cx.waker())),

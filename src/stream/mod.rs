@@ -1,13 +1,12 @@
 //! How events leave the hub: [`EventStream`], the response body that holds a seat, and [`drive`], the one
 //! task of a shard that sleeps. Knows no socket: whoever holds some lends them to the driver as [`Sockets`].
 
-mod clock;
 mod driver;
 mod event_stream;
 #[cfg(feature = "server")]
 mod monitor;
 
-pub use clock::Clock;
+pub use crate::time::Clock;
 #[cfg(all(test, feature = "server"))]
 pub(crate) use driver::Driver;
 pub use driver::drive;

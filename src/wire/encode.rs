@@ -1,8 +1,7 @@
-//! Events become bytes once, here.
+//! Encodes events, each once.
 //!
-//! Nothing that a publisher sends can break the framing: keys travel inside JSON strings, where every
-//! control character is escaped, so that no CR, LF or NUL of theirs reaches a line; names and ids are
-//! ours.
+//! A publisher cannot break the framing: keys travel inside JSON strings, where every control character is
+//! escaped, so that no CR, LF or NUL in a key reaches a line; names and ids are generated here.
 
 use std::io::Write;
 
@@ -11,8 +10,8 @@ use bytes::Bytes;
 use crate::ids::{EventId, hex_digit};
 
 /// One event, encoded, with its HTTP/1.1 chunk framing (RFC 9112, 7.1) around it:
-/// `<length in hexadecimal>\r\n` event `\r\n`. A socket that we own writes [`Frame::chunked`]; an
-/// engine that frames by itself takes [`Frame::payload`]. Cloning shares the bytes.
+/// `<length in hexadecimal>\r\n` event `\r\n`. The reactor writes [`Frame::chunked`]; an
+/// HTTP implementation that frames by itself takes [`Frame::payload`]. Cloning shares the bytes.
 #[derive(Clone, Debug)]
 pub struct Frame {
     chunked: Bytes,
@@ -23,9 +22,9 @@ pub struct Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Greeting {
-    /// Re-read everything: what you hold may be stale.
+    /// The client has to re-read everything: its copies may be stale.
     Connected,
-    /// What you missed follows, complete.
+    /// All events that the client missed follow.
     Resumed,
 }
 
@@ -87,7 +86,7 @@ impl Frame {
         Self::enclose(format!("id: {id}\nevent: connected\ndata: {{}}\n\n").as_bytes())
     }
 
-    /// The comment that keeps a silent stream open, and finds out whether its peer lives.
+    /// The comment that keeps a silent stream open, and detects a dead peer.
     pub const fn keepalive() -> Self {
         Self { chunked: Bytes::from_static(b"d\r\n: keepalive\n\n\r\n"), payload_start: 3 }
     }
@@ -99,7 +98,7 @@ impl Frame {
         Self::enclose(&event)
     }
 
-    /// The last words of a stream: when to come back, in milliseconds. No event; a browser takes the
+    /// The end of a drained stream: a reconnection time in milliseconds. It is no event; a browser takes the
     /// field as soon as its line has ended.
     pub fn farewell(retry_ms: u32) -> Self {
         Self::enclose(format!("retry: {retry_ms}\n\n").as_bytes())
@@ -115,12 +114,12 @@ impl Frame {
         self.chunked.slice(self.payload_range())
     }
 
-    /// What goes on the wire: the event with its chunk framing, or alone.
+    /// The event with its chunk framing, or alone.
     pub(crate) fn bytes(&self, chunked: bool) -> &[u8] {
         if chunked { &self.chunked } else { &self.chunked[self.payload_range()] }
     }
 
-    /// Whether the two are one encoding.
+    /// Whether both are the same encoding, not only equal.
     pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
         self.chunked.as_ptr() == other.chunked.as_ptr()
     }
@@ -129,8 +128,8 @@ impl Frame {
         usize::from(self.payload_start)..self.chunked.len() - CRLF.len()
     }
 
-    /// Exactly as large as what it holds. The owner's count is allocated here, at the publish, and not
-    /// at the first delivery.
+    /// Allocates exactly as much as is needed. The reference count is allocated here, at the publish, and not at
+    /// the first delivery.
     fn enclose(event: &[u8]) -> Self {
         let mut digits = [0u8; 18];
         let mut rest = &mut digits[..];
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_greeting_is_the_same_chunk_however_it_is_made() {
+    fn a_greeting_is_the_same_chunk_whichever_way_it_is_encoded() {
         for (id, retry_ms) in
             [("0000000000000000-0", 0), ("ffffffffffffffff-18446744073709551615", u32::MAX)]
         {

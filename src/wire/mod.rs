@@ -1,5 +1,5 @@
-//! SSE as text: what we write ([`Frame`] and its friends) and what a browser makes of it
-//! ([`Parser`], the algorithm of WHATWG HTML 9.2.6). Knows nothing of who listens.
+//! SSE as text: the encoder ([`Frame`], [`greet`]) and the parser of a browser ([`Parser`], the algorithm of
+//! WHATWG HTML 9.2.6). It knows no org and no subscriber.
 
 mod encode;
 mod parse;

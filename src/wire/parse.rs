@@ -1,7 +1,7 @@
 //! The event stream parser of WHATWG HTML 9.2.6, over pieces of any size.
 //!
-//! Lines are found in bytes and decoded one by one, which equals decoding the stream first: no byte of
-//! a multi-byte character is CR or LF, and a broken character ends where one of them stands.
+//! Lines are found in bytes and decoded one by one, which equals decoding the stream first: no byte of a
+//! multi-byte character is CR or LF, and an incomplete character ends before either of them.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct Event {
 /// Between events it holds the last id and no other memory.
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
-    /// The beginning of a line that goes on in the next piece.
+    /// The beginning of a line that continues in the next piece.
     line: Vec<u8>,
     data: String,
     name: String,
@@ -36,7 +36,7 @@ pub struct Parser {
     retry_ms: Option<u64>,
     /// Behind the first line, where a byte order mark is text like any other.
     begun: bool,
-    /// The last byte was a CR: an LF that follows belongs to it.
+    /// The last byte was a CR: a following LF belongs to it.
     after_cr: bool,
     failed: bool,
 }
@@ -50,18 +50,18 @@ const BOM: &[u8] = "\u{feff}".as_bytes();
 // ===== impl Parser =====
 
 impl Parser {
-    /// A parser for the stream that follows one which ended at this id: it stays the last event id
-    /// until the stream gives another, as in the browsers.
+    /// A parser for a stream that is resumed from this id, which stays the last event id until the stream gives
+    /// another, as in browsers.
     pub fn resume(last_event_id: String) -> Self {
         Self { last_event_id, ..Self::default() }
     }
 
-    /// Takes the next bytes of the stream and hands every event they complete to `dispatch`.
+    /// Parses the next bytes of the stream and passes every event that they complete to `dispatch`.
     ///
     /// # Errors
     ///
-    /// [`EventTooLarge`], after the events before it were dispatched. The stream cannot be followed
-    /// from there on: every later call fails too.
+    /// [`EventTooLarge`], after the events before it were dispatched. The rest of the stream cannot be parsed:
+    /// every later call fails too.
     pub fn push(
         &mut self,
         bytes: &[u8],
@@ -83,8 +83,8 @@ impl Parser {
         self.retry_ms
     }
 
-    /// The last event id, which a client sends when it comes back. An id that came without data
-    /// counts too, one whose event is not complete does not.
+    /// The last event id, which a client sends when it reconnects. An id without data counts too, one whose
+    /// event is not complete does not.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
@@ -111,7 +111,7 @@ impl Parser {
         self.hold(rest)
     }
 
-    /// Keeps the beginning of a line; only what is new is ever searched for its end.
+    /// Keeps the beginning of a line. Only new bytes are ever searched for its end.
     fn hold(&mut self, part: &[u8]) -> Result<(), EventTooLarge> {
         if self.line.len() + part.len() > EVENT_LEN_MAX {
             return Err(EventTooLarge);
@@ -179,7 +179,7 @@ impl Parser {
         self.data.len() + self.name.len() + self.id.as_ref().map_or(0, String::len)
     }
 
-    /// What the empty line does: the id counts from here on, and data makes an event.
+    /// The effect of an empty line: the id counts from here on, and if there is data there is an event.
     fn complete(&mut self) -> Option<Event> {
         if let Some(id) = self.id.take() {
             self.last_event_id = id;
@@ -194,7 +194,7 @@ impl Parser {
     }
 }
 
-/// ASCII digits and nothing else. None at all is no number: `retry` alone changes nothing.
+/// A number of ASCII digits, at least one: an empty `retry` changes nothing.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

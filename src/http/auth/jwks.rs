@@ -15,8 +15,8 @@ use crate::client::exchange::{Connection, USER_AGENT, read_limited, within};
 use crate::client::tls::{HTTP_1, Tls};
 use crate::client::{Error, Verify};
 use crate::config::{JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, TokenKey};
-use crate::ids::Time;
 use crate::sync::Mutex;
+use crate::time::Time;
 
 /// The set of keys at a URL.
 #[derive(Debug)]

@@ -20,7 +20,8 @@ pub(crate) use self::claims::{Orgs, Scope};
 use self::tokens::{PendingToken, Tokens, Verification};
 use super::query;
 use crate::config::{AuthConfig, Secret};
-use crate::ids::{OrgName, Time};
+use crate::ids::OrgName;
+use crate::time::Time;
 
 /// The keys that requests are authorised with.
 #[derive(Debug)]

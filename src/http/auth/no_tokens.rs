@@ -2,7 +2,7 @@
 
 use super::claims::Claims;
 use crate::config::AuthConfig;
-use crate::ids::Time;
+use crate::time::Time;
 
 #[derive(Debug)]
 pub(super) struct Tokens;

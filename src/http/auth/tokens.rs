@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::claims::Claims;
 use super::jwks::Jwks;
 use crate::config::{AuthConfig, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey};
-use crate::ids::Time;
+use crate::time::Time;
 
 /// The keys, and what they are to check of a token beside its signature.
 #[derive(Debug)]

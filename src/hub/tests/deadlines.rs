@@ -1,4 +1,4 @@
-//! Ends by the clock, against naive twins, in virtual time.
+//! Timers against naive twins, in virtual time: deadlines, ages, stalls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,12 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::HubConfig;
-use crate::hub::{Batch, Deadline, Hub, Keys, Subscription, View, WriteKind, WriteOp};
-use crate::ids::Time;
+use crate::hub::{Batch, Deadline, Hub, Keys, SocketId, Subscription, View, WriteKind, WriteOp};
 use crate::metrics::{CloseReason, read};
+use crate::stream::EventStream;
+use crate::time::{Tick, Time};
 
-/// A subscriber with what its task knows.
+/// A subscriber with the state of its task.
 struct Waiting {
     subscription: Subscription,
     bell: Arc<Bell>,
@@ -30,7 +31,7 @@ impl Waiting {
         waiting
     }
 
-    /// As a task does, which looks only if it was woken. Returns whether the stream has ended.
+    /// As a task does, which polls only if it was woken. Returns whether the stream has ended.
     fn run(&mut self) -> bool {
         if !self.bell.0.swap(false, Ordering::Relaxed) {
             return false;
@@ -54,20 +55,20 @@ fn publish(hub: &Hub) {
     hub.publish(&"acme".parse().expect("a name"), &keys, Time(0));
 }
 
-/// Returns what the tick found for the owners of sockets to do.
+/// Returns what the driver has to write.
 fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
-    hub.tick(tick, &mut Vec::new());
-    hub.timers(tick, &mut due);
+    hub.driver().tick(Tick(tick), &mut Vec::new());
+    hub.driver().timers(Tick(tick), &mut due);
     for timers in due.chunks(3) {
-        hub.fire(timers, &mut batch);
+        hub.driver().fire(timers, &mut batch);
         batch.wake();
     }
     batch.writes
 }
 
 fn timers(hub: &Hub) -> usize {
-    hub.shard().timers.lock().len()
+    hub.shard().timers()
 }
 
 fn closed(hub: &Hub, reason: CloseReason) -> u64 {
@@ -114,7 +115,7 @@ proptest! {
         limit in 1..20u32,
         steps in prop::collection::vec((0..3u8, 0..6u32), 1..150),
     ) {
-        const SOCKET: u32 = 7;
+        const SOCKET: SocketId = SocketId(7);
         let stall_timeout = Duration::from_secs(limit.into());
         let hub = hub(HubConfig { stall_timeout, ..HubConfig::default() });
         let Waiting { subscription, .. } = Waiting::new(&hub);
@@ -144,11 +145,80 @@ proptest! {
             }
         }
     }
+
+    /// The same of a stream over HTTP/2, whose task is idle while the client has no room for its last frame:
+    /// exactly at the limit after the last progress.
+    #[test]
+    fn a_task_stalls_after_the_limit(
+        limit in 1..20u32,
+        steps in prop::collection::vec((0..4u8, 0..6u32), 1..150),
+    ) {
+        let stall_timeout = Duration::from_secs(limit.into());
+        let hub = hub(HubConfig { stall_timeout, ..HubConfig::default() });
+        let Waiting { mut subscription, bell } = Waiting::new(&hub);
+        let waker = Waker::from(bell.clone());
+        let seat = subscription.handle();
+        let (mut now, mut since) = (0, None);
+        for (step, ticks) in steps {
+            let stalled = since.is_some_and(|since| now - since > limit);
+            match step {
+                // It takes one more event, and has no room for that.
+                0 if !stalled => {
+                    publish(&hub);
+                    prop_assert!(subscription.poll_next(&waker).is_ready());
+                    seat.rest();
+                    since = Some(now);
+                }
+                // It has room for some of the event.
+                1 => {
+                    prop_assert!(!seat.is_stalled(true));
+                    since = since.map(|_| now);
+                }
+                // It has room for all there is.
+                2 => {
+                    while subscription.poll_next(&waker).is_ready() {}
+                    seat.rest();
+                    since = None;
+                }
+                _ => {}
+            }
+            bell.0.store(false, Ordering::Relaxed);
+            for _ in 0..ticks {
+                now += 1;
+                tick(&hub, now);
+                let stalled = since.is_some_and(|since| now - since > limit);
+                prop_assert_eq!(seat.is_stalled(false), stalled, "at {}", now);
+                prop_assert!(!stalled || bell.0.load(Ordering::Relaxed), "its task is not woken");
+                prop_assert!(timers(&hub) <= 1);
+            }
+        }
+    }
 }
 
-/// What is published after the deadline is for who comes back.
+/// The ends are drawn for each stream, so that the clients do not come back as a herd.
 #[test]
-fn nothing_is_handed_out_after_a_deadline() {
+fn streams_end_at_80_to_100_percent_of_their_maximum_age() {
+    const STREAMS: usize = 1_000;
+    let stream_age_max = Some(Duration::from_secs(100));
+    let hub = hub(HubConfig { stream_age_max, ..HubConfig::default() });
+    let org = "acme".parse().expect("a name");
+    let open = |_| EventStream::open(&hub, &org, View::Member, None, Time(0)).expect("open");
+    let mut streams: Vec<_> = (0..STREAMS).map(open).collect();
+    let mut ended_at = |now| {
+        tick(&hub, now);
+        streams.retain_mut(|stream| stream.subscription().poll_next(Waker::noop()).is_pending());
+        STREAMS - streams.len()
+    };
+    assert_eq!(ended_at(79), 0);
+    let half = ended_at(90);
+    assert!((STREAMS / 4..STREAMS * 3 / 4).contains(&half), "{half}");
+    assert_eq!(ended_at(100), STREAMS);
+    assert_eq!(closed(&hub, CloseReason::MaxAge), STREAMS as u64);
+}
+
+/// What is published after the deadline is delivered when the client resumes.
+#[test]
+fn nothing_is_delivered_after_a_deadline() {
     let hub = hub(HubConfig::default());
     let mut waiting = Waiting::new(&hub);
     let deadline = Deadline { at: Time(5_000), reason: CloseReason::Expired };
@@ -160,15 +230,15 @@ fn nothing_is_handed_out_after_a_deadline() {
     assert_eq!(closed(&hub, CloseReason::Expired), 1);
 }
 
-/// A task that has something to write is not asked for more; its end must reach it all the same, and
-/// again at every tick until it comes.
+/// A task that has something to write is not woken for more events, but for its end, and at every tick until
+/// it has ended.
 #[test]
-fn a_busy_task_hears_of_its_end() {
+fn a_busy_task_is_woken_for_its_end() {
     let hub = hub(HubConfig::default());
     let mut waiting = Waiting::new(&hub);
     waiting.subscription.end_at(Deadline { at: Time(1_000), reason: CloseReason::MaxAge });
     publish(&hub);
-    while let Some(mut sweep) = hub.next_sweep() {
+    while let Some(mut sweep) = hub.driver().next_sweep() {
         let mut batch = Batch::default();
         while sweep.collect(&mut batch) {}
         batch.wake();
@@ -181,7 +251,7 @@ fn a_busy_task_hears_of_its_end() {
     assert!(waiting.run());
 }
 
-/// A reset that comes with a deadline is a reset; and a cause that is known later changes nothing.
+/// A cause that is noted later, or after the end, changes nothing.
 #[test]
 fn the_first_cause_counts() {
     let hub = hub(HubConfig::default());
@@ -194,9 +264,9 @@ fn the_first_cause_counts() {
     assert_eq!((closed(&hub, CloseReason::Reset), closed(&hub, CloseReason::Error)), (1, 0));
 }
 
-/// A stream that goes before its deadline leaves a timer behind, and those do not pile up.
+/// A stream that ends before its deadline leaves a timer behind, and those do not pile up.
 #[test]
-fn alarms_of_streams_that_are_gone_are_bounded() {
+fn timers_of_ended_streams_are_bounded() {
     let hub = hub(HubConfig { stream_age_max: None, ..HubConfig::default() });
     let stays = Waiting::new(&hub);
     for now in 1..100 {
@@ -211,27 +281,27 @@ fn alarms_of_streams_that_are_gone_are_bounded() {
     drop(stays);
 }
 
-/// SCENARIO: a driver is dropped when it has walked past some of a channel's subscribers; another one
-/// takes its place, and something more is published.
-/// BUG: the channel counted as known to be dirty, so that nobody told the new driver: its subscribers
-/// slept for ever.
-/// FIX: a walk that is dropped before it is done leaves its channel to the next driver.
+/// SCENARIO: a driver is dropped when it has swept some of a channel's subscribers; another one takes its
+/// place, and something more is published.
+/// BUG: the channel was still marked as dirty, so it was not left to the new driver: its subscribers slept for
+/// ever.
+/// FIX: a sweep that is dropped before it is done leaves its channel to the next driver.
 #[test]
-fn a_walk_that_is_dropped_is_left_to_the_next_driver() {
+fn a_dropped_sweep_is_left_to_the_next_driver() {
     let hub = hub(HubConfig::default());
     let waiting: Vec<_> = (0..100).map(|_| Waiting::new(&hub)).collect();
     publish(&hub);
-    let (mut sweep, mut batch) = (hub.next_sweep().expect("dirty"), Batch::default());
-    assert!(sweep.collect(&mut batch), "there are more than one batch takes");
+    let (mut sweep, mut batch) = (hub.driver().next_sweep().expect("dirty"), Batch::default());
+    assert!(sweep.collect(&mut batch), "one batch does not take all");
     batch.wake();
     drop(sweep);
     publish(&hub);
-    let mut sweep = hub.next_sweep().expect("a channel for the new driver");
+    let mut sweep = hub.driver().next_sweep().expect("a channel for the new driver");
     while sweep.collect(&mut batch) {
         batch.wake();
     }
     batch.wake();
     assert!(waiting.iter().all(|waiting| waiting.bell.0.load(Ordering::Relaxed)));
     drop(sweep);
-    assert!(hub.next_sweep().is_none(), "a walk that is done leaves nothing");
+    assert!(hub.driver().next_sweep().is_none(), "a sweep that is done leaves nothing");
 }

@@ -1,17 +1,17 @@
-//! What is done to orgs: publishes, and all that drivers see to.
+//! Steps of publishers and drivers.
 
 use std::sync::atomic::Ordering;
 
 use super::twin::{TwinOrg, visible};
 use super::{World, name};
 use crate::hub::{Batch, Keys};
-use crate::ids::Time;
+use crate::time::{Tick, Time};
 
 // ===== impl World =====
 
 impl World {
     pub(super) fn publish(&mut self, org: usize, keys: &[u8], shard: usize) {
-        // Closing leaves windows behind that it released, and they may close the next one early.
+        // Closing releases windows and leaves them in the inbox, where they may close the next one early.
         if self.closing && self.limits.coalesce > 0 {
             return;
         }
@@ -26,7 +26,7 @@ impl World {
         let seq = twin.publish(&keys, self.now);
         assert_eq!(published.id, Some(twin.id(seq)));
         let here = self.pairs.iter_mut().map(|pair| &mut pair.client);
-        // Who is away since a former run of the channel is not waited for.
+        // A client from a former run of the channel cannot resume.
         let epoch = twin.epoch;
         let away = self.away.iter_mut().filter(|client| client.last.epoch == epoch);
         for client in here.chain(away).filter(|client| client.org == org) {
@@ -34,10 +34,10 @@ impl World {
         }
     }
 
-    /// What a driver does at once. Returns whether there may be more.
+    /// One batch of one sweep. Returns whether there may be more.
     pub(super) fn collect(&mut self, shard: usize) -> bool {
         let (hub, sweeps) = (&self.hubs[shard], &mut self.sweeps[shard]);
-        sweeps.extend(std::iter::from_fn(|| hub.next_sweep()));
+        sweeps.extend(std::iter::from_fn(|| hub.driver().next_sweep()));
         if let Some(mut sweep) = sweeps.pop_front() {
             let mut batch = Batch::default();
             if sweep.collect(&mut batch) {
@@ -50,7 +50,7 @@ impl World {
 
     pub(super) fn drive(&mut self) {
         for hub in &self.hubs {
-            hub.close_windows(Time(self.now));
+            hub.driver().close_windows(Time(self.now));
         }
         for twin in self.twins.iter_mut().flatten() {
             if self.now >= twin.closes {
@@ -60,11 +60,11 @@ impl World {
         self.tick = self.now / 1_000;
         for shard in 0..2 {
             let (mut due, mut batch) = (Vec::new(), Batch::default());
-            self.hubs[shard].tick(self.tick as u32, &mut due);
-            self.hubs[shard].keep_alive(&due, &mut batch);
+            self.hubs[shard].driver().tick(Tick(self.tick as u32), &mut due);
+            self.hubs[shard].driver().keep_alive(&due, &mut batch);
             let mut timers = Vec::new();
-            self.hubs[shard].timers(self.tick as u32, &mut timers);
-            self.hubs[shard].fire(&timers, &mut batch);
+            self.hubs[shard].driver().timers(Tick(self.tick as u32), &mut timers);
+            self.hubs[shard].driver().fire(&timers, &mut batch);
             batch.wake();
             while self.collect(shard) {}
         }
@@ -80,13 +80,13 @@ impl World {
         }
         if !self.closing {
             let expected: usize = self.twins.iter().flatten().map(TwinOrg::bytes).sum();
-            let bytes = self.hubs[0].common().history_bytes.load(Ordering::Relaxed);
+            let bytes = self.hubs[0].shared.common.history_bytes.load(Ordering::Relaxed);
             assert_eq!(bytes, expected as u64, "bytes in all histories");
         }
     }
 
     pub(super) fn tidy(&mut self) {
-        (0..64).for_each(|part| self.hubs[0].tidy(part, Time(self.now)));
+        (0..64).for_each(|part| self.hubs[0].driver().tidy(Tick(part), Time(self.now)));
         for (org, place) in self.twins.iter_mut().enumerate() {
             let Some(twin) = place else { continue };
             twin.expire(self.now);

@@ -20,10 +20,11 @@ use std::time::Duration;
 use self::twin::{Limits, TwinOrg};
 use super::{Deadline, Hub, Subscription, Sweep, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
-use crate::ids::{Epoch, EventId, OrgName, Time};
+use crate::ids::{Epoch, EventId, OrgName};
 use crate::metrics::CloseReason;
+use crate::time::Time;
 
-/// `who` is any number; it counts round those who are there.
+/// `who` is any number, taken modulo the subscribers there are.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `back` is an id that many events behind the head, or one beyond it.
@@ -39,7 +40,7 @@ pub(crate) enum Step {
         keys: Vec<u8>,
         shard: usize,
     },
-    /// As the task that serves the stream, which may have moved and have a new waker.
+    /// As the task that serves the stream, which may have a new waker.
     Poll {
         who: usize,
         moved: bool,
@@ -51,14 +52,14 @@ pub(crate) enum Step {
         ms: u64,
     },
     Drop(usize),
-    /// Loses its connection and keeps the last id that it heard.
+    /// Loses its connection and keeps the last id that it received.
     Leave(usize),
     Return {
         who: usize,
         shard: usize,
     },
     Wait(u64),
-    /// One turn of one shard's driver.
+    /// One batch of one shard's driver.
     Sweep {
         shard: usize,
     },
@@ -68,19 +69,19 @@ pub(crate) enum Step {
     Close,
 }
 
-/// Of which run of the channel an id is.
+/// The run of the channel that an id is of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
     This,
     Former,
 }
 
-/// What a browser knows.
+/// The state of a browser.
 struct Client {
     org: usize,
     view: View,
     last: EventId,
-    /// Keys that were published for it and that it has neither heard of nor been told to re-read.
+    /// Keys that were published for it and that neither an event nor a `connected` has covered.
     owed: BTreeMap<usize, Vec<String>>,
 }
 
@@ -91,10 +92,10 @@ struct Pair {
     bell: Arc<Bell>,
     position: usize,
     waits: bool,
-    /// When something was last handed to it, in whole seconds.
+    /// The last delivery, in whole seconds.
     touched: u64,
     deadline: Option<u64>,
-    /// It was found that its deadline has passed.
+    /// Its deadline has passed.
     ended: bool,
 }
 
@@ -105,7 +106,7 @@ struct World {
     sweeps: [VecDeque<Sweep>; 2],
     orgs: [OrgName; 2],
     twins: [Option<TwinOrg>; 2],
-    /// Every run of a channel that there ever was.
+    /// Every run of a channel so far.
     epochs: HashSet<Epoch>,
     former: [Epoch; 2],
     pairs: Vec<Pair>,
@@ -118,11 +119,11 @@ struct World {
 
 const KEEPALIVE: u64 = 4;
 
-/// Takes the steps with a hub and with its twin, and panics where they part.
+/// Applies the steps to a hub and to its twin, and panics where they differ.
 pub(crate) fn compare(coalesce: u64, history: usize, steps: impl IntoIterator<Item = Step>) {
     let mut world = World::new(coalesce, history);
     steps.into_iter().for_each(|step| world.take(step));
-    world.arm();
+    world.settle();
     drop(world.pairs);
     assert_eq!(world.hubs[0].seats(), 0);
 }
@@ -213,15 +214,15 @@ impl World {
             Step::Close => self.close(),
         }
         assert_eq!(self.hubs[0].seats(), self.pairs.len());
-        let on_lanes = self.hubs.each_ref().map(Hub::seats_on_shard);
-        assert_eq!(on_lanes.iter().sum::<usize>(), self.pairs.len());
+        let on_shards = self.hubs.each_ref().map(|hub| hub.shard().seats());
+        assert_eq!(on_shards.iter().sum::<usize>(), self.pairs.len());
         if !self.closing {
             assert_eq!(self.hubs[0].channels(), self.twins.iter().flatten().count());
         }
     }
 
-    /// Nothing more is published: everybody takes what there is, and then nothing may be owed.
-    fn arm(&mut self) {
+    /// Nothing more is published: every client takes what there is, and then nothing may be owed.
+    fn settle(&mut self) {
         self.drive();
         self.poll_all();
         while let Some(client) = self.away.pop() {

@@ -1,4 +1,4 @@
-//! What subscribers do: come, poll, leave, come back; and what each is owed.
+//! Steps of subscribers (subscribe, poll, leave, resume), and the keys that each is owed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::task::{Poll, Waker};
 use super::twin::{Next, TwinOrg, visible};
 use super::{Bell, Client, KEEPALIVE, Pair, Run, World};
 use crate::hub::{SubscribeError, View};
-use crate::ids::{EventId, Time};
+use crate::ids::{EventId, Seq};
+use crate::time::Time;
 use crate::wire::{self, Greeting, Parser};
 
 // ===== impl World =====
@@ -20,10 +21,10 @@ impl World {
             Run::This => twin.epoch,
             Run::Former => self.former[org],
         };
-        Some(EventId { epoch, seq: (twin.events.len() as u64 + 1).saturating_sub(back) })
+        Some(EventId { epoch, seq: Seq((twin.events.len() as u64 + 1).saturating_sub(back)) })
     }
 
-    /// Somebody new, who may say that it was here before.
+    /// A new client, which may send an id.
     pub(super) fn subscribe(&mut self, org: usize, view: View, id: Option<EventId>, shard: usize) {
         let Some((mut pair, greeting)) = self.enter(org, view, id, shard) else { return };
         if greeting == Greeting::Resumed {
@@ -38,7 +39,7 @@ impl World {
         self.pairs.push(pair);
     }
 
-    /// A browser whose connection was lost: what it is owed it is owed still, or it has to re-read.
+    /// A browser whose connection was lost: it is still owed what it was owed, or has to re-read.
     pub(super) fn come_back(&mut self, client: Client, shard: usize) {
         let entered = self.enter(client.org, client.view, Some(client.last), shard);
         let Some((mut pair, greeting)) = entered else { return };
@@ -68,7 +69,7 @@ impl World {
         });
         let resumed = id
             .filter(|id| id.epoch == twin.epoch)
-            .map(|id| usize::try_from(id.seq).expect("small"))
+            .map(|id| usize::try_from(id.seq.0).expect("small"))
             .filter(|position| twin.covers(*position));
         let position = resumed.unwrap_or(twin.events.len());
         assert_eq!(greeting, resumed.map_or(Greeting::Connected, |_| Greeting::Resumed));
@@ -98,8 +99,8 @@ impl World {
         client
     }
 
-    /// Polls one subscriber once, and lets it go if its stream has ended. Returns whether there may
-    /// be more for it.
+    /// Polls one subscriber once, and drops it if its stream has ended. Returns whether there may be more
+    /// for it.
     pub(super) fn poll(&mut self, index: usize) -> bool {
         let pair = &mut self.pairs[index];
         let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
@@ -126,7 +127,7 @@ impl World {
                 return true;
             }
             Next::Event(text) => {
-                pair.client.hear(text);
+                pair.client.receive(text);
                 pair.touched = self.tick;
                 true
             }
@@ -152,21 +153,21 @@ impl World {
 
 impl Client {
     /// Crosses off what an event settles, read as a browser reads it.
-    fn hear(&mut self, text: &str) {
+    fn receive(&mut self, text: &str) {
         let mut events = Vec::new();
         Parser::default().push(text.as_bytes(), |event| events.push(event)).expect("small");
         let [wire::Event { name, data, id }] = &events[..] else { panic!("one event: {text:?}") };
         let id: EventId = id.parse().expect("an id");
         assert!(id.epoch == self.last.epoch && id.seq > self.last.seq, "{id} after {}", self.last);
         self.last = id;
-        let seq = usize::try_from(id.seq).expect("small");
+        let seq = usize::try_from(id.seq.0).expect("small");
         if name == "connected" {
             self.owed.retain(|owed, _| *owed > seq);
         } else {
             assert!(self.owed.range(..seq).all(|(_, keys)| keys.is_empty()), "passed over");
             let owed = self.owed.remove(&seq).unwrap_or_default();
-            let told = |key: &String| data.contains(&format!("\"{key}\""));
-            assert!(owed.iter().all(told), "{owed:?} in {data}");
+            let has = |key: &String| data.contains(&format!("\"{key}\""));
+            assert!(owed.iter().all(has), "{owed:?} in {data}");
         }
     }
 }

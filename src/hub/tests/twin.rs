@@ -1,13 +1,13 @@
-//! One org as a list of everything that ever happened to it, and what its subscribers are told.
+//! One org as a list of all its events, and what its subscribers receive.
 
 use crate::hub::View;
-use crate::ids::{Epoch, EventId};
+use crate::ids::{Epoch, EventId, Seq};
 
 /// An org with a channel.
 pub(super) struct TwinOrg {
     pub(super) epoch: Epoch,
     pub(super) events: Vec<TwinEvent>,
-    /// Events that are too old to be told again.
+    /// Events that are too old to be delivered again.
     expired: usize,
     pub(super) closes: u64,
     pub(super) held: Option<Vec<String>>,
@@ -16,7 +16,7 @@ pub(super) struct TwinOrg {
     limits: Limits,
 }
 
-/// `None` is a loss.
+/// `None` where the keys were too many for an event.
 pub(super) struct TwinEvent {
     pub(super) keys: Option<Vec<String>>,
     published: u64,
@@ -120,7 +120,7 @@ impl TwinOrg {
     }
 
     pub(super) fn id(&self, position: usize) -> EventId {
-        EventId { epoch: self.epoch, seq: position as u64 }
+        EventId { epoch: self.epoch, seq: Seq(position as u64) }
     }
 
     fn append(&mut self, keys: Option<Vec<String>>, now: u64) {

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::handle::Accepted;
 use super::stream_conn::{Closed, ConnCtx, Flow, StreamConn};
 use crate::admission::{ConnPermit, PermitTable};
-use crate::hub::{Hub, shrink_if_sparse};
+use crate::hub::{Hub, SocketId, shrink_if_sparse};
 
 /// Every connection that the reactor watches.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Conns {
         permit: ConnPermit,
     ) -> Option<Token> {
         let token = self.insert(Conn::Streaming(conn))?;
-        self.permits.keep(number(token), permit);
+        self.permits.keep(socket_id(token), permit);
         Some(token)
     }
 
@@ -105,10 +105,10 @@ impl Conns {
         }
     }
 
-    /// The token of the connection that uses this socket number now.
-    pub(super) fn token(&self, number: u32) -> Option<Token> {
-        let slot = self.slots.get(number as usize)?;
-        Some(token(number, slot.generation))
+    /// The token of the connection that has this id now.
+    pub(super) fn token(&self, socket: SocketId) -> Option<Token> {
+        let slot = self.slots.get(socket.0 as usize)?;
+        Some(token(socket.0, slot.generation))
     }
 
     /// The connection, if it is there and waits for its request.
@@ -132,7 +132,7 @@ impl Conns {
     pub(super) fn begin_streaming(&mut self, token: Token, conn: StreamConn, permit: ConnPermit) {
         if let Some(slot) = self.slot(token) {
             slot.conn = Conn::Streaming(conn);
-            self.permits.keep(number(token), permit);
+            self.permits.keep(socket_id(token), permit);
         }
     }
 
@@ -161,7 +161,7 @@ impl Conns {
             return;
         }
         let counters = self.hub.shard_counters();
-        match act(conn, ConnCtx { number: number(token), counters }) {
+        match act(conn, ConnCtx { socket: socket_id(token), counters }) {
             Ok(Flow::Idle) => {}
             Ok(Flow::More) => self.unfinished.push(token),
             Ok(Flow::Blocked) if slot.watches_writes => {}
@@ -184,7 +184,7 @@ impl Conns {
         }
         // The permit is given back once the socket is closed: only then is there room for another.
         drop(slot);
-        self.permits.give_back(number(token));
+        self.permits.give_back(socket_id(token));
         shrink_if_sparse(&mut self.slots);
     }
 
@@ -235,8 +235,8 @@ fn slot_of(token: Token) -> (usize, u32) {
     (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
 }
 
-fn number(token: Token) -> u32 {
-    token.0 as u32
+fn socket_id(token: Token) -> SocketId {
+    SocketId(token.0 as u32)
 }
 
 const _: () = assert!(size_of::<Slot>() <= 80, "a slot is what an idle stream costs its worker");
@@ -246,11 +246,11 @@ mod tests {
     use super::*;
     use crate::config::HubConfig;
     use crate::hub::View;
-    use crate::ids::Time;
     use crate::metrics::CloseReason;
     use crate::server::reactor::tests::narrow_pair;
     use crate::server::reactor::transport::Transport;
     use crate::stream::EventStream;
+    use crate::time::Time;
 
     fn insert_stream(conns: &mut Conns) -> Token {
         let (socket, _) = narrow_pair();
@@ -269,7 +269,7 @@ mod tests {
         let stale = insert_stream(&mut conns);
         conns.close(stale, Closed(CloseReason::Client));
         let next = insert_stream(&mut conns);
-        assert_eq!(number(next), number(stale), "in the slot of the first");
+        assert_eq!(socket_id(next), socket_id(stale), "in the slot of the first");
         conns.step(stale, |_, _| panic!("it reached another connection's stream"));
         let mut reached = false;
         conns.step(next, |_, _| {

@@ -26,8 +26,8 @@ use self::waiting::WaitingConns;
 use super::conn_context::ConnContext;
 use crate::http::Handoff;
 use crate::hub::{Batch, SEATS_PER_TURN, WriteKind, WriteOp};
-use crate::ids::Time;
 use crate::stream::Sockets;
+use crate::time::Time;
 
 pub(crate) use self::handle::{Accepted, Handle};
 pub(super) use self::stream_conn::close_reason;

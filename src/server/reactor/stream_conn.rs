@@ -13,7 +13,8 @@ use socket2::SockRef;
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
 use crate::http::Fields;
-use crate::hub::{Event, Frames, Taken, View};
+use crate::hub::{Event, Frames, SocketId, Taken, View};
+use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
 use crate::stream::EventStream;
 use crate::wire::{Frame, LAST_CHUNK};
@@ -33,10 +34,10 @@ pub(crate) struct StreamConn {
     finishing: bool,
 }
 
-/// The number under which the hub knows the connection, and the counters of its shard.
+/// The id by which the hub knows the connection, and the counters of its shard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnCtx<'a> {
-    pub(crate) number: u32,
+    pub(crate) socket: SocketId,
     pub(crate) counters: &'a Counters,
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct Closed(pub(crate) CloseReason);
 /// One part of a write: the sequence number of its event, the owner of its memory, and its bytes. Bytes without an
 /// owner are in memory that is used again.
 struct Part<'a> {
-    seq: u64,
+    seq: Seq,
     owner: Option<&'a Bytes>,
     bytes: &'a [u8],
 }
@@ -107,14 +108,14 @@ impl StreamConn {
         self.stream.write_greeting(opening, self.chunked);
         let before = self.stream.subscription().position().seq;
         let mut frames = Frames::new();
-        let taken = self.stream.subscription().take(ctx.number, &mut frames);
+        let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
         let mut parts: Parts<'_> = SmallVec::new();
         parts.push(Part { seq: before, owner: None, bytes: opening });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.transport, &parts)?;
         ctx.count(taken, begun(&parts, cut).saturating_sub(1));
         match cut {
-            None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
+            None if matches!(taken, Taken::Idle) => Ok(Flow::Idle),
             None => self.catch_up(ctx),
             Some(cut) => {
                 self.give_back(&parts, cut, before, ctx);
@@ -130,17 +131,17 @@ impl StreamConn {
     pub(crate) fn deliver(
         &mut self,
         events: &[Event],
-        head: u64,
+        head: Seq,
         view: View,
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
-        let before = head - events.len() as u64;
+        let before = Seq(head.0 - events.len() as u64);
         if let [event] = events {
             // The common case needs no list.
             let one = event.seen_by(view).map(|frame| part(head, frame, self.chunked));
             return self.write_events(one.as_slice(), before, ctx);
         }
-        let visible = (before + 1..).zip(events);
+        let visible = (before.0 + 1..).map(Seq).zip(events);
         let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
         let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
         self.write_events(&parts, before, ctx)
@@ -149,7 +150,7 @@ impl StreamConn {
     fn write_events(
         &mut self,
         parts: &[Part<'_>],
-        before: u64,
+        before: Seq,
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
         let cut = write(&mut self.transport, parts)?;
@@ -169,13 +170,13 @@ impl StreamConn {
     /// Continues after [`Flow::Blocked`] or [`Flow::More`].
     pub(crate) fn resume(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let rest = self.rest.take();
-        let part = rest.as_ref().map(|rest| Part { seq: 0, owner: Some(rest), bytes: rest });
+        let part = rest.as_ref().map(|rest| Part { seq: Seq(0), owner: Some(rest), bytes: rest });
         if let Some(cut) = write(&mut self.transport, part.as_slice())? {
             self.rest = rest.filter(|_| cut.index == 0).map(|mut rest| {
                 *rest = rest.slice(cut.offset..);
                 rest
             });
-            self.stream.subscription().stay_blocked(ctx.number, cut != Cut::default());
+            self.stream.subscription().stay_blocked(ctx.socket, cut != Cut::default());
             return Ok(Flow::Blocked);
         }
         if self.finishing {
@@ -221,9 +222,9 @@ impl StreamConn {
         for _ in 0..TAKES_PER_TURN {
             let before = self.stream.subscription().position().seq;
             let mut frames = Frames::new();
-            let taken = self.stream.subscription().take(ctx.number, &mut frames);
+            let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
             match taken {
-                Taken::Settled => return Ok(Flow::Idle),
+                Taken::Idle => return Ok(Flow::Idle),
                 Taken::End(CloseReason::Drained) => return self.finish(ctx),
                 Taken::End(reason) => return Err(self.end(reason)),
                 Taken::Some | Taken::Reread => {}
@@ -243,12 +244,12 @@ impl StreamConn {
 
     /// Keeps the rest of the part that was cut, and gives back the parts after it. `before` is the position before
     /// the first part.
-    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, ctx: ConnCtx<'_>) -> Flow {
+    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: Seq, ctx: ConnCtx<'_>) -> Flow {
         if cut.offset > 0 {
             self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
         }
         let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
-        self.stream.subscription().give_back(reached, ctx.number, cut != Cut::default());
+        self.stream.subscription().give_back(reached, ctx.socket, cut != Cut::default());
         Flow::Blocked
     }
 
@@ -289,7 +290,7 @@ impl Part<'_> {
     }
 }
 
-fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
+fn part(seq: Seq, frame: &Frame, chunked: bool) -> Part<'_> {
     Part { seq, owner: Some(frame.chunked()), bytes: frame.bytes(chunked) }
 }
 

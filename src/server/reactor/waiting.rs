@@ -15,7 +15,7 @@ use super::stream_conn::StreamConn;
 use super::transport::Transport;
 use super::{READ_BYTES, Reactor};
 use crate::http::Handoff;
-use crate::ids::Time;
+use crate::time::Time;
 
 /// The waiting connections in the order in which they were accepted, some of which may have gone on.
 #[derive(Debug, Default)]

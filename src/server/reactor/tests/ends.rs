@@ -7,7 +7,7 @@ use http_body::Body as _;
 use socket2::SockRef;
 
 use super::*;
-use crate::ids::Time;
+use crate::time::Time;
 
 /// End of file, half-close and reset each free the seat, with the cause counted.
 #[tokio::test]

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::ids::Time;
 use crate::server::reactor::Accepted;
 use crate::stream::{Sockets, drive_with};
+use crate::time::Time;
 
 const STREAM: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";

@@ -1,0 +1,70 @@
+//! What a bounded part of a driver's work collects under a channel's lock, to be done once no lock is
+//! held.
+
+use std::task::Waker;
+
+use smallvec::SmallVec;
+
+use super::history::{Event, View};
+use crate::ids::Seq;
+use crate::metrics::CloseReason;
+
+/// Tasks to wake and sockets to write to. A driver has one and uses its memory again.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(super) wakers: SmallVec<[Waker; SEATS_PER_TURN]>,
+    /// For sockets that the driver writes to itself.
+    pub(crate) writes: Vec<WriteOp>,
+    /// What [`WriteKind::Events`] refers to: consecutive events, up to `head`.
+    pub(crate) events: Vec<Event>,
+    /// The number of the last of them.
+    pub(crate) head: Seq,
+}
+
+/// Something to do for a parked stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriteOp {
+    pub(crate) socket: SocketId,
+    pub(crate) kind: WriteKind,
+}
+
+/// The number by which a parked stream and the driver's sockets are known to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SocketId(pub(crate) u32);
+
+/// What a parked stream needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WriteKind {
+    /// The last `count` events of the batch. They count as taken; those that cannot be written are given
+    /// back.
+    Events { count: usize, view: View },
+    /// More than that, or the end: the stream takes from its subscription what it needs.
+    CatchUp,
+    /// A comment. It counts as sent.
+    Keepalive,
+    /// The end of the stream, now, for this reason.
+    End(CloseReason),
+}
+
+/// Seats in one batch, after which everything else on the worker has its turn. One under loom, so that
+/// two seats are enough for a sweep of several batches.
+pub(crate) const SEATS_PER_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
+
+// ===== impl Batch =====
+
+impl Batch {
+    /// Wakes the tasks; the writes are left to the driver.
+    pub(crate) fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Empties it and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.writes.clear();
+        self.events.clear();
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.wakers.len() + self.writes.len() >= SEATS_PER_TURN
+    }
+}

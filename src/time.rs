@@ -1,0 +1,85 @@
+//! Time as the hub knows it: [`Time`] in milliseconds, and ticks in whole seconds, in which its wheels count.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Milliseconds since an arbitrary start. The hub reads no clock: its callers pass this in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+/// Converts the runtime's time, which tests can pause, to the hub's.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+/// Whole seconds since the same start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(pub(crate) u32);
+
+const TICK_MS: u64 = 1_000;
+
+// ===== impl Time =====
+
+impl Time {
+    /// This time less `duration`; `None` before the start of time.
+    pub(crate) fn before(self, duration: Duration) -> Option<Self> {
+        self.0.checked_sub(u64::try_from(duration.as_millis()).ok()?).map(Self)
+    }
+
+    /// This time and `duration` more, rounded down to whole milliseconds.
+    pub fn after(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// The last tick that is not after it.
+    pub(crate) fn tick(self) -> Tick {
+        Tick(u32::try_from(self.0 / TICK_MS).unwrap_or(u32::MAX))
+    }
+
+    /// The first tick that is not before it.
+    pub(crate) fn next_tick(self) -> Tick {
+        Tick(u32::try_from(self.0.div_ceil(TICK_MS)).unwrap_or(u32::MAX))
+    }
+}
+
+// ===== impl Tick =====
+
+impl Tick {
+    /// The last tick, which never comes.
+    pub(crate) const NEVER: Self = Self(u32::MAX);
+
+    /// So many ticks later.
+    pub(crate) fn after(self, ticks: u32) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+
+    /// The ticks from `earlier` to this one, 0 if it is later.
+    pub(crate) fn since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    pub(crate) fn time(self) -> Time {
+        Time(u64::from(self.0) * TICK_MS)
+    }
+}
+
+// ===== impl Clock =====
+
+impl Clock {
+    /// A clock that starts now. A hub and its drivers use one clock.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Time {
+        Time(0).after(self.start.elapsed())
+    }
+
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.start + Duration::from_millis(time.0)
+    }
+}
