@@ -16,8 +16,8 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::error::Error;
 use super::http1::{self, ResponseHead, is_last};
-use super::ramp::{NO_RESPONSE, Transport, connect, source_of};
-use super::subscriber::{Phase, Subscriber};
+use super::ramp::{Transport, connect, source_of};
+use super::subscriber::Phase;
 use super::subscribers::Subscribers;
 use super::{http2, now};
 use crate::client::tls::{HTTP_2, Tls};
@@ -29,7 +29,7 @@ use crate::client::{self, TlsError};
 pub(crate) struct Tasks {
     route: Arc<Route>,
     sources: Vec<IpAddr>,
-    subscribers: Vec<Subscriber>,
+    streams: usize,
     connections: Connections,
 }
 
@@ -103,7 +103,7 @@ const BUFFER: usize = 2048;
 impl Tasks {
     pub(crate) fn new(route: Route, sources: Vec<IpAddr>) -> Result<Self, Error> {
         let connections = Connections::new()?;
-        Ok(Self { route: route.into(), sources, subscribers: Vec::new(), connections })
+        Ok(Self { route: route.into(), sources, streams: 0, connections })
     }
 
     fn connect(&mut self) -> io::Result<Sender<usize>> {
@@ -115,45 +115,22 @@ impl Tasks {
         runtime.spawn(serve(self.route.clone(), socket, numbers, sender.clone()));
         Ok(newest)
     }
-
-    fn apply(&mut self, subscribers: &mut Subscribers, update: Update) -> Result<(), Error> {
-        let subscriber = &mut self.subscribers[update.stream];
-        match update.kind {
-            // Its response came after it had been given up.
-            _ if subscriber.phase == Phase::Closed => {}
-            UpdateKind::Response(status) => {
-                if !subscribers.respond(subscriber, status) {
-                    subscribers.end(subscriber, None);
-                }
-            }
-            UpdateKind::Body(bytes) => {
-                subscribers.tally.bytes += bytes.len() as u64;
-                subscribers.receive(subscriber, &bytes, update.at);
-            }
-            UpdateKind::End(why) => subscribers.end(subscriber, why),
-            UpdateKind::Unusable(why) => return Err(Error::Server(why)),
-        }
-        Ok(())
-    }
 }
 
 impl Transport for Tasks {
-    fn reserve(&mut self, count: usize) {
-        self.subscribers.reserve_exact(count);
-    }
+    fn reserve(&mut self, _: usize) {}
 
-    fn open(&mut self, next: u32) -> Result<(), Error> {
-        let number = self.subscribers.len();
-        let is_full = number.is_multiple_of(self.route.streams_per_connection());
+    fn open(&mut self) -> Result<(), Error> {
+        let is_full = self.streams.is_multiple_of(self.route.streams_per_connection());
         let connection = match self.connections.newest.take_if(|_| !is_full) {
             Some(connection) => connection,
             None => self.connect().map_err(Error::system("opening a connection"))?,
         };
         connection
-            .try_send(number)
+            .try_send(self.streams)
             .expect("the channel has room for all streams, and its task waits for them");
         self.connections.newest = Some(connection);
-        self.subscribers.push(Subscriber::new(Phase::Requested, next));
+        self.streams += 1;
         Ok(())
     }
 
@@ -163,24 +140,10 @@ impl Transport for Tasks {
         let first = runtime.block_on(async { tokio::time::timeout(wait, updates.recv()).await });
         let mut next = first.ok().flatten();
         while let Some(update) = next {
-            self.apply(subscribers, update)?;
+            apply(subscribers, update)?;
             next = self.connections.updates.try_recv().ok();
         }
         Ok(())
-    }
-
-    fn fail_pending(&mut self, subscribers: &mut Subscribers) {
-        for subscriber in self.subscribers.iter_mut().filter(|one| one.is_pending()) {
-            subscribers.end(subscriber, Some(NO_RESPONSE.into()));
-        }
-    }
-
-    fn is_behind(&self, published: u32) -> bool {
-        self.subscribers.iter().any(|subscriber| subscriber.is_behind(published))
-    }
-
-    fn end_series(&mut self, subscribers: &mut Subscribers, published: u32) {
-        subscribers.end_series(self.subscribers.iter_mut(), published);
     }
 
     fn close(&mut self, reset: bool) -> io::Result<()> {
@@ -188,10 +151,30 @@ impl Transport for Tasks {
             let linger = |socket: &Socket| socket.set_linger(Some(Duration::ZERO));
             self.connections.sockets.iter().try_for_each(linger)?;
         }
-        self.subscribers.clear();
+        self.streams = 0;
         self.connections = Connections::new().map_err(io::Error::other)?;
         Ok(())
     }
+}
+
+fn apply(subscribers: &mut Subscribers, update: Update) -> Result<(), Error> {
+    let Update { stream, at, kind } = update;
+    match kind {
+        // Its response came after it had been given up.
+        _ if subscribers.phase(stream) == Phase::Closed => {}
+        UpdateKind::Response(status) => {
+            if !subscribers.respond(stream, status) {
+                subscribers.end(stream, None);
+            }
+        }
+        UpdateKind::Body(bytes) => {
+            subscribers.tally.bytes += bytes.len() as u64;
+            subscribers.receive(stream, &bytes, at);
+        }
+        UpdateKind::End(why) => subscribers.end(stream, why),
+        UpdateKind::Unusable(why) => return Err(Error::Server(why)),
+    }
+    Ok(())
 }
 
 // ===== impl Connections =====
