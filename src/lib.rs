@@ -15,7 +15,7 @@
 //! * `http`: what a request means: routes, tokens, origins, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
 //! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
-//! * [`bench`]: the load generator, for `nudged bench`.
+//! * [`mod@bench`]: the load generator, for `nudged bench`.
 //! * [`cli`]: flags and environment become a [`Config`](config::Config).
 //!
 //! # Data flow

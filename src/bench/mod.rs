@@ -9,6 +9,7 @@
 //!
 //! One thread reads, one publishes. Run it where it has a core of its own.
 
+mod connection;
 mod error;
 mod http1;
 mod http2;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 pub use error::Error;
 pub use latency::{Latencies, Quantiles};
 use latency::{LatencyRecorder, Schedule};
-pub use marker::{Marked, Marker};
+use marker::Marker;
 pub use options::{Options, Publish};
 pub use proc::Cost;
 use publisher::{Published, Publisher, Series};
