@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
@@ -20,27 +19,27 @@ pub(crate) struct Admission {
 
 /// One connection, from the moment that it is accepted.
 #[derive(Debug)]
-pub(crate) struct Visitor {
+pub(crate) struct Admitted {
     admission: Admission,
     peer: IpAddr,
-    ticket: Ticket,
+    permit: ConnPermit,
     /// The limit that was reached when it came. It may be answered nevertheless if there is room by
     /// the time that it asks for something.
-    came_over: Option<Limit>,
+    over_limit: Option<Limit>,
 }
 
 /// A connection's share of what is limited, given back when this is dropped. The default is a
 /// connection that nobody counts.
 #[derive(Debug, Default)]
-pub(crate) struct Ticket {
+pub(crate) struct ConnPermit {
     permit: Option<OwnedSemaphorePermit>,
     address: Option<AddressGuard>,
 }
 
-/// The tickets of many connections, by number, in no more memory than one of them if they are not
+/// The permits of many connections, by number, in no more memory than one of them if they are not
 /// counted by address.
 #[derive(Debug, Default)]
-pub(crate) struct Tickets {
+pub(crate) struct PermitTable {
     permits: Option<OwnedSemaphorePermit>,
     addresses: HashMap<u32, AddressGuard>,
 }
@@ -61,7 +60,7 @@ struct Shared {
     refused_at_once: usize,
     /// `None` if nothing is counted by address.
     addresses: Option<Arc<Addresses>>,
-    trusted: Box<[IpNet]>,
+    trusted: Box<[Network]>,
     refusals: Refusals,
 }
 
@@ -77,10 +76,10 @@ struct Addresses {
 const ADDRESS_REFUSED_AT_ONCE: usize = 8;
 
 /// Descriptors that a worker needs for itself, at most, beside its listening sockets.
-const DESCRIPTORS_A_WORKER: usize = 8;
+const DESCRIPTORS_PER_WORKER: usize = 8;
 
 /// Descriptors that the process needs for itself, at most.
-const DESCRIPTORS_A_PROCESS: usize = 24;
+const DESCRIPTORS_PER_PROCESS: usize = 24;
 
 // ===== impl Admission =====
 
@@ -113,7 +112,7 @@ impl Admission {
 
     /// Counts a connection. Waits while as many are being refused as may be; nobody is let in that
     /// one could not even refuse. `None` is for a connection that has to be closed without a word.
-    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Visitor> {
+    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Admitted> {
         let peer = peer.to_canonical();
         let address = self.shared.addresses.as_ref().filter(|_| !self.trusts(peer));
         let address = address.map(|addresses| addresses.enter(peer));
@@ -124,9 +123,9 @@ impl Admission {
             return None;
         }
         let permit = self.shared.permits.clone().acquire_owned().await.ok();
-        let ticket = Ticket { permit, address };
-        let came_over = self.limit_reached(&ticket);
-        Some(Visitor { admission: self.clone(), peer, ticket, came_over })
+        let permit = ConnPermit { permit, address };
+        let over_limit = self.limit_reached(&permit);
+        Some(Admitted { admission: self.clone(), peer, permit, over_limit })
     }
 
     pub(crate) fn connections_max(&self) -> usize {
@@ -154,13 +153,13 @@ impl Admission {
 
     /// Whether what this address says of its clients is believed.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.shared.trusted.iter().any(|net| net.contains(&address))
+        self.shared.trusted.iter().any(|net| net.contains(address))
     }
 
-    fn limit_reached(&self, ticket: &Ticket) -> Option<Limit> {
+    fn limit_reached(&self, permit: &ConnPermit) -> Option<Limit> {
         let Shared { permits, refused_at_once, .. } = &*self.shared;
         let address_over =
-            ticket.address.as_ref().is_some_and(|guard| guard.count() > guard.addresses.max);
+            permit.address.as_ref().is_some_and(|guard| guard.count() > guard.addresses.max);
         let full = permits.available_permits() < *refused_at_once;
         address_over.then_some(Limit::Address).or_else(|| full.then_some(Limit::Connections))
     }
@@ -169,8 +168,8 @@ impl Admission {
 /// Connections that a process with so many descriptors can have, at least 1.
 fn connections_possible(config: &Config, descriptors: usize) -> usize {
     // Beside its sockets, each listener may hold a connection that waits to be refused.
-    let worker = DESCRIPTORS_A_WORKER + 2 * (config.listen.len() + config.plain_listen.len());
-    let reserve = DESCRIPTORS_A_PROCESS + config.workers * worker + refused_at_once(descriptors);
+    let worker = DESCRIPTORS_PER_WORKER + 2 * (config.listen.len() + config.plain_listen.len());
+    let reserve = DESCRIPTORS_PER_PROCESS + config.workers * worker + refused_at_once(descriptors);
     descriptors.saturating_sub(reserve).max(1)
 }
 
@@ -179,17 +178,17 @@ fn refused_at_once(descriptors: usize) -> usize {
     (descriptors / 16).clamp(4, 256)
 }
 
-// ===== impl Visitor =====
+// ===== impl Admitted =====
 
-impl Visitor {
+impl Admitted {
     /// The limit for which its request cannot be served. Who has once found room keeps it.
     pub(crate) fn limit_reached(&self) -> Option<Limit> {
-        self.came_over.and_then(|_| self.admission.limit_reached(&self.ticket))
+        self.over_limit.and_then(|_| self.admission.limit_reached(&self.permit))
     }
 
     /// Whether it came when there was no room, and should not stay longer than it has to.
-    pub(crate) fn came_over(&self) -> bool {
-        self.came_over.is_some()
+    pub(crate) fn over_limit(&self) -> bool {
+        self.over_limit.is_some()
     }
 
     /// The proxy that speaks for others, if this is one that is believed.
@@ -201,40 +200,50 @@ impl Visitor {
     ///
     /// # Errors
     /// The client has as many as one address may have.
-    pub(crate) fn enter_for(&self, client: IpAddr) -> Result<Option<AddressGuard>, Limit> {
+    pub(crate) fn count_client(&self, client: IpAddr) -> Result<Option<AddressGuard>, Limit> {
         let Some(addresses) = &self.admission.shared.addresses else { return Ok(None) };
         let guard = addresses.enter(client);
         if guard.count() > addresses.max { Err(Limit::Address) } else { Ok(Some(guard)) }
     }
 
-    /// Its ticket, for when it outlives the request that it made through a proxy for `client`.
-    pub(crate) fn into_ticket(self, client: Option<AddressGuard>) -> Ticket {
-        let Ticket { permit, address } = self.ticket;
-        Ticket { permit, address: client.or(address) }
+    /// Its permit, for when it outlives the request. `stream` counts the client for which a trusted proxy
+    /// made the request.
+    pub(crate) fn into_permit(self, stream: ConnPermit) -> ConnPermit {
+        let ConnPermit { permit, address } = self.permit;
+        ConnPermit { permit, address: stream.address.or(address) }
     }
 }
 
-// ===== impl Tickets =====
+// ===== impl ConnPermit =====
 
-impl Tickets {
-    /// Keeps a ticket under this number.
-    pub(crate) fn keep(&mut self, number: u32, ticket: Ticket) {
-        match (&mut self.permits, ticket.permit) {
+impl ConnPermit {
+    /// Counts a stream for the client behind a trusted proxy.
+    pub(crate) fn of_client(client: Option<AddressGuard>) -> Self {
+        Self { permit: None, address: client }
+    }
+}
+
+// ===== impl PermitTable =====
+
+impl PermitTable {
+    /// Keeps a permit under this number.
+    pub(crate) fn keep(&mut self, number: u32, permit: ConnPermit) {
+        match (&mut self.permits, permit.permit) {
             (Some(permits), Some(permit)) => permits.merge(permit),
             (permits, permit) => *permits = permits.take().or(permit),
         }
-        if let Some(address) = ticket.address {
+        if let Some(address) = permit.address {
             self.addresses.insert(number, address);
         }
     }
 
-    /// Gives back the ticket with this number.
+    /// Gives back the permit with this number.
     pub(crate) fn give_back(&mut self, number: u32) {
         if let Some(permits) = &mut self.permits {
             drop(permits.split(1));
         }
         if self.addresses.remove(&number).is_some() {
-            give_back_memory(&mut self.addresses);
+            shrink_if_sparse(&mut self.addresses);
         }
     }
 }
@@ -262,7 +271,7 @@ impl Drop for AddressGuard {
         *count -= 1;
         if *count == 0 {
             counts.remove(&self.address);
-            give_back_memory(&mut counts);
+            shrink_if_sparse(&mut counts);
         }
     }
 }
@@ -276,8 +285,8 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Has a map give memory back as it empties, see [`crate::hub::give_back_memory`].
-fn give_back_memory<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+/// Has a map give memory back as it empties, see [`crate::hub::shrink_if_sparse`].
+fn shrink_if_sparse<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
     let len = map.len();
     if (len == 0 || len.is_power_of_two()) && len * 4 <= map.capacity() {
         map.shrink_to_fit();
@@ -303,10 +312,10 @@ mod tests {
     }
 
     /// Whoever can come in at once.
-    fn enter(doors: &Admission, peer: &str) -> Option<Visitor> {
+    fn enter(doors: &Admission, peer: &str) -> Option<Admitted> {
         let peer = peer.parse().expect("an address");
         match pin!(doors.admit(peer)).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(visitor) => visitor,
+            Poll::Ready(admitted) => admitted,
             Poll::Pending => None,
         }
     }
@@ -315,9 +324,9 @@ mod tests {
     fn who_comes_too_many_is_refused_until_there_is_room() {
         let doors = doors(2, None);
         let mut inside: Vec<_> = (0..2).map(|_| enter(&doors, "::1").expect("room")).collect();
-        assert!(inside.iter().all(|visitor| visitor.limit_reached().is_none()));
+        assert!(inside.iter().all(|admitted| admitted.limit_reached().is_none()));
         let over: Vec<_> = (0..4).map(|_| enter(&doors, "::1").expect("a word")).collect();
-        assert!(over.iter().all(|visitor| visitor.limit_reached() == Some(Limit::Connections)));
+        assert!(over.iter().all(|admitted| admitted.limit_reached() == Some(Limit::Connections)));
         assert!(enter(&doors, "::1").is_none(), "it waits");
         assert!(inside[0].limit_reached().is_none(), "who is in stays in");
         inside.clear();
@@ -334,7 +343,7 @@ mod tests {
         let second = enter(&doors, "::1").expect("a word");
         assert!(second.limit_reached().is_some());
         drop(first);
-        assert!(second.limit_reached().is_none() && second.came_over());
+        assert!(second.limit_reached().is_none() && second.over_limit());
     }
 
     #[test]
@@ -364,28 +373,28 @@ mod tests {
     fn a_trusted_proxy_is_not_counted_but_whom_it_speaks_for_is() {
         let doors = doors(100, Some(1));
         let proxies: Vec<_> = (0..3).map(|_| enter(&doors, "10.1.2.3").expect("in")).collect();
-        assert!(proxies.iter().all(|visitor| visitor.limit_reached().is_none()));
+        assert!(proxies.iter().all(|admitted| admitted.limit_reached().is_none()));
         let client = "192.0.2.1".parse().expect("an address");
-        let stream = proxies[0].enter_for(client).expect("the first");
-        assert_eq!(proxies[1].enter_for(client).expect_err("the second"), Limit::Address);
+        let stream = proxies[0].count_client(client).expect("the first");
+        assert_eq!(proxies[1].count_client(client).expect_err("the second"), Limit::Address);
         drop(stream);
-        assert!(proxies[1].enter_for(client).is_ok());
+        assert!(proxies[1].count_client(client).is_ok());
     }
 
     #[test]
     fn tickets_are_given_back_one_by_one() {
         let doors = doors(100, Some(50));
-        let mut tickets = Tickets::default();
+        let mut permits = PermitTable::default();
         for number in 0..50 {
-            let visitor = enter(&doors, "192.0.2.1").expect("in");
-            tickets.keep(number, visitor.into_ticket(None));
+            let admitted = enter(&doors, "192.0.2.1").expect("in");
+            permits.keep(number, admitted.into_permit(ConnPermit::default()));
         }
         assert_eq!(doors.connections(), 50);
         for number in 0..25 {
-            tickets.give_back(number);
+            permits.give_back(number);
         }
-        assert_eq!((doors.connections(), tickets.addresses.len()), (25, 25));
-        drop(tickets);
+        assert_eq!((doors.connections(), permits.addresses.len()), (25, 25));
+        drop(permits);
         assert_eq!(doors.connections(), 0);
         assert!(doors.shared.addresses.as_ref().expect("on").counts.lock().is_empty());
     }

@@ -24,7 +24,7 @@ pub struct EventId {
     pub seq: u64,
 }
 
-/// Milliseconds since an arbitrary start. The hub never reads a clock: callers pass this in.
+/// Milliseconds since an arbitrary start. The hub never reads a clock: waiting pass this in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub u64);
 

@@ -14,30 +14,46 @@
 //!   the parking lot; the driver, the one task of a worker that sleeps.
 //! * `http`: what a request means: routes, tokens, origins, publishing, refusals, `/metrics`.
 //! * [`server`]: sockets and threads.
-//! * [`client`]: the other end, for `nudged publish` and `nudged listen`.
-//! * [`mod@bench`]: the load generator, for `nudged bench`.
-//! * [`cli`]: flags and environment become a [`Config`](config::Config).
+//! * [`client`]: a client, for `nudged publish` and `nudged listen`.
+//! * `bench`: the load generator, for `nudged bench`.
+//!
+//! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
+//!
+//! # Features
+//!
+//! Without default features the crate is its core: [`ids`], [`config`], [`metrics`], [`wire`], [`hub`] and
+//! [`stream`], eleven dependencies and no C compiler.
+//!
+//! | feature | in the default | what it adds |
+//! |---|---|---|
+//! | `server` | yes | [`server`], with `admission` and `http`: sockets, worker threads, limits, publish keys |
+//! | `tls` | yes | TLS, in the server and the client; needs a C compiler |
+//! | `jwt` | yes | tokens and JWK sets, in the server; implies `server` and `client` |
+//! | `client` | yes | [`client`]; implies `tls` |
+//! | `cli` | yes | the binary, with what the other features give it; implies `server` |
+//! | `bench` | no | the load generator, `nudged bench`; implies `client` |
+//! | `full` | no | all of them |
 //!
 //! # Data flow
 //!
 //! ```text
 //!  publish ──► Hub ──► Channel (one per org) ── History: events encoded once, with ids
 //!                        │
-//!                        └─ Seats: a slab per lane; a seat is a cursor into the history
-//!                                │ marked dirty, the lane's driver woken once
-//!  worker thread (one per core: its own listeners, runtime, lane)
-//!     accept ─► Lot: waits for its request
+//!                        └─ Seats: a slab per shard; a seat is a cursor into the history
+//!                                │ marked dirty, the shard's driver woken once
+//!  worker thread (one per core: its own listeners, runtime, shard)
+//!     accept ─► Reactor: waits for its request
 //!        │       ├─ GET of a stream ─► EventStream::open (takes a seat) ─► parked where it is
 //!        │       └─ anything else ─┐
 //!        └─► TLS ──────────────────┴► hyper ─► Service
-//!                                                ├─ a stream, HTTP/1: the socket leaves hyper, into the Lot
+//!                                                ├─ a stream, HTTP/1: the socket leaves hyper, into the Reactor
 //!                                                ├─ a stream, HTTP/2: hyper polls the EventStream as a body
 //!                                                └─ ordinary answers
 //!     driver: arrivals and readiness of the lot · windows · sweeps · wheel
 //! ```
 //!
 //! *An event goes out*: [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the
-//! channel's history and leaves the channel in the inbox of every lane with seats on it. The driver
+//! channel's history and leaves the channel in the inbox of every shard with seats on it. The driver
 //! walks the channel's slab in memory order, some seats a turn. For a parked stream it writes what
 //! lies between cursor and head with one `write` or `writev`; for one that hyper polls it wakes the
 //! task, which takes its frames from the same cursor. What is published while a walk goes on waits
@@ -50,22 +66,22 @@
 //! missed leave in one write.
 //!
 //! *A stream leaves hyper* behind TLS, and after other requests of its connection: the service leaves it in
-//! `Parking` and its future stays pending; the connection, seeing that nothing is left to flush, takes the
+//! `HandoffSlot` and its future stays pending; the connection, seeing that nothing is left to flush, takes the
 //! socket, with its TLS session if it has one, out of hyper and hands both to the lot.
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many (and with `--park off`). hyper
 //! does not tell a body that its client takes nothing, nor why its connection died. So the task of an
 //! HTTP/2 stream, with the pieces of its events that are written, or the socket of an HTTP/1 one, tells the
-//! stream's seat, through a `Line`.
+//! stream's seat, through a `StreamMonitor`.
 //!
 //! *A stream goes*: its [`EventStream`](stream::EventStream) is dropped: by the lot on end of file,
 //! reset, time-out or drain, by hyper when its connection ends, by a task that is aborted or panics.
 //! Dropping it frees the seat. There is nothing else to free: no timer, no listener, no queue.
 //!
 //! *The server goes*: told to stop, it says so through `/readyz`, and after the drain delay stops
-//! accepting and calls [`Hub::drain`](hub::Hub::drain). Each driver then walks the seats of its lane
+//! accepting and calls [`Hub::drain`](hub::Hub::drain). Each driver then walks the seats of its shard
 //! once, some a turn, at the pace that spreads their ends over the drain window; who is reached takes
-//! what there is, a last `retry:` and the end of its body. A driver ends with its lane's last stream, a
+//! what there is, a last `retry:` and the end of its body. A driver ends with its shard's last stream, a
 //! worker with its last connection, or at the hard limit. Sockets that a service manager holds
 //! ([`server::systemd`]) go on taking connects meanwhile, for the server that comes next.
 //!
@@ -113,6 +129,8 @@
 //! # }
 //! ```
 #![forbid(unsafe_code)]
+// What a part has for one that is not built is not dead.
+#![cfg_attr(not(all(feature = "server", feature = "tls")), allow(dead_code, unused_imports))]
 
 pub mod ids;
 
@@ -120,6 +138,7 @@ pub mod config;
 
 pub mod metrics;
 
+#[cfg(feature = "server")]
 mod admission;
 
 pub mod wire;
@@ -128,15 +147,17 @@ pub mod hub;
 
 pub mod stream;
 
+#[cfg(feature = "server")]
 mod http;
 
+#[cfg(feature = "server")]
 pub mod server;
 
+#[cfg(feature = "client")]
 pub mod client;
 
+#[cfg(feature = "bench")]
 pub mod bench;
-
-pub mod cli;
 
 mod sync;
 

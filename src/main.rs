@@ -1,19 +1,17 @@
 //! The program: arguments, logging, run, exit code.
 #![forbid(unsafe_code)]
 
-use std::future::{Future, poll_fn};
+mod cli;
+
+use std::future::poll_fn;
 use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::task::Poll;
 
 use clap::Parser;
-use nudged::cli::{Bench, Cli, Command, Listen, LogFormat, Publish, Serve, Token};
 use nudged::server::{Server, systemd};
-use nudged::{bench, client};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
@@ -21,53 +19,46 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The command line or the settings were wrong (sysexits.h).
-const EX_USAGE: u8 = 64;
-
-/// What the server is told by signals.
-struct Signals {
-    /// SIGTERM and SIGINT.
-    stop: [(Signal, SignalKind); 2],
-    /// SIGHUP.
-    reload: Signal,
-}
+use self::cli::signals::Signals;
+use self::cli::{Cli, Command, Exit, LogFormat, Serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(settings)) => serve(*settings),
-        Some(Command::Publish(request)) => publish(request),
-        Some(Command::Listen(request)) => listen(request),
-        Some(Command::Token(request)) => token(request),
-        Some(Command::Bench(run)) => bench(*run),
+        Some(Command::Publish(request)) => request.run(),
+        Some(Command::Listen(request)) => request.run(),
+        Some(Command::Token(request)) => request.run(),
+        Some(Command::Bench(load)) => load.run(),
     };
-    result.unwrap_or_else(|(code, why)| {
-        eprintln!("nudged: {why}");
-        ExitCode::from(code)
+    result.unwrap_or_else(|exit| {
+        eprintln!("nudged: {}", exit.why);
+        ExitCode::from(exit.code)
     })
 }
 
-fn serve(settings: Serve) -> Result<ExitCode, (u8, String)> {
-    let usage = |why: String| (EX_USAGE, why);
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|why| usage(format!("--log {}: {why}", settings.log)))?;
-    start_log(filter, settings.log_format);
+fn serve(settings: Serve) -> Result<ExitCode, Exit> {
+    let log = &settings.logging.log;
+    let filter =
+        EnvFilter::try_new(log).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
+    start_log(filter, settings.logging.log_format);
     raise_descriptor_limit();
 
-    let config = settings.into_config().map_err(usage)?;
+    let config = settings.into_config().map_err(Exit::usage)?;
     let workers = config.workers;
-    let inherited = systemd::listeners().map_err(|why| usage(format!("LISTEN_FDS: {why}")))?;
+    let inherited =
+        systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;
     let server = if inherited.is_empty() {
         Server::bind(config)
     } else {
         tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
         Server::adopt(config, inherited)
     };
-    let server = server.map_err(|why| usage(why.to_string()))?;
-    let runtime = runtime().map_err(failure)?;
+    let server = server.map_err(Exit::usage)?;
+    let runtime = runtime().map_err(Exit::failure)?;
     runtime.block_on(async {
-        let signals = Signals::new().map_err(failure)?;
+        let signals = Signals::new().map_err(Exit::failure)?;
         greet(&server, workers);
         run(server, signals).await
     })
@@ -78,95 +69,32 @@ fn start_log(filter: EnvFilter, format: LogFormat) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
     let log = log.with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => log.finish().with(filter_fn(is_ours_to_tell)).init(),
+        LogFormat::Text => log.finish().with(filter_fn(may_be_logged)).init(),
         LogFormat::Json => {
-            log.json().flatten_event(true).finish().with(filter_fn(is_ours_to_tell)).init();
+            log.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).init();
         }
     }
 }
 
-/// No setting shows what the HTTP/2 library logs: a client chooses how often it does, at any level, and
-/// what of its request, the token in it too.
-fn is_ours_to_tell(what: &Metadata<'_>) -> bool {
-    what.target().split("::").next() != Some("h2")
+/// The HTTP/2 library is never logged, whatever the filter says: its lines hold parts of requests, tokens
+/// among them, and a client decides how many there are.
+fn may_be_logged(line: &Metadata<'_>) -> bool {
+    line.target().split("::").next() != Some("h2")
 }
 
-/// Runs the server until the first signal to stop has made it end, or the second ends it at once.
-async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, (u8, String)> {
-    let (stop, stopped) = oneshot::channel();
-    let mut stop = Some(stop);
-    let tls = server.tls().cloned();
-    let mut run = pin!(server.run(async { _ = stopped.await }));
-    poll_fn(|cx| {
-        while signals.reload.poll_recv(cx).is_ready() {
-            match &tls {
-                Some(tls) => tls.reload_and_tell(),
-                None => tracing::warn!("SIGHUP: there is no certificate to read again"),
-            }
-        }
-        while let Poll::Ready(number) = signals.poll_stop(cx) {
-            match stop.take() {
-                Some(stop) => _ = stop.send(()),
-                // As a shell says of a program that a signal has ended.
-                None => return Poll::Ready(Ok(ExitCode::from(128 + number))),
-            }
-        }
-        run.as_mut().poll(cx).map(|ended| ended.map(|()| ExitCode::SUCCESS).map_err(failure))
-    })
-    .await
-}
-
-fn publish(request: Publish) -> Result<ExitCode, (u8, String)> {
-    let request = request.into_request().map_err(|why| (EX_USAGE, why))?;
-    let publish = async { client::publish(&request, &mut std::io::stdout()).await };
-    runtime().map_err(failure)?.block_on(publish).map_err(failure)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn listen(request: Listen) -> Result<ExitCode, (u8, String)> {
-    let request = request.into_request().map_err(|why| (EX_USAGE, why))?;
-    let (mut events, mut notes) = (std::io::stdout(), std::io::stderr());
-    let listen = client::listen(&request, &mut events, &mut notes);
-    runtime().map_err(failure)?.block_on(listen).map_err(failure)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn token(request: Token) -> Result<ExitCode, (u8, String)> {
-    let minted = request.mint(SystemTime::now()).map_err(|why| (EX_USAGE, why))?;
-    eprintln!("{}", minted.claims);
-    println!("{}", minted.token);
-    Ok(ExitCode::SUCCESS)
-}
-
-fn bench(run: Bench) -> Result<ExitCode, (u8, String)> {
-    let json = run.json;
-    let stop = bench::stop_on_interrupt().map_err(failure)?;
-    let progress = |line: &str| eprintln!("{line}");
-    let summary = bench::run(&run.into_options(), stop, progress).map_err(failure)?;
-    if json {
-        println!("{}", serde_json::to_string(&summary).map_err(failure)?);
-    } else {
-        print!("{summary}");
-    }
-    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn failure(why: impl std::fmt::Display) -> (u8, String) {
-    (1, why.to_string())
-}
-
-fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
-}
-
-/// Every stream is a descriptor: take what the system allows.
+/// Every stream is a descriptor: take as many as the system allows.
 fn raise_descriptor_limit() {
     if let Err(why) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%why, "the limit of open files could not be raised");
     }
 }
 
-/// What a person at a terminal needs to go on. Nobody has to be there to read it.
+/// The runtime of signals and of the client commands; workers have their own.
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Prints what a user at a terminal needs to go on. A closed standard output is no error.
 fn greet(server: &Server, workers: usize) {
     let mut out = std::io::stdout();
     let plural = if workers == 1 { "" } else { "s" };
@@ -175,36 +103,41 @@ fn greet(server: &Server, workers: usize) {
         _ = writeln!(out, "nudged {version} listening on {address} ({workers} worker{plural})");
     }
     let auth = &server.config().auth;
-    let doors = if auth.is_open() {
+    let access = if auth.is_open() {
         "open: no key is configured; whoever reaches this address may subscribe and publish"
-    } else if auth.keys.is_empty() && auth.jwks.is_none() {
+    } else if !auth.takes_tokens() {
         "closed: publishers need their key, and there is no key for tokens: only public streams open"
     } else {
         "closed: subscribers and publishers need a token (nudged token --help), public streams none"
     };
-    _ = writeln!(out, "{doors}");
+    _ = writeln!(out, "{access}");
     if let Some(address) = server.addresses().first() {
         let token = if auth.is_open() { "" } else { " -H \"authorization: Bearer $TOKEN\"" };
         _ = writeln!(out, "try: curl -N{token} {address}/api/acme/events");
     }
 }
 
-// ===== impl Signals =====
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let listen = |kind| signal(kind).map(|signal| (signal, kind));
-        let stop = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
-        Ok(Self { stop, reload: signal(SignalKind::hangup())? })
-    }
-
-    /// The number of the next signal to stop.
-    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<u8> {
-        for (signal, kind) in &mut self.stop {
-            if signal.poll_recv(cx).is_ready() {
-                return Poll::Ready(u8::try_from(kind.as_raw_value()).unwrap_or(u8::MAX - 128));
+/// Runs the server until it has drained after the first signal to stop, or until the second one.
+async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, Exit> {
+    let (stop, stopped) = oneshot::channel();
+    let mut stop = Some(stop);
+    let tls = server.tls().cloned();
+    let mut run = pin!(server.run(async { _ = stopped.await }));
+    poll_fn(|cx| {
+        while signals.poll_reload(cx).is_ready() {
+            match &tls {
+                Some(tls) => tls.reload_and_log(),
+                None => tracing::warn!("SIGHUP: there is no certificate to read again"),
             }
         }
-        Poll::Pending
-    }
+        while let Poll::Ready(number) = signals.poll_stop(cx) {
+            match stop.take() {
+                Some(stop) => _ = stop.send(()),
+                // The code that a shell reports for a program that a signal has ended.
+                None => return Poll::Ready(Ok(ExitCode::from(128 + number))),
+            }
+        }
+        run.as_mut().poll(cx).map(|ended| ended.map(|()| ExitCode::SUCCESS).map_err(Exit::failure))
+    })
+    .await
 }

@@ -4,6 +4,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The client closed, or the engine that served it let go of it.
     Client,
@@ -27,6 +28,7 @@ pub enum CloseReason {
 
 /// A limit for which a request is refused for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Limit {
     /// Connections in total.
     Connections,
@@ -42,7 +44,7 @@ pub enum Limit {
 #[derive(Debug, Default)]
 pub struct Refusals([AtomicU64; Limit::ALL.len()]);
 
-/// The counters of one lane, on cache lines of their own so that workers do not share them.
+/// The counters of one shard, on cache lines of their own so that workers do not share them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {

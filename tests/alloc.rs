@@ -1,7 +1,6 @@
 //! What is allocated, counted by the allocator itself: nothing for a delivery, the same for a publish
 //! whatever the number of subscribers, and so many bytes for a seat.
 
-#[path = "support/counting.rs"]
 mod counting;
 
 use std::future::Future;

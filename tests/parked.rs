@@ -2,7 +2,6 @@
 //! one block for as long as a stream is open. Real sockets, in one process: the clients allocate nothing
 //! while it is counted.
 
-#[path = "support/counting.rs"]
 mod counting;
 
 use std::io::{Read, Write};

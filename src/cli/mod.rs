@@ -1,49 +1,96 @@
-//! The command line.
+//! The command line: every setting is a flag, and an environment variable of the same name.
 
-mod doors;
-mod remote;
+mod auth;
+#[cfg(feature = "bench")]
+mod bench;
+#[cfg(feature = "client")]
+mod client;
+#[cfg(feature = "jwt")]
+mod jwt;
+mod lacking;
 mod serve;
+mod settings;
+pub(crate) mod signals;
+#[cfg(feature = "jwt")]
 mod token;
 mod values;
 
+use std::fmt::Display;
+
 use clap::{Parser, Subcommand};
 
-pub use remote::{Bench, Listen, Publish};
-pub use serve::Serve;
-pub use token::{Minted, Token};
-pub use values::LogFormat;
+#[cfg(feature = "bench")]
+pub(crate) use self::bench::Bench;
+#[cfg(feature = "client")]
+pub(crate) use self::client::{Listen, Publish};
+#[cfg(not(feature = "bench"))]
+pub(crate) use self::lacking::Bench;
+#[cfg(not(feature = "jwt"))]
+pub(crate) use self::lacking::Token;
+#[cfg(not(feature = "client"))]
+pub(crate) use self::lacking::{Listen, Publish};
+pub(crate) use self::serve::Serve;
+#[cfg(feature = "jwt")]
+pub(crate) use self::token::Token;
+pub(crate) use self::values::LogFormat;
 
-/// Tells browsers what they hold is stale: invalidations over Server-Sent Events.
+/// Tells browsers that what they hold is stale: cache invalidations over Server-Sent Events.
 #[derive(Debug, Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true, max_term_width = 100)]
-pub struct Cli {
-    /// What to do; `serve` unless told otherwise.
+pub(crate) struct Cli {
+    /// The command; `serve` if none is given.
     #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The settings of `serve`, which need not be named.
+    pub(crate) command: Option<Command>,
+    /// The settings of `serve`.
     #[command(flatten)]
-    pub serve: Serve,
+    pub(crate) serve: Serve,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the server (what `nudged` alone does)
+pub(crate) enum Command {
+    /// Run the server; the same as `nudged` without a command
     Serve(Box<Serve>),
-    /// Tell every subscriber of an org that it holds stale keys
+    /// Publish stale keys to all subscribers of an org
     Publish(Publish),
-    /// Print the events of an org as they come, coming back as a browser does
+    /// Print the events of an org as they arrive; reconnects as a browser does
     Listen(Listen),
-    /// Mint a token for development: the token goes to standard output, its claims to standard error
+    /// Sign a token for development; prints the token to standard output, its claims to standard
+    /// error
     Token(Token),
-    /// Load a server with streams and publishes, and report what arrived, how late, and at what cost
+    /// Load a server with streams and publishes; reports what arrived, how late, and at what cost
     Bench(Box<Bench>),
+}
+
+/// An error that ends the program.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) code: u8,
+    pub(crate) why: String,
+}
+
+/// The arguments or the settings are wrong (sysexits.h).
+const EX_USAGE: u8 = 64;
+
+// ===== impl Exit =====
+
+impl Exit {
+    /// Wrong arguments or settings.
+    pub(crate) fn usage(why: impl Display) -> Self {
+        Self { code: EX_USAGE, why: why.to_string() }
+    }
+
+    /// Any other error.
+    pub(crate) fn failure(why: impl Display) -> Self {
+        Self { code: 1, why: why.to_string() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+    use nudged::config::Config;
+
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn the_flags_default_to_the_config() {
@@ -53,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_told_what_is_allowed() {
+    fn a_value_out_of_bounds_is_refused_with_the_bounds() {
         for (args, allowed) in [
             (["nudged", "--keepalive", "10ms"], "allowed is 1s to 1day"),
             (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
@@ -62,6 +109,41 @@ mod tests {
         ] {
             let refused = Cli::try_parse_from(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_setting_of_the_server_is_listed_under_a_heading() {
+        for flag in Cli::command().get_arguments() {
+            assert!(flag.get_help_heading().is_some(), "{}", flag.get_id());
+        }
+    }
+
+    #[test]
+    fn what_this_build_lacks_names_its_feature() {
+        let flags: [(bool, &[&str], &str); 3] = [
+            (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
+            (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),
+            (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),
+        ];
+        for (_, args, feature) in flags.into_iter().filter(|(has, ..)| !has) {
+            let cli = Cli::parse_from([&["nudged"], args].concat());
+            let serve = match cli.command {
+                Some(Command::Serve(serve)) => *serve,
+                _ => cli.serve,
+            };
+            let refused = serve.into_config().expect_err("lacking");
+            assert!(refused.contains(&format!("--features {feature}")), "{refused}");
+        }
+        #[cfg(not(feature = "bench"))]
+        {
+            let args = ["nudged", "bench", "http://localhost", "-n", "3", "--help"];
+            let Some(Command::Bench(bench)) = Cli::parse_from(args).command else {
+                panic!("another command");
+            };
+            let Exit { code, why } = bench.run().expect_err("lacking");
+            assert_eq!(code, EX_USAGE);
+            assert!(why.contains("cargo install --path . --features bench"), "{why}");
         }
     }
 }

@@ -1,82 +1,79 @@
-//! `nudged token`: mints what a backend would, for development and for scripts.
+//! `nudged token`: signs a token as a backend would, for development and scripts.
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use nudged::config::TokenKey;
 use serde_json::{Map, Value, json};
 
-use super::values::{PublicOrg, Span, public_org, span};
-use crate::config::TokenKey;
+use super::Exit;
+use super::values::{HumanDuration, PublicOrg, duration, public_org};
 
-/// What the token shall say, and what it is signed with.
+/// The claims of the token, and the key that signs it.
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("signer").required(true).args(["secret", "secret_file", "key"])))]
-pub struct Token {
+pub(crate) struct Token {
     /// Secret for HS256, the server's --jwt-secret
     #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
     secret: Option<String>,
 
-    /// File with such a secret
+    /// File with the secret for HS256
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 
-    /// File with a PEM private key (PKCS#8): RSA for RS256, P-256 for ES256, Ed25519 for EdDSA
+    /// PEM file with a private key (PKCS#8): RSA for RS256, P-256 for ES256, Ed25519 for EdDSA
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 
-    /// Name of the key, where the server has it from a JWK set
+    /// Name of the key in the server's JWK set (`kid`)
     #[arg(long, value_name = "KID")]
     kid: Option<String>,
 
-    /// Organisations it is for, separated by commas; * for all
+    /// Orgs that the token is for, separated by commas; * for all
     #[arg(long, required = true, value_name = "ORG", value_delimiter = ',', value_parser = public_org)]
     org: Vec<PublicOrg>,
 
-    /// What it allows: subscribe, publish, or both, separated by a comma
+    /// What the token allows: subscribe, publish, or both, separated by a comma
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "subscribe", value_parser = ["subscribe", "publish"])]
     scope: Vec<String>,
 
-    /// How long it is good
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span(1_000..=31_536_000_000))]
-    ttl: Span,
+    /// How long the token is valid
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration(1_000..=31_536_000_000))]
+    ttl: HumanDuration,
 
-    /// Who issues it (iss)
+    /// Issuer (`iss`)
     #[arg(long, value_name = "ISSUER")]
     issuer: Option<String>,
 
-    /// For whom it is (aud)
+    /// Audience (`aud`)
     #[arg(long, value_name = "AUDIENCE")]
     audience: Option<String>,
-}
-
-/// A token, and what it says.
-#[derive(Debug)]
-pub struct Minted {
-    /// The token.
-    pub token: String,
-    /// Its claims, as JSON.
-    pub claims: Value,
 }
 
 // ===== impl Token =====
 
 impl Token {
-    /// Mints a token that is good from `now`.
-    ///
-    /// # Errors
-    /// Says what is wrong with the key.
-    pub fn mint(&self, now: SystemTime) -> Result<Minted, String> {
+    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
+        let (token, claims) = self.sign(SystemTime::now()).map_err(Exit::usage)?;
+        eprintln!("{claims}");
+        println!("{token}");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// A token that is valid from `now`, and its claims.
+    fn sign(&self, now: SystemTime) -> Result<(String, Value), String> {
         let (algorithm, key) = self.signer()?;
         let claims = self.claims(now);
         let header = Header { kid: self.kid.clone(), ..Header::new(algorithm) };
-        // As in the server: an application may have brought two.
+        // Without a choice the library panics if two providers are compiled in.
         _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         let token = encode(&header, &claims, &key)
             .map_err(|why| format!("the key cannot sign {algorithm:?}: {why}"))?;
-        Ok(Minted { token, claims })
+        Ok((token, claims))
     }
 
     fn signer(&self) -> Result<(Algorithm, EncodingKey), String> {

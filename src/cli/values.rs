@@ -1,20 +1,17 @@
 //! Values as they are written on the command line.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use ipnet::IpNet;
-
-use crate::ids::OrgName;
+use nudged::ids::{InvalidOrgName, OrgName};
 
 /// A time as it is written on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span(pub(super) Duration);
+pub(super) struct HumanDuration(pub(super) Duration);
 
 /// An entry of `--public-orgs`.
 #[derive(Clone, Debug)]
@@ -23,24 +20,24 @@ pub(super) enum PublicOrg {
     One(OrgName),
 }
 
-/// How a log line is written.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people
+pub(crate) enum LogFormat {
+    /// For humans
     Text,
-    /// An object for each line, for machines
+    /// One object per line
     Json,
 }
 
-// ===== impl Span =====
+// ===== impl HumanDuration =====
 
-impl Span {
+impl HumanDuration {
     pub(super) fn millis(self) -> u32 {
         u32::try_from(self.0.as_millis()).unwrap_or(u32::MAX)
     }
 }
 
-impl FromStr for Span {
+impl FromStr for HumanDuration {
     type Err = humantime::DurationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -48,28 +45,28 @@ impl FromStr for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
     }
 }
 
-pub(super) fn millis(millis: u32) -> Span {
-    Span(Duration::from_millis(millis.into()))
+pub(super) fn millis(millis: u32) -> HumanDuration {
+    HumanDuration(Duration::from_millis(millis.into()))
 }
 
 /// Parses a time within bounds, in milliseconds.
-pub(super) fn span(
+pub(super) fn duration(
     bounds: RangeInclusive<u64>,
-) -> impl Fn(&str) -> Result<Span, String> + Clone + Send + Sync {
+) -> impl Fn(&str) -> Result<HumanDuration, String> + Clone + Send + Sync {
     move |text| {
-        let span: Span =
+        let duration: HumanDuration =
             text.parse().map_err(|why| format!("{why}; write it like 50ms, 30s or 5m"))?;
-        let millis = u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX);
         if bounds.contains(&millis) {
-            return Ok(span);
+            return Ok(duration);
         }
-        let bound = |millis: &u64| Span(Duration::from_millis(*millis)).to_string();
+        let bound = |millis: &u64| HumanDuration(Duration::from_millis(*millis)).to_string();
         Err(format!("allowed is {} to {}", bound(bounds.start()), bound(bounds.end())))
     }
 }
@@ -80,28 +77,9 @@ pub(super) fn count(
     RangedU64ValueParser::<usize>::from(bounds)
 }
 
-pub(super) fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("allowed is on or off".into()),
-    }
-}
-
 pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {
     match text {
         "*" => Ok(PublicOrg::All),
-        org => org
-            .parse()
-            .map(PublicOrg::One)
-            .map_err(|why: crate::ids::InvalidOrgName| why.to_string()),
+        org => org.parse().map(PublicOrg::One).map_err(|why: InvalidOrgName| why.to_string()),
     }
-}
-
-/// A network, or an address alone.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| "write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1".into())
 }

@@ -74,6 +74,7 @@ impl Connection {
     }
 
     /// Does not use the last connection again.
+    #[cfg(feature = "bench")]
     pub(crate) fn close(&mut self) {
         self.idle = None;
     }

@@ -34,6 +34,7 @@ pub struct TlsError {
 pub(crate) const HTTP_1: &[u8] = b"http/1.1";
 
 /// HTTP/2 in ALPN.
+#[cfg(feature = "bench")]
 pub(crate) const HTTP_2: &[u8] = b"h2";
 
 // ===== impl Tls =====

@@ -1,8 +1,6 @@
 //! `http://` and `https://` URLs, split into what a connection and a request need.
 
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use http::uri::{InvalidUri, Uri};
@@ -71,9 +69,11 @@ impl HttpUrl {
     }
 
     /// Looks the host up, and blocks meanwhile.
-    pub(crate) fn resolve(&self) -> io::Result<SocketAddr> {
+    #[cfg(feature = "bench")]
+    pub(crate) fn resolve(&self) -> std::io::Result<std::net::SocketAddr> {
+        use std::net::ToSocketAddrs as _;
         let mut addresses = self.address.to_socket_addrs()?;
-        addresses.next().ok_or_else(|| io::Error::other("the host has no address"))
+        addresses.next().ok_or_else(|| std::io::Error::other("the host has no address"))
     }
 }
 

@@ -7,11 +7,12 @@ use http::{HeaderValue, Uri};
 
 /// Which pages of other origins may read answers (Fetch, CORS protocol).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CorsPolicy {
     /// None.
     #[default]
     SameOrigin,
-    /// Any, but without cookies: with them, any page could act for its visitor.
+    /// Any, but without cookies: with them, any page could act for its admitted.
     Any,
     /// These, with cookies.
     Listed(Vec<Origin>),

@@ -15,11 +15,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::admission::Admission;
 use crate::config::{Config, HubConfig};
-use crate::http::{App, Host, Parking, Reject, Route, route as our_route};
+use crate::http::{App, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
 use crate::ids::{EventId, OrgName, Time};
-use crate::server::door::Door;
-use crate::stream::{Caller, Clock, Entrance, EventStream, Lot, drive_with};
+use crate::server::acceptor::Acceptor;
+use crate::server::conn_context::ConnContext;
+use crate::server::reactor::{Accepted, Handle, Reactor};
+use crate::stream::{Clock, EventStream, drive_with};
 
 // ===== paths =====
 
@@ -83,11 +85,11 @@ pub fn last_event_id(input: &[u8]) {
     let config = HubConfig { coalesce: Duration::ZERO, history_events: 3, ..HubConfig::default() };
     let hub = Hub::new(config.clone());
     let org: OrgName = "acme".parse().expect("a name");
-    let witness = hub.subscribe(&org, View::Member, None, Time(0)).expect("open").0;
+    let observer = hub.subscribe(&org, View::Member, None, Time(0)).expect("open").0;
     for key in ["a", "b", "c", "d"] {
         hub.publish(&org, &Keys::new([key], &config).expect("a key"), Time(0));
     }
-    let epoch = witness.position().epoch;
+    let epoch = observer.position().epoch;
     let id = |seq| EventId { epoch, seq }.to_string();
     let name = id(0).replace("-0", "");
     let said = String::from_utf8_lossy(input).replace('@', &name);
@@ -96,9 +98,9 @@ pub fn last_event_id(input: &[u8]) {
     }
     let missed = (1..=4).find(|seq| id(*seq) == said).map(|seq| 4 - seq);
 
-    let (host, _) = host(&hub, None);
-    let visitor = host.admit(Ipv4Addr::LOCALHOST.into()).now_or_never().flatten();
-    let service = host.service(visitor.expect("there is room"));
+    let (factory, _) = factory(&hub);
+    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).now_or_never().flatten();
+    let service = factory.service(admitted.expect("there is room"));
     let mut query = form_urlencoded::Serializer::new(String::new());
     let query = query.append_pair("last_event_id", &said).finish();
     let in_query = format!("/api/acme/events?{query}").parse::<Uri>();
@@ -125,7 +127,7 @@ pub fn last_event_id(input: &[u8]) {
         }
         assert_eq!(events, missed.unwrap_or(0), "{said:?}");
     }
-    drop(witness);
+    drop(observer);
     assert_eq!(hub.seats(), 0);
     // Nobody drives this hub, and what waits for a driver holds on to it.
     super::drive_to_rest(&hub);
@@ -133,8 +135,8 @@ pub fn last_event_id(input: &[u8]) {
 
 // ===== connections =====
 
-/// Any bytes into a connection, parked or not: what comes back is HTTP, the connection ends, and no
-/// seat is left. The first byte is the length of the pieces.
+/// Any bytes into a connection: what comes back is HTTP, the connection ends, and no seat is left. The first
+/// byte is the length of the pieces.
 pub fn http_bytes(input: &[u8]) {
     let Some((piece_len, bytes)) = input.split_first() else { return };
     let piece_len = usize::from(*piece_len).max(1);
@@ -144,40 +146,38 @@ pub fn http_bytes(input: &[u8]) {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    for park in [false, true] {
-        let hub = Hub::new(HubConfig::default());
-        let answers = runtime.block_on(exchange(bytes, piece_len, &hub, park));
-        assert_eq!(hub.seats(), 0, "a seat leaked");
-        if bytes.starts_with(PREFACE) {
-            check_frames(&answers);
-        } else {
-            check_answers(&answers);
-        }
+    let hub = Hub::new(HubConfig::default());
+    let answers = runtime.block_on(exchange(bytes, piece_len, &hub));
+    assert_eq!(hub.seats(), 0, "a seat leaked");
+    if bytes.starts_with(PREFACE) {
+        check_frames(&answers);
+    } else {
+        check_answers(&answers);
     }
 }
 
 /// All that comes back from a connection whose client sends the bytes, then no more, and leaves once
 /// nothing more happens.
 #[expect(clippy::disallowed_methods, reason = "virtual time: the end of what may happen")]
-async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub, park: bool) -> Vec<u8> {
+async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
     // A fuzzer's own `main` leaves the signal alone that Rust's ignores: a write to who has left.
     _ = signal(SignalKind::pipe());
-    let (host, admission) = host(hub, park.then(|| Entrance::new(hub.clone())));
+    let (factory, admission) = factory(hub);
     let (_draining, draining) = watch::channel(false);
-    let door = Door::new(host.clone(), draining);
-    let lot = host.entrance().cloned().map(|entrance| {
-        Lot::new(entrance, Box::new(door.clone()), PATIENCE / 2).expect("a poller")
-    });
+    let context = ConnContext { factory, reactor: Handle::new(hub.clone()), draining };
+    let acceptor = Acceptor::new(context.clone());
+    let factory = context.factory.clone();
+    let reactor = Reactor::new(context).expect("a poller");
     // Its keepalives find the clients that hyper does not see leave: those who sent more than it read.
-    let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), lot));
+    let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), reactor));
     let (mut client, socket) = pair().expect("a connection on loopback");
     // A piece that is there at once may be a request that hyper does not see.
     let mut pieces = bytes.chunks(piece_len);
     let first = client.write_all(pieces.next().unwrap_or_default()).await;
     first.expect("it is short, and nobody has closed");
-    let visitor = host.admit(Ipv4Addr::LOCALHOST.into()).await;
-    let visitor = visitor.expect("nobody is counted by address");
-    door.let_in(Caller { socket, visitor }, None);
+    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await;
+    let admitted = admitted.expect("nobody is counted by address");
+    acceptor.dispatch(Accepted { socket, admitted }, None);
     let talk = async move {
         let (mut from, mut to) = client.into_split();
         let mut answers = Vec::new();
@@ -205,11 +205,11 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub, park: bool) -> Vec<
     answers
 }
 
-fn host(hub: &Hub, entrance: Option<Entrance>) -> (Host, Admission) {
+fn factory(hub: &Hub) -> (ServiceFactory, Admission) {
     let config = Config::default();
     let admission = Admission::new(&config, 1_024);
     let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission.clone()));
-    (Host::new(app, hub.clone(), entrance.map(Parking::new)), admission)
+    (ServiceFactory::new(app, hub.clone()), admission)
 }
 
 /// Both ends of a connection on loopback.

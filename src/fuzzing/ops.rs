@@ -42,22 +42,22 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
                 back @ 6..=7 => Some((u64::from(back) - 6, Run::Former)),
                 _ => None,
             },
-            lane: index(bytes, 2)?,
+            shard: index(bytes, 2)?,
             crowd: if bytes.int_in_range(0..=15u8)? == 15 { 40 } else { 1 },
         },
         1 => {
-            let (org, lane, count) = (index(bytes, 2)?, index(bytes, 2)?, 1 + index(bytes, 3)?);
+            let (org, shard, count) = (index(bytes, 2)?, index(bytes, 2)?, 1 + index(bytes, 3)?);
             let keys = (0..count).map(|_| bytes.int_in_range(0..=5u8)).collect::<Result<_>>()?;
-            Step::Publish { org, keys, lane }
+            Step::Publish { org, keys, shard }
         }
         2 => Step::Poll { who: index(bytes, 256)?, moved: index(bytes, 2)? == 1 },
         3 => Step::PollAll,
         4 => Step::Drop(index(bytes, 256)?),
         5 => Step::Leave(index(bytes, 256)?),
-        6 => Step::Return { who: index(bytes, 256)?, lane: index(bytes, 2)? },
+        6 => Step::Return { who: index(bytes, 256)?, shard: index(bytes, 2)? },
         7 => Step::Wait(bytes.int_in_range(0..=79u64)?),
         8 => Step::Wait(500 * bytes.int_in_range(1..=6u64)?),
-        9 => Step::Turn { lane: index(bytes, 2)? },
+        9 => Step::Sweep { shard: index(bytes, 2)? },
         10 => Step::Drive,
         11 => Step::Tidy,
         12 => Step::Close,

@@ -11,13 +11,13 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
 use crate::config::HubConfig;
-use crate::http::{Desk, Orgs, Reject, publish_batch, publish_one};
+use crate::http::{Orgs, Publisher, Reject, publish_batch, publish_one};
 use crate::hub::{Hub, Subscription, View};
 use crate::ids::{OrgName, Time};
 
 /// An org and its keys.
-type Line = (OrgName, Vec<String>);
-type Answer = Result<Response<Full<Bytes>>, Reject>;
+type StreamMonitor = (OrgName, Vec<String>);
+type ResponseBody = Result<Response<Full<Bytes>>, Reject>;
 
 /// Small, so that the fuzzer finds them.
 const KEYS_MAX: usize = 4;
@@ -26,7 +26,8 @@ const KEY_BYTES_MAX: usize = 16;
 /// The body of a publish to one org.
 pub fn publish_json(input: &[u8]) {
     let org: OrgName = "acme".parse().expect("a name");
-    let publish = |hub: &Hub, body: &[u8]| publish_one(Desk::unlimited(hub), &org, body, Time(0));
+    let publish =
+        |hub: &Hub, body: &[u8]| publish_one(Publisher::unlimited(hub), &org, body, Time(0));
     let document = serde_json::from_slice::<Value>(input).ok();
     let good = document.as_ref().and_then(|document| Some(vec![(org.clone(), keys(document, 1)?)]));
     check(input, good.as_deref(), publish);
@@ -41,8 +42,9 @@ pub fn publish_json(input: &[u8]) {
 
 /// The body of a publish to many.
 pub fn publish_ndjson(input: &[u8]) {
-    let publish =
-        |hub: &Hub, body: &[u8]| publish_batch(Desk::unlimited(hub), body, &Orgs::All, Time(0));
+    let publish = |hub: &Hub, body: &[u8]| {
+        publish_batch(Publisher::unlimited(hub), body, &Orgs::All, Time(0))
+    };
     let lines = input.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let documents: Option<Vec<Value>> =
         lines.map(|line| serde_json::from_slice(line).ok()).collect();
@@ -56,7 +58,11 @@ pub fn publish_ndjson(input: &[u8]) {
 }
 
 /// Publishes, and compares what is heard. Returns whether it was taken.
-fn check(body: &[u8], good: Option<&[Line]>, publish: impl Fn(&Hub, &[u8]) -> Answer) -> bool {
+fn check(
+    body: &[u8],
+    good: Option<&[StreamMonitor]>,
+    publish: impl Fn(&Hub, &[u8]) -> ResponseBody,
+) -> bool {
     let hub = Hub::new(HubConfig {
         coalesce: Duration::ZERO,
         history_events: body.len() + 1,
@@ -102,7 +108,7 @@ fn check(body: &[u8], good: Option<&[Line]>, publish: impl Fn(&Hub, &[u8]) -> An
     taken
 }
 
-fn line(document: &Value) -> Option<Line> {
+fn line(document: &Value) -> Option<StreamMonitor> {
     Some((document.get("org")?.as_str()?.parse().ok()?, keys(document, 2)?))
 }
 

@@ -1,5 +1,5 @@
 //! Two readers of event streams that share no code with ours: a naive one, and `sse-codec`.
-//! `tests/wire` reads with them too.
+//! `tests/it/wire` reads with them too.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 

@@ -9,7 +9,7 @@ use crate::wire::{EVENT_LEN_MAX, Frame, Parser};
 pub fn sse_parse(input: &[u8]) {
     let Some((piece_len, stream)) = input.split_first() else { return };
     if stream.len() > EVENT_LEN_MAX / 3 {
-        return; // beyond the bound of one event, which the others have not; `tests/wire` is there
+        return; // beyond the bound of one event, which the others have not; `tests/it/wire` is there
     }
     let heard = hear([stream]);
     assert_eq!(heard, hear(stream.chunks(usize::from(*piece_len).max(1))));
@@ -59,7 +59,7 @@ fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
     Heard { events, retry_ms: parser.retry_ms(), last_event_id }
 }
 
-/// The stream without the lines on which `sse-codec` leaves the standard; `tests/wire/read.rs` shows
+/// The stream without the lines on which `sse-codec` leaves the standard; `tests/it/wire/read.rs` shows
 /// each of them, and that the standard is on our side.
 fn that_sse_codec_reads_right(stream: &[u8]) -> String {
     let text = String::from_utf8_lossy(stream);

@@ -7,7 +7,7 @@ use http_body_util::Full;
 
 use super::reject::Reject;
 use crate::config::CorsPolicy;
-use crate::stream::Fields;
+use crate::http::fields::Fields;
 
 /// What is said to a permitted preflight. Browsers ask again after two hours at the latest.
 const PREFLIGHT: [(HeaderName, &str); 3] = [

@@ -1,29 +1,31 @@
 //! What a request means: [`route`] names it, [`service`] answers it. Knows no sockets.
 
-mod answer;
 mod auth;
+mod conformance;
 mod cors;
+mod exposition;
+mod fields;
 mod forwarded;
-mod head;
-mod ops;
-mod parking;
+mod handoff;
 mod publish;
-mod rates;
+mod rate_limit;
 mod reject;
+mod request_head;
+mod response;
 mod route;
 mod service;
-mod strict;
 
 use http::Uri;
 
-pub(crate) use answer::Dressed;
-pub(crate) use parking::{Departing, Parking};
+pub(crate) use fields::Fields;
+pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
 pub(crate) use reject::Reject;
-pub(crate) use service::{App, Host, Service};
-#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+pub(crate) use response::ResponseFuture;
+pub(crate) use service::{App, Service, ServiceFactory};
+#[cfg(any(test, fuzzing))]
 pub(crate) use {
     auth::Orgs,
-    publish::{Desk, publish_batch, publish_one},
+    publish::{Publisher, publish_batch, publish_one},
     route::{Route, route},
 };
 

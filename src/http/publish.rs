@@ -9,9 +9,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 
-use super::auth::{Denied, Orgs};
+use super::auth::{AuthError, Orgs};
 use super::essence;
-use super::rates::Rates;
+use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
@@ -42,13 +42,13 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Where publishes go, and how fast they may.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Desk<'a> {
+pub(crate) struct Publisher<'a> {
     pub(crate) hub: &'a Hub,
-    pub(super) rates: Option<&'a Rates>,
+    pub(super) rates: Option<&'a RateLimiter>,
 }
 
 #[cfg(any(test, fuzzing))]
-impl<'a> Desk<'a> {
+impl<'a> Publisher<'a> {
     pub(crate) fn unlimited(hub: &'a Hub) -> Self {
         Self { hub, rates: None }
     }
@@ -68,7 +68,7 @@ const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
 
 /// Publishes `{"keys":[…]}` to one org and answers with the id of the event, where there is one.
 pub(crate) fn publish_one(
-    Desk { hub, rates }: Desk<'_>,
+    Publisher { hub, rates }: Publisher<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
@@ -76,7 +76,7 @@ pub(crate) fn publish_one(
     let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
     if let Some(rates) = rates {
-        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::TooFast(why))?;
+        rates.take(std::iter::once(org), now).map_err(|(_, why)| Reject::RateLimited(why))?;
     }
     let published = hub.publish(org, &keys, now);
     let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
@@ -86,7 +86,7 @@ pub(crate) fn publish_one(
 /// Publishes one line after the other, if all of them are good and for `orgs`, and answers with their
 /// number.
 pub(crate) fn publish_batch(
-    Desk { hub, rates }: Desk<'_>,
+    Publisher { hub, rates }: Publisher<'_>,
     body: &[u8],
     orgs: &Orgs,
     now: Time,
@@ -98,7 +98,7 @@ pub(crate) fn publish_batch(
             parse_line(line, hub.config())
                 .and_then(|(org, keys)| match orgs.allow(&org) {
                     true => Ok((number, org, keys)),
-                    false => Err(Reject::Denied(Denied::Org)),
+                    false => Err(Reject::AuthError(AuthError::Org)),
                 })
                 .map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
@@ -108,7 +108,7 @@ pub(crate) fn publish_batch(
     }
     if let Some(rates) = rates {
         rates.take(publishes.iter().map(|(_, org, _)| org), now).map_err(|(index, why)| {
-            Reject::Line { number: publishes[index].0, why: Box::new(Reject::TooFast(why)) }
+            Reject::Line { number: publishes[index].0, why: Box::new(Reject::RateLimited(why)) }
         })?;
     }
     for (_, org, keys) in &publishes {
@@ -192,10 +192,10 @@ mod tests {
     fn an_array_is_no_publish() {
         let hub = Hub::new(HubConfig::default());
         let org = "acme".parse().expect("a name");
-        let desk = Desk::unlimited(&hub);
-        let one = publish_one(desk, &org, br#" [["posts"]]"#, Time(0));
+        let publisher = Publisher::unlimited(&hub);
+        let one = publish_one(publisher, &org, br#" [["posts"]]"#, Time(0));
         assert!(matches!(one, Err(Reject::Document { .. })), "{one:?}");
-        let many = publish_batch(desk, br#"["acme",["posts"]]"#, &Orgs::All, Time(0));
+        let many = publish_batch(publisher, br#"["acme",["posts"]]"#, &Orgs::All, Time(0));
         assert!(matches!(many, Err(Reject::Line { number: 1, .. })), "{many:?}");
     }
 }

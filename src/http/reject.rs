@@ -5,8 +5,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::auth::Denied;
-use super::rates::TooFast;
+use super::auth::AuthError;
+use super::rate_limit::RateLimited;
 use crate::hub::InvalidKeys;
 use crate::ids::InvalidOrgName;
 use crate::metrics::Limit;
@@ -50,9 +50,9 @@ pub(crate) enum Reject {
     /// So many connections, or streams of an address or org, are the most there may be.
     Full { limit: Limit, max: usize },
     /// The org is published to faster than it may be.
-    TooFast(TooFast),
+    RateLimited(RateLimited),
     /// The request has no token, or not one that allows it.
-    Denied(Denied),
+    AuthError(AuthError),
     /// Pages of this origin may not send the request that a browser asks about.
     Origin,
     /// The request came in cleartext, to an address that speaks TLS.
@@ -93,7 +93,7 @@ impl Reject {
             Self::Draining | Self::Full { .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
             }
-            Self::TooFast(TooFast { wait: Some(wait), .. }) => {
+            Self::RateLimited(RateLimited { wait: Some(wait), .. }) => {
                 let seconds = wait.as_millis().div_ceil(1_000).max(1);
                 let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -113,7 +113,7 @@ impl Reject {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self.cause() {
-            Self::Denied(denied) => HeaderValue::try_from(denied.challenge()).ok(),
+            Self::AuthError(denied) => HeaderValue::try_from(denied.challenge()).ok(),
             _ => None,
         }
     }
@@ -134,7 +134,7 @@ impl Reject {
     pub(crate) fn limit(&self) -> Option<Limit> {
         match self.cause() {
             Self::Full { limit, .. } => Some(*limit),
-            Self::TooFast(_) => Some(Limit::Rate),
+            Self::RateLimited(_) => Some(Limit::Rate),
             _ => None,
         }
     }
@@ -165,9 +165,11 @@ impl Reject {
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
             Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooFast(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Denied(Denied::Missing | Denied::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::Denied(Denied::Org | Denied::Scope(_)) | Self::Origin => StatusCode::FORBIDDEN,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::AuthError(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
+            Self::AuthError(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
+                StatusCode::FORBIDDEN
+            }
         }
     }
 
@@ -207,7 +209,7 @@ impl Reject {
             Self::Full { max, .. } => {
                 format!("the server has as many connections as it may, {max}; come back later")
             }
-            Self::TooFast(TooFast { rate, wait }) => {
+            Self::RateLimited(RateLimited { rate, wait }) => {
                 let most = format!(
                     "an organisation may be published to {} times a second, and {} times at once",
                     rate.per_second, rate.burst
@@ -217,7 +219,7 @@ impl Reject {
                     None => format!("{most}, which this request alone exceeds"),
                 }
             }
-            Self::Denied(denied) => denied.detail(),
+            Self::AuthError(denied) => denied.detail(),
             Self::Origin => "pages of this origin may not; see --cors-origin".into(),
             Self::Cleartext => "this address speaks TLS; ask for https".into(),
         }

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 
 use super::history::{Event, History};
 use super::keys::Keys;
-use super::lane::Common;
 use super::seat::Seats;
+use super::shard::Common;
 use crate::config::HubConfig;
 use crate::ids::{Epoch, EventId, OrgName, Time};
 use crate::sync::{Mutex, Ordering};
@@ -29,9 +29,9 @@ pub(crate) struct Channel {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) history: History,
-    window: Window,
-    /// The seats by lane; a lane that never had one may be missing.
-    pub(crate) lanes: SmallVec<[Seats; 2]>,
+    window: Coalescer,
+    /// The seats by shard; a shard that never had one may be missing.
+    pub(crate) shards: SmallVec<[Seats; 2]>,
     /// When the last seat was freed; meaningless while there are any.
     pub(crate) idle_since: Time,
     /// Every stream ends once it has been handed what there is.
@@ -42,11 +42,11 @@ pub(crate) struct State {
 
 /// The time after an event in which publishes are held back and become one event.
 #[derive(Debug)]
-struct Window {
+struct Coalescer {
     closes: Time,
     held: Option<Box<IndexSet<Box<str>>>>,
     /// More keys were held than one event may have.
-    overflown: bool,
+    overflowed: bool,
 }
 
 /// What became of a publish.
@@ -66,8 +66,8 @@ impl Channel {
     pub(crate) fn new(org: OrgName, common: Arc<Common>, epoch: Epoch, now: Time) -> Self {
         let state = State {
             history: History::new(epoch),
-            window: Window { closes: Time(0), held: None, overflown: false },
-            lanes: SmallVec::new(),
+            window: Coalescer { closes: Time(0), held: None, overflowed: false },
+            shards: SmallVec::new(),
             idle_since: now,
             closing: false,
             removed: false,
@@ -93,7 +93,7 @@ impl Channel {
         let mut state = self.state.lock();
         let Some(held) = state.window.held.take() else { return };
         state.window.closes = now.after(self.common.config.coalesce);
-        if std::mem::take(&mut state.window.overflown) {
+        if std::mem::take(&mut state.window.overflowed) {
             let before = state.history.bytes();
             state.history.lose();
             self.common.history_bytes.fetch_sub(before as u64, Ordering::Relaxed);
@@ -102,11 +102,11 @@ impl Channel {
         }
     }
 
-    /// The lanes that have to sweep because of a change, each only if it does not know yet.
+    /// The shards that have to sweep because of a change, each only if it does not know yet.
     pub(crate) fn mark_dirty(&self) -> SmallVec<[usize; 8]> {
         let mut state = self.state.lock();
-        let lanes = state.lanes.iter_mut().enumerate();
-        lanes.filter_map(|(lane, seats)| seats.mark_dirty().then_some(lane)).collect()
+        let shards = state.shards.iter_mut().enumerate();
+        shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some(shard)).collect()
     }
 
     /// Forgets what is too old. Returns whether nothing is left that anyone could come back to.
@@ -127,7 +127,7 @@ impl Channel {
     }
 
     /// Takes the channel out of use unless somebody has come back to it. Returns whether it did; the
-    /// caller holds the registry, from which the channel has to go then.
+    /// accepted holds the registry, from which the channel has to go then.
     pub(crate) fn retire(&self) -> bool {
         let mut state = self.state.lock();
         state.removed = state.idle_since().is_some();
@@ -205,32 +205,32 @@ fn public_variant<'k>(
 // ===== impl State =====
 
 impl State {
-    /// The seats of a lane, which this makes room for.
-    pub(crate) fn seats_mut(&mut self, lane: usize) -> &mut Seats {
-        while self.lanes.len() <= lane {
-            self.lanes.push(Seats::default());
+    /// The seats of a shard, which this makes room for.
+    pub(crate) fn seats_mut(&mut self, shard: usize) -> &mut Seats {
+        while self.shards.len() <= shard {
+            self.shards.push(Seats::default());
         }
-        &mut self.lanes[lane]
+        &mut self.shards[shard]
     }
 
     fn idle_since(&self) -> Option<Time> {
         (self.seats() == 0 && self.window.held.is_none()).then_some(self.idle_since)
     }
 
-    /// Subscribers on all lanes, counted in the slabs.
+    /// Subscribers on all shards, counted in the slabs.
     pub(crate) fn seats(&self) -> usize {
-        self.lanes.iter().map(Seats::len).sum()
+        self.shards.iter().map(Seats::len).sum()
     }
 }
 
-// ===== impl Window =====
+// ===== impl Coalescer =====
 
-impl Window {
+impl Coalescer {
     /// Adds to what is held. Returns whether these are the first keys.
     fn hold(&mut self, keys: &Keys<'_>, keys_max: usize) -> bool {
         let first = self.held.is_none();
         let held = self.held.get_or_insert_default();
-        if self.overflown {
+        if self.overflowed {
             return first;
         }
         for key in keys.iter() {
@@ -239,7 +239,7 @@ impl Window {
             }
         }
         if held.len() > keys_max {
-            self.overflown = true;
+            self.overflowed = true;
             **held = IndexSet::new();
         }
         first

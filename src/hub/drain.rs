@@ -1,4 +1,4 @@
-//! The end of a lane: its driver walks all of its seats once, at the pace that spreads their ends
+//! The end of a shard: its driver walks all of its seats once, at the pace that spreads their ends
 //! evenly over the drain window.
 
 use std::mem;
@@ -8,26 +8,26 @@ use std::vec;
 use super::Hub;
 use super::channel::Channel;
 use super::seat::{Seats, Waiter};
-use super::sweep::{Task, Turn, Write};
+use super::sweep::{Batch, WriteKind, WriteOp};
 use crate::ids::Time;
 use crate::sync::Ordering;
 
 /// The time over which the streams of a hub end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
+pub(crate) struct DrainWindow {
     pub(crate) from: Time,
     pub(crate) to: Time,
 }
 
-/// The walk over a lane's seats.
+/// The walk over a shard's seats.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    window: Window,
+    window: DrainWindow,
     /// Seats when the walk began. Those that leave by themselves only bring its end forward.
     total: u64,
     ended: u64,
     /// The part of the registry that comes next.
-    shard: usize,
+    partition: usize,
     /// Channels of the part before it that have not been walked.
     channels: vec::IntoIter<Arc<Channel>>,
     /// The channel that is being walked, and the index of its next seat.
@@ -47,22 +47,22 @@ pub(crate) enum Pace {
 }
 
 /// Places, channels and parts of the registry that are looked at in one turn.
-const LOOKS_A_TURN: usize = 256;
+const LOOKS_PER_TURN: usize = 256;
 
 // ===== impl Drain =====
 
 impl Drain {
     /// Collects what some of the streams need whose time to end has come.
-    pub(crate) fn turn(&mut self, hub: &Hub, now: Time, turn: &mut Turn) -> Pace {
+    pub(crate) fn collect(&mut self, hub: &Hub, now: Time, batch: &mut Batch) -> Pace {
         let due = self.due(now);
-        let mut looks = LOOKS_A_TURN;
+        let mut looks = LOOKS_PER_TURN;
         while self.ended < due {
-            if looks == 0 || turn.is_full() {
+            if looks == 0 || batch.is_full() {
                 return Pace::Now;
             }
             let Some(channel) = self.channel.clone() else {
                 if !self.next_channel(hub) {
-                    hub.lane().drained.store(true, Ordering::Release);
+                    hub.shard().drained.store(true, Ordering::Release);
                     return Pace::Over;
                 }
                 looks -= 1;
@@ -70,10 +70,10 @@ impl Drain {
             };
             // What a burst has left in its window is told before the end.
             channel.release(now);
-            hub.common().spread(&channel);
+            hub.common().schedule(&channel);
             let mut state = channel.state.lock();
-            match state.lanes.get_mut(hub.lane) {
-                Some(seats) => self.walk(seats, due, &mut looks, turn),
+            match state.shards.get_mut(hub.shard) {
+                Some(seats) => self.walk(seats, due, &mut looks, batch),
                 None => self.channel = None,
             }
         }
@@ -81,25 +81,25 @@ impl Drain {
     }
 
     /// Ends streams of one channel, and leaves it when all of them have been.
-    fn walk(&mut self, seats: &mut Seats, due: u64, looks: &mut usize, turn: &mut Turn) {
+    fn walk(&mut self, seats: &mut Seats, due: u64, looks: &mut usize, batch: &mut Batch) {
         while self.position < seats.end() {
-            if *looks == 0 || turn.is_full() || self.ended == due {
+            if *looks == 0 || batch.is_full() || self.ended == due {
                 return;
             }
             *looks -= 1;
             if let Some(seat) = seats.at_mut(self.position) {
                 seat.draining = true;
                 self.ended += 1;
-                match mem::replace(&mut seat.waiter, Waiter::Nobody) {
-                    Waiter::Nobody => {}
+                match mem::replace(&mut seat.waiter, Waiter::None) {
+                    Waiter::None => {}
                     Waiter::Task(waker) => {
                         seat.waiter = Waiter::Busy(waker.clone());
-                        turn.push_waker(waker);
+                        batch.push_waker(waker);
                     }
                     // It has something to write, and comes to its end after that.
                     waiter @ (Waiter::Busy(_) | Waiter::Blocked { .. }) => seat.waiter = waiter,
                     Waiter::Socket { number, .. } => {
-                        turn.writes.push(Write { socket: number, task: Task::CatchUp });
+                        batch.writes.push(WriteOp { socket: number, kind: WriteKind::CatchUp });
                     }
                 }
             }
@@ -115,15 +115,15 @@ impl Drain {
         if self.channel.is_some() {
             return true;
         }
-        let Some(shard) = hub.shared.shards.get(self.shard) else { return false };
-        self.channels = shard.lock().channels().cloned().collect::<Vec<_>>().into_iter();
-        self.shard += 1;
+        let Some(partition) = hub.shared.partitions.get(self.partition) else { return false };
+        self.channels = partition.lock().channels().cloned().collect::<Vec<_>>().into_iter();
+        self.partition += 1;
         true
     }
 
     /// How many streams have to have ended by now.
     fn due(&self, now: Time) -> u64 {
-        let Window { from, to } = self.window;
+        let DrainWindow { from, to } = self.window;
         if now >= to || from == to {
             return u64::MAX;
         }
@@ -135,24 +135,24 @@ impl Drain {
 
     /// When one more is due.
     fn next_due(&self) -> Time {
-        let Window { from, to } = self.window;
+        let DrainWindow { from, to } = self.window;
         let share = u128::from(self.ended) * u128::from(to.0 - from.0);
         let after = u64::try_from(share.div_ceil(u128::from(self.total.max(1))));
         Time(from.0.saturating_add(after.unwrap_or(u64::MAX))).min(to)
     }
 }
 
-// ===== impl Hub, for the driver of a lane =====
+// ===== impl Hub, for the driver of a shard =====
 
 impl Hub {
-    /// The walk that drains this lane, if the hub was told to drain.
+    /// The walk that drains this shard, if the hub was told to drain.
     pub(crate) fn begin_drain(&self) -> Option<Drain> {
         let window = (*self.shared.drain.lock())?;
         Some(Drain {
             window,
-            total: self.seats_on_lane() as u64,
+            total: self.seats_on_shard() as u64,
             ended: 0,
-            shard: 0,
+            partition: 0,
             channels: Vec::new().into_iter(),
             channel: None,
             position: 0,
@@ -192,13 +192,13 @@ mod tests {
         assert!(!streams.iter_mut().any(over), "each waits now");
         hub.drain(Time(500), Duration::from_secs(5));
         let mut walk = hub.begin_drain().expect("told to");
-        let (mut turn, mut ended, mut now) = (Turn::default(), 0, Time(500));
+        let (mut batch, mut ended, mut now) = (Batch::default(), 0, Time(500));
         loop {
-            let pace = walk.turn(&hub, now, &mut turn);
-            assert!(turn.wakers.len() <= super::super::SEATS_A_TURN);
-            ended += turn.wakers.len();
-            turn.wake();
-            turn.clear();
+            let pace = walk.collect(&hub, now, &mut batch);
+            assert!(batch.wakers.len() <= super::super::SEATS_PER_TURN);
+            ended += batch.wakers.len();
+            batch.wake();
+            batch.clear();
             match pace {
                 Pace::Now => {}
                 Pace::Over => break,
@@ -228,9 +228,9 @@ mod tests {
         let (hub, mut streams) = hub_with_streams();
         hub.drain(Time(500), Duration::ZERO);
         let mut walk = hub.begin_drain().expect("told to");
-        let mut turn = Turn::default();
-        while walk.turn(&hub, Time(499), &mut turn) == Pace::Now {
-            turn.clear();
+        let mut batch = Batch::default();
+        while walk.collect(&hub, Time(499), &mut batch) == Pace::Now {
+            batch.clear();
         }
         assert!(streams.iter_mut().all(over));
     }
@@ -240,11 +240,11 @@ mod tests {
         let (hub, mut streams) = hub_with_streams();
         hub.drain(Time(0), Duration::from_secs(5));
         let mut walk = hub.begin_drain().expect("told to");
-        let mut turn = Turn::default();
-        assert_eq!(walk.turn(&hub, Time(0), &mut turn), Pace::At(Time(5)));
+        let mut batch = Batch::default();
+        assert_eq!(walk.collect(&hub, Time(0), &mut batch), Pace::At(Time(5)));
         streams.clear();
         let mut now = Time(100);
-        while walk.turn(&hub, now, &mut turn) != Pace::Over {
+        while walk.collect(&hub, now, &mut batch) != Pace::Over {
             now = Time(now.0 + 1);
         }
         assert!(now < Time(200) && hub.is_over(), "{now:?}");

@@ -8,6 +8,7 @@ use crate::wire::Frame;
 
 /// Which of an org's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum View {
     /// Sees every key.
     Member,

@@ -14,6 +14,7 @@ pub struct Keys<'a>(IndexSet<Cow<'a, str>>);
 
 /// Why a list is not the keys of a publish. Positions count from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidKeys {
     /// There is none.
     Missing,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::{Deadline, Hub, Keys, Pace, Subscription, Turn, View};
+use super::{Batch, Deadline, Hub, Keys, Pace, Subscription, View};
 use crate::config::HubConfig;
 use crate::ids::{OrgName, Time};
 use crate::metrics::CloseReason;
@@ -59,13 +59,13 @@ fn sweep(hub: &Hub) {
 
 /// The same, with what other tasks do between its turns.
 fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
-    let mut turn = Turn::default();
+    let mut batch = Batch::default();
     while let Some(mut sweep) = hub.next_sweep() {
         let mut more = true;
         while more {
-            more = sweep.turn(&mut turn);
-            turn.wake();
-            turn.clear();
+            more = sweep.collect(&mut batch);
+            batch.wake();
+            batch.clear();
             others();
         }
     }
@@ -73,11 +73,11 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
 
 /// What the driver does at a tick about ends.
 fn tick_alarms(hub: &Hub, tick: u32) {
-    let (mut due, mut turn) = (Vec::new(), Turn::default());
+    let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.tick(tick, &mut Vec::new());
-    hub.alarms(tick, &mut due);
-    hub.ring(&due, &mut turn);
-    turn.wake();
+    hub.timers(tick, &mut due);
+    hub.fire(&due, &mut batch);
+    batch.wake();
 }
 
 fn text(polled: Poll<Option<Frame>>) -> Option<String> {
@@ -226,12 +226,12 @@ fn draining_lets_nobody_stay() {
         |hub| hub.drain(Time(0), Duration::ZERO),
         |hub| {
             let mut walk = hub.begin_drain().expect("it was told to");
-            let mut turn = Turn::default();
-            while walk.turn(hub, Time(0), &mut turn) == Pace::Now {
-                turn.wake();
-                turn.clear();
+            let mut batch = Batch::default();
+            while walk.collect(hub, Time(0), &mut batch) == Pace::Now {
+                batch.wake();
+                batch.clear();
             }
-            turn.wake();
+            batch.wake();
         },
     );
 }
@@ -422,11 +422,11 @@ fn a_walk_that_is_dropped_misses_no_publish() {
         publish(&hub, "a");
         let publisher = hub.clone();
         let publisher = loom::thread::spawn(move || publish(&publisher, "b"));
-        let mut turn = Turn::default();
+        let mut batch = Batch::default();
         let mut walk = hub.next_sweep().expect("dirty");
-        assert!(walk.turn(&mut turn));
-        turn.wake();
-        turn.clear();
+        assert!(walk.collect(&mut batch));
+        batch.wake();
+        batch.clear();
         drop(walk);
         publisher.join().expect("no panic");
         sweep(&hub);

@@ -2,24 +2,24 @@
 //! knows no HTTP, no socket, no runtime, and no clock: `now` is passed in.
 //!
 //! ```text
-//! publish ──► Channel: append to History ──► mark its lanes dirty ──► wake their drivers, once each
-//! driver  ──► Sweep: walk the channel's seats on this lane ──► wake (or write to) who is behind
+//! publish ──► Channel: append to History ──► mark its shards dirty ──► wake their drivers, once each
+//! driver  ──► Sweep: walk the channel's seats on this shard ──► wake (or write to) who is behind
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
 //!
-//! Locks, outermost first: registry shard or either wheel, channel. An inbox is locked alone. None is held
+//! Locks, outermost first: registry partition or either wheel, channel. An inbox is locked alone. None is held
 //! while a waker is woken or dropped.
 
 mod channel;
-mod deadline;
 mod drain;
 mod history;
 mod keys;
-mod lane;
+mod registry;
 mod seat;
 mod shard;
 mod subscription;
 mod sweep;
+mod timers;
 pub(crate) mod wheel;
 
 #[cfg(all(test, nudged_loom))]
@@ -33,37 +33,37 @@ use std::task::Waker;
 use std::time::Duration;
 
 use self::channel::{Channel, Outcome};
-use self::drain::Window;
-use self::lane::{Common, Lane};
-use self::shard::Shard;
+use self::drain::DrainWindow;
+use self::registry::Partition;
+use self::shard::{Common, Shard};
 use crate::config::HubConfig;
 use crate::ids::{Epoch, EventId, OrgName, Time};
 use crate::metrics::{self, Counters};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wire::Greeting;
 
-pub use self::deadline::Deadline;
 pub use self::history::View;
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
+pub use self::timers::Deadline;
 pub(crate) use self::{
-    deadline::{Alarm, Watch},
     drain::{Drain, Pace},
     history::Event,
-    lane::SeatRef,
-    seat::give_back_memory,
+    seat::shrink_if_sparse,
+    shard::SeatRef,
     subscription::{Frames, Taken},
-    sweep::{SEATS_A_TURN, Sweep, Task, Turn, Write},
+    sweep::{Batch, SEATS_PER_TURN, Sweep, WriteKind, WriteOp},
+    timers::{SeatHandle, Timer},
 };
 
-/// A handle on the hub, through one of its lanes. Cloning shares the hub.
+/// A handle on the hub, through one of its shards. Cloning shares the hub.
 ///
-/// A lane is one worker's share: what is published and subscribed through a handle is driven by the
-/// driver of its lane, see [`drive`](crate::stream::drive).
+/// A shard is one worker's share: what is published and subscribed through a handle is driven by the
+/// driver of its shard, see [`drive`](crate::stream::drive).
 #[derive(Clone, Debug)]
 pub struct Hub {
     shared: Arc<Shared>,
-    lane: usize,
+    shard: usize,
 }
 
 /// What became of a publish.
@@ -76,7 +76,8 @@ pub struct Published {
 
 /// Why somebody is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotTakenIn {
+#[non_exhaustive]
+pub enum SubscribeError {
     /// The hub is closing.
     Closing,
     /// The org has as many streams as one may have.
@@ -89,7 +90,7 @@ pub enum NotTakenIn {
 #[derive(Debug)]
 struct Shared {
     common: Arc<Common>,
-    shards: [Mutex<Shard>; SHARDS],
+    partitions: [Mutex<Partition>; PARTITIONS],
     hasher: RandomState,
     next_epoch: AtomicU64,
     /// Nobody is taken in any more.
@@ -97,26 +98,26 @@ struct Shared {
     /// Every channel knows.
     closed: AtomicBool,
     /// Over which time streams end, if not at once.
-    drain: Mutex<Option<Window>>,
+    drain: Mutex<Option<DrainWindow>>,
 }
 
 /// Parts of the registry, each behind its own lock; one of them is tidied at every tick. One is
 /// enough for loom, which would explore them all.
-const SHARDS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
+const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
 
 // ===== impl Hub =====
 
 impl Hub {
-    /// A hub with one lane, for an application that drives it itself.
+    /// A hub with one shard, for an application that drives it itself.
     pub fn new(config: HubConfig) -> Self {
-        Self::with_lanes(config, 1)
+        Self::with_shards(config, 1)
     }
 
-    /// A hub with several lanes (1 to 65,536); the handle is on the first.
-    pub fn with_lanes(config: HubConfig, lanes: usize) -> Self {
+    /// A hub with several shards (1 to 65,536); the handle is on the first.
+    pub fn with_shards(config: HubConfig, shards: usize) -> Self {
         let common = Common {
             config,
-            lanes: (0..lanes).map(|_| Lane::new()).collect(),
+            shards: (0..shards).map(|_| Shard::new()).collect(),
             history_bytes: AtomicU64::new(0),
         };
         let hasher = RandomState::new();
@@ -124,27 +125,27 @@ impl Hub {
         let next_epoch = AtomicU64::new(hasher.hash_one("epoch"));
         let shared = Shared {
             common: Arc::new(common),
-            shards: std::array::from_fn(|_| Mutex::new(Shard::default())),
+            partitions: std::array::from_fn(|_| Mutex::new(Partition::default())),
             hasher,
             next_epoch,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             drain: Mutex::new(None),
         };
-        Self { shared: Arc::new(shared), lane: 0 }
+        Self { shared: Arc::new(shared), shard: 0 }
     }
 
-    /// The same hub through another lane.
-    pub fn on_lane(&self, lane: usize) -> Self {
-        assert!(lane < self.shared.common.lanes.len(), "lane {lane} does not exist");
-        Self { shared: self.shared.clone(), lane }
+    /// The same hub through another shard.
+    pub fn on_shard(&self, shard: usize) -> Self {
+        assert!(shard < self.shared.common.shards.len(), "shard {shard} does not exist");
+        Self { shared: self.shared.clone(), shard }
     }
 
     /// Takes a seat. A client that comes back with an id that is still covered is resumed from
     /// there, any other starts at the head.
     ///
     /// # Errors
-    /// [`NotTakenIn`]: the hub was told to close, or the org has [as many streams as it
+    /// [`SubscribeError`]: the hub was told to close, or the org has [as many streams as it
     /// may](HubConfig::org_streams_max).
     pub fn subscribe(
         &self,
@@ -152,25 +153,25 @@ impl Hub {
         view: View,
         last_event_id: Option<EventId>,
         now: Time,
-    ) -> Result<(Subscription, Greeting), NotTakenIn> {
+    ) -> Result<(Subscription, Greeting), SubscribeError> {
         loop {
             let channel = self.channel(org, now);
             let mut state = channel.state.lock();
             // Closing marks every channel in the registry, so the flag is looked at under the lock.
             if self.shared.closing.load(Ordering::Acquire) {
-                return Err(NotTakenIn::Closing);
+                return Err(SubscribeError::Closing);
             }
             if state.removed {
                 continue;
             }
             if let Some(max) = self.config().org_streams_max.filter(|max| state.seats() >= *max) {
-                return Err(NotTakenIn::OrgFull { max });
+                return Err(SubscribeError::OrgFull { max });
             }
             let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
             let position = resumed.map_or_else(|| state.history.head(), |id| id.seq);
-            let subscription = Subscription::new(&channel, &mut state, self.lane, view, position);
+            let subscription = Subscription::new(&channel, &mut state, self.shard, view, position);
             drop(state);
-            subscription.settle();
+            subscription.arm();
             let greeting = resumed.map_or(Greeting::Connected, |_| Greeting::Resumed);
             return Ok((subscription, greeting));
         }
@@ -179,21 +180,21 @@ impl Hub {
     /// Tells every subscriber of `org` that it holds stale keys. Without a channel there is neither
     /// a subscriber nor anyone with an id to come back with, so nothing is kept.
     pub fn publish(&self, org: &OrgName, keys: &Keys<'_>, now: Time) -> Published {
-        metrics::add(&self.lane().counters.published, 1);
-        let channel = self.shard(org).lock().get(org).cloned();
+        metrics::add(&self.shard().counters.published, 1);
+        let channel = self.partition(org).lock().get(org).cloned();
         let Some(channel) = channel else { return Published { id: None } };
         let id = match channel.publish(keys, now) {
             Outcome::Appended(id) => {
-                self.common().spread(&channel);
+                self.common().schedule(&channel);
                 id
             }
             Outcome::Held(id, closes) => {
-                metrics::add(&self.lane().counters.coalesced, 1);
-                self.lane().push_window(closes, channel);
+                metrics::add(&self.shard().counters.coalesced, 1);
+                self.shard().push_window(closes, channel);
                 id
             }
             Outcome::Joined(id) => {
-                metrics::add(&self.lane().counters.coalesced, 1);
+                metrics::add(&self.shard().counters.coalesced, 1);
                 id
             }
         };
@@ -203,28 +204,28 @@ impl Hub {
     /// Ends every stream once it has been handed what there is, and takes in no more.
     pub fn close(&self, now: Time) {
         self.shared.closing.store(true, Ordering::Release);
-        for shard in &self.shared.shards {
-            let channels: Vec<_> = shard.lock().channels().cloned().collect();
+        for partition in &self.shared.partitions {
+            let channels: Vec<_> = partition.lock().channels().cloned().collect();
             for channel in channels {
                 channel.release(now);
                 channel.state.lock().closing = true;
-                self.common().spread(&channel);
+                self.common().schedule(&channel);
             }
         }
         // A stream that was being taken in counts as a seat before it can wait, and it either waited
         // before its channel knew or will see what its channel knows. So from here on a driver that
         // finds no seat will not be needed by one.
         self.shared.closed.store(true, Ordering::Release);
-        self.common().lanes.iter().for_each(Lane::wake);
+        self.common().shards.iter().for_each(Shard::wake);
     }
 
     /// Ends every stream once it has been handed what there is, and takes in no more, as
     /// [`Hub::close`] does, but spreads the ends evenly over `window` from `now` on, so that the
     /// clients do not come back as a herd. Until its turn comes a stream goes on as before.
     pub fn drain(&self, now: Time, window: Duration) {
-        *self.shared.drain.lock() = Some(Window { from: now, to: now.after(window) });
+        *self.shared.drain.lock() = Some(DrainWindow { from: now, to: now.after(window) });
         self.shared.closing.store(true, Ordering::Release);
-        self.common().lanes.iter().for_each(Lane::wake);
+        self.common().shards.iter().for_each(Shard::wake);
     }
 
     /// Whether the hub was told to close or to drain.
@@ -232,19 +233,19 @@ impl Hub {
         self.shared.closing.load(Ordering::Acquire)
     }
 
-    /// Whether the lane's driver may end: the hub is closed or the lane drained, and the lane's last
+    /// Whether the shard's driver may end: the hub is closed or the shard drained, and the shard's last
     /// stream has ended.
     pub(crate) fn is_over(&self) -> bool {
         let told = self.shared.closed.load(Ordering::Acquire)
-            || self.lane().drained.load(Ordering::Acquire);
-        told && self.seats_on_lane() == 0
+            || self.shard().drained.load(Ordering::Acquire);
+        told && self.seats_on_shard() == 0
     }
 
-    /// Whether each lane's driver has ticked since `tick`, or has ended because all was over.
+    /// Whether each shard's driver has ticked since `tick`, or has ended because all was over.
     pub(crate) fn is_driven_since(&self, tick: u32) -> bool {
-        (0..self.common().lanes.len())
-            .map(|lane| self.on_lane(lane))
-            .all(|lane| lane.lane().tick() >= tick || lane.is_over())
+        (0..self.common().shards.len())
+            .map(|shard| self.on_shard(shard))
+            .all(|shard| shard.shard().tick() >= tick || shard.is_over())
     }
 
     /// Taken seats, counted in the slabs themselves.
@@ -262,77 +263,79 @@ impl Hub {
         &self.common().config
     }
 
-    /// The counters of every lane.
+    /// The counters of every shard.
     pub(crate) fn counters(&self) -> impl Iterator<Item = &Counters> {
-        self.common().lanes.iter().map(|lane| &lane.counters)
+        self.common().shards.iter().map(|shard| &shard.counters)
     }
 
-    /// Has the lane's driver woken at the next work, or when all is over. Returns whether there is
+    /// Has the shard's driver woken at the next work, or when all is over. Returns whether there is
     /// some, or it is, already, and when the next window closes.
     pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
-        let (dirty, closes) = self.lane().register(driver);
+        let (dirty, closes) = self.shard().register(driver);
         (dirty || self.is_over(), closes)
     }
 
-    /// Wakes the lane's driver, for work that the hub does not know of.
+    /// Wakes the shard's driver, for work that the hub does not know of.
     pub(crate) fn wake_driver(&self) {
-        self.lane().wake();
+        self.shard().wake();
     }
 
-    /// Seats that are taken through this lane.
-    pub(crate) fn seats_on_lane(&self) -> usize {
-        self.lane().seats.load(Ordering::Relaxed) as usize
+    /// Seats that are taken through this shard.
+    pub(crate) fn seats_on_shard(&self) -> usize {
+        self.shard().seats.load(Ordering::Relaxed) as usize
     }
 
-    /// The counters of this lane.
-    pub(crate) fn lane_counters(&self) -> &Counters {
-        &self.lane().counters
+    /// The counters of this shard.
+    pub(crate) fn shard_counters(&self) -> &Counters {
+        &self.shard().counters
     }
 
     /// Forgets, in one part of the registry, the history that is too old and the orgs that nobody
     /// can come back to. Every part has its turn once in as many ticks as there are parts.
     pub(crate) fn tidy(&self, tick: u32, now: Time) {
-        self.shared.shards[tick as usize % SHARDS].lock().tidy(now, self.idle_max());
+        self.shared.partitions[tick as usize % PARTITIONS].lock().tidy(now, self.idle_max());
     }
 
     fn channel(&self, org: &OrgName, now: Time) -> Arc<Channel> {
-        let mut shard = self.shard(org).lock();
-        if let Some(channel) = shard.get(org) {
+        let mut partition = self.partition(org).lock();
+        if let Some(channel) = partition.get(org) {
             return channel.clone();
         }
         let epoch = Epoch(self.shared.next_epoch.fetch_add(1, Ordering::Relaxed));
         let channel = Arc::new(Channel::new(org.clone(), self.shared.common.clone(), epoch, now));
-        shard.insert(channel.clone(), self.idle_max());
+        partition.insert(channel.clone(), self.idle_max());
         channel
     }
 
-    fn shard(&self, org: &OrgName) -> &Mutex<Shard> {
+    fn partition(&self, org: &OrgName) -> &Mutex<Partition> {
         let hash = self.shared.hasher.hash_one(org);
-        &self.shared.shards[usize::try_from(hash % SHARDS as u64).expect("a shard")]
+        &self.shared.partitions[usize::try_from(hash % PARTITIONS as u64).expect("a partition")]
     }
 
     fn sum(&self, of: impl Fn(&Channel) -> usize) -> usize {
-        let shard = |shard: &Mutex<Shard>| shard.lock().channels().map(|c| of(c)).sum::<usize>();
-        self.shared.shards.iter().map(shard).sum()
+        let partition = |partition: &Mutex<Partition>| {
+            partition.lock().channels().map(|c| of(c)).sum::<usize>()
+        };
+        self.shared.partitions.iter().map(partition).sum()
     }
 
     /// Idle orgs in one part of the registry.
     fn idle_max(&self) -> usize {
-        self.config().idle_channels_max / SHARDS
+        self.config().idle_channels_max / PARTITIONS
     }
 
     fn common(&self) -> &Common {
         &self.shared.common
     }
 
-    fn lane(&self) -> &Lane {
-        &self.shared.common.lanes[self.lane]
+    fn shard(&self) -> &Shard {
+        &self.shared.common.shards[self.shard]
     }
 }
 
 impl Drop for Shared {
-    /// Channels know their lanes, and a lane with work knows its channels.
+    /// Channels know their shards, and a shard with work knows its channels.
     fn drop(&mut self) {
-        self.common.lanes.iter().for_each(Lane::forget_work);
+        self.common.shards.iter().for_each(Shard::forget_work);
     }
 }

@@ -1,4 +1,4 @@
-//! The seats of one channel on one lane: a slab, one slot for each subscriber.
+//! The seats of one channel on one shard: a slab, one slot for each subscriber.
 
 use std::mem;
 use std::task::Waker;
@@ -27,9 +27,9 @@ pub(crate) struct Seat {
     pub(crate) touched: u32,
     /// The wheel found it silent for too long.
     pub(crate) keepalive_due: bool,
-    /// There is something to write, of which the socket has taken nothing since this tick; or [`TAKES`].
+    /// There is something to write, of which the socket has taken nothing since this tick; or [`NOT_BLOCKED`].
     blocked_since: u32,
-    /// An alarm is set that will find out whether it has stalled.
+    /// An timer is set that will find out whether it has stalled.
     watched: bool,
     /// Its stream has to end, without another event.
     pub(crate) ending: Option<CloseReason>,
@@ -38,18 +38,18 @@ pub(crate) struct Seat {
 }
 
 /// No tick: the socket takes what there is.
-const TAKES: u32 = u32::MAX;
+const NOT_BLOCKED: u32 = u32::MAX;
 
 /// Who has to be told that a seat has something to take.
 #[derive(Debug)]
 pub(crate) enum Waiter {
     /// Nobody: it is being served.
-    Nobody,
+    None,
     /// The task that serves the stream.
     Task(Waker),
     /// That task was told, or has something to write; only an end is worth waking it again.
     Busy(Waker),
-    /// The lane's driver writes to the socket of the parked stream with this number itself.
+    /// The shard's driver writes to the socket of the parked stream with this number itself.
     Socket { number: u32, view: View },
     /// The socket of the parked stream with this number is full: only an end reaches it.
     Blocked { number: u32 },
@@ -62,7 +62,7 @@ pub(crate) struct Seats {
     generation: u32,
     /// One more than the highest index in use since the slab was last empty.
     end: usize,
-    /// Whether the lane has been told that there is something to sweep.
+    /// Whether the shard has been told that there is something to sweep.
     dirty: bool,
 }
 
@@ -75,11 +75,11 @@ impl Seat {
         self.keepalive_due = false;
     }
 
-    /// The socket is full, after it took something or nothing. Returns whether an alarm has to be set
+    /// The socket is full, after it took something or nothing. Returns whether an timer has to be set
     /// that finds out how long this lasts.
     #[must_use]
     pub(crate) fn block(&mut self, tick: u32, took_some: bool) -> bool {
-        if took_some || self.blocked_since == TAKES {
+        if took_some || self.blocked_since == NOT_BLOCKED {
             self.blocked_since = tick;
         }
         !mem::replace(&mut self.watched, true)
@@ -87,14 +87,14 @@ impl Seat {
 
     /// The socket took what there was.
     pub(crate) fn unblock(&mut self) {
-        self.blocked_since = TAKES;
+        self.blocked_since = NOT_BLOCKED;
         // It came to before it was cut off.
         self.ending = self.ending.filter(|reason| *reason != CloseReason::Stalled);
     }
 
     /// The client took some of what was handed out. If the task has more in hand, this is no stall.
     pub(crate) fn progress(&mut self, tick: u32) {
-        if self.blocked_since != TAKES {
+        if self.blocked_since != NOT_BLOCKED {
             self.unblock();
             self.blocked_since = tick;
         }
@@ -109,16 +109,16 @@ impl Seat {
             return false;
         }
         self.blocked_since = match self.blocked_since {
-            TAKES => self.touched,
+            NOT_BLOCKED => self.touched,
             since => since.max(self.touched),
         };
         !mem::replace(&mut self.watched, true)
     }
 
     /// When the socket, if it takes nothing meanwhile, will have taken nothing for so many ticks.
-    /// `None` calls off the alarm.
+    /// `None` calls off the timer.
     pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<u32> {
-        self.watched = self.blocked_since != TAKES;
+        self.watched = self.blocked_since != NOT_BLOCKED;
         // Both ticks are rounded down, so the last second may be missing yet.
         self.watched.then(|| self.blocked_since.saturating_add(ticks).saturating_add(1))
     }
@@ -128,10 +128,10 @@ impl Seat {
     #[must_use]
     pub(crate) fn served_by(&mut self, waker: &Waker, waits: bool) -> Waiter {
         let made = if waits { Waiter::Task } else { Waiter::Busy };
-        match mem::replace(&mut self.waiter, Waiter::Nobody) {
+        match mem::replace(&mut self.waiter, Waiter::None) {
             Waiter::Task(known) | Waiter::Busy(known) if known.will_wake(waker) => {
                 self.waiter = made(known);
-                Waiter::Nobody
+                Waiter::None
             }
             before => {
                 self.waiter = made(waker.clone());
@@ -149,11 +149,11 @@ impl Seats {
         let generation = self.generation;
         let seat = Seat {
             cursor,
-            waiter: Waiter::Nobody,
+            waiter: Waiter::None,
             generation,
             touched: tick,
             keepalive_due: false,
-            blocked_since: TAKES,
+            blocked_since: NOT_BLOCKED,
             watched: false,
             ending: None,
             draining: false,
@@ -175,12 +175,12 @@ impl Seats {
     pub(crate) fn free(&mut self, key: SeatKey) -> Option<Seat> {
         self.get_mut(key)?;
         let seat = self.slab.remove(key.index as usize);
-        give_back_memory(&mut self.slab);
+        shrink_if_sparse(&mut self.slab);
         self.end = self.end.min(self.slab.capacity());
         Some(seat)
     }
 
-    /// Returns whether the lane has to be told that there is something to sweep.
+    /// Returns whether the shard has to be told that there is something to sweep.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         self.len() > 0 && !mem::replace(&mut self.dirty, true)
     }
@@ -206,7 +206,7 @@ impl Seats {
 
 /// Has a slab give memory back as it empties. It looks at each halving of its entries, so that looking
 /// costs a constant for each entry that was removed.
-pub(crate) fn give_back_memory<T>(slab: &mut Slab<T>) {
+pub(crate) fn shrink_if_sparse<T>(slab: &mut Slab<T>) {
     let len = slab.len();
     if len == 0 {
         *slab = Slab::new();

@@ -1,99 +1,199 @@
-//! A part of the registry, behind a lock of its own: the channels by their orgs.
+//! Shards: what one worker has to do. Other threads leave work in a shard's inbox and wake its driver;
+//! the work itself is done by the driver alone, at its own pace.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Duration;
 
 use super::channel::Channel;
-use crate::ids::{OrgName, Time};
+use super::seat::SeatKey;
+use super::sweep::STALE_MAX;
+use super::timers::Timer;
+use super::wheel::Wheel;
+use crate::config::HubConfig;
+use crate::ids::Time;
+use crate::metrics::Counters;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 
-/// Channels by org.
-#[derive(Debug, Default)]
+/// What every channel and shard of a hub shares.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) config: HubConfig,
+    pub(crate) shards: Box<[Shard]>,
+    /// Bytes in all histories.
+    pub(crate) history_bytes: AtomicU64,
+}
+
+/// One worker's share of the hub.
+#[derive(Debug)]
 pub(crate) struct Shard {
-    channels: HashMap<OrgName, Arc<Channel>>,
-    /// The number of channels beyond which idle ones are looked for.
-    look_beyond: usize,
+    inbox: Mutex<Inbox>,
+    pub(crate) wheel: Mutex<Wheel<SeatRef>>,
+    /// Ends of streams: a wheel of their own, so that a stream without one pays nothing for it.
+    pub(crate) timers: Mutex<Wheel<Timer>>,
+    /// Seats taken on this shard; with the wheel's length it tells how much of the wheel is stale.
+    pub(crate) seats: AtomicU32,
+    /// Whole seconds, as the driver last counted them.
+    tick: AtomicU32,
+    pub(crate) counters: Counters,
+    /// Every seat of the shard was told to end, and no other will be taken.
+    pub(crate) drained: AtomicBool,
+}
+
+/// A seat as the wheel knows it. The channel may be gone, and the seat somebody else's, when its time
+/// comes.
+#[derive(Clone, Debug)]
+pub(crate) struct SeatRef {
+    pub(crate) channel: Weak<Channel>,
+    pub(crate) key: SeatKey,
+}
+
+/// Work for the shard's driver. Both lists have at most one entry for a channel.
+#[derive(Debug, Default)]
+struct Inbox {
+    dirty: VecDeque<Arc<Channel>>,
+    /// Windows to close, by time, and by a number that keeps the times apart.
+    windows: BTreeMap<(Time, u64), Arc<Channel>>,
+    windows_opened: u64,
+    driver: Option<Waker>,
 }
 
 // ===== impl Shard =====
 
 impl Shard {
-    pub(crate) fn get(&self, org: &OrgName) -> Option<&Arc<Channel>> {
-        self.channels.get(org)
-    }
-
-    /// Adds a channel, for which one that has been idle for long may have to go. Returns how many
-    /// channels were looked at to find it.
-    pub(crate) fn insert(&mut self, channel: Arc<Channel>, idle_max: usize) -> usize {
-        let looks = self.channels.len() > self.look_beyond.max(idle_max);
-        let looked_at = if looks { self.forget_idle(idle_max) } else { 0 };
-        self.channels.insert(channel.org.clone(), channel);
-        looked_at
-    }
-
-    /// Forgets the history that is too old and the orgs that nobody can come back to.
-    pub(crate) fn tidy(&mut self, now: Time, idle_max: usize) {
-        self.channels.retain(|_, channel| !(channel.expire(now) && channel.retire()));
-        if self.channels.len() > idle_max {
-            self.forget_idle(idle_max);
-        }
-        if self.channels.len() * 4 < self.channels.capacity() {
-            self.channels.shrink_to_fit();
+    pub(crate) fn new() -> Self {
+        Self {
+            inbox: Mutex::new(Inbox::default()),
+            wheel: Mutex::new(Wheel::new()),
+            timers: Mutex::new(Wheel::new()),
+            seats: AtomicU32::new(0),
+            tick: AtomicU32::new(0),
+            counters: Counters::default(),
+            drained: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn channels(&self) -> impl Iterator<Item = &Arc<Channel>> {
-        self.channels.values()
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
     }
 
-    /// Makes room among the orgs without subscribers, the longest idle first, if they are too many:
-    /// down to three quarters. The walk is paid for by the orgs that may come before the next: as
-    /// many as it made room for, and an eighth of those that it looked at, because with many
-    /// subscribed orgs it may have found none to forget. Returns how many it looked at.
-    fn forget_idle(&mut self, idle_max: usize) -> usize {
-        let looked_at = self.channels.len();
-        let mut idle: Vec<_> =
-            self.channels().filter_map(|c| Some((c.idle_since()?, c.org.clone()))).collect();
-        if idle.len() > idle_max {
-            idle.sort_unstable();
-            let excess = idle.len() - idle_max * 3 / 4;
-            for (_, org) in idle.into_iter().take(excess) {
-                if self.channels[&org].retire() {
-                    self.channels.remove(&org);
-                }
-            }
+    pub(crate) fn set_tick(&self, tick: u32) {
+        self.tick.store(tick, Ordering::Relaxed);
+    }
+
+    /// Drops what freed seats left behind in this shard's wheel, once that outnumbers the living: each
+    /// keeps its channel's memory.
+    pub(crate) fn purge_keepalives(&self, shard: usize, wheel: &mut Wheel<SeatRef>) {
+        let living = self.seats.load(Ordering::Relaxed) as usize;
+        if wheel.len() > 2 * living + STALE_MAX {
+            wheel.retain(|entry| entry.is_taken(shard));
         }
-        self.look_beyond = self.channels.len() + (idle_max / 4).max(looked_at / 8);
-        looked_at
+    }
+
+    /// Leaves a channel to sweep. The accepted has marked the channel's seats dirty.
+    pub(crate) fn push_dirty(&self, channel: Arc<Channel>) {
+        self.post(|inbox| inbox.dirty.push_back(channel));
+    }
+
+    /// Leaves a window to close.
+    pub(crate) fn push_window(&self, closes: Time, channel: Arc<Channel>) {
+        self.post(|inbox| {
+            inbox.windows_opened += 1;
+            inbox.windows.insert((closes, inbox.windows_opened), channel);
+        });
+    }
+
+    pub(crate) fn pop_dirty(&self) -> Option<Arc<Channel>> {
+        self.inbox.lock().dirty.pop_front()
+    }
+
+    /// A channel whose window has closed by now.
+    pub(crate) fn pop_window(&self, now: Time) -> Option<Arc<Channel>> {
+        let mut inbox = self.inbox.lock();
+        let window = inbox.windows.first_entry().filter(|window| window.key().0 <= now)?;
+        Some(window.remove())
+    }
+
+    /// Has `driver` woken at the next work. Returns whether a channel is dirty already, and when the
+    /// next window closes.
+    pub(crate) fn register(&self, driver: &Waker) -> (bool, Option<Time>) {
+        let mut inbox = self.inbox.lock();
+        inbox.driver = Some(driver.clone());
+        let closes = inbox.windows.first_key_value().map(|((closes, _), _)| *closes);
+        (!inbox.dirty.is_empty(), closes)
+    }
+
+    /// Drops work that nobody will do.
+    pub(crate) fn forget_work(&self) {
+        let work = std::mem::take(&mut *self.inbox.lock());
+        // A waker is in it, and no lock is held across the drop of one.
+        drop(work);
+    }
+
+    /// Wakes the driver without work.
+    pub(crate) fn wake(&self) {
+        self.post(|_| ());
+    }
+
+    /// The driver is woken after the lock is released.
+    fn post(&self, change: impl FnOnce(&mut Inbox)) {
+        let driver = {
+            let mut inbox = self.inbox.lock();
+            change(&mut inbox);
+            inbox.driver.take()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 }
 
-#[cfg(all(test, not(nudged_loom)))]
-mod tests {
-    use super::*;
-    use crate::config::HubConfig;
-    use crate::hub::lane::{Common, Lane};
-    use crate::ids::Epoch;
-    use crate::sync::AtomicU64;
+// ===== impl Common =====
 
-    /// SCENARIO: more orgs have subscribers than idle ones may be remembered.
-    /// BUG: every new org looked at all the others, in vain, under the lock.
-    /// FIX: after a walk, as many have to come as pay for the next one.
-    #[test]
-    fn orgs_with_subscribers_are_looked_at_a_constant_number_of_times() {
-        let common = Arc::new(Common {
-            config: HubConfig::default(),
-            lanes: [Lane::new()].into(),
-            history_bytes: AtomicU64::new(0),
-        });
-        let (mut shard, mut looked_at) = (Shard::default(), 0);
-        for n in 0..10_000 {
-            let org = format!("org-{n}").parse().expect("a name");
-            let channel = Arc::new(Channel::new(org, common.clone(), Epoch(n), Time(0)));
-            channel.state.lock().seats_mut(0).take(0, 0);
-            looked_at += shard.insert(channel, 16);
+impl Common {
+    /// Tells every shard with subscribers of this channel to sweep it.
+    pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
+        for shard in channel.mark_dirty() {
+            self.shards[shard].push_dirty(channel.clone());
         }
-        assert_eq!(shard.channels().count(), 10_000);
-        assert!(looked_at > 0);
-        assert!(looked_at <= 9 * 10_000, "{looked_at} looks for 10,000 orgs");
+    }
+
+    /// The tick at which a seat that was touched at `tick` is looked at next: a period later, ±25 %,
+    /// so that a herd of subscribers does not become a herd of writes.
+    pub(crate) fn keepalive_at(&self, tick: u32) -> u32 {
+        let period = self.keepalive_ticks();
+        tick + fastrand::u32(self.keepalive_min()..=period + period / 4)
+    }
+
+    /// The ticks of silence from which a comment is due.
+    pub(crate) fn keepalive_min(&self) -> u32 {
+        let period = self.keepalive_ticks();
+        (period - period / 4).max(1)
+    }
+
+    /// The ticks for which a socket may take nothing.
+    pub(crate) fn stall_ticks(&self) -> u32 {
+        ticks(self.config.stall_timeout)
+    }
+
+    fn keepalive_ticks(&self) -> u32 {
+        ticks(self.config.keepalive)
+    }
+}
+
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
+}
+
+// ===== impl SeatRef =====
+
+impl SeatRef {
+    /// Whether the seat is still that of the subscriber for whom this was made.
+    pub(crate) fn is_taken(&self, shard: usize) -> bool {
+        self.channel.upgrade().is_some_and(|channel| {
+            let mut state = channel.state.lock();
+            state.shards.get_mut(shard).is_some_and(|seats| seats.get_mut(self.key).is_some())
+        })
     }
 }

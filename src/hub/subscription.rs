@@ -7,10 +7,10 @@ use std::task::{Poll, Waker};
 use smallvec::SmallVec;
 
 use super::channel::{Channel, State};
-use super::deadline::{Alarm, Cause, Deadline, Watch};
 use super::history::{History, View};
-use super::lane::{Lane, SeatRef};
 use super::seat::{Seat, SeatKey, Waiter};
+use super::shard::{SeatRef, Shard};
+use super::timers::{Deadline, SeatHandle, Timer, TimerKind};
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::{self, CloseReason};
@@ -23,7 +23,7 @@ use crate::wire::Frame;
 pub struct Subscription {
     channel: Arc<Channel>,
     key: SeatKey,
-    lane: u16,
+    shard: u16,
     view: View,
     reason: CloseReason,
     /// It has said that its stream has to end.
@@ -37,58 +37,65 @@ pub(crate) enum Taken {
     Some,
     /// One frame, which says to re-read everything.
     Reread,
-    /// Nothing, and the lane's driver serves it from now on.
+    /// Nothing, and the shard's driver serves it from now on.
     Settled,
     /// Nothing, and the stream has to end, for this reason.
     End(CloseReason),
 }
 
 /// Frames with the numbers of their events.
-pub(crate) type Frames = SmallVec<[(u64, Frame); FRAMES_A_TAKE]>;
+pub(crate) type Frames = SmallVec<[(u64, Frame); FRAMES_PER_TAKE]>;
 
-const FRAMES_A_TAKE: usize = 16;
+const FRAMES_PER_TAKE: usize = 16;
 
 // ===== impl Subscription =====
 
 impl Subscription {
-    /// Takes a seat at `position`. The channel's lock is held by the caller, who decided what the
+    /// Takes a seat at `position`. The channel's lock is held by the accepted, who decided what the
     /// position is worth.
     pub(crate) fn new(
         channel: &Arc<Channel>,
         state: &mut State,
-        lane: usize,
+        shard: usize,
         view: View,
         position: u64,
     ) -> Self {
-        let tick = channel.common.lanes[lane].tick();
-        let key = state.seats_mut(lane).take(position, tick);
-        let lane = u16::try_from(lane).expect("the hub has at most 65,536 lanes");
-        Self { channel: channel.clone(), key, lane, view, reason: CloseReason::Client, over: false }
+        let tick = channel.common.shards[shard].tick();
+        let key = state.seats_mut(shard).take(position, tick);
+        let shard = u16::try_from(shard).expect("the hub has at most 65,536 shards");
+        Self {
+            channel: channel.clone(),
+            key,
+            shard,
+            view,
+            reason: CloseReason::Client,
+            over: false,
+        }
     }
 
     /// Arms the wheel for this seat and counts it; after the channel's lock has been released.
-    pub(crate) fn settle(&self) {
-        let lane = self.lane();
-        lane.seats.fetch_add(1, Ordering::Relaxed);
-        metrics::add(&lane.counters.opened[self.view as usize], 1);
+    pub(crate) fn arm(&self) {
+        let shard = self.shard();
+        shard.seats.fetch_add(1, Ordering::Relaxed);
+        metrics::add(&shard.counters.opened[self.view as usize], 1);
         let entry = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
-        let mut wheel = lane.wheel.lock();
-        wheel.insert(self.channel.common.keepalive_at(lane.tick()), entry);
-        lane.forget_freed(usize::from(self.lane), &mut wheel);
+        let mut wheel = shard.wheel.lock();
+        wheel.insert(self.channel.common.keepalive_at(shard.tick()), entry);
+        shard.purge_keepalives(usize::from(self.shard), &mut wheel);
     }
 
     /// The next event or comment for this subscriber, or `None` once its stream has to end. While
     /// there is nothing, `waker` is kept and woken when that changes.
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
-        let lane = &self.channel.common.lanes[usize::from(self.lane)];
+        let shard = &self.channel.common.shards[usize::from(self.shard)];
         let mut guard = self.channel.state.lock();
-        let State { history, lanes, closing, .. } = &mut *guard;
-        let seat = lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        let State { history, shards, closing, .. } = &mut *guard;
+        let seat = shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
         let polled = match seat.ending {
             // Its socket takes no end: whoever writes to it has to cut it off.
             Some(CloseReason::Stalled) => Poll::Pending,
             Some(_) => Poll::Ready(None),
-            None => poll_seat(seat, history, self.view, *closing, lane),
+            None => poll_seat(seat, history, self.view, *closing, shard),
         };
         if matches!(polled, Poll::Ready(None)) {
             self.reason = seat.ending.unwrap_or(CloseReason::Drained);
@@ -104,7 +111,7 @@ impl Subscription {
     /// here.
     pub(crate) fn serve_by(&self, waker: &Waker) {
         let mut state = self.channel.state.lock();
-        let seat = state.lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        let seat = state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
         let before = seat.served_by(waker, false);
         drop(state);
         drop(before);
@@ -113,15 +120,15 @@ impl Subscription {
     /// Takes a bounded number of frames for the parked stream with this number. While it catches up,
     /// no sweep touches it.
     pub(crate) fn take(&self, number: u32, frames: &mut Frames) -> Taken {
-        let lane = &self.channel.common.lanes[usize::from(self.lane)];
+        let shard = &self.channel.common.shards[usize::from(self.shard)];
         let mut state = self.channel.state.lock();
-        let State { history, lanes, closing, .. } = &mut *state;
-        let seat = lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        let State { history, shards, closing, .. } = &mut *state;
+        let seat = shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
         if let Some(reason) = seat.ending {
             return Taken::End(reason);
         }
         let mut reread = false;
-        while seat.cursor < history.head() && frames.len() < FRAMES_A_TAKE {
+        while seat.cursor < history.head() && frames.len() < FRAMES_PER_TAKE {
             if let Some(event) = history.get(seat.cursor + 1) {
                 seat.cursor += 1;
                 frames.extend(event.seen_by(self.view).map(|frame| (seat.cursor, frame.clone())));
@@ -133,8 +140,8 @@ impl Subscription {
             }
         }
         if !frames.is_empty() {
-            seat.touch(lane.tick());
-            seat.waiter = Waiter::Nobody;
+            seat.touch(shard.tick());
+            seat.waiter = Waiter::None;
             return if reread { Taken::Reread } else { Taken::Some };
         }
         if *closing || seat.draining {
@@ -159,11 +166,11 @@ impl Subscription {
 
     /// The socket took all there was, and there is more.
     pub(crate) fn unblock(&self) {
-        self.watch().unblock();
+        self.handle().unblock();
     }
 
     fn block(&self, number: u32, change: impl FnOnce(&mut Seat), took_some: bool) {
-        let blocked = self.channel.block(self.lane, self.key, |seat, tick| {
+        let blocked = self.channel.block(self.shard, self.key, |seat, tick| {
             change(seat);
             seat.waiter = Waiter::Blocked { number };
             (seat.block(tick, took_some), ())
@@ -174,19 +181,19 @@ impl Subscription {
     /// Has the stream end at this time, or at that of an earlier deadline.
     pub fn end_at(&self, deadline: Deadline) {
         let seat = SeatRef { channel: Arc::downgrade(&self.channel), key: self.key };
-        let alarm = Alarm { seat, cause: Cause::Deadline(deadline.reason) };
-        self.lane().set_alarm(self.lane, deadline.tick(), alarm);
+        let timer = Timer { seat, kind: TimerKind::Deadline(deadline.reason) };
+        self.shard().set_timer(self.shard, deadline.tick(), timer);
     }
 
     /// The seat for who writes to the socket of a stream that is not parked.
-    pub(crate) fn watch(&self) -> Watch {
-        Watch::new(&self.channel, self.key, self.lane)
+    pub(crate) fn handle(&self) -> SeatHandle {
+        SeatHandle::new(&self.channel, self.key, self.shard)
     }
 
     /// The position up to which this subscriber has been served.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
-        let seat = state.lanes[usize::from(self.lane)].get_mut(self.key).expect(HELD);
+        let seat = state.shards[usize::from(self.shard)].get_mut(self.key).expect(HELD);
         let seq = seat.cursor;
         state.history.id(seq)
     }
@@ -216,8 +223,8 @@ impl Subscription {
         self.reason == CloseReason::Drained
     }
 
-    fn lane(&self) -> &Lane {
-        &self.channel.common.lanes[usize::from(self.lane)]
+    fn shard(&self) -> &Shard {
+        &self.channel.common.shards[usize::from(self.shard)]
     }
 }
 
@@ -227,19 +234,19 @@ fn poll_seat(
     history: &mut History,
     view: View,
     closing: bool,
-    lane: &Lane,
+    shard: &Shard,
 ) -> Poll<Option<Frame>> {
     while seat.cursor < history.head() {
         let Some(event) = history.get(seat.cursor + 1) else {
             seat.cursor = history.head();
-            seat.touch(lane.tick());
-            metrics::add(&lane.counters.rereads, 1);
+            seat.touch(shard.tick());
+            metrics::add(&shard.counters.rereads, 1);
             return Poll::Ready(Some(history.reread().clone()));
         };
         seat.cursor += 1;
         if let Some(frame) = event.seen_by(view) {
-            seat.touch(lane.tick());
-            metrics::add(&lane.counters.delivered, 1);
+            seat.touch(shard.tick());
+            metrics::add(&shard.counters.delivered, 1);
             return Poll::Ready(Some(frame.clone()));
         }
     }
@@ -247,8 +254,8 @@ fn poll_seat(
         return Poll::Ready(None);
     }
     if seat.keepalive_due {
-        seat.touch(lane.tick());
-        metrics::add(&lane.counters.keepalives, 1);
+        seat.touch(shard.tick());
+        metrics::add(&shard.counters.keepalives, 1);
         return Poll::Ready(Some(Frame::keepalive()));
     }
     Poll::Pending
@@ -256,13 +263,13 @@ fn poll_seat(
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let lane = self.lane();
+        let shard = self.shard();
         // The seat holds a waker, and dropping that may run anything: not under the lock.
         let seat = {
             let mut state = self.channel.state.lock();
-            let seat = state.lanes[usize::from(self.lane)].free(self.key);
+            let seat = state.shards[usize::from(self.shard)].free(self.key);
             if state.seats() == 0 {
-                state.idle_since = Time(u64::from(lane.tick()) * 1_000);
+                state.idle_since = Time(u64::from(shard.tick()) * 1_000);
             }
             seat
         };
@@ -272,11 +279,11 @@ impl Drop for Subscription {
             CloseReason::Client => noted.unwrap_or(CloseReason::Client),
             known => known,
         };
-        if lane.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if shard.seats.fetch_sub(1, Ordering::Relaxed) == 1 {
             // The driver may be waiting for the last one to leave.
-            lane.wake();
+            shard.wake();
         }
-        metrics::add(&lane.counters.closed[self.view as usize][reason as usize], 1);
+        metrics::add(&shard.counters.closed[self.view as usize][reason as usize], 1);
     }
 }
 

@@ -10,16 +10,16 @@ use smallvec::SmallVec;
 use super::Hub;
 use super::channel::{Channel, State};
 use super::history::{Event, History, View};
-use super::lane::SeatRef;
 use super::seat::{Seat, Waiter};
+use super::shard::SeatRef;
 use crate::ids::Time;
 use crate::metrics::{self, CloseReason};
 
-/// A walk over the seats that one channel has on one lane, in memory order.
+/// A walk over the seats that one channel has on one shard, in memory order.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     channel: Arc<Channel>,
-    lane: usize,
+    shard: usize,
     position: usize,
     /// The head, and whether streams had to end, when the walk began.
     began_at: (u64, bool),
@@ -29,10 +29,10 @@ pub(crate) struct Sweep {
 
 /// What one turn found to do, to be done once no lock is held. The driver keeps it for its memory.
 #[derive(Debug, Default)]
-pub(crate) struct Turn {
-    pub(super) wakers: SmallVec<[Waker; SEATS_A_TURN]>,
+pub(crate) struct Batch {
+    pub(super) wakers: SmallVec<[Waker; SEATS_PER_TURN]>,
     /// Sockets that the driver writes to itself.
-    pub(crate) writes: Vec<Write>,
+    pub(crate) writes: Vec<WriteOp>,
     /// What [`Task::Events`] refers to: consecutive events, up to the head.
     pub(crate) events: Vec<Event>,
     /// The number of the last of them.
@@ -41,14 +41,14 @@ pub(crate) struct Turn {
 
 /// Something to do for the parked stream with this number.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Write {
+pub(crate) struct WriteOp {
     pub(crate) socket: u32,
-    pub(crate) task: Task,
+    pub(crate) kind: WriteKind,
 }
 
 /// What a parked stream needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Task {
+pub(crate) enum WriteKind {
     /// The last `count` of the turn's events. They count as taken: who cannot write them all gives
     /// them back.
     Events { count: usize, view: View },
@@ -62,17 +62,17 @@ pub(crate) enum Task {
 
 /// Seats that are served in one turn, before everything else on the worker has its own. One under
 /// loom, so that two seats are enough for a walk of several turns.
-pub(crate) const SEATS_A_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
+pub(crate) const SEATS_PER_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
 
 /// Events that a sweep hands to a subscriber at once.
-pub(crate) const EVENTS_A_WRITE: usize = 64;
+pub(crate) const EVENTS_PER_WRITE: usize = 64;
 
 /// Stale entries of the wheel that are not worth a walk over it.
 pub(super) const STALE_MAX: usize = 1024;
 
 // ===== impl Turn =====
 
-impl Turn {
+impl Batch {
     /// Wakes the tasks; what is to be written is left to the driver.
     pub(crate) fn wake(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
@@ -89,7 +89,7 @@ impl Turn {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.wakers.len() + self.writes.len() >= SEATS_A_TURN
+        self.wakers.len() + self.writes.len() >= SEATS_PER_TURN
     }
 }
 
@@ -97,26 +97,26 @@ impl Turn {
 
 impl Sweep {
     /// Collects what some of the subscribers need. Returns whether the walk goes on.
-    pub(crate) fn turn(&mut self, turn: &mut Turn) -> bool {
+    pub(crate) fn collect(&mut self, batch: &mut Batch) -> bool {
         let mut state = self.channel.state.lock();
-        let State { history, lanes, closing, .. } = &mut *state;
-        let seats = &mut lanes[self.lane];
-        let tick = self.channel.common.lanes[self.lane].tick();
+        let State { history, shards, closing, .. } = &mut *state;
+        let seats = &mut shards[self.shard];
+        let tick = self.channel.common.shards[self.shard].tick();
         let now_at = (history.head(), *closing);
         if self.position == 0 {
             self.began_at = now_at;
         }
         let mut events = 0;
-        while self.position < seats.end() && !turn.is_full() {
+        while self.position < seats.end() && !batch.is_full() {
             if let Some(seat) = seats.at_mut(self.position)
                 && (seat.cursor < history.head() || *closing)
             {
-                events = events.max(serve(seat, history, *closing, tick, turn));
+                events = events.max(serve(seat, history, *closing, tick, batch));
             }
             self.position += 1;
         }
-        turn.head = history.head();
-        turn.events.extend(
+        batch.head = history.head();
+        batch.events.extend(
             (0..events).rev().filter_map(|back| history.get(now_at.0 - back as u64)).cloned(),
         );
         if self.position < seats.end() {
@@ -138,24 +138,24 @@ impl Drop for Sweep {
     /// The channel counts as dirty until a walk is done: it is left to the next driver.
     fn drop(&mut self) {
         if !self.over {
-            self.channel.common.lanes[self.lane].push_dirty(self.channel.clone());
+            self.channel.common.shards[self.shard].push_dirty(self.channel.clone());
         }
     }
 }
 
 /// Serves a seat that is behind, or has to end. Returns how many events have to be at hand.
-fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mut Turn) -> usize {
-    match mem::replace(&mut seat.waiter, Waiter::Nobody) {
+fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, batch: &mut Batch) -> usize {
+    match mem::replace(&mut seat.waiter, Waiter::None) {
         Waiter::Task(waker) => {
             seat.waiter = Waiter::Busy(waker.clone());
-            turn.wakers.push(waker);
+            batch.wakers.push(waker);
             0
         }
         Waiter::Socket { number, view } => {
             let count = usize::try_from(history.head() - seat.cursor).unwrap_or(usize::MAX);
-            let near = count <= EVENTS_A_WRITE && history.covers(seat.cursor);
+            let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
             if closing || !near {
-                turn.writes.push(Write { socket: number, task: Task::CatchUp });
+                batch.writes.push(WriteOp { socket: number, kind: WriteKind::CatchUp });
                 return 0;
             }
             let visible = (seat.cursor + 1..=history.head())
@@ -166,7 +166,7 @@ fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mu
                 return 0;
             }
             seat.touch(tick);
-            turn.writes.push(Write { socket: number, task: Task::Events { count, view } });
+            batch.writes.push(WriteOp { socket: number, kind: WriteKind::Events { count, view } });
             count
         }
         waiter => {
@@ -176,38 +176,38 @@ fn serve(seat: &mut Seat, history: &History, closing: bool, tick: u32, turn: &mu
     }
 }
 
-// ===== impl Hub, for the driver of a lane =====
+// ===== impl Hub, for the driver of a shard =====
 
 impl Hub {
     /// Closes the windows whose time has come.
     pub(crate) fn close_windows(&self, now: Time) {
-        while let Some(channel) = self.lane().pop_window(now) {
+        while let Some(channel) = self.shard().pop_window(now) {
             channel.release(now);
-            self.common().spread(&channel);
+            self.common().schedule(&channel);
         }
     }
 
-    /// The next channel to sweep on this lane.
+    /// The next channel to sweep on this shard.
     pub(crate) fn next_sweep(&self) -> Option<Sweep> {
-        let channel = self.lane().pop_dirty()?;
-        Some(Sweep { channel, lane: self.lane, position: 0, began_at: (0, false), over: false })
+        let channel = self.shard().pop_dirty()?;
+        Some(Sweep { channel, shard: self.shard, position: 0, began_at: (0, false), over: false })
     }
 
-    /// Moves the lane's time on to `tick` and adds the seats to `due` that have to be looked at.
+    /// Moves the shard's time on to `tick` and adds the seats to `due` that have to be looked at.
     pub(crate) fn tick(&self, tick: u32, due: &mut Vec<SeatRef>) {
-        let lane = self.lane();
-        lane.set_tick(tick);
-        let mut wheel = lane.wheel.lock();
+        let shard = self.shard();
+        shard.set_tick(tick);
+        let mut wheel = shard.wheel.lock();
         wheel.advance(tick, |entry| due.push(entry));
-        lane.forget_freed(self.lane, &mut wheel);
+        shard.purge_keepalives(self.shard, &mut wheel);
     }
 
     /// Finds the seats among these that were silent for long enough to need a comment, and puts all
     /// of them back into the wheel.
-    pub(crate) fn keep_alive(&self, due: &[SeatRef], turn: &mut Turn) {
-        let deadlines: SmallVec<[Option<u32>; SEATS_A_TURN]> =
-            due.iter().map(|entry| self.look(entry, turn)).collect();
-        let mut wheel = self.lane().wheel.lock();
+    pub(crate) fn keep_alive(&self, due: &[SeatRef], batch: &mut Batch) {
+        let deadlines: SmallVec<[Option<u32>; SEATS_PER_TURN]> =
+            due.iter().map(|entry| self.look(entry, batch)).collect();
+        let mut wheel = self.shard().wheel.lock();
         for (entry, deadline) in due.iter().zip(deadlines) {
             if let Some(deadline) = deadline {
                 wheel.insert(deadline, entry.clone());
@@ -216,26 +216,26 @@ impl Hub {
     }
 
     /// When the seat has to be looked at again, if it is still taken.
-    fn look(&self, entry: &SeatRef, turn: &mut Turn) -> Option<u32> {
+    fn look(&self, entry: &SeatRef, batch: &mut Batch) -> Option<u32> {
         let channel = entry.channel.upgrade()?;
         let mut state = channel.state.lock();
-        let seat = state.lanes.get_mut(self.lane)?.get_mut(entry.key)?;
-        let (common, lane) = (self.common(), self.lane());
-        let tick = lane.tick();
+        let seat = state.shards.get_mut(self.shard)?.get_mut(entry.key)?;
+        let (common, shard) = (self.common(), self.shard());
+        let tick = shard.tick();
         if tick - seat.touched < common.keepalive_min() {
             return Some(common.keepalive_at(seat.touched));
         }
-        match mem::replace(&mut seat.waiter, Waiter::Nobody) {
+        match mem::replace(&mut seat.waiter, Waiter::None) {
             Waiter::Task(waker) => {
                 seat.keepalive_due = true;
                 seat.waiter = Waiter::Busy(waker.clone());
-                turn.wakers.push(waker);
+                batch.wakers.push(waker);
             }
             Waiter::Socket { number, view } => {
                 seat.waiter = Waiter::Socket { number, view };
                 seat.touch(tick);
-                metrics::add(&lane.counters.keepalives, 1);
-                turn.writes.push(Write { socket: number, task: Task::Keepalive });
+                metrics::add(&shard.counters.keepalives, 1);
+                batch.writes.push(WriteOp { socket: number, kind: WriteKind::Keepalive });
             }
             waiter => {
                 seat.keepalive_due = true;

@@ -40,8 +40,8 @@ impl<T> Wheel<T> {
     /// a tick, in the order in which it went in. The memory of an emptied slot is given back.
     pub(crate) fn advance(&mut self, now: u32, mut expired: impl FnMut(T)) {
         // After a pause longer than a turn, one turn still visits every slot.
-        let turn = u32::try_from(SLOTS).expect("64");
-        if now.saturating_sub(self.next) >= turn {
+        let batch = u32::try_from(SLOTS).expect("64");
+        if now.saturating_sub(self.next) >= batch {
             return self.catch_up(now, expired);
         }
         while self.next <= now {

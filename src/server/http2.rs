@@ -1,4 +1,4 @@
-//! HTTP/2: one connection that carries many streams, each polled by hyper as a body.
+//! HTTP/2: one connection with many streams, each of which hyper polls as a body.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -10,46 +10,50 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::trunk::{Branching, Trunk};
+use super::http2_conn::{Http2Conn, Http2Service};
 use crate::config::Config;
 use crate::http::Service;
 use crate::metrics::CloseReason;
 
-/// Bytes of events that are held for a stream beyond what its client has room for; always one event at
-/// least, whose memory all streams share.
+/// Bytes of events that hyper takes for a stream beyond its client's flow-control window; at least one event,
+/// whose memory all streams share.
 const SEND_BUFFER: usize = 8 * 1024;
 
-/// Bytes of publishes that a client may send before they are read: of one request, and of all.
+/// Flow-control windows for request bodies, in bytes: of one request, and of the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
-/// Serves a connection until it ends, until `draining` and its requests are over, or until there was no
-/// request for as long as there may be none.
-pub(super) async fn serve<I>(io: I, trunk: Trunk, service: Service, draining: watch::Receiver<bool>)
-where
+/// Serves a connection until it ends, until the requests in flight end in a drain, or until it was idle for too
+/// long.
+pub(super) async fn serve<I>(
+    io: I,
+    conn: Http2Conn,
+    service: Service,
+    draining: watch::Receiver<bool>,
+) where
     I: Read + Write + Send + Unpin + 'static,
 {
     let limit = service.config().head_timeout;
-    let mut told = false;
-    // It is told why before it is told to go.
-    let may_ask_once = service.came_over();
-    let mut hyper = builder(&trunk, service.config())
-        .serve_connection(io, Branching { service, trunk: trunk.clone() });
+    let mut going_away = false;
+    // Answer one request before GOAWAY, so that the client learns why.
+    let answer_once = service.over_limit();
+    let mut hyper = builder(&conn, service.config())
+        .serve_connection(io, Http2Service { service, conn: conn.clone() });
     let mut draining = draining;
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     // Runs while there is no request.
     let mut idle: Option<Pin<Box<Sleep>>> = None;
     let end = poll_fn(|cx| {
         loop {
-            let has_asked = may_ask_once && trunk.was_asked();
-            if !told && (has_asked || drain.as_mut().poll(cx).is_ready()) {
-                told = true;
+            let has_answered = answer_once && conn.had_request();
+            if !going_away && (has_answered || drain.as_mut().poll(cx).is_ready()) {
+                going_away = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }
             if let Poll::Ready(end) = Pin::new(&mut hyper).poll(cx) {
                 return Poll::Ready(end);
             }
-            if !trunk.is_idle(cx) {
+            if !conn.is_idle(cx) {
                 idle = None;
                 return Poll::Pending;
             }
@@ -59,24 +63,24 @@ where
             )]
             let timer = idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
             ready!(timer.as_mut().poll(cx));
-            if told {
-                // Its client does not let go.
+            if going_away {
+                // The client ignored GOAWAY.
                 return Poll::Ready(Ok(()));
             }
-            (told, idle) = (true, None);
+            (going_away, idle) = (true, None);
             Pin::new(&mut hyper).graceful_shutdown();
         }
     });
     if let Err(why) = end.await {
         tracing::debug!(%why, "connection");
         if why.is_timeout() {
-            trunk.end_for(CloseReason::Timeout);
+            conn.end_for(CloseReason::Timeout);
         }
     }
 }
 
-fn builder(trunk: &Trunk, config: &Config) -> Builder<Trunk> {
-    let mut builder = Builder::new(trunk.clone());
+fn builder(conn: &Http2Conn, config: &Config) -> Builder<Http2Conn> {
+    let mut builder = Builder::new(conn.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.connection_streams_max)
@@ -84,7 +88,7 @@ fn builder(trunk: &Trunk, config: &Config) -> Builder<Trunk> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        // A dead peer is found by its kernel's silence too; these find one whose kernel is all that lives.
+        // TCP_USER_TIMEOUT detects a dead machine; pings detect a dead process behind a live kernel.
         .keep_alive_interval(config.hub.keepalive)
         .keep_alive_timeout(config.peer_timeout);
     builder

@@ -1,5 +1,5 @@
-//! Listening sockets: one for each worker and address, sharing the port (`SO_REUSEPORT`), with the
-//! options that accepted sockets inherit (tcp(7)).
+//! Listening sockets: one per worker and address, which share the port (`SO_REUSEPORT`), with the options that
+//! accepted sockets inherit (tcp(7)).
 
 use std::fmt;
 use std::io;
@@ -7,15 +7,17 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::tls::TlsError;
+use super::certificate::Tls;
+#[cfg(feature = "tls")]
+use super::certificate::TlsError;
 use crate::config::Config;
 
-/// Where a server listens; displayed as the beginning of its URLs.
+/// An address that a server listens on, displayed as the beginning of its URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// With the port that the system chose where 0 was asked for.
+    /// With the port that the system chose where port 0 was requested.
     pub socket: SocketAddr,
-    /// Whether it speaks TLS.
+    /// Connections to it begin with a TLS handshake.
     pub secure: bool,
 }
 
@@ -34,31 +36,33 @@ pub(crate) struct Listening {
     pub(crate) secure: bool,
 }
 
-/// Why an address could not be listened on.
+/// Why the server could not listen on an address.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BindError {
-    /// The server would be open to a network, which has to be asked for.
+    /// The server would be open to a network, which needs [`Config::insecure_open`].
     Open {
         /// The address that is not a loopback address.
         address: SocketAddr,
     },
-    /// The system refused.
+    /// The system refused to bind or to listen.
     Refused {
-        /// The address that was asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         why: io::Error,
     },
-    /// A socket that was handed over cannot be listened on.
+    /// A socket from the service manager is no listening TCP socket.
     Inherited(io::Error),
     /// The certificate cannot be used.
+    #[cfg(feature = "tls")]
     Tls(TlsError),
 }
 
-/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+/// Length of the accept queue; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that the kernel holds unsent for a subscriber before it says that the socket is full.
+/// Unsent bytes in the kernel from which a socket counts as full (`TCP_NOTSENT_LOWAT`).
 const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 // ===== impl Listeners =====
@@ -67,7 +71,7 @@ impl Listeners {
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
-        let first = config.listen.iter().map(|asked| (*asked, config.tls.is_some()));
+        let first = config.listen.iter().map(|asked| (*asked, Tls::is_configured(config)));
         let plain = config.plain_listen.iter().map(|asked| (*asked, false));
         for (asked, secure) in first.chain(plain) {
             if is_exposed(asked, config) {
@@ -86,8 +90,8 @@ impl Listeners {
         Ok(Self { addresses, workers })
     }
 
-    /// Takes listening sockets over that somebody else has opened and goes on to hold, so that no
-    /// connect is refused while one server follows another. The workers share each of them.
+    /// Uses listening sockets that the service manager opened and keeps open, so that no connect is refused
+    /// between one server and the next. All workers accept on each of them.
     pub(crate) fn adopt(sockets: Vec<TcpListener>, config: &Config) -> Result<Self, BindError> {
         let mut addresses = Vec::new();
         let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
@@ -98,7 +102,7 @@ impl Listeners {
             }
             socket.set_nonblocking(true).map_err(BindError::Inherited)?;
             set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
-            let secure = config.tls.is_some();
+            let secure = Tls::is_configured(config);
             for sockets in &mut workers {
                 let socket = socket.try_clone().map_err(BindError::Inherited)?;
                 sockets.push(Listening { socket, secure });
@@ -117,8 +121,8 @@ impl Listeners {
     }
 }
 
-/// `SO_REUSEPORT` would let a second server take half of the connections without a word. A socket
-/// without that option cannot be bound beside a listening one, which tells.
+/// With `SO_REUSEPORT` a second server would silently get half of the connections. A socket without that
+/// option cannot be bound beside a listening one, so binding one detects it.
 fn refuse_a_second_server(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
@@ -136,12 +140,12 @@ fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether a network would reach a server that asks nobody for a key, which nobody asked for.
+/// Whether a network could reach an open server without [`Config::insecure_open`].
 fn is_exposed(address: SocketAddr, config: &Config) -> bool {
     !address.ip().is_loopback() && config.auth.is_open() && !config.insecure_open
 }
 
-/// What accepted sockets inherit.
+/// Sets the options that accepted sockets inherit.
 fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
     listener.set_tcp_user_timeout(Some(config.peer_timeout))?;
@@ -172,9 +176,9 @@ impl fmt::Display for BindError {
         match self {
             Self::Open { address } => write!(
                 f,
-                "no key is configured, so whoever reaches {address} could subscribe and publish; \
-                 configure one (--jwt-secret-file, --jwt-key, --jwks-url, --publish-key), listen on \
-                 a loopback address, or ask for it with --insecure-open"
+                "no key is configured, so every client that can reach {address} could subscribe and \
+                 publish; configure one (--jwt-secret-file, --jwt-key, --jwks-url, --publish-key), listen on \
+                 a loopback address, or allow it with --insecure-open"
             ),
             Self::Refused { address, why } if why.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
@@ -183,8 +187,9 @@ impl fmt::Display for BindError {
             ),
             Self::Refused { address, why } => write!(f, "cannot listen on {address}: {why}"),
             Self::Inherited(why) => {
-                write!(f, "cannot listen on a socket that was handed over: {why}")
+                write!(f, "cannot listen on a socket of LISTEN_FDS: {why}")
             }
+            #[cfg(feature = "tls")]
             Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }
     }
@@ -197,11 +202,11 @@ mod tests {
     use super::*;
     use crate::config::{AuthConfig, Secret};
 
-    /// SCENARIO: a server with a key is given a socket of a network by its service manager.
-    /// BUG: it refused the socket as an open server has to, which it did not do for `--listen`.
-    /// FIX: both ask the same question.
+    /// SCENARIO: the service manager passes a socket on a network address to a server with a key.
+    /// BUG: the server refused it as an open server has to, though it allowed the same address in `--listen`.
+    /// FIX: both check the same condition.
     #[test]
-    fn a_network_is_served_with_a_key_however_the_socket_came() {
+    fn a_server_with_a_key_listens_on_networks_by_flag_and_by_socket_activation() {
         let config = |publish_keys| Config {
             listen: vec!["0.0.0.0:0".parse().expect("an address")],
             workers: 1,
@@ -221,8 +226,8 @@ mod tests {
         }
     }
 
-    /// tcp(7) says so of `TCP_USER_TIMEOUT` only; that the others are inherited too is what saves
-    /// three system calls a connection.
+    /// tcp(7) promises it of `TCP_USER_TIMEOUT` only. That the others are inherited too saves three system calls
+    /// per connection.
     #[test]
     fn accepted_sockets_inherit_the_options() {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };

@@ -1,15 +1,22 @@
-//! Sockets and threads: a [`Server`] is bound, then run until it is told to stop.
+//! Sockets and threads: a [`Server`] is bound, then runs until it is stopped.
 
-mod chore;
-mod conn;
-pub(crate) mod door;
+mod abort_on_drop;
+pub(crate) mod acceptor;
+#[cfg(not(feature = "tls"))]
+#[path = "no_certificate.rs"]
+mod certificate;
+#[cfg(feature = "tls")]
+mod certificate;
+pub(crate) mod conn_context;
+mod http1;
 mod http2;
+mod http2_conn;
 mod listen;
-mod secure;
+pub(crate) mod reactor;
 mod socket;
 pub mod systemd;
-mod tls;
-mod trunk;
+#[cfg(feature = "tls")]
+mod tls_conn;
 mod worker;
 
 use std::future::{Future, poll_fn};
@@ -22,7 +29,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::chore::Chore;
+use self::abort_on_drop::AbortOnDrop;
 use self::listen::Listeners;
 use self::worker::Worker;
 use crate::admission::Admission;
@@ -31,10 +38,12 @@ use crate::http::App;
 use crate::hub::Hub;
 use crate::stream::Clock;
 
+pub use self::certificate::Tls;
+#[cfg(feature = "tls")]
+pub use self::certificate::TlsError;
 pub use self::listen::{Address, BindError};
-pub use self::tls::{Tls, TlsError};
 
-/// A server that holds its addresses and does not accept yet.
+/// A server that is bound to its addresses and does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
@@ -42,12 +51,13 @@ pub struct Server {
     tls: Option<Tls>,
 }
 
-/// Why a server did not start, or did not go on.
+/// Why a server did not start, or stopped by itself.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ServeError {
-    /// A worker's thread or runtime could not be made.
+    /// A worker's thread or runtime could not be created.
     Start(io::Error),
-    /// A worker ended by itself, which only a defect makes it do.
+    /// A worker ended by itself, which is a defect.
     WorkerDied,
 }
 
@@ -57,45 +67,45 @@ impl Server {
     /// Binds every address for every worker.
     ///
     /// # Errors
-    /// Says which address could not be had, or what is wrong with the certificate.
+    /// [`BindError`]: an address that cannot be bound, or a certificate that cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let tls = load(&config)?;
+        let tls = Tls::load(&config)?;
         let listeners = Listeners::bind(&config)?;
         Ok(Self { config, listeners, tls })
     }
 
-    /// What it was told.
+    /// The configuration it was bound with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Serves on listening sockets that are open already, in place of [`Config::listen`].
+    /// Binds to listening sockets that are open already, in place of [`Config::listen`].
     ///
     /// # Errors
-    /// One of them is no listening TCP socket, or is reachable from a network although there is neither
-    /// a key nor [`Config::insecure_open`]; or the certificate cannot be used.
+    /// [`BindError`]: one of them is no listening TCP socket, or is reachable from a network although the
+    /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
-        let tls = load(&config)?;
+        let tls = Tls::load(&config)?;
         let listeners = Listeners::adopt(sockets, &config)?;
         Ok(Self { config, listeners, tls })
     }
 
-    /// Where it listens.
+    /// The addresses it listens on.
     pub fn addresses(&self) -> &[Address] {
         self.listeners.addresses()
     }
 
-    /// Its certificate, which can be read again while it runs.
+    /// Its certificate, which can be reloaded while it runs.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    /// Serves until `stop` resolves, and then drains: `/readyz` says 503 at once; after
-    /// [`Config::drain_delay`] nothing more is accepted, and the streams end, evenly over
-    /// [`Config::drain_window`]; requests in flight are finished. It returns when all have ended, and
+    /// Serves until `stop` resolves, and then drains: `/readyz` responds 503 at once; after
+    /// [`Config::drain_delay`] no connection is accepted any more, and the streams end, evenly spread over
+    /// [`Config::drain_window`]; requests in flight are finished. Returns when all connections have ended, or
     /// [`Config::drain_timeout`] after `stop` at the latest.
     ///
-    /// Under systemd it says when it is ready and when it stops, and tends the watchdog.
+    /// Under systemd it notifies the manager of readiness and stop, and pings the watchdog.
     ///
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
@@ -103,7 +113,7 @@ impl Server {
         let Self { config, listeners, tls } = self;
         let (delay, window, timeout) =
             (config.drain_delay, config.drain_window, config.drain_timeout);
-        let hub = Hub::with_lanes(config.hub.clone(), config.workers);
+        let hub = Hub::with_shards(config.hub.clone(), config.workers);
         let clock = Clock::start();
         let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
         let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
@@ -112,14 +122,14 @@ impl Server {
         let (drain, draining) = watch::channel(None);
 
         let mut workers = Vec::new();
-        for (lane, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let worker = Worker::new(app.clone(), hub.on_lane(lane), clock, sockets, tls.clone());
+        for (shard, sockets) in listeners.into_workers().into_iter().enumerate() {
+            let worker = Worker::new(app.clone(), hub.on_shard(shard), clock, sockets, tls.clone());
             workers.push(worker.start(draining.clone()).map_err(ServeError::Start)?);
         }
         drop(draining);
         systemd::ready();
-        let _watchdog = systemd::tend_watchdog(hub.clone(), clock);
-        let _renewal = tls.map(|tls| Chore::begin(tls.watch()));
+        let _watchdog = systemd::ping_watchdog(hub.clone(), clock);
+        let _reload = tls.map(|tls| AbortOnDrop::spawn(tls.watch()));
 
         let stopped = async {
             stop.await;
@@ -130,10 +140,10 @@ impl Server {
             tokio::time::sleep(delay.min(timeout)).await;
             deadline
         };
-        let Some(deadline) = unless_one_dies(stopped, &mut workers).await else {
+        let Some(deadline) = unless_one_ends(stopped, &mut workers).await else {
             return Err(ServeError::WorkerDied);
         };
-        // First the accepts, then the streams, of which no new one comes then.
+        // Accepting stops first, so that no stream begins while the others end.
         drain.send_replace(Some(deadline));
         hub.drain(clock.now(), window);
         let mut clean = true;
@@ -144,12 +154,8 @@ impl Server {
     }
 }
 
-fn load(config: &Config) -> Result<Option<Tls>, BindError> {
-    config.tls.clone().map(Tls::load).transpose().map_err(BindError::Tls)
-}
-
 /// What `future` resolves to, or `None` as soon as any worker has ended.
-async fn unless_one_dies<T>(
+async fn unless_one_ends<T>(
     future: impl Future<Output = T>,
     workers: &mut [worker::Running],
 ) -> Option<T> {

@@ -1,75 +1,69 @@
 //! The socket of a connection, as hyper sees it.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
-use socket2::SockRef;
 
-use super::trunk::Trunk;
-use crate::http::Parking;
-use crate::metrics::CloseReason;
-use crate::stream::Line;
+use super::http2_conn::Http2Conn;
+use crate::http::HandoffSlot;
 
-/// A socket that the runtime watches, with what is known of its connection.
+/// A socket that the runtime watches.
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: TokioIo<tokio::net::TcpStream>,
-    witness: Witness,
-    /// Read before, and to be read again.
+    observer: Observer,
+    /// Bytes to be read again, before those of the socket.
     unread: Bytes,
-    /// How many bytes of [`PREFACE`] were read, as long as nothing else was. hyper's parser of HTTP/1
-    /// knows the preface once it has all of it, and refuses the beginning of it.
-    undecided: Option<usize>,
+    /// The number of bytes of [`PREFACE`] that were read, as long as nothing else was. hyper's HTTP/1 parser
+    /// recognises the whole preface only, and rejects a part of it.
+    preface_read: Option<usize>,
     /// hyper has written, or tried to.
-    has_spoken: bool,
+    has_written: bool,
 }
 
-/// Who is told what becomes of reads and writes.
+/// What learns the results of reads and writes.
 #[derive(Debug)]
-pub(super) enum Witness {
-    /// It is not known yet what the connection will carry.
-    Nobody,
-    /// A connection whose stream leaves it.
-    Parking(Parking),
-    /// A connection whose stream stays.
-    Line(Line),
-    /// A connection of many streams.
-    Trunk(Trunk),
+pub(super) enum Observer {
+    /// Nothing yet: the protocol is not known.
+    None,
+    /// HTTP/1, whose stream leaves hyper.
+    Http1(HandoffSlot),
+    /// HTTP/2.
+    Http2(Http2Conn),
 }
 
-/// What a client says first that speaks HTTP/2 (RFC 9113, 3.4).
+/// The first bytes of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes that one read takes while it is undecided.
+/// Bytes of one read while they may still be the preface.
 const FIRST_READ: usize = 2048;
 
 // ===== impl Socket =====
 
 impl Socket {
-    /// A socket from which these bytes have been read, which are to be read again. Inside a runtime.
+    /// A socket from which `read` was read, and is to be read again. Inside a runtime.
     pub(super) fn new(socket: TcpStream, read: Bytes) -> io::Result<Self> {
         let inner = TokioIo::new(tokio::net::TcpStream::from_std(socket.into())?);
-        let is_undecided = PREFACE.starts_with(&read);
-        let (unread, undecided) =
-            if is_undecided { (Bytes::new(), Some(read.len())) } else { (read, None) };
-        Ok(Self { inner, witness: Witness::Nobody, unread, undecided, has_spoken: false })
+        let may_be_preface = PREFACE.starts_with(&read);
+        let (unread, preface_read) =
+            if may_be_preface { (Bytes::new(), Some(read.len())) } else { (read, None) };
+        Ok(Self { inner, observer: Observer::None, unread, preface_read, has_written: false })
     }
 
-    pub(super) fn tell(&mut self, witness: Witness) {
-        self.witness = witness;
+    pub(super) fn observe(&mut self, observer: Observer) {
+        self.observer = observer;
     }
 
-    pub(super) fn has_spoken(&self) -> bool {
-        self.has_spoken
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written
     }
 
-    /// Has these bytes read again, before what the socket has.
+    /// Puts bytes back, which are read again before those of the socket.
     pub(super) fn unread(&mut self, bytes: Bytes) {
         self.unread = bytes;
     }
@@ -83,10 +77,10 @@ impl Socket {
         Pin::new(&mut self.inner)
     }
 
-    /// Reads bytes of which it is clear whether they are a preface. Returns how many.
+    /// Reads until it is clear whether the bytes are the preface. Returns the number of bytes.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let held = self.undecided.unwrap_or(0);
+            let held = self.preface_read.unwrap_or(0);
             bytes[..held].copy_from_slice(&PREFACE[..held]);
             let mut buf = ReadBuf::new(&mut bytes[held..]);
             let read = self.inner().poll_read(cx, buf.unfilled());
@@ -94,16 +88,16 @@ impl Socket {
             self.note_read(&read);
             ready!(read)?;
             let grows = length > held && length < PREFACE.len();
-            if self.undecided.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
-                self.undecided = Some(length);
+            if self.preface_read.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
+                self.preface_read = Some(length);
                 continue;
             }
-            self.undecided = None;
+            self.preface_read = None;
             return Poll::Ready(Ok(length));
         }
     }
 
-    /// The first byte that comes, which is left to be read; `None` at the end.
+    /// Peeks at the first byte of the connection; `None` at its end.
     pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
         let mut bytes = [0; FIRST_READ];
         let length = ready!(self.poll_bytes(cx, &mut bytes))?;
@@ -111,33 +105,19 @@ impl Socket {
         Poll::Ready(Ok(self.unread.first().copied()))
     }
 
-    /// Tells of a read.
     fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
-        match &self.witness {
-            Witness::Line(line) => line.read(read),
-            Witness::Trunk(trunk) => trunk.note(read),
-            Witness::Parking(_) | Witness::Nobody => {}
+        if let Observer::Http2(conn) = &self.observer {
+            conn.note(read);
         }
     }
 
-    /// Tells of a write, and passes on what became of it, unless the socket is full and its stream has
-    /// to end.
-    fn note_write(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.has_spoken = true;
-        match &self.witness {
-            Witness::Line(line) => {
-                let Some(reason) = line.wrote(&wrote) else { return wrote };
-                if reason == CloseReason::Stalled {
-                    // The kernel would keep what it holds for who does not read it.
-                    _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
-                }
-                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
-            }
-            Witness::Trunk(trunk) => trunk.note(&wrote),
-            Witness::Parking(parking) if wrote.is_pending() => parking.note_blocked(),
-            Witness::Parking(_) | Witness::Nobody => {}
+    fn note_write(&mut self, wrote: &Poll<io::Result<usize>>) {
+        self.has_written = true;
+        match &self.observer {
+            Observer::Http2(conn) => conn.note(wrote),
+            Observer::Http1(slot) if wrote.is_pending() => slot.note_blocked(),
+            Observer::Http1(_) | Observer::None => {}
         }
-        wrote
     }
 }
 
@@ -147,19 +127,19 @@ impl Read for Socket {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        // Its stream is about to be parked; the lot hears what else comes.
-        if matches!(&self.witness, Witness::Parking(parking) if parking.is_leaving()) {
+        // Its stream is about to leave hyper; the reactor reads what else comes.
+        if matches!(&self.observer, Observer::Http1(slot) if slot.is_taken()) {
             return Poll::Pending;
         }
         if !self.unread.is_empty() {
-            // A new socket is not known to take anything, and hyper forgets the answer to a CONNECT that
-            // cannot leave at once.
+            // The runtime does not know yet that a new socket is writable, and hyper drops the response to CONNECT
+            // if it cannot be written at once.
             ready!(self.inner.inner().poll_write_ready(cx))?;
             let most = buf.remaining().min(self.unread.len());
             buf.put_slice(&self.unread.split_to(most));
             return Poll::Ready(Ok(()));
         }
-        if self.undecided.is_none() {
+        if self.preface_read.is_none() {
             let read = self.inner().poll_read(cx, buf);
             self.note_read(&read);
             return read;
@@ -179,7 +159,8 @@ impl Write for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wrote = self.inner().poll_write(cx, buf);
-        self.note_write(wrote)
+        self.note_write(&wrote);
+        wrote
     }
 
     fn poll_write_vectored(
@@ -188,14 +169,15 @@ impl Write for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wrote = self.inner().poll_write_vectored(cx, bufs);
-        self.note_write(wrote)
+        self.note_write(&wrote);
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// A socket has no buffer of its own to flush.
+    /// A socket has no buffer to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,5 +1,5 @@
-//! What a service manager and its service say to each other: sockets that outlive the server
-//! (sd_listen_fds(3)), and when it is ready, stops, or hangs (sd_notify(3)). Without one, nothing.
+//! The protocol with a service manager: listening sockets that outlive the server (sd_listen_fds(3)), and
+//! notifications of readiness, stop and liveness (sd_notify(3)). Without a manager it does nothing.
 
 use std::io;
 use std::net::TcpListener;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use super::chore::Chore;
+use super::abort_on_drop::AbortOnDrop;
 use crate::hub::Hub;
 use crate::stream::Clock;
 
-/// A driver ticks every second; one that is so late hangs.
+/// Delay from which a driver, which ticks every second, counts as hanging.
 const LATE: Duration = Duration::from_secs(5);
 
-/// The listening sockets that were handed over (`LISTEN_FDS`, meant for this process by `LISTEN_PID`);
-/// empty where none were. To be called once, before there are threads: it removes the variables.
+/// The listening sockets that the service manager passed (`LISTEN_FDS`, for the process `LISTEN_PID`), most
+/// often none. Call it once, before threads exist: it removes these environment variables.
 ///
 /// # Errors
-/// One of them is no TCP socket.
+/// One of them is not a TCP socket.
 pub fn listeners() -> io::Result<Vec<TcpListener>> {
-    let mut handed_over = ListenFd::from_env();
-    let sockets = (0..handed_over.len()).map(|index| handed_over.take_tcp_listener(index));
+    let mut passed = ListenFd::from_env();
+    let sockets = (0..passed.len()).map(|index| passed.take_tcp_listener(index));
     sockets.filter_map(Result::transpose).collect()
 }
 
@@ -34,16 +34,16 @@ pub(super) fn stopping() {
     notify(NotifyState::Stopping);
 }
 
-/// Tells the manager that the server lives, for as long as the drivers of all workers do.
-pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<Chore> {
+/// Sends keep-alive pings to the watchdog as long as the drivers of all workers tick.
+pub(super) fn ping_watchdog(hub: Hub, clock: Clock) -> Option<AbortOnDrop> {
     let every = sd_notify::watchdog_enabled()? / 2;
-    Some(Chore::begin(async move {
+    Some(AbortOnDrop::spawn(async move {
         loop {
             let expected = clock.now().0.saturating_sub(LATE.as_millis() as u64) / 1_000;
             if hub.is_driven_since(u32::try_from(expected).unwrap_or(u32::MAX)) {
                 notify(NotifyState::Watchdog);
             } else {
-                tracing::error!("a worker hangs; the watchdog is not told that all is well");
+                tracing::error!("a worker hangs; the watchdog gets no ping");
             }
             #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
             tokio::time::sleep(every).await;
@@ -53,6 +53,6 @@ pub(super) fn tend_watchdog(hub: Hub, clock: Clock) -> Option<Chore> {
 
 fn notify(state: NotifyState<'_>) {
     if let Err(why) = sd_notify::notify(&[state]) {
-        tracing::warn!(%why, "the service manager could not be told");
+        tracing::warn!(%why, "the service manager could not be notified");
     }
 }

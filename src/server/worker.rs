@@ -1,4 +1,4 @@
-//! A worker: one thread, one runtime, one lane of the hub, and its own listening sockets.
+//! A worker: one thread, one runtime, one shard of the hub, and its own listening sockets.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,12 +13,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::door::Door;
+use super::acceptor::Acceptor;
+use super::certificate::Tls;
+use super::conn_context::ConnContext;
 use super::listen::Listening;
-use super::tls::Tls;
-use crate::http::{App, Host, Parking};
+use super::reactor::{Handle, Reactor};
+use crate::http::{App, ServiceFactory};
 use crate::hub::Hub;
-use crate::stream::{Clock, Entrance, Lot, drive_with};
+use crate::stream::{Clock, drive_with};
 
 /// A worker before it runs.
 #[derive(Debug)]
@@ -30,19 +32,19 @@ pub(crate) struct Worker {
     tls: Option<Tls>,
 }
 
-/// A worker's thread.
+/// The thread of a running worker.
 #[derive(Debug)]
 pub(crate) struct Running {
     thread: thread::JoinHandle<()>,
-    /// Closed when the thread ends, in whatever way.
+    /// Closed when the thread ends, also by a panic.
     end: oneshot::Receiver<()>,
 }
 
-/// How long a drain waits for the first request of what was accepted last: to close such a connection
-/// would fail a request that is on its way.
+/// Time that a drain leaves to the connections that were accepted last: their first request may be on its way,
+/// and closing them would fail it.
 const FIRST_REQUEST: Duration = Duration::from_millis(100);
 
-/// Tasks that run before the runtime's poller is asked again.
+/// Tasks that run between two looks at the runtime's poller.
 const EVENT_INTERVAL: u32 = 4;
 
 // ===== impl Worker =====
@@ -58,10 +60,10 @@ impl Worker {
         Self { app, hub, clock, sockets, tls }
     }
 
-    /// Starts the thread. It stops accepting once `draining` says when the server ends at the latest,
-    /// and ends then, or once its connections have ended.
+    /// Starts the thread. Once `draining` has the deadline of the drain, it stops accepting, and ends with its
+    /// last connection or at the deadline.
     pub(crate) fn start(self, draining: watch::Receiver<Option<Instant>>) -> io::Result<Running> {
-        // The poller is asked after a few tasks, not after tokio's 61: a turn of a sweep is a task.
+        // tokio's default is 61 tasks between two looks at the poller; a turn of a sweep is a task.
         let runtime =
             Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
         let (alive, end) = oneshot::channel();
@@ -77,22 +79,20 @@ impl Worker {
         let Self { app, hub, clock, sockets, tls } = self;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
-            let entrance = app.config().park.then(|| Entrance::new(hub.clone()));
-            let host = Host::new(app.clone(), hub.clone(), entrance.clone().map(Parking::new));
-            let door = Door::new(host, connection);
-            let lot = entrance.map(|entrance| {
-                let patience = app.config().head_timeout;
-                Lot::new(entrance, Box::new(door.clone()), patience).expect("a poller")
-            });
-            let mut driver = tokio::spawn(drive_with(hub, clock, lot));
+            let factory = ServiceFactory::new(app, hub.clone());
+            let context =
+                ConnContext { factory, reactor: Handle::new(hub.clone()), draining: connection };
+            let reactor = Reactor::new(context.clone()).expect("a poller");
+            let mut driver = tokio::spawn(drive_with(hub, clock, reactor));
+            let acceptor = Acceptor::new(context);
             let mut accepting = Vec::new();
             for Listening { socket, secure } in sockets {
                 let tls = tls.clone().filter(|_| secure);
-                accepting.push(tokio::spawn(door.clone().accept(socket, tls)));
+                accepting.push(tokio::spawn(acceptor.clone().accept(socket, tls)));
             }
-            drop(door);
+            drop(acceptor);
 
-            // Without its driver a worker would accept and deliver nothing: better that it ends, and
+            // Without its driver a worker would accept connections and deliver nothing, so the worker ends, and
             // the process with it.
             if first(&mut driver, pin!(draining.wait_for(Option::is_some))).await {
                 return;
@@ -112,7 +112,7 @@ impl Worker {
             match ended.await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => std::panic::resume_unwind(why.into_panic()),
-                Err(_) => tracing::warn!("connections were cut that did not end in time"),
+                Err(_) => tracing::warn!("some connections did not end in time and were cut"),
             }
         });
     }

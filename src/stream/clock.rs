@@ -1,4 +1,4 @@
-//! The clock that the hub does not have.
+//! The clock, which the hub does not have.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::ids::Time;
 
-/// Turns the runtime's time, which tests can pause, into the hub's.
+/// Converts the runtime's time, which tests can pause, to the hub's.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -18,7 +18,7 @@ pub(crate) const TICK: Duration = Duration::from_secs(1);
 // ===== impl Clock =====
 
 impl Clock {
-    /// A clock that starts now. One is made for one hub.
+    /// A clock that starts now. A hub and its drivers use one clock.
     pub fn start() -> Self {
         Self { start: Instant::now() }
     }

@@ -1,97 +1,128 @@
-//! The one task of a lane. It closes windows, sweeps dirty channels, and ticks the wheel; nothing else
-//! in the serving path sleeps, and no connection has a timer.
+//! The driver: the one task of a shard. It closes coalescing windows, sweeps dirty channels, and ticks the wheels;
+//! nothing else in the serving path sleeps, and no connection has a timer.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
 use super::clock::{Clock, TICK};
-use super::lot::Lot;
-use crate::hub::{Alarm, Drain, Hub, Pace, SEATS_A_TURN, SeatRef, Sweep, Turn};
+use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, Sweep, Timer};
 use crate::ids::Time;
 
-/// Drives the lane of this handle. Every lane needs one driver; without it nothing that is published
-/// on the lane arrives. It ends once the hub was closed or drained and the lane's last stream has
-/// ended.
+/// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published on
+/// the shard arrives. It ends once the hub was closed or drained and the shard's last stream has ended.
 pub async fn drive(hub: Hub, clock: Clock) {
-    drive_with(hub, clock, None).await;
+    drive_with(hub, clock, ()).await;
 }
 
-/// Drives a lane whose parked streams are in this lot.
+/// Drives a shard some of whose streams are written through these sockets.
 #[expect(clippy::disallowed_methods, reason = "this is the task that may sleep")]
-pub(crate) async fn drive_with(hub: Hub, clock: Clock, lot: Option<Lot>) {
+pub(crate) async fn drive_with(hub: Hub, clock: Clock, sockets: impl Sockets) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
-    let mut driver = Driver::new(hub, clock, lot);
+    let mut driver = Driver::new(hub, clock, sockets);
     while !driver.hub.is_over() {
         if driver.turn() {
-            give_way().await;
+            yield_now().await;
         } else {
             driver.wait(sleep.as_mut()).await;
         }
     }
-    if let Some(lot) = &mut driver.lot {
-        lot.dismiss();
+    driver.sockets.drain();
+}
+
+/// Sockets that the driver of a shard writes to. Each call does a bounded part of the work.
+pub(crate) trait Sockets {
+    /// Does what does not come from the hub: registers connections, and handles readiness. Returns whether
+    /// there may be more.
+    fn turn(&mut self, now: Time) -> bool;
+
+    /// Does what a turn of the hub's sweeps and wheels found. Called without a lock.
+    fn apply(&mut self, batch: &mut Batch);
+
+    /// Called once a second.
+    fn tick(&mut self, now: Time);
+
+    /// Resolves when [`Self::turn`] has something to do.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Gives up what has no stream yet. The shard has none left, and the driver ends.
+    fn drain(&mut self);
+}
+
+/// No sockets: every stream is a body that is polled by a task of its own.
+impl Sockets for () {
+    fn turn(&mut self, _: Time) -> bool {
+        false
     }
+
+    fn apply(&mut self, _: &mut Batch) {}
+
+    fn tick(&mut self, _: Time) {}
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn drain(&mut self) {}
 }
 
 /// What [`drive`] does, a turn at a time.
 #[derive(Debug)]
-pub(super) struct Driver {
-    /// Walks that are under way, each a turn at a time. Dropped before the hub: they leave their rest to
-    /// it, and its last handle drops what nobody will do.
+pub(crate) struct Driver<S> {
+    /// Sweeps under way, each a turn at a time. Dropped before the hub: they leave their rest to
+    /// it, and its last handle drops what will not be done.
     sweeps: VecDeque<Sweep>,
     hub: Hub,
     clock: Clock,
-    lot: Option<Lot>,
+    sockets: S,
     tick: u32,
-    /// Seats that the wheel found, to be looked at some at a time.
+    /// Seats that the keepalive wheel gave out and that have not been checked yet.
     silent: Vec<SeatRef>,
-    /// The same of streams that may have to end.
-    ending: Vec<Alarm>,
-    turn: Turn,
-    /// Once the hub drains: the walk that ends the streams, and when it goes on.
+    /// Timers that have expired and have not fired yet.
+    ending: Vec<Timer>,
+    batch: Batch,
+    /// Once the hub drains: the sweep that ends the streams, and when it continues.
     drain: Option<(Drain, Pace)>,
 }
 
 // ===== impl Driver =====
 
-impl Driver {
-    pub(super) fn new(hub: Hub, clock: Clock, lot: Option<Lot>) -> Self {
+impl<S: Sockets> Driver<S> {
+    pub(crate) fn new(hub: Hub, clock: Clock, sockets: S) -> Self {
         Self {
             sweeps: VecDeque::new(),
             hub,
             clock,
-            lot,
+            sockets,
             tick: 0,
             silent: Vec::new(),
             ending: Vec::new(),
-            turn: Turn::default(),
+            batch: Batch::default(),
             drain: None,
         }
     }
 
-    /// Does a bounded part of the work, of every kind. Returns whether there may be more: every task
-    /// of the runtime has its turn in between, so that an org with very many subscribers holds up
-    /// neither the others nor the accepts.
-    pub(super) fn turn(&mut self) -> bool {
+    /// Does a bounded part of the work, of every kind. Returns whether there may be more: all tasks of the runtime
+    /// run in between, so that an org with very many subscribers delays neither the others nor the accepts.
+    pub(crate) fn turn(&mut self) -> bool {
         let now = self.clock.now();
         self.hub.close_windows(now);
         self.advance(now);
-        let mut more = self.lot.as_mut().is_some_and(|lot| lot.turn(now));
+        let mut more = self.sockets.turn(now);
 
-        let rest = self.silent.len().saturating_sub(SEATS_A_TURN);
+        let rest = self.silent.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.silent.len() {
-            self.hub.keep_alive(&self.silent[rest..], &mut self.turn);
+            self.hub.keep_alive(&self.silent[rest..], &mut self.batch);
             self.silent.truncate(rest);
             self.serve();
         }
-        let rest = self.ending.len().saturating_sub(SEATS_A_TURN);
+        let rest = self.ending.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.ending.len() {
-            self.hub.ring(&self.ending[rest..], &mut self.turn);
+            self.hub.fire(&self.ending[rest..], &mut self.batch);
             self.ending.truncate(rest);
             self.serve();
         }
@@ -99,7 +130,7 @@ impl Driver {
             self.sweeps.push_back(sweep);
         }
         if let Some(mut sweep) = self.sweeps.pop_front() {
-            if sweep.turn(&mut self.turn) {
+            if sweep.collect(&mut self.batch) {
                 self.sweeps.push_back(sweep);
             }
             self.serve();
@@ -109,7 +140,7 @@ impl Driver {
         more
     }
 
-    /// Ends the streams whose turn has come, if the hub drains. Returns whether more are due already.
+    /// Ends the streams that are due, if the hub drains. Returns whether more are due already.
     fn end_some(&mut self, now: Time) -> bool {
         if self.drain.is_none() && self.hub.is_closing() {
             self.drain = self.hub.begin_drain().map(|drain| (drain, Pace::Now));
@@ -120,30 +151,28 @@ impl Driver {
             Pace::At(due) if due <= now => {}
             Pace::At(_) | Pace::Over => return false,
         }
-        *pace = drain.turn(&self.hub, now, &mut self.turn);
+        *pace = drain.collect(&self.hub, now, &mut self.batch);
         let more = *pace == Pace::Now;
         self.serve();
         more
     }
 
-    /// When the next stream has to end, unless a publish or the wheel is sooner.
+    /// The time at which the next stream is due to end in a drain.
     fn next_end(&self) -> Option<Time> {
         match &self.drain {
             Some((_, Pace::At(due))) => Some(*due),
             Some((_, Pace::Now)) => Some(Time(0)),
             Some((_, Pace::Over)) => None,
-            // It was told to drain after it looked.
+            // The drain began after this turn looked for one.
             None => (self.hub.is_closing() && self.hub.begin_drain().is_some()).then_some(Time(0)),
         }
     }
 
-    /// Does what was found, now that no lock is held.
+    /// Performs what was collected, now that no lock is held.
     fn serve(&mut self) {
-        self.turn.wake();
-        if let Some(lot) = &mut self.lot {
-            lot.serve(&mut self.turn);
-        }
-        self.turn.clear();
+        self.batch.wake();
+        self.sockets.apply(&mut self.batch);
+        self.batch.clear();
     }
 
     /// Ticks the wheel if a second has passed.
@@ -152,21 +181,19 @@ impl Driver {
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
-            self.hub.alarms(tick, &mut self.ending);
+            self.hub.timers(tick, &mut self.ending);
             self.hub.tidy(tick, now);
-            if let Some(lot) = &mut self.lot {
-                lot.tick(now);
-            }
+            self.sockets.tick(now);
         }
     }
 
-    /// Waits for work, for the end of a window, or for the next tick.
+    /// Waits for work, the end of a coalescing window, or the next tick.
     async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
         poll_fn(|cx| {
             let (work, window) = self.hub.register(cx.waker());
-            let ready = self.lot.as_ref().is_some_and(|lot| lot.poll_ready(cx).is_ready());
+            let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = Time((u64::from(self.tick) + 1) * TICK_MS);
-            // Asked after the registration, so that who is told to drain in between is woken.
+            // Computed after the registration, so that a drain that begins in between wakes the driver.
             let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
             let until = self.clock.instant(until);
             if sleep.deadline() != until {
@@ -178,8 +205,8 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
-    /// A driver may be dropped in the middle of its work, and another take its place.
+impl<S> Drop for Driver<S> {
+    /// A driver may be dropped in the middle of its work, and another take its slot.
     fn drop(&mut self) {
         self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
     }
@@ -187,8 +214,8 @@ impl Drop for Driver {
 
 const TICK_MS: u64 = TICK.as_millis() as u64;
 
-/// Lets every other task of this runtime run once, whichever runtime it is.
-async fn give_way() {
+/// Lets the other tasks of the runtime run once, in any runtime.
+async fn yield_now() {
     let mut given = false;
     poll_fn(|cx| {
         if mem::replace(&mut given, true) {

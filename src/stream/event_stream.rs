@@ -5,37 +5,31 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
 use crate::config::HubConfig;
-use crate::hub::{Deadline, Hub, NotTakenIn, Subscription, View};
+use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName, Time};
 use crate::metrics::CloseReason;
 use crate::wire::{self, Greeting};
 
-/// One open stream: an [`http_body::Body`] that never ends by itself, and holds the seat that dropping
-/// it frees. Whatever serves it, hyper or the parking lot of a worker, and however that ends, this is
-/// the one way out.
+/// One open stream: an [`http_body::Body`] that does not end by itself, and the guard of a seat, which is freed when
+/// this is dropped. Whatever serves it, hyper or the reactor of a worker, and however that ends, this is the only
+/// way out.
 #[derive(Debug)]
 pub struct EventStream {
     subscription: Subscription,
-    /// Freed once it was said, so that what a stream begins with costs nothing while it is idle.
+    /// Boxed and freed once it is written, so that it costs an idle stream nothing.
     opening: Option<Box<Opening>>,
 }
 
-/// What a stream has to say first.
+/// What a stream begins with.
 #[derive(Debug)]
 struct Opening {
     greeting: Greeting,
     retry_ms: u32,
-    /// Header fields besides [`HEADERS`], for the parking lot.
-    fields: Fields,
 }
-
-/// Header fields of one answer.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(Vec<(HeaderName, HeaderValue)>);
 
 // ===== impl EventStream =====
 
@@ -45,14 +39,14 @@ impl EventStream {
     /// if the hub's configuration has a [`stream_age_max`](crate::config::HubConfig::stream_age_max).
     ///
     /// # Errors
-    /// [`NotTakenIn`]: the hub was told to close, or the org has as many streams as it may have.
+    /// [`SubscribeError`]: the hub was told to close, or the org has as many streams as it may have.
     pub fn open(
         hub: &Hub,
         org: &OrgName,
         view: View,
         last_event_id: Option<&str>,
         now: Time,
-    ) -> Result<Self, NotTakenIn> {
+    ) -> Result<Self, SubscribeError> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
         if let Some(age) = hub.config().stream_age_max {
@@ -60,77 +54,50 @@ impl EventStream {
             subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
         }
         let retry_ms = retry_ms(hub.config());
-        let opening = Opening { greeting, retry_ms, fields: Fields::default() };
+        let opening = Opening { greeting, retry_ms };
         Ok(Self { subscription, opening: Some(Box::new(opening)) })
     }
 
-    /// The same stream, which ends at `deadline`, or at an earlier one that it has. From then on it is
-    /// handed nothing more; its body ends as one that is complete, unless its client takes nothing.
+    /// Ends the stream at `deadline`, or at an earlier one that it has. No event follows; the body ends as a complete
+    /// one, unless the client does not read.
     #[must_use]
     pub fn with_deadline(self, deadline: Deadline) -> Self {
         self.subscription.end_at(deadline);
         self
     }
 
-    /// The response that a browser's `EventSource` expects (WHATWG HTML 9.2), which no cache keeps
-    /// and no proxy buffers or compresses.
+    /// The response that a browser's `EventSource` expects (WHATWG HTML, 9.2), with header fields that keep caches
+    /// from storing it and proxies from buffering or compressing it.
     pub fn into_response(self) -> Response<Self> {
         with_headers(self)
     }
 
-    /// The subscription, for the parking lot, which writes what the stream says by itself.
+    /// The subscription, for the reactor, which writes the events itself.
     pub(crate) fn subscription(&mut self) -> &mut Subscription {
         &mut self.subscription
     }
 
-    /// Adds header fields to the head that the parking lot writes.
-    pub(crate) fn add_fields(&mut self, fields: &Fields) {
-        if let Some(opening) = &mut self.opening {
-            opening.fields = fields.clone();
-        }
-    }
-
-    /// The header fields besides [`HEADERS`].
-    pub(crate) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
-        self.opening.as_ref().map_or(&[], |opening| &opening.fields.0)
-    }
-
-    /// What the stream says last: a reconnection time of its own.
+    /// The last frame of a drained stream: a reconnection time of its own.
     pub(crate) fn farewell(&self) -> wire::Frame {
         wire::Frame::farewell(retry_ms(self.subscription.config()))
     }
 
-    /// Appends what the stream says first, to a body that is chunked or not.
+    /// Appends the greeting, once, as part of a chunked body or not.
     pub(crate) fn write_greeting(&mut self, out: &mut Vec<u8>, chunked: bool) {
         let Some(opening) = self.opening.take() else { return };
-        let Opening { greeting, retry_ms, .. } = *opening;
+        let Opening { greeting, retry_ms } = *opening;
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
         greet(out, greeting, self.subscription.position(), retry_ms);
     }
 
-    /// What the stream says first, once.
+    /// The greeting, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
-        let Opening { greeting, retry_ms, .. } = *self.opening.take()?;
+        let Opening { greeting, retry_ms } = *self.opening.take()?;
         Some(wire::Frame::greeting(greeting, self.subscription.position(), retry_ms))
     }
 }
 
-// ===== impl Fields =====
-
-impl Fields {
-    pub(crate) fn push(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.push((name, value));
-    }
-
-    /// Adds them to a head.
-    pub(crate) fn add_to(self, headers: &mut HeaderMap) {
-        for (name, value) in self.0 {
-            headers.insert(name, value);
-        }
-    }
-}
-
-/// A reconnection time, drawn anew each time so that a herd does not come back as one.
+/// A random reconnection time, so that many clients do not reconnect at once.
 pub(crate) fn retry_ms(config: &HubConfig) -> u32 {
     let (min, max) = config.retry_ms;
     fastrand::u32(min..=max.max(min))
@@ -164,13 +131,13 @@ impl Body for EventStream {
         let over = stream.subscription.is_over();
         let next = match stream.greet() {
             Some(greeting) => {
-                // Its client may have no room even for that.
+                // The client may have no room even for the greeting.
                 stream.subscription.serve_by(cx.waker());
                 Some(greeting)
             }
             None => ready!(stream.subscription.poll_next(cx.waker())),
         };
-        // A herd is told when to come back; who ends alone was told at its start.
+        // Only a drain ends many streams at once; other streams keep the reconnection time of their greeting.
         let is_drained = !over && stream.subscription.is_drained();
         let next = next.or_else(|| is_drained.then(|| stream.farewell()));
         Poll::Ready(next.map(|frame| Ok(Frame::data(frame.payload()))))

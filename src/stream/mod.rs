@@ -1,27 +1,20 @@
-//! How events leave: [`EventStream`], the response body that holds a seat; the parking lot, which writes
-//! to HTTP/1 streams without hyper; and [`drive`], the one task of a lane that sleeps.
+//! How events leave the hub: [`EventStream`], the response body that holds a seat, and [`drive`], the one
+//! task of a shard that sleeps. Knows no socket: whoever holds some lends them to the driver as [`Sockets`].
 
 mod clock;
 mod driver;
-mod entrance;
 mod event_stream;
-mod head;
-mod line;
-mod lot;
-mod outlet;
-mod parked;
-#[cfg(test)]
-mod tests;
+#[cfg(feature = "server")]
+mod monitor;
 
 pub use clock::Clock;
+#[cfg(all(test, feature = "server"))]
+pub(crate) use driver::Driver;
 pub use driver::drive;
 pub use event_stream::EventStream;
+#[cfg(feature = "server")]
 pub(crate) use {
-    driver::drive_with,
-    entrance::{Arrival, Caller, Entrance, Reception},
-    event_stream::{Fields, retry_ms, with_headers},
-    line::{Line, Piece},
-    lot::Lot,
-    outlet::Outlet,
-    parked::reason,
+    driver::{Sockets, drive_with},
+    event_stream::{HEADERS, retry_ms, with_headers},
+    monitor::{MonitoredBytes, StreamMonitor},
 };

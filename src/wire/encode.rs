@@ -21,6 +21,7 @@ pub struct Frame {
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Greeting {
     /// Re-read everything: what you hold may be stale.
     Connected,

@@ -24,11 +24,11 @@ pub(crate) enum Orgs {
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
-    org: Texts,
+    org: OneOrMany,
     #[serde(default)]
-    orgs: Texts,
+    orgs: OneOrMany,
     #[serde(default)]
-    scope: Texts,
+    scope: OneOrMany,
     /// Seconds since 1970, in a token that has it, which a good one does.
     exp: Option<f64>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Claims {
 /// One text or several.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Texts {
+enum OneOrMany {
     One(String),
     Several(Vec<String>),
 }
@@ -90,9 +90,9 @@ impl Claims {
     }
 }
 
-// ===== impl Texts =====
+// ===== impl OneOrMany =====
 
-impl Texts {
+impl OneOrMany {
     fn iter(&self) -> impl Iterator<Item = &str> {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -110,7 +110,7 @@ impl Texts {
     }
 }
 
-impl Default for Texts {
+impl Default for OneOrMany {
     fn default() -> Self {
         Self::Several(Vec::new())
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::HubConfig;
-use crate::hub::{Hub, Keys, Subscription, Turn, View};
+use crate::hub::{Batch, Hub, Keys, Subscription, View};
 use crate::ids::{OrgName, Time};
 
 fn keepalive_hub(seconds: u64) -> (Hub, Subscription, Arc<Bell>) {
@@ -21,17 +21,17 @@ fn keepalive_hub(seconds: u64) -> (Hub, Subscription, Arc<Bell>) {
 }
 
 fn tick(hub: &Hub, tick: u32) {
-    let (mut due, mut turn) = (Vec::new(), Turn::default());
+    let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.tick(tick, &mut due);
-    hub.keep_alive(&due, &mut turn);
-    turn.wake();
+    hub.keep_alive(&due, &mut batch);
+    batch.wake();
 }
 
 fn drive(hub: &Hub) {
     while let Some(mut sweep) = hub.next_sweep() {
-        let mut turn = Turn::default();
-        while sweep.turn(&mut turn) {}
-        turn.wake();
+        let mut batch = Batch::default();
+        while sweep.collect(&mut batch) {}
+        batch.wake();
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::HubConfig;
-use crate::hub::{Deadline, Hub, Keys, Subscription, Turn, View};
+use crate::hub::{Batch, Deadline, Hub, Keys, Subscription, View, WriteKind, WriteOp};
 use crate::ids::Time;
 use crate::metrics::{CloseReason, read};
 
@@ -54,18 +54,20 @@ fn publish(hub: &Hub) {
     hub.publish(&"acme".parse().expect("a name"), &keys, Time(0));
 }
 
-fn tick(hub: &Hub, tick: u32) {
-    let (mut due, mut turn) = (Vec::new(), Turn::default());
+/// Returns what the tick found for the owners of sockets to do.
+fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
+    let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.tick(tick, &mut Vec::new());
-    hub.alarms(tick, &mut due);
-    for alarms in due.chunks(3) {
-        hub.ring(alarms, &mut turn);
-        turn.wake();
+    hub.timers(tick, &mut due);
+    for timers in due.chunks(3) {
+        hub.fire(timers, &mut batch);
+        batch.wake();
     }
+    batch.writes
 }
 
-fn alarms(hub: &Hub) -> usize {
-    hub.lane().alarms.lock().len()
+fn timers(hub: &Hub) -> usize {
+    hub.shard().timers.lock().len()
 }
 
 fn closed(hub: &Hub, reason: CloseReason) -> u64 {
@@ -105,40 +107,40 @@ proptest! {
         prop_assert_eq!(hub.seats(), open.len());
     }
 
-    /// A socket that takes nothing for the limit, and at most two ticks more, stalls; one that takes
-    /// something meanwhile does not. However often it is full, there is one alarm.
+    /// A stream whose socket is full and takes nothing for the limit, and at most a tick more, is ended as
+    /// stalled; one whose socket takes something meanwhile is not. However often it is full, there is one timer.
     #[test]
     fn a_socket_stalls_after_its_limit(
         limit in 1..20u32,
         steps in prop::collection::vec((0..3u8, 0..6u32), 1..150),
     ) {
+        const SOCKET: u32 = 7;
         let stall_timeout = Duration::from_secs(limit.into());
         let hub = hub(HubConfig { stall_timeout, ..HubConfig::default() });
-        let mut waiting = Waiting::new(&hub);
-        let watch = waiting.subscription.watch();
+        let Waiting { subscription, .. } = Waiting::new(&hub);
         let (mut now, mut since) = (0, None);
         for (step, ticks) in steps {
             match step {
                 0 => {
-                    let told = watch.block();
-                    let from = *since.get_or_insert(now);
-                    prop_assert_eq!(told, (now - from > limit).then_some(CloseReason::Stalled));
+                    subscription.stay_blocked(SOCKET, false);
+                    since.get_or_insert(now);
                 }
                 1 => {
-                    watch.unblock();
+                    subscription.unblock();
                     since = None;
                 }
                 _ => {}
             }
             for _ in 0..ticks {
                 now += 1;
-                tick(&hub, now);
-                if since.is_some_and(|since| now - since > limit) {
-                    prop_assert!(waiting.bell.0.load(Ordering::Relaxed), "nobody cuts it off");
-                }
-                // It takes no end: its task is left to the owner of the socket.
-                prop_assert!(!waiting.run());
-                prop_assert!(alarms(&hub) <= 1);
+                let writes = tick(&hub, now);
+                let is_end = |op: &WriteOp| {
+                    op.socket == SOCKET && matches!(op.kind, WriteKind::End(CloseReason::Stalled))
+                };
+                let ends = writes.iter().filter(|op| is_end(op)).count();
+                prop_assert_eq!(writes.len(), ends);
+                prop_assert_eq!(ends > 0, since.is_some_and(|since| now - since > limit), "at {}", now);
+                prop_assert!(timers(&hub) <= 1);
             }
         }
     }
@@ -167,9 +169,9 @@ fn a_busy_task_hears_of_its_end() {
     waiting.subscription.end_at(Deadline { at: Time(1_000), reason: CloseReason::MaxAge });
     publish(&hub);
     while let Some(mut sweep) = hub.next_sweep() {
-        let mut turn = Turn::default();
-        while sweep.turn(&mut turn) {}
-        turn.wake();
+        let mut batch = Batch::default();
+        while sweep.collect(&mut batch) {}
+        batch.wake();
     }
     for now in 1..4 {
         waiting.bell.0.store(false, Ordering::Relaxed);
@@ -184,17 +186,15 @@ fn a_busy_task_hears_of_its_end() {
 fn the_first_cause_counts() {
     let hub = hub(HubConfig::default());
     let waiting = Waiting::new(&hub);
-    let watch = waiting.subscription.watch();
-    assert!(!watch.is_gone());
-    watch.note(CloseReason::Reset);
-    watch.note(CloseReason::Error);
+    let seat = waiting.subscription.handle();
+    seat.note(CloseReason::Reset);
+    seat.note(CloseReason::Error);
     drop(waiting);
-    assert!(watch.is_gone());
-    watch.note(CloseReason::Error);
+    seat.note(CloseReason::Error);
     assert_eq!((closed(&hub, CloseReason::Reset), closed(&hub, CloseReason::Error)), (1, 0));
 }
 
-/// A stream that goes before its deadline leaves an alarm behind, and those do not pile up.
+/// A stream that goes before its deadline leaves a timer behind, and those do not pile up.
 #[test]
 fn alarms_of_streams_that_are_gone_are_bounded() {
     let hub = hub(HubConfig { stream_age_max: None, ..HubConfig::default() });
@@ -206,7 +206,7 @@ fn alarms_of_streams_that_are_gone_are_bounded() {
             goes.subscription.end_at(deadline);
         }
         tick(&hub, now);
-        assert!(alarms(&hub) <= 1_024 + 100 + 4, "{} at {now}", alarms(&hub));
+        assert!(timers(&hub) <= 1_024 + 100 + 4, "{} at {now}", timers(&hub));
     }
     drop(stays);
 }
@@ -221,16 +221,16 @@ fn a_walk_that_is_dropped_is_left_to_the_next_driver() {
     let hub = hub(HubConfig::default());
     let waiting: Vec<_> = (0..100).map(|_| Waiting::new(&hub)).collect();
     publish(&hub);
-    let (mut sweep, mut turn) = (hub.next_sweep().expect("dirty"), Turn::default());
-    assert!(sweep.turn(&mut turn), "there are more than one turn takes");
-    turn.wake();
+    let (mut sweep, mut batch) = (hub.next_sweep().expect("dirty"), Batch::default());
+    assert!(sweep.collect(&mut batch), "there are more than one batch takes");
+    batch.wake();
     drop(sweep);
     publish(&hub);
     let mut sweep = hub.next_sweep().expect("a channel for the new driver");
-    while sweep.turn(&mut turn) {
-        turn.wake();
+    while sweep.collect(&mut batch) {
+        batch.wake();
     }
-    turn.wake();
+    batch.wake();
     assert!(waiting.iter().all(|waiting| waiting.bell.0.load(Ordering::Relaxed)));
     drop(sweep);
     assert!(hub.next_sweep().is_none(), "a walk that is done leaves nothing");

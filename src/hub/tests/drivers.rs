@@ -4,21 +4,21 @@ use std::sync::atomic::Ordering;
 
 use super::twin::{TwinOrg, visible};
 use super::{World, name};
-use crate::hub::{Keys, Turn};
+use crate::hub::{Batch, Keys};
 use crate::ids::Time;
 
 // ===== impl World =====
 
 impl World {
-    pub(super) fn publish(&mut self, org: usize, keys: &[u8], lane: usize) {
+    pub(super) fn publish(&mut self, org: usize, keys: &[u8], shard: usize) {
         // Closing leaves windows behind that it released, and they may close the next one early.
         if self.closing && self.limits.coalesce > 0 {
             return;
         }
         let keys: Vec<String> = keys.iter().map(|key| name(*key)).collect();
-        let config = self.hubs[lane].config();
+        let config = self.hubs[shard].config();
         let checked = Keys::new(keys.iter().map(String::as_str), config).expect("few");
-        let published = self.hubs[lane].publish(&self.orgs[org], &checked, Time(self.now));
+        let published = self.hubs[shard].publish(&self.orgs[org], &checked, Time(self.now));
         let Some(twin) = &mut self.twins[org] else {
             assert!(published.id.is_none() || self.closing);
             return;
@@ -35,15 +35,15 @@ impl World {
     }
 
     /// What a driver does at once. Returns whether there may be more.
-    pub(super) fn turn(&mut self, lane: usize) -> bool {
-        let (hub, sweeps) = (&self.hubs[lane], &mut self.sweeps[lane]);
+    pub(super) fn collect(&mut self, shard: usize) -> bool {
+        let (hub, sweeps) = (&self.hubs[shard], &mut self.sweeps[shard]);
         sweeps.extend(std::iter::from_fn(|| hub.next_sweep()));
         if let Some(mut sweep) = sweeps.pop_front() {
-            let mut turn = Turn::default();
-            if sweep.turn(&mut turn) {
+            let mut batch = Batch::default();
+            if sweep.collect(&mut batch) {
                 sweeps.push_back(sweep);
             }
-            turn.wake();
+            batch.wake();
         }
         !sweeps.is_empty()
     }
@@ -58,15 +58,15 @@ impl World {
             }
         }
         self.tick = self.now / 1_000;
-        for lane in 0..2 {
-            let (mut due, mut turn) = (Vec::new(), Turn::default());
-            self.hubs[lane].tick(self.tick as u32, &mut due);
-            self.hubs[lane].keep_alive(&due, &mut turn);
-            let mut alarms = Vec::new();
-            self.hubs[lane].alarms(self.tick as u32, &mut alarms);
-            self.hubs[lane].ring(&alarms, &mut turn);
-            turn.wake();
-            while self.turn(lane) {}
+        for shard in 0..2 {
+            let (mut due, mut batch) = (Vec::new(), Batch::default());
+            self.hubs[shard].tick(self.tick as u32, &mut due);
+            self.hubs[shard].keep_alive(&due, &mut batch);
+            let mut timers = Vec::new();
+            self.hubs[shard].timers(self.tick as u32, &mut timers);
+            self.hubs[shard].fire(&timers, &mut batch);
+            batch.wake();
+            while self.collect(shard) {}
         }
         let ticked = self.tick * 1_000;
         for pair in &mut self.pairs {

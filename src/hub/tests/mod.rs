@@ -31,13 +31,13 @@ pub(crate) enum Step {
         org: usize,
         view: View,
         back: Option<(u64, Run)>,
-        lane: usize,
+        shard: usize,
         crowd: usize,
     },
     Publish {
         org: usize,
         keys: Vec<u8>,
-        lane: usize,
+        shard: usize,
     },
     /// As the task that serves the stream, which may have moved and have a new waker.
     Poll {
@@ -55,12 +55,12 @@ pub(crate) enum Step {
     Leave(usize),
     Return {
         who: usize,
-        lane: usize,
+        shard: usize,
     },
     Wait(u64),
-    /// One turn of one lane's driver.
-    Turn {
-        lane: usize,
+    /// One turn of one shard's driver.
+    Sweep {
+        shard: usize,
     },
     /// All that the drivers have to do.
     Drive,
@@ -122,7 +122,7 @@ const KEEPALIVE: u64 = 4;
 pub(crate) fn compare(coalesce: u64, history: usize, steps: impl IntoIterator<Item = Step>) {
     let mut world = World::new(coalesce, history);
     steps.into_iter().for_each(|step| world.take(step));
-    world.settle();
+    world.arm();
     drop(world.pairs);
     assert_eq!(world.hubs[0].seats(), 0);
 }
@@ -142,7 +142,7 @@ impl Wake for Bell {
 impl World {
     fn new(coalesce: u64, history: usize) -> Self {
         let limits = Limits { coalesce, history, age: 3_000, keys_max: 4 };
-        let hub = Hub::with_lanes(
+        let hub = Hub::with_shards(
             HubConfig {
                 coalesce: Duration::from_millis(coalesce),
                 keepalive: Duration::from_secs(KEEPALIVE),
@@ -155,7 +155,7 @@ impl World {
             2,
         );
         Self {
-            hubs: [hub.on_lane(0), hub.on_lane(1)],
+            hubs: [hub.on_shard(0), hub.on_shard(1)],
             sweeps: Default::default(),
             orgs: ["a", "b"].map(|org| org.parse().expect("a name")),
             twins: [None, None],
@@ -173,11 +173,11 @@ impl World {
     fn take(&mut self, step: Step) {
         let (here, away) = (self.pairs.len(), self.away.len());
         match step {
-            Step::Subscribe { org, view, back, lane, crowd } => {
+            Step::Subscribe { org, view, back, shard, crowd } => {
                 let id = back.and_then(|(back, run)| self.some_id(org, back, run));
-                (0..crowd).for_each(|_| self.subscribe(org, view, id, lane));
+                (0..crowd).for_each(|_| self.subscribe(org, view, id, shard));
             }
-            Step::Publish { org, keys, lane } => self.publish(org, &keys, lane),
+            Step::Publish { org, keys, shard } => self.publish(org, &keys, shard),
             Step::Poll { who, moved } if here > 0 => {
                 let who = who % here;
                 if moved {
@@ -197,9 +197,9 @@ impl World {
                 let client = self.leave(who % here);
                 self.away.push(client);
             }
-            Step::Return { who, lane } if away > 0 => {
+            Step::Return { who, shard } if away > 0 => {
                 let client = self.away.swap_remove(who % away);
-                self.come_back(client, lane);
+                self.come_back(client, shard);
             }
             Step::Poll { .. }
             | Step::EndAfter { .. }
@@ -207,13 +207,13 @@ impl World {
             | Step::Leave(_)
             | Step::Return { .. } => {}
             Step::Wait(ms) => self.now += ms,
-            Step::Turn { lane } => _ = self.turn(lane),
+            Step::Sweep { shard } => _ = self.collect(shard),
             Step::Drive => self.drive(),
             Step::Tidy => self.tidy(),
             Step::Close => self.close(),
         }
         assert_eq!(self.hubs[0].seats(), self.pairs.len());
-        let on_lanes = self.hubs.each_ref().map(Hub::seats_on_lane);
+        let on_lanes = self.hubs.each_ref().map(Hub::seats_on_shard);
         assert_eq!(on_lanes.iter().sum::<usize>(), self.pairs.len());
         if !self.closing {
             assert_eq!(self.hubs[0].channels(), self.twins.iter().flatten().count());
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Nothing more is published: everybody takes what there is, and then nothing may be owed.
-    fn settle(&mut self) {
+    fn arm(&mut self) {
         self.drive();
         self.poll_all();
         while let Some(client) = self.away.pop() {

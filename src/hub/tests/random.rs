@@ -6,24 +6,24 @@ use super::{Run, Step, compare};
 use crate::hub::View;
 
 fn step() -> impl Strategy<Value = Step> {
-    let (org, lane, who) = (|| 0..2usize, || 0..2usize, || 0..1_000usize);
+    let (org, shard, who) = (|| 0..2usize, || 0..2usize, || 0..1_000usize);
     let view = prop_oneof![Just(View::Member), Just(View::Public)];
     let run = prop_oneof![9 => Just(Run::This), 1 => Just(Run::Former)];
     let back = prop::option::of((0..6u64, run));
     let crowd = prop_oneof![15 => Just(1usize), 1 => Just(40)];
     let keys = prop::collection::vec(0..6u8, 1..4);
     prop_oneof![
-        9 => (org(), view, back, lane(), crowd).prop_map(|(org, view, back, lane, crowd)| Step::Subscribe { org, view, back, lane, crowd }),
-        18 => (org(), keys, lane()).prop_map(|(org, keys, lane)| Step::Publish { org, keys, lane }),
+        9 => (org(), view, back, shard(), crowd).prop_map(|(org, view, back, shard, crowd)| Step::Subscribe { org, view, back, shard, crowd }),
+        18 => (org(), keys, shard()).prop_map(|(org, keys, shard)| Step::Publish { org, keys, shard }),
         15 => (who(), any::<bool>()).prop_map(|(who, moved)| Step::Poll { who, moved }),
         2 => Just(Step::PollAll),
         3 => (who(), 1..9_000u64).prop_map(|(who, ms)| Step::EndAfter { who, ms }),
         3 => who().prop_map(Step::Drop),
         3 => who().prop_map(Step::Leave),
-        3 => (who(), lane()).prop_map(|(who, lane)| Step::Return { who, lane }),
+        3 => (who(), shard()).prop_map(|(who, shard)| Step::Return { who, shard }),
         6 => (0..80u64).prop_map(Step::Wait),
         2 => (1..7u64).prop_map(|halves| Step::Wait(halves * 500)),
-        8 => lane().prop_map(|lane| Step::Turn { lane }),
+        8 => shard().prop_map(|shard| Step::Sweep { shard }),
         6 => Just(Step::Drive),
         2 => Just(Step::Tidy),
         1 => prop::bool::weighted(0.3).prop_map(|close| if close { Step::Close } else { Step::Tidy }),

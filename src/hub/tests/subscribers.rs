@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 use super::twin::{Next, TwinOrg, visible};
 use super::{Bell, Client, KEEPALIVE, Pair, Run, World};
-use crate::hub::{NotTakenIn, View};
+use crate::hub::{SubscribeError, View};
 use crate::ids::{EventId, Time};
 use crate::wire::{self, Greeting, Parser};
 
@@ -24,8 +24,8 @@ impl World {
     }
 
     /// Somebody new, who may say that it was here before.
-    pub(super) fn subscribe(&mut self, org: usize, view: View, id: Option<EventId>, lane: usize) {
-        let Some((mut pair, greeting)) = self.enter(org, view, id, lane) else { return };
+    pub(super) fn subscribe(&mut self, org: usize, view: View, id: Option<EventId>, shard: usize) {
+        let Some((mut pair, greeting)) = self.enter(org, view, id, shard) else { return };
         if greeting == Greeting::Resumed {
             let twin = self.twins[org].as_ref().expect("it has a subscriber");
             let missed =
@@ -39,8 +39,8 @@ impl World {
     }
 
     /// A browser whose connection was lost: what it is owed it is owed still, or it has to re-read.
-    pub(super) fn come_back(&mut self, client: Client, lane: usize) {
-        let entered = self.enter(client.org, client.view, Some(client.last), lane);
+    pub(super) fn come_back(&mut self, client: Client, shard: usize) {
+        let entered = self.enter(client.org, client.view, Some(client.last), shard);
         let Some((mut pair, greeting)) = entered else { return };
         if greeting == Greeting::Resumed {
             pair.client.owed = client.owed;
@@ -53,11 +53,11 @@ impl World {
         org: usize,
         view: View,
         id: Option<EventId>,
-        lane: usize,
+        shard: usize,
     ) -> Option<(Pair, Greeting)> {
-        let entered = self.hubs[lane].subscribe(&self.orgs[org], view, id, Time(self.now));
+        let entered = self.hubs[shard].subscribe(&self.orgs[org], view, id, Time(self.now));
         if self.closing {
-            assert!(matches!(entered, Err(NotTakenIn::Closing)));
+            assert!(matches!(entered, Err(SubscribeError::Closing)));
             return None;
         }
         let (ours, greeting) = entered.expect("not closing");

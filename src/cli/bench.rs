@@ -1,0 +1,134 @@
+//! `nudged bench`.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+use nudged::bench::{self, Options, Ramp};
+
+use super::Exit;
+use super::client::TlsArgs;
+use super::values::{HumanDuration, count, duration, millis};
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Bench {
+    /// Stream to open, on any SSE server. A URL without a path is a nudged server: the stream of its org
+    /// "bench" is opened, and published to
+    #[arg(value_name = "URL")]
+    url: String,
+
+    /// Streams to open
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count(1..=10_000_000))]
+    subscribers: usize,
+
+    /// Open the streams over HTTP/2: by prior knowledge for http://, by ALPN for https://. Publishes use
+    /// HTTP/1.1 in any case
+    #[arg(long)]
+    http2: bool,
+
+    /// Streams per HTTP/2 connection
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(1..=1_000_000), requires = "http2")]
+    streams_per_connection: usize,
+
+    /// Streams to open per second [default: as fast as the server answers]
+    #[arg(long, value_name = "N")]
+    rate: Option<u32>,
+
+    /// Streams that may wait for their response at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1..=4096))]
+    at_once: usize,
+
+    /// How long to publish, or to wait if nothing is published [default: until ^C]
+    #[arg(long, value_name = "TIME", value_parser = duration(1..=86_400_000))]
+    duration: Option<HumanDuration>,
+
+    /// URL to POST events to [default: the stream's URL for a nudged server, else nothing is published]
+    #[arg(long, value_name = "URL")]
+    publish_url: Option<String>,
+
+    /// Body to POST; an n in braces is replaced by a mark that identifies the event when it arrives
+    #[arg(long, value_name = "BODY", default_value = r#"{"keys":["{n}"]}"#)]
+    publish_body: String,
+
+    /// Content type of the body
+    #[arg(long, value_name = "TYPE", default_value = "application/json")]
+    publish_type: String,
+
+    /// Time from one publish to the next
+    #[arg(long, value_name = "TIME", default_value_t = millis(1_000), value_parser = duration(1..=3_600_000))]
+    every: HumanDuration,
+
+    /// Header field to send with every request; repeat the flag for several
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = field)]
+    header: Vec<(String, String)>,
+
+    /// Local addresses to open streams from, in turn, separated by commas. For a loopback server, further
+    /// loopback addresses are used without this flag if the ports of one do not suffice
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    source: Vec<IpAddr>,
+
+    /// Server processes on this machine whose memory and CPU time is reported, separated by commas
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pid: Vec<u32>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+// ===== impl Bench =====
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
+        let json = self.json;
+        let stop = bench::stop_on_interrupt().map_err(Exit::failure)?;
+        let progress = |line: &str| eprintln!("{line}");
+        let summary = bench::run(&self.into_options(), stop, progress).map_err(Exit::failure)?;
+        if json {
+            println!("{}", serde_json::to_string(&summary).map_err(Exit::failure)?);
+        } else {
+            print!("{summary}");
+        }
+        Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn into_options(self) -> Options {
+        let nudged = self
+            .url
+            .split("://")
+            .nth(1)
+            .is_some_and(|rest| rest.trim_end_matches('/').find('/').is_none());
+        let url = match nudged {
+            true => format!("{}/api/bench/events", self.url.trim_end_matches('/')),
+            false => self.url,
+        };
+        let publish_url = self.publish_url.or_else(|| nudged.then(|| url.clone()));
+        let publish = publish_url.map(|url| bench::Publish {
+            url,
+            body: self.publish_body,
+            content_type: self.publish_type,
+            every: self.every.0,
+        });
+        Options {
+            url,
+            verify: self.tls.into_verify(),
+            http2: self.http2.then_some(self.streams_per_connection),
+            subscribers: self.subscribers,
+            ramp: Ramp { per_second: self.rate, pending_max: self.at_once },
+            headers: self.header,
+            sources: self.source,
+            publish,
+            duration: self.duration.map(|duration| duration.0),
+            processes: self.pid,
+            drain_timeout: bench::DRAIN_TIMEOUT,
+        }
+    }
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write it like name: value")?;
+    Ok((name.trim().into(), value.trim().into()))
+}

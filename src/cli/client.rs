@@ -1,0 +1,110 @@
+//! `nudged publish` and `nudged listen`.
+
+use std::io::{stderr, stdout};
+use std::process::ExitCode;
+
+use clap::Args;
+use nudged::client::{self, Endpoint, Token, Verify};
+use nudged::config;
+use nudged::ids::OrgName;
+
+use super::Exit;
+
+/// The server that a command talks to.
+#[derive(Args, Clone, Debug)]
+struct ServerArgs {
+    /// URL of the server, with a proxy's path prefix if there is one
+    #[arg(long, env = "NUDGED_URL", value_name = "URL", default_value_t = format!("http://{}", config::LISTEN))]
+    url: String,
+
+    /// Token or publish key, sent as authorization: Bearer
+    #[arg(long, env = "NUDGED_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<Token>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Which certificates are accepted, if the URL begins with https.
+#[derive(Args, Clone, Debug)]
+pub(super) struct TlsArgs {
+    /// PEM file with the certificates to trust, of authorities or of the server itself [default: the
+    /// system's root certificates]
+    #[arg(long, value_name = "FILE", value_parser = authorities)]
+    ca: Option<Verify>,
+
+    /// Accept any certificate; for tests only, because the server is not authenticated
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Publish {
+    /// Name of the org
+    org: OrgName,
+    /// Keys that are stale
+    #[arg(required = true)]
+    keys: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Listen {
+    /// Name of the org
+    org: OrgName,
+    /// Open the public stream instead of the members' stream
+    #[arg(long)]
+    public: bool,
+    /// Resume after this event
+    #[arg(long, value_name = "ID")]
+    last_event_id: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+// ===== impl ServerArgs =====
+
+impl ServerArgs {
+    fn into_endpoint(self) -> Result<Endpoint, Exit> {
+        let Self { url, token, tls } = self;
+        let wrong = |why| Exit::usage(format!("--url {url}: {why}"));
+        Ok(Endpoint { url: url.parse().map_err(wrong)?, token, verify: tls.into_verify() })
+    }
+}
+
+// ===== impl TlsArgs =====
+
+impl TlsArgs {
+    pub(super) fn into_verify(self) -> Verify {
+        if self.insecure { Verify::None } else { self.ca.unwrap_or_default() }
+    }
+}
+
+fn authorities(file: &str) -> Result<Verify, String> {
+    Verify::authorities(file.as_ref())
+}
+
+// ===== impl Publish, Listen =====
+
+impl Publish {
+    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
+        let Self { org, keys, server } = self;
+        let request = client::Publish { server: server.into_endpoint()?, org, keys };
+        let publish = async { client::publish(&request, &mut stdout()).await };
+        crate::runtime().map_err(Exit::failure)?.block_on(publish).map_err(Exit::failure)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Listen {
+    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
+        let Self { org, public, last_event_id, server } = self;
+        let server = server.into_endpoint()?;
+        let request = client::Listen { server, org, public, last_event_id };
+        let (mut events, mut notes) = (stdout(), stderr());
+        let listen = client::listen(&request, &mut events, &mut notes);
+        crate::runtime().map_err(Exit::failure)?.block_on(listen).map_err(Exit::failure)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

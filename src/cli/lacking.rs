@@ -1,0 +1,114 @@
+//! Commands and flags of features that this build lacks. They are accepted, so that the error names the
+//! feature; ignored, a variable with a key would leave a server open that was meant to be closed.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+
+/// The flag that needs a feature that this build lacks, if one was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LackingArgs(Option<&'static Flag>);
+
+#[derive(Debug)]
+struct Flag {
+    flag: &'static str,
+    env: &'static str,
+    feature: &'static str,
+}
+
+/// A command that this build lacks, with any arguments.
+#[allow(unused_macros, reason = "a full build lacks none")]
+macro_rules! lacking_command {
+    ($name:ident, $command:literal, $feature:literal) => {
+        #[derive(Args, Debug)]
+        #[command(disable_help_flag = true)]
+        pub(crate) struct $name {
+            #[arg(hide = true, num_args = 0.., allow_hyphen_values = true, trailing_var_arg = true)]
+            _arguments: Vec<std::ffi::OsString>,
+        }
+
+        impl $name {
+            pub(crate) fn run(self) -> Result<std::process::ExitCode, super::Exit> {
+                Err(super::Exit::usage(lacking($command, $feature)))
+            }
+        }
+    };
+}
+
+#[cfg(not(feature = "client"))]
+lacking_command!(Publish, "publish", "client");
+#[cfg(not(feature = "client"))]
+lacking_command!(Listen, "listen", "client");
+#[cfg(not(feature = "jwt"))]
+lacking_command!(Token, "token", "jwt");
+#[cfg(not(feature = "bench"))]
+lacking_command!(Bench, "bench", "bench");
+
+const FLAGS: &[Flag] = &[
+    #[cfg(not(feature = "tls"))]
+    Flag { flag: "tls-cert", env: "NUDGED_TLS_CERT", feature: "tls" },
+    #[cfg(not(feature = "tls"))]
+    Flag { flag: "tls-key", env: "NUDGED_TLS_KEY", feature: "tls" },
+    #[cfg(not(feature = "tls"))]
+    Flag { flag: "plain-listen", env: "NUDGED_PLAIN_LISTEN", feature: "tls" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-secret", env: "NUDGED_JWT_SECRET", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-secret-file", env: "NUDGED_JWT_SECRET_FILE", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-key", env: "NUDGED_JWT_KEY", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-issuer", env: "NUDGED_JWT_ISSUER", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-audience", env: "NUDGED_JWT_AUDIENCE", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwks-url", env: "NUDGED_JWKS_URL", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwks-interval", env: "NUDGED_JWKS_INTERVAL", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwks-refresh", env: "NUDGED_JWKS_REFRESH", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwks-timeout", env: "NUDGED_JWKS_TIMEOUT", feature: "jwt" },
+];
+
+fn lacking(what: &str, feature: &str) -> String {
+    format!(
+        "{what}: this build lacks the feature `{feature}`; install with: \
+         cargo install --path . --features {feature}"
+    )
+}
+
+// ===== impl LackingArgs =====
+
+impl LackingArgs {
+    /// Fails if a flag or variable was given that this build has no use for.
+    pub(super) fn check(self) -> Result<(), String> {
+        match self.0 {
+            None => Ok(()),
+            Some(Flag { flag, feature, .. }) => Err(lacking(&format!("--{flag}"), feature)),
+        }
+    }
+}
+
+impl FromArgMatches for LackingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let given = |flag: &&Flag| matches.contains_id(flag.flag);
+        Ok(Self(FLAGS.iter().find(given)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for LackingArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(FLAGS.iter().map(|Flag { flag, env, .. }| {
+            let any = Arg::new(*flag).long(*flag).env(*env).action(ArgAction::Append);
+            any.hide(true).allow_hyphen_values(true).help_heading("Lacking")
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

@@ -1,0 +1,233 @@
+//! The settings of `nudged serve`, in the groups and the order of `--help`.
+
+use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::Args;
+#[cfg(feature = "tls")]
+use nudged::config::TlsFiles;
+use nudged::config::{self, Config, HubConfig, Network};
+
+use super::values::{HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_org};
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(super) struct ListenArgs {
+    /// Address to listen on; separate several with commas, or repeat the flag
+    #[arg(long, env = "NUDGED_LISTEN", value_name = "IP:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
+    pub(super) listen: Vec<SocketAddr>,
+
+    /// Worker threads [default: one per core]
+    #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
+    pub(super) workers: Option<usize>,
+
+    /// Listen beyond loopback although no key is configured: anyone who can connect may subscribe
+    /// and publish
+    #[arg(long, env = "NUDGED_INSECURE_OPEN")]
+    pub(super) insecure_open: bool,
+}
+
+#[cfg(feature = "tls")]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(super) struct TlsFileArgs {
+    /// PEM file with the certificate chain, the server's own certificate first. With it, --listen
+    /// speaks TLS, with HTTP/2. Certificate and key are read again when the files change, and on
+    /// SIGHUP
+    #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of the certificate
+    #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Address to listen on without TLS, in addition to --listen; for probes and publishers on the
+    /// same machine
+    #[arg(
+        long,
+        env = "NUDGED_PLAIN_LISTEN",
+        value_name = "IP:PORT",
+        value_delimiter = ',',
+        requires = "tls_cert"
+    )]
+    plain_listen: Vec<SocketAddr>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streams")]
+pub(super) struct StreamArgs {
+    /// A silent stream gets a comment after this time, ±25 %; whole seconds
+    #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = HumanDuration(HUB.keepalive), value_parser = duration(1_000..=86_400_000))]
+    pub(super) keepalive: HumanDuration,
+
+    /// Shortest reconnection time (`retry:`) sent to a client
+    #[arg(long, env = "NUDGED_RETRY_MIN", value_name = "TIME", default_value_t = millis(HUB.retry_ms.0), value_parser = duration(1..=3_600_000))]
+    pub(super) retry_min: HumanDuration,
+
+    /// Longest reconnection time (`retry:`) sent to a client
+    #[arg(long, env = "NUDGED_RETRY_MAX", value_name = "TIME", default_value_t = millis(HUB.retry_ms.1), value_parser = duration(1..=3_600_000))]
+    pub(super) retry_max: HumanDuration,
+
+    /// End a stream whose client has read nothing of the pending bytes for this time; whole seconds.
+    /// Over HTTP/2, a client that read some of them and then stopped has up to twice as long. A client
+    /// whose TCP window stays closed is ended by --peer-timeout if that is shorter, and counted as
+    /// timeout instead of stalled
+    #[arg(long, env = "NUDGED_STALL_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(HUB.stall_timeout), value_parser = duration(1_000..=86_400_000))]
+    pub(super) stall_timeout: HumanDuration,
+
+    /// End a connection whose peer has acknowledged nothing for this time (TCP_USER_TIMEOUT)
+    #[arg(long, env = "NUDGED_PEER_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.peer_timeout), value_parser = duration(1_000..=3_600_000))]
+    pub(super) peer_timeout: HumanDuration,
+
+    /// End each stream at 80 to 100 % of this age, so that clients spread over the servers again
+    /// [default: never]
+    #[arg(long, env = "NUDGED_MAX_STREAM_AGE", value_name = "TIME", value_parser = duration(1_000..=31_536_000_000))]
+    pub(super) max_stream_age: Option<HumanDuration>,
+
+    /// Orgs that have a public stream, separated by commas; * for all
+    #[arg(long, env = "NUDGED_PUBLIC_ORGS", value_name = "ORG", value_delimiter = ',', default_value = "*", value_parser = public_org)]
+    pub(super) public_orgs: Vec<PublicOrg>,
+
+    /// Keys that public streams show, separated by commas; a final * matches any ending
+    #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS)]
+    pub(super) public_keys: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "History")]
+pub(super) struct HistoryArgs {
+    /// Events kept per org, for clients that reconnect
+    #[arg(long, env = "NUDGED_HISTORY_EVENTS", value_name = "N", default_value_t = HUB.history_events, value_parser = count(1..=1_000_000))]
+    pub(super) history_events: usize,
+
+    /// How long an event is kept, and an org without subscribers
+    #[arg(long, env = "NUDGED_HISTORY_AGE", value_name = "TIME", default_value_t = HumanDuration(HUB.history_age), value_parser = duration(1_000..=86_400_000))]
+    pub(super) history_age: HumanDuration,
+
+    /// Bytes of events kept per org; the newest event is always kept
+    #[arg(long, env = "NUDGED_HISTORY_BYTES", value_name = "BYTES", default_value_t = HUB.history_bytes)]
+    pub(super) history_bytes: usize,
+
+    /// Bytes of events kept for all orgs together; above it, each org keeps only its newest event
+    #[arg(long, env = "NUDGED_HISTORY_BYTES_TOTAL", value_name = "BYTES", default_value_t = HUB.history_bytes_total)]
+    pub(super) history_bytes_total: usize,
+
+    /// Orgs without subscribers that are kept
+    #[arg(long, env = "NUDGED_IDLE_CHANNELS", value_name = "N", default_value_t = HUB.idle_channels_max, value_parser = count(64..=100_000_000))]
+    pub(super) idle_channels: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitArgs {
+    /// Connections in total [default: as many as the limit of open files allows, less a reserve]
+    #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) connections: Option<usize>,
+
+    /// Connections from one address (IPv6: one /64); behind a trusted proxy, streams of one client
+    /// [default: no limit]
+    #[arg(long, env = "NUDGED_ADDRESS_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) address_connections: Option<usize>,
+
+    /// Proxies whose X-Forwarded-For or Forwarded gives the client's address, separated by commas
+    #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
+    pub(super) trust_forwarded_for: Vec<Network>,
+
+    /// Streams of one org [default: no limit]
+    #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) org_streams: Option<usize>,
+
+    /// Concurrent requests on one HTTP/2 connection, open streams included
+    #[arg(long, env = "NUDGED_CONNECTION_STREAMS", value_name = "N", default_value_t = CONFIG.connection_streams_max as usize, value_parser = count(1..=65_536))]
+    pub(super) connection_streams: usize,
+
+    /// How long a request head may take from its first byte, and how long a connection may be idle
+    /// before and between requests
+    #[arg(long, env = "NUDGED_HEAD_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.head_timeout), value_parser = duration(100..=3_600_000))]
+    pub(super) head_timeout: HumanDuration,
+
+    /// Size of a request head; it may have 100 header fields
+    #[arg(long, env = "NUDGED_HEAD_BYTES", value_name = "BYTES", default_value_t = CONFIG.head_bytes_max, value_parser = count(8_192..=1 << 20))]
+    pub(super) head_bytes: usize,
+
+    /// How long the body of a publish may take
+    #[arg(long, env = "NUDGED_BODY_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.body_timeout), value_parser = duration(100..=3_600_000))]
+    pub(super) body_timeout: HumanDuration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Publishing")]
+pub(super) struct PublishArgs {
+    /// Publishes to an org within this time after its last event are merged into one event; 0 turns
+    /// that off
+    #[arg(long, env = "NUDGED_COALESCE", value_name = "TIME", default_value_t = HumanDuration(HUB.coalesce), value_parser = duration(0..=60_000))]
+    pub(super) coalesce: HumanDuration,
+
+    /// Keys in one publish
+    #[arg(long, env = "NUDGED_KEYS", value_name = "N", default_value_t = HUB.keys_max, value_parser = count(1..=65_536))]
+    pub(super) keys: usize,
+
+    /// Length of a key
+    #[arg(long, env = "NUDGED_KEY_BYTES", value_name = "BYTES", default_value_t = HUB.key_bytes_max, value_parser = count(1..=65_536))]
+    pub(super) key_bytes: usize,
+
+    /// Size of the body of a publish
+    #[arg(long, env = "NUDGED_PUBLISH_BYTES", value_name = "BYTES", default_value_t = CONFIG.publish_bytes_max, value_parser = count(64..=1 << 30))]
+    pub(super) publish_bytes: usize,
+
+    /// Publishes to one org per second [default: no limit]
+    #[arg(long, env = "NUDGED_PUBLISH_RATE", value_name = "N", value_parser = count(1..=1_000_000))]
+    pub(super) publish_rate: Option<usize>,
+
+    /// Publishes to one org at once, after a pause [default: as many as --publish-rate]
+    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000), requires = "publish_rate")]
+    pub(super) publish_burst: Option<usize>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Shutdown")]
+pub(super) struct ShutdownArgs {
+    /// How long the server still accepts after SIGTERM or SIGINT, while /readyz says 503: the time that
+    /// a load balancer needs to notice
+    #[arg(long, env = "NUDGED_DRAIN_DELAY", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_delay), value_parser = duration(0..=3_600_000))]
+    pub(super) drain_delay: HumanDuration,
+
+    /// Time after --drain-delay over which the streams end, evenly, so that their clients do not
+    /// reconnect all at once; 0 ends them at once
+    #[arg(long, env = "NUDGED_DRAIN_WINDOW", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_window), value_parser = duration(0..=3_600_000))]
+    pub(super) drain_window: HumanDuration,
+
+    /// The server exits at the latest this long after SIGTERM or SIGINT; not less than --drain-delay
+    /// plus --drain-window
+    #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_timeout), value_parser = duration(0..=3_600_000))]
+    pub(super) drain_timeout: HumanDuration,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct LogArgs {
+    /// Log lines written to standard error: error, warn, info, debug, or targets with levels
+    #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
+    pub(crate) log: String,
+
+    /// Format of a log line
+    #[arg(long, env = "NUDGED_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+pub(super) static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
+static HUB: LazyLock<HubConfig> = LazyLock::new(HubConfig::default);
+static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
+
+// ===== impl TlsFileArgs =====
+
+#[cfg(feature = "tls")]
+impl TlsFileArgs {
+    pub(super) fn apply_to(self, config: &mut Config) {
+        let files = self.tls_cert.zip(self.tls_key);
+        config.tls = files.map(|(certificate, key)| TlsFiles { certificate, key });
+        config.plain_listen = self.plain_listen;
+    }
+}

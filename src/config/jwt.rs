@@ -1,0 +1,201 @@
+//! Tokens: the keys that they are signed with, checked when they are read, so that a bad key is an error
+//! at start.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+
+use super::InvalidKey;
+use crate::client::url::HttpUrl;
+
+/// A published set of keys (RFC 7517), and how it is asked for.
+#[derive(Clone, Debug)]
+pub struct JwksConfig {
+    /// Where it is.
+    pub url: JwksUrl,
+    /// The least time from one fetch to the next, however many unknown keys are named.
+    pub interval: Duration,
+    /// The age at which the set is fetched again although it has every key that is asked for.
+    pub refresh: Duration,
+    /// How long a fetch may take.
+    pub timeout: Duration,
+}
+
+/// A key that tokens are verified with, for one algorithm only.
+#[derive(Clone, Debug)]
+pub struct TokenKey {
+    pub(crate) algorithm: Algorithm,
+    /// The name under which its set has it (`kid`).
+    pub(crate) id: Option<String>,
+    pub(crate) key: DecodingKey,
+}
+
+/// `https://…`, or `http://…` to a loopback address: over any other network, keys could be replaced on
+/// the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksUrl(HttpUrl);
+
+/// The longest token that is looked at, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// How far the clock that made a token may be ahead of ours (`nbf`).
+pub const TOKEN_SKEW: Duration = Duration::from_secs(5);
+
+/// The largest published set of keys, in bytes.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+/// Keys that are taken from one published set.
+pub const JWKS_KEYS_MAX: usize = 32;
+
+/// The shortest secret for HS256, in bytes.
+const SECRET_BYTES_MIN: usize = 32;
+
+/// The shortest RSA modulus, in bytes.
+const RSA_BYTES_MIN: usize = 256;
+
+// ===== impl JwksConfig =====
+
+impl JwksConfig {
+    /// [`JwksConfig::interval`], unless told otherwise.
+    pub const INTERVAL: Duration = Duration::from_secs(10);
+    /// [`JwksConfig::refresh`], unless told otherwise.
+    pub const REFRESH: Duration = Duration::from_secs(10 * 60);
+    /// [`JwksConfig::timeout`], unless told otherwise.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// With the default times.
+    pub fn new(url: JwksUrl) -> Self {
+        let (interval, refresh, timeout) = (Self::INTERVAL, Self::REFRESH, Self::TIMEOUT);
+        Self { url, interval, refresh, timeout }
+    }
+}
+
+// ===== impl TokenKey =====
+
+impl TokenKey {
+    /// A secret that the backend shares, for HS256.
+    ///
+    /// # Errors
+    /// It has less than 32 bytes.
+    pub fn from_secret(secret: &str) -> Result<Self, InvalidKey> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(InvalidKey::ShortSecret);
+        }
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        Ok(Self { algorithm: Algorithm::HS256, id: None, key })
+    }
+
+    /// A public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
+    ///
+    /// # Errors
+    /// It is private, weak, or of another kind.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(InvalidKey::Private);
+        }
+        if !pem.contains("PUBLIC KEY-----") || pem.matches("-----BEGIN").count() != 1 {
+            return Err(InvalidKey::Unsupported);
+        }
+        let pem = pem.as_bytes();
+        let (algorithm, key) = DecodingKey::from_ec_pem(pem)
+            .map(|key| (Algorithm::ES256, key))
+            .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)))
+            .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key)))
+            .map_err(|_| InvalidKey::Unsupported)?;
+        // Reading it as a JWK finds what reading it as PEM leaves open: the curve, and the modulus.
+        let jwk =
+            Jwk::from_decoding_key(&key, Some(algorithm)).map_err(|_| InvalidKey::Unsupported)?;
+        Self::from_jwk(&jwk)
+    }
+
+    /// A key of a published set. Only public keys are taken from there.
+    pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, InvalidKey> {
+        let algorithm = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
+                Algorithm::ES256
+            }
+            AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {
+                Algorithm::EdDSA
+            }
+            _ => return Err(InvalidKey::Unsupported),
+        };
+        let named = jwk.common.key_algorithm;
+        let used = jwk.common.public_key_use.as_ref();
+        if named.is_some_and(|named| named != KeyAlgorithm::from(algorithm))
+            || used.is_some_and(|used| *used != PublicKeyUse::Signature)
+        {
+            return Err(InvalidKey::Unsupported);
+        }
+        let key = DecodingKey::from_jwk(jwk).map_err(|_| InvalidKey::Unsupported)?;
+        if let DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind()
+            && n.iter().skip_while(|byte| **byte == 0).count() < RSA_BYTES_MIN
+        {
+            return Err(InvalidKey::WeakRsa);
+        }
+        Ok(Self { algorithm, id: jwk.common.key_id.clone(), key })
+    }
+}
+
+// ===== impl JwksUrl =====
+
+impl JwksUrl {
+    pub(crate) fn as_url(&self) -> &HttpUrl {
+        &self.0
+    }
+}
+
+impl FromStr for JwksUrl {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let url: HttpUrl = text.parse().map_err(|_| InvalidKey::Url)?;
+        let host = url.host();
+        let is_loopback = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !url.is_secure && !is_loopback {
+            return Err(InvalidKey::Url);
+        }
+        Ok(Self(url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_over_tls_or_from_this_machine() {
+        for good in [
+            "https://id.example/keys",
+            "http://127.0.0.1:1/k",
+            "http://[::1]/k",
+            "http://localhost/k",
+        ] {
+            assert!(good.parse::<JwksUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "/keys",
+            "id.example",
+            "http://id.example/keys",
+            "http://127.0.0.1.example/",
+            "http://127.0.0.1@evil.example/",
+            "https://me:pw@id.example/",
+            "ftp://127.0.0.1/",
+        ] {
+            assert_eq!(bad.parse::<JwksUrl>(), Err(InvalidKey::Url), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_long_enough_and_never_shown() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        assert_eq!(TokenKey::from_secret(&secret[1..]).err(), Some(InvalidKey::ShortSecret));
+        let key = TokenKey::from_secret(secret).expect("32 bytes");
+        assert!(!format!("{key:?}").contains("0123"), "{key:?}");
+    }
+}

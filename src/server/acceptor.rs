@@ -1,0 +1,112 @@
+//! Accepts connections: an endless loop for each listening socket.
+
+use std::io;
+use std::net::TcpListener as Listener;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::net::TcpListener;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use super::certificate::Tls;
+use super::conn_context::ConnContext;
+use super::reactor::Accepted;
+
+/// Accepts the connections of one worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Acceptor {
+    context: ConnContext,
+}
+
+/// Rate-limits the warning about failing accepts.
+#[derive(Debug, Default)]
+struct AcceptErrors {
+    warned: Option<Instant>,
+    /// Failures since then.
+    count: u32,
+}
+
+/// At most one warning in this time.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pause of accepting when the system has no descriptor or memory for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that are accepted before other tasks run.
+const ACCEPTS_PER_TURN: u32 = 16;
+
+// ===== impl Acceptor =====
+
+impl Acceptor {
+    pub(crate) fn new(context: ConnContext) -> Self {
+        Self { context }
+    }
+
+    /// Accepts until the task is aborted. No error ends it: a server that does not accept is down.
+    pub(super) async fn accept(self, listener: Listener, tls: Option<Tls>) {
+        let listener = watch(listener).expect("a listening socket");
+        let mut accepted = 0_u32;
+        let mut errors = AcceptErrors::default();
+        loop {
+            match listener.async_io(Interest::READABLE, TcpListener::accept).await {
+                Ok((socket, peer)) => {
+                    let Some(admitted) = self.context.factory.admit(peer.ip()).await else {
+                        continue;
+                    };
+                    self.dispatch(Accepted { socket, admitted }, tls.as_ref());
+                    accepted = accepted.wrapping_add(1);
+                    if accepted.is_multiple_of(ACCEPTS_PER_TURN) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(why) if is_of_connection(&why) => tracing::debug!(%why, "accept"),
+                Err(why) => {
+                    errors.warn(&why, Instant::now());
+                    #[expect(clippy::disallowed_methods, reason = "pauses accepting, not serving")]
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Passes a connection on: behind TLS to a task, in cleartext to the reactor, where it costs no more than a
+    /// stream until its request arrives.
+    pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
+        let context = &self.context;
+        if let Some(tls) = tls {
+            tokio::spawn(tls.serve(accepted, context.clone()));
+        } else if context.reactor.is_open() {
+            context.reactor.accept(accepted);
+        } else {
+            context.serve(accepted, Bytes::new());
+        }
+    }
+}
+
+/// Registers a listener with the runtime, which does not register the connections it accepts.
+fn watch(listener: Listener) -> io::Result<AsyncFd<TcpListener>> {
+    // Its successor, `register`, is unsafe because of types that replace their descriptor, which a listener does
+    // not do.
+    #[expect(deprecated, reason = "the safe constructor")]
+    AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
+}
+
+/// Errors that accept(2) passes on from a connection that has ended already.
+fn is_of_connection(why: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+// ===== impl AcceptErrors =====
+
+impl AcceptErrors {
+    fn warn(&mut self, why: &io::Error, now: Instant) {
+        self.count += 1;
+        if self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_INTERVAL) {
+            tracing::warn!(%why, times = self.count, "cannot accept; pausing, and trying again");
+            *self = Self { warned: Some(now), count: 0 };
+        }
+    }
+}

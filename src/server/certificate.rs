@@ -1,0 +1,221 @@
+//! The certificate and key of TLS 1.2 and 1.3, and their replacement while the server runs: new handshakes use
+//! the new pair, open connections are not affected.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use tokio_rustls::TlsAcceptor;
+
+use super::BindError;
+use super::conn_context::ConnContext;
+use super::reactor::Accepted;
+use super::tls_conn;
+use crate::config::{Config, TlsFiles};
+use crate::sync::Mutex;
+
+/// The certificate in use. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    files: TlsFiles,
+    current: Arc<Mutex<Current>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of the files when they were last read, valid or not.
+    stamps: [Option<Stamp>; 2],
+}
+
+/// Changes when a file is written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read, or is not PEM.
+    Unreadable {
+        /// Its path.
+        file: PathBuf,
+        /// The cause.
+        why: String,
+    },
+    /// The certificate file has no `CERTIFICATE`.
+    NoCertificate {
+        /// Its path.
+        file: PathBuf,
+    },
+    /// The key does not belong to the certificate, or is of an unsupported kind.
+    Unfit {
+        /// Both paths.
+        files: TlsFiles,
+        /// The cause.
+        why: String,
+    },
+}
+
+/// Period at which the files are checked for changes.
+const CHECK: Duration = Duration::from_secs(5);
+
+/// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
+const TICKETS: usize = 1;
+
+/// Application protocols, the preferred one first (RFC 7301).
+const ALPN: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+pub(super) const HTTP2: &[u8] = b"h2";
+
+// ===== impl Tls =====
+
+impl Tls {
+    pub(super) fn is_configured(config: &Config) -> bool {
+        config.tls.is_some()
+    }
+
+    /// Loads the files of the configuration, if it names any.
+    pub(super) fn load(config: &Config) -> Result<Option<Self>, BindError> {
+        config.tls.clone().map(Self::read).transpose().map_err(BindError::Tls)
+    }
+
+    fn read(files: TlsFiles) -> Result<Self, TlsError> {
+        let stamps = stamps(&files);
+        let config = Arc::new(load(&files)?);
+        let current = Arc::new(Mutex::new(Current { config, stamps }));
+        Ok(Self { files, current })
+    }
+
+    /// Reads the files again. New handshakes use the new pair.
+    ///
+    /// # Errors
+    /// [`TlsError`]: the pair cannot be used. The one before stays in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let stamps = stamps(&self.files);
+        let loaded = load(&self.files);
+        let mut current = self.current.lock();
+        current.stamps = stamps;
+        current.config = Arc::new(loaded?);
+        Ok(())
+    }
+
+    /// Reloads, and logs the result.
+    pub fn reload_and_log(&self) {
+        match self.reload() {
+            Ok(()) => tracing::info!("the certificate was read again; new connections use it"),
+            Err(why) => tracing::error!(%why, "the certificate in use stays"),
+        }
+    }
+
+    /// Performs the handshake, and serves the connection to its end.
+    pub(super) fn serve(
+        &self,
+        accepted: Accepted,
+        context: ConnContext,
+    ) -> impl Future<Output = ()> + use<> {
+        tls_conn::serve(accepted, self.acceptor(), context)
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        self.current.lock().config.clone().into()
+    }
+
+    /// Reads the files again whenever they have changed.
+    pub(super) async fn watch(self) {
+        loop {
+            #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
+            tokio::time::sleep(CHECK).await;
+            if stamps(&self.files) != self.current.lock().stamps {
+                self.reload_and_log();
+            }
+        }
+    }
+}
+
+fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let unreadable = |file: &Path| {
+        let file = file.to_owned();
+        move |why| TlsError::Unreadable { file, why: reason(why) }
+    };
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(unreadable(&files.certificate))?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate { file: files.certificate.clone() });
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable(&files.key))?;
+    let unfit = |why: rustls::Error| TlsError::Unfit { files: files.clone(), why: why.to_string() };
+    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(unfit)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unfit)?;
+    config.alpn_protocols = ALPN.map(Vec::from).into();
+    // Tickets keep a session with its client; the server stores none.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
+    config.send_tls13_tickets = TICKETS;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
+fn reason(why: pem::Error) -> String {
+    match why {
+        pem::Error::NoItemsFound => "no PEM section of a private key in it".into(),
+        pem::Error::Io(why) => why.to_string(),
+        why => why.to_string(),
+    }
+}
+
+fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
+    [&files.certificate, &files.key].map(|file| fs::metadata(file).ok().map(Stamp::from))
+}
+
+// ===== impl Stamp =====
+
+impl From<fs::Metadata> for Stamp {
+    fn from(file: fs::Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            len: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        }
+    }
+}
+
+// ===== impl TlsError =====
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, why } => write!(f, "{}: {why}", file.display()),
+            Self::NoCertificate { file } => {
+                write!(f, "{}: no PEM section CERTIFICATE in it", file.display())
+            }
+            Self::Unfit { files, why } => write!(
+                f,
+                "{} and {} cannot be used together: {why}",
+                files.certificate.display(),
+                files.key.display()
+            ),
+        }
+    }
+}
+
+impl Error for TlsError {}

@@ -1,0 +1,264 @@
+//! One HTTP/1 connection: hyper parses and answers its requests until one of them opens a stream. The socket
+//! then leaves hyper for the reactor, with its TLS session if it has one, and what hyper needed is freed.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+use mio::net::TcpStream;
+
+use super::conn_context::ConnContext;
+use super::http2;
+use super::http2_conn::Http2Conn;
+use super::reactor::Transport;
+use super::socket::{Observer, Socket};
+use crate::http::{Handoff, HandoffSlot, Polled, Service};
+
+/// A connection that hyper serves.
+#[derive(Debug)]
+pub(crate) struct Connection<I = Socket> {
+    hyper: http1::Connection<I, Service>,
+    context: ConnContext,
+    slot: HandoffSlot,
+    /// It will close after the requests that it has in flight.
+    closing: bool,
+    /// A stream that leaves once the response before it is written.
+    handoff: Option<Handoff>,
+}
+
+/// What is between hyper and a socket.
+pub(crate) trait HyperIo {
+    fn socket(&mut self) -> &mut Socket;
+
+    /// What the reactor writes to, which the runtime no longer watches.
+    fn into_transport(self) -> io::Result<Transport>;
+}
+
+/// How a connection ends for hyper.
+#[derive(Debug)]
+pub(super) enum End {
+    Closed,
+    HandsOff(Handoff),
+    /// Its first bytes were the preface of HTTP/2 (RFC 9113, 3.3).
+    IsHttp2,
+}
+
+// ===== impl Connection, cleartext =====
+
+impl Connection {
+    /// A connection from which these bytes have been read. Inside a runtime.
+    pub(super) fn cleartext(
+        socket: TcpStream,
+        first: Bytes,
+        service: Service,
+        context: ConnContext,
+    ) -> io::Result<Self> {
+        Ok(Self::new(Socket::new(socket, first)?, service, context))
+    }
+
+    /// Serves until the connection ends, a stream leaves it, or the worker drains and the requests in flight
+    /// have ended.
+    pub(crate) async fn serve(mut self) {
+        match self.run().await {
+            End::Closed => {}
+            End::HandsOff(handoff) => self.hand_off(handoff),
+            // Boxed, because most connections have no need for its memory.
+            End::IsHttp2 => Box::pin(self.serve_http2()).await,
+        }
+    }
+
+    async fn serve_http2(self) {
+        let http1::Parts { mut io, read_buf, service, .. } = self.hyper.into_parts();
+        if io.has_written() {
+            // What follows other requests is no preface, and PRI no method of ours (RFC 9113, 3.4).
+            return tracing::debug!("the preface of HTTP/2 after requests of HTTP/1");
+        }
+        let conn = Http2Conn::new();
+        io.observe(Observer::Http2(conn.clone()));
+        io.unread(read_buf);
+        http2::serve(io, conn, service, self.context.draining).await;
+    }
+}
+
+// ===== impl Connection =====
+
+impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
+    pub(super) fn new(mut io: I, service: Service, context: ConnContext) -> Self {
+        let slot = service.handoff_slot().clone();
+        io.socket().observe(Observer::Http1(slot.clone()));
+        let config = service.config();
+        let hyper = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.head_timeout)
+            .max_buf_size(config.head_bytes_max)
+            .serve_connection(io, service);
+        Self { hyper, context, slot, closing: false, handoff: None }
+    }
+
+    pub(super) fn hand_off(self, mut handoff: Handoff) {
+        let parts = self.hyper.into_parts();
+        handoff.surplus = parts.read_buf.len();
+        let handoff = handoff.complete(parts.service.into_admitted());
+        match parts.io.into_transport() {
+            Ok(transport) => self.context.reactor.hand_off(transport, handoff),
+            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
+        }
+    }
+
+    /// Runs the connection to its end.
+    pub(super) async fn run(&mut self) -> End {
+        let mut draining = self.context.draining.clone();
+        let mut drain = pin!(draining.wait_for(|draining| *draining));
+        poll_fn(|cx| {
+            if !self.closing && drain.as_mut().poll(cx).is_ready() {
+                self.closing = true;
+                Pin::new(&mut self.hyper).graceful_shutdown();
+            }
+            self.poll_end(cx)
+        })
+        .await
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let poll = || Pin::new(&mut self.hyper).poll(cx);
+        let (ended, Polled { handoff, blocked }) = self.slot.during(poll);
+        if let Poll::Ready(ended) = ended {
+            return Poll::Ready(ended.into());
+        }
+        self.handoff = self.handoff.take().or(handoff);
+        // An earlier response may still have to be written (pipelining): the socket stays until it is.
+        if blocked {
+            return Poll::Pending;
+        }
+        self.handoff.take().map_or(Poll::Pending, |handoff| Poll::Ready(End::HandsOff(handoff)))
+    }
+}
+
+// ===== impl HyperIo =====
+
+impl HyperIo for Socket {
+    fn socket(&mut self) -> &mut Socket {
+        self
+    }
+
+    fn into_transport(self) -> io::Result<Transport> {
+        self.into_inner().map(Transport::Plain)
+    }
+}
+
+// ===== impl End =====
+
+impl From<hyper::Result<()>> for End {
+    fn from(ended: hyper::Result<()>) -> Self {
+        match ended {
+            Err(why) if why.is_parse_version_h2() => Self::IsHttp2,
+            Err(why) => {
+                tracing::debug!(%why, "connection");
+                Self::Closed
+            }
+            Ok(()) => Self::Closed,
+        }
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+
+    use super::*;
+    use tokio::sync::watch;
+
+    use crate::admission::Admission;
+    use crate::config::Config;
+    use crate::http::{App, ServiceFactory};
+    use crate::hub::Hub;
+    use crate::metrics::read;
+    use crate::server::reactor::Handle;
+    use crate::stream::Clock;
+
+    /// A socket that panics when it is read from again, which hyper does while it waits for a response.
+    struct Bomb {
+        socket: Socket,
+        was_read: bool,
+    }
+
+    impl HyperIo for Bomb {
+        fn socket(&mut self) -> &mut Socket {
+            &mut self.socket
+        }
+
+        fn into_transport(self) -> io::Result<Transport> {
+            self.socket.into_transport()
+        }
+    }
+
+    impl Read for Bomb {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: hyper::rt::ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            assert!(!self.was_read, "on purpose");
+            let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+            self.was_read = read.is_ready();
+            read
+        }
+    }
+
+    impl Write for Bomb {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.socket).poll_write(cx, buf)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// SCENARIO: a request opens a stream, and the poll that was to hand it over panics.
+    /// BUG: the stream lay in the slot that the worker's connections share, and kept its seat, until the next
+    /// connection was polled.
+    /// FIX: a poll that ends without a hand-over empties the slot.
+    #[tokio::test]
+    async fn a_panic_frees_the_seat() {
+        let config = Config::default();
+        let hub = Hub::new(config.hub.clone());
+        let admission = Admission::new(&config, 1_024);
+        let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission));
+        let factory = ServiceFactory::new(app, hub.clone());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut client = std::net::TcpStream::connect(address).expect("it listens");
+        client.write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n").expect("a socket");
+        let (socket, _) = listener.accept().expect("a connection");
+        socket.set_nonblocking(true).expect("a socket");
+        let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");
+        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
+        let (_draining, draining) = watch::channel(false);
+        let service = factory.service(admitted);
+        let context =
+            ConnContext { factory: factory.clone(), reactor: Handle::new(hub.clone()), draining };
+        let bomb = Bomb { socket, was_read: false };
+        let mut connection = Connection::new(bomb, service, context);
+        let served = tokio::spawn(async move { connection.run().await }).await;
+        assert!(served.expect_err("it panics").is_panic());
+        let opened: u64 = hub.counters().map(|counters| read(&counters.opened[0])).sum();
+        assert_eq!((opened, hub.seats()), (1, 0));
+        drop(factory);
+    }
+}

@@ -1,0 +1,281 @@
+//! The connections of a reactor: a slab of them, and the poller that watches their sockets.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mio::{Events, Interest, Token};
+use slab::Slab;
+use tokio::io::unix::AsyncFd;
+
+use super::handle::Accepted;
+use super::stream_conn::{Closed, ConnCtx, Flow, StreamConn};
+use crate::admission::{ConnPermit, PermitTable};
+use crate::hub::{Hub, shrink_if_sparse};
+
+/// Every connection that the reactor watches.
+#[derive(Debug)]
+pub(super) struct Conns {
+    poller: AsyncFd<mio::Poll>,
+    slots: Slab<Slot>,
+    /// The permits of streaming connections, by socket number.
+    permits: PermitTable,
+    generation: u32,
+    /// Streams that can be written to and have more to take.
+    unfinished: Vec<Token>,
+    hub: Hub,
+}
+
+/// A slot of the slab. Slots are used again, and the poller may still report events of the last socket, so
+/// each use has a generation of its own (an ABA guard).
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    /// The socket is registered for writability too.
+    watches_writes: bool,
+    conn: Conn,
+}
+
+/// A connection, by what it is waiting for.
+#[derive(Debug)]
+enum Conn {
+    /// For its first request.
+    Waiting(Accepted),
+    /// For events.
+    Streaming(StreamConn),
+    /// For the outcome of its first request, which is being read.
+    Opening,
+}
+
+// ===== impl Conns =====
+
+impl Conns {
+    /// No connections yet. Inside a runtime, which watches the poller.
+    pub(super) fn new(hub: Hub) -> io::Result<Self> {
+        // Its successor, `register`, is unsafe because of types that replace their descriptor. A
+        // poller keeps the one it has.
+        #[expect(deprecated, reason = "the safe constructor")]
+        let poller = AsyncFd::with_interest(mio::Poll::new()?, tokio::io::Interest::READABLE)?;
+        Ok(Self {
+            poller,
+            slots: Slab::new(),
+            permits: PermitTable::default(),
+            generation: 0,
+            unfinished: Vec::new(),
+            hub,
+        })
+    }
+
+    /// Watches the socket of a connection that waits for its request.
+    pub(super) fn insert_waiting(&mut self, accepted: Accepted) -> Option<Token> {
+        self.insert(Conn::Waiting(accepted))
+    }
+
+    /// Watches the socket of a streaming connection.
+    pub(super) fn insert_streaming(
+        &mut self,
+        conn: StreamConn,
+        permit: ConnPermit,
+    ) -> Option<Token> {
+        let token = self.insert(Conn::Streaming(conn))?;
+        self.permits.keep(number(token), permit);
+        Some(token)
+    }
+
+    fn insert(&mut self, conn: Conn) -> Option<Token> {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = self.slots.insert(Slot { generation, watches_writes: false, conn });
+        let token = token(u32::try_from(index).expect("fewer than descriptors"), generation);
+        let socket = match &mut self.slots[index].conn {
+            Conn::Waiting(accepted) => &mut accepted.socket,
+            Conn::Streaming(conn) => conn.transport.socket(),
+            Conn::Opening => return None,
+        };
+        // A socket that has died meanwhile, or that has something to read, is ready at once.
+        match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
+            Ok(()) => Some(token),
+            Err(why) => {
+                tracing::warn!(%why, "a connection could not be watched");
+                if let Conn::Streaming(mut conn) = self.slots.remove(index).conn {
+                    conn.close_because(why.into());
+                }
+                None
+            }
+        }
+    }
+
+    /// The token of the connection that uses this socket number now.
+    pub(super) fn token(&self, number: u32) -> Option<Token> {
+        let slot = self.slots.get(number as usize)?;
+        Some(token(number, slot.generation))
+    }
+
+    /// The connection, if it is there and waits for its request.
+    pub(super) fn waiting(&mut self, token: Token) -> Option<&mut Accepted> {
+        match &mut self.slot(token)?.conn {
+            Conn::Waiting(accepted) => Some(accepted),
+            _ => None,
+        }
+    }
+
+    /// Takes a waiting connection out of its slot, which has to be given to a stream or freed next.
+    pub(super) fn take_waiting(&mut self, token: Token) -> Option<Accepted> {
+        let conn = &mut self.slot(token).filter(|slot| matches!(slot.conn, Conn::Waiting(_)))?.conn;
+        match std::mem::replace(conn, Conn::Opening) {
+            Conn::Waiting(accepted) => Some(accepted),
+            _ => None,
+        }
+    }
+
+    /// Has the connection that was taken out stream from now on. Its socket stays watched.
+    pub(super) fn begin_streaming(&mut self, token: Token, conn: StreamConn, permit: ConnPermit) {
+        if let Some(slot) = self.slot(token) {
+            slot.conn = Conn::Streaming(conn);
+            self.permits.keep(number(token), permit);
+        }
+    }
+
+    /// Frees the slot of a connection that was taken out or has ended before its request.
+    pub(super) fn free(&mut self, token: Token) {
+        self.slots.try_remove(slot_of(token).0);
+        shrink_if_sparse(&mut self.slots);
+    }
+
+    /// Stops watching the socket of a connection that was taken out, and frees its slot.
+    pub(super) fn release(&mut self, token: Token, accepted: &mut Accepted) -> io::Result<()> {
+        self.free(token);
+        self.poller.get_ref().registry().deregister(&mut accepted.socket)
+    }
+
+    /// Runs `act` on a streaming connection, if it is still there, and does what follows from its result.
+    pub(super) fn step(
+        &mut self,
+        token: Token,
+        act: impl FnOnce(&mut StreamConn, ConnCtx<'_>) -> Result<Flow, Closed>,
+    ) {
+        let (index, generation) = slot_of(token);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Conn::Streaming(conn) = &mut slot.conn else { return };
+        if slot.generation != generation {
+            return;
+        }
+        let counters = self.hub.shard_counters();
+        match act(conn, ConnCtx { number: number(token), counters }) {
+            Ok(Flow::Idle) => {}
+            Ok(Flow::More) => self.unfinished.push(token),
+            Ok(Flow::Blocked) if slot.watches_writes => {}
+            Ok(Flow::Blocked) => {
+                let registry = self.poller.get_ref().registry();
+                let both = Interest::READABLE | Interest::WRITABLE;
+                match registry.reregister(conn.transport.socket(), token, both) {
+                    Ok(()) => slot.watches_writes = true,
+                    Err(why) => self.close(token, why.into()),
+                }
+            }
+            Err(closed) => self.close(token, closed),
+        }
+    }
+
+    fn close(&mut self, token: Token, closed: Closed) {
+        let mut slot = self.slots.remove(slot_of(token).0);
+        if let Conn::Streaming(conn) = &mut slot.conn {
+            conn.close_because(closed);
+        }
+        // The permit is given back once the socket is closed: only then is there room for another.
+        drop(slot);
+        self.permits.give_back(number(token));
+        shrink_if_sparse(&mut self.slots);
+    }
+
+    /// Goes on with at most `count_max` of the streams that have more to take.
+    pub(super) fn resume_some(&mut self, count_max: usize) {
+        let rest = self.unfinished.len().saturating_sub(count_max);
+        for token in self.unfinished.split_off(rest) {
+            self.step(token, |conn, ctx| conn.resume(ctx));
+        }
+    }
+
+    pub(super) fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Gives memory back that connections before needed.
+    pub(super) fn shrink(&mut self) {
+        shrink_if_sparse(&mut self.slots);
+    }
+
+    /// Resolves when the poller may have events.
+    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poller.poll_read_ready(cx).map(|_| ())
+    }
+
+    /// Asks the poller once for events, if it may have any. Returns whether it may have more than fit.
+    pub(super) fn poll_events(&mut self, events: &mut Events) -> bool {
+        let mut more = false;
+        _ = self.poller.try_io_mut(tokio::io::Interest::READABLE, |poller| {
+            poller.poll(events, Some(Duration::ZERO))?;
+            more = events.iter().count() == events.capacity();
+            if more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        more
+    }
+
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        let (index, generation) = slot_of(token);
+        self.slots.get_mut(index).filter(|slot| slot.generation == generation)
+    }
+}
+
+fn token(number: u32, generation: u32) -> Token {
+    Token((generation as usize) << 32 | number as usize)
+}
+
+fn slot_of(token: Token) -> (usize, u32) {
+    (token.0 & u32::MAX as usize, (token.0 >> 32) as u32)
+}
+
+fn number(token: Token) -> u32 {
+    token.0 as u32
+}
+
+const _: () = assert!(size_of::<Slot>() <= 80, "a slot is what an idle stream costs its worker");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::hub::View;
+    use crate::ids::Time;
+    use crate::metrics::CloseReason;
+    use crate::server::reactor::tests::narrow_pair;
+    use crate::server::reactor::transport::Transport;
+    use crate::stream::EventStream;
+
+    fn insert_stream(conns: &mut Conns) -> Token {
+        let (socket, _) = narrow_pair();
+        socket.set_nonblocking(true).expect("a socket");
+        let org = "acme".parse().expect("a name");
+        let stream = EventStream::open(&conns.hub, &org, View::Member, None, Time(0));
+        let transport = Transport::Plain(mio::net::TcpStream::from_std(socket));
+        let conn = StreamConn::new(transport, stream.expect("open"), true, 0);
+        conns.insert_streaming(conn, ConnPermit::default()).expect("a slot")
+    }
+
+    /// Slots are used again: an event of the last socket must not reach the connection that has its slot now.
+    #[tokio::test]
+    async fn a_stale_token_reaches_no_connection() {
+        let mut conns = Conns::new(Hub::new(HubConfig::default())).expect("a poller");
+        let stale = insert_stream(&mut conns);
+        conns.close(stale, Closed(CloseReason::Client));
+        let next = insert_stream(&mut conns);
+        assert_eq!(number(next), number(stale), "in the slot of the first");
+        conns.step(stale, |_, _| panic!("it reached another connection's stream"));
+        let mut reached = false;
+        conns.step(next, |_, _| {
+            reached = true;
+            Ok(Flow::Idle)
+        });
+        assert!(reached);
+    }
+}

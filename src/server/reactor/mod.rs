@@ -1,0 +1,165 @@
+//! The reactor of a worker: it watches the sockets of cleartext connections that wait for their request, and
+//! of all HTTP/1 streams, in the clear or behind TLS, which it writes itself. None of them has a task or a
+//! timer. The driver of the worker's shard owns the reactor and calls it through [`Sockets`].
+
+mod conns;
+mod handle;
+mod response_head;
+mod stream_conn;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod waiting;
+
+use std::io;
+use std::mem;
+use std::task::{Context, Poll};
+
+use mio::event::Event;
+use mio::{Events, Token};
+
+use self::conns::Conns;
+use self::handle::Inbox;
+use self::response_head::ResponseHeads;
+use self::stream_conn::StreamConn;
+use self::waiting::WaitingConns;
+use super::conn_context::ConnContext;
+use crate::http::Handoff;
+use crate::hub::{Batch, SEATS_PER_TURN, WriteKind, WriteOp};
+use crate::ids::Time;
+use crate::stream::Sockets;
+
+pub(crate) use self::handle::{Accepted, Handle};
+pub(super) use self::stream_conn::close_reason;
+pub(super) use self::transport::Transport;
+
+/// The connections of one worker that no task serves.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    context: ConnContext,
+    /// Empty between turns; its memory is used again.
+    inbox: Inbox,
+    events: Events,
+    conns: Conns,
+    waiting: WaitingConns,
+    scratch: Box<[u8]>,
+    heads: ResponseHeads,
+}
+
+/// Readiness events that are taken from the poller at once.
+const EVENTS_PER_TURN: usize = 64;
+
+/// Connections that are registered, or streams that go on, in one turn.
+const STREAMS_PER_TURN: usize = SEATS_PER_TURN;
+
+/// Bytes of one read. hyper parses a request whose head does not fit.
+const READ_BYTES: usize = 4096;
+
+// ===== impl Reactor =====
+
+impl Reactor {
+    /// A reactor without connections. Inside a runtime, which watches its poller.
+    pub(crate) fn new(context: ConnContext) -> io::Result<Self> {
+        let conns = Conns::new(context.reactor.hub().clone())?;
+        Ok(Self {
+            context,
+            inbox: Inbox::default(),
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            conns,
+            waiting: WaitingConns::default(),
+            scratch: vec![0; READ_BYTES].into(),
+            heads: ResponseHeads::default(),
+        })
+    }
+
+    /// Registers what has been handed over, at most so many connections of each kind.
+    fn register(&mut self, count_max: usize, now: Time) {
+        self.context.reactor.take(count_max, &mut self.inbox);
+        for accepted in self.inbox.accepted.drain(..) {
+            if let Some(token) = self.conns.insert_waiting(accepted) {
+                self.waiting.push(now, token);
+            }
+        }
+        for (transport, handoff) in self.inbox.streams.drain(..) {
+            let Handoff { stream, chunked, fields, surplus, permit, .. } = handoff;
+            let conn = StreamConn::new(transport, stream, chunked, surplus);
+            if let Some(token) = self.conns.insert_streaming(conn, permit) {
+                self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
+            }
+        }
+    }
+
+    /// Handles what the poller reports, at most [`EVENTS_PER_TURN`]. Returns whether there may be more.
+    fn poll_sockets(&mut self) -> bool {
+        let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
+        let more = self.conns.poll_events(&mut events);
+        for event in &events {
+            self.on_ready(event);
+        }
+        events.clear();
+        self.events = events;
+        more
+    }
+
+    fn on_ready(&mut self, event: &Event) {
+        let token = event.token();
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(token, event.is_read_closed());
+        }
+        if event.is_writable() {
+            self.conns.step(token, |conn, ctx| conn.resume(ctx));
+        }
+    }
+
+    fn read(&mut self, token: Token, closed: bool) {
+        if self.conns.waiting(token).is_some() {
+            self.receive(token);
+            if !closed {
+                return;
+            }
+        }
+        self.conns.step(token, |conn, _| conn.discard_input(&mut self.scratch));
+    }
+}
+
+impl Sockets for Reactor {
+    fn turn(&mut self, now: Time) -> bool {
+        self.register(STREAMS_PER_TURN, now);
+        self.conns.resume_some(STREAMS_PER_TURN);
+        let more = self.poll_sockets();
+        more || self.conns.has_unfinished() || !self.context.reactor.is_empty()
+    }
+
+    fn apply(&mut self, batch: &mut Batch) {
+        for WriteOp { socket, kind } in batch.writes.drain(..) {
+            let Some(token) = self.conns.token(socket) else { continue };
+            match kind {
+                WriteKind::CatchUp => self.conns.step(token, |conn, ctx| conn.resume(ctx)),
+                WriteKind::Keepalive => self.conns.step(token, |conn, ctx| conn.keep_alive(ctx)),
+                WriteKind::End(reason) => self.conns.step(token, |conn, _| Err(conn.end(reason))),
+                WriteKind::Events { count, view } => {
+                    let events = &batch.events[batch.events.len() - count..];
+                    let head = batch.head;
+                    self.conns.step(token, |conn, ctx| conn.deliver(events, head, view, ctx));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.close_silent(now);
+        self.conns.shrink();
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.context.reactor.is_empty() {
+            return Poll::Ready(());
+        }
+        self.conns.poll_ready(cx)
+    }
+
+    fn drain(&mut self) {
+        self.register(usize::MAX, Time(0));
+        self.release_waiting();
+    }
+}

@@ -1,0 +1,370 @@
+//! One streaming connection: its transport, its stream, and nothing else while it is idle.
+//!
+//! Writing never blocks and never queues. Events that do not fit are given back to the history, all but the rest of
+//! the one event that was cut, so a subscriber that does not read costs a constant.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use socket2::SockRef;
+
+use super::response_head::ResponseHeads;
+use super::transport::Transport;
+use crate::http::Fields;
+use crate::hub::{Event, Frames, Taken, View};
+use crate::metrics::{self, CloseReason, Counters};
+use crate::stream::EventStream;
+use crate::wire::{Frame, LAST_CHUNK};
+
+/// A connection that carries an event stream.
+#[derive(Debug)]
+pub(crate) struct StreamConn {
+    pub(crate) transport: Transport,
+    stream: EventStream,
+    /// The rest of the event that a full socket cut. It shares that event's memory.
+    rest: Option<Box<Bytes>>,
+    /// Bytes that the client sent after its request, which were discarded.
+    discarded: u32,
+    /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
+    chunked: bool,
+    /// `rest` is the end of the body.
+    finishing: bool,
+}
+
+/// The number under which the hub knows the connection, and the counters of its shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnCtx<'a> {
+    pub(crate) number: u32,
+    pub(crate) counters: &'a Counters,
+}
+
+/// How far writing got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Everything was written.
+    Idle,
+    /// There is more to take, in a later turn.
+    More,
+    /// The socket is full. Continue when it is writable.
+    Blocked,
+}
+
+/// The stream has ended, for this reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closed(pub(crate) CloseReason);
+
+/// One part of a write: the sequence number of its event, the owner of its memory, and its bytes. Bytes without an
+/// owner are in memory that is used again.
+struct Part<'a> {
+    seq: u64,
+    owner: Option<&'a Bytes>,
+    bytes: &'a [u8],
+}
+
+type Parts<'a> = SmallVec<[Part<'a>; 16]>;
+
+/// Where a write stopped: at this byte of this part, or behind the last part if the TLS session holds records of it
+/// that the socket has not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cut {
+    index: usize,
+    offset: usize,
+}
+
+/// Bytes that a client may send after its request; they are discarded. More end the stream.
+const INPUT_MAX: u32 = 64 * 1024;
+
+/// Takes from the subscription of one stream in a turn.
+const TAKES_PER_TURN: usize = 4;
+
+/// Parts of one write; the kernel's limit is 1,024 (`IOV_MAX`).
+const PARTS_PER_WRITE: usize = 64;
+
+// ===== impl StreamConn =====
+
+impl StreamConn {
+    /// A stream whose client has sent `discarded` bytes after its request.
+    pub(crate) fn new(
+        transport: Transport,
+        stream: EventStream,
+        chunked: bool,
+        discarded: usize,
+    ) -> Self {
+        let discarded = u32::try_from(discarded).unwrap_or(u32::MAX);
+        Self { transport, stream, rest: None, discarded, chunked, finishing: false }
+    }
+
+    /// Writes the response head, the greeting and the missed events as one.
+    pub(super) fn begin(
+        &mut self,
+        heads: &mut ResponseHeads,
+        fields: &Fields,
+        ctx: ConnCtx<'_>,
+    ) -> Result<Flow, Closed> {
+        let opening = heads.write(self.chunked, fields);
+        self.stream.write_greeting(opening, self.chunked);
+        let before = self.stream.subscription().position().seq;
+        let mut frames = Frames::new();
+        let taken = self.stream.subscription().take(ctx.number, &mut frames);
+        let mut parts: Parts<'_> = SmallVec::new();
+        parts.push(Part { seq: before, owner: None, bytes: opening });
+        parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
+        let cut = write(&mut self.transport, &parts)?;
+        ctx.count(taken, begun(&parts, cut).saturating_sub(1));
+        match cut {
+            None if matches!(taken, Taken::Settled) => Ok(Flow::Idle),
+            None => self.catch_up(ctx),
+            Some(cut) => {
+                self.give_back(&parts, cut, before, ctx);
+                if cut.index == 0 {
+                    self.rest = Some(Box::new(parts[0].rest(cut.offset)));
+                }
+                Ok(Flow::Blocked)
+            }
+        }
+    }
+
+    /// Writes events that a sweep took for this stream. The last one has the sequence number `head`.
+    pub(crate) fn deliver(
+        &mut self,
+        events: &[Event],
+        head: u64,
+        view: View,
+        ctx: ConnCtx<'_>,
+    ) -> Result<Flow, Closed> {
+        let before = head - events.len() as u64;
+        if let [event] = events {
+            // The common case needs no list.
+            let one = event.seen_by(view).map(|frame| part(head, frame, self.chunked));
+            return self.write_events(one.as_slice(), before, ctx);
+        }
+        let visible = (before + 1..).zip(events);
+        let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
+        let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
+        self.write_events(&parts, before, ctx)
+    }
+
+    fn write_events(
+        &mut self,
+        parts: &[Part<'_>],
+        before: u64,
+        ctx: ConnCtx<'_>,
+    ) -> Result<Flow, Closed> {
+        let cut = write(&mut self.transport, parts)?;
+        ctx.count(Taken::Some, begun(parts, cut));
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, ctx)))
+    }
+
+    /// Writes the keepalive comment.
+    pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        let before = self.stream.subscription().position().seq;
+        let comment = Frame::keepalive();
+        let parts = [part(before, &comment, self.chunked)];
+        let cut = write(&mut self.transport, &parts)?;
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, ctx)))
+    }
+
+    /// Continues after [`Flow::Blocked`] or [`Flow::More`].
+    pub(crate) fn resume(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        let rest = self.rest.take();
+        let part = rest.as_ref().map(|rest| Part { seq: 0, owner: Some(rest), bytes: rest });
+        if let Some(cut) = write(&mut self.transport, part.as_slice())? {
+            self.rest = rest.filter(|_| cut.index == 0).map(|mut rest| {
+                *rest = rest.slice(cut.offset..);
+                rest
+            });
+            self.stream.subscription().stay_blocked(ctx.number, cut != Cut::default());
+            return Ok(Flow::Blocked);
+        }
+        if self.finishing {
+            self.transport.close();
+            return Err(Closed(CloseReason::Drained));
+        }
+        if rest.is_some() {
+            self.stream.subscription().unblock();
+        }
+        self.catch_up(ctx)
+    }
+
+    /// Reads and discards what the client sends. Most often that is the end of the connection.
+    pub(crate) fn discard_input(&mut self, scratch: &mut [u8]) -> Result<Flow, Closed> {
+        loop {
+            if self.discarded > INPUT_MAX {
+                return Err(Closed(CloseReason::Excess));
+            }
+            match self.transport.read(scratch) {
+                Ok(0) => return Err(Closed(CloseReason::Client)),
+                Ok(n) => {
+                    self.discarded =
+                        self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+                }
+                // The TLS session may have to respond to a record that is no data.
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    let cut = write(&mut self.transport, &[])?;
+                    return Ok(cut.map_or(Flow::Idle, |_| Flow::Blocked));
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+
+    /// Records the reason for which this is dropped.
+    pub(crate) fn close_because(&mut self, over: Closed) {
+        self.stream.subscription().close_because(over.0);
+    }
+
+    /// Takes and writes some of what the stream has missed. Once nothing is left, sweeps serve it again.
+    fn catch_up(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        for _ in 0..TAKES_PER_TURN {
+            let before = self.stream.subscription().position().seq;
+            let mut frames = Frames::new();
+            let taken = self.stream.subscription().take(ctx.number, &mut frames);
+            match taken {
+                Taken::Settled => return Ok(Flow::Idle),
+                Taken::End(CloseReason::Drained) => return self.finish(ctx),
+                Taken::End(reason) => return Err(self.end(reason)),
+                Taken::Some | Taken::Reread => {}
+            }
+            let chunked = self.chunked;
+            let parts: Parts<'_> =
+                frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
+            let cut = write(&mut self.transport, &parts)?;
+            ctx.count(taken, begun(&parts, cut));
+            if let Some(cut) = cut {
+                return Ok(self.give_back(&parts, cut, before, ctx));
+            }
+        }
+        self.stream.subscription().unblock();
+        Ok(Flow::More)
+    }
+
+    /// Keeps the rest of the part that was cut, and gives back the parts after it. `before` is the position before
+    /// the first part.
+    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: u64, ctx: ConnCtx<'_>) -> Flow {
+        if cut.offset > 0 {
+            self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
+        }
+        let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
+        self.stream.subscription().give_back(reached, ctx.number, cut != Cut::default());
+        Flow::Blocked
+    }
+
+    /// Ends the body properly. On a full socket it stays incomplete, which tells the client that it was cut.
+    pub(crate) fn end(&mut self, reason: CloseReason) -> Closed {
+        if self.chunked && self.rest.is_none() {
+            _ = self.transport.write(LAST_CHUNK);
+            self.transport.close();
+        }
+        if reason == CloseReason::Stalled {
+            // Otherwise the kernel would keep its send buffer for a client that does not read.
+            _ = SockRef::from(&*self.transport.socket()).set_linger(Some(Duration::ZERO));
+        }
+        Closed(reason)
+    }
+
+    /// Writes a last `retry:` and the end of the body as one.
+    fn finish(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        let farewell = self.stream.farewell();
+        let mut end = farewell.bytes(self.chunked).to_vec();
+        if self.chunked {
+            end.extend_from_slice(LAST_CHUNK);
+        }
+        let end = Bytes::from(end);
+        self.rest = Some(Box::new(end));
+        self.finishing = true;
+        self.resume(ctx)
+    }
+}
+
+// ===== impl Part =====
+
+impl Part<'_> {
+    /// The bytes from `offset` on, to be kept.
+    fn rest(&self, offset: usize) -> Bytes {
+        let rest = &self.bytes[offset..];
+        self.owner.map_or_else(|| Bytes::copy_from_slice(rest), |owner| owner.slice_ref(rest))
+    }
+}
+
+fn part(seq: u64, frame: &Frame, chunked: bool) -> Part<'_> {
+    Part { seq, owner: Some(frame.chunked()), bytes: frame.bytes(chunked) }
+}
+
+/// Writes the parts. Returns where a full socket cut them, if it did.
+fn write(transport: &mut Transport, parts: &[Part<'_>]) -> Result<Option<Cut>, Closed> {
+    let mut cut = Cut::default();
+    while cut.index < parts.len() {
+        let left = &parts[cut.index..];
+        let written = match left {
+            [one] => transport.write(&one.bytes[cut.offset..]),
+            several => {
+                let slices = several.iter().take(PARTS_PER_WRITE).map(|part| part.bytes);
+                let mut slices: SmallVec<[IoSlice<'_>; 16]> = slices.map(IoSlice::new).collect();
+                slices[0].advance(cut.offset);
+                transport.write_vectored(&slices)
+            }
+        };
+        match written {
+            Ok(n) => cut = advance(parts, cut, n),
+            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(Some(cut)),
+            Err(why) if why.kind() == ErrorKind::Interrupted => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    match transport.flush() {
+        Ok(()) => Ok(None),
+        Err(why) if why.kind() == ErrorKind::WouldBlock => Ok(Some(cut)),
+        Err(why) => Err(why.into()),
+    }
+}
+
+/// The number of parts that were written, in whole or in part.
+fn begun(parts: &[Part<'_>], cut: Option<Cut>) -> usize {
+    cut.map_or(parts.len(), |cut| cut.index + usize::from(cut.offset > 0))
+}
+
+fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
+    cut.offset += written;
+    while let Some(part) = parts.get(cut.index)
+        && cut.offset >= part.bytes.len()
+    {
+        cut.offset -= part.bytes.len();
+        cut.index += 1;
+    }
+    cut
+}
+
+// ===== impl ConnCtx =====
+
+impl ConnCtx<'_> {
+    /// Counts the parts that the socket took; the others are given back, and taken and counted again.
+    fn count(&self, taken: Taken, begun: usize) {
+        let counters = self.counters;
+        let counter = if taken == Taken::Reread { &counters.rereads } else { &counters.delivered };
+        metrics::add(counter, begun as u64);
+    }
+}
+
+// ===== impl Closed =====
+
+impl From<io::Error> for Closed {
+    fn from(why: io::Error) -> Self {
+        Self(close_reason(&why))
+    }
+}
+
+/// The reason for the end of a stream whose socket failed.
+pub(crate) fn close_reason(why: &io::Error) -> CloseReason {
+    match why.kind() {
+        ErrorKind::ConnectionReset => CloseReason::Reset,
+        // The last two are ICMP errors of a router, which arrive while the kernel retransmits.
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            CloseReason::Timeout
+        }
+        ErrorKind::BrokenPipe => CloseReason::Client,
+        _ => CloseReason::Error,
+    }
+}

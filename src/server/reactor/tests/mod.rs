@@ -1,0 +1,228 @@
+//! The reactor on real sockets, driven by hand, so that nothing depends on time.
+
+mod ends;
+mod waiting;
+mod writes;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+
+use super::Reactor;
+use super::handle::Handle;
+use super::transport::Transport;
+use crate::admission::{Admission, ConnPermit};
+use crate::config::{Config, HubConfig};
+use crate::http::{App, Fields, Handoff, ServiceFactory};
+use crate::hub::{Deadline, Hub, Keys, View};
+use crate::ids::OrgName;
+use crate::metrics::{CloseReason, read};
+use crate::server::conn_context::ConnContext;
+use crate::stream::{Clock, Driver, EventStream};
+use crate::wire::{Event, Parser};
+
+/// A hub, its driver, and a reactor.
+struct Rig {
+    hub: Hub,
+    clock: Clock,
+    handle: Handle,
+    driver: Driver<Reactor>,
+    admission: Admission,
+    org: OrgName,
+    /// Open for as long as the worker does not drain.
+    _draining: watch::Sender<bool>,
+}
+
+/// The client's end of a stream.
+pub(super) struct Client {
+    socket: TcpStream,
+    /// The body so far, its chunk framing checked and taken off.
+    unframed: Unframer,
+    parser: Parser,
+    events: Vec<Event>,
+}
+
+/// Takes the HTTP/1.1 head and chunk framing off, strictly.
+#[derive(Default)]
+struct Unframer {
+    raw: Vec<u8>,
+    head: Option<String>,
+    ended: bool,
+}
+
+// ===== impl Rig =====
+
+impl Rig {
+    fn new(config: HubConfig) -> Self {
+        let (hub, clock) = (Hub::new(config), Clock::start());
+        let (context, admission, _draining) = context(&hub, clock);
+        let handle = context.reactor.clone();
+        let driver = Driver::new(hub.clone(), clock, Reactor::new(context).expect("a poller"));
+        let org = "acme".parse().expect("a name");
+        Self { hub, clock, handle, driver, admission, org, _draining }
+    }
+
+    fn open(&self) -> EventStream {
+        let (hub, now) = (&self.hub, self.clock.now());
+        EventStream::open(hub, &self.org, View::Member, None, now).expect("not closing")
+    }
+
+    /// Has the reactor stream on a new connection. Returns the client's end of it.
+    async fn begin(&mut self, stream: EventStream) -> Client {
+        let (server, client) = narrow_pair();
+        self.arrive(server, stream, 0);
+        self.run().await;
+        client
+    }
+
+    /// Hands a stream to the reactor, from whose client `surplus` bytes came after the request.
+    fn arrive(&self, server: TcpStream, stream: EventStream, surplus: usize) {
+        server.set_nonblocking(true).expect("a socket");
+        let transport = Transport::Plain(mio::net::TcpStream::from_std(server));
+        let (fields, permit) = (Fields::default(), ConnPermit::default());
+        let handoff = Handoff { stream, chunked: true, fields, surplus, permit };
+        self.handle.hand_off(transport, handoff);
+    }
+
+    fn publish(&self, key: &str) {
+        let keys = Keys::new([key], self.hub.config()).expect("within the limits");
+        self.hub.publish(&self.org, &keys, self.clock.now());
+    }
+
+    /// Lets the driver do all it can do without waiting. The kernel needs a moment to pass on what
+    /// was sent, so readiness is asked for until `done`, within a bound.
+    async fn run_until(&mut self, mut done: impl FnMut() -> bool) {
+        for _ in 0..20_000 {
+            self.run().await;
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it did not come about within twenty seconds");
+    }
+
+    async fn run(&mut self) {
+        while self.driver.turn() {}
+        // The runtime asks its poller, which may know something of the reactor's.
+        yield_now().await;
+        while self.driver.turn() {}
+    }
+
+    fn closed(&self, reason: CloseReason) -> u64 {
+        self.hub.counters().map(|c| read(&c.closed[0][reason as usize])).sum()
+    }
+}
+
+/// What the connections of a worker with this hub share.
+fn context(hub: &Hub, clock: Clock) -> (ConnContext, Admission, watch::Sender<bool>) {
+    let config = Config::default();
+    let admission = Admission::new(&config, 1_024);
+    let app = Arc::new(App::new(config, hub.clone(), clock, admission.clone()));
+    let factory = ServiceFactory::new(app, hub.clone());
+    let (sender, draining) = watch::channel(false);
+    (ConnContext { factory, reactor: Handle::new(hub.clone()), draining }, admission, sender)
+}
+
+/// Two ends of a connection with buffers as small as the kernel makes them.
+pub(super) fn narrow_pair() -> (TcpStream, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener).set_send_buffer_size(1).expect("inherited by the accepted socket");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_recv_buffer_size(1).expect("before connecting, to bound the window");
+    // With loopback's 64 KiB segments so small a window, once shut, opens at a timer's pace.
+    socket.set_tcp_mss(536).expect("before connecting");
+    socket.connect(&listener.local_addr().expect("bound").into()).expect("connected");
+    let (server, _) = listener.accept().expect("accepted");
+    (server, Client::new(socket.into()))
+}
+
+/// Writes until the socket takes nothing more, and returns how much that was.
+fn fill(mut server: &TcpStream) -> usize {
+    server.set_nonblocking(true).expect("a socket");
+    std::iter::from_fn(|| server.write(&[b'x'; 512]).ok()).sum()
+}
+
+// ===== impl Client =====
+
+impl Client {
+    fn new(socket: TcpStream) -> Self {
+        socket.set_nonblocking(true).expect("a socket");
+        Self {
+            socket,
+            unframed: Unframer::default(),
+            parser: Parser::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Reads up to `most` bytes of what is there.
+    fn read(&mut self, most: usize) -> usize {
+        let mut buf = vec![0; most];
+        let mut read = 0;
+        while read < most
+            && let Ok(n @ 1..) = self.socket.read(&mut buf[read..])
+        {
+            read += n;
+        }
+        self.unframed.raw.extend_from_slice(&buf[..read]);
+        for chunk in self.unframed.chunks() {
+            self.parser.push(&chunk, |event| self.events.push(event)).expect("small events");
+        }
+        read
+    }
+
+    /// Takes what was written before the stream, so much of it.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.socket.set_nonblocking(false).expect("a socket");
+        self.socket.read_exact(&mut bytes).expect("what was written before");
+        self.socket.set_nonblocking(true).expect("a socket");
+        bytes
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let invalidations = self.events.iter().filter(|event| event.name == "invalidate");
+        invalidations
+            .map(|event| &event.data[r#"{"keys":[""#.len()..event.data.len() - 3])
+            .collect()
+    }
+}
+
+impl Unframer {
+    fn chunks(&mut self) -> Vec<Vec<u8>> {
+        if self.head.is_none() {
+            let Some(end) = self.raw.windows(4).position(|w| w == b"\r\n\r\n") else {
+                return vec![];
+            };
+            let head = self.raw.drain(..end + 4).collect();
+            self.head = Some(String::from_utf8(head).expect("ASCII"));
+        }
+        let mut chunks = Vec::new();
+        while let Some(line) = self.raw.windows(2).position(|w| w == b"\r\n") {
+            let size = std::str::from_utf8(&self.raw[..line]).expect("ASCII");
+            assert!(size == "0" || size.starts_with(|digit| digit != '0'), "{size:?}");
+            let size = usize::from_str_radix(size, 16).expect("hexadecimal");
+            if self.raw.len() < line + 2 + size + 2 {
+                break;
+            }
+            let chunk: Vec<u8> = self.raw.drain(..line + 2 + size + 2).skip(line + 2).collect();
+            let data = chunk.strip_suffix(b"\r\n").expect("CRLF after the chunk");
+            assert!(!self.ended, "a chunk after the last one");
+            self.ended = data.is_empty();
+            chunks.push(data.to_vec());
+        }
+        chunks
+    }
+}
+
+fn uncoalesced(history_events: usize) -> HubConfig {
+    let key_bytes_max = 1 << 20;
+    HubConfig { coalesce: Duration::ZERO, history_events, key_bytes_max, ..HubConfig::default() }
+}

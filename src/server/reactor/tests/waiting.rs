@@ -1,0 +1,143 @@
+//! Connections that wait for their first request.
+
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::ids::Time;
+use crate::server::reactor::Accepted;
+use crate::stream::{Sockets, drive_with};
+
+const STREAM: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
+const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
+
+impl Rig {
+    /// Has a connection wait in the reactor. Returns the client's end of it.
+    async fn connect(&mut self) -> TcpStream {
+        let (client, accepted) = connect(&self.admission).await;
+        self.handle.accept(accepted);
+        self.run().await;
+        client
+    }
+}
+
+/// A connection that was admitted, and the client's end of it.
+async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+    client.set_nonblocking(true).expect("a socket");
+    let (socket, peer) = listener.accept().expect("accepted");
+    socket.set_nonblocking(true).expect("a socket");
+    let socket = mio::net::TcpStream::from_std(socket);
+    let admitted = Arc::new(admission.admit(peer.ip()).await.expect("there is room"));
+    (client, Accepted { socket, admitted })
+}
+
+/// Reads what has come until it is a response to [`LIVEZ`].
+fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; 1024];
+    while let Ok(length @ 1..) = client.read(&mut bytes) {
+        answer.extend_from_slice(&bytes[..length]);
+    }
+    answer.ends_with(b"\r\n\r\nlive\n")
+}
+
+/// A GET of a stream streams from its slot; any other request is answered by hyper, with the bytes that were
+/// read, and the reactor no longer watches its socket.
+#[tokio::test]
+async fn the_first_request_decides_which_serves_it_the_reactor_or_hyper() {
+    let mut rig = Rig::new(uncoalesced(8));
+    let hub = rig.hub.clone();
+    let mut listener = rig.connect().await;
+    let mut prober = rig.connect().await;
+    assert_eq!(hub.seats(), 0, "there was no request yet");
+
+    listener.write_all(STREAM).expect("connected");
+    rig.run_until(|| hub.seats() == 1).await;
+    let mut client = Client::new(listener);
+    rig.run_until(|| client.read(4096) > 0).await;
+
+    let (first, rest) = LIVEZ.split_at(4);
+    prober.write_all(first).expect("connected");
+    rig.run().await;
+    prober.write_all(rest).expect("connected");
+    let mut answer = Vec::new();
+    rig.run_until(|| is_answered(&prober, &mut answer)).await;
+    rig.publish("after");
+    rig.run_until(|| client.read(4096) > 0).await;
+    assert_eq!(rig.admission.connections(), 2);
+}
+
+/// A connection that ends before its request, by FIN or by RST, leaves nothing.
+#[tokio::test]
+async fn a_connection_that_ends_before_its_request_leaves_nothing() {
+    let mut rig = Rig::new(uncoalesced(8));
+    let (first, second) = (rig.connect().await, rig.connect().await);
+    drop(first);
+    SockRef::from(&second).set_linger(Some(Duration::ZERO)).expect("connected");
+    drop(second);
+    let admission = rig.admission.clone();
+    rig.run_until(|| admission.connections() == 0).await;
+}
+
+/// The request of a stream and the FIN after it may be read in one turn.
+#[tokio::test]
+async fn a_stream_whose_client_has_left_already_frees_its_seat() {
+    let mut rig = Rig::new(uncoalesced(8));
+    let mut client = rig.connect().await;
+    client.write_all(STREAM).expect("connected");
+    client.shutdown(std::net::Shutdown::Write).expect("connected");
+    let admission = rig.admission.clone();
+    rig.run_until(|| admission.connections() == 0).await;
+    assert_eq!((rig.closed(CloseReason::Client), rig.hub.seats()), (1, 0));
+}
+
+/// A silent connection is closed after `head_timeout` (10 s); one that streams by then is not.
+#[tokio::test]
+async fn a_silent_connection_is_closed_in_time() {
+    let hub = Hub::new(uncoalesced(8));
+    let (context, admission, _draining) = context(&hub, Clock::start());
+    let handle = context.reactor.clone();
+    let mut reactor = Reactor::new(context).expect("a poller");
+    let (silent, accepted) = connect(&admission).await;
+    handle.accept(accepted);
+    let (mut listener, accepted) = connect(&admission).await;
+    handle.accept(accepted);
+    reactor.turn(Time(5_000));
+    listener.write_all(STREAM).expect("connected");
+    while hub.seats() == 0 {
+        yield_now().await;
+        reactor.turn(Time(6_000));
+    }
+    reactor.tick(Time(14_999));
+    assert_eq!(admission.connections(), 2, "it has ten seconds");
+    reactor.tick(Time(15_000));
+    silent.set_nonblocking(false).expect("a socket");
+    silent.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    assert_eq!((&silent).read(&mut [0; 1]).expect("the end of the stream"), 0);
+    reactor.tick(Time(60_000));
+    assert_eq!((hub.seats(), admission.connections()), (1, 1));
+}
+
+/// A request may be on its way when the reactor ends.
+#[tokio::test]
+async fn a_reactor_that_ends_leaves_its_waiting_connections_to_hyper() {
+    let hub = Hub::new(uncoalesced(8));
+    let clock = Clock::start();
+    let (context, admission, _draining) = context(&hub, clock);
+    let handle = context.reactor.clone();
+    let mut reactor = Reactor::new(context).expect("a poller");
+    let (mut waiting, accepted) = connect(&admission).await;
+    handle.accept(accepted);
+    reactor.turn(Time(0));
+    let (mut late, accepted) = connect(&admission).await;
+    handle.accept(accepted);
+    hub.drain(clock.now(), Duration::ZERO);
+    drive_with(hub, clock, reactor).await;
+    for client in [&mut late, &mut waiting] {
+        client.write_all(LIVEZ).expect("connected");
+        let mut answer = Vec::new();
+        while !is_answered(client, &mut answer) {
+            yield_now().await;
+        }
+    }
+}

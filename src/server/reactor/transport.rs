@@ -1,0 +1,130 @@
+//! What a streaming connection writes to: its socket, through a TLS session if it has one.
+
+use std::io::{self, IoSlice, Read, Write};
+
+use mio::net::TcpStream;
+#[cfg(feature = "tls")]
+use rustls::ServerConnection;
+
+/// A socket that does not block. Bytes that were written have left the process once [`flush`](Write::flush)
+/// succeeds.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsTransport>),
+}
+
+/// A TLS session and its socket. The session holds records that a full socket does not take yet, up to its
+/// buffer limit.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+pub(crate) struct TlsTransport {
+    socket: TcpStream,
+    session: ServerConnection,
+}
+
+// ===== impl Transport =====
+
+impl Transport {
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(socket: TcpStream, session: ServerConnection) -> Self {
+        Self::Tls(Box::new(TlsTransport { socket, session }))
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => &mut tls.socket,
+        }
+    }
+
+    /// Sends close_notify (RFC 8446, 6.1), if the socket takes it.
+    pub(crate) fn close(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(tls) = self {
+            tls.session.send_close_notify();
+            _ = tls.flush();
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.take(|session| session.writer().write(bytes)),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write_vectored(parts),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.take(|session| session.writer().write_vectored(parts)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.read(bytes),
+        }
+    }
+}
+
+// ===== impl TlsTransport =====
+
+#[cfg(feature = "tls")]
+impl TlsTransport {
+    /// Gives the session more to encrypt, once it holds no record.
+    fn take(
+        &mut self,
+        some: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.flush()?;
+        let taken = some(&mut self.session)?;
+        match self.flush() {
+            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
+            _ => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut self.socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(why) if why.kind() != io::ErrorKind::Interrupted => return Err(why),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(bytes) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if self.session.read_tls(&mut self.socket)? == 0 {
+                return Ok(0);
+            }
+            let processed = self.session.process_new_packets();
+            processed.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        }
+    }
+}

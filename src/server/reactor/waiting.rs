@@ -1,0 +1,97 @@
+//! Connections that wait for their first request. One that opens a stream is read here, and streams from its
+//! slot; any other, and whatever is malformed, goes to hyper with the bytes that were read.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read as _};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use mio::Token;
+use mio::net::TcpStream;
+
+use super::handle::Accepted;
+use super::stream_conn::StreamConn;
+use super::transport::Transport;
+use super::{READ_BYTES, Reactor};
+use crate::http::Handoff;
+use crate::ids::Time;
+
+/// The waiting connections in the order in which they were accepted, some of which may have gone on.
+#[derive(Debug, Default)]
+pub(super) struct WaitingConns(VecDeque<(Time, Token)>);
+
+// ===== impl WaitingConns =====
+
+impl WaitingConns {
+    pub(super) fn push(&mut self, accepted_at: Time, token: Token) {
+        self.0.push_back((accepted_at, token));
+    }
+}
+
+// ===== impl Reactor =====
+
+impl Reactor {
+    /// Reads the first bytes of a waiting connection, which are most often its request.
+    pub(super) fn receive(&mut self, token: Token) {
+        let Some(accepted) = self.conns.waiting(token) else { return };
+        let length = match read(&mut accepted.socket, &mut self.scratch) {
+            Ok(length @ 1..) => length,
+            Err(why) if why.kind() == ErrorKind::WouldBlock => return,
+            Ok(0) | Err(_) => return self.conns.free(token),
+        };
+        let first = Bytes::copy_from_slice(&self.scratch[..length]);
+        let Some(accepted) = self.conns.take_waiting(token) else { return };
+        let service = self.context.factory.service(accepted.admitted.clone());
+        let open = || if length < READ_BYTES { service.open_stream(&first) } else { None };
+        // A panic ends one connection. It comes again in the connection's task, which contains it.
+        let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or_default();
+        drop(service);
+        let Some(handoff) = opened else { return self.serve(token, accepted, first) };
+        let Accepted { socket, admitted } = accepted;
+        let Handoff { stream, chunked, fields, surplus, permit } = handoff.complete(admitted);
+        let conn = StreamConn::new(Transport::Plain(socket), stream, chunked, surplus);
+        self.conns.begin_streaming(token, conn, permit);
+        self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
+    }
+
+    /// Closes the connections that have sent nothing for the time that a request head may take.
+    pub(super) fn close_silent(&mut self, now: Time) {
+        let head_timeout = self.context.factory.config().head_timeout;
+        self.waiting.0.retain(|(accepted_at, token)| {
+            let waits = self.conns.waiting(*token).is_some();
+            let late = waits && accepted_at.after(head_timeout) <= now;
+            if late {
+                self.conns.free(*token);
+            }
+            waits && !late
+        });
+        self.waiting.0.shrink_to_fit();
+    }
+
+    /// Has hyper serve all waiting connections: a request may be on its way, and the reactor is about to end.
+    pub(super) fn release_waiting(&mut self) {
+        for (_, token) in mem::take(&mut self.waiting.0) {
+            if let Some(accepted) = self.conns.take_waiting(token) {
+                self.serve(token, accepted, Bytes::new());
+            }
+        }
+    }
+
+    /// Has hyper serve a connection that was taken out, of which these bytes have been read.
+    fn serve(&mut self, token: Token, mut accepted: Accepted, first: Bytes) {
+        match self.conns.release(token, &mut accepted) {
+            Ok(()) => self.context.serve(accepted, first),
+            Err(why) => tracing::warn!(%why, "a connection is still watched"),
+        }
+    }
+}
+
+fn read(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(bytes) {
+            Err(why) if why.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A connection behind TLS: the handshake, then HTTP/1 or HTTP/2 as negotiated (ALPN).
+
+use std::future::{Future, poll_fn};
+use std::io;
+
+use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::certificate::HTTP2;
+use super::conn_context::ConnContext;
+use super::http1::{Connection, End, HyperIo};
+use super::http2;
+use super::http2_conn::Http2Conn;
+use super::reactor::{Accepted, Transport};
+use super::socket::{Observer, Socket};
+use crate::http::{Reject, ResponseFuture, Service};
+
+/// The IO that hyper gets: a socket within its TLS session.
+type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
+
+/// Bytes of records that rustls buffers for a full socket.
+const BUFFER: usize = 16 * 1024;
+
+/// Performs the handshake, and serves the connection to its end.
+pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: ConnContext) {
+    let service = context.factory.service(accepted.admitted);
+    let mut socket = match Socket::new(accepted.socket, Bytes::new()) {
+        Ok(socket) => socket,
+        Err(why) => return tracing::warn!(%why, "a connection could not be watched"),
+    };
+    let limit = Instant::now() + service.config().head_timeout;
+    match within(limit, poll_fn(|cx| socket.poll_first(cx))).await {
+        // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.
+        Ok(Some(b'A'..=b'Z')) => return Box::pin(refuse(socket, service)).await,
+        Ok(_) => {}
+        Err(why) => return tracing::debug!(%why, "handshake"),
+    }
+    let socket = TokioIo::new(socket);
+    let handshake = acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(BUFFER)));
+    let mut tls = match within(limit, handshake).await {
+        Ok(tls) => tls,
+        Err(why) => return tracing::debug!(%why, "handshake"),
+    };
+    let (socket, session) = tls.get_mut();
+    if session.alpn_protocol() == Some(HTTP2) {
+        let conn = Http2Conn::new();
+        socket.inner_mut().observe(Observer::Http2(conn.clone()));
+        http2::serve(TokioIo::new(tls), conn, service, context.draining).await;
+    } else {
+        let mut connection = Connection::new(TokioIo::new(tls), service, context);
+        if let End::HandsOff(handoff) = connection.run().await {
+            connection.hand_off(handoff);
+        }
+    }
+}
+
+async fn within<T>(limit: Instant, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "before there is a stream, like hyper's timeout for heads"
+    )]
+    let done = tokio::time::timeout_at(limit, act).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Responds 400 to a client that speaks cleartext HTTP, which would see nothing but a closed connection.
+async fn refuse(socket: Socket, service: Service) {
+    let config = service.config();
+    let hyper = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.head_timeout)
+        .max_buf_size(config.head_bytes_max)
+        .keep_alive(false)
+        .serve_connection(socket, service_fn(|_| ResponseFuture::refusal(Reject::Cleartext)));
+    if let Err(why) = hyper.await {
+        tracing::debug!(%why, "connection");
+    }
+}
+
+impl HyperIo for TlsIo {
+    fn socket(&mut self) -> &mut Socket {
+        self.inner_mut().get_mut().0.inner_mut()
+    }
+
+    fn into_transport(self) -> io::Result<Transport> {
+        let (socket, session) = self.into_inner().into_inner();
+        Ok(Transport::tls(socket.into_inner().into_inner()?, session))
+    }
+}

@@ -1,0 +1,168 @@
+//! The load generator finds over TLS and HTTP/2 what it finds in the clear, and says what is wrong with
+//! a server's certificate.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nudged::bench::{DRAIN_TIMEOUT, Load, Options, run};
+use nudged::client::Verify;
+use rustls::version::{TLS12, TLS13};
+
+use crate::support::bench_server::{
+    Deliver, PACE, address, event, everybody, options, server, until,
+};
+use crate::support::programs::{OPENSSL, requires};
+use crate::support::tls_proxy::{STREAMS_MAX, TlsProxy};
+
+/// The same server, behind TLS.
+fn front(base: &str) -> TlsProxy {
+    TlsProxy::start("IP:127.0.0.1", address(base))
+}
+
+/// HTTP/1.1 and HTTP/2, each over TLS to a server of its own that does the same.
+fn secured(deliver: Deliver, subscribers: usize) -> [(TlsProxy, Options); 2] {
+    [None, Some(3)].map(|http2| {
+        let front = front(&server(deliver));
+        let options =
+            Options { verify: front.trust(), http2, ..options(&front.url(), subscribers) };
+        (front, options)
+    })
+}
+
+#[test]
+fn tls_and_http2_are_measured_as_the_clear_is() {
+    requires!(OPENSSL);
+    for (version, http2) in [(&TLS12, None), (&TLS13, None), (&TLS12, Some(3)), (&TLS13, Some(3))] {
+        let base = server(everybody);
+        let front = TlsProxy::start_version(version, address(&base));
+        let options = Options { verify: front.trust(), http2, ..options(&front.url(), 20) };
+        let summary = run(&options, Arc::default(), |_| {}).unwrap();
+        assert!(summary.is_clean(), "{version:?}: {summary}");
+        assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
+        assert_eq!(summary.tally.delivered, 200, "{summary}");
+        assert_eq!(summary.latency.unwrap().count, 200);
+        assert_eq!(summary.last_reached.unwrap().count, 10);
+    }
+}
+
+#[test]
+fn an_event_that_comes_in_pieces_is_put_together() {
+    requires!(OPENSSL);
+    // Longer than a record, than a frame, and than what a socket or a window takes at once.
+    let long: Deliver = |streams, text| {
+        everybody(streams, &format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000)));
+    };
+    for (_front, options) in secured(long, 3) {
+        let summary = run(&options, Arc::default(), |_| {}).unwrap();
+        assert!(summary.is_clean(), "{summary}");
+        assert_eq!(summary.tally.delivered, 30, "{summary}");
+    }
+}
+
+/// SCENARIO: a flood of small events over HTTP/2, faster than they are taken in.
+/// BUG: h2 ends a connection that holds many small frames, and its streams were lost.
+/// FIX: what a connection may hold is bounded by its window alone.
+#[test]
+fn a_flood_of_small_events_over_http2_arrives() {
+    requires!(OPENSSL);
+    let flood: Deliver = |streams, text| {
+        let small = event("x").repeat(2_000);
+        let write = |mut stream: &TcpStream| stream.write_all(&small).unwrap();
+        streams.iter().for_each(write);
+        everybody(streams, text);
+    };
+    let [_, (_front, options)] = secured(flood, 8);
+    let options = Options { http2: Some(8), drain_timeout: DRAIN_TIMEOUT, ..options };
+    let mut load = Load::new(&options, Arc::default()).unwrap();
+    load.open(8, PACE, |_| {}).unwrap();
+    load.publish(3, Duration::ZERO).unwrap();
+    assert!(load.tally().is_clean(), "{:?}", load.tally());
+    assert_eq!(load.tally().delivered, 24);
+}
+
+#[test]
+fn what_goes_wrong_behind_tls_is_found_too() {
+    requires!(OPENSSL);
+    let wrong: Deliver = |streams, text| {
+        everybody(&mut streams[1..], text);
+        if text.contains("0000000001") {
+            streams[2].shutdown(std::net::Shutdown::Both).unwrap();
+            streams[1].write_all(b"0\r\n\r\n").unwrap();
+        }
+    };
+    for (_front, options) in secured(wrong, 3) {
+        let mut load = Load::new(&options, Arc::default()).unwrap();
+        load.open(3, PACE, |_| {}).unwrap();
+        load.publish(2, Duration::ZERO).unwrap();
+        until(&mut load, |load| load.subscribers() == 1);
+        let tally = load.tally();
+        assert_eq!((tally.delivered, tally.missed, tally.disconnects), (4, 2, 2), "{tally:?}");
+    }
+}
+
+#[test]
+fn an_answer_other_than_200_is_a_stream_that_failed_over_http2_too() {
+    requires!(OPENSSL);
+    let [_, (front, mut options)] = secured(everybody, 4);
+    options.url = format!("{}/full", front.url());
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
+    assert_eq!((summary.tally.failed, summary.tally.failed_status), (4, Some(503)), "{summary}");
+}
+
+#[test]
+fn more_streams_than_a_connection_may_have_fail_with_the_reason() {
+    requires!(OPENSSL);
+    let most = STREAMS_MAX as usize;
+    let [_, (_front, options)] = secured(everybody, 2 * most);
+    let options = Options { http2: Some(2 * most), ..options };
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
+    assert_eq!(summary.subscribers, most, "{summary}");
+    assert!(summary.to_string().contains("(--streams-per-connection)"), "{summary}");
+}
+
+#[test]
+fn streams_over_http2_can_be_closed_and_opened_again() {
+    requires!(OPENSSL);
+    let [_, (_front, options)] = secured(everybody, 4);
+    let mut load = Load::new(&options, Arc::default()).unwrap();
+    for reset in [true, false] {
+        load.open(4, PACE, |_| {}).unwrap();
+        assert_eq!(load.subscribers(), 4);
+        load.close(reset).unwrap();
+        assert_eq!(load.subscribers(), 0);
+    }
+}
+
+#[test]
+fn a_certificate_that_nobody_believes_ends_the_run_and_says_what_to_do() {
+    requires!(OPENSSL);
+    let base = server(everybody);
+    let (ours, other) = (front(&base), front(&base));
+    let elsewhere = TlsProxy::start("DNS:example.org", address(&base));
+    for (front, trust, advice) in [
+        (&ours, other.trust(), "name its authority with --ca FILE"),
+        (&elsewhere, elsewhere.trust(), "not valid for name"),
+    ] {
+        for http2 in [None, Some(3)] {
+            let trust = trust.clone();
+            let options = Options { verify: trust, http2, ..options(&front.url(), 5) };
+            let why = run(&options, Arc::default(), |_| {}).unwrap_err().to_string();
+            assert!(why.starts_with(&front.address.to_string()) && why.contains(advice), "{why}");
+            assert!(why.contains("--insecure"), "{why}");
+        }
+    }
+    let options = Options { verify: Verify::None, ..options(&elsewhere.url(), 5) };
+    let summary = run(&options, Arc::default(), |_| {}).unwrap();
+    assert!(summary.is_clean(), "{summary}");
+    assert!(summary.to_string().contains("certificates were not checked"), "{summary}");
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_told_from_one_that_does() {
+    let base = server(everybody).replace("http://", "https://");
+    let why = run(&options(&base, 2), Arc::default(), |_| {});
+    let why = why.unwrap_err().to_string();
+    assert!(why.contains("write http://"), "{why}");
+}

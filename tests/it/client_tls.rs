@@ -1,0 +1,118 @@
+//! The command line's clients over TLS: whom they believe, and what they say of whom they do not.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use nudged::client::{Endpoint, Verify};
+
+use crate::support::programs::{OPENSSL, requires};
+use crate::support::scripted_server::{
+    ScriptedServer, answer, listening, no_content, publishing, said, server, stream,
+};
+use crate::support::tls_proxy::TlsProxy;
+
+fn secured(front: &TlsProxy, verify: Verify) -> Endpoint {
+    Endpoint { url: front.url().parse().expect("a URL"), token: None, verify }
+}
+
+#[test]
+fn both_clients_speak_tls() {
+    requires!(OPENSSL);
+    let published = answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#);
+    let script = ScriptedServer::play([published, stream("retry: 10\ndata: x\n\n"), no_content()]);
+    let front = TlsProxy::start("IP:127.0.0.1", script.address);
+    let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
+    result.expect("accepted");
+    assert_eq!(out, "e-7\n");
+    let listened = listening(secured(&front, Verify::None), false, None);
+    assert_eq!(listened.events, "message x\n");
+    let first = listened.notes.lines().next().expect("a note");
+    let address = front.address;
+    assert_eq!(
+        first,
+        format!("listening to acme at https://{address} (its certificate is not checked)")
+    );
+    let host = format!("\r\nhost: {address}\r\n");
+    assert!(script.requests().iter().all(|request| request.contains(&host)));
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_is_told_with_what_to_do() {
+    requires!(OPENSSL);
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let front = TlsProxy::start("IP:127.0.0.1", nobody);
+    let elsewhere = TlsProxy::start("DNS:example.org", nobody);
+    for (server, wrong, advice) in [
+        (
+            secured(&front, elsewhere.trust()),
+            "invalid peer certificate",
+            "name its authority with --ca FILE",
+        ),
+        (secured(&elsewhere, elsewhere.trust()), "not valid for name", "--insecure"),
+    ] {
+        let address = server.url.to_string().replace("https://", "");
+        let said = [
+            said(publishing(server.clone(), &["posts"]).0),
+            // Waiting would not help.
+            said(listening(server, false, None).result),
+        ];
+        for said in said {
+            assert!(said.starts_with(&address), "{said}");
+            assert!(said.contains(wrong) && said.contains(advice), "{said}");
+        }
+    }
+}
+
+/// What `openssl req -x509` makes unless told otherwise: a server's and an authority's in one.
+#[test]
+fn a_certificate_that_is_named_itself_is_believed_for_its_names() {
+    requires!(OPENSSL);
+    let script =
+        ScriptedServer::play([answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#)]);
+    let front = TlsProxy::start_as_authority("IP:127.0.0.1", script.address);
+    let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
+    result.expect("accepted");
+    assert_eq!(out, "e-7\n");
+    assert_eq!(script.requests().len(), 1);
+
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    let elsewhere = TlsProxy::start_as_authority("DNS:example.org", nobody);
+    for (front, trust, wrong) in [
+        (&elsewhere, elsewhere.trust(), "not valid for name"),
+        (&front, elsewhere.trust(), "name this certificate itself with --ca FILE"),
+    ] {
+        let said = said(publishing(secured(front, trust), &["posts"]).0);
+        assert!(said.contains(wrong), "{said}");
+    }
+}
+
+#[test]
+fn https_where_only_http_is_spoken_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let url = format!("https://{}", listener.local_addr().expect("bound"));
+    let peer = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("a connection");
+        peer.write_all(answer("400 Bad Request", "text/plain", "").as_bytes()).expect("written");
+        _ = peer.read(&mut [0; 4096]);
+    });
+    let server = Endpoint { url: url.parse().expect("a URL"), token: None, verify: Verify::None };
+    let said = said(publishing(server, &["posts"]).0);
+    assert!(said.contains("if it does not speak TLS, write http://"), "{said}");
+    peer.join().expect("no panic");
+}
+
+#[test]
+fn http_where_tls_is_spoken_is_told() {
+    requires!(OPENSSL);
+    let front = TlsProxy::start("IP:127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 1)));
+    let said = said(publishing(server(front.address, None), &["posts"]).0);
+    assert!(said.ends_with("if it speaks TLS, write https://"), "{said}");
+}
+
+#[test]
+fn a_file_without_certificates_is_no_authority() {
+    for (file, wrong) in [("/nowhere", "No such file"), ("Cargo.toml", "no certificate in PEM")] {
+        let why = Verify::authorities(file.as_ref()).expect_err(file);
+        assert!(why.contains(wrong), "{why}");
+    }
+}

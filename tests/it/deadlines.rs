@@ -1,0 +1,157 @@
+//! Streams that end by the clock: at their greatest age, or because their client takes nothing. On both
+//! paths, with the cause counted.
+#![allow(clippy::disallowed_methods, reason = "a test has a clock")]
+
+use std::time::{Duration, Instant};
+
+use crate::support::large::{LARGE, publish};
+use crate::support::{Server, Transport, eventually};
+
+/// More large events than a socket takes.
+const EVENTS: u64 = 3;
+
+fn server(transport: Transport, limits: &[&str]) -> Server {
+    Server::start_on(transport, &[LARGE, &["--history-events", "2"], limits].concat())
+}
+
+fn closed(server: &Server, reason: &str) -> u64 {
+    server.metric(&format!("nudged_streams_closed_total{{reason=\"{reason}\"}}"))
+}
+
+/// The body ends as one that is complete and the connection with it, so that the client comes back
+/// through whatever spreads the load.
+#[test]
+fn a_stream_ends_properly_at_its_age() {
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &["--max-stream-age", "2s"]);
+        let before = server.descriptors_at_rest();
+        let start = Instant::now();
+        let streams = server.streams("acme", 20);
+        let mut ages = Vec::new();
+        for mut stream in streams {
+            assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n", "{transport:?}");
+            ages.push(start.elapsed());
+        }
+        assert!(ages[0] > Duration::from_millis(1_500), "{ages:?} on {transport:?}");
+        assert!(ages[19] < Duration::from_millis(4_500), "{ages:?} on {transport:?}");
+        eventually("every seat is free", || server.seats() == 0);
+        eventually("every descriptor is closed", || server.descriptors() <= before);
+        assert_eq!(closed(&server, "max_age"), 20, "{transport:?}");
+    }
+}
+
+/// Who comes back with the id that it heard last misses nothing of what was published meanwhile.
+#[test]
+fn an_end_at_the_age_loses_nothing() {
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &["--max-stream-age", "1s"]);
+        let mut stream = server.stream("acme");
+        let last = stream.connected();
+        assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n");
+        let id = server.publish("acme", &["meanwhile"]).expect("remembered");
+        let header = format!("last-event-id: {last}\r\n");
+        let mut stream = server.stream_with("/api/acme/events", &header);
+        assert_eq!(stream.greeting().2, "resumed", "{transport:?}");
+        stream.expect_invalidate(&id, &["meanwhile"]);
+    }
+}
+
+/// Without the flag nobody is old.
+#[test]
+fn a_stream_has_no_age_unless_asked_for() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--keepalive", "1s"]);
+        let mut stream = server.stream("acme");
+        stream.connected();
+        for _ in 0..3 {
+            assert_eq!(stream.next(), ": keepalive\n\n");
+        }
+        assert_eq!(server.seats(), 1, "{transport:?}");
+    }
+}
+
+/// Its kernel acknowledges everything and says that it has no room. The kernel's own limit is set
+/// far beyond, so that it is the server's that ends it.
+#[test]
+fn who_takes_nothing_is_cut_as_stalled() {
+    for transport in Transport::http1() {
+        let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
+        let server = server(transport, &limits);
+        let before = server.descriptors_at_rest();
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let stalled = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
+        let start = Instant::now();
+        assert_eq!(server.seats(), 5, "{transport:?}");
+        eventually(&format!("they are cut on {transport:?}"), || server.seats() == 1);
+        println!("stalled after {:?} on {transport:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(6), "{transport:?}");
+        eventually("they are counted", || closed(&server, "stalled") == 4);
+        eventually("their descriptors are closed", || server.descriptors() <= before + 1);
+        let live = server.publish("acme", &["live"]).expect("subscribed");
+        reads.expect_invalidate(&live, &["live"]);
+        // The kernel let go of what it held for them as well.
+        for stream in stalled {
+            let mut rest = Vec::new();
+            let cut = std::io::Read::read_to_end(&mut stream.client.socket(), &mut rest);
+            assert!(cut.is_err_and(|why| why.kind() == std::io::ErrorKind::ConnectionReset));
+        }
+    }
+}
+
+/// A slow reader is not a stalled one.
+#[test]
+fn who_takes_a_little_stays() {
+    for transport in Transport::http1() {
+        let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
+        let server = server(transport, &limits);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let mut slow = server.streams("acme", 1).remove(0);
+        publish(&server, EVENTS, &mut reads);
+        // Longer than the limit in all, and never as long without a byte.
+        for _ in 0..6 {
+            std::thread::sleep(Duration::from_millis(600));
+            slow.client.read_exact(150_000);
+        }
+        assert_eq!((server.seats(), closed(&server, "stalled")), (2, 0), "{transport:?}");
+    }
+}
+
+/// The kernel counts the time in which a window stays shut as well (`tcp_probe_timer` in Linux's
+/// net/ipv4/tcp_timer.c): it is first where its limit is shorter, and says the same of it as of a
+/// peer that is gone.
+#[test]
+fn a_shut_window_is_given_up_by_the_kernel_where_its_limit_is_shorter() {
+    for transport in Transport::http1() {
+        let limits = ["--peer-timeout", "1s", "--stall-timeout", "60s"];
+        let server = server(transport, &limits);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let _stalled = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
+        let start = Instant::now();
+        eventually(&format!("only who reads has a seat on {transport:?}"), || server.seats() == 1);
+        println!("given up after {:?} on {transport:?}", start.elapsed());
+        eventually("they are counted", || closed(&server, "timeout") == 4);
+    }
+}
+
+/// A reset is told from a farewell on both paths.
+#[test]
+fn a_reset_is_counted_as_one() {
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &[]);
+        let mut streams = server.streams("acme", 20);
+        streams.drain(..10).for_each(|stream| stream.client.reset());
+        eventually("half of the seats are free", || server.seats() == 10);
+        drop(streams);
+        eventually("every seat is free", || server.seats() == 0);
+        assert_eq!(
+            (closed(&server, "reset"), closed(&server, "client")),
+            (10, 10),
+            "{transport:?}"
+        );
+    }
+}

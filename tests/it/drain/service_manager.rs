@@ -1,0 +1,223 @@
+//! Servers on sockets of a service manager, one after the other, and what they tell it.
+#![expect(
+    clippy::disallowed_types,
+    clippy::needless_collect,
+    reason = "loom replaces no lock of a test; its threads have to run at the same time"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::server::Signal;
+use crate::support::temp_dir::TempDir;
+use crate::support::{BOUND, Client, Server, Transport, eventually};
+
+/// Follows a stream as a browser does: comes back after `retry:`, with the id that it heard last.
+struct Browser {
+    address: SocketAddr,
+    last_event_id: Option<String>,
+    /// The highest number that it was told of, or that was there when it was told to read again.
+    knows: Arc<AtomicUsize>,
+}
+
+// ===== impl Browser =====
+
+impl Browser {
+    /// `published` is what a page would read from the backend when it is told to.
+    fn run(
+        mut self,
+        published: &AtomicUsize,
+        over: &AtomicBool,
+        refused: &AtomicUsize,
+        missed: &Mutex<Vec<String>>,
+    ) -> usize {
+        let mut comebacks = 0;
+        while !over.load(Ordering::Acquire) {
+            let Ok(socket) = TcpStream::connect(self.address) else {
+                refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            comebacks += 1;
+            let pause = self.follow(socket, published, over, missed);
+            thread::sleep(pause);
+        }
+        comebacks
+    }
+
+    fn follow(
+        &mut self,
+        socket: TcpStream,
+        published: &AtomicUsize,
+        over: &AtomicBool,
+        missed: &Mutex<Vec<String>>,
+    ) -> Duration {
+        let mut pause = Duration::from_millis(50);
+        socket.set_read_timeout(Some(BOUND)).expect("a socket");
+        let id = self.last_event_id.iter().map(|id| format!("last-event-id: {id}\r\n"));
+        let id: String = id.collect();
+        // HTTP/1.0: the body has no framing, and its lines are the event's.
+        let get = format!("GET /api/acme/events HTTP/1.0\r\naccept: text/event-stream\r\n{id}\r\n");
+        if (&socket).write_all(get.as_bytes()).is_err() {
+            return pause;
+        }
+        let mut name = String::new();
+        for line in BufReader::new(socket).lines() {
+            let Ok(line) = line else { break };
+            assert!(
+                !line.starts_with("HTTP/") || line.contains(" 200 "),
+                "a browser gives up: {line}"
+            );
+            match line.split_once(": ") {
+                Some(("retry", ms)) => pause = Duration::from_millis(ms.parse().expect("a number")),
+                Some(("id", id)) => self.last_event_id = Some(id.to_owned()),
+                Some(("event", event)) => event.clone_into(&mut name),
+                Some(("data", data)) if name == "invalidate" => {
+                    for key in data.split('"').filter_map(|part| part.strip_prefix('n')) {
+                        let number: usize = key.parse().expect("a number");
+                        let knows = self.knows.fetch_max(number, Ordering::AcqRel);
+                        if number > knows + 1 {
+                            missed.lock().expect("no panic").push(format!("{knows} then {number}"));
+                        }
+                    }
+                }
+                Some(("data", _)) if name == "connected" => {
+                    self.knows.fetch_max(published.load(Ordering::Acquire), Ordering::AcqRel);
+                }
+                _ => {}
+            }
+            if over.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        pause
+    }
+}
+
+/// The program with a socket that is ours, as a service manager starts it.
+fn activated(listener: &TcpListener) -> Command {
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_nudged")]);
+    let socket: OwnedFd = listener.try_clone().expect("a descriptor").into();
+    command.stdin(Stdio::from(socket)).stdout(Stdio::piped());
+    command
+}
+
+/// Servers follow one another on a socket that stays, while browsers listen and a backend publishes.
+#[test]
+fn a_restart_refuses_no_connect_and_loses_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let window = ["--workers", "2", "--drain-window", "300ms", "--listen", "127.0.0.1:1"];
+    let args = [&window[..], &["--retry-min", "20ms", "--retry-max", "100ms"]].concat();
+    let mut server = Server::start_as(activated(&listener), Transport::Http1, &args);
+    assert_eq!(server.addresses, [address], "--listen is ignored");
+
+    let published = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicUsize::new(0));
+    let (quiet, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let missed = Arc::new(Mutex::new(Vec::new()));
+    let knows: Vec<Arc<AtomicUsize>> = (0..20).map(|_| Arc::default()).collect();
+    let browsers: Vec<_> = knows
+        .iter()
+        .map(|knows| {
+            let (published, over, refused, missed) =
+                (published.clone(), over.clone(), refused.clone(), missed.clone());
+            let browser = Browser { address, last_event_id: None, knows: knows.clone() };
+            thread::spawn(move || browser.run(&published, &over, &refused, &missed))
+        })
+        .collect();
+    let backend = {
+        let (published, quiet, refused) = (published.clone(), quiet.clone(), refused.clone());
+        thread::spawn(move || {
+            while !quiet.load(Ordering::Acquire) {
+                let next = published.load(Ordering::Relaxed) + 1;
+                // It has written before it publishes, so who reads now reads what comes.
+                published.store(next, Ordering::Release);
+                while !publish(address, &format!("n{next}"), &refused) {}
+                thread::sleep(Duration::from_millis(5));
+            }
+        })
+    };
+    eventually("all listen", || server.seats() == 20);
+    for _ in 0..3 {
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait(), Some(0));
+        server = Server::start_as(activated(&listener), Transport::Http1, &args);
+        eventually("all are back", || server.seats() == 20);
+        thread::sleep(Duration::from_millis(200));
+    }
+    quiet.store(true, Ordering::Release);
+    backend.join().expect("no panic");
+    let last = published.load(Ordering::Acquire);
+    eventually("each knows the last", || {
+        knows.iter().all(|knows| knows.load(Ordering::Acquire) == last)
+    });
+    over.store(true, Ordering::Release);
+    drop(server);
+    let comebacks: usize =
+        browsers.into_iter().map(|browser| browser.join().expect("no panic")).sum();
+    assert!(comebacks >= 80, "each came back three times: {comebacks}");
+    assert_eq!(refused.load(Ordering::Relaxed), 0, "connects refused");
+    assert_eq!(*missed.lock().expect("no panic"), [""; 0]);
+    assert!(last > 50, "{last} publishes");
+}
+
+/// Publishes once. Returns whether it was accepted; a backend tries again when its connection ends.
+fn publish(address: SocketAddr, key: &str, refused: &AtomicUsize) -> bool {
+    let Ok(mut socket) = TcpStream::connect(address) else {
+        refused.fetch_add(1, Ordering::Relaxed);
+        return false;
+    };
+    socket.set_read_timeout(Some(BOUND)).expect("a socket");
+    let body = format!("{{\"keys\":[\"{key}\"]}}");
+    let post = format!(
+        "POST /api/acme/events HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut answer = String::new();
+    _ = socket.write_all(post.as_bytes());
+    _ = socket.read_to_string(&mut answer);
+    answer.starts_with("HTTP/1.1 202")
+}
+
+/// Sockets of a network are not served by an open server, whoever has opened them.
+#[test]
+fn an_open_server_adopts_loopback_sockets_only() {
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let (code, said) = Server::refuses_to_start_as(activated(&listener), &[]);
+    assert_eq!(code, Some(64));
+    assert!(said.contains("no key is configured"), "{said}");
+}
+
+#[test]
+fn systemd_is_told() {
+    let folder = TempDir::new();
+    let path = folder.file("socket");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(BOUND)).expect("a socket");
+    let next = || {
+        let mut buf = [0; 256];
+        let n = manager.recv(&mut buf).expect("within the bound");
+        String::from_utf8_lossy(&buf[..n]).trim().to_owned()
+    };
+    let mut command = Server::command();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut server = Server::start_as(command, Transport::Http1, &[]);
+    assert_eq!(next(), "READY=1");
+    assert!(Client::connect(server.address()).is_silent(), "it listens");
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    server.signal(Signal::TERM);
+    let told = std::iter::repeat_with(next).find(|state| state != "WATCHDOG=1");
+    assert_eq!(told.as_deref(), Some("STOPPING=1"));
+    assert_eq!(server.wait(), Some(0));
+}

@@ -1,0 +1,275 @@
+//! What is limited, and what is said at each limit. Whoever is in stays in; whoever goes makes room;
+//! and who only holds a connection open keeps no subscriber out.
+
+use std::net::TcpStream;
+
+use crate::support::exclusive::many_connections;
+use crate::support::{Answer, Client, Server, Transport, eventually, header};
+
+const JSON: &str = "application/json";
+const KEYS: &str = r#"{"keys":["a"]}"#;
+
+fn server(transport: Transport, args: &[&str]) -> Server {
+    Server::start_on(transport, &[&["--coalesce", "0"][..], args].concat())
+}
+
+/// What a browser's `EventSource` gets instead of a stream: when to come back, and the end.
+fn expect_come_back(answer: &Answer, because: &str) {
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    let retry = answer.body.strip_prefix("retry: ").and_then(|rest| rest.split_once('\n'));
+    let (millis, rest) = retry.unwrap_or_else(|| panic!("{answer:?}"));
+    assert!((1_000..=5_000).contains(&millis.parse::<u32>().expect("milliseconds")), "{millis}");
+    assert!(rest.starts_with(": ") && rest.ends_with("\n\n") && rest.contains(because), "{rest}");
+}
+
+fn expect_unavailable(answer: &Answer, because: &str) {
+    assert_eq!(answer.status(), 503, "{answer:?}");
+    let seconds: u32 = answer.header("retry-after").expect("a time").parse().expect("seconds");
+    assert!((1..=5).contains(&seconds), "{seconds}");
+    assert!(answer.problem().contains(because), "{answer:?}");
+}
+
+/// The answer to a browser that asks for this org's stream.
+fn ask(server: &Server, org: &str, headers: &str) -> Answer {
+    server.request(&format!(
+        "GET /api/{org}/events HTTP/1.1\r\nhost: t\r\naccept: text/event-stream\r\n{headers}\r\n"
+    ))
+}
+
+#[test]
+fn a_full_server_says_when_to_come_back_and_keeps_whom_it_has() {
+    for transport in Transport::http1() {
+        let server = server(transport, &["--connections", "8"]);
+        let mut streams = server.streams("acme", 7);
+        let mut publisher = server.connect();
+        publisher.send(GET_LIVEZ);
+        assert_eq!(publisher.read_answer().header("connection"), None);
+
+        let because = "the server has as many connections as it may, 8";
+        let browser = ask(&server, "acme", "");
+        expect_come_back(&browser, because);
+        assert_eq!(browser.header("connection"), Some("close"));
+        expect_unavailable(&server.get("/api/acme/events"), because);
+        expect_unavailable(&server.post("/api/acme/events", JSON, KEYS), because);
+        // Who looks after the server is answered all the same.
+        assert_eq!(server.get("/livez").status(), 200);
+        assert_eq!(server.get("/readyz").status(), 200);
+        assert_eq!(server.metric("nudged_refused_total{limit=\"connections\"}"), 3);
+        assert_eq!(server.seats(), 7);
+
+        // Who is in stays in.
+        publisher.send(&format!("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n{KEYS}", KEYS.len()));
+        assert_eq!(publisher.read_answer().status(), 202);
+        streams.iter_mut().for_each(|stream| assert!(stream.next().contains("invalidate")));
+
+        // One goes, and one more fits.
+        streams.pop().expect("seven").client.reset();
+        eventually("there is room", || ask_is_stream(&server, "acme", ""));
+        drop((streams, publisher));
+        eventually(&format!("every permit is back on {transport:?}"), || open(&server) == 0);
+    }
+}
+
+const GET_LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: t\r\n\r\n";
+
+/// Open connections beside the one that asks.
+fn open(server: &Server) -> u64 {
+    server.metric("nudged_connections") - 1
+}
+
+#[test]
+fn an_org_has_its_limit_of_streams() {
+    for transport in Transport::all() {
+        let server = server(transport, &["--org-streams", "2"]);
+        let mut streams = server.streams("acme", 2);
+        let because = "this organisation has as many streams as it may, 2";
+        expect_come_back(&ask(&server, "acme", ""), because);
+        expect_unavailable(&server.get("/api/acme/public/events"), because);
+        server.stream("other").connected();
+        let id = server.publish("acme", &["posts"]).expect("publishing goes on");
+        streams.iter_mut().for_each(|stream| stream.expect_invalidate(&id, &["posts"]));
+        streams.pop().expect("two").client.reset();
+        eventually("there is room", || ask_is_stream(&server, "acme", ""));
+        assert_eq!(server.metric("nudged_refused_total{limit=\"address\"}"), 0);
+    }
+}
+
+fn ask_is_stream(server: &Server, org: &str, headers: &str) -> bool {
+    let stream = server.stream_with(&format!("/api/{org}/events"), headers);
+    header(&stream.head, "content-length").is_none()
+}
+
+#[test]
+fn an_address_has_its_limit_of_connections() {
+    for transport in Transport::all() {
+        let server = server(transport, &["--address-connections", "3"]);
+        let mut streams = server.streams("acme", 3);
+        let because = "your address has as many connections as it may, 3";
+        expect_come_back(&ask(&server, "acme", ""), because);
+        expect_unavailable(&server.post("/api/acme/events", JSON, KEYS), because);
+        streams.truncate(1);
+        eventually("there is room", || ask_is_stream(&server, "acme", ""));
+    }
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_client_has_its_limit() {
+    for transport in Transport::all() {
+        let limits =
+            ["--address-connections", "2", "--trust-forwarded-for", "127.0.0.1,10.0.0.0/8"];
+        let server = server(transport, &limits);
+        let from = |client: &str| format!("x-forwarded-for: 198.51.100.1, {client}, 10.0.0.2\r\n");
+        let events = "/api/acme/events";
+        let mut first: Vec<_> =
+            (0..2).map(|_| server.stream_with(events, &from("192.0.2.1"))).collect();
+        first.iter_mut().for_each(|stream| _ = stream.connected());
+        expect_come_back(&ask(&server, "acme", &from("192.0.2.1")), "your address");
+        for n in 2..10 {
+            let mut other = server.stream_with(events, &from(&format!("192.0.2.{n}")));
+            other.connected();
+        }
+        first.pop().expect("two").client.reset();
+        eventually("there is room", || ask_is_stream(&server, "acme", &from("192.0.2.1")));
+    }
+}
+
+/// Whoever is not listed may write what it likes.
+#[test]
+fn a_client_does_not_choose_its_address() {
+    let server = server(
+        Transport::Http1,
+        &["--address-connections", "2", "--trust-forwarded-for", "10.0.0.0/8"],
+    );
+    let _streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
+    expect_come_back(&ask(&server, "acme", "x-forwarded-for: 192.0.2.9\r\n"), "your address");
+}
+
+#[test]
+fn an_org_is_published_to_at_its_rate() {
+    let server = server(Transport::Http1, &["--publish-rate", "1", "--publish-burst", "2"]);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    for key in ["a", "b"] {
+        let id = server.publish("acme", &[key]).expect("subscribed");
+        stream.expect_invalidate(&id, &[key]);
+    }
+    let answer = server.post("/api/acme/events", JSON, KEYS);
+    assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("1")));
+    let detail = answer.problem();
+    assert!(detail.contains("1 times a second, and 2 times at once"), "{detail}");
+    assert_eq!(server.publish("other", &["a"]), None, "another org has its own");
+
+    let batch = "{\"org\":\"third\",\"keys\":[\"a\"]}\n{\"org\":\"acme\",\"keys\":[\"c\"]}\n";
+    let batch = batch.repeat(2);
+    let answer = server.post("/api/events", "application/x-ndjson", &batch);
+    assert_eq!(answer.status(), 429, "{answer:?}");
+    assert!(answer.header("retry-after").is_some());
+    assert!(answer.problem().starts_with("line "), "{answer:?}");
+    assert!(server.metric("nudged_refused_total{limit=\"rate\"}") >= 2);
+    // Nothing of it was taken from the third org's burst.
+    assert_eq!(server.publish("third", &["a"]), None);
+    assert_eq!(server.publish("third", &["a"]), None);
+}
+
+#[test]
+fn a_request_head_has_a_size_and_a_number_of_fields() {
+    let server = server(Transport::Http1, &["--head-bytes", "8192"]);
+    let get = |fields: &str| {
+        server.request(&format!("GET /livez HTTP/1.1\r\nhost: t\r\n{fields}\r\n")).status()
+    };
+    assert_eq!(get(&format!("x: {}\r\n", "y".repeat(7_000))), 200);
+    assert_eq!(get(&format!("x: {}\r\n", "y".repeat(9_000))), 431);
+    assert_eq!(get(&"x: y\r\n".repeat(99)), 200);
+    assert_eq!(get(&"x: y\r\n".repeat(100)), 431);
+}
+
+/// They cost a bounded amount each, and a subscriber that comes while they wait is served.
+#[test]
+fn who_sends_one_byte_and_waits_keeps_nobody_out() {
+    const SLOW: usize = 5_000;
+    let _alone = many_connections();
+    rlimit::increase_nofile_limit(u64::MAX).expect("more files");
+    let server = server(Transport::Http1, &["--head-timeout", "60s"]);
+    let mut first = server.stream("acme");
+    first.connected();
+    let before = memory(&server);
+    let slow: Vec<TcpStream> = (0..SLOW)
+        .map(|_| {
+            let socket = TcpStream::connect(server.address()).expect("it listens");
+            std::io::Write::write_all(&mut &socket, b"G").expect("it reads");
+            socket
+        })
+        .collect();
+    eventually("all of them are in", || open(&server) == SLOW as u64 + 1);
+    let mut late = server.stream("acme");
+    late.connected();
+    let id = server.publish("acme", &["posts"]).expect("subscribed");
+    first.expect_invalidate(&id, &["posts"]);
+    late.expect_invalidate(&id, &["posts"]);
+    let each = (memory(&server) - before) / SLOW as u64;
+    println!("{each} bytes each");
+    assert!(each < 24 * 1024, "{each} bytes each");
+    drop(slow);
+    eventually("they are gone", || open(&server) == 2);
+}
+
+/// Resident bytes of the process (`proc_pid_status(5)`).
+fn memory(server: &Server) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+/// Slow connections hold their places no longer than a request head may take.
+#[test]
+fn who_waits_too_long_makes_room() {
+    for transport in Transport::http1() {
+        let server = server(transport, &["--connections", "4", "--head-timeout", "1s"]);
+        let mut first = server.stream("acme");
+        first.connected();
+        let slow: Vec<Client> = (0..20)
+            .map(|_| {
+                let mut client = server.connect();
+                client.send("G");
+                client
+            })
+            .collect();
+        eventually("there is room", || ask_is_stream(&server, "acme", ""));
+        let id = server.publish("acme", &["posts"]).expect("subscribed");
+        first.expect_invalidate(&id, &["posts"]);
+        drop(slow);
+    }
+}
+
+/// Without a descriptor to accept with, what is open goes on; then there is room again.
+#[test]
+fn out_of_descriptors_streams_go_on() {
+    for transport in Transport::http1() {
+        let args = ["--workers", "1", "--coalesce", "0", "--connections", "1000"];
+        let server = Server::start_with_files(80, transport, &args);
+        let mut first = server.stream("acme");
+        first.connected();
+        let mut publisher = server.connect();
+        let mut publish = || {
+            publisher.send(&format!("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n{KEYS}", KEYS.len()));
+            let answer = publisher.read_answer();
+            assert_eq!(answer.status(), 202);
+            let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+            body["id"].as_str().expect("subscribed").to_owned()
+        };
+        publish();
+        first.next();
+        let waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
+        eventually("it has none left", || server.descriptors() >= 80);
+        let id = publish();
+        first.expect_invalidate(&id, &["a"]);
+        drop(waiting);
+        let mut late = server.stream("acme");
+        late.connected();
+        let id = publish();
+        first.expect_invalidate(&id, &["a"]);
+        late.expect_invalidate(&id, &["a"]);
+    }
+}

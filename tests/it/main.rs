@@ -1,0 +1,34 @@
+//! Tests of the program from outside: over its sockets, with its signals and its command line.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests have a clock, and loom replaces no lock of theirs"
+)]
+
+mod bench;
+mod bench_secure;
+mod browser;
+mod client;
+mod client_tls;
+mod conformance;
+mod deadlines;
+mod drain;
+mod faults;
+mod http2;
+mod http2_abuse;
+mod library;
+mod limits;
+mod log;
+mod model;
+mod proxies;
+mod publish;
+mod refusals;
+mod resume;
+mod seats;
+mod soak;
+mod stalled;
+mod streams;
+mod support;
+mod tls;
+mod tokens;
+mod wire;

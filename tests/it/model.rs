@@ -1,0 +1,322 @@
+//! Nothing is lost silently, over the real wire: whatever order publishes, disconnects, returns, stalls
+//! and evictions come in, each client hears every key in order, or is told to read everything again.
+//!
+//! Random operations drive a server and a model of what it has to say. The clients reconnect as a
+//! browser does: with the id of the last event that they had whole.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nudged::wire::{Event, Parser};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::support::{Client, Server, Stream, Transport};
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Op {
+    /// A publish of these keys, answered before anything else happens.
+    Publish(Vec<u8>),
+    /// Publishes of large keys, which fill the sockets of who does not read and evict all else.
+    Burst,
+    /// A client comes, or comes back.
+    Connect(usize),
+    /// A client comes back while a publish is on its way.
+    Race(usize, u8),
+    /// A client goes, with a reset or without, whatever it had not read.
+    Leave(usize, bool),
+    /// A client reads so many events, or all that there are. Until then it stalls.
+    Read(usize, Option<u8>),
+}
+
+/// What was published: the event with the number of its place, from 1. A server that joins publishes says
+/// with each which event it will be in.
+struct Model {
+    epoch: String,
+    events: Vec<Vec<String>>,
+    /// The last event may not have gone out yet.
+    joins: bool,
+}
+
+/// A browser's `EventSource`, checked at every event.
+struct Browser {
+    public: bool,
+    connection: Option<Client>,
+    parser: Parser,
+    /// Everything up to this event has been heard, or read again. None: never connected.
+    position: Option<u64>,
+}
+
+const BROWSERS: usize = 4;
+const HISTORY: u64 = 4;
+/// For each way in. One over HTTP/2 takes as long as two or three over HTTP/1.
+const CASES: u32 = 20;
+const CASES_OVER_HTTP2: u32 = 6;
+
+#[rustfmt::skip]
+const SETTINGS: &[&str] = &[
+    "--history-events", "4", "--history-bytes", "100000000", "--workers", "2",
+    "--publish-bytes", "2000000", "--key-bytes", "65536", "--public-keys", "p*",
+];
+
+/// An event of a burst is about as large as what fits into the sockets of who does not read.
+const LARGE: usize = 60_000;
+const LARGE_KEYS: usize = 8;
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let who = || 0..BROWSERS;
+    let op = prop_oneof![
+        6 => prop::collection::vec(0..6_u8, 1..4).prop_map(Op::Publish),
+        1 => Just(Op::Burst),
+        4 => who().prop_map(Op::Connect),
+        2 => (who(), 0..6_u8).prop_map(|(who, key)| Op::Race(who, key)),
+        3 => (who(), any::<bool>()).prop_map(|(who, reset)| Op::Leave(who, reset)),
+        4 => (who(), prop::option::of(0..4_u8)).prop_map(|(who, count)| Op::Read(who, count)),
+    ];
+    prop::collection::vec(op, 1..40)
+}
+
+#[test]
+fn every_client_hears_everything_in_order_or_is_told() {
+    hold("0");
+}
+
+#[test]
+fn so_it_does_where_publishes_are_joined() {
+    hold("30ms");
+}
+
+fn hold(window: &str) {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &[&["--coalesce", window][..], SETTINGS].concat());
+        let cases = AtomicU32::new(0);
+        let over_http2 = matches!(transport, Transport::H2 | Transport::H2c);
+        let many = if over_http2 { CASES_OVER_HTTP2 } else { CASES };
+        let config = Config { cases: many, max_shrink_iters: 200, ..Config::default() };
+        let config = Config { failure_persistence: None, ..config };
+        let case = |ops: Vec<Op>| {
+            // An org for each case: the history of another must not decide it.
+            let org = format!("case-{}", cases.fetch_add(1, Ordering::Relaxed));
+            play(&server, &org, &ops, window != "0");
+            Ok(())
+        };
+        TestRunner::new(config)
+            .run(&ops(), case)
+            .unwrap_or_else(|why| panic!("{transport:?}: {why}"));
+    }
+}
+
+fn play(server: &Server, org: &str, ops: &[Op], joins: bool) {
+    // Without anybody who could come back, a server remembers nothing.
+    let first = server.stream(org).connected();
+    let (epoch, seq) = first.rsplit_once('-').expect("an id");
+    assert_eq!(seq, "0");
+    let mut model = Model { epoch: epoch.to_owned(), events: Vec::new(), joins };
+    let mut browsers: Vec<_> = (0..BROWSERS).map(|n| Browser::new(n % 2 == 1)).collect();
+    for op in ops {
+        match op {
+            Op::Publish(keys) => {
+                let keys = keys.iter().map(|key| name(*key)).collect();
+                model.publish(server, org, keys);
+            }
+            Op::Burst => {
+                for n in 0..=HISTORY {
+                    let large = |k| format!("p{n}-{k}-{}", "x".repeat(LARGE));
+                    model.publish(server, org, (0..LARGE_KEYS).map(large).collect());
+                }
+            }
+            Op::Connect(who) => browsers[*who].connect(server, org, &model),
+            Op::Race(who, key) => browsers[*who].race(server, org, &mut model, *key),
+            Op::Leave(who, reset) => browsers[*who].leave(*reset),
+            Op::Read(who, count) => {
+                browsers[*who].read(&model, count.map_or(usize::MAX, usize::from));
+            }
+        }
+    }
+    // Whoever is gone comes back, and in the end all know everything.
+    for browser in &mut browsers {
+        browser.connect(server, org, &model);
+        browser.read(&model, usize::MAX);
+    }
+}
+
+/// Some keys are public, and some are not.
+fn name(key: u8) -> String {
+    format!("{}{key}", if key.is_multiple_of(2) { "p" } else { "secret" })
+}
+
+// ===== impl Model =====
+
+impl Model {
+    fn head(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    fn publish(&mut self, server: &Server, org: &str, keys: Vec<String>) {
+        let id = server.publish(org, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+        self.note(&id.expect("somebody can come back"), keys);
+    }
+
+    /// These keys are in the event with this id: the next one, or the last.
+    fn note(&mut self, id: &str, keys: Vec<String>) {
+        let seq = self.seq(id);
+        if seq > self.head() {
+            self.events.push(Vec::new());
+        }
+        assert_eq!(seq, self.head(), "no event is published into that has gone out");
+        let event = self.events.last_mut().expect("just made, or joined");
+        assert!(self.joins || event.is_empty(), "publishes are joined");
+        for key in keys {
+            if !event.contains(&key) {
+                event.push(key);
+            }
+        }
+    }
+
+    /// The keys of an event that a stream of this kind shows.
+    fn shows(&self, seq: u64, public: bool) -> Vec<&str> {
+        let keys = &self.events[usize::try_from(seq - 1).expect("few")];
+        keys.iter().map(String::as_str).filter(|key| !public || key.starts_with('p')).collect()
+    }
+
+    fn covers(&self, position: u64) -> bool {
+        position + HISTORY >= self.head()
+    }
+
+    /// Whether the history may cover it yet.
+    fn may_cover(&self, position: u64) -> bool {
+        position + HISTORY + u64::from(self.joins) >= self.head()
+    }
+
+    /// The number of an id, which has to be of this org's only epoch.
+    fn seq(&self, id: &str) -> u64 {
+        let (epoch, seq) = id.rsplit_once('-').expect("an id");
+        assert_eq!(epoch, self.epoch);
+        seq.parse().expect("a number")
+    }
+}
+
+// ===== impl Browser =====
+
+impl Browser {
+    fn new(public: bool) -> Self {
+        Self { public, connection: None, parser: Parser::default(), position: None }
+    }
+
+    fn connect(&mut self, server: &Server, org: &str, model: &Model) {
+        if self.connection.is_some() {
+            return;
+        }
+        let covered = self.position.is_some_and(|at| model.covers(at));
+        let may_be = self.position.is_some_and(|at| model.may_cover(at));
+        let greeting = self.open(server, org);
+        let resumed = greeting.name == "resumed";
+        assert!(resumed == covered || resumed == may_be, "{greeting:?} at {:?}", self.position);
+        self.hear(&greeting, model);
+    }
+
+    /// The publish begins before the stream and is answered after it: the server may see them in
+    /// either order, and the greeting may be right before or after it.
+    fn race(&mut self, server: &Server, org: &str, model: &mut Model, key: u8) {
+        if self.connection.is_some() {
+            return;
+        }
+        let before = self.position.is_some_and(|at| model.may_cover(at));
+        let key = name(key);
+        let body = format!("{{\"keys\":[\"{key}\"]}}");
+        let mut publisher = server.connect();
+        publisher.send(&format!(
+            "POST /api/{org}/events HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let greeting = self.open(server, org);
+        let answer = publisher.read_answer();
+        assert_eq!(answer.status(), 202);
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        model.note(answer["id"].as_str().expect("somebody can come back"), vec![key]);
+        let after = self.position.is_some_and(|at| model.covers(at));
+        let resumed = greeting.name == "resumed";
+        assert!(resumed == before || resumed == after, "{greeting:?} at {:?}", self.position);
+        self.hear(&greeting, model);
+    }
+
+    fn open(&mut self, server: &Server, org: &str) -> Event {
+        let last = self.parser.last_event_id().to_owned();
+        let header =
+            if last.is_empty() { String::new() } else { format!("last-event-id: {last}\r\n") };
+        let kind = if self.public { "public/events" } else { "events" };
+        let path = format!("/api/{org}/{kind}");
+        let Stream { client, .. } = Stream::open(server.connect(), &path, &header);
+        // What the last connection left half said is forgotten.
+        self.parser = Parser::resume(last);
+        self.connection = Some(client);
+        self.next()
+    }
+
+    fn leave(&mut self, reset: bool) {
+        if let Some(connection) = self.connection.take()
+            && reset
+        {
+            connection.reset();
+        }
+    }
+
+    fn read(&mut self, model: &Model, count: usize) {
+        for _ in 0..count {
+            let Some(position) = self.position.filter(|_| self.connection.is_some()) else {
+                return;
+            };
+            // Who cannot see the rest is not told of it.
+            let rest = position + 1..=model.head();
+            if rest.into_iter().all(|seq| model.shows(seq, self.public).is_empty()) {
+                return;
+            }
+            let event = self.next();
+            assert_ne!(event.name, "resumed", "only a greeting says so");
+            self.hear(&event, model);
+        }
+    }
+
+    /// The promise.
+    fn hear(&mut self, event: &Event, model: &Model) {
+        let seq = model.seq(&event.id);
+        assert!(seq <= model.head(), "an event of the future");
+        match event.name.as_str() {
+            "connected" => {
+                assert!(self.position.is_none_or(|at| seq >= at), "it goes back to {seq}");
+            }
+            "resumed" => assert_eq!(self.position, Some(seq)),
+            "invalidate" => {
+                let position = self.position.expect("greeted first");
+                assert!(seq > position, "{seq} again, after {position}");
+                for missed in position + 1..seq {
+                    let lost = model.shows(missed, self.public);
+                    assert!(lost.is_empty(), "event {missed} is lost silently: {lost:.60?}");
+                }
+                let data: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
+                let shows = model.shows(seq, self.public);
+                assert!(data == serde_json::json!({ "keys": shows }), "event {seq} is damaged");
+            }
+            other => panic!("an event of no known name: {other}"),
+        }
+        self.position = Some(seq);
+    }
+
+    /// The next event. Its chunk is taken off here; events are read one at a time, so that a client
+    /// can stop reading in the middle of what there is.
+    fn next(&mut self) -> Event {
+        let client = self.connection.as_mut().expect("connected");
+        loop {
+            let line = client.read_until(b"\r\n");
+            let size = std::str::from_utf8(&line[..line.len() - 2]).expect("ASCII");
+            let size = usize::from_str_radix(size, 16).expect("a size");
+            let chunk = client.read_exact(size + 2);
+            let mut event = None;
+            self.parser.push(&chunk[..size], |e| event = Some(e)).expect("not too large");
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+}

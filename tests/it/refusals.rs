@@ -1,0 +1,264 @@
+//! What a publish may be, at its edges: the last that is accepted, the first that is refused, and that
+//! whatever was refused was not published, not even in part.
+
+use crate::support::{Answer, Client, Server, eventually};
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+fn server(args: &[&str]) -> Server {
+    Server::start(&[&["--coalesce", "0"], args].concat())
+}
+
+/// Posts a body that need not be text.
+fn post_bytes(server: &Server, path: &str, content_type: &str, body: &[u8]) -> Answer {
+    let mut client = server.connect();
+    let length = body.len();
+    client.send_bytes(
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    client.send_bytes(body);
+    client.read_answer()
+}
+
+fn published(server: &Server) -> u64 {
+    server.metric("nudged_events_published_total")
+}
+
+#[test]
+fn what_reaches_a_bound_and_not_beyond_is_accepted() {
+    let server = server(&["--keys", "3", "--key-bytes", "8", "--publish-bytes", "100"]);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    let id = server.publish("acme", &["12345678", "b", "c"]).expect("subscribed");
+    stream.expect_invalidate(&id, &["12345678", "b", "c"]);
+    // The length of a key is counted in bytes of UTF-8, not in characters and not as escaped.
+    let answer = server.post("/api/acme/events", JSON, r#"{"keys":["\u00e9\u00e9\u00e9\u00e9"]}"#);
+    assert_eq!(answer.status(), 202, "{answer:?}");
+    let answer = server.post("/api/acme/events", JSON, r#"{"keys":["éééé1"]}"#);
+    assert_eq!(answer.problem(), "key 0 has 9 bytes; at most 8 are allowed");
+
+    let fits = format!("{:<100}", r#"{"keys":["a"]}"#);
+    for (body, status) in [(fits.clone(), 202), (format!("{fits} "), 413)] {
+        assert_eq!(server.post("/api/acme/events", JSON, &body).status(), status);
+    }
+    assert_eq!(published(&server), 3);
+}
+
+#[test]
+fn an_accepted_publish_is_answered_in_json() {
+    let server = server(&[]);
+    server.stream("acme").connected();
+    for (path, kind, body) in [
+        ("/api/acme/events", JSON, r#"{"keys":["a"]}"#),
+        ("/api/events", NDJSON, r#"{"org":"acme","keys":["a"]}"#),
+    ] {
+        let answer = server.post(path, kind, body);
+        assert_eq!((answer.status(), answer.header("content-type")), (202, Some(JSON)));
+    }
+}
+
+#[test]
+fn no_malformed_document_is_published() {
+    let server = server(&[]);
+    let bodies: [&[u8]; 14] = [
+        b"null",
+        b"[]",
+        br#"["a"]"#,
+        br#"{"keys":null}"#,
+        br#"{"keys":{"a":1}}"#,
+        br#"{"keys":["a"]} {"keys":["b"]}"#,
+        br#"{"keys":["a"],"keys":["b"]}"#,
+        br#"{"keys":["a",]}"#,
+        b"{\"keys\":[\"a\nb\"]}",
+        b"{\"keys\":[\"\xff\"]}",
+        b"\xef\xbb\xbf{\"keys\":[\"a\"]}",
+        br#"{"keys":["\udc00"]}"#,
+        br#"{"keys":["\ud83dx"]}"#,
+        br#"{"keys":["\ud83d\ud83d"]}"#,
+    ];
+    for body in bodies {
+        let answer = post_bytes(&server, "/api/acme/events", JSON, body);
+        let shown = String::from_utf8_lossy(body);
+        assert_eq!(answer.status(), 400, "{shown}: {answer:?}");
+        let detail = answer.problem();
+        assert!(detail.starts_with(r#"expected a document like {"keys":["posts"]}: "#), "{detail}");
+    }
+    let nested = format!("{{\"keys\":{}", "[".repeat(60_000));
+    assert_eq!(server.post("/api/acme/events", JSON, &nested).status(), 400);
+    assert_eq!(published(&server), 0);
+}
+
+#[test]
+fn a_content_type_is_read_as_media_types_are() {
+    let server = server(&[]);
+    let body = r#"{"keys":["a"]}"#;
+    for good in ["application/json", "Application/JSON", "application/json ; charset=utf-8"] {
+        assert_eq!(server.post("/api/acme/events", good, body).status(), 202, "{good}");
+    }
+    for bad in ["", "application/jsonp", "application/problem+json", "json", NDJSON] {
+        let answer = server.post("/api/acme/events", bad, body);
+        assert_eq!(answer.status(), 415, "{bad}");
+        assert_eq!(answer.problem(), "content-type has to be application/json");
+    }
+    let answer = server.request(&format!(
+        "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(answer.status(), 415, "none at all");
+    assert_eq!(published(&server), 3);
+}
+
+/// Both ways in which a body says how large it is, before and after it has come.
+#[test]
+fn a_body_that_announces_too_much_is_refused_at_once() {
+    let server = server(&[]);
+    let head = "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n";
+    let mut client = server.connect();
+    client.send(&format!("{head}content-length: 65537\r\n\r\n"));
+    let answer = client.read_answer();
+    assert_eq!(
+        (answer.status(), answer.problem()),
+        (413, "the body may have at most 65536 bytes".into())
+    );
+    // One that is asked for first is never sent (RFC 9110, 10.1.1).
+    let mut client = server.connect();
+    client.send(&format!("{head}expect: 100-continue\r\ncontent-length: 99999999999\r\n\r\n"));
+    assert_eq!(client.read_answer().status(), 413);
+}
+
+/// What was not read of a refused request must never be taken for the next one.
+#[test]
+fn a_refused_body_is_not_a_request() {
+    let server = server(&[]);
+    let hidden = "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\":[\"x\"]}";
+    for (path, kind, status) in [
+        ("/api/acme/events", "text/plain", 415),
+        ("/api/acme/events", JSON, 400),
+        ("/nowhere", JSON, 404),
+        ("/livez", JSON, 405),
+        ("/api/a%20b/events", JSON, 400),
+    ] {
+        let mut client = server.connect();
+        client.send(&format!(
+            "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{hidden}",
+            hidden.len()
+        ));
+        assert_eq!(client.read_answer().status(), status, "{path}");
+        client.half_close();
+        assert_eq!(client.read_to_end(), b"", "{path}: one request has one answer");
+    }
+    assert_eq!(published(&server), 0);
+}
+
+#[test]
+fn an_org_is_named_by_one_decoded_segment() {
+    let server = server(&[]);
+    let long = "a".repeat(64);
+    for good in ["a", "9", "A.b_c-d", "events", "public", &long, "%41cme", "a%2Eb"] {
+        let answer = server.post(&format!("/api/{good}/events"), JSON, r#"{"keys":["a"]}"#);
+        assert_eq!(answer.status(), 202, "{good}");
+    }
+    let too_long = "a".repeat(65);
+    for bad in ["", ".a", "-a", "_a", "a%2Fb", "a%00", "a%0d%0a", "%C3%A9", "%", "a%zz", &too_long]
+    {
+        for route in ["events", "public/events"] {
+            let answer = server.get(&format!("/api/{bad}/{route}"));
+            assert_eq!(answer.status(), 400, "{bad:?}: {answer:?}");
+            assert!(answer.problem().contains("1 to 64 of A-Z a-z 0-9 . _ -"));
+        }
+        let answer = server.post(&format!("/api/{bad}/events"), JSON, r#"{"keys":["a"]}"#);
+        assert_eq!(answer.status(), 400, "{bad:?}");
+    }
+    assert_eq!(published(&server), 8);
+}
+
+#[test]
+fn every_bound_holds_in_a_batch_too() {
+    let limits = ["--keys", "3", "--key-bytes", "8", "--publish-bytes", "200"];
+    let server = server(&limits);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    let good = r#"{"org":"acme","keys":["a"]}"#;
+    let cases: [(&[u8], u16, &str); 9] = [
+        (br#"{"org":"acme","keys":["a","b","c","d"]}"#, 422, "there are 4 keys; at most 3"),
+        (br#"{"org":"acme","keys":["a","123456789"]}"#, 422, "key 1 has 9 bytes; at most 8"),
+        (br#"{"org":"acme","keys":[""]}"#, 422, "key 0 is empty"),
+        (br#"{"org":"","keys":["a"]}"#, 400, "starts with a letter or digit"),
+        (br#"{"org":1,"keys":["a"]}"#, 400, "expected a string"),
+        (br#"{"org":"acme","keys":["a"],"key":1}"#, 400, "unknown field `key`"),
+        (b"{\"org\":\"acme\",\"keys\":[\"\xff\"]}", 400, "expected a line like"),
+        (br#"{"org":"acme","keys":["a"]}{"org":"b","keys":["a"]}"#, 400, "trailing characters"),
+        (b"{\"org\":\"acme\",\"keys\":[\"\\ud800\"]}", 400, "expected a line like"),
+    ];
+    for (bad, status, said) in cases {
+        // Empty lines are no publishes, but they are lines.
+        let body = [good.as_bytes(), b"\n\n", bad, b"\n"].concat();
+        let answer = post_bytes(&server, "/api/events", NDJSON, &body);
+        assert_eq!(answer.status(), status, "{said}: {answer:?}");
+        let detail = answer.problem();
+        assert!(detail.starts_with("line 3: ") && detail.contains(said), "{detail}");
+    }
+    let too_large = format!("{good}\n").repeat(8);
+    assert_eq!(server.post("/api/events", NDJSON, &too_large).status(), 413);
+    assert_eq!(published(&server), 0);
+    // Nor has a subscriber heard of any of it: this is the first event.
+    let id = server.publish("acme", &["after"]).expect("subscribed");
+    stream.expect_invalidate(&id, &["after"]);
+}
+
+#[test]
+fn a_batch_keeps_the_order_of_its_lines() {
+    let body = ["a", "b", "a"].map(|key| format!("{{\"org\":\"acme\",\"keys\":[\"{key}\"]}}\n"));
+    let apart = server(&[]);
+    let mut stream = apart.stream("acme");
+    let start = stream.connected();
+    assert_eq!(apart.post("/api/events", NDJSON, &body.concat()).status(), 202);
+    for (seq, key) in [("-1", "a"), ("-2", "b"), ("-3", "a")] {
+        stream.expect_invalidate(&start.replace("-0", seq), &[key]);
+    }
+
+    let union = Server::start(&["--coalesce", "1s"]);
+    let mut stream = union.stream("acme");
+    let start = stream.connected();
+    assert_eq!(union.post("/api/events", NDJSON, &body.concat()).status(), 202);
+    stream.expect_invalidate(&start.replace("-0", "-1"), &["a"]);
+    stream.expect_invalidate(&start.replace("-0", "-2"), &["b", "a"]);
+}
+
+/// A publisher that goes in the middle of its request has published nothing and leaves nothing.
+#[test]
+fn a_publish_that_is_cut_off_is_none() {
+    let server = server(&[]);
+    let before = server.descriptors_at_rest();
+    let ends: [fn(Client); 3] = [Client::reset, drop, |mut client| {
+        client.half_close();
+        client.read_to_end();
+    }];
+    let whole = "POST /api/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/x-ndjson\r\ncontent-length: 60\r\n\r\n{\"org\":\"acme\",\"keys\":[\"a\"]}\n";
+    for end in ends {
+        for cut in [10, 60, whole.len() - 5, whole.len()] {
+            let mut client = server.connect();
+            client.send(&whole[..cut]);
+            end(client);
+        }
+    }
+    eventually("every descriptor is closed", || server.descriptors() <= before);
+    assert_eq!(published(&server), 0);
+}
+
+#[test]
+fn a_connection_goes_on_after_a_refusal() {
+    let server = server(&[]);
+    let mut client = server.connect();
+    for (body, status) in [(r#"{"keys":[]}"#, 422), ("{", 400), (r#"{"keys":["a"]}"#, 202)] {
+        client.send(&format!(
+            "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert_eq!(client.read_answer().status(), status);
+    }
+}

@@ -1,0 +1,167 @@
+//! Coming back: whatever happens between two streams of one client, it hears every event once and in
+//! order, or is told to read everything again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::{Server, Stream, Transport};
+
+fn server(transport: Transport, more: &[&str]) -> Server {
+    Server::start_on(transport, &[&["--coalesce", "0"][..], more].concat())
+}
+
+/// Opens the member stream of acme with this id of its last event.
+fn back(server: &Server, id: &str) -> Stream {
+    server.stream_with("/api/acme/events", &format!("last-event-id: {id}\r\n"))
+}
+
+fn resumed(mut stream: Stream, id: &str) -> Stream {
+    let (_, greeted, name) = stream.greeting();
+    assert_eq!((&*name, &*greeted), ("resumed", id));
+    stream
+}
+
+#[test]
+fn what_is_published_while_nobody_listens_is_not_lost() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let mut stream = server.stream("acme");
+        let last = stream.connected();
+        stream.client.reset();
+        crate::support::eventually("nobody listens", || server.seats() == 0);
+
+        let missed = ["a", "b"].map(|key| server.publish("acme", &[key]).expect("remembered"));
+        let mut stream = resumed(back(&server, &last), &last);
+        stream.expect_invalidate(&missed[0], &["a"]);
+        stream.expect_invalidate(&missed[1], &["b"]);
+        let live = server.publish("acme", &["c"]).expect("subscribed");
+        stream.expect_invalidate(&live, &["c"]);
+    }
+}
+
+#[test]
+fn http_1_0_comes_back_without_chunks() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let last = server.stream("acme").connected();
+        let missed = server.publish("acme", &["a"]).expect("remembered");
+        let mut client = server.connect();
+        client.send(&format!("GET /api/acme/events HTTP/1.0\r\nlast-event-id: {last}\r\n\r\n"));
+        client.read_head();
+        let retry = client.read_until(b"\n");
+        assert!(retry.starts_with(b"retry: "));
+        let rest = format!(
+            "id: {last}\nevent: resumed\ndata: {{}}\n\n\
+             id: {missed}\nevent: invalidate\ndata: {{\"keys\":[\"a\"]}}\n\n"
+        );
+        assert_eq!(String::from_utf8(client.read_exact(rest.len())).expect("UTF-8"), rest);
+    }
+}
+
+/// The public stream must not show by resuming what it would not have shown live.
+#[test]
+fn the_public_stream_resumes_with_public_keys_only() {
+    for transport in Transport::all() {
+        let server = server(transport, &["--public-keys", "posts"]);
+        let public = |headers: &str| server.stream_with("/api/acme/public/events", headers);
+        let last = public("").connected();
+        server.publish("acme", &["secret"]);
+        let mixed = server.publish("acme", &["secret", "posts"]).expect("remembered");
+        let hidden = server.publish("acme", &["secret"]).expect("remembered");
+
+        let by_header = public(&format!("last-event-id: {last}\r\n"));
+        let path = format!("/api/acme/public/events?last_event_id={last}");
+        let by_query = server.stream_with(&path, "");
+        let nothing_missed = public(&format!("last-event-id: {hidden}\r\n"));
+        let mut streams =
+            [resumed(by_header, &last), resumed(by_query, &last), resumed(nothing_missed, &hidden)];
+        streams[..2].iter_mut().for_each(|stream| stream.expect_invalidate(&mixed, &["posts"]));
+        let live = server.publish("acme", &["posts"]).expect("subscribed");
+        streams.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["posts"]));
+    }
+}
+
+/// A page sets the query once; the browser's own header is the later word when it reconnects.
+#[test]
+fn the_header_counts_before_the_query() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let old = server.stream("acme").connected();
+        let new = server.publish("acme", &["a"]).expect("remembered");
+        let with = |query: &str, header: &str| {
+            let path = format!("/api/acme/events?last_event_id={query}");
+            server.stream_with(&path, &format!("last-event-id: {header}\r\n"))
+        };
+        let mut streams = [resumed(with(&old, &new), &new), resumed(with("garbage", &new), &new)];
+        let live = server.publish("acme", &["b"]).expect("subscribed");
+        streams.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["b"]));
+        assert_eq!(with(&new, "garbage").connected(), live);
+        // A query is percent-encoded (WHATWG URL, application/x-www-form-urlencoded).
+        let escaped = format!("/api/acme/events?last_event_id={}", live.replace('-', "%2D"));
+        resumed(server.stream_with(&escaped, ""), &live);
+    }
+}
+
+/// An id belongs to one org; the same number of another org covers nothing.
+#[test]
+fn the_id_of_another_org_is_not_covered() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let other = server.stream("other").connected();
+        let ours = server.stream("acme").connected();
+        assert_ne!(other, ours, "each org has its own epoch");
+        assert_eq!(back(&server, &other).connected(), ours);
+    }
+}
+
+#[test]
+fn who_comes_back_within_a_window_gets_its_union_once() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--coalesce", "2s"]);
+        let mut stayed = server.stream("acme");
+        let start = stayed.connected();
+        let first = server.publish("acme", &["a"]).expect("subscribed");
+        let union = server.publish("acme", &["b"]).expect("subscribed");
+        let mut late = resumed(back(&server, &start), &start);
+        server.publish("acme", &["c"]);
+        for stream in [&mut stayed, &mut late] {
+            stream.expect_invalidate(&first, &["a"]);
+            stream.expect_invalidate(&union, &["b", "c"]);
+        }
+    }
+}
+
+/// A client that is cut off again and again while events keep coming misses none and sees none twice.
+#[test]
+fn no_event_falls_between_two_streams() {
+    const EVENTS: u64 = 400;
+    for transport in Transport::all() {
+        let server = server(transport, &["--workers", "2", "--history-events", "1000"]);
+        let mut stream = server.stream("acme");
+        let mut last = stream.connected();
+        let reconnects = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1..=EVENTS {
+                    server.publish("acme", &[&format!("key-{n}")]);
+                    // The last half waits until the client has come back at least once.
+                    if n == EVENTS / 2 {
+                        let what = "the client comes back";
+                        crate::support::eventually(what, || reconnects.load(Ordering::Relaxed));
+                    }
+                }
+            });
+            let epoch = last.split_once('-').expect("epoch-seq").0.to_owned();
+            for n in 1..=EVENTS {
+                let id = format!("{epoch}-{n}");
+                stream.expect_invalidate(&id, &[&format!("key-{n}")]);
+                last = id;
+                if n % 7 == 0 {
+                    stream.client.reset();
+                    stream = resumed(back(&server, &last), &last);
+                    reconnects.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        assert_eq!(server.metric("nudged_rereads_total"), 0);
+    }
+}

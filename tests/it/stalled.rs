@@ -1,0 +1,136 @@
+//! Subscribers that do not read: they cost a constant, hold up nobody, lose nothing silently, and
+//! leave nothing behind.
+
+use crate::support::large::{LARGE, keys, publish};
+use crate::support::server::Signal;
+use crate::support::{Server, Stream, Transport, eventually};
+
+/// More than a socket takes: `tcp_wmem` ends at 4 MiB, and who does not read is not given more of
+/// `tcp_rmem` than it began with.
+const EVENTS: u64 = 7;
+
+/// The kernel gives up who does not read within the peer timeout, which must not decide these tests.
+fn server(transport: Transport, more: &[&str]) -> Server {
+    Server::start_on(transport, &[LARGE, &["--peer-timeout", "10m"], more].concat())
+}
+
+/// Reads up to the event with the number `last` and returns how often the stream said `connected`,
+/// which is the only thing that may stand where events are missing.
+fn catch_up(stream: &mut Stream, last: u64) -> u64 {
+    let (mut at, mut rereads) = (0, 0);
+    while at < last {
+        let event = stream.next();
+        let lines: Vec<_> = event.splitn(3, '\n').collect();
+        let seq: u64 = lines[0].rsplit('-').next().expect("a number").parse().expect("a number");
+        if lines[1] == "event: connected" {
+            assert!(seq > at, "{at} to {seq}");
+            rereads += 1;
+        } else {
+            assert_eq!((lines[1], seq), ("event: invalidate", at + 1), "a gap nobody told of");
+            let keys = serde_json::to_string(&keys(seq)).expect("strings");
+            assert!(lines[2] == format!("data: {{\"keys\":{keys}}}\n\n"), "event {seq} is damaged");
+        }
+        at = seq;
+    }
+    assert_eq!(at, last);
+    rereads
+}
+
+#[test]
+fn who_reads_late_hears_of_every_gap() {
+    for transport in Transport::http1() {
+        let server = server(transport, &["--history-events", "4"]);
+        let mut late = server.streams("acme", 2);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        publish(&server, EVENTS, &mut reads);
+        let rereads: Vec<_> = late.iter_mut().map(|stream| catch_up(stream, EVENTS)).collect();
+        assert!(rereads.iter().all(|times| *times > 0), "{transport:?}: nobody stalled");
+        assert!(server.metric("nudged_rereads_total") >= rereads.iter().sum::<u64>());
+        // They are ordinary subscribers again.
+        let live = server.publish("acme", &["live"]).expect("subscribed");
+        late.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["live"]));
+    }
+}
+
+#[test]
+fn who_reads_late_gets_all_that_is_remembered() {
+    for transport in Transport::http1() {
+        let server = server(transport, &["--history-bytes", "100000000"]);
+        let mut late = server.streams("acme", 2);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        publish(&server, EVENTS, &mut reads);
+        for stream in &mut late {
+            assert_eq!(catch_up(stream, EVENTS), 0, "{transport:?}");
+        }
+        assert_eq!(server.metric("nudged_rereads_total"), 0);
+    }
+}
+
+/// Sixteen queues of these events would hold 112 MiB.
+#[test]
+fn nothing_is_queued_for_who_does_not_read() {
+    for transport in Transport::http1() {
+        let server = server(transport, &["--history-events", "2"]);
+        let mut reads = server.stream("acme");
+        reads.connected();
+        publish(&server, EVENTS, &mut reads);
+        let before = server.memory_peak();
+        let late = server.streams("acme", 16);
+        publish(&server, EVENTS, &mut reads);
+        let grown = server.memory_peak() - before;
+        assert!(grown < 48 << 20, "{grown} bytes on {transport:?}");
+        drop(late);
+    }
+}
+
+#[test]
+fn who_never_reads_leaves_nothing_behind() {
+    for transport in Transport::http1() {
+        let server = server(transport, &["--history-events", "2"]);
+        let before = server.descriptors_at_rest();
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let late = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
+        assert_eq!(server.seats(), 5);
+        late.into_iter().for_each(|stream| stream.client.reset());
+        eventually(&format!("every seat is free on {transport:?}"), || server.seats() == 1);
+        eventually("every descriptor is closed", || server.descriptors() <= before + 1);
+    }
+}
+
+/// Its kernel acknowledges that it has no room, which is no sign of life (`TCP_USER_TIMEOUT`).
+#[test]
+fn who_never_reads_is_given_up() {
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &[LARGE, &["--peer-timeout", "1s"]].concat());
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let late = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
+        eventually(&format!("only who reads has a seat on {transport:?}"), || server.seats() == 1);
+        let live = server.publish("acme", &["live"]).expect("subscribed");
+        reads.expect_invalidate(&live, &["live"]);
+        drop(late);
+    }
+}
+
+#[test]
+fn who_never_reads_does_not_keep_the_server_from_ending() {
+    for transport in Transport::http1() {
+        let mut server = server(
+            transport,
+            &["--history-events", "2", "--drain-timeout", "500ms", "--drain-window", "0"],
+        );
+        let mut reads = server.stream("acme");
+        reads.connected();
+        let late = server.streams("acme", 4);
+        publish(&server, EVENTS, &mut reads);
+        server.signal(Signal::TERM);
+        reads.farewell();
+        assert_eq!(server.wait(), Some(0), "{transport:?}");
+        drop(late);
+    }
+}

@@ -1,0 +1,414 @@
+//! The contract of the two streams, byte by byte, on both paths.
+
+use crate::support::server::Signal;
+use crate::support::{Client, Server, Stream, Transport, eventually, header};
+
+/// A server without coalescing on this path.
+fn plain(transport: Transport, more: &[&str]) -> Server {
+    Server::start_on(transport, &[&["--coalesce", "0"][..], more].concat())
+}
+
+fn seq(id: &str) -> u64 {
+    id.split_once('-').expect("epoch-seq").1.parse().expect("a number")
+}
+
+#[test]
+fn the_head_has_every_field_of_the_contract() {
+    for transport in Transport::http1() {
+        let server = plain(transport, &[]);
+        for route in ["/api/acme/events", "/api/acme/public/events"] {
+            let stream = server.stream_with(route, "accept-encoding: gzip, br\r\n");
+            let date = header(&stream.head, "date").expect("a date").to_owned();
+            let expected = "HTTP/1.1 200 OK\r\n\
+                content-type: text/event-stream\r\n\
+                cache-control: no-cache, no-store, no-transform\r\n\
+                x-accel-buffering: no\r\n\
+                transfer-encoding: chunked\r\n";
+            assert_eq!(stream.head, format!("{expected}date: {date}\r\n\r\n"), "{transport:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_begins_with_retry_an_id_and_connected() {
+    for transport in Transport::all() {
+        let server = plain(transport, &["--retry-min", "2s", "--retry-max", "3s"]);
+        let (retry, id, name) = server.stream("acme").greeting();
+        assert_eq!(name, "connected");
+        assert!((2_000..=3_000).contains(&retry), "{retry}");
+        let (epoch, seq) = id.split_once('-').expect("epoch-seq");
+        assert!(
+            epoch.len() == 16 && epoch.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+            "{id}"
+        );
+        assert_eq!(seq, "0");
+    }
+}
+
+#[test]
+fn an_invalidation_reaches_its_org_and_no_other() {
+    for transport in Transport::all() {
+        let server = plain(transport, &["--workers", "2"]);
+        let mut ours = server.streams("acme", 6);
+        let mut other = server.stream("other");
+        other.connected();
+        for n in 1..=3u64 {
+            let id = server.publish("acme", &["posts", "feed:123"]).expect("there are subscribers");
+            assert_eq!(seq(&id), n);
+            ours.iter_mut().for_each(|s| s.expect_invalidate(&id, &["posts", "feed:123"]));
+        }
+        let id = server.publish("other", &["theirs"]).expect("there is one");
+        other.expect_invalidate(&id, &["theirs"]);
+        // Had it reached us too, it would come before this.
+        let id = server.publish("acme", &["last"]).expect("there are subscribers");
+        ours.iter_mut().for_each(|s| s.expect_invalidate(&id, &["last"]));
+    }
+}
+
+#[test]
+fn http_1_0_gets_a_body_that_ends_with_the_connection() {
+    for transport in Transport::http1() {
+        let mut server = plain(transport, &[]);
+        let mut client = server.connect();
+        client.send("GET /api/acme/events HTTP/1.0\r\n\r\n");
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
+        assert_eq!(header(&head, "transfer-encoding"), None);
+        let first = String::from_utf8(client.read_until(b"\n\n")).expect("UTF-8");
+        assert!(
+            first.starts_with("retry: ") && first.ends_with("event: connected\ndata: {}\n\n"),
+            "{first:?}"
+        );
+        let id = server.publish("acme", &["posts"]).expect("there is a subscriber");
+        let event = format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":[\"posts\"]}}\n\n");
+        assert_eq!(client.read_exact(event.len()), event.as_bytes());
+        server.signal(Signal::TERM);
+        let end = String::from_utf8(client.read_to_end()).expect("UTF-8");
+        assert!(end.starts_with("retry: ") && end.ends_with("\n\n"), "{end:?}");
+        assert_eq!(server.wait(), Some(0));
+    }
+}
+
+#[test]
+fn head_shows_the_head_and_takes_no_seat() {
+    for transport in Transport::all() {
+        let server = plain(transport, &[]);
+        let mut client = server.connect();
+        client.send("HEAD /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(header(&head, "content-type"), Some("text/event-stream"));
+        // The connection goes on: there was no body.
+        client.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
+        assert_eq!(client.read_answer().body, "live\n");
+        assert_eq!(server.metric("nudged_streams_opened_total"), 0);
+    }
+}
+
+/// A connection that should be kept cannot be, where only its end ends the body (RFC 9112, 6.3).
+#[test]
+fn http_1_0_is_not_promised_another_request() {
+    for transport in Transport::http1() {
+        let server = plain(transport, &[]);
+        let mut client = server.connect();
+        client.send("GET /api/acme/events HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+        let head = client.read_head();
+        assert_ne!(header(&head, "connection"), Some("keep-alive"), "{head}");
+        assert_eq!(header(&head, "content-length"), None, "{head}");
+        assert_eq!(header(&head, "transfer-encoding"), None, "{head}");
+    }
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_is_a_head() {
+    for transport in Transport::all() {
+        let server = plain(transport, &[]);
+        let mut client = server.connect();
+        for byte in "GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n".bytes() {
+            client.send_bytes(&[byte]);
+        }
+        let head = client.read_head();
+        let mut stream = Stream { client, head };
+        stream.connected();
+        let id = server.publish("acme", &["posts"]).expect("there is a subscriber");
+        stream.expect_invalidate(&id, &["posts"]);
+    }
+}
+
+#[test]
+fn silence_is_broken_by_a_comment() {
+    for transport in Transport::all() {
+        let server = plain(transport, &["--keepalive", "1s"]);
+        let mut stream = server.stream("acme");
+        stream.connected();
+        assert_eq!(stream.next(), ": keepalive\n\n");
+        assert_eq!(stream.next(), ": keepalive\n\n");
+        assert!(server.metric("nudged_keepalives_total") >= 2);
+    }
+}
+
+#[test]
+fn the_public_stream_shows_public_keys_only() {
+    for transport in Transport::all() {
+        let server = plain(transport, &["--public-orgs", "acme", "--public-keys", "posts,feed:*"]);
+        let mut member = server.stream("acme");
+        let mut public = server.stream_with("/api/acme/public/events", "");
+        member.connected();
+        public.connected();
+
+        let hidden = server.publish("acme", &["secret"]).expect("subscribed");
+        let mixed =
+            server.publish("acme", &["feed:2", "secret", "posts", "post"]).expect("subscribed");
+        let open = server.publish("acme", &["posts"]).expect("subscribed");
+        member.expect_invalidate(&hidden, &["secret"]);
+        member.expect_invalidate(&mixed, &["feed:2", "secret", "posts", "post"]);
+        member.expect_invalidate(&open, &["posts"]);
+        public.expect_invalidate(&mixed, &["feed:2", "posts"]);
+        public.expect_invalidate(&open, &["posts"]);
+
+        let refused = server.get("/api/other/public/events");
+        assert_eq!(refused.status(), 404);
+        assert_eq!(refused.problem(), "this organisation has no public stream");
+    }
+}
+
+#[test]
+fn the_public_allowlist_is_that_of_the_system_before_by_default() {
+    let server = plain(Transport::Http1, &[]);
+    let mut public = server.stream_with("/api/acme/public/events", "");
+    public.connected();
+    let keys = [
+        "organizations",
+        "resolve-path",
+        "entity-types",
+        "view-template-history",
+        "contents-filtered",
+    ];
+    let id = server.publish("acme", &keys).expect("subscribed");
+    public.expect_invalidate(&id, &keys[1..]);
+}
+
+#[test]
+fn who_comes_back_gets_exactly_what_was_missed() {
+    for transport in Transport::all() {
+        let server = plain(transport, &[]);
+        let mut stream = server.stream("acme");
+        let at_first = stream.connected();
+        let ids: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .map(|key| server.publish("acme", &[key]).expect("an id"))
+            .collect();
+        drop(stream);
+
+        let by_header =
+            |id: &str| server.stream_with("/api/acme/events", &format!("last-event-id: {id}\r\n"));
+        let by_query =
+            |id: &str| server.stream_with(&format!("/api/acme/events?x=1&last_event_id={id}"), "");
+        let mut both = [by_header(&ids[0]), by_query(&ids[0])];
+        for resumed in &mut both {
+            let (_, id, name) = resumed.greeting();
+            assert_eq!((&*name, &id), ("resumed", &ids[0]));
+            resumed.expect_invalidate(&ids[1], &["b"]);
+            resumed.expect_invalidate(&ids[2], &["c"]);
+        }
+        let mut from_the_start = by_header(&at_first);
+        assert_eq!(from_the_start.greeting().2, "resumed");
+        from_the_start.expect_invalidate(&ids[0], &["a"]);
+        let mut from_the_end = by_header(&ids[2]);
+        assert_eq!(from_the_end.greeting().2, "resumed");
+        let live = server.publish("acme", &["d"]).expect("an id");
+        from_the_end.expect_invalidate(&live, &["d"]);
+        both.iter_mut().for_each(|resumed| resumed.expect_invalidate(&live, &["d"]));
+    }
+}
+
+#[test]
+fn an_id_that_is_not_covered_means_connected_and_never_an_error() {
+    for transport in Transport::all() {
+        let server = plain(transport, &["--history-events", "2"]);
+        let mut stream = server.stream("acme");
+        let first = stream.connected();
+        let ids: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .map(|key| server.publish("acme", &[key]).expect("an id"))
+            .collect();
+        let (epoch, _) = first.split_once('-').expect("epoch-seq");
+        let other_epoch = format!("{:016x}-1", u64::from_str_radix(epoch, 16).expect("hex") ^ 1);
+        let ahead = format!("{epoch}-4");
+        let long = "9".repeat(2_000);
+        let mut streams = Vec::new();
+        for id in [&*first, "", "garbage", "-", "0-0", &*other_epoch, &*ahead, &*long, "\u{e9}"] {
+            let mut stream =
+                server.stream_with("/api/acme/events", &format!("last-event-id: {id}\r\n"));
+            assert_eq!(stream.connected(), ids[2], "{id:?} on {transport:?}");
+            streams.push(stream);
+        }
+        let mut covered =
+            server.stream_with("/api/acme/events", &format!("last-event-id: {}\r\n", ids[0]));
+        assert_eq!(covered.greeting().2, "resumed");
+        // None was sent anything between its greeting and what comes next.
+        let live = server.publish("acme", &["d"]).expect("an id");
+        streams.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["d"]));
+    }
+}
+
+#[test]
+fn a_restarted_server_knows_no_old_id() {
+    let server = plain(Transport::Http1, &[]);
+    let old = server.stream("acme").connected();
+    drop(server);
+    let server = plain(Transport::Http1, &[]);
+    let mut stream = server.stream_with("/api/acme/events", &format!("last-event-id: {old}\r\n"));
+    assert_ne!(stream.connected(), old);
+}
+
+#[test]
+fn a_burst_becomes_its_first_event_and_one_union() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--coalesce", "2s"]);
+        let mut stream = server.stream("acme");
+        stream.connected();
+        let first = server.publish("acme", &["a"]).expect("an id");
+        stream.expect_invalidate(&first, &["a"]);
+        let second = server.publish("acme", &["b", "c"]).expect("an id");
+        assert_eq!(server.publish("acme", &["c", "a"]), Some(second.clone()));
+        assert_eq!(server.publish("acme", &["d", "b"]), Some(second.clone()));
+        stream.expect_invalidate(&second, &["b", "c", "a", "d"]);
+        assert_eq!(server.metric("nudged_events_published_total"), 4);
+        assert_eq!(server.metric("nudged_events_coalesced_total"), 3);
+    }
+}
+
+#[test]
+fn a_union_that_reaches_the_key_limit_is_still_one() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--coalesce", "1s", "--keys", "3"]);
+        let mut stream = server.stream("acme");
+        stream.connected();
+        server.publish("acme", &["first"]);
+        stream.next();
+        server.publish("acme", &["b", "c"]);
+        // Keys that it has already do not count.
+        let id = server.publish("acme", &["c", "d", "b"]).expect("an id");
+        stream.expect_invalidate(&id, &["b", "c", "d"]);
+        assert_eq!(server.metric("nudged_rereads_total"), 0);
+    }
+}
+
+#[test]
+fn each_org_has_a_window_of_its_own() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--coalesce", "1m"]);
+        for org in ["acme", "other"] {
+            let mut stream = server.stream(org);
+            stream.connected();
+            let id = server.publish(org, &["a"]).expect("an id");
+            stream.expect_invalidate(&id, &["a"]);
+        }
+    }
+}
+
+#[test]
+fn a_union_beyond_the_key_limit_becomes_connected() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--coalesce", "1s", "--keys", "3"]);
+        let mut streams =
+            [server.stream("acme"), server.stream_with("/api/acme/public/events", "")];
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        server.publish("acme", &["resolve-path"]);
+        streams.iter_mut().for_each(|stream| _ = stream.next());
+        server.publish("acme", &["b", "c"]);
+        let id = server.publish("acme", &["d", "e"]).expect("an id");
+        for stream in &mut streams {
+            assert_eq!(stream.next(), format!("id: {id}\nevent: connected\ndata: {{}}\n\n"));
+        }
+        assert_eq!(server.metric("nudged_rereads_total"), 2);
+        // What came before it is lost: who has only that must read again too.
+        let (epoch, _) = id.split_once('-').expect("epoch-seq");
+        let mut late =
+            server.stream_with("/api/acme/events", &format!("last-event-id: {epoch}-1\r\n"));
+        assert_eq!(late.connected(), id);
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_end_every_stream_properly() {
+    for transport in Transport::all() {
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut server = plain(transport, &["--workers", "2", "--drain-window", "100ms"]);
+            let mut streams = server.streams("acme", 8);
+            let mut idle = server.connect();
+            idle.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
+            idle.read_answer();
+            server.signal(signal);
+            for stream in &mut streams {
+                stream.farewell();
+            }
+            assert_eq!(server.wait(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn several_addresses_are_served() {
+    let server = Server::start(&["--listen", "127.0.0.1:0,[::1]:0"]);
+    assert_eq!(server.addresses.len(), 2);
+    for address in &server.addresses {
+        let mut client = Client::connect(*address);
+        client.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
+        assert_eq!(client.read_answer().status(), 200);
+    }
+}
+
+#[test]
+fn starting_twice_is_an_error_that_says_so() {
+    let server = Server::start(&[]);
+    let address = server.address().to_string();
+    let (code, said) = Server::refuses_to_start(&["--listen", &address]);
+    assert_eq!(code, Some(64));
+    assert!(said.contains(&format!("cannot listen on {address}: another server does")), "{said}");
+}
+
+#[test]
+fn an_open_server_stays_on_loopback_unless_told() {
+    let (code, said) = Server::refuses_to_start(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(code, Some(64));
+    assert!(said.contains("no key is configured") && said.contains("--insecure-open"), "{said}");
+}
+
+/// hyper reads the request of a stream that follows another request, and no other of a parked stream. Nobody
+/// can tell the two from each other, and what is refused counts once.
+#[test]
+fn a_stream_is_the_same_whoever_read_its_request() {
+    let flags = ["--cors-origin", "https://app.example", "--org-streams", "4"];
+    let server = Server::start(&flags);
+    let origin = "origin: https://app.example\r\n";
+    for (version, fields, query) in [
+        ("1.1", "", ""),
+        ("1.1", origin, "?last_event_id=0"),
+        ("1.0", origin, ""),
+        ("1.0", "connection: keep-alive\r\nlast-event-id: 0123456789abcdef-7\r\n", "?token=x"),
+    ] {
+        let ask = format!("GET /api/acme/events{query} HTTP/{version}\r\nhost: t\r\n{fields}\r\n");
+        let begin = |mut client: Client| {
+            client.send(&ask);
+            let head = client.read_head();
+            let date = header(&head, "date").expect("a date").to_owned();
+            let greeting = String::from_utf8(client.read_until(b"data: {}\n\n")).expect("UTF-8");
+            let lines = greeting.lines().filter(|line| !line.starts_with("retry: "));
+            let lines: Vec<_> = lines.map(str::to_owned).collect();
+            (head.replace(&date, "now"), lines, client)
+        };
+        let mut second = server.connect();
+        second.send("GET /livez HTTP/1.1\r\nhost: t\r\n\r\n");
+        assert_eq!(second.read_answer().status(), 200);
+        let ((head, lines, _first), (by_hyper, later, _second)) =
+            (begin(server.connect()), begin(second));
+        assert_eq!((head, lines), (by_hyper, later), "{ask}");
+    }
+    eventually("they are gone", || server.seats() == 0);
+    let _full = server.streams("acme", 4);
+    let ask = "GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n";
+    assert_eq!(server.request(ask).status(), 503);
+    assert_eq!(server.metric("nudged_refused_total{limit=\"org\"}"), 1);
+}

@@ -1,0 +1,125 @@
+//! A server for the load generator, which delivers as each test defines, faults included.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use nudged::bench::{Load, Options, Publish, Ramp};
+use nudged::client::Verify;
+
+/// What the server does with a publish: which texts go to which of its streams.
+pub(crate) type Deliver = fn(&mut [TcpStream], &str);
+
+pub(crate) const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+/// How long the server keeps a connection that says nothing.
+pub(crate) const IDLE: Duration = Duration::from_millis(400);
+pub(crate) const PACE: Ramp = Ramp { per_second: None, pending_max: 8 };
+
+/// A server that ends with the test's process. Publishes come to `/publish`.
+pub(crate) fn server(deliver: Deliver) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (subscribe, subscribed): (Sender<TcpStream>, Receiver<TcpStream>) = channel();
+    let (publish, published) = channel::<(String, Sender<()>)>();
+    thread::spawn(move || {
+        let mut streams = Vec::new();
+        for (text, done) in published {
+            streams.extend(subscribed.try_iter());
+            deliver(&mut streams, &text);
+            done.send(()).unwrap();
+        }
+    });
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (subscribe, publish) = (subscribe.clone(), publish.clone());
+            thread::spawn(move || serve(stream.unwrap(), &subscribe, &publish));
+        }
+    });
+    format!("http://{address}")
+}
+
+pub(crate) fn serve(
+    mut stream: TcpStream,
+    subscribe: &Sender<TcpStream>,
+    publish: &Sender<(String, Sender<()>)>,
+) {
+    stream.set_read_timeout(Some(IDLE)).unwrap();
+    loop {
+        let mut buffer = [0; 4096];
+        let Ok(length @ 1..) = stream.read(&mut buffer) else { return };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if text.starts_with("GET /full ") {
+            stream.write_all(b"HTTP/1.1 503 Full\r\ncontent-length: 0\r\n\r\n").unwrap();
+            return;
+        }
+        if text.starts_with("GET ") {
+            // Subscribed first: a client that has the head gets every event.
+            let mut other = stream.try_clone().unwrap();
+            subscribe.send(stream).unwrap();
+            return other.write_all(HEAD).unwrap();
+        }
+        let (done, wait) = channel();
+        let Some((_, body)) = text.split_once("\r\n\r\n") else {
+            return stream.write_all(b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+        };
+        publish.send((body.to_owned(), done)).unwrap();
+        wait.recv().unwrap();
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").unwrap();
+    }
+}
+
+pub(crate) fn event(text: &str) -> Vec<u8> {
+    let event = format!("data: {text}\n\n");
+    format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
+}
+
+pub(crate) fn address(base: &str) -> SocketAddr {
+    base.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+pub(crate) fn everybody(streams: &mut [TcpStream], text: &str) {
+    streams.iter_mut().for_each(|stream| stream.write_all(&event(text)).unwrap());
+}
+
+pub(crate) fn options(base: &str, subscribers: usize) -> Options {
+    Options {
+        url: format!("{base}/stream"),
+        verify: Verify::System,
+        http2: None,
+        subscribers,
+        ramp: PACE,
+        headers: Vec::new(),
+        sources: Vec::new(),
+        publish: Some(Publish {
+            url: format!("{base}/publish"),
+            body: r#"{"keys":["{n}"]}"#.into(),
+            content_type: "application/json".into(),
+            every: Duration::from_millis(2),
+        }),
+        duration: Some(Duration::from_millis(20)),
+        processes: vec![std::process::id()],
+        drain_timeout: Duration::from_secs(1),
+    }
+}
+
+pub(crate) fn load(base: &str, subscribers: usize) -> Load {
+    let mut load = Load::new(&options(base, subscribers), Arc::default()).unwrap();
+    load.open(subscribers, PACE, |_| {}).unwrap();
+    assert_eq!(load.subscribers(), subscribers);
+    load
+}
+
+/// Listens until this holds; fails if it does not come to hold.
+pub(crate) fn until(load: &mut Load, holds: impl Fn(&Load) -> bool) {
+    for _ in 0..1000 {
+        if holds(load) {
+            return;
+        }
+        load.wait(Some(Duration::from_millis(10))).unwrap();
+    }
+    panic!("{:?}", load.tally());
+}

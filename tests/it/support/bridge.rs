@@ -1,0 +1,175 @@
+//! Connects clients that speak HTTP/1 over cleartext to a server over TLS or HTTP/2, so that the same tests
+//! hold for every transport.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http2;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsConnector;
+
+use super::certificate::Certificate;
+use super::transport::Transport;
+
+/// Serves until it is dropped.
+pub(crate) struct Bridge {
+    pub(crate) address: SocketAddr,
+    _open: oneshot::Sender<()>,
+}
+
+/// The buffers of a bridge's sockets: small beside those of a server and a client.
+const BUFFER: usize = 16 * 1024;
+
+// ===== impl Bridge =====
+
+impl Bridge {
+    pub(crate) fn to(server: SocketAddr, transport: Transport) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        listener.set_nonblocking(true).expect("a socket");
+        let (open, closed) = oneshot::channel();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener).expect("a listener");
+                tokio::select! {
+                    () = accept(listener, server, transport) => {}
+                    _ = closed => {}
+                }
+            });
+        });
+        Self { address, _open: open }
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, transport: Transport) {
+    while let Ok((client, _)) = listener.accept().await {
+        client.set_nodelay(true).expect("a socket");
+        SockRef::from(&client).set_send_buffer_size(BUFFER).expect("a socket");
+        // After a failure the connection ends, which the test sees.
+        tokio::spawn(async move {
+            match transport {
+                Transport::Http1 | Transport::Tls => _ = pass_bytes(client, server).await,
+                Transport::H2 | Transport::H2c => {
+                    _ = pass_requests(client, server, transport).await;
+                }
+            }
+        });
+    }
+}
+
+/// Ends one side as the other ended: closed or reset.
+async fn pass_bytes(mut client: TcpStream, server: SocketAddr) -> std::io::Result<()> {
+    let Ok(mut secure) = secure(server, b"http/1.1").await else {
+        return SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    };
+    let passed = tokio::io::copy_bidirectional(&mut client, &mut secure).await;
+    if passed.as_ref().is_err_and(|why| why.kind() == ErrorKind::ConnectionReset) {
+        for socket in [&client, secure.get_ref().0] {
+            SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
+        }
+    }
+    passed.map(|_| ())
+}
+
+async fn pass_requests(
+    client: TcpStream,
+    server: SocketAddr,
+    transport: Transport,
+) -> hyper::Result<()> {
+    let io: Box<dyn Socket> = if transport == Transport::H2 {
+        Box::new(secure(server, b"h2").await.expect("a handshake"))
+    } else {
+        Box::new(connect(server).await.expect("it listens"))
+    };
+    let upstream = http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = upstream.handshake(TokioIo::new(io)).await?;
+    let service = service_fn(move |request| pass(request, sender.clone()));
+    let downstream = http1::Builder::new().serve_connection(TokioIo::new(client), service);
+    // Where one of the two connections ends, the other does.
+    let (mut connection, mut downstream) = (pin!(connection), pin!(downstream));
+    let mut upstream_ended = false;
+    poll_fn(|cx| {
+        if !upstream_ended && connection.as_mut().poll(cx).is_ready() {
+            upstream_ended = true;
+            downstream.as_mut().graceful_shutdown();
+        }
+        downstream.as_mut().poll(cx)
+    })
+    .await
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+async fn pass(
+    request: Request<Incoming>,
+    mut sender: http2::SendRequest<Incoming>,
+) -> Result<Response<BoxBody<Bytes, hyper::Error>>, Infallible> {
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    head.uri = format!("http://localhost{path}").parse::<Uri>().expect("a URL");
+    head.version = Version::HTTP_2;
+    head.headers.remove("host");
+    head.headers.remove("connection");
+    Ok(match sender.send_request(Request::from_parts(head, body)).await {
+        Ok(mut response) => {
+            *response.version_mut() = Version::HTTP_11;
+            response.map(BodyExt::boxed)
+        }
+        Err(_) => {
+            let nothing = Empty::new().map_err(|never| match never {}).boxed();
+            let mut response = Response::new(nothing);
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response
+        }
+    })
+}
+
+async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(BUFFER as u32)?;
+    let socket = socket.connect(server).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+async fn secure(
+    server: SocketAddr,
+    protocol: &[u8],
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let Certificate { certificate, .. } = Certificate::of_tests();
+    let trusted = CertificateDer::from_pem_file(PathBuf::from(certificate)).expect("PEM");
+    roots.add(trusted).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let socket = connect(server).await?;
+    let name = ServerName::from(server.ip());
+    TlsConnector::from(Arc::new(config)).connect(name, socket).await
+}

@@ -1,0 +1,62 @@
+//! Certificates, made by `openssl`.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The files of a certificate that signs itself, for `localhost` and 127.0.0.1, and of its key.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificate {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+// ===== impl Certificate =====
+
+impl Certificate {
+    /// One for all tests of this program.
+    pub(crate) fn of_tests() -> Self {
+        static MADE: OnceLock<Certificate> = OnceLock::new();
+        let dir = std::env::temp_dir().join(format!("nudged-tls-{}", std::process::id()));
+        MADE.get_or_init(|| Self::make(&dir, "nudged tests")).clone()
+    }
+
+    /// Makes one in this directory, with this common name.
+    pub(crate) fn make(dir: &Path, name: &str) -> Self {
+        let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+        Self::make_with(&[names, "basicConstraints=critical,CA:FALSE"], dir, name)
+    }
+
+    /// Makes one with these extensions.
+    pub(crate) fn make_with(extensions: &[&str], dir: &Path, name: &str) -> Self {
+        Self::make_by(&[], extensions, dir, name)
+    }
+
+    /// Makes one that this one signs, which is an authority's.
+    pub(crate) fn sign(&self, dir: &Path, name: &str) -> Self {
+        let extensions = ["subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:FALSE"];
+        let signer = ["-CA", &self.certificate, "-CAkey", &self.key];
+        Self::make_by(&signer, &extensions, dir, name)
+    }
+
+    fn make_by(signer: &[&str], extensions: &[&str], dir: &Path, name: &str) -> Self {
+        std::fs::create_dir_all(dir).expect("a directory");
+        let file = |what: &str| dir.join(what).display().to_string();
+        let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
+            .args(extensions.iter().flat_map(|extension| ["-addext", extension]))
+            .args(signer)
+            .args(["-out", &certificate, "-keyout", &key])
+            .output();
+        let output = output.expect("openssl is installed");
+        assert!(output.status.success(), "{output:?}");
+        Self { certificate, key }
+    }
+
+    /// The flags with which a server uses it.
+    pub(crate) fn flags(&self) -> [&str; 4] {
+        ["--tls-cert", &self.certificate, "--tls-key", &self.key]
+    }
+}

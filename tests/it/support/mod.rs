@@ -1,0 +1,35 @@
+//! A server process, raw clients, and proxies. Every wait ends in time, and fails with what it waited for.
+
+pub(crate) mod bench_server;
+pub(crate) mod bridge;
+pub(crate) mod certificate;
+pub(crate) mod client;
+pub(crate) mod exclusive;
+pub(crate) mod http2_client;
+pub(crate) mod large;
+pub(crate) mod port;
+pub(crate) mod programs;
+pub(crate) mod proxy;
+pub(crate) mod scripted_server;
+pub(crate) mod server;
+pub(crate) mod temp_dir;
+pub(crate) mod tls_proxy;
+pub(crate) mod transport;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use self::client::{Answer, Client, Stream, header};
+pub(crate) use self::server::Server;
+pub(crate) use self::transport::Transport;
+
+/// Longer than anything takes that works, on a busy machine too.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// Polls until the condition holds, and fails at [`BOUND`].
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < BOUND, "did not come about: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

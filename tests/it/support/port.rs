@@ -1,0 +1,26 @@
+//! Ports of loopback that nothing listens on.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
+
+/// A port that the kernel gives to nobody else. A connection to it is refused, unless a program that sets
+/// `SO_REUSEADDR`, as servers do, was told to listen on it.
+pub(crate) struct ReservedPort {
+    pub(crate) address: SocketAddr,
+    /// Bound, and never listening.
+    _socket: Socket,
+}
+
+// ===== impl ReservedPort =====
+
+impl ReservedPort {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("a socket");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("loopback");
+        let address = socket.local_addr().expect("bound").as_socket().expect("IPv4");
+        Self { address, _socket: socket }
+    }
+}

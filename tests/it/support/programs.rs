@@ -1,0 +1,89 @@
+//! Programs that some tests need, and that a machine may lack. A test without its program is skipped and
+//! says so; where `NUDGED_TEST_ALL` is 1, it fails.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+pub(crate) struct Program {
+    /// A command that succeeds where the program works.
+    probe: &'static [&'static str],
+    /// What is missing, and how to get it.
+    advice: &'static str,
+    works: OnceLock<bool>,
+}
+
+pub(crate) static CHROMEDRIVER: Program = Program::new(
+    &["chromedriver", "--version"],
+    "chromedriver is missing: apt-get install chromium-driver",
+);
+pub(crate) static CHROMIUM: Program =
+    Program::new(&["chromium", "--version"], "chromium is missing: apt-get install chromium");
+pub(crate) static HAPROXY: Program =
+    Program::new(&["haproxy", "-v"], "haproxy is missing: apt-get install haproxy");
+pub(crate) static NGINX: Program =
+    Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
+pub(crate) static OPENSSL: Program =
+    Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
+
+/// Returns from a test that lacks one of its programs.
+macro_rules! requires {
+    ($($program:ident),+) => {
+        if !$crate::support::programs::are_available(&[$(&$program),+]) {
+            return;
+        }
+    };
+}
+pub(crate) use requires;
+
+/// Whether all of them are there. Each that is not is reported.
+pub(crate) fn are_available(programs: &[&Program]) -> bool {
+    programs.iter().filter(|program| !program.is_available_for("")).count() == 0
+}
+
+// ===== impl Program =====
+
+impl Program {
+    pub(crate) const fn new(probe: &'static [&'static str], advice: &'static str) -> Self {
+        Self { probe, advice, works: OnceLock::new() }
+    }
+
+    /// Whether it is there. If not, reports that this part of the running test is skipped, or fails it.
+    pub(crate) fn is_available_for(&self, part: &str) -> bool {
+        let works = *self.works.get_or_init(|| {
+            let mut command = Command::new(self.probe[0]);
+            command.args(&self.probe[1..]).stdin(Stdio::null());
+            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success())
+        });
+        if !works {
+            self.report(part);
+        }
+        works
+    }
+
+    fn report(&self, part: &str) {
+        let advice = self.advice;
+        let all = std::env::var("NUDGED_TEST_ALL").is_ok_and(|all| all == "1");
+        assert!(!all, "{advice} (NUDGED_TEST_ALL=1: nothing is skipped)");
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        // libtest captures what `eprintln!` writes, and not this.
+        _ = writeln!(std::io::stderr(), "SKIPPED {part}{test}: {advice}");
+        count(advice);
+    }
+}
+
+/// Has it counted at the end of the run. No test code runs then; a child process does, which reads until
+/// the process of the tests has ended.
+fn count(advice: &str) {
+    static COUNTER: OnceLock<Mutex<Child>> = OnceLock::new();
+    let counter = COUNTER.get_or_init(|| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "{ echo; sort | uniq -c; } >&2"]).stdin(Stdio::piped());
+        Mutex::new(command.spawn().expect("sh(1)"))
+    });
+    let mut counter = counter.lock().unwrap_or_else(PoisonError::into_inner);
+    let stdin = counter.stdin.as_mut().expect("piped");
+    writeln!(stdin, "tests SKIPPED, wholly or in part: {advice}").expect("it reads");
+}

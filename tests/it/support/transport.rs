@@ -1,0 +1,41 @@
+//! The transports that a server offers.
+
+use super::programs::OPENSSL;
+
+/// How a test reaches its server. The clients of tests speak HTTP/1 on cleartext; for each other
+/// transport a [`Bridge`](super::bridge::Bridge) stands between them and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// HTTP/1 on cleartext.
+    Http1,
+    /// HTTP/1 within TLS, byte for byte.
+    Tls,
+    /// HTTP/2 within TLS, one connection for each connection of a client.
+    H2,
+    /// HTTP/2 on cleartext, the same.
+    H2c,
+}
+
+// ===== impl Transport =====
+
+impl Transport {
+    /// Every transport that can be tested here.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        available([Self::Http1, Self::Tls, Self::H2, Self::H2c])
+    }
+
+    /// Those that carry HTTP/1 as it is: one stream a connection, chunks, resets.
+    pub(crate) fn http1() -> impl Iterator<Item = Self> {
+        available([Self::Http1, Self::Tls])
+    }
+
+    pub(crate) fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::H2)
+    }
+}
+
+/// TLS takes a certificate, which `openssl` makes.
+fn available<const N: usize>(transports: [Transport; N]) -> impl Iterator<Item = Transport> {
+    let secure = OPENSSL.is_available_for("TLS in ");
+    transports.into_iter().filter(move |transport| secure || !transport.is_secure())
+}

@@ -1,0 +1,171 @@
+//! Certificates that are replaced, and such that cannot be used.
+
+use std::io::Read;
+use std::os::unix::fs::symlink;
+use std::process::{ChildStderr, Stdio};
+
+use rustls::ALL_VERSIONS;
+
+use super::{Listener, client, handshake, start_as};
+use crate::support::certificate::Certificate;
+use crate::support::programs::{OPENSSL, requires};
+use crate::support::server::Signal;
+use crate::support::temp_dir::TempDir;
+use crate::support::{Server, eventually};
+
+/// A new certificate, with a name that nothing else has.
+fn make(folder: &TempDir, name: &str) -> Certificate {
+    Certificate::make(&folder.path().join(name), name)
+}
+
+/// Whether new handshakes are done with this certificate.
+fn presents(server: &Server, certificate: &Certificate) -> bool {
+    handshake(server, &client(certificate, ALL_VERSIONS).into()).is_ok()
+}
+
+/// Puts a certificate in the place of another, each file at once.
+fn replace(certificate: &str, key: &str, by: &Certificate) {
+    for (file, by) in [(key, &by.key), (certificate, &by.certificate)] {
+        let beside = format!("{file}.new");
+        std::fs::copy(by, &beside).expect("a copy");
+        std::fs::rename(&beside, file).expect("a rename");
+    }
+}
+
+/// A server with a certificate that can be replaced, its log, and a stream on it.
+fn server(files: [&str; 2]) -> (Server, ChildStderr) {
+    let mut command = Server::command();
+    command.stderr(Stdio::piped());
+    let flags = ["--tls-cert", files[0], "--tls-key", files[1], "--log", "info"];
+    let mut server = start_as(command, &flags);
+    let log = server.take_stderr();
+    (server, log)
+}
+
+/// Reads the log up to a line with these words.
+fn await_line(log: &mut ChildStderr, words: &str) -> String {
+    let mut line = String::new();
+    let mut byte = [0];
+    loop {
+        log.read_exact(&mut byte).expect("a log");
+        if byte == *b"\n" {
+            if line.contains(words) {
+                return line;
+            }
+            line.clear();
+        } else {
+            line.push(byte[0].into());
+        }
+    }
+}
+
+#[test]
+fn a_new_certificate_is_for_new_handshakes_and_open_streams_go_on() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let [first, second, third] = ["first", "second", "third"].map(|name| make(&folder, name));
+    let files = [folder.file("chain.pem"), folder.file("private.pem")];
+    replace(&files[0], &files[1], &first);
+    let (server, mut log) = server([&files[0], &files[1]]);
+    let mut stream = Listener::open(&server, &first);
+
+    replace(&files[0], &files[1], &second);
+    server.signal(Signal::HUP);
+    await_line(&mut log, "the certificate was read again");
+    assert!(presents(&server, &second) && !presents(&server, &first));
+    server.publish("acme", &["after-hup"]);
+    stream.hear("after-hup");
+
+    // Nobody says that it has changed.
+    replace(&files[0], &files[1], &third);
+    eventually("the third is presented", || presents(&server, &third));
+    server.publish("acme", &["after-change"]);
+    stream.hear("after-change");
+}
+
+/// Kubernetes has each file be a link into a folder that is a link itself, which it replaces.
+#[test]
+fn a_swapped_link_is_a_change() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let [first, second] = ["first", "second"].map(|name| make(&folder, name));
+    let data = folder.path().join("..data");
+    symlink("first", &data).expect("a link");
+    let files = ["certificate.pem", "key.pem"].map(|name| {
+        symlink(format!("..data/{name}"), folder.path().join(name)).expect("a link");
+        folder.file(name)
+    });
+    let (server, _log) = server([&files[0], &files[1]]);
+    assert!(presents(&server, &first));
+    let beside = folder.path().join("..data_tmp");
+    symlink("second", &beside).expect("a link");
+    std::fs::rename(beside, data).expect("a rename");
+    eventually("the second is presented", || presents(&server, &second));
+}
+
+type Spoil = Box<dyn Fn()>;
+
+/// What is wrong with a pair, which is put into the place of a good one.
+fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil); 5] {
+    let [chain, private] = files.clone();
+    let (c, p, other) = (chain.clone(), private.clone(), other.clone());
+    let write = |file: &str, text: &'static str| {
+        let file = file.to_owned();
+        move || std::fs::write(&file, text).expect("a file")
+    };
+    let remove = |file: String| move || std::fs::remove_file(&file).expect("a file");
+    [
+        (
+            "cannot be used together",
+            Box::new(move || _ = std::fs::copy(&other.key, &p).expect("a copy")),
+        ),
+        ("no PEM section CERTIFICATE", Box::new(write(&c, "garbage\n"))),
+        ("no PEM section of a private key", Box::new(write(&private, "garbage\n"))),
+        ("chain.pem: ", Box::new(remove(chain))),
+        ("private.pem: ", Box::new(remove(private))),
+    ]
+}
+
+#[test]
+fn a_bad_certificate_keeps_the_one_in_use_and_is_named_in_the_log() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let [first, second] = ["first", "second"].map(|name| make(&folder, name));
+    let files = [folder.file("chain.pem"), folder.file("private.pem")];
+    replace(&files[0], &files[1], &first);
+    let (server, mut log) = server([&files[0], &files[1]]);
+    let mut stream = Listener::open(&server, &first);
+    for (what, spoil) in bad_pairs(&files, &second) {
+        spoil();
+        server.signal(Signal::HUP);
+        let line = await_line(&mut log, "the certificate in use stays");
+        assert!(line.contains("ERROR") && line.contains(what), "{line}");
+        assert!(presents(&server, &first), "{what}");
+        server.publish("acme", &["still"]);
+        stream.hear("still");
+        replace(&files[0], &files[1], &first);
+        server.signal(Signal::HUP);
+        await_line(&mut log, "the certificate was read again");
+    }
+    replace(&files[0], &files[1], &second);
+    eventually("a good one is used", || presents(&server, &second));
+}
+
+#[test]
+fn a_bad_certificate_at_the_start_is_a_wrong_setting() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let [first, second] = ["first", "second"].map(|name| make(&folder, name));
+    let files = [folder.file("chain.pem"), folder.file("private.pem")];
+    let flags = ["--listen", "127.0.0.1:0", "--tls-cert", &files[0], "--tls-key", &files[1]];
+    for (what, spoil) in bad_pairs(&files, &second) {
+        replace(&files[0], &files[1], &first);
+        spoil();
+        let (code, said) = Server::refuses_to_start(&flags);
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains("cannot use the certificate") && said.contains(what), "{said}");
+    }
+    for flags in [&flags[..4], &[flags[0], flags[1], flags[4], flags[5]]] {
+        assert_eq!(Server::refuses_to_start(flags).0, Some(2), "one without the other");
+    }
+}

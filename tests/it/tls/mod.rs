@@ -1,0 +1,107 @@
+//! TLS: certificates that are replaced while streams go on, versions, resumption, and handshakes that
+//! never end.
+
+mod certificates;
+mod handshakes;
+mod streams;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
+
+use crate::support::certificate::Certificate;
+use crate::support::{BOUND, Server, Transport};
+
+/// A client's end of a connection behind TLS.
+type Session = StreamOwned<ClientConnection, TcpStream>;
+
+/// A stream through TLS, read as it comes.
+struct Listener(Session);
+
+/// A client that believes this certificate only.
+fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let trusted = CertificateDer::from_pem_file(&trusted.certificate).expect("PEM");
+    roots.add(trusted).expect("a certificate");
+    ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// A server with a door beside for what the test asks of it, which is its first address.
+fn start_as(command: Command, flags: &[&str]) -> Server {
+    let beside = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0"];
+    let mut server = Server::start_as(command, Transport::Http1, &[flags, &beside].concat());
+    server.addresses.reverse();
+    server
+}
+
+fn start(more: &[&str]) -> Server {
+    start_as(Server::command(), &[&Certificate::of_tests().flags()[..], more].concat())
+}
+
+/// The address that speaks TLS.
+fn secure(server: &Server) -> SocketAddr {
+    server.addresses[1]
+}
+
+fn connect(server: &Server) -> TcpStream {
+    let socket = TcpStream::connect(secure(server)).expect("it listens");
+    socket.set_read_timeout(Some(BOUND)).expect("a socket");
+    socket.set_write_timeout(Some(BOUND)).expect("a socket");
+    socket
+}
+
+/// Does the handshake, and says why it fails.
+fn handshake(server: &Server, config: &Arc<ClientConfig>) -> std::io::Result<Session> {
+    let name = ServerName::from(secure(server).ip());
+    let session = ClientConnection::new(config.clone(), name).expect("a name");
+    let mut session = StreamOwned::new(session, connect(server));
+    while session.conn.is_handshaking() {
+        session.conn.complete_io(&mut session.sock)?;
+    }
+    Ok(session)
+}
+
+/// Asks on a session, and reads to its end.
+fn get_livez(session: &mut Session) -> String {
+    session
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    session.read_to_string(&mut answer).expect("an answer and an orderly end");
+    answer
+}
+
+// ===== impl Listener =====
+
+impl Listener {
+    fn open(server: &Server, trusted: &Certificate) -> Self {
+        let mut session =
+            handshake(server, &client(trusted, ALL_VERSIONS).into()).expect("a handshake");
+        session.write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n").expect("sent");
+        let mut listener = Self(session);
+        listener.hear("event: connected");
+        listener
+    }
+
+    /// Reads until it has heard these words.
+    fn hear(&mut self, words: &str) {
+        let mut heard = String::new();
+        let mut bytes = [0; 1024];
+        while !heard.contains(words) {
+            let n = self.0.read(&mut bytes).expect("it goes on");
+            assert!(n > 0, "it ended after {heard:?}");
+            heard.push_str(std::str::from_utf8(&bytes[..n]).expect("UTF-8"));
+        }
+    }
+}

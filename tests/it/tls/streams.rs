@@ -1,0 +1,53 @@
+//! Streams within TLS: whom they share a hub with, and how they end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{Listener, Session, start};
+use crate::support::certificate::Certificate;
+use crate::support::eventually;
+use crate::support::programs::{OPENSSL, requires};
+
+/// The door beside speaks no TLS, and leads to the same hub.
+#[test]
+fn the_plain_door_is_beside() {
+    requires!(OPENSSL);
+    let server = start(&[]);
+    let mut secure = Listener::open(&server, &Certificate::of_tests());
+    let mut plain = server.stream("acme");
+    plain.connected();
+    server.publish("acme", &["posts"]);
+    secure.hear("posts");
+    assert!(plain.next().contains("posts"));
+}
+
+/// How a client lets go of its connection.
+type Ends = fn(Session);
+
+/// A client goes with a word of TLS, without one, or with a reset, and each is told from the others.
+#[test]
+fn how_a_client_goes_is_counted() {
+    requires!(OPENSSL);
+    let server = start(&[]);
+    let ends: [(&str, Ends); 3] = [
+        ("client", |mut session| {
+            session.conn.send_close_notify();
+            session.flush().expect("sent");
+        }),
+        ("client", drop),
+        ("reset", |session| {
+            SockRef::from(&session.sock).set_linger(Some(Duration::ZERO)).expect("a socket");
+        }),
+    ];
+    let closed = |reason: &str| server.closed().get(reason).copied().unwrap_or_default();
+    let mut total = 0;
+    for (reason, end) in ends {
+        let before = closed(reason);
+        (0..5).for_each(|_| end(Listener::open(&server, &Certificate::of_tests()).0));
+        total += 5;
+        eventually("five more ended so", || closed(reason) == before + 5);
+    }
+    assert_eq!(server.closed().values().sum::<u64>(), total);
+}

@@ -1,0 +1,71 @@
+//! Who may come in: tokens good and bad, on the wire.
+
+mod access;
+mod key_sets;
+mod keys;
+mod origins;
+mod secrecy;
+
+use std::process::Command;
+use std::time::SystemTime;
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::Value;
+
+use crate::support::temp_dir::TempDir;
+use crate::support::{Answer, Server, Transport};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const PUBLISH_KEY: &str = "publish-key-of-the-test";
+
+fn server(transport: Transport, more: &[&str]) -> Server {
+    Server::start_on(transport, &[&["--jwt-secret", SECRET][..], more].concat())
+}
+
+/// Mints with `nudged token`, signed with the secret.
+fn mint(args: &[&str]) -> String {
+    mint_with(&[&["--secret", SECRET], args].concat())
+}
+
+/// Mints with `nudged token`, signed as the arguments say.
+fn mint_with(args: &[&str]) -> String {
+    let output = Server::command().arg("token").args(args).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
+}
+
+/// What `nudged token` does not mint: claims of our choice.
+fn sign(secret: &[u8], claims: &Value) -> String {
+    let key = EncodingKey::from_secret(secret);
+    jsonwebtoken::encode(&Header::default(), claims, &key).expect("it signs")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// Key pairs as `openssl` makes them: the files of the private and of the public key.
+fn key_pair(folder: &TempDir, name: &str, options: &[&str]) -> [String; 2] {
+    let file = |what: &str| folder.file(&format!("{name}.{what}.pem"));
+    let (private, public) = (file("private"), file("public"));
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).output().expect("openssl is installed");
+        assert!(output.status.success(), "{output:?}");
+    };
+    openssl(&[&["genpkey", "-out", &private], options].concat());
+    openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+    [private, public]
+}
+
+/// The header line that shows a token.
+fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
+fn get_with(server: &Server, path: &str, headers: &str) -> Answer {
+    server.request(&format!("GET {path} HTTP/1.1\r\nhost: t\r\n{headers}\r\n"))
+}
+
+fn status_of(server: &Server, token: &str) -> u16 {
+    get_with(server, "/api/acme/events", &bearer(token)).status()
+}
