@@ -11,8 +11,8 @@ use socket2::SockRef;
 
 use super::error::Error;
 use super::now;
-use super::ramp::{NO_RESPONSE, Transport, connect, source_of};
-use super::subscriber::{Phase, Subscriber};
+use super::ramp::{Transport, connect, source_of};
+use super::subscriber::Phase;
 use super::subscribers::Subscribers;
 use crate::client::url::HttpUrl;
 
@@ -33,7 +33,6 @@ pub(crate) struct Http1 {
 struct Stream {
     socket: Option<TcpStream>,
     head: ResponseHead,
-    subscriber: Subscriber,
 }
 
 /// The head of a response, parsed byte by byte: its status, and the empty line that ends it.
@@ -81,25 +80,24 @@ impl Http1 {
     }
 
     fn send_request(&mut self, subscribers: &mut Subscribers, number: usize) {
-        let Stream { socket, subscriber, .. } = &mut self.streams[number];
-        let Some(socket) = socket else { return };
+        let Some(socket) = &mut self.streams[number].socket else { return };
         let connected = socket.take_error().and_then(|why| why.map_or(Ok(()), Err));
         // It is far smaller than the send buffer of a fresh socket.
         match connected.and_then(|()| socket.write_all(&self.request)) {
-            Ok(()) => subscriber.phase = Phase::Requested,
+            Ok(()) => subscribers.request(number),
             Err(why) => self.end(subscribers, number, Some(why.to_string())),
         }
     }
 
     fn read(&mut self, subscribers: &mut Subscribers, number: usize, closing: bool) {
         loop {
-            let Stream { socket, head, subscriber } = &mut self.streams[number];
+            let Stream { socket, head } = &mut self.streams[number];
             let Some(socket) = socket else { return };
             match socket.read(&mut self.buffer) {
                 Ok(0) => return self.end(subscribers, number, None),
                 Ok(length) => {
                     subscribers.tally.bytes += length as u64;
-                    if !receive(subscribers, subscriber, head, &self.buffer[..length]) {
+                    if !receive(subscribers, number, head, &self.buffer[..length]) {
                         return self.end(subscribers, number, None);
                     }
                     // A short read has emptied the socket, unless its end follows.
@@ -115,9 +113,8 @@ impl Http1 {
     }
 
     fn end(&mut self, subscribers: &mut Subscribers, number: usize, why: Option<String>) {
-        let stream = &mut self.streams[number];
-        stream.socket = None;
-        subscribers.end(&mut stream.subscriber, why);
+        self.streams[number].socket = None;
+        subscribers.end(number, why);
     }
 }
 
@@ -126,11 +123,10 @@ impl Transport for Http1 {
         self.streams.reserve_exact(count);
     }
 
-    fn open(&mut self, next: u32) -> Result<(), Error> {
+    fn open(&mut self) -> Result<(), Error> {
         let socket = self.connect(self.streams.len());
         let socket = Some(socket.map_err(Error::system("opening a connection"))?);
-        let subscriber = Subscriber::new(Phase::Connecting, next);
-        self.streams.push(Stream { socket, head: ResponseHead::default(), subscriber });
+        self.streams.push(Stream { socket, head: ResponseHead::default() });
         Ok(())
     }
 
@@ -144,8 +140,10 @@ impl Transport for Http1 {
         }
         for event in &events {
             let number = event.token().0;
-            if self.streams[number].subscriber.phase == Phase::Connecting {
-                self.send_request(subscribers, number);
+            match subscribers.phase(number) {
+                Phase::Connecting => self.send_request(subscribers, number),
+                Phase::Closed => self.streams[number].socket = None,
+                Phase::Requested | Phase::Open => {}
             }
             let closing = event.is_read_closed() || event.is_error();
             if event.is_readable() || closing {
@@ -154,23 +152,6 @@ impl Transport for Http1 {
         }
         self.events = events;
         Ok(())
-    }
-
-    fn fail_pending(&mut self, subscribers: &mut Subscribers) {
-        for number in 0..self.streams.len() {
-            if self.streams[number].subscriber.is_pending() {
-                self.end(subscribers, number, Some(NO_RESPONSE.into()));
-            }
-        }
-    }
-
-    fn is_behind(&self, published: u32) -> bool {
-        self.streams.iter().any(|stream| stream.subscriber.is_behind(published))
-    }
-
-    fn end_series(&mut self, subscribers: &mut Subscribers, published: u32) {
-        let all = self.streams.iter_mut().map(|stream| &mut stream.subscriber);
-        subscribers.end_series(all, published);
     }
 
     fn close(&mut self, reset: bool) -> io::Result<()> {
@@ -188,19 +169,19 @@ impl Transport for Http1 {
 /// Handles a part of a response. False if the stream is over.
 fn receive(
     subscribers: &mut Subscribers,
-    subscriber: &mut Subscriber,
+    number: usize,
     head: &mut ResponseHead,
     bytes: &[u8],
 ) -> bool {
     let mut body = bytes;
-    if subscriber.phase == Phase::Requested {
+    if subscribers.phase(number) == Phase::Requested {
         let Some(end) = head.read(bytes) else { return true };
-        if !subscribers.respond(subscriber, head.status) {
+        if !subscribers.respond(number, head.status) {
             return false;
         }
         body = &bytes[end..];
     }
-    subscribers.receive(subscriber, body, now());
+    subscribers.receive(number, body, now());
     !is_last(body)
 }
 
@@ -246,12 +227,13 @@ impl ResponseHead {
 
 #[cfg(test)]
 mod tests {
+    use super::super::subscriber::Subscriber;
     use super::*;
 
     #[test]
     fn a_stream_stays_small() {
         // The socket is four bytes, and more where mio checks its use.
-        let ours = size_of::<Stream>() - size_of::<TcpStream>();
+        let ours = size_of::<Stream>() - size_of::<TcpStream>() + size_of::<Subscriber>();
         assert!(ours <= 32, "{ours} bytes");
     }
 

@@ -5,8 +5,8 @@ use h2::Reason;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{HeaderName, HeaderValue, Request, header};
 
+use super::connection::{Io, Reporter, UpdateKind};
 use super::error::Error;
-use super::tasks::{Io, Reporter, UpdateKind};
 use crate::client::url::HttpUrl;
 
 /// The flow-control window of a connection, large enough that its streams do not block each other.

@@ -5,7 +5,7 @@ use std::fmt;
 /// `N-` run `-` sequence: only letters, digits and dashes, which no encoding changes. The first byte
 /// occurs only once, so that a failed match needs no backtracking.
 #[derive(Clone, Copy, Debug)]
-pub struct Marker {
+pub(crate) struct Marker {
     prefix: [u8; PREFIX],
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Scan {
 
 /// A marker with its sequence number, as text.
 #[derive(Clone, Copy, Debug)]
-pub struct Marked {
+pub(crate) struct Marked {
     marker: Marker,
     sequence: u32,
 }
@@ -31,14 +31,14 @@ const FIRST: u8 = b'N';
 
 impl Marker {
     /// The marker of a run. Runs with different numbers ignore each other's events.
-    pub fn new(run: u32) -> Self {
+    pub(crate) fn new(run: u32) -> Self {
         let mut prefix = [0; PREFIX];
         prefix.copy_from_slice(format!("N-{run:08x}-").as_bytes());
         Self { prefix }
     }
 
     /// The marker of the event with this sequence number.
-    pub fn of(self, sequence: u32) -> Marked {
+    pub(crate) fn of(self, sequence: u32) -> Marked {
         Marked { marker: self, sequence }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! One thread reads, one publishes. Run it where it has a core of its own.
 
+mod connection;
 mod error;
 mod http1;
 mod http2;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 pub use error::Error;
 pub use latency::{Latencies, Quantiles};
 use latency::{LatencyRecorder, Schedule};
-pub use marker::{Marked, Marker};
+use marker::Marker;
 pub use options::{Options, Publish};
 pub use proc::Cost;
 use publisher::{Published, Publisher, Series};
@@ -237,12 +238,12 @@ impl Load {
             };
             let all = u64::from(sent) * self.subscribers.open as u64;
             // Some deliveries may be those of streams that have ended since.
-            let is_over = delivered - before >= all && !self.transport.is_behind(self.next);
+            let is_over = delivered - before >= all && !self.subscribers.is_behind(self.next);
             if is_over || last.1.elapsed() > self.current_drain_timeout() {
                 break;
             }
         }
-        self.transport.end_series(&mut self.subscribers, self.next);
+        self.subscribers.end_series(self.next);
         Ok(last.1.saturating_duration_since(start))
     }
 
@@ -291,7 +292,7 @@ impl Load {
     /// Closes all streams; `reset` sends a RST instead of a FIN.
     pub fn close(&mut self, reset: bool) -> Result<(), Error> {
         self.transport.close(reset).map_err(Error::system("closing the streams"))?;
-        (self.subscribers.open, self.subscribers.pending) = (0, 0);
+        self.subscribers.clear();
         Ok(())
     }
 }

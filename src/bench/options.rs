@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::connection::Route;
 use super::error::Error;
 use super::http1::Http1;
 use super::ramp::{Ramp, Transport};
-use super::tasks::{Route, Tasks};
+use super::tasks::Tasks;
 use crate::client::Verify;
 use crate::client::tls::{HTTP_1, HTTP_2, Tls};
 use crate::client::url::HttpUrl;

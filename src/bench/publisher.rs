@@ -184,8 +184,8 @@ impl Work {
         let exchange = async {
             let response = connection.send(request).await?;
             let status = response.status();
-            let body = response.into_body().collect().await?;
-            Ok::<_, client::Error>((status, body.to_bytes()))
+            let body = response.into_body().collect().await.map_err(client::Error::broken)?;
+            Ok((status, body.to_bytes()))
         };
         let limited = within(RESPONSE_TIMEOUT, &url.address, exchange);
         let (status, body) = match runtime.block_on(limited) {

@@ -14,22 +14,13 @@ use super::{POLL_INTERVAL, now};
 /// Sockets and protocol of the streams.
 pub(crate) trait Transport: fmt::Debug + Send {
     /// Reserves memory for this many further streams.
-    fn reserve(&mut self, count: usize);
+    fn reserve(&mut self, _count: usize) {}
 
-    /// Starts to open one further stream, which should receive the events from `next` on.
-    fn open(&mut self, next: u32) -> Result<(), Error>;
+    /// Starts to open a stream for the subscriber with the next number.
+    fn open(&mut self) -> Result<(), Error>;
 
     /// Handles what has been received, and waits for it at most this long.
     fn poll(&mut self, subscribers: &mut Subscribers, wait: Duration) -> Result<(), Error>;
-
-    /// Fails the streams that have no response yet.
-    fn fail_pending(&mut self, subscribers: &mut Subscribers);
-
-    /// Whether an open stream has not received the last of the events below `published`.
-    fn is_behind(&self, published: u32) -> bool;
-
-    /// Counts the events below `published` that an open stream has not received as missed.
-    fn end_series(&mut self, subscribers: &mut Subscribers, published: u32);
 
     /// Closes every stream; `reset` sends a RST instead of a FIN.
     fn close(&mut self, reset: bool) -> io::Result<()>;
@@ -51,7 +42,7 @@ const RATE_INTERVAL: Duration = Duration::from_millis(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why they have failed.
-pub(crate) const NO_RESPONSE: &str = "no response within 10 s";
+const NO_RESPONSE: &str = "no response within 10 s";
 
 /// Streams from one source address to one server, below the 28,232 ephemeral ports of Linux
 /// (`net.ipv4.ip_local_port_range`).
@@ -72,11 +63,12 @@ pub(crate) fn open(
     let start = now();
     let (mut started, mut progress) = (0, (subscribers.open, start));
     transport.reserve(count);
+    subscribers.reserve(count);
     while (started < count || subscribers.pending > 0) && !stop(subscribers) {
         let due = ramp.due(start.elapsed()).min(count);
         while started < due && subscribers.pending < ramp.pending_max.max(1) {
-            transport.open(next)?;
-            subscribers.pending += 1;
+            transport.open()?;
+            subscribers.add(next);
             started += 1;
         }
         let has_rate = started < count && ramp.per_second.is_some();
@@ -84,7 +76,7 @@ pub(crate) fn open(
         if subscribers.open != progress.0 || started == 0 || subscribers.pending == 0 {
             progress = (subscribers.open, now());
         } else if progress.1.elapsed() > RESPONSE_TIMEOUT {
-            transport.fail_pending(subscribers);
+            subscribers.fail_pending(NO_RESPONSE);
         }
     }
     Ok(start.elapsed())

@@ -42,8 +42,8 @@ struct Received {
 
 impl Subscriber {
     /// It should receive the events from `next` on.
-    pub(crate) fn new(phase: Phase, next: u32) -> Self {
-        Self { phase, scan: Scan::default(), received: Received::new(next) }
+    pub(crate) fn new(next: u32) -> Self {
+        Self { phase: Phase::Connecting, scan: Scan::default(), received: Received::new(next) }
     }
 
     /// Scans a part of the stream, and calls `event` for every event in it.
@@ -57,19 +57,9 @@ impl Subscriber {
         self.scan.read(marker, body, |sequence| event(sequence, received.insert(sequence)));
     }
 
-    /// Whether it has no response yet.
-    pub(crate) fn is_pending(&self) -> bool {
-        matches!(self.phase, Phase::Connecting | Phase::Requested)
-    }
-
     /// How many of the events below `published` have not arrived, without those counted as gaps.
     pub(crate) fn outstanding(&self, published: u32) -> u32 {
         published.saturating_sub(self.received.next)
-    }
-
-    /// Whether it is open and has not received the last of the events below `published`.
-    pub(crate) fn is_behind(&self, published: u32) -> bool {
-        self.phase == Phase::Open && self.outstanding(published) > 0
     }
 
     /// Expects nothing that was published before `next`.

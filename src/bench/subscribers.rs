@@ -1,4 +1,4 @@
-//! What all subscribers of a run have in common, whatever their transport.
+//! The subscribers of a run.
 
 use std::ops::AddAssign;
 use std::time::Instant;
@@ -9,9 +9,10 @@ use super::latency::LatencyRecorder;
 use super::marker::Marker;
 use super::subscriber::{Arrival, Phase, Subscriber};
 
-/// The marker that all subscribers look for, and the sums of what they have received.
+/// All subscribers of a run, whatever their transport, and the sums of what they have received.
 #[derive(Debug)]
 pub(crate) struct Subscribers {
+    all: Vec<Subscriber>,
     marker: Marker,
     pub(crate) latency: LatencyRecorder,
     pub(crate) tally: Tally,
@@ -49,25 +50,45 @@ pub struct Tally {
 impl Subscribers {
     pub(crate) fn new(marker: Marker, latency: LatencyRecorder) -> Self {
         let tally = Tally::default();
-        Self { marker, latency, tally, failure: None, pending: 0, open: 0 }
+        Self { all: Vec::new(), marker, latency, tally, failure: None, pending: 0, open: 0 }
+    }
+
+    /// Reserves memory for this many further subscribers.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.all.reserve_exact(count);
+    }
+
+    /// Adds a subscriber that should receive the events from `next` on. They are numbered in order.
+    pub(crate) fn add(&mut self, next: u32) {
+        self.all.push(Subscriber::new(next));
+        self.pending += 1;
+    }
+
+    pub(crate) fn phase(&self, number: usize) -> Phase {
+        self.all[number].phase
+    }
+
+    /// Notes that the request has been sent.
+    pub(crate) fn request(&mut self, number: usize) {
+        self.all[number].phase = Phase::Requested;
     }
 
     /// Handles the head of a response. False if it is not that of a stream.
-    pub(crate) fn respond(&mut self, subscriber: &mut Subscriber, status: u16) -> bool {
+    pub(crate) fn respond(&mut self, number: usize, status: u16) -> bool {
         if status != 200 {
             self.tally.failed_status = Some(status);
             return false;
         }
-        subscriber.phase = Phase::Open;
+        self.all[number].phase = Phase::Open;
         self.pending -= 1;
         self.open += 1;
         true
     }
 
     /// Handles a part of a stream.
-    pub(crate) fn receive(&mut self, subscriber: &mut Subscriber, body: &[u8], at: Instant) {
-        let Self { marker, latency, tally, open, .. } = self;
-        subscriber.receive(marker, body, |sequence, arrival| {
+    pub(crate) fn receive(&mut self, number: usize, body: &[u8], at: Instant) {
+        let Self { all, marker, latency, tally, open, .. } = self;
+        all[number].receive(marker, body, |sequence, arrival| {
             *tally += arrival;
             if arrival != Arrival::Duplicate {
                 latency.record(sequence, at, *open);
@@ -75,9 +96,9 @@ impl Subscribers {
         });
     }
 
-    /// Handles the end of a stream, or its failure to open.
-    pub(crate) fn end(&mut self, subscriber: &mut Subscriber, why: Option<String>) {
-        match std::mem::replace(&mut subscriber.phase, Phase::Closed) {
+    /// Handles the end of a stream, or its failure to open; without effect if it has ended before.
+    pub(crate) fn end(&mut self, number: usize, why: Option<String>) {
+        match std::mem::replace(&mut self.all[number].phase, Phase::Closed) {
             Phase::Connecting | Phase::Requested => {
                 self.pending -= 1;
                 self.tally.failed += 1;
@@ -92,15 +113,31 @@ impl Subscribers {
     }
 
     /// Counts the events below `published` that an open stream has not received as missed.
-    pub(crate) fn end_series<'a>(
-        &mut self,
-        subscribers: impl Iterator<Item = &'a mut Subscriber>,
-        published: u32,
-    ) {
-        for subscriber in subscribers.filter(|one| one.phase == Phase::Open) {
+    pub(crate) fn end_series(&mut self, published: u32) {
+        for subscriber in self.all.iter_mut().filter(|one| one.phase == Phase::Open) {
             self.tally.missed += u64::from(subscriber.outstanding(published));
             subscriber.expect_from(published);
         }
+    }
+
+    /// Whether an open stream has not received the last of the events below `published`.
+    pub(crate) fn is_behind(&self, published: u32) -> bool {
+        self.all.iter().any(|one| one.phase == Phase::Open && one.outstanding(published) > 0)
+    }
+
+    /// Ends the streams without a response.
+    pub(crate) fn fail_pending(&mut self, why: &str) {
+        for number in 0..self.all.len() {
+            if matches!(self.all[number].phase, Phase::Connecting | Phase::Requested) {
+                self.end(number, Some(why.to_owned()));
+            }
+        }
+    }
+
+    /// Forgets all subscribers, without counting their ends.
+    pub(crate) fn clear(&mut self) {
+        self.all.clear();
+        (self.open, self.pending) = (0, 0);
     }
 }
 

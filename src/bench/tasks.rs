@@ -2,34 +2,26 @@
 //! subscribers through one bounded channel.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
 use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::connection::{Route, Update, UpdateKind, serve};
 use super::error::Error;
-use super::http1::{self, ResponseHead, is_last};
-use super::ramp::{NO_RESPONSE, Transport, connect, source_of};
-use super::subscriber::{Phase, Subscriber};
+use super::ramp::{Transport, connect, source_of};
+use super::subscriber::Phase;
 use super::subscribers::Subscribers;
-use super::{http2, now};
-use crate::client::tls::{HTTP_2, Tls};
-use crate::client::url::HttpUrl;
-use crate::client::{self, TlsError};
 
 /// All streams of one URL.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     route: Arc<Route>,
     sources: Vec<IpAddr>,
-    subscribers: Vec<Subscriber>,
+    streams: usize,
     connections: Connections,
 }
 
@@ -45,65 +37,15 @@ struct Connections {
     sockets: Vec<Socket>,
 }
 
-/// Where all connections go, and what each stream requests.
-#[derive(Debug)]
-pub(crate) struct Route {
-    url: HttpUrl,
-    address: SocketAddr,
-    tls: Option<Tls>,
-    protocol: Protocol,
-}
-
-#[derive(Debug)]
-enum Protocol {
-    Http1 { request: Vec<u8> },
-    Http2 { request: Box<Request<()>>, streams: usize },
-}
-
-/// What happened to one stream.
-#[derive(Debug)]
-pub(crate) struct Update {
-    stream: usize,
-    at: Instant,
-    kind: UpdateKind,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum UpdateKind {
-    /// A response with this status.
-    Response(u16),
-    /// A part of the body.
-    Body(Bytes),
-    /// The end, with the reason if there was an error.
-    End(Option<String>),
-    /// No stream of this server can be opened.
-    Unusable(String),
-}
-
-/// Sends the updates of one stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Reporter {
-    stream: usize,
-    sender: Sender<Update>,
-}
-
-/// A socket, or TLS over one.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// Updates that may wait in the channel; beyond, the tasks wait.
 const UPDATES_MAX: usize = 1024;
-
-/// The read buffer of an HTTP/1.1 stream. Events are small, and each stream has one.
-const BUFFER: usize = 2048;
 
 // ===== impl Tasks =====
 
 impl Tasks {
     pub(crate) fn new(route: Route, sources: Vec<IpAddr>) -> Result<Self, Error> {
         let connections = Connections::new()?;
-        Ok(Self { route: route.into(), sources, subscribers: Vec::new(), connections })
+        Ok(Self { route: route.into(), sources, streams: 0, connections })
     }
 
     fn connect(&mut self) -> io::Result<Sender<usize>> {
@@ -115,45 +57,20 @@ impl Tasks {
         runtime.spawn(serve(self.route.clone(), socket, numbers, sender.clone()));
         Ok(newest)
     }
-
-    fn apply(&mut self, subscribers: &mut Subscribers, update: Update) -> Result<(), Error> {
-        let subscriber = &mut self.subscribers[update.stream];
-        match update.kind {
-            // Its response came after it had been given up.
-            _ if subscriber.phase == Phase::Closed => {}
-            UpdateKind::Response(status) => {
-                if !subscribers.respond(subscriber, status) {
-                    subscribers.end(subscriber, None);
-                }
-            }
-            UpdateKind::Body(bytes) => {
-                subscribers.tally.bytes += bytes.len() as u64;
-                subscribers.receive(subscriber, &bytes, update.at);
-            }
-            UpdateKind::End(why) => subscribers.end(subscriber, why),
-            UpdateKind::Unusable(why) => return Err(Error::Server(why)),
-        }
-        Ok(())
-    }
 }
 
 impl Transport for Tasks {
-    fn reserve(&mut self, count: usize) {
-        self.subscribers.reserve_exact(count);
-    }
-
-    fn open(&mut self, next: u32) -> Result<(), Error> {
-        let number = self.subscribers.len();
-        let is_full = number.is_multiple_of(self.route.streams_per_connection());
+    fn open(&mut self) -> Result<(), Error> {
+        let is_full = self.streams.is_multiple_of(self.route.streams_per_connection());
         let connection = match self.connections.newest.take_if(|_| !is_full) {
             Some(connection) => connection,
             None => self.connect().map_err(Error::system("opening a connection"))?,
         };
         connection
-            .try_send(number)
+            .try_send(self.streams)
             .expect("the channel has room for all streams, and its task waits for them");
         self.connections.newest = Some(connection);
-        self.subscribers.push(Subscriber::new(Phase::Requested, next));
+        self.streams += 1;
         Ok(())
     }
 
@@ -163,24 +80,10 @@ impl Transport for Tasks {
         let first = runtime.block_on(async { tokio::time::timeout(wait, updates.recv()).await });
         let mut next = first.ok().flatten();
         while let Some(update) = next {
-            self.apply(subscribers, update)?;
+            apply(subscribers, update)?;
             next = self.connections.updates.try_recv().ok();
         }
         Ok(())
-    }
-
-    fn fail_pending(&mut self, subscribers: &mut Subscribers) {
-        for subscriber in self.subscribers.iter_mut().filter(|one| one.is_pending()) {
-            subscribers.end(subscriber, Some(NO_RESPONSE.into()));
-        }
-    }
-
-    fn is_behind(&self, published: u32) -> bool {
-        self.subscribers.iter().any(|subscriber| subscriber.is_behind(published))
-    }
-
-    fn end_series(&mut self, subscribers: &mut Subscribers, published: u32) {
-        subscribers.end_series(self.subscribers.iter_mut(), published);
     }
 
     fn close(&mut self, reset: bool) -> io::Result<()> {
@@ -188,10 +91,30 @@ impl Transport for Tasks {
             let linger = |socket: &Socket| socket.set_linger(Some(Duration::ZERO));
             self.connections.sockets.iter().try_for_each(linger)?;
         }
-        self.subscribers.clear();
+        self.streams = 0;
         self.connections = Connections::new().map_err(io::Error::other)?;
         Ok(())
     }
+}
+
+fn apply(subscribers: &mut Subscribers, update: Update) -> Result<(), Error> {
+    let Update { stream, at, kind } = update;
+    match kind {
+        // The response came after the time limit.
+        _ if subscribers.phase(stream) == Phase::Closed => {}
+        UpdateKind::Response(status) => {
+            if !subscribers.respond(stream, status) {
+                subscribers.end(stream, None);
+            }
+        }
+        UpdateKind::Body(bytes) => {
+            subscribers.tally.bytes += bytes.len() as u64;
+            subscribers.receive(stream, &bytes, at);
+        }
+        UpdateKind::End(why) => subscribers.end(stream, why),
+        UpdateKind::Unusable(why) => return Err(Error::Server(why)),
+    }
+    Ok(())
 }
 
 // ===== impl Connections =====
@@ -202,141 +125,5 @@ impl Connections {
         let runtime = runtime.map_err(Error::system("starting a runtime"))?;
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
         Ok(Self { runtime, updates, sender, newest: None, sockets: Vec::new() })
-    }
-}
-
-// ===== impl Route =====
-
-impl Route {
-    /// `http2` is the number of streams per connection; `None` is HTTP/1.1.
-    pub(crate) fn new(
-        url: HttpUrl,
-        address: SocketAddr,
-        tls: Option<Tls>,
-        http2: Option<usize>,
-        headers: &[(String, String)],
-    ) -> Result<Self, Error> {
-        let protocol = match http2 {
-            None => Protocol::Http1 { request: http1::request(&url, headers) },
-            Some(streams) => {
-                let request = http2::request(&url, headers)?.into();
-                Protocol::Http2 { request, streams }
-            }
-        };
-        Ok(Self { url, address, tls, protocol })
-    }
-
-    fn streams_per_connection(&self) -> usize {
-        match self.protocol {
-            Protocol::Http1 { .. } => 1,
-            Protocol::Http2 { streams, .. } => streams,
-        }
-    }
-
-    /// Returns how the streams of the connection end if it fails.
-    async fn connect(&self, socket: std::net::TcpStream) -> Result<Box<dyn Io>, UpdateKind> {
-        let socket = TcpStream::from_std(socket)?;
-        socket.writable().await?;
-        socket.take_error()?.map_or(Ok(()), Err)?;
-        socket.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Box::new(socket)) };
-        let stream = tls.connect(socket).await?;
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
-        if matches!(self.protocol, Protocol::Http2 { .. }) && !is_http2 {
-            let why = TlsError::new("it does not speak HTTP/2 over TLS (ALPN)");
-            return Err(client::Error::Tls { address: self.url.address.clone(), why }.into());
-        }
-        Ok(Box::new(stream))
-    }
-}
-
-/// Connects, and starts the streams with these numbers.
-async fn serve(
-    route: Arc<Route>,
-    socket: std::net::TcpStream,
-    mut numbers: Receiver<usize>,
-    sender: Sender<Update>,
-) {
-    let connected = route.connect(socket).await;
-    match &route.protocol {
-        Protocol::Http1 { request } => {
-            let Some(stream) = numbers.recv().await else { return };
-            let reporter = Reporter { stream, sender };
-            let end = match connected {
-                Ok(socket) => receive(socket, request, &reporter).await.into(),
-                Err(end) => end,
-            };
-            reporter.report(end).await;
-        }
-        Protocol::Http2 { request, streams } => {
-            let connected = match connected {
-                Ok(socket) => http2::handshake(socket, *streams).await,
-                Err(end) => Err(end),
-            };
-            let mut started = 0;
-            while let Some(stream) = numbers.recv().await {
-                let reporter = Reporter { stream, sender: sender.clone() };
-                match &connected {
-                    Ok(connection) => http2::start(connection, request, started, reporter).await,
-                    Err(end) => reporter.report(end.clone()).await,
-                }
-                started += 1;
-            }
-        }
-    }
-}
-
-/// Sends a request over HTTP/1.1 and reports its response to the end.
-async fn receive(mut socket: Box<dyn Io>, request: &[u8], reporter: &Reporter) -> io::Result<()> {
-    socket.write_all(request).await?;
-    socket.flush().await?;
-    let (mut head, mut is_open, mut buffer) = (ResponseHead::default(), false, [0; BUFFER]);
-    loop {
-        let mut body = match socket.read(&mut buffer).await? {
-            0 => return Ok(()),
-            length => &buffer[..length],
-        };
-        if !is_open {
-            let Some(end) = head.read(body) else { continue };
-            is_open = true;
-            reporter.report(UpdateKind::Response(head.status)).await;
-            body = &body[end..];
-        }
-        reporter.report(UpdateKind::Body(Bytes::copy_from_slice(body))).await;
-        if is_last(body) {
-            return Ok(());
-        }
-    }
-}
-
-// ===== impl Reporter =====
-
-impl Reporter {
-    /// Without effect once the streams have been closed.
-    pub(crate) async fn report(&self, kind: UpdateKind) {
-        _ = self.sender.send(Update { stream: self.stream, at: now(), kind }).await;
-    }
-}
-
-// ===== impl UpdateKind =====
-
-impl From<io::Result<()>> for UpdateKind {
-    fn from(end: io::Result<()>) -> Self {
-        end.map_or_else(Self::from, |()| Self::End(None))
-    }
-}
-
-impl From<io::Error> for UpdateKind {
-    fn from(why: io::Error) -> Self {
-        Self::End(Some(why.to_string()))
-    }
-}
-
-impl From<client::Error> for UpdateKind {
-    fn from(why: client::Error) -> Self {
-        match why {
-            client::Error::Tls { .. } => Self::Unusable(why.to_string()),
-            why => Self::End(Some(why.to_string())),
-        }
     }
 }

@@ -68,7 +68,7 @@ impl Connection {
             Some(sender) => sender,
             None => self.connect().await?,
         };
-        let response = sender.send_request(request).await?;
+        let response = sender.send_request(request).await.map_err(Error::broken)?;
         self.idle = Some(sender);
         Ok(response)
     }
@@ -101,7 +101,7 @@ async fn start_http<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(Error::broken)?;
     // The response reports the same error.
     tokio::spawn(async { connection.await.ok() });
     Ok(sender)
@@ -162,7 +162,7 @@ pub(crate) async fn read_limited(
 ) -> Result<Option<Bytes>, Error> {
     match Limited::new(response.into_body(), max).collect().await {
         Ok(body) => Ok(Some(body.to_bytes())),
-        Err(why) => why.downcast::<hyper::Error>().map_or(Ok(None), |why| Err((*why).into())),
+        Err(why) => why.downcast().map_or(Ok(None), |why| Err(Error::broken(*why))),
     }
 }
 

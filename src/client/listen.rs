@@ -153,7 +153,7 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         while let Some(frame) = body.frame().await {
             let bytes = match frame {
                 Ok(frame) => frame.into_data().unwrap_or_default(),
-                Err(why) => return Ok(Error::from(why).to_string()),
+                Err(why) => return Ok(Error::broken(why).to_string()),
             };
             let mut written = Ok(());
             let parsed = parser.push(&bytes, |event| {

@@ -130,6 +130,11 @@ impl std::error::Error for InvalidToken {}
 // ===== impl Error =====
 
 impl Error {
+    // No `From`, which would show hyper to the users of this library.
+    pub(crate) fn broken(why: hyper::Error) -> Self {
+        Self::Broken(Broken(why))
+    }
+
     /// Whether the network failed, rather than the server refused: browsers then reconnect.
     fn is_network(&self) -> bool {
         matches!(
@@ -166,12 +171,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-impl From<hyper::Error> for Error {
-    fn from(why: hyper::Error) -> Self {
-        Self::Broken(Broken(why))
-    }
-}
 
 // ===== impl Broken =====
 
