@@ -53,7 +53,9 @@ impl Files {
 /// reproduce.
 pub(crate) fn check_reproducible(folder: Option<&Path>) -> Result<(), String> {
     match caveats().first().filter(|_| folder.is_none()) {
-        Some(why) => Err(format!("not for benches/record: {why}; --out FOLDER writes elsewhere")),
+        Some(why) => {
+            Err(format!("no record in benches/record: {why}; --out FOLDER writes a marked one"))
+        }
         None => Ok(()),
     }
 }
