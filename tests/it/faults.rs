@@ -187,6 +187,7 @@ fn a_drain() {
         let streams = streams(&server);
         let mut asks = server.connect();
         asks.send("GET /metrics HTTP/1.1\r\nhost: test\r\n");
+        server.settle();
         server.signal(Signal::TERM);
         streams.into_iter().for_each(|mut stream| _ = stream.farewell());
         asks.send("\r\n");

@@ -152,7 +152,8 @@ fn a_restart_refuses_no_connect_and_loses_nothing() {
         assert_eq!(server.wait(), Some(0));
         server = Server::start_as(activated(&listener), Transport::Http1, &args);
         eventually("all are back", || server.seats() == 20);
-        thread::sleep(Duration::from_millis(200));
+        let before = published.load(Ordering::Acquire);
+        eventually("some more is published", || published.load(Ordering::Acquire) >= before + 20);
     }
     quiet.store(true, Ordering::Release);
     backend.join().expect("no panic");
