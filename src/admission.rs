@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_too_many_is_refused_until_there_is_room() {
+    fn a_connection_over_the_limit_is_refused_until_there_is_room() {
         let doors = doors(2, None);
         let mut inside: Vec<_> = (0..2).map(|_| enter(&doors, "::1").expect("room")).collect();
         assert!(inside.iter().all(|visitor| visitor.limit_reached().is_none()));
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_too_early_is_served_if_there_is_room_when_it_asks() {
+    fn a_connection_accepted_over_the_limit_is_served_if_there_is_room_at_its_request() {
         let doors = doors(1, None);
         let first = enter(&doors, "::1").expect("room");
         let second = enter(&doors, "::1").expect("a word");
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_descriptors_allow_leaves_a_reserve() {
+    fn the_limit_from_the_descriptors_leaves_a_reserve() {
         let config = Config { workers: 2, ..Config::default() };
         for (descriptors, connections) in [(16, 1), (1_024, 916), (1_048_576, 1_048_276)] {
             assert_eq!(connections_possible(&config, descriptors), connections);

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_opens_streams_is_read() {
+    fn a_request_that_opens_a_stream_is_parsed() {
         let curl = "GET /api/acme/events HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/7.88.1\r\n\
             Accept: */*\r\n\r\n";
         let browser = "GET /api/acme/events?token=x HTTP/1.1\r\nHost: nudged.example\r\n\
@@ -93,7 +93,7 @@ mod tests {
 
     /// A body, an expectation, an upgrade, another method, a part of a head.
     #[test]
-    fn what_is_more_than_a_stream_is_for_hyper() {
+    fn any_other_request_is_left_to_hyper() {
         let line = "GET /api/acme/events HTTP/1.1\r\n";
         for fields in
             ["content-length: 0", "Transfer-Encoding: chunked", "expect: x", "UPGRADE: h2c"]

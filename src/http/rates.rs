@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_remembered_has_a_bound() {
+    fn the_number_of_remembered_orgs_is_bounded() {
         let rates = rates(1, 10);
         // One that goes on and on is not forgotten for others that published once.
         (0..10).for_each(|_| assert_eq!(take(&rates, &[0], 0), Ok(())));

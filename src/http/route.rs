@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_table_is_not_found() {
+    fn a_path_outside_the_table_is_not_found() {
         for path in [
             "",
             "*",

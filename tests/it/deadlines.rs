@@ -117,7 +117,7 @@ fn a_slow_reader_is_not_stalled() {
 /// net/ipv4/tcp_timer.c): it is first where its limit is shorter, and says the same of it as of a
 /// peer that is gone.
 #[test]
-fn a_shut_window_is_given_up_by_the_kernel_where_its_limit_is_shorter() {
+fn a_closed_window_ends_at_the_peer_timeout_if_that_is_shorter() {
     for transport in Transport::http1() {
         let limits = ["--peer-timeout", "1s", "--stall-timeout", "60s"];
         let server = server(transport, &limits);

@@ -34,7 +34,7 @@ fn expect(client: &mut Http2Client, stream: u32, key: &str) {
 }
 
 #[test]
-fn each_of_many_streams_hears_its_own_org() {
+fn each_of_many_streams_gets_the_events_of_its_own_org_only() {
     let server = server(&[]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let orgs = ["acme", "shop", "blog", "wiki"];
@@ -68,9 +68,9 @@ fn a_connection_has_its_limit_of_streams() {
     }
 }
 
-/// Much is published past streams of whose events the client takes none.
+/// Much is published beside streams of which the client takes nothing.
 #[test]
-fn who_gives_a_stream_no_window_loses_that_stream_only() {
+fn a_stream_without_a_window_is_cut_and_its_siblings_go_on() {
     #[rustfmt::skip]
     let large = ["--stall-timeout", "5s", "--peer-timeout", "10m", "--history-events", "2",
         "--publish-bytes", "2000000", "--key-bytes", "65536"];
@@ -105,7 +105,7 @@ fn who_gives_a_stream_no_window_loses_that_stream_only() {
 /// BUG: each held its seat for ever, as one that is being served. FIX: its greeting counts as
 /// something to write.
 #[test]
-fn who_never_gives_a_window_is_cut_as_stalled() {
+fn a_stream_that_never_has_a_window_is_cut_as_stalled() {
     let server = server(&["--stall-timeout", "2s"]);
     let mut client = Http2Client::connect(server.address(), 0);
     let stalled = client.get("/api/acme/events");
@@ -164,7 +164,7 @@ fn a_stream_whose_window_opens_slowly_stays() {
 
 /// What it missed it is told, or told that it missed something.
 #[test]
-fn who_comes_back_late_hears_everything_or_to_read_again() {
+fn a_stream_whose_window_opens_late_gets_every_event_or_connected() {
     for (remembered, heard) in [("4", "event: connected\n"), ("256", "[\"key-1\"]")] {
         let server = server(&["--history-events", remembered]);
         let mut client = Http2Client::connect(server.address(), 200);
@@ -297,9 +297,9 @@ fn an_idle_connection_is_ended() {
     eventually("only two are left", || server.metric("nudged_connections") == 2);
 }
 
-/// Its kernel acknowledges everything, and nobody answers.
+/// Its kernel acknowledges everything, but no ping is answered.
 #[test]
-fn who_answers_no_ping_is_given_up() {
+fn a_client_that_answers_no_ping_is_closed() {
     let server = Server::start(&["--coalesce", "0", "--keepalive", "1s", "--peer-timeout", "1s"]);
     let mut alive = Http2Client::connect(server.address(), WIDE);
     let stream = stream_of(&mut alive, "acme");
@@ -312,18 +312,18 @@ fn who_answers_no_ping_is_given_up() {
     for stream in streams {
         assert_eq!(client.end(stream).0, End::Connection);
     }
-    eventually("only who answers has a seat", || server.seats() == 1);
+    eventually("one seat is left", || server.seats() == 1);
     assert_eq!(server.closed().into_iter().collect::<Vec<_>>(), [("timeout".into(), 10)]);
     server.publish("acme", &["posts"]);
     alive.join().expect("it heard");
 }
 
-/// SCENARIO: a client says the preface of HTTP/2 after requests of HTTP/1, as whoever smuggles requests
+/// SCENARIO: a client sends the preface of HTTP/2 after requests of HTTP/1, as an attacker that smuggles requests
 /// through a proxy may.
 /// BUG: from then on it was served HTTP/2, and frames followed the answers.
 /// FIX: the preface is what a connection begins with (RFC 9113, 3.4); later it ends the connection.
 #[test]
-fn a_preface_after_requests_is_none() {
+fn an_http2_preface_after_requests_ends_the_connection() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let request = b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n";

@@ -22,13 +22,13 @@ fn resumed(mut stream: Stream, id: &str) -> Stream {
 }
 
 #[test]
-fn what_is_published_while_nobody_listens_is_not_lost() {
+fn an_event_published_without_subscribers_is_resumed() {
     for transport in Transport::all() {
         let server = server(transport, &[]);
         let mut stream = server.stream("acme");
         let last = stream.connected();
         stream.client.reset();
-        eventually("nobody listens", || server.seats() == 0);
+        eventually("the seat is free", || server.seats() == 0);
 
         let missed = ["a", "b"].map(|key| server.publish("acme", &[key]).expect("remembered"));
         let mut stream = resumed(back(&server, &last), &last);
@@ -40,7 +40,7 @@ fn what_is_published_while_nobody_listens_is_not_lost() {
 }
 
 #[test]
-fn http_1_0_comes_back_without_chunks() {
+fn http_1_0_resumes_without_chunks() {
     for transport in Transport::all() {
         let server = server(transport, &[]);
         let last = server.stream("acme").connected();

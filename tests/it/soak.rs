@@ -58,7 +58,7 @@ fn noise_that_lingers_does_not_rise() {
 }
 
 #[test]
-fn a_leak_of_what_has_to_be_found_rises() {
+fn a_leak_of_the_size_to_detect_rises() {
     let rises = count(Verdict::Rises, |seed| series(SHORT, limits(SHORT).detect, 20e3, 0.5, seed));
     assert_eq!(rises, 200);
 }
@@ -72,12 +72,12 @@ fn a_small_leak_is_found_in_a_long_series() {
 }
 
 #[test]
-fn what_falls_is_flat() {
+fn a_falling_series_is_flat() {
     assert_eq!(verdict(&series(SHORT, -limits(SHORT).detect, 1e3, 0.0, 1)), Verdict::Flat);
 }
 
 #[test]
-fn what_is_tolerated_does_not_rise() {
+fn a_tolerated_slope_does_not_rise() {
     assert_eq!(verdict(&series(SHORT, limits(SHORT).tolerance * 0.9, 0.0, 0.0, 1)), Verdict::Flat);
 }
 
@@ -131,7 +131,7 @@ fn follower() -> Follower {
 }
 
 #[test]
-fn a_follower_takes_what_keeps_the_promise() {
+fn a_follower_accepts_a_correct_stream() {
     let mut it = follower();
     assert_eq!(it.hear(&event("invalidate", 4, &[8, 9, 10])), Ok(Heard::Invalidate));
     it.leave();
@@ -143,7 +143,7 @@ fn a_follower_takes_what_keeps_the_promise() {
 }
 
 #[test]
-fn a_follower_refuses_what_breaks_it() {
+fn a_follower_refuses_every_violation() {
     let never = with_keys("invalidate", 4, &[NEVER.to_owned()]);
     let other_epoch = Event { id: "00000000000000ac-4".into(), ..event("invalidate", 4, &[8]) };
     for (what, event) in [
@@ -154,7 +154,7 @@ fn a_follower_refuses_what_breaks_it() {
         ("numbers out of order", event("invalidate", 4, &[9, 8])),
         ("a publish that was cut", never),
         ("another run of the channel", other_epoch),
-        ("a greeting of who never left", event("resumed", 3, &[])),
+        ("a greeting without a reconnect", event("resumed", 3, &[])),
         ("a way back", event("connected", 2, &[])),
         ("no known event", event("message", 4, &[8])),
     ] {

@@ -90,7 +90,7 @@ fn http_1_0_gets_a_body_that_ends_with_the_connection() {
 }
 
 #[test]
-fn head_shows_the_head_and_takes_no_seat() {
+fn a_head_request_gets_the_head_and_takes_no_seat() {
     for transport in Transport::all() {
         let server = plain(transport, &[]);
         let mut client = server.connect();
@@ -107,7 +107,7 @@ fn head_shows_the_head_and_takes_no_seat() {
 
 /// A connection that should be kept cannot be, where only its end ends the body (RFC 9112, 6.3).
 #[test]
-fn http_1_0_is_not_promised_another_request() {
+fn http_1_0_is_not_kept_alive_after_a_stream() {
     for transport in Transport::http1() {
         let server = plain(transport, &[]);
         let mut client = server.connect();
@@ -136,7 +136,7 @@ fn a_head_that_comes_byte_by_byte_is_a_head() {
 }
 
 #[test]
-fn silence_is_broken_by_a_comment() {
+fn a_silent_stream_gets_keepalives() {
     for transport in Transport::all() {
         let server = plain(transport, &["--keepalive", "1s"]);
         let mut stream = server.stream("acme");
@@ -189,7 +189,7 @@ fn the_public_allowlist_is_that_of_the_system_before_by_default() {
 }
 
 #[test]
-fn who_comes_back_gets_exactly_what_was_missed() {
+fn a_client_that_reconnects_gets_exactly_the_events_it_missed() {
     for transport in Transport::all() {
         let server = plain(transport, &[]);
         let mut stream = server.stream("acme");
@@ -389,10 +389,10 @@ fn an_open_server_stays_on_loopback_unless_told() {
     assert!(said.contains("no key is configured") && said.contains("--insecure-open"), "{said}");
 }
 
-/// hyper reads the request of a stream that follows another request, and no other of a parked stream. Nobody
-/// can tell the two from each other, and what is refused counts once.
+/// hyper reads the request of a stream that follows another request on its connection, and the server itself a first
+/// one. The answers are the same, and a refusal counts once.
 #[test]
-fn a_stream_is_the_same_whoever_read_its_request() {
+fn a_stream_after_another_request_is_the_same_as_a_first_one() {
     let flags = ["--cors-origin", "https://app.example", "--org-streams", "4"];
     let server = Server::start(&flags);
     let origin = "origin: https://app.example\r\n";

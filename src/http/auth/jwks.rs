@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_signing_key_is_passed_over() {
+    fn keys_that_do_not_sign_are_skipped() {
         let others = [
             r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY","alg":"HS256","kid":"s"}"#,
             r#"{"kty":"new","kid":"n"}"#,
