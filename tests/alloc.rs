@@ -79,7 +79,7 @@ fn a_delivery_allocates_nothing_and_a_publish_the_same() {
         by_publish.push(counts);
     }
     println!("allocations of one publish: {by_publish:?}");
-    // The history's ring grows now and then, at the same publishes whoever listens.
+    // The history's ring grows now and then, at the same publishes for any number of subscribers.
     assert!(by_publish.iter().all(|counts| *counts == by_publish[0]), "{by_publish:?}");
     assert!(by_publish[0].iter().all(|count| *count <= 8), "{by_publish:?}");
 }
@@ -111,7 +111,7 @@ async fn a_stream_leaves_nothing_behind() {
 /// the registry, and the one event that is always kept.
 const IDLE_ORG_BYTES: usize = 1_536;
 
-/// A million names, each published to before anyone listens, while somebody does, and after.
+/// A million names, each published to before, during and after a subscription.
 /// SCENARIO: a million invented orgs are published to, subscribed to and left, within one tick.
 /// BUG: the wheel forgot the seats that were freed only when it ticked, and each kept its channel's block;
 /// and so did the wheel of deadlines.

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_build_lacks_names_its_feature() {
+    fn a_missing_feature_is_named() {
         let flags: [(bool, &[&str], &str); 3] = [
             (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
             (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),

@@ -118,11 +118,12 @@ impl Worker {
     }
 }
 
-/// Whether the driver ended before the server began to drain.
+/// Whether the driver ended before the server began to drain. A drain ends it too, and may have done so by
+/// the time that this is polled.
 async fn first(driver: &mut JoinHandle<()>, mut draining: Pin<&mut impl Future>) -> bool {
-    poll_fn(|cx| match Pin::new(&mut *driver).poll(cx) {
-        Poll::Ready(_) => Poll::Ready(true),
-        Poll::Pending => draining.as_mut().poll(cx).map(|_| false),
+    poll_fn(|cx| match draining.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(false),
+        Poll::Pending => Pin::new(&mut *driver).poll(cx).map(|_| true),
     })
     .await
 }
@@ -138,5 +139,26 @@ impl Running {
     pub(crate) async fn join(self) -> bool {
         _ = self.end.await;
         self.thread.join().is_ok()
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker gets no
+    /// processor until its driver has been told too, and has ended.
+    /// BUG: the worker took the end of the driver for its death, and cut the publish.
+    /// FIX: it looks at the drain first.
+    #[tokio::test]
+    async fn a_driver_that_the_drain_has_ended_has_not_died() {
+        let mut driver = tokio::spawn(async {});
+        while !driver.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!first(&mut driver, pin!(ready(()))).await);
+        assert!(first(&mut driver, pin!(pending::<()>())).await);
     }
 }

@@ -113,7 +113,7 @@ fn a_stream_that_ends_is_a_disconnect_and_misses_nothing_afterwards() {
 /// so that the series ended; the late ones were missed, and then duplicates.
 /// FIX: a series is over when no open stream is behind.
 #[test]
-fn what_a_lost_stream_had_got_does_not_stand_for_what_others_have_not() {
+fn events_of_a_lost_stream_do_not_count_for_the_others() {
     let mut load = load(
         &server(|streams, text| {
             if !text.contains("0000000003") {
@@ -148,7 +148,7 @@ fn an_answer_other_than_200_is_a_stream_that_failed() {
 }
 
 #[test]
-fn a_refused_publish_is_told_with_its_reason() {
+fn a_refused_publish_is_reported_with_its_reason() {
     let mut options = options(&server(everybody), 1);
     let closed = ReservedPort::new();
     options.publish.as_mut().unwrap().url = format!("http://{}/", closed.address);
@@ -222,7 +222,7 @@ fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
 }
 
 #[test]
-fn the_command_says_what_is_wrong_with_its_flags() {
+fn the_command_names_the_flag_that_is_wrong() {
     for (args, wrong) in [
         (&["https://localhost", "--ca", "/nowhere"][..], "No such file"),
         (&["https://localhost", "--ca", "Cargo.toml"], "no certificate in PEM"),

@@ -17,17 +17,17 @@ use crate::support::programs::{OPENSSL, requires};
 use crate::support::tls_proxy::{STREAMS_MAX, TlsProxy};
 
 /// The same server, behind TLS.
-fn front(base: &str) -> TlsProxy {
+fn proxy(base: &str) -> TlsProxy {
     TlsProxy::start("IP:127.0.0.1", address(base))
 }
 
 /// HTTP/1.1 and HTTP/2, each over TLS to a server of its own that does the same.
 fn secured(deliver: Deliver, subscribers: usize) -> [(TlsProxy, Options); 2] {
     [None, Some(3)].map(|http2| {
-        let front = front(&server(deliver));
+        let proxy = proxy(&server(deliver));
         let options =
-            Options { verify: front.trust(), http2, ..options(&front.url(), subscribers) };
-        (front, options)
+            Options { verify: proxy.trust(), http2, ..options(&proxy.url(), subscribers) };
+        (proxy, options)
     })
 }
 
@@ -36,8 +36,8 @@ fn tls_and_http2_are_measured_as_the_clear_is() {
     requires!(OPENSSL);
     for (version, http2) in [(&TLS12, None), (&TLS13, None), (&TLS12, Some(3)), (&TLS13, Some(3))] {
         let base = server(everybody);
-        let front = TlsProxy::start_version(version, address(&base));
-        let options = Options { verify: front.trust(), http2, ..options(&front.url(), 20) };
+        let proxy = TlsProxy::start_version(version, address(&base));
+        let options = Options { verify: proxy.trust(), http2, ..options(&proxy.url(), 20) };
         let summary = run(&options, Arc::default(), |_| {}).unwrap();
         assert!(summary.is_clean(), "{version:?}: {summary}");
         assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
@@ -54,7 +54,7 @@ fn an_event_that_comes_in_pieces_is_put_together() {
     let long: Deliver = |streams, text| {
         everybody(streams, &format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000)));
     };
-    for (_front, options) in secured(long, 3) {
+    for (_proxy, options) in secured(long, 3) {
         let summary = run(&options, Arc::default(), |_| {}).unwrap();
         assert!(summary.is_clean(), "{summary}");
         assert_eq!(summary.tally.delivered, 30, "{summary}");
@@ -73,7 +73,7 @@ fn a_flood_of_small_events_over_http2_arrives() {
         streams.iter().for_each(write);
         everybody(streams, text);
     };
-    let [_, (_front, options)] = secured(flood, 8);
+    let [_, (_proxy, options)] = secured(flood, 8);
     let options = Options { http2: Some(8), drain_timeout: DRAIN_TIMEOUT, ..options };
     let mut load = Load::new(&options, Arc::default()).unwrap();
     load.open(8, PACE, |_| {}).unwrap();
@@ -83,7 +83,7 @@ fn a_flood_of_small_events_over_http2_arrives() {
 }
 
 #[test]
-fn what_goes_wrong_behind_tls_is_found_too() {
+fn faults_behind_tls_are_found_too() {
     requires!(OPENSSL);
     let wrong: Deliver = |streams, text| {
         everybody(&mut streams[1..], text);
@@ -92,7 +92,7 @@ fn what_goes_wrong_behind_tls_is_found_too() {
             streams[1].write_all(b"0\r\n\r\n").unwrap();
         }
     };
-    for (_front, options) in secured(wrong, 3) {
+    for (_proxy, options) in secured(wrong, 3) {
         let mut load = Load::new(&options, Arc::default()).unwrap();
         load.open(3, PACE, |_| {}).unwrap();
         load.publish(2, Duration::ZERO).unwrap();
@@ -105,8 +105,8 @@ fn what_goes_wrong_behind_tls_is_found_too() {
 #[test]
 fn an_answer_other_than_200_is_a_stream_that_failed_over_http2_too() {
     requires!(OPENSSL);
-    let [_, (front, mut options)] = secured(everybody, 4);
-    options.url = format!("{}/full", front.url());
+    let [_, (proxy, mut options)] = secured(everybody, 4);
+    options.url = format!("{}/full", proxy.url());
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert_eq!((summary.tally.failed, summary.tally.failed_status), (4, Some(503)), "{summary}");
 }
@@ -115,7 +115,7 @@ fn an_answer_other_than_200_is_a_stream_that_failed_over_http2_too() {
 fn more_streams_than_a_connection_may_have_fail_with_the_reason() {
     requires!(OPENSSL);
     let most = STREAMS_MAX as usize;
-    let [_, (_front, options)] = secured(everybody, 2 * most);
+    let [_, (_proxy, options)] = secured(everybody, 2 * most);
     let options = Options { http2: Some(2 * most), ..options };
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert_eq!(summary.subscribers, most, "{summary}");
@@ -125,7 +125,7 @@ fn more_streams_than_a_connection_may_have_fail_with_the_reason() {
 #[test]
 fn streams_over_http2_can_be_closed_and_opened_again() {
     requires!(OPENSSL);
-    let [_, (_front, options)] = secured(everybody, 4);
+    let [_, (_proxy, options)] = secured(everybody, 4);
     let mut load = Load::new(&options, Arc::default()).unwrap();
     for reset in [true, false] {
         load.open(4, PACE, |_| {}).unwrap();
@@ -136,20 +136,20 @@ fn streams_over_http2_can_be_closed_and_opened_again() {
 }
 
 #[test]
-fn a_certificate_that_nobody_believes_ends_the_run_and_says_what_to_do() {
+fn an_untrusted_certificate_ends_the_run_and_names_the_flags() {
     requires!(OPENSSL);
     let base = server(everybody);
-    let (ours, other) = (front(&base), front(&base));
+    let (ours, other) = (proxy(&base), proxy(&base));
     let elsewhere = TlsProxy::start("DNS:example.org", address(&base));
-    for (front, trust, advice) in [
+    for (proxy, trust, advice) in [
         (&ours, other.trust(), "name its authority with --ca FILE"),
         (&elsewhere, elsewhere.trust(), "not valid for name"),
     ] {
         for http2 in [None, Some(3)] {
             let trust = trust.clone();
-            let options = Options { verify: trust, http2, ..options(&front.url(), 5) };
+            let options = Options { verify: trust, http2, ..options(&proxy.url(), 5) };
             let why = run(&options, Arc::default(), |_| {}).unwrap_err().to_string();
-            assert!(why.starts_with(&front.address.to_string()) && why.contains(advice), "{why}");
+            assert!(why.starts_with(&proxy.address.to_string()) && why.contains(advice), "{why}");
             assert!(why.contains("--insecure"), "{why}");
         }
     }

@@ -128,7 +128,7 @@ impl Browser {
             .expect("chromedriver starts");
         eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let profile_flag = format!("--user-data-dir={}", profile.display());
-        // Certificates of tests are known to nobody.
+        // The certificate of a test signs itself.
         let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -185,7 +185,7 @@ impl Drop for Browser {
 }
 
 #[test]
-fn a_browser_comes_back_and_gets_what_it_missed() {
+fn a_browser_reconnects_and_gets_the_events_it_missed() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let args = ["--coalesce", "0", "--retry-min", "200ms", "--retry-max", "200ms"];
     let server = Server::start(&args);
@@ -278,7 +278,7 @@ const ACROSS: &str = "const [url, done] = arguments;
 /// The cookies of a host are sent whatever the port, with the requests of both pages. What the other one may
 /// not is for the browser to refuse, by what the server says of origins.
 #[test]
-fn a_page_of_another_origin_is_let_in_if_it_is_named() {
+fn a_page_of_another_origin_is_served_if_it_is_listed() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let (named, other) = (Relay::start(None), Relay::start(None));
     let origin = format!("http://{}", named.address);

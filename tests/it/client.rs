@@ -108,7 +108,7 @@ fn listen_carries_its_last_event_id_from_stream_to_stream() {
 }
 
 #[test]
-fn listen_comes_back_after_a_broken_connection() {
+fn listen_reconnects_after_a_broken_connection() {
     let whole = stream("retry: 10\nid: e-1\ndata: x\n\n");
     let script = ScriptedServer::play([
         whole.strip_suffix("0\r\n\r\n").expect("a last chunk").to_owned(),
@@ -175,7 +175,7 @@ fn listen_reads_the_content_type_as_media_types_are_read() {
 }
 
 #[test]
-fn listen_gives_up_on_an_event_without_bound() {
+fn listen_ends_at_an_event_beyond_the_bound() {
     let endless = format!("id: e-1\ndata: x\n\n: {}", "x".repeat(nudged::wire::EVENT_LEN_MAX));
     let script = ScriptedServer::play([stream(&endless)]);
     let listened = listening(script.server(None), false, None);
@@ -185,13 +185,13 @@ fn listen_gives_up_on_an_event_without_bound() {
 
 #[test]
 fn listen_refuses_an_id_that_cannot_be_sent() {
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    let listened = listening(server(nobody, None), false, Some("a\nb"));
+    let unused = SocketAddr::from(([127, 0, 0, 1], 1));
+    let listened = listening(server(unused, None), false, Some("a\nb"));
     assert!(matches!(listened.result, Err(Error::LastEventId)), "{:?}", listened.result);
 }
 
 #[test]
-fn listen_stops_when_nobody_reads_its_output() {
+fn listen_stops_when_its_output_is_closed() {
     struct Closed;
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -253,7 +253,7 @@ fn publish_says_why_it_was_refused() {
 }
 
 #[test]
-fn publish_names_the_address_that_nobody_listens_at() {
+fn publish_names_the_address_that_refuses_the_connection() {
     let closed = ReservedPort::new();
     let address = closed.address;
     let (result, _) = publishing(server(address, None), &["posts"]);

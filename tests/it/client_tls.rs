@@ -1,4 +1,4 @@
-//! The command line's clients over TLS: whom they believe, and what they say of whom they do not.
+//! The command line's clients over TLS: which certificates they trust, and what they report of others.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,8 +11,8 @@ use crate::support::scripted_server::{
 };
 use crate::support::tls_proxy::TlsProxy;
 
-fn secured(front: &TlsProxy, verify: Verify) -> Endpoint {
-    Endpoint { url: front.url().parse().expect("a URL"), token: None, verify }
+fn secured(proxy: &TlsProxy, verify: Verify) -> Endpoint {
+    Endpoint { url: proxy.url().parse().expect("a URL"), token: None, verify }
 }
 
 #[test]
@@ -20,14 +20,14 @@ fn both_clients_speak_tls() {
     requires!(OPENSSL);
     let published = answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#);
     let script = ScriptedServer::play([published, stream("retry: 10\ndata: x\n\n"), no_content()]);
-    let front = TlsProxy::start("IP:127.0.0.1", script.address);
-    let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
+    let proxy = TlsProxy::start("IP:127.0.0.1", script.address);
+    let (result, out) = publishing(secured(&proxy, proxy.trust()), &["posts"]);
     result.expect("accepted");
     assert_eq!(out, "e-7\n");
-    let listened = listening(secured(&front, Verify::None), false, None);
+    let listened = listening(secured(&proxy, Verify::None), false, None);
     assert_eq!(listened.events, "message x\n");
     let first = listened.notes.lines().next().expect("a note");
-    let address = front.address;
+    let address = proxy.address;
     assert_eq!(
         first,
         format!("listening to acme at https://{address} (its certificate is not checked)")
@@ -37,14 +37,14 @@ fn both_clients_speak_tls() {
 }
 
 #[test]
-fn a_certificate_that_is_not_believed_is_told_with_what_to_do() {
+fn an_untrusted_certificate_is_reported_with_what_to_do() {
     requires!(OPENSSL);
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    let front = TlsProxy::start("IP:127.0.0.1", nobody);
-    let elsewhere = TlsProxy::start("DNS:example.org", nobody);
+    let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+    let proxy = TlsProxy::start("IP:127.0.0.1", closed);
+    let elsewhere = TlsProxy::start("DNS:example.org", closed);
     for (server, wrong, advice) in [
         (
-            secured(&front, elsewhere.trust()),
+            secured(&proxy, elsewhere.trust()),
             "invalid peer certificate",
             "name its authority with --ca FILE",
         ),
@@ -65,29 +65,29 @@ fn a_certificate_that_is_not_believed_is_told_with_what_to_do() {
 
 /// What `openssl req -x509` makes unless told otherwise: a server's and an authority's in one.
 #[test]
-fn a_certificate_that_is_named_itself_is_believed_for_its_names() {
+fn a_certificate_given_as_its_own_authority_is_trusted_for_its_names() {
     requires!(OPENSSL);
     let script =
         ScriptedServer::play([answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#)]);
-    let front = TlsProxy::start_as_authority("IP:127.0.0.1", script.address);
-    let (result, out) = publishing(secured(&front, front.trust()), &["posts"]);
+    let proxy = TlsProxy::start_as_authority("IP:127.0.0.1", script.address);
+    let (result, out) = publishing(secured(&proxy, proxy.trust()), &["posts"]);
     result.expect("accepted");
     assert_eq!(out, "e-7\n");
     assert_eq!(script.requests().len(), 1);
 
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    let elsewhere = TlsProxy::start_as_authority("DNS:example.org", nobody);
-    for (front, trust, wrong) in [
+    let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+    let elsewhere = TlsProxy::start_as_authority("DNS:example.org", closed);
+    for (proxy, trust, wrong) in [
         (&elsewhere, elsewhere.trust(), "not valid for name"),
-        (&front, elsewhere.trust(), "name this certificate itself with --ca FILE"),
+        (&proxy, elsewhere.trust(), "name this certificate itself with --ca FILE"),
     ] {
-        let said = said(publishing(secured(front, trust), &["posts"]).0);
+        let said = said(publishing(secured(proxy, trust), &["posts"]).0);
         assert!(said.contains(wrong), "{said}");
     }
 }
 
 #[test]
-fn https_where_only_http_is_spoken_is_told() {
+fn https_to_a_plain_port_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let url = format!("https://{}", listener.local_addr().expect("bound"));
     let peer = std::thread::spawn(move || {
@@ -102,10 +102,10 @@ fn https_where_only_http_is_spoken_is_told() {
 }
 
 #[test]
-fn http_where_tls_is_spoken_is_told() {
+fn http_to_a_tls_port_is_reported() {
     requires!(OPENSSL);
-    let front = TlsProxy::start("IP:127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 1)));
-    let said = said(publishing(server(front.address, None), &["posts"]).0);
+    let proxy = TlsProxy::start("IP:127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 1)));
+    let said = said(publishing(server(proxy.address, None), &["posts"]).0);
     assert!(said.ends_with("if it speaks TLS, write https://"), "{said}");
 }
 

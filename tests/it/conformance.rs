@@ -115,7 +115,7 @@ const REFUSED_TARGETS: [(&[&str], &str); 13] = [
     (&["POST", "GET", "OPTIONS"], "ftp://t/api/acme/events"),
     (&["POST", "GET"], "http+unix://t/api/acme/events"),
     (&["POST", "GET"], "a://t/api/acme/events"),
-    // A user, who is there to hide the host; and no host.
+    // A user, which serves to hide the host; and no host.
     (&["POST", "GET", "OPTIONS"], "http://user@t/api/acme/events"),
     (&["POST", "GET"], "https://user:word@t:80/api/acme/events"),
     (&["POST", "GET"], "http://@t/api/acme/events"),
@@ -179,7 +179,7 @@ fn expect_last_answer(client: &mut Client, status: u16, message: &str) {
 }
 
 #[test]
-fn malformed_fields_are_refused_whatever_they_ask_for() {
+fn malformed_fields_are_refused_on_every_route() {
     let server = server(Transport::Http1, &[]);
     for (status, fields) in REFUSED {
         expect_refusal(&server, &publish(LINE, fields, "\r\n"), status);
@@ -228,7 +228,7 @@ fn malformed_first_lines_are_refused() {
 /// SCENARIO: a request is for `ftp://t/api/acme/events`, or for a URI with a user in it.
 /// BUG: it was answered as one for the path alone. FIX: it is refused, as one that says what it cannot mean.
 #[test]
-fn targets_that_cannot_be_ours_are_refused() {
+fn targets_of_other_schemes_or_forms_are_refused() {
     let server = server(Transport::Http1, &[]);
     for (methods, target) in REFUSED_TARGETS {
         for method in methods {
@@ -242,9 +242,9 @@ fn targets_that_cannot_be_ours_are_refused() {
 /// SCENARIO: a request whose chunks end in `0\r\n\n`, or whose trailers do in a bare LF, and another one
 /// after it, in whose body a third one is.
 /// BUG: the library takes the second's head for trailers, and its body for a request.
-/// FIX: trailers are refused, and where nobody looks at the body the connection ends with the answer.
+/// FIX: trailers are refused, and where the body is not read the connection ends with the answer.
 #[test]
-fn what_follows_malformed_trailers_is_no_request() {
+fn nothing_after_malformed_trailers_is_a_request() {
     let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
     let length = format!("content-length: {}", hidden.len());
     let second = message("POST /other HTTP/1.1", &[HOST, &length], "\r\n", &hidden);
@@ -267,10 +267,9 @@ fn what_follows_malformed_trailers_is_no_request() {
     assert_eq!((published(&open), published(&closed)), (0, 0));
 }
 
-/// Nobody reads the body of a request that is refused or needs none: it is passed over, and what follows
-/// it is the next request.
+/// The body of a request that is refused or needs none is skipped, and the next request follows it.
 #[test]
-fn a_body_that_nobody_reads_is_no_request() {
+fn an_unread_body_is_not_taken_for_a_request() {
     let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
     let length = format!("content-length: {}", hidden.len());
     let server = server(Transport::Http1, &[]);
@@ -330,7 +329,7 @@ fn nothing_after_the_request_of_a_stream_is_a_request() {
 
 /// What RFC 9112 leaves to the server.
 #[test]
-fn what_is_only_unusual_is_accepted() {
+fn unusual_but_valid_requests_are_accepted() {
     let server = server(Transport::Http1, &[]);
     let crlf = |fields: &[&str]| publish(LINE, fields, "\r\n");
     let chunks = |body: &str| message(LINE, &[HOST, CHUNKED], "\r\n", body);
@@ -366,7 +365,7 @@ fn what_is_only_unusual_is_accepted() {
     }
 }
 
-/// A length beside chunks says nothing, but who sent both is not to be trusted with more (6.3).
+/// A length beside chunks is ignored, but the connection must end after such a request (6.3).
 #[test]
 fn a_length_beside_chunks_ends_the_connection() {
     let server = server(Transport::Http1, &[]);

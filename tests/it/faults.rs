@@ -1,4 +1,4 @@
-//! Faults that are produced, not mocked, each for many streams at once and on both paths. After each,
+//! Faults that are produced, not mocked, each for many streams at once. After each,
 //! the slabs are empty, the kernel's descriptors are back to the start, and the metrics name the cause.
 
 use std::any::Any;
@@ -17,7 +17,7 @@ use crate::support::{Client, Server, Stream, Transport, eventually};
 struct Fault {
     /// More settings of the server.
     settings: &'static [&'static str],
-    /// How streams end on the parked path: of each cause, so many.
+    /// Streams that end of each cause.
     causes: &'static [(&'static str, u64)],
     /// Makes it happen, and returns what has to live on meanwhile: it would be a fault of its own
     /// if a half-closed socket were dropped.
@@ -59,12 +59,12 @@ faults! {
         Box::new(streams)
     };
 
-    /// Its kernel says farewell in its name.
+    /// Its kernel closes the connections.
     a_killed_client: [], [("client", ALL)], |server| {
         kill_a_client(server, true)
     };
 
-    /// Its kernel throws away what it did not read, and says that with a reset.
+    /// Its kernel drops what was not read, and resets the connections.
     a_killed_client_that_had_not_read: [], [("reset", ALL)], |server| {
         kill_a_client(server, false)
     };
@@ -132,7 +132,7 @@ faults! {
         done(())
     };
 
-    /// Who is there stays, is served, and may leave; then there is room again.
+    /// The open streams are served and may end; then there is room again.
     a_lack_of_descriptors: ["--workers", "1"], [("client", ALL + 1)], |server| {
         let mut streams = streams(server);
         let mut publisher = server.connect();
@@ -179,7 +179,7 @@ fn a_request_that_is_aborted_before_its_response() {
     }
 }
 
-/// Who drains takes no new connection, so the one that asks is open before, and has half asked.
+/// A draining server accepts no connection, so the request for the metrics has begun before.
 #[test]
 fn a_drain() {
     for transport in Transport::http1() {
@@ -187,6 +187,7 @@ fn a_drain() {
         let streams = streams(&server);
         let mut asks = server.connect();
         asks.send("GET /metrics HTTP/1.1\r\nhost: test\r\n");
+        server.settle();
         server.signal(Signal::TERM);
         streams.into_iter().for_each(|mut stream| _ = stream.farewell());
         asks.send("\r\n");
@@ -200,7 +201,7 @@ fn a_drain() {
 
 const PATIENT: &[&str] = &["timeout connect 5s", "timeout client 1m", "timeout server 1m"];
 
-/// Events that no socket takes whole, and a kernel that soon gives up who does not read.
+/// Events that no socket takes whole, and a peer timeout that soon closes a connection that is not read.
 #[rustfmt::skip]
 const LARGE: [&str; 8] = [
     "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--peer-timeout", "1s",
@@ -324,6 +325,6 @@ fn the_process_of_a_client() {
     }
     println!("{} has its streams", std::process::id());
     std::io::stdout().flush().expect("a pipe");
-    // Until it is killed, or who started it is gone.
+    // Until it is killed, or the process that started it has ended.
     _ = std::io::stdin().read(&mut [0]);
 }

@@ -1,5 +1,5 @@
 //! What HTTP/2 lets a client do that no browser does: floods, bombs and nonsense. Memory stays bounded, no
-//! seat is left, and nobody else on the server is hurt.
+//! seat is left, and other clients are served.
 
 use crate::support::http2_client::{
     ACK, END_HEADERS, END_STREAM, End, Http2Client, WIDE, block, code, frame, kind, request,
@@ -173,7 +173,7 @@ fn a_flood_of_what_is_not_answered() {
     for (kind, payload) in [
         (kind::PRIORITY, &[0, 0, 0, 3, 16][..]),
         (kind::PING, &[7; 8]),
-        // A kind that nobody knows.
+        // An unknown kind.
         (0x77, &[0; 100]),
     ] {
         let scene = Scene::begin(&[]);
@@ -292,7 +292,7 @@ fn a_malformed_request_is_refused() {
         ("a path with a space", [&get[..3], &[(":path", "/li vez")]].concat()),
         ("no method", get[1..].to_vec()),
         ("a path twice", with(":path", "/livez")),
-        ("a field that nobody knows", with(":unknown", "x")),
+        ("an unknown pseudo-field", with(":unknown", "x")),
         ("a pseudo-field last", [&[("x", "y")], &get[..]].concat()),
         ("an uppercase name", with("X-Upper", "x")),
         ("a connection", with("connection", "close")),
@@ -314,7 +314,7 @@ fn a_malformed_request_is_refused() {
         assert_eq!(client.outcome(asks), Ok(200), "{fields:?}");
     }
     scene.server.publish("acme", &["still"]);
-    assert!(client.event(stream).contains("[\"still\"]"), "who is in order goes on");
+    assert!(client.event(stream).contains("[\"still\"]"), "a stream without an error goes on");
     client.close();
 }
 

@@ -25,7 +25,7 @@ fn log_of(args: &[&str], environment: &[(&str, &str)]) -> String {
 const SAID: &str = "SIGHUP: there is no certificate to read again";
 
 #[test]
-fn a_log_line_is_an_object_where_that_was_asked_for() {
+fn a_log_line_is_a_json_object_if_configured() {
     // A second line, which has fields of its own.
     let many = ["--connections", "90000000"];
     for (flags, environment) in
@@ -49,7 +49,7 @@ fn a_log_line_is_an_object_where_that_was_asked_for() {
 }
 
 #[test]
-fn a_log_line_is_for_people_otherwise() {
+fn a_log_line_is_text_by_default() {
     for flags in [&[][..], &["--log-format", "text"]] {
         let said = log_of(flags, &[]);
         assert!(said.ends_with(&format!(" WARN nudged: {SAID}\n")), "{said}");

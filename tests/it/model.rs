@@ -17,7 +17,7 @@ use crate::support::{Client, Server, Stream, Transport};
 enum Op {
     /// A publish of these keys, answered before anything else happens.
     Publish(Vec<u8>),
-    /// Publishes of large keys, which fill the sockets of who does not read and evict all else.
+    /// Publishes of large keys, which fill the sockets of clients that do not read and evict all else.
     Burst,
     /// A client comes, or comes back.
     Connect(usize),
@@ -59,30 +59,30 @@ const SETTINGS: &[&str] = &[
     "--publish-bytes", "2000000", "--key-bytes", "65536", "--public-keys", "p*",
 ];
 
-/// An event of a burst is about as large as what fits into the sockets of who does not read.
+/// An event of a burst is about as large as what fits into the sockets of a client that does not read.
 const LARGE: usize = 60_000;
 const LARGE_KEYS: usize = 8;
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let who = || 0..BROWSERS;
+    let browser = || 0..BROWSERS;
     let op = prop_oneof![
         6 => prop::collection::vec(0..6_u8, 1..4).prop_map(Op::Publish),
         1 => Just(Op::Burst),
-        4 => who().prop_map(Op::Connect),
-        2 => (who(), 0..6_u8).prop_map(|(who, key)| Op::Race(who, key)),
-        3 => (who(), any::<bool>()).prop_map(|(who, reset)| Op::Leave(who, reset)),
-        4 => (who(), prop::option::of(0..4_u8)).prop_map(|(who, count)| Op::Read(who, count)),
+        4 => browser().prop_map(Op::Connect),
+        2 => (browser(), 0..6_u8).prop_map(|(n, key)| Op::Race(n, key)),
+        3 => (browser(), any::<bool>()).prop_map(|(n, reset)| Op::Leave(n, reset)),
+        4 => (browser(), prop::option::of(0..4_u8)).prop_map(|(n, count)| Op::Read(n, count)),
     ];
     prop::collection::vec(op, 1..40)
 }
 
 #[test]
-fn every_client_hears_everything_in_order_or_is_told() {
+fn no_event_is_lost_silently_without_coalescing() {
     hold("0");
 }
 
 #[test]
-fn so_it_does_where_publishes_are_joined() {
+fn no_event_is_lost_silently_with_coalescing() {
     hold("30ms");
 }
 
@@ -107,7 +107,7 @@ fn hold(window: &str) {
 }
 
 fn play(server: &Server, org: &str, ops: &[Op], joins: bool) {
-    // Without anybody who could come back, a server remembers nothing.
+    // A server keeps a history only where a client has an id to reconnect with.
     let first = server.stream(org).connected();
     let (epoch, seq) = first.rsplit_once('-').expect("an id");
     assert_eq!(seq, "0");
@@ -125,15 +125,15 @@ fn play(server: &Server, org: &str, ops: &[Op], joins: bool) {
                     model.publish(server, org, (0..LARGE_KEYS).map(large).collect());
                 }
             }
-            Op::Connect(who) => browsers[*who].connect(server, org, &model),
-            Op::Race(who, key) => browsers[*who].race(server, org, &mut model, *key),
-            Op::Leave(who, reset) => browsers[*who].leave(*reset),
-            Op::Read(who, count) => {
-                browsers[*who].read(&model, count.map_or(usize::MAX, usize::from));
+            Op::Connect(n) => browsers[*n].connect(server, org, &model),
+            Op::Race(n, key) => browsers[*n].race(server, org, &mut model, *key),
+            Op::Leave(n, reset) => browsers[*n].leave(*reset),
+            Op::Read(n, count) => {
+                browsers[*n].read(&model, count.map_or(usize::MAX, usize::from));
             }
         }
     }
-    // Whoever is gone comes back, and in the end all know everything.
+    // Clients that left reconnect, and in the end all have everything.
     for browser in &mut browsers {
         browser.connect(server, org, &model);
         browser.read(&model, usize::MAX);
@@ -154,7 +154,7 @@ impl Model {
 
     fn publish(&mut self, server: &Server, org: &str, keys: Vec<String>) {
         let id = server.publish(org, &keys.iter().map(String::as_str).collect::<Vec<_>>());
-        self.note(&id.expect("somebody can come back"), keys);
+        self.note(&id.expect("a client can reconnect"), keys);
     }
 
     /// These keys are in the event with this id: the next one, or the last.
@@ -234,7 +234,7 @@ impl Browser {
         let answer = publisher.read_answer();
         assert_eq!(answer.status(), 202);
         let answer: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
-        model.note(answer["id"].as_str().expect("somebody can come back"), vec![key]);
+        model.note(answer["id"].as_str().expect("a client can reconnect"), vec![key]);
         let after = self.position.is_some_and(|at| model.covers(at));
         let resumed = greeting.name == "resumed";
         assert!(resumed == before || resumed == after, "{greeting:?} at {:?}", self.position);
@@ -267,7 +267,7 @@ impl Browser {
             let Some(position) = self.position.filter(|_| self.connection.is_some()) else {
                 return;
             };
-            // Who cannot see the rest is not told of it.
+            // Of the rest it may see nothing.
             let rest = position + 1..=model.head();
             if rest.into_iter().all(|seq| model.shows(seq, self.public).is_empty()) {
                 return;

@@ -22,9 +22,9 @@ fn the_answer_names_the_event_that_subscribers_see() {
 }
 
 #[test]
-fn nobody_there_is_no_error() {
+fn a_publish_without_subscribers_is_accepted() {
     let server = server(&[]);
-    assert_eq!(server.publish("nobody", &["posts"]), None);
+    assert_eq!(server.publish("empty", &["posts"]), None);
     assert_eq!(server.metric("nudged_channels"), 0, "an invented name costs nothing");
 }
 
@@ -83,7 +83,7 @@ fn a_bad_line_is_named_and_nothing_is_published() {
 }
 
 #[test]
-fn every_bound_says_what_was_wrong_and_what_is_allowed() {
+fn every_refusal_states_the_error_and_the_bound() {
     let server = server(&["--keys", "3", "--key-bytes", "8", "--publish-bytes", "100"]);
     let too_large = format!(r#"{{"keys":["{}"]}}"#, "x".repeat(100));
     for (body, status, said) in [
@@ -113,7 +113,7 @@ fn every_bound_says_what_was_wrong_and_what_is_allowed() {
 }
 
 #[test]
-fn what_is_not_there_or_not_allowed_is_said() {
+fn unknown_paths_methods_and_types_are_refused_with_the_allowed_ones() {
     let server = server(&[]);
     let answer = server.post("/api/acme/events", "text/plain", r#"{"keys":["a"]}"#);
     assert_eq!(
@@ -152,7 +152,7 @@ fn what_is_not_there_or_not_allowed_is_said() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_given_up() {
+fn a_body_that_does_not_arrive_is_answered_with_408() {
     let server = server(&["--body-timeout", "200ms"]);
     let mut client = server.connect();
     client.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 30\r\n\r\n{");
@@ -160,7 +160,7 @@ fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[test]
-fn operations_answer() {
+fn health_and_metrics_are_answered() {
     let server = server(&[]);
     assert_eq!(server.get("/livez").body, "live\n");
     assert_eq!(server.get("/readyz").body, "ready\n");

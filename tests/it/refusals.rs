@@ -29,7 +29,7 @@ fn published(server: &Server) -> u64 {
 }
 
 #[test]
-fn what_reaches_a_bound_and_not_beyond_is_accepted() {
+fn publishes_up_to_each_bound_are_accepted() {
     let server = server(&["--keys", "3", "--key-bytes", "8", "--publish-bytes", "100"]);
     let mut stream = server.stream("acme");
     stream.connected();

@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Server, Stream, Transport};
+use crate::support::server::Signal;
+use crate::support::{Server, Stream, Transport, eventually};
 
 fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[&["--coalesce", "0"][..], more].concat())
@@ -21,13 +22,13 @@ fn resumed(mut stream: Stream, id: &str) -> Stream {
 }
 
 #[test]
-fn what_is_published_while_nobody_listens_is_not_lost() {
+fn an_event_published_without_subscribers_is_resumed() {
     for transport in Transport::all() {
         let server = server(transport, &[]);
         let mut stream = server.stream("acme");
         let last = stream.connected();
         stream.client.reset();
-        crate::support::eventually("nobody listens", || server.seats() == 0);
+        eventually("the seat is free", || server.seats() == 0);
 
         let missed = ["a", "b"].map(|key| server.publish("acme", &[key]).expect("remembered"));
         let mut stream = resumed(back(&server, &last), &last);
@@ -39,7 +40,7 @@ fn what_is_published_while_nobody_listens_is_not_lost() {
 }
 
 #[test]
-fn http_1_0_comes_back_without_chunks() {
+fn http_1_0_resumes_without_chunks() {
     for transport in Transport::all() {
         let server = server(transport, &[]);
         let last = server.stream("acme").connected();
@@ -113,20 +114,25 @@ fn the_id_of_another_org_is_not_covered() {
     }
 }
 
+/// The drain ends the window, which is longer than any test.
 #[test]
-fn who_comes_back_within_a_window_gets_its_union_once() {
+fn a_client_that_returns_within_a_window_gets_its_union_once() {
     for transport in Transport::all() {
-        let server = Server::start_on(transport, &["--coalesce", "2s"]);
+        let args = ["--coalesce", "50s", "--drain-window", "100ms"];
+        let mut server = Server::start_on(transport, &args);
         let mut stayed = server.stream("acme");
         let start = stayed.connected();
         let first = server.publish("acme", &["a"]).expect("subscribed");
         let union = server.publish("acme", &["b"]).expect("subscribed");
         let mut late = resumed(back(&server, &start), &start);
         server.publish("acme", &["c"]);
+        server.signal(Signal::TERM);
         for stream in [&mut stayed, &mut late] {
             stream.expect_invalidate(&first, &["a"]);
             stream.expect_invalidate(&union, &["b", "c"]);
+            stream.farewell();
         }
+        assert_eq!(server.wait(), Some(0));
     }
 }
 
@@ -146,7 +152,7 @@ fn no_event_falls_between_two_streams() {
                     // The last half waits until the client has come back at least once.
                     if n == EVENTS / 2 {
                         let what = "the client comes back";
-                        crate::support::eventually(what, || reconnects.load(Ordering::Relaxed));
+                        eventually(what, || reconnects.load(Ordering::Relaxed));
                     }
                 }
             });

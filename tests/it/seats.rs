@@ -30,17 +30,17 @@ fn closed(server: &Server) -> u64 {
 }
 
 #[test]
-fn after_a_close() {
+fn a_close_frees_the_seat_and_the_descriptor() {
     nothing_is_left(drop);
 }
 
 #[test]
-fn after_a_reset() {
+fn a_reset_frees_the_seat_and_the_descriptor() {
     nothing_is_left(|streams| streams.into_iter().for_each(|stream| stream.client.reset()));
 }
 
 #[test]
-fn after_a_half_close() {
+fn a_half_close_frees_the_seat_and_the_descriptor() {
     nothing_is_left(|mut streams| {
         streams.iter().for_each(|stream| stream.client.half_close());
         // The server ends the connection, which we only close when it has.
@@ -50,7 +50,7 @@ fn after_a_half_close() {
 
 /// Two causes at once: the client's farewell, and then its reset for what the server still wrote.
 #[test]
-fn after_two_causes_at_once_it_is_freed_once() {
+fn a_seat_is_freed_once_for_two_causes_at_once() {
     for transport in Transport::all() {
         let server = server(transport);
         let streams = server.streams("acme", 50);
@@ -63,7 +63,7 @@ fn after_two_causes_at_once_it_is_freed_once() {
 }
 
 #[test]
-fn a_request_that_is_gone_before_its_stream_takes_no_seat_for_long() {
+fn a_request_aborted_before_its_stream_leaves_no_seat() {
     for transport in Transport::all() {
         let server = server(transport);
         for n in 0..100 {
@@ -109,7 +109,7 @@ fn a_pipelined_stream_begins_after_the_answers_before_it() {
 
 /// Out of descriptors, the server keeps the streams it has, and accepts again once there is room.
 #[test]
-fn running_out_of_descriptors_stops_nobody_for_good() {
+fn after_a_lack_of_descriptors_connections_are_accepted_again() {
     for transport in Transport::all() {
         let server = Server::start_with_files(
             80,

@@ -58,7 +58,7 @@ fn noise_that_lingers_does_not_rise() {
 }
 
 #[test]
-fn a_leak_of_what_has_to_be_found_rises() {
+fn a_leak_of_the_size_to_detect_rises() {
     let rises = count(Verdict::Rises, |seed| series(SHORT, limits(SHORT).detect, 20e3, 0.5, seed));
     assert_eq!(rises, 200);
 }
@@ -72,12 +72,12 @@ fn a_small_leak_is_found_in_a_long_series() {
 }
 
 #[test]
-fn what_falls_is_flat() {
+fn a_falling_series_is_flat() {
     assert_eq!(verdict(&series(SHORT, -limits(SHORT).detect, 1e3, 0.0, 1)), Verdict::Flat);
 }
 
 #[test]
-fn what_is_tolerated_does_not_rise() {
+fn a_tolerated_slope_does_not_rise() {
     assert_eq!(verdict(&series(SHORT, limits(SHORT).tolerance * 0.9, 0.0, 0.0, 1)), Verdict::Flat);
 }
 
@@ -154,7 +154,7 @@ fn a_checker_refuses_events_that_break_it() {
         ("numbers out of order", event("invalidate", 4, &[9, 8])),
         ("a publish that was cut", never),
         ("another run of the channel", other_epoch),
-        ("a greeting of who never left", event("resumed", 3, &[])),
+        ("a greeting without a reconnect", event("resumed", 3, &[])),
         ("a way back", event("connected", 2, &[])),
         ("no known event", event("message", 4, &[8])),
     ] {

@@ -1,15 +1,15 @@
-//! Subscribers that do not read: they cost a constant, hold up nobody, lose nothing silently, and
-//! leave nothing behind.
+//! Subscribers that do not read: they cost a constant, delay no other, lose nothing silently, and leave
+//! nothing behind.
 
 use crate::support::large::{LARGE, keys, publish};
 use crate::support::server::Signal;
 use crate::support::{Server, Stream, Transport, eventually};
 
-/// More than a socket takes: `tcp_wmem` ends at 4 MiB, and who does not read is not given more of
-/// `tcp_rmem` than it began with.
+/// More than a socket takes: `tcp_wmem` ends at 4 MiB, and the receive buffer of a client that does not read
+/// does not grow.
 const EVENTS: u64 = 7;
 
-/// The kernel gives up who does not read within the peer timeout, which must not decide these tests.
+/// The kernel closes a connection that is not read within the peer timeout, which must not decide these tests.
 fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[LARGE, &["--peer-timeout", "10m"], more].concat())
 }
@@ -26,7 +26,7 @@ fn catch_up(stream: &mut Stream, last: u64) -> u64 {
             assert!(seq > at, "{at} to {seq}");
             rereads += 1;
         } else {
-            assert_eq!((lines[1], seq), ("event: invalidate", at + 1), "a gap nobody told of");
+            assert_eq!((lines[1], seq), ("event: invalidate", at + 1), "a gap without connected");
             let keys = serde_json::to_string(&keys(seq)).expect("strings");
             assert!(lines[2] == format!("data: {{\"keys\":{keys}}}\n\n"), "event {seq} is damaged");
         }
@@ -37,7 +37,7 @@ fn catch_up(stream: &mut Stream, last: u64) -> u64 {
 }
 
 #[test]
-fn who_reads_late_hears_of_every_gap() {
+fn a_late_reader_gets_connected_wherever_events_are_missing() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-events", "4"]);
         let mut late = server.streams("acme", 2);
@@ -45,8 +45,9 @@ fn who_reads_late_hears_of_every_gap() {
         reads.connected();
         publish(&server, EVENTS, &mut reads);
         let rereads: Vec<_> = late.iter_mut().map(|stream| catch_up(stream, EVENTS)).collect();
-        assert!(rereads.iter().all(|times| *times > 0), "{transport:?}: nobody stalled");
-        assert!(server.metric("nudged_rereads_total") >= rereads.iter().sum::<u64>());
+        assert!(rereads.iter().all(|times| *times > 0), "{transport:?}: none stalled");
+        let counted = || server.metric("nudged_rereads_total") >= rereads.iter().sum::<u64>();
+        eventually("they are counted", counted);
         // They are ordinary subscribers again.
         let live = server.publish("acme", &["live"]).expect("subscribed");
         late.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["live"]));
@@ -54,7 +55,7 @@ fn who_reads_late_hears_of_every_gap() {
 }
 
 #[test]
-fn who_reads_late_gets_all_that_is_remembered() {
+fn a_late_reader_gets_everything_that_the_history_holds() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-bytes", "100000000"]);
         let mut late = server.streams("acme", 2);
@@ -70,7 +71,7 @@ fn who_reads_late_gets_all_that_is_remembered() {
 
 /// Sixteen queues of these events would hold 112 MiB.
 #[test]
-fn nothing_is_queued_for_who_does_not_read() {
+fn nothing_is_queued_for_a_client_that_does_not_read() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-events", "2"]);
         let mut reads = server.stream("acme");
@@ -86,7 +87,7 @@ fn nothing_is_queued_for_who_does_not_read() {
 }
 
 #[test]
-fn who_never_reads_leaves_nothing_behind() {
+fn a_client_that_never_read_leaves_no_seat_and_no_descriptor() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-events", "2"]);
         let before = server.descriptors_at_rest();
@@ -103,14 +104,14 @@ fn who_never_reads_leaves_nothing_behind() {
 
 /// Its kernel acknowledges that it has no room, which is no sign of life (`TCP_USER_TIMEOUT`).
 #[test]
-fn who_never_reads_is_given_up() {
+fn a_client_that_never_reads_is_closed_at_the_peer_timeout() {
     for transport in Transport::http1() {
         let server = Server::start_on(transport, &[LARGE, &["--peer-timeout", "1s"]].concat());
         let mut reads = server.stream("acme");
         reads.connected();
         let late = server.streams("acme", 4);
         publish(&server, EVENTS, &mut reads);
-        eventually(&format!("only who reads has a seat on {transport:?}"), || server.seats() == 1);
+        eventually(&format!("one seat is left on {transport:?}"), || server.seats() == 1);
         let live = server.publish("acme", &["live"]).expect("subscribed");
         reads.expect_invalidate(&live, &["live"]);
         drop(late);
@@ -118,7 +119,7 @@ fn who_never_reads_is_given_up() {
 }
 
 #[test]
-fn who_never_reads_does_not_keep_the_server_from_ending() {
+fn a_client_that_never_reads_does_not_hold_up_the_drain() {
     for transport in Transport::http1() {
         let mut server = server(
             transport,

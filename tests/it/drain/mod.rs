@@ -1,5 +1,4 @@
-//! The end of a server: it is announced, spread, finished properly, and does not lose anybody.
-#![expect(clippy::disallowed_methods, reason = "tests have a clock")]
+//! The end of a server: it is announced, spread over time, proper for each stream, and loses nothing.
 
 mod ending;
 mod service_manager;

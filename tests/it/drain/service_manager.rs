@@ -139,7 +139,7 @@ fn a_restart_refuses_no_connect_and_loses_nothing() {
         thread::spawn(move || {
             while !quiet.load(Ordering::Acquire) {
                 let next = published.load(Ordering::Relaxed) + 1;
-                // It has written before it publishes, so who reads now reads what comes.
+                // It writes before it publishes, so that a read after the event has what it announces.
                 published.store(next, Ordering::Release);
                 while !publish(address, &format!("n{next}"), &refused) {}
                 thread::sleep(Duration::from_millis(5));
@@ -152,7 +152,8 @@ fn a_restart_refuses_no_connect_and_loses_nothing() {
         assert_eq!(server.wait(), Some(0));
         server = Server::start_as(activated(&listener), Transport::Http1, &args);
         eventually("all are back", || server.seats() == 20);
-        thread::sleep(Duration::from_millis(200));
+        let before = published.load(Ordering::Acquire);
+        eventually("some more is published", || published.load(Ordering::Acquire) >= before + 20);
     }
     quiet.store(true, Ordering::Release);
     backend.join().expect("no panic");
@@ -188,7 +189,7 @@ fn publish(address: SocketAddr, key: &str, refused: &AtomicUsize) -> bool {
     answer.starts_with("HTTP/1.1 202")
 }
 
-/// Sockets of a network are not served by an open server, whoever has opened them.
+/// An open server refuses other sockets, also those that a service manager opened.
 #[test]
 fn an_open_server_adopts_loopback_sockets_only() {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
@@ -198,7 +199,7 @@ fn an_open_server_adopts_loopback_sockets_only() {
 }
 
 #[test]
-fn systemd_is_told() {
+fn systemd_is_notified_of_ready_watchdog_and_stopping() {
     let folder = TempDir::new();
     let path = folder.file("socket");
     let manager = UnixDatagram::bind(&path).expect("a socket");

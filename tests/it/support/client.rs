@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -67,8 +67,9 @@ impl Client {
     }
 
     pub(crate) fn read_exact(&mut self, len: usize) -> Vec<u8> {
+        let start = Instant::now();
         while self.buffer.len() < len {
-            self.fill().unwrap_or_else(|why| panic!("{why} after {}", self.last_read()));
+            self.fill(start).unwrap_or_else(|why| panic!("{why} after {}", self.last_read()));
         }
         self.buffer.drain(..len).collect()
     }
@@ -125,6 +126,7 @@ impl Client {
 
     /// Reads until `end` is in the buffer, and returns how much it is with all that comes before.
     fn find(&mut self, end: &[u8]) -> io::Result<usize> {
+        let start = Instant::now();
         let mut searched: usize = 0;
         loop {
             let from = searched.saturating_sub(end.len() - 1);
@@ -133,11 +135,15 @@ impl Client {
                 return Ok(from + at + end.len());
             }
             searched = self.buffer.len();
-            self.fill()?;
+            self.fill(start)?;
         }
     }
 
-    fn fill(&mut self) -> io::Result<()> {
+    /// Reads some more, for a wait that began at `start`: what keeps coming must not make it endless.
+    fn fill(&mut self, start: Instant) -> io::Result<()> {
+        if start.elapsed() > BOUND {
+            return Err(ErrorKind::TimedOut.into());
+        }
         let mut bytes = [0; 16 * 1024];
         loop {
             match self.socket.read(&mut bytes) {

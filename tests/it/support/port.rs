@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that the kernel gives to nobody else. A connection to it is refused, unless a program that sets
+/// A port that the kernel gives to no other socket. A connection to it is refused, unless a program that sets
 /// `SO_REUSEADDR`, as servers do, was told to listen on it.
 pub(crate) struct ReservedPort {
     pub(crate) address: SocketAddr,

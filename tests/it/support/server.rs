@@ -153,6 +153,12 @@ impl Server {
         self.request(&post(path, content_type, body))
     }
 
+    /// Returns once a server with one worker has read what was sent to it before: it accepts in order,
+    /// and the second of these requests is accepted after all that the first was accepted with was read.
+    pub(crate) fn settle(&self) {
+        (0..2).for_each(|_| assert_eq!(self.get("/livez").status(), 200));
+    }
+
     /// Publishes keys and returns the event's id, if it has one.
     pub(crate) fn publish(&self, org: &str, keys: &[&str]) -> Option<String> {
         let body = serde_json::json!({ "keys": keys }).to_string();

@@ -76,7 +76,7 @@ fn a_new_certificate_is_for_new_handshakes_and_open_streams_go_on() {
     server.publish("acme", &["after-hup"]);
     stream.hear("after-hup");
 
-    // Nobody says that it has changed.
+    // Without a signal.
     replace(&files[0], &files[1], &third);
     eventually("the third is presented", || presents(&server, &third));
     server.publish("acme", &["after-change"]);

@@ -60,7 +60,7 @@ fn the_protocol_is_agreed_on_in_the_handshake() {
 
 /// It would see no more than that its connection ends, and not know why.
 #[test]
-fn a_client_without_tls_is_told_what_is_wrong() {
+fn plain_http_on_a_tls_port_is_answered_with_the_reason() {
     requires!(OPENSSL);
     let server = start(&[]);
     for request in

@@ -37,7 +37,7 @@ fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion])
         .with_no_client_auth()
 }
 
-/// A server with a door beside for what the test asks of it, which is its first address.
+/// A server with a plain address beside, for what the test itself requests; it comes first.
 fn start_as(command: Command, flags: &[&str]) -> Server {
     let beside = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0"];
     let mut server = Server::start_as(command, Transport::Http1, &[flags, &beside].concat());

@@ -1,4 +1,4 @@
-//! Streams within TLS: whom they share a hub with, and how they end.
+//! Streams within TLS: the hub they share with cleartext, and how they end.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,9 +10,8 @@ use crate::support::certificate::Certificate;
 use crate::support::eventually;
 use crate::support::programs::{OPENSSL, requires};
 
-/// The door beside speaks no TLS, and leads to the same hub.
 #[test]
-fn the_plain_door_is_beside() {
+fn the_plain_address_serves_the_same_hub() {
     requires!(OPENSSL);
     let server = start(&[]);
     let mut secure = Listener::open(&server, &Certificate::of_tests());
@@ -28,7 +27,7 @@ type Ends = fn(Session);
 
 /// A client goes with a word of TLS, without one, or with a reset, and each is told from the others.
 #[test]
-fn how_a_client_goes_is_counted() {
+fn a_close_and_a_reset_within_tls_are_counted_apart() {
     requires!(OPENSSL);
     let server = start(&[]);
     let ends: [(&str, Ends); 3] = [

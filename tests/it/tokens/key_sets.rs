@@ -47,7 +47,7 @@ impl Keys {
                 socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
                 asked.fetch_add(1, Ordering::SeqCst);
                 let body = answer.lock().expect("no panic").clone();
-                // Who does not trust it goes in the middle of the handshake.
+                // A client that does not trust it closes during the handshake.
                 _ = match &tls {
                     None => answer_with(socket, body),
                     Some(tls) => {
@@ -102,7 +102,7 @@ fn raw_key(public: &str) -> String {
 }
 
 /// A key is published and used before the server has heard of it, while streams are open; the set's
-/// server fails; somebody names keys that nobody has.
+/// server fails; tokens name keys that do not exist.
 #[test]
 fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
     requires!(OPENSSL);
@@ -137,7 +137,7 @@ fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
     assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
 }
 
-/// Nobody asks for anything but streams, with a token whose key is known.
+/// Only streams are requested, with a token whose key is known.
 #[test]
 fn a_key_that_is_withdrawn_opens_no_more_streams() {
     requires!(OPENSSL);
@@ -157,7 +157,7 @@ fn a_key_that_is_withdrawn_opens_no_more_streams() {
 
 /// By the authorities that the system trusts, which `SSL_CERT_FILE` replaces.
 #[test]
-fn keys_are_fetched_over_https_from_whom_the_system_trusts() {
+fn keys_are_fetched_over_https_with_the_root_certificates_of_the_system() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let authority = Certificate::make_with(

@@ -1,4 +1,4 @@
-//! Who may come in: tokens good and bad, on the wire.
+//! Authentication: valid and invalid tokens, over the wire.
 
 mod access;
 mod key_sets;

@@ -43,7 +43,7 @@ fn a_preflight_is_answered_for_allowed_origins_only() {
 }
 
 #[test]
-fn what_is_no_stream_has_the_headers_of_a_careful_server() {
+fn responses_other_than_streams_have_security_headers() {
     let server = Server::start(&[]);
     for path in ["/livez", "/metrics", "/nowhere"] {
         let answer = server.get(path);

@@ -99,7 +99,7 @@ fn text_that_sse_codec_reads_right() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn we_and_sse_codec_hear_the_same(
+    fn our_parser_and_sse_codec_read_the_same_events(
         stream in text_that_sse_codec_reads_right(),
         lengths in vec(1usize..9, 0..40),
     ) {
@@ -111,7 +111,7 @@ proptest! {
 /// Where the two differ, ours is what the standard says. Should one of these fail after an update of
 /// `sse-codec`, the case belongs into the strategy above.
 #[test]
-fn what_sse_codec_reads_otherwise() {
+fn where_sse_codec_differs_our_parser_follows_the_standard() {
     let theirs = |stream: &str| by_sse_codec([stream.as_bytes()]);
     let ours = |stream: &str| by_ours([stream.as_bytes()]);
 

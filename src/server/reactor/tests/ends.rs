@@ -199,7 +199,7 @@ async fn an_idle_stream_does_not_stall() {
 /// BUG: seats that had been given out and not looked at got no comment and no end any more.
 /// FIX: a driver that is dropped puts them back.
 #[tokio::test(start_paused = true)]
-async fn what_a_driver_left_is_done_by_the_next() {
+async fn a_driver_finishes_the_work_that_another_left() {
     let (hub, clock) = (Hub::new(uncoalesced(8)), Clock::start());
     let org = "acme".parse().expect("a name");
     let open = || EventStream::open(&hub, &org, View::Member, None, clock.now()).expect("open");
