@@ -104,7 +104,7 @@ fn greet(server: &Server, workers: usize) {
     }
     let auth = &server.config().auth;
     let access = if auth.is_open() {
-        "open: no key is configured; whoever reaches this address may subscribe and publish"
+        "open: no key is configured, so every client that reaches this address may subscribe and publish"
     } else if !auth.takes_tokens() {
         "closed: publishers need their key, and there is no key for tokens: only public streams open"
     } else {

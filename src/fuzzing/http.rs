@@ -159,7 +159,7 @@ pub fn http_bytes(input: &[u8]) {
 /// nothing more happens.
 #[expect(clippy::disallowed_methods, reason = "virtual time: the end of what may happen")]
 async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
-    // A fuzzer's own `main` leaves the signal alone that Rust's ignores: a write to who has left.
+    // A fuzzer's own `main` leaves the signal alone that Rust's ignores: a write to a closed socket.
     _ = signal(SignalKind::pipe());
     let (factory, admission) = factory(hub);
     let (_draining, draining) = watch::channel(false);
@@ -167,15 +167,15 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
     let acceptor = Acceptor::new(context.clone());
     let factory = context.factory.clone();
     let reactor = Reactor::new(context).expect("a poller");
-    // Its keepalives find the clients that hyper does not see leave: those who sent more than it read.
+    // Its keepalives detect the clients whose end hyper does not see, because they sent more than it read.
     let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), reactor));
     let (mut client, socket) = pair().expect("a connection on loopback");
     // A piece that is there at once may be a request that hyper does not see.
     let mut pieces = bytes.chunks(piece_len);
     let first = client.write_all(pieces.next().unwrap_or_default()).await;
-    first.expect("it is short, and nobody has closed");
+    first.expect("it is short, and the connection is open");
     let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await;
-    let admitted = admitted.expect("nobody is counted by address");
+    let admitted = admitted.expect("no address has a limit");
     acceptor.dispatch(Accepted { socket, admitted }, None);
     let talk = async move {
         let (mut from, mut to) = client.into_split();

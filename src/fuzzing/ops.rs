@@ -50,18 +50,20 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
             let keys = (0..count).map(|_| bytes.int_in_range(0..=5u8)).collect::<Result<_>>()?;
             Step::Publish { org, keys, shard }
         }
-        2 => Step::Poll { who: index(bytes, 256)?, moved: index(bytes, 2)? == 1 },
+        2 => Step::Poll { subscriber: index(bytes, 256)?, moved: index(bytes, 2)? == 1 },
         3 => Step::PollAll,
         4 => Step::Drop(index(bytes, 256)?),
         5 => Step::Leave(index(bytes, 256)?),
-        6 => Step::Return { who: index(bytes, 256)?, shard: index(bytes, 2)? },
+        6 => Step::Return { subscriber: index(bytes, 256)?, shard: index(bytes, 2)? },
         7 => Step::Wait(bytes.int_in_range(0..=79u64)?),
         8 => Step::Wait(500 * bytes.int_in_range(1..=6u64)?),
         9 => Step::Sweep { shard: index(bytes, 2)? },
         10 => Step::Drive,
         11 => Step::Tidy,
         12 => Step::Close,
-        _ => Step::EndAfter { who: index(bytes, 256)?, ms: bytes.int_in_range(1..=9_000u64)? },
+        _ => {
+            Step::EndAfter { subscriber: index(bytes, 256)?, ms: bytes.int_in_range(1..=9_000u64)? }
+        }
     })
 }
 

@@ -1,5 +1,5 @@
 //! How events leave the hub: [`EventStream`], the response body that holds a seat, and [`drive`], the one
-//! task of a shard that sleeps. Knows no socket: whoever holds some lends them to the driver as `Sockets`.
+//! task of a shard that sleeps. Knows no socket: the server lends its own to the driver as `Sockets`.
 
 mod driver;
 mod event_stream;

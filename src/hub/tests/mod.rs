@@ -24,7 +24,7 @@ use crate::ids::{Epoch, EventId, OrgName};
 use crate::metrics::CloseReason;
 use crate::time::Time;
 
-/// `who` is any number, taken modulo the subscribers there are.
+/// `subscriber` is any number, taken modulo the subscribers there are.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `back` is an id that many events behind the head, or one beyond it.
@@ -42,20 +42,20 @@ pub(crate) enum Step {
     },
     /// As the task that serves the stream, which may have a new waker.
     Poll {
-        who: usize,
+        subscriber: usize,
         moved: bool,
     },
     PollAll,
     /// Ends so many milliseconds from now.
     EndAfter {
-        who: usize,
+        subscriber: usize,
         ms: u64,
     },
     Drop(usize),
     /// Loses its connection and keeps the last id that it received.
     Leave(usize),
     Return {
-        who: usize,
+        subscriber: usize,
         shard: usize,
     },
     Wait(u64),
@@ -179,27 +179,27 @@ impl World {
                 (0..crowd).for_each(|_| self.subscribe(org, view, id, shard));
             }
             Step::Publish { org, keys, shard } => self.publish(org, &keys, shard),
-            Step::Poll { who, moved } if here > 0 => {
-                let who = who % here;
+            Step::Poll { subscriber, moved } if here > 0 => {
+                let subscriber = subscriber % here;
                 if moved {
-                    self.pairs[who].bell = Arc::new(Bell(AtomicBool::new(false)));
+                    self.pairs[subscriber].bell = Arc::new(Bell(AtomicBool::new(false)));
                 }
-                self.poll(who);
+                self.poll(subscriber);
             }
             Step::PollAll => self.poll_all(),
-            Step::EndAfter { who, ms } if here > 0 => {
-                let pair = &mut self.pairs[who % here];
+            Step::EndAfter { subscriber, ms } if here > 0 => {
+                let pair = &mut self.pairs[subscriber % here];
                 let at = self.now + ms;
                 pair.ours.end_at(Deadline { at: Time(at), reason: CloseReason::Expired });
                 pair.deadline = Some(pair.deadline.map_or(at, |other| other.min(at)));
             }
-            Step::Drop(who) if here > 0 => _ = self.leave(who % here),
-            Step::Leave(who) if here > 0 => {
-                let client = self.leave(who % here);
+            Step::Drop(subscriber) if here > 0 => _ = self.leave(subscriber % here),
+            Step::Leave(subscriber) if here > 0 => {
+                let client = self.leave(subscriber % here);
                 self.away.push(client);
             }
-            Step::Return { who, shard } if away > 0 => {
-                let client = self.away.swap_remove(who % away);
+            Step::Return { subscriber, shard } if away > 0 => {
+                let client = self.away.swap_remove(subscriber % away);
                 self.come_back(client, shard);
             }
             Step::Poll { .. }

@@ -6,7 +6,7 @@ use super::{Run, Step, compare};
 use crate::hub::View;
 
 fn step() -> impl Strategy<Value = Step> {
-    let (org, shard, who) = (|| 0..2usize, || 0..2usize, || 0..1_000usize);
+    let (org, shard, subscriber) = (|| 0..2usize, || 0..2usize, || 0..1_000usize);
     let view = prop_oneof![Just(View::Member), Just(View::Public)];
     let run = prop_oneof![9 => Just(Run::This), 1 => Just(Run::Former)];
     let back = prop::option::of((0..6u64, run));
@@ -15,12 +15,12 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         9 => (org(), view, back, shard(), crowd).prop_map(|(org, view, back, shard, crowd)| Step::Subscribe { org, view, back, shard, crowd }),
         18 => (org(), keys, shard()).prop_map(|(org, keys, shard)| Step::Publish { org, keys, shard }),
-        15 => (who(), any::<bool>()).prop_map(|(who, moved)| Step::Poll { who, moved }),
+        15 => (subscriber(), any::<bool>()).prop_map(|(subscriber, moved)| Step::Poll { subscriber, moved }),
         2 => Just(Step::PollAll),
-        3 => (who(), 1..9_000u64).prop_map(|(who, ms)| Step::EndAfter { who, ms }),
-        3 => who().prop_map(Step::Drop),
-        3 => who().prop_map(Step::Leave),
-        3 => (who(), shard()).prop_map(|(who, shard)| Step::Return { who, shard }),
+        3 => (subscriber(), 1..9_000u64).prop_map(|(subscriber, ms)| Step::EndAfter { subscriber, ms }),
+        3 => subscriber().prop_map(Step::Drop),
+        3 => subscriber().prop_map(Step::Leave),
+        3 => (subscriber(), shard()).prop_map(|(subscriber, shard)| Step::Return { subscriber, shard }),
         6 => (0..80u64).prop_map(Step::Wait),
         2 => (1..7u64).prop_map(|halves| Step::Wait(halves * 500)),
         8 => shard().prop_map(|shard| Step::Sweep { shard }),

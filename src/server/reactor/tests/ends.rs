@@ -92,7 +92,7 @@ async fn closing_ends_the_body() {
     assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Drained)), (0, 1));
 }
 
-/// However the full socket cuts the last words, who reads again gets the rest and a proper end.
+/// Wherever a full socket cuts the last bytes, a client that reads again gets the rest and a proper end.
 #[tokio::test]
 async fn a_drain_waits_for_who_reads_late() {
     for len in 1..32 {
@@ -122,7 +122,7 @@ async fn pass(rig: &mut Rig, time: Duration) {
     rig.run().await;
 }
 
-/// The body ends as one that is complete, and what is published later is for who comes back.
+/// The body ends as a complete one, and events that are published later are for the client's next connection.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_body() {
     let mut rig = Rig::new(uncoalesced(8));

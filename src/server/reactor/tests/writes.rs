@@ -155,7 +155,7 @@ async fn a_reread_that_is_given_back_is_counted_once() {
     rig.arrive(server, stale, 0);
     rig.run().await;
     let rereads = |rig: &Rig| rig.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
-    assert_eq!(rereads(&rig), 0, "nobody has been told");
+    assert_eq!(rereads(&rig), 0, "no client was told to re-read");
     client.take(earlier);
     rig.run_until(|| {
         client.read(4096);
