@@ -128,32 +128,32 @@ impl Seat {
     /// Notifies the subscriber. A task that waits is woken, to poll for what there is; for a socket, `kind` is
     /// left to the driver. A stream that is taking what there is, whose task is busy or whose socket is full
     /// gets there by itself; of these only [`WriteKind::End`] reaches the last two.
+    // A call costs a third of what a sweep costs a seat.
+    #[inline(always)]
     pub(crate) fn notify(&mut self, kind: WriteKind, batch: &mut Batch) {
         let ends = matches!(kind, WriteKind::End(_));
-        let mut write = |socket| batch.writes.push(WriteOp { socket, kind });
-        self.waiter = match mem::replace(&mut self.waiter, Waiter::None) {
+        match mem::replace(&mut self.waiter, Waiter::None) {
+            Waiter::Task(waker) => {
+                self.waiter = Waiter::Busy(waker.clone());
+                batch.wakers.push(waker);
+            }
+            Waiter::Busy(waker) if ends => {
+                self.waiter = Waiter::Busy(waker.clone());
+                batch.wakers.push(waker);
+            }
             Waiter::Socket { socket, view } => {
-                write(socket);
-                match kind {
-                    // It takes what there is, until it has taken all.
-                    WriteKind::CatchUp => Waiter::None,
-                    _ => Waiter::Socket { socket, view },
+                batch.writes.push(WriteOp { socket, kind });
+                // After that it takes what there is, until it has taken all.
+                if !matches!(kind, WriteKind::CatchUp) {
+                    self.waiter = Waiter::Socket { socket, view };
                 }
             }
             Waiter::Blocked { socket } if ends => {
-                write(socket);
-                Waiter::Blocked { socket }
+                self.waiter = Waiter::Blocked { socket };
+                batch.writes.push(WriteOp { socket, kind });
             }
-            Waiter::Task(waker) => {
-                batch.wakers.push(waker.clone());
-                Waiter::Busy(waker)
-            }
-            Waiter::Busy(waker) if ends => {
-                batch.wakers.push(waker.clone());
-                Waiter::Busy(waker)
-            }
-            waiter => waiter,
-        };
+            waiter => self.waiter = waiter,
+        }
     }
 
     /// Keeps the waker of the task that serves the stream, which waits or is busy. Returns what it replaces, to
