@@ -12,7 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::Server;
-use crate::support::bench_server::{IDLE, event, everybody, load, options, server, until};
+use crate::support::bench_server::{
+    IDLE, MISSED_AFTER, event, everybody, load, load_with, options, server, until,
+};
 use crate::support::port::ReservedPort;
 
 #[test]
@@ -29,13 +31,12 @@ fn a_server_that_does_everything_right_gets_a_clean_summary() {
 
 #[test]
 fn a_lost_event_is_missed_whether_others_follow_or_not() {
-    let mut load = load(
-        &server(|streams, text| match text.contains("0000000001") || text.contains("0000000003") {
+    let base =
+        server(|streams, text| match text.contains("0000000001") || text.contains("0000000003") {
             true => everybody(&mut streams[1..], text),
             false => everybody(streams, text),
-        }),
-        3,
-    );
+        });
+    let mut load = load_with(&Options { patience: MISSED_AFTER, ..options(&base, 3) });
     load.publish(4, Duration::ZERO).unwrap();
     let tally = load.tally();
     assert_eq!((tally.delivered, tally.missed, tally.duplicates), (10, 2, 0), "{tally:?}");

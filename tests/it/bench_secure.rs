@@ -11,7 +11,7 @@ use nudged::client::Verify;
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::bench_server::{
-    Deliver, PACE, address, event, everybody, options, server, until,
+    Deliver, MISSED_AFTER, PACE, address, event, everybody, options, server, until,
 };
 use crate::support::programs::{OPENSSL, requires};
 use crate::support::tls_proxy::{STREAMS_MAX, TlsProxy};
@@ -93,6 +93,7 @@ fn faults_behind_tls_are_found_too() {
         }
     };
     for (_proxy, options) in secured(wrong, 3) {
+        let options = Options { patience: MISSED_AFTER, ..options };
         let mut load = Load::new(&options, Arc::default()).unwrap();
         load.open(3, PACE, |_| {}).unwrap();
         load.publish(2, Duration::ZERO).unwrap();

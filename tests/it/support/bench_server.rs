@@ -10,6 +10,8 @@ use std::time::Duration;
 use nudged::bench::{Load, Options, Publish, Ramp};
 use nudged::client::Verify;
 
+use super::BOUND;
+
 /// What the server does with a publish: which texts go to which of its streams.
 pub(crate) type Deliver = fn(&mut [TcpStream], &str);
 
@@ -85,6 +87,9 @@ pub(crate) fn everybody(streams: &mut [TcpStream], text: &str) {
     streams.iter_mut().for_each(|stream| stream.write_all(&event(text)).unwrap());
 }
 
+/// How long a load waits for events that never come.
+pub(crate) const MISSED_AFTER: Duration = Duration::from_secs(5);
+
 pub(crate) fn options(base: &str, subscribers: usize) -> Options {
     Options {
         url: format!("{base}/stream"),
@@ -102,12 +107,17 @@ pub(crate) fn options(base: &str, subscribers: usize) -> Options {
         }),
         duration: Some(Duration::from_millis(20)),
         processes: vec![std::process::id()],
-        drain_timeout: Duration::from_secs(1),
+        drain_timeout: BOUND,
     }
 }
 
 pub(crate) fn load(base: &str, subscribers: usize) -> Load {
-    let mut load = Load::new(&options(base, subscribers), Arc::default()).unwrap();
+    load_with(&options(base, subscribers))
+}
+
+pub(crate) fn load_with(options: &Options) -> Load {
+    let subscribers = options.subscribers;
+    let mut load = Load::new(options, Arc::default()).unwrap();
     load.open(subscribers, PACE, |_| {}).unwrap();
     assert_eq!(load.subscribers(), subscribers);
     load
