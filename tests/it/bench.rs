@@ -36,7 +36,7 @@ fn a_lost_event_is_missed_whether_others_follow_or_not() {
             true => everybody(&mut streams[1..], text),
             false => everybody(streams, text),
         });
-    let mut load = load_with(&Options { patience: MISSED_AFTER, ..options(&base, 3) });
+    let mut load = load_with(&Options { drain_timeout: MISSED_AFTER, ..options(&base, 3) });
     load.publish(4, Duration::ZERO).unwrap();
     let tally = load.tally();
     assert_eq!((tally.delivered, tally.missed, tally.duplicates), (10, 2, 0), "{tally:?}");

@@ -93,7 +93,7 @@ fn faults_behind_tls_are_found_too() {
         }
     };
     for (_proxy, options) in secured(wrong, 3) {
-        let options = Options { patience: MISSED_AFTER, ..options };
+        let options = Options { drain_timeout: MISSED_AFTER, ..options };
         let mut load = Load::new(&options, Arc::default()).unwrap();
         load.open(3, PACE, |_| {}).unwrap();
         load.publish(2, Duration::ZERO).unwrap();
