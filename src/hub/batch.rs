@@ -21,18 +21,18 @@ pub(crate) struct Batch {
     pub(crate) head: Seq,
 }
 
-/// Something to do for a parked stream.
+/// A write to a socket that the driver owns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteOp {
     pub(crate) socket: SocketId,
     pub(crate) kind: WriteKind,
 }
 
-/// The number by which a parked stream and the driver's sockets are known to each other.
+/// The number under which the driver's sockets and the hub know a stream whose socket the driver writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SocketId(pub(crate) u32);
 
-/// What a parked stream needs.
+/// What to write to a stream's socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WriteKind {
     /// The last `count` events of the batch. They count as taken; those that cannot be written are given
@@ -46,8 +46,8 @@ pub(crate) enum WriteKind {
     End(CloseReason),
 }
 
-/// Seats in one batch, after which everything else on the worker has its turn. One under loom, so that
-/// two seats are enough for a sweep of several batches.
+/// Seats in one batch; the other tasks of the worker run before the next. One under loom, so that two seats are
+/// enough for a sweep of several batches.
 pub(crate) const SEATS_PER_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
 
 // ===== impl Batch =====

@@ -209,8 +209,8 @@ impl Hub {
     }
 
     /// Ends every stream once it has received what there is, and refuses new ones, as [`Hub::close`]
-    /// does, but spreads the ends evenly over `window` from `now` on, so that the clients do not come back
-    /// as a herd. Until it is due a stream goes on as before.
+    /// does, but spreads the ends evenly over `window` from `now` on, so that the clients do not all reconnect
+    /// at once. Until its end is due a stream continues as before.
     pub fn drain(&self, now: Time, window: Duration) {
         *self.shared.drain.lock() = Some(DrainWindow { from: now, to: now.after(window) });
         self.shared.closing.store(true, Ordering::Release);

@@ -57,8 +57,8 @@ impl Registry {
         channel
     }
 
-    /// In one partition, forgets events that are too old and orgs that no client can resume any more. Every
-    /// partition has its turn once in as many ticks as there are partitions.
+    /// In one partition, forgets events that are too old and orgs that no client can resume any more. Each
+    /// tick is for the next partition.
     pub(crate) fn tidy(&self, tick: Tick, now: Time) {
         self.partitions[tick.0 as usize % PARTITIONS].lock().tidy(now, self.idle_max());
     }

@@ -52,7 +52,7 @@ pub(crate) enum Waiter {
     Task(Waker),
     /// The task that serves the stream: it was woken, or has something to write. Only an end wakes it again.
     Busy(Waker),
-    /// The socket of a parked stream, to which the shard's driver writes.
+    /// The stream's socket, which the shard's driver writes.
     Socket { socket: SocketId, view: View },
     /// The same while it is full: only an end is written to it.
     Blocked { socket: SocketId },

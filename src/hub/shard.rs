@@ -245,7 +245,7 @@ impl Common {
     }
 
     /// The tick at which a seat that was touched at `tick` is looked at next: a period later, ±25 %,
-    /// so that a herd of subscribers does not become a herd of writes.
+    /// so that subscribers that connected at once do not need their keepalives at once.
     pub(crate) fn keepalive_at(&self, tick: Tick) -> Tick {
         let period = self.keepalive_ticks();
         tick.after(fastrand::u32(self.keepalive_min()..=period + period / 4))

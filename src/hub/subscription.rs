@@ -31,7 +31,7 @@ pub struct Subscription {
     over: bool,
 }
 
-/// What a parked stream took.
+/// What [`Subscription::take_frames`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// These frames, and there may be more.
@@ -113,8 +113,8 @@ impl Subscription {
         drop(replaced);
     }
 
-    /// Takes a bounded number of frames for a parked stream. Until it has taken all,
-    /// sweeps pass over it.
+    /// Takes a bounded number of frames for a stream whose socket the driver writes. Sweeps pass over the stream until
+    /// it has taken all.
     pub(crate) fn take_frames(&self, socket: SocketId, frames: &mut Frames) -> Taken {
         let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
@@ -148,7 +148,8 @@ impl Subscription {
         Taken::Idle
     }
 
-    /// Gives back what was taken after `seq`, because the socket of the parked stream is full, after it `took_some` or nothing. Sweeps pass over the stream until it takes again.
+    /// Gives back what was taken after `seq`, because the stream's socket is full, after it `took_some` or nothing.
+    /// Sweeps pass over the stream until it takes again.
     pub(crate) fn give_back(&self, seq: Seq, socket: SocketId, took_some: bool) {
         self.block(socket, |seat| seat.cursor = seq, took_some);
     }
@@ -179,7 +180,7 @@ impl Subscription {
         self.shard().set_timer(deadline.at.next_tick(), Timer::deadline(seat, deadline.reason));
     }
 
-    /// A reference to the seat, for the connection of a stream that is not parked.
+    /// A reference to the seat, for the task of a stream that hyper polls.
     pub(crate) fn handle(&self) -> SeatHandle {
         SeatHandle::new(&self.channel, self.key, self.shard)
     }

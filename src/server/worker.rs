@@ -148,8 +148,8 @@ mod tests {
 
     use super::*;
 
-    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker gets no
-    /// processor until its driver has been told too, and has ended.
+    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker is not scheduled
+    /// until its driver has seen the drain too, and has ended.
     /// BUG: the worker took the end of the driver for its death, and cut the publish.
     /// FIX: it looks at the drain first.
     #[tokio::test]
