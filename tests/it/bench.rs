@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::Server;
 use crate::support::bench_server::{
-    IDLE, MISSED_AFTER, event, everybody, load, load_with, options, server, until,
+    MISSED_AFTER, event, everybody, load, load_with, options, server, server_with, until,
 };
 use crate::support::port::ReservedPort;
 
@@ -163,10 +163,11 @@ fn a_refused_publish_is_reported_with_its_reason() {
 
 #[test]
 fn a_publish_connection_that_the_server_closed_meanwhile_is_opened_anew() {
-    let mut load = load(&server(everybody), 1);
+    const IDLE: Duration = Duration::from_millis(400);
+    let mut load = load(&server_with(IDLE, everybody), 1);
     for _ in 0..2 {
         load.publish(1, Duration::ZERO).unwrap();
-        // Longer than the server below keeps a connection that says nothing.
+        // Longer than the server keeps a silent connection.
         load.wait(Some(2 * IDLE)).unwrap();
     }
     assert_eq!(load.refusals(), None);

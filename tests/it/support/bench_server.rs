@@ -17,12 +17,15 @@ pub(crate) type Deliver = fn(&mut [TcpStream], &str);
 
 pub(crate) const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-/// How long the server keeps a connection that says nothing.
-pub(crate) const IDLE: Duration = Duration::from_millis(400);
 pub(crate) const PACE: Ramp = Ramp { per_second: None, pending_max: 8 };
 
 /// A server that ends with the test's process. Publishes come to `/publish`.
 pub(crate) fn server(deliver: Deliver) -> String {
+    server_with(BOUND, deliver)
+}
+
+/// The same, which closes a connection that is silent for so long.
+pub(crate) fn server_with(idle: Duration, deliver: Deliver) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (subscribe, subscribed): (Sender<TcpStream>, Receiver<TcpStream>) = channel();
@@ -38,7 +41,7 @@ pub(crate) fn server(deliver: Deliver) -> String {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let (subscribe, publish) = (subscribe.clone(), publish.clone());
-            thread::spawn(move || serve(stream.unwrap(), &subscribe, &publish));
+            thread::spawn(move || serve(stream.unwrap(), idle, &subscribe, &publish));
         }
     });
     format!("http://{address}")
@@ -46,10 +49,11 @@ pub(crate) fn server(deliver: Deliver) -> String {
 
 pub(crate) fn serve(
     mut stream: TcpStream,
+    idle: Duration,
     subscribe: &Sender<TcpStream>,
     publish: &Sender<(String, Sender<()>)>,
 ) {
-    stream.set_read_timeout(Some(IDLE)).unwrap();
+    stream.set_read_timeout(Some(idle)).unwrap();
     loop {
         let mut buffer = [0; 4096];
         let Ok(length @ 1..) = stream.read(&mut buffer) else { return };

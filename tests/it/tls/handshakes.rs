@@ -86,7 +86,7 @@ fn plain_http_on_a_tls_port_is_answered_with_the_reason() {
 #[test]
 fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
     requires!(OPENSSL);
-    const SLOW: usize = 3_000;
+    const SLOW: usize = 1_000;
     const SILENT: usize = 12 * 1024;
     const HALFWAY: usize = 24 * 1024;
     let _alone = many_connections();
@@ -99,7 +99,7 @@ fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
     for (begins, bound) in
         [(&b""[..], SILENT), (&hello[..hello.len() / 2], HALFWAY), (&hello, HALFWAY)]
     {
-        let server = start(&["--head-timeout", "8s"]);
+        let server = start(&["--head-timeout", "10s"]);
         let connections = || server.metric("nudged_connections") - 1;
         let mut listener = Listener::open(&server, &Certificate::of_tests());
         let before = server.memory();
