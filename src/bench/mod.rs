@@ -116,9 +116,15 @@ pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Error> {
     let system = Error::system("waiting for ^C");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(&system)?;
+    // Here and not in the thread, which may start after the first ^C.
+    let interrupts = {
+        let _inside = runtime.enter();
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+    };
+    let mut interrupts = interrupts.map_err(&system)?;
     let wait = move || {
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while interrupts.recv().await.is_some() {
                 if interrupted.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }

@@ -197,6 +197,9 @@ fn a_body_without_a_place_for_the_number_is_refused() {
 
 // ===== the command, against nudged itself =====
 
+/// SCENARIO: the first ^C comes early, on a busy machine.
+/// BUG: the thread that waits for it had not begun to, so that it killed the program without a summary.
+/// FIX: the signal is taken over before anything is measured.
 #[test]
 fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
     let server = Server::start(&[]);
