@@ -131,6 +131,14 @@ impl Seat {
     // A call costs a third of what a sweep costs a seat.
     #[inline(always)]
     pub(crate) fn notify(&mut self, kind: WriteKind, batch: &mut Batch) {
+        if let Waiter::Socket { socket, .. } = self.waiter {
+            batch.writes.push(WriteOp { socket, kind });
+            if matches!(kind, WriteKind::CatchUp) {
+                // From here on it takes by itself, until it has taken all.
+                self.waiter = Waiter::None;
+            }
+            return;
+        }
         let ends = matches!(kind, WriteKind::End(_));
         match mem::replace(&mut self.waiter, Waiter::None) {
             Waiter::Task(waker) => {
@@ -140,13 +148,6 @@ impl Seat {
             Waiter::Busy(waker) if ends => {
                 self.waiter = Waiter::Busy(waker.clone());
                 batch.wakers.push(waker);
-            }
-            Waiter::Socket { socket, view } => {
-                batch.writes.push(WriteOp { socket, kind });
-                // After that it takes what there is, until it has taken all.
-                if !matches!(kind, WriteKind::CatchUp) {
-                    self.waiter = Waiter::Socket { socket, view };
-                }
             }
             Waiter::Blocked { socket } if ends => {
                 self.waiter = Waiter::Blocked { socket };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::batch::{Batch, WriteKind};
 use super::channel::{Channel, State};
-use super::history::History;
+use super::history::{History, View};
 use super::seat::{Seat, Waiter};
 use super::shard::ShardId;
 use crate::ids::Seq;
@@ -97,7 +97,9 @@ fn deliver(
         seat.notify(WriteKind::CatchUp, batch);
         return 0;
     }
-    let visible = history.newest(count).any(|event| event.seen_by(view).is_some());
+    // A member sees every event.
+    let visible =
+        view == View::Member || history.newest(count).any(|event| event.seen_by(view).is_some());
     seat.cursor = history.head();
     if !visible {
         return 0;
