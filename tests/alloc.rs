@@ -1,5 +1,5 @@
-//! What is allocated, counted by the allocator itself: nothing for a delivery, the same for a publish
-//! whatever the number of subscribers, and so many bytes for a seat.
+//! Allocations, counted by the allocator: none for a delivery, the same number for a publish with any number of
+//! subscribers, and a bounded number of bytes for a seat.
 
 mod counting;
 
@@ -25,32 +25,35 @@ fn org() -> OrgName {
     "acme".parse().expect("a name")
 }
 
-/// Polls once; returns whether a frame came.
+/// Polls once; returns whether there was a frame.
 fn poll(stream: &mut EventStream) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     matches!(Pin::new(stream).poll_frame(&mut cx), Poll::Ready(Some(Ok(_))))
 }
 
-/// Polls the driver until it has nothing more to do. Between its turns it asks to be polled again at
-/// once, which here it is, a bounded number of times.
+/// Polls the driver until it has no work left. It wakes itself between turns, so it is polled a fixed number of
+/// times.
 fn settle(driver: &mut Pin<&mut impl Future<Output = ()>>) {
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..2_000 {
-        assert!(driver.as_mut().poll(&mut cx).is_pending(), "it drives for ever");
+        assert!(
+            driver.as_mut().poll(&mut cx).is_pending(),
+            "a driver of a living hub does not end"
+        );
     }
 }
 
-/// One test after the other: the counters are the process's.
+/// The tests run one after the other, because the counters cover the whole process.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn allocations_are_bounded() {
-    a_delivery_allocates_nothing_and_a_publish_the_same();
+    a_delivery_allocates_nothing_and_a_publish_a_fixed_number();
     a_stream_leaves_nothing_behind().await;
     invented_orgs_stay_within_the_budget().await;
     a_hub_leaves_nothing_behind();
     a_seat_costs_at_most_96_bytes();
 }
 
-fn a_delivery_allocates_nothing_and_a_publish_the_same() {
+fn a_delivery_allocates_nothing_and_a_publish_a_fixed_number() {
     let mut by_publish = Vec::new();
     for subscribers in [1, 100, 10_000] {
         let (hub, clock) = (Hub::new(uncoalesced()), Clock::start());
@@ -63,14 +66,14 @@ fn a_delivery_allocates_nothing_and_a_publish_the_same() {
         let keys = Keys::new(["posts", "entity-types"], hub.config()).expect("two keys");
         let mut counts = Vec::new();
         for round in 0..12 {
-            // The first polls take the greeting; every one but the last of a round takes a frame.
+            // The first round reads the greetings; in each, every poll but the last returns a frame.
             streams.iter_mut().for_each(|stream| while poll(stream) {});
             let publish = allocations(|| hub.publish(&org(), &keys, clock.now()));
             let delivery = allocations(|| {
                 settle(&mut driver);
                 streams.iter_mut().for_each(|stream| assert!(poll(stream)));
             });
-            // The first rounds size what is kept and used again.
+            // The first rounds grow the buffers that are reused.
             if round >= 8 {
                 assert_eq!(delivery, 0, "{subscribers} deliveries");
                 counts.push(publish);
@@ -79,7 +82,7 @@ fn a_delivery_allocates_nothing_and_a_publish_the_same() {
         by_publish.push(counts);
     }
     println!("allocations of one publish: {by_publish:?}");
-    // The history's ring grows now and then, at the same publishes for any number of subscribers.
+    // The history's ring grows at the same publishes for any number of subscribers.
     assert!(by_publish.iter().all(|counts| *counts == by_publish[0]), "{by_publish:?}");
     assert!(by_publish[0].iter().all(|count| *count <= 8), "{by_publish:?}");
 }
@@ -92,8 +95,8 @@ async fn a_stream_leaves_nothing_behind() {
         drop((0..n).map(|_| open().expect("not closing")).collect::<Vec<_>>());
     };
     let quiet = || async {
-        // Time is paused: it passes as soon as nothing else is to be done.
-        #[expect(clippy::disallowed_methods, reason = "the test's own waiting")]
+        // Time is paused: it advances as soon as the runtime is idle.
+        #[expect(clippy::disallowed_methods, reason = "the test waits, not the server")]
         tokio::time::sleep(Duration::from_secs(60)).await;
         LIVE_BYTES.load(Relaxed)
     };
@@ -107,18 +110,18 @@ async fn a_stream_leaves_nothing_behind() {
     assert!(after <= before + 4 * 1024, "{before} bytes became {after}");
 }
 
-/// What each org that is remembered may cost beside its history: its channel, its name, its place in
-/// the registry, and the one event that is always kept.
+/// Bytes of an idle org beside its history: its channel, its name, its entry in the registry, and the one event that
+/// is always kept.
 const IDLE_ORG_BYTES: usize = 1_536;
 
-/// With so many, 64 bytes that each leaves behind are more than the budget.
+/// So many that a leak of 64 bytes for each would exceed the budget.
 const NAMES: usize = 200_000;
 
-/// So many names, each published to before, during and after a subscription.
-/// SCENARIO: far more invented orgs than the budget has room for are published to, subscribed to and left, within one tick.
-/// BUG: the wheel forgot the seats that were freed only when it ticked, and each kept its channel's block;
-/// and so did the wheel of deadlines.
-/// FIX: both forget them whenever they outnumber the living.
+/// Publishes to each of many orgs before, during and after a subscription to it.
+///
+/// SCENARIO: within one tick, a client publishes to, subscribes to and leaves far more orgs than the budget has room for.
+/// BUG: both wheels purged the entries of freed seats only at a tick, and each entry kept its channel's block allocated.
+/// FIX: both purge their stale entries as soon as these outnumber the live ones.
 async fn invented_orgs_stay_within_the_budget() {
     let budget = HubConfig {
         history_bytes_total: 1 << 20,
@@ -140,7 +143,7 @@ async fn invented_orgs_stay_within_the_budget() {
         drop(stream.expect("not closing"));
         hub.publish(&org, &keys, clock.now());
         if n % 256 == 0 {
-            // The driver has its turns, but no time passes: all of it comes within one tick.
+            // The driver runs, but no time passes: everything happens within one tick.
             for _ in 0..1_024 {
                 tokio::task::yield_now().await;
             }
@@ -151,17 +154,17 @@ async fn invented_orgs_stay_within_the_budget() {
     assert!(peak <= most, "{peak} bytes of {most}");
 }
 
-/// SCENARIO: an application drops a hub that it has not driven to rest, or a driver in the middle of a
-/// walk, which holds the last handle.
-/// BUG: the work that was left knew its channels, which knew their lanes, which knew the work. The walk
-/// was given back after the last handle had dropped the work.
-/// FIX: the work that is left keeps no channel alive.
+/// SCENARIO: an application drops a hub that still has work for its driver, or drops a driver in the middle of a sweep,
+/// while it holds the last handle.
+/// BUG: the remaining work referred to its channels, these to their shards, and these to the work: a cycle. The sweep
+/// was put back after the last handle had dropped the work.
+/// FIX: remaining work keeps no channel alive.
 fn a_hub_leaves_nothing_behind() {
     let before = LIVE_BLOCKS.load(Relaxed);
     let hub = Hub::new(HubConfig::default());
     let keys = Keys::new(["posts"], hub.config()).expect("a key");
     let stream = EventStream::open(&hub, &org(), View::Member, None, Time(0)).expect("open");
-    // The first is left to be swept, the second waits for the end of its window.
+    // The first event is left to be swept, the second waits for the end of its burst window.
     hub.publish(&org(), &keys, Time(0));
     hub.publish(&org(), &keys, Time(1));
     drop(keys);

@@ -6,10 +6,10 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "tests have a clock, and loom replaces no lock of theirs"
+    reason = "tests use the real clock, and loom does not replace their locks"
 )]
 
-#[allow(dead_code, unused_imports, reason = "of the support of tests/it, this binary uses a part")]
+#[allow(dead_code, unused_imports, reason = "this binary uses a part of the support of tests/it")]
 #[path = "it/support/mod.rs"]
 mod support;
 
@@ -82,10 +82,10 @@ fn an_unacknowledged_keepalive_frees_the_seats_of_a_vanished_peer() {
     }
 }
 
-/// While the packets are lost the route goes too: the kernel then reports that there is no route, and not a
-/// timeout. The peer has vanished all the same.
+/// The route goes while packets are lost: the kernel then reports "no route" instead of a timeout. The stream must
+/// count as timed out all the same.
 #[test]
-fn a_peer_that_vanished_counts_as_timeout_without_a_route_too() {
+fn a_vanished_peer_counts_as_timeout_even_without_a_route() {
     requires!(NAMESPACES);
     let (machine, server) = start(&["--keepalive", "1h"]);
     let held = machine.streams(&server);
@@ -98,7 +98,7 @@ fn a_peer_that_vanished_counts_as_timeout_without_a_route_too() {
     drop(held);
 }
 
-/// Many streams on a few connections, which answer no ping and acknowledge nothing.
+/// Many streams on a few connections, whose peer neither answers a PING nor acknowledges a packet.
 #[test]
 fn a_vanished_peer_frees_all_its_streams_over_http2() {
     requires!(NAMESPACES);
@@ -142,7 +142,7 @@ fn a_publisher_that_vanishes_within_its_body_is_closed() {
             };
             (0..STREAMS).map(publisher).collect::<Vec<_>>()
         });
-        // Less a few: a connection that asked for metrics may have been counted before.
+        // A few less, because `before` may include a connection that read the metrics.
         let most = before + usize::try_from(STREAMS).expect("few") - 4;
         eventually("the publishes have begun", || server.descriptors() >= most);
         machine.vanish(way);
@@ -171,7 +171,7 @@ impl Machine {
     fn new() -> Self {
         static NUMBER: AtomicU8 = AtomicU8::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Two runs at once have different numbers of their process, and so, nearly always, networks.
+        // Concurrent runs have different process ids and so, nearly always, different networks.
         let run = std::process::id();
         let name = format!("nd{run}-{number}");
         let network = |last| Ipv4Addr::new(10, (run % 251) as u8, number, last);
@@ -209,7 +209,7 @@ impl Machine {
                 move_into_link_name_space(file.as_fd(), network).expect("root enters a namespace");
                 act()
             });
-            on_it.join().expect("it worked over there")
+            on_it.join().expect("no panic in the namespace")
         })
     }
 
@@ -224,7 +224,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The cable first: a socket that is still open keeps the namespace alive, and it in it.
+        // The cable first: an open socket keeps the namespace alive, and the namespace keeps its end of the cable.
         _ = run_ip(&format!("link del {}", self.name));
         _ = run_ip(&format!("netns del {}", self.name));
         _ = run_ip(&format!("route del unreachable {}", self.theirs));
@@ -237,8 +237,8 @@ fn connect(address: SocketAddr) -> Client {
 
 fn ip(arguments: &str) {
     let done = run_ip(arguments);
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "`ip {arguments}` failed: {said}");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "`ip {arguments}` failed: {stderr}");
 }
 
 fn run_ip(arguments: &str) -> Output {

@@ -1,4 +1,4 @@
-//! The system's allocator, which counts for the whole process: a binary with it has one test.
+//! The system's allocator with counters for the whole process: a binary that uses it has one test.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,14 +15,14 @@ unsafe impl GlobalAlloc for Counting {
         ALLOCATIONS.fetch_add(1, Relaxed);
         LIVE_BLOCKS.fetch_add(1, Relaxed);
         LIVE_BYTES.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller's obligations are those of this call.
+        // SAFETY: this call has the same contract as ours.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         LIVE_BLOCKS.fetch_sub(1, Relaxed);
         LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's obligations are those of this call.
+        // SAFETY: this call has the same contract as ours.
         unsafe { System.dealloc(ptr, layout) }
     }
 }

@@ -1,5 +1,5 @@
-//! The load generator finds what a server does wrong: lost, repeated, swapped and cut events, streams
-//! that end, answers that are none.
+//! The load generator detects the faults of a server: lost, repeated, reordered and split events, streams that end,
+//! failed responses.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use crate::support::Server;
 use crate::support::bench_server::{
-    MISSED_AFTER, event, everybody, load, load_with, options, server, server_with, until,
+    MISSED_AFTER, event, load, load_with, options, server, server_with, to_all, until,
 };
 use crate::support::port::ReservedPort;
 
 #[test]
-fn a_server_that_does_everything_right_gets_a_clean_summary() {
-    let options = options(&server(everybody), 20);
+fn a_server_without_faults_gets_a_clean_summary() {
+    let options = options(&server(to_all), 20);
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert!(summary.is_clean(), "{summary}");
     assert_eq!((summary.subscribers, summary.published), (20, 10), "{summary}");
@@ -30,11 +30,11 @@ fn a_server_that_does_everything_right_gets_a_clean_summary() {
 }
 
 #[test]
-fn a_lost_event_is_missed_whether_others_follow_or_not() {
+fn a_lost_event_counts_as_missed_even_if_it_is_the_last() {
     let base =
         server(|streams, text| match text.contains("0000000001") || text.contains("0000000003") {
-            true => everybody(&mut streams[1..], text),
-            false => everybody(streams, text),
+            true => to_all(&mut streams[1..], text),
+            false => to_all(streams, text),
         });
     let mut load = load_with(&Options { drain_timeout: MISSED_AFTER, ..options(&base, 3) });
     load.publish(4, Duration::ZERO).unwrap();
@@ -44,11 +44,11 @@ fn a_lost_event_is_missed_whether_others_follow_or_not() {
 }
 
 #[test]
-fn a_repeated_event_is_a_duplicate() {
+fn a_repeated_event_counts_as_a_duplicate() {
     let mut load = load(
         &server(|streams, text| {
-            everybody(&mut streams[..1], text);
-            everybody(streams, text);
+            to_all(&mut streams[..1], text);
+            to_all(streams, text);
         }),
         3,
     );
@@ -60,12 +60,12 @@ fn a_repeated_event_is_a_duplicate() {
 }
 
 #[test]
-fn a_later_event_may_come_first_and_is_counted_as_out_of_order() {
+fn an_event_after_a_later_one_counts_as_reordered_and_not_as_missed() {
     let mut load = load(
         &server(|streams, text| {
             if !text.contains("0000000000") {
-                everybody(streams, text);
-                everybody(streams, &text.replace("0000000001", "0000000000"));
+                to_all(streams, text);
+                to_all(streams, &text.replace("0000000001", "0000000000"));
             }
         }),
         2,
@@ -76,7 +76,7 @@ fn a_later_event_may_come_first_and_is_counted_as_out_of_order() {
 }
 
 #[test]
-fn events_in_single_bytes_are_events() {
+fn events_that_arrive_byte_by_byte_are_assembled() {
     let mut load = load(
         &server(|streams, text| {
             for byte in event(text) {
@@ -91,12 +91,12 @@ fn events_in_single_bytes_are_events() {
 }
 
 #[test]
-fn a_stream_that_ends_is_a_disconnect_and_misses_nothing_afterwards() {
+fn a_stream_that_ends_counts_as_a_disconnect_and_misses_nothing_afterwards() {
     let mut load = load(
         &server(|streams, text| {
-            everybody(streams, text);
+            to_all(streams, text);
             if text.contains("0000000000") {
-                // One is closed, one ends with its last chunk on a connection that stays.
+                // One is closed; one ends with its last chunk on an open connection.
                 streams[0].shutdown(std::net::Shutdown::Both).unwrap();
                 streams[1].write_all(b"0\r\n\r\n").unwrap();
             }
@@ -109,24 +109,24 @@ fn a_stream_that_ends_is_a_disconnect_and_misses_nothing_afterwards() {
     assert_eq!((tally.delivered, tally.missed, tally.disconnects), (3, 0, 2), "{tally:?}");
 }
 
-/// SCENARIO: of three streams one gets four events and ends; to the others the last comes late.
-/// BUG: with what the lost one had got, as many events had come as the two that were left should get,
-/// so that the series ended; the late ones were missed, and then duplicates.
-/// FIX: a series is over when no open stream is behind.
+/// SCENARIO: one of three streams receives four events and ends; the last event reaches the others late.
+/// BUG: the events of the lost stream counted towards what the other two had to receive, so that the series ended early;
+/// the late events counted as missed, and then as duplicates.
+/// FIX: a series ends when every open stream has received all its events.
 #[test]
 fn events_of_a_lost_stream_do_not_count_for_the_others() {
     let mut load = load(
         &server(|streams, text| {
             if !text.contains("0000000003") {
-                return everybody(streams, text);
+                return to_all(streams, text);
             }
-            everybody(&mut streams[..1], text);
+            to_all(&mut streams[..1], text);
             streams[0].shutdown(std::net::Shutdown::Both).unwrap();
             let (mut rest, text) = (Vec::new(), text.to_owned());
             rest.extend(streams[1..].iter().map(|stream| stream.try_clone().unwrap()));
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(200));
-                everybody(&mut rest, &text);
+                to_all(&mut rest, &text);
             });
         }),
         3,
@@ -138,8 +138,8 @@ fn events_of_a_lost_stream_do_not_count_for_the_others() {
 }
 
 #[test]
-fn an_answer_other_than_200_is_a_stream_that_failed() {
-    let base = server(everybody);
+fn a_status_other_than_200_counts_as_a_failed_stream() {
+    let base = server(to_all);
     let mut options = options(&base, 4);
     options.url = format!("{base}/full");
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
@@ -150,7 +150,7 @@ fn an_answer_other_than_200_is_a_stream_that_failed() {
 
 #[test]
 fn a_refused_publish_is_reported_with_its_reason() {
-    let mut options = options(&server(everybody), 1);
+    let mut options = options(&server(to_all), 1);
     let closed = ReservedPort::new();
     options.publish.as_mut().unwrap().url = format!("http://{}/", closed.address);
     let stop = Arc::default();
@@ -162,12 +162,12 @@ fn a_refused_publish_is_reported_with_its_reason() {
 }
 
 #[test]
-fn a_publish_connection_that_the_server_closed_meanwhile_is_opened_anew() {
+fn a_publish_connection_that_the_server_closed_is_reopened() {
     const IDLE: Duration = Duration::from_millis(400);
-    let mut load = load(&server_with(IDLE, everybody), 1);
+    let mut load = load(&server_with(IDLE, to_all), 1);
     for _ in 0..2 {
         load.publish(1, Duration::ZERO).unwrap();
-        // Longer than the server keeps a silent connection.
+        // Longer than the server keeps an idle connection.
         load.wait(Some(2 * IDLE)).unwrap();
     }
     assert_eq!(load.refusals(), None);
@@ -175,7 +175,7 @@ fn a_publish_connection_that_the_server_closed_meanwhile_is_opened_anew() {
 }
 
 #[test]
-fn more_streams_than_descriptors_are_refused_with_how_many_there_may_be() {
+fn more_streams_than_descriptors_are_refused_with_the_possible_number() {
     let most = |http2| {
         let subscribers = 1_000_000_000_000;
         let options = Options { http2, ..options("http://127.0.0.1:1", subscribers) };
@@ -183,12 +183,12 @@ fn more_streams_than_descriptors_are_refused_with_how_many_there_may_be() {
         let rest = why.split("at most ").nth(1).expect(&why);
         rest.split(' ').next().unwrap().parse::<usize>().expect(&why)
     };
-    // Two descriptors, ten streams.
+    // With HTTP/2, two descriptors carry ten streams.
     assert_eq!(most(Some(10)), most(None) / 2 * 10);
 }
 
 #[test]
-fn a_body_without_a_place_for_the_number_is_refused() {
+fn a_body_without_a_placeholder_for_the_number_is_refused() {
     let mut options = options("http://127.0.0.1:1", 1);
     options.publish.as_mut().unwrap().body = "{}".into();
     let why = Load::new(&options, Arc::default()).unwrap_err().to_string();
@@ -197,9 +197,9 @@ fn a_body_without_a_place_for_the_number_is_refused() {
 
 // ===== the command, against nudged itself =====
 
-/// SCENARIO: the first ^C comes early, on a busy machine.
-/// BUG: the thread that waits for it had not begun to, so that it killed the program without a summary.
-/// FIX: the signal is taken over before anything is measured.
+/// SCENARIO: on a busy machine, the first ^C arrives early.
+/// BUG: the thread that waits for it had not started yet, so the signal killed the program without a summary.
+/// FIX: the handler is installed before anything is measured.
 #[test]
 fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
     let server = Server::start(&[]);
@@ -211,8 +211,8 @@ fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
             .args(transport)
             .stderr(Stdio::piped());
         let mut bench = command.spawn().unwrap();
-        let said = BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let all = said.into_iter().find(|line| line.starts_with("30 streams open after"));
+        let mut lines = BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let all = lines.find(|line| line.starts_with("30 streams open after"));
         assert!(all.is_some(), "it ended before all were open");
         kill_process(Pid::from_child(&bench), Signal::INT).unwrap();
 
@@ -227,7 +227,7 @@ fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
 }
 
 #[test]
-fn the_command_names_the_flag_that_is_wrong() {
+fn the_command_reports_which_flag_is_wrong() {
     for (args, wrong) in [
         (&["https://localhost", "--ca", "/nowhere"][..], "No such file"),
         (&["https://localhost", "--ca", "Cargo.toml"], "no certificate in PEM"),
@@ -235,7 +235,7 @@ fn the_command_names_the_flag_that_is_wrong() {
         (&["ftp://localhost"], "expected http://host:port or https://host"),
     ] {
         let output = Server::command().arg("bench").args(args).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && said.contains(wrong), "{args:?}: {said}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && message.contains(wrong), "{args:?}: {message}");
     }
 }

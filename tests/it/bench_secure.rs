@@ -1,5 +1,5 @@
-//! The load generator finds over TLS and HTTP/2 what it finds in the clear, and says what is wrong with
-//! a server's certificate.
+//! The load generator measures over TLS and HTTP/2 what it measures on cleartext, and reports what is wrong with a
+//! server's certificate.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use nudged::client::Verify;
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::bench_server::{
-    Deliver, MISSED_AFTER, PACE, address, event, everybody, options, server, until,
+    Deliver, MISSED_AFTER, PACE, address, event, options, server, to_all, until,
 };
 use crate::support::programs::{OPENSSL, requires};
 use crate::support::tls_proxy::{STREAMS_MAX, TlsProxy};
@@ -21,7 +21,7 @@ fn proxy(base: &str) -> TlsProxy {
     TlsProxy::start("IP:127.0.0.1", address(base))
 }
 
-/// HTTP/1.1 and HTTP/2, each over TLS to a server of its own that does the same.
+/// HTTP/1.1 and HTTP/2, each over TLS to its own server.
 fn secured(deliver: Deliver, subscribers: usize) -> [(TlsProxy, Options); 2] {
     [None, Some(3)].map(|http2| {
         let proxy = proxy(&server(deliver));
@@ -32,10 +32,10 @@ fn secured(deliver: Deliver, subscribers: usize) -> [(TlsProxy, Options); 2] {
 }
 
 #[test]
-fn tls_and_http2_are_measured_as_the_clear_is() {
+fn tls_and_http2_are_measured_like_cleartext() {
     requires!(OPENSSL);
     for (version, http2) in [(&TLS12, None), (&TLS13, None), (&TLS12, Some(3)), (&TLS13, Some(3))] {
-        let base = server(everybody);
+        let base = server(to_all);
         let proxy = TlsProxy::start_version(version, address(&base));
         let options = Options { verify: proxy.trust(), http2, ..options(&proxy.url(), 20) };
         let summary = run(&options, Arc::default(), |_| {}).unwrap();
@@ -48,11 +48,11 @@ fn tls_and_http2_are_measured_as_the_clear_is() {
 }
 
 #[test]
-fn an_event_that_comes_in_pieces_is_put_together() {
+fn an_event_that_arrives_in_pieces_is_assembled() {
     requires!(OPENSSL);
-    // Longer than a record, than a frame, and than what a socket or a window takes at once.
+    // Longer than a TLS record, a frame, a socket buffer and a window.
     let long: Deliver = |streams, text| {
-        everybody(streams, &format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000)));
+        to_all(streams, &format!("{}{text}{}", "x".repeat(100_000), "y".repeat(300_000)));
     };
     for (_proxy, options) in secured(long, 3) {
         let summary = run(&options, Arc::default(), |_| {}).unwrap();
@@ -61,9 +61,9 @@ fn an_event_that_comes_in_pieces_is_put_together() {
     }
 }
 
-/// SCENARIO: a flood of small events over HTTP/2, faster than they are taken in.
-/// BUG: h2 ends a connection that holds many small frames, and its streams were lost.
-/// FIX: what a connection may hold is bounded by its window alone.
+/// SCENARIO: a flood of small events over HTTP/2, faster than the client reads them.
+/// BUG: h2 closes a connection that buffers many small frames, and its streams were lost.
+/// FIX: the only bound on what a connection buffers is its window.
 #[test]
 fn a_flood_of_small_events_over_http2_arrives() {
     requires!(OPENSSL);
@@ -71,7 +71,7 @@ fn a_flood_of_small_events_over_http2_arrives() {
         let small = event("x").repeat(2_000);
         let write = |mut stream: &TcpStream| stream.write_all(&small).unwrap();
         streams.iter().for_each(write);
-        everybody(streams, text);
+        to_all(streams, text);
     };
     let [_, (_proxy, options)] = secured(flood, 8);
     let options = Options { http2: Some(8), drain_timeout: DRAIN_TIMEOUT, ..options };
@@ -83,10 +83,10 @@ fn a_flood_of_small_events_over_http2_arrives() {
 }
 
 #[test]
-fn faults_behind_tls_are_found_too() {
+fn faults_over_tls_are_detected_too() {
     requires!(OPENSSL);
     let wrong: Deliver = |streams, text| {
-        everybody(&mut streams[1..], text);
+        to_all(&mut streams[1..], text);
         if text.contains("0000000001") {
             streams[2].shutdown(std::net::Shutdown::Both).unwrap();
             streams[1].write_all(b"0\r\n\r\n").unwrap();
@@ -104,9 +104,9 @@ fn faults_behind_tls_are_found_too() {
 }
 
 #[test]
-fn an_answer_other_than_200_is_a_stream_that_failed_over_http2_too() {
+fn a_status_other_than_200_counts_as_a_failed_stream_over_http2_too() {
     requires!(OPENSSL);
-    let [_, (proxy, mut options)] = secured(everybody, 4);
+    let [_, (proxy, mut options)] = secured(to_all, 4);
     options.url = format!("{}/full", proxy.url());
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert_eq!((summary.tally.failed, summary.tally.failed_status), (4, Some(503)), "{summary}");
@@ -116,7 +116,7 @@ fn an_answer_other_than_200_is_a_stream_that_failed_over_http2_too() {
 fn more_streams_than_a_connection_may_have_fail_with_the_reason() {
     requires!(OPENSSL);
     let most = STREAMS_MAX as usize;
-    let [_, (_proxy, options)] = secured(everybody, 2 * most);
+    let [_, (_proxy, options)] = secured(to_all, 2 * most);
     let options = Options { http2: Some(2 * most), ..options };
     let summary = run(&options, Arc::default(), |_| {}).unwrap();
     assert_eq!(summary.subscribers, most, "{summary}");
@@ -126,7 +126,7 @@ fn more_streams_than_a_connection_may_have_fail_with_the_reason() {
 #[test]
 fn streams_over_http2_can_be_closed_and_opened_again() {
     requires!(OPENSSL);
-    let [_, (_proxy, options)] = secured(everybody, 4);
+    let [_, (_proxy, options)] = secured(to_all, 4);
     let mut load = Load::new(&options, Arc::default()).unwrap();
     for reset in [true, false] {
         load.open(4, PACE, |_| {}).unwrap();
@@ -139,7 +139,7 @@ fn streams_over_http2_can_be_closed_and_opened_again() {
 #[test]
 fn an_untrusted_certificate_ends_the_run_and_names_the_flags() {
     requires!(OPENSSL);
-    let base = server(everybody);
+    let base = server(to_all);
     let (ours, other) = (proxy(&base), proxy(&base));
     let elsewhere = TlsProxy::start("DNS:example.org", address(&base));
     for (proxy, trust, advice) in [
@@ -161,8 +161,8 @@ fn an_untrusted_certificate_ends_the_run_and_names_the_flags() {
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_is_told_from_one_that_does() {
-    let base = server(everybody).replace("http://", "https://");
+fn a_server_without_tls_is_reported_as_such() {
+    let base = server(to_all).replace("http://", "https://");
     let why = run(&options(&base, 2), Arc::default(), |_| {});
     let why = why.unwrap_err().to_string();
     assert!(why.contains("write http://"), "{why}");

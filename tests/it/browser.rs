@@ -1,6 +1,6 @@
-//! A real Chromium: its `EventSource` opens the stream from a page, loses the server, comes back by
-//! itself, and gets what it missed. Between the two stands a relay that can fail like a network.
-#![allow(clippy::disallowed_types, reason = "loom replaces no lock of a test")]
+//! A real Chromium: its `EventSource` opens the stream from a page, loses the server, reconnects by itself, and receives
+//! the missed events. A relay between the two simulates network failures.
+#![allow(clippy::disallowed_types, reason = "loom does not replace the locks of a test")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use crate::support::port::ReservedPort;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, OPENSSL, requires};
 use crate::support::{Server, eventually};
 
-/// Serves a page at `/`, and passes everything else on, byte for byte.
+/// Serves a page at `/`, and forwards everything else byte for byte.
 #[derive(Clone)]
 struct Relay {
     address: SocketAddr,
@@ -24,7 +24,7 @@ struct Relay {
 }
 
 struct State {
-    /// Where to; nowhere while the server is lost.
+    /// The server; `None` while it is unreachable.
     upstream: Option<SocketAddr>,
     open: Vec<TcpStream>,
     /// The heads of the requests for streams.
@@ -67,7 +67,7 @@ impl Relay {
         relay
     }
 
-    /// Cuts every connection, and refuses new ones until there is somewhere to go.
+    /// Closes every connection, and refuses new ones until there is an upstream.
     fn set_upstream(&self, upstream: Option<SocketAddr>) {
         let mut state = self.state.lock().expect("no panic");
         state.upstream = upstream;
@@ -128,7 +128,7 @@ impl Browser {
             .expect("chromedriver starts");
         eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let profile_flag = format!("--user-data-dir={}", profile.display());
-        // The certificate of a test signs itself.
+        // The certificate of the tests is self-signed.
         let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -153,13 +153,13 @@ impl Browser {
         self.runtime.block_on(self.page.goto(url)).expect("the page");
     }
 
-    /// What a script of the page tells in the end.
+    /// Runs a script in the page and returns its result.
     fn run(&self, script: &str, argument: &str) -> Value {
-        let told = self.page.execute_async(script, vec![argument.into()]);
-        self.runtime.block_on(told).expect("a script")
+        let result = self.page.execute_async(script, vec![argument.into()]);
+        self.runtime.block_on(result).expect("a script")
     }
 
-    /// What the page's listeners have seen, as name, data and last event id.
+    /// The events that the page has received, as name, data and last event id.
     fn seen(&self) -> Vec<[String; 3]> {
         let seen = self.runtime.block_on(self.page.execute("return seen", vec![]));
         serde_json::from_value(seen.expect("a script")).expect("triples")
@@ -167,7 +167,7 @@ impl Browser {
 
     fn expect(&self, expected: &[[&str; 3]]) {
         let mut seen = self.seen();
-        eventually(&format!("the page has seen {expected:?}"), || {
+        eventually(&format!("the page has received {expected:?}"), || {
             seen = self.seen();
             seen.len() >= expected.len()
         });
@@ -185,14 +185,14 @@ impl Drop for Browser {
 }
 
 #[test]
-fn a_browser_reconnects_and_gets_the_events_it_missed() {
+fn a_browser_reconnects_and_receives_the_events_it_missed() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let args = ["--coalesce", "0", "--retry-min", "200ms", "--retry-max", "200ms"];
     let server = Server::start(&args);
     let relay = Relay::start(server.address());
     let browser = Browser::open(&format!("http://{}/", relay.address));
 
-    eventually("the page listens", || server.seats() == 1);
+    eventually("the page has subscribed", || server.seats() == 1);
     let posts = server.publish("acme", &["posts"]).expect("subscribed");
     let at_first = posts.replace("-1", "-0");
     let connected = ["connected", "{}", &at_first];
@@ -212,19 +212,19 @@ fn a_browser_reconnects_and_gets_the_events_it_missed() {
     assert!(head.contains(&format!("\r\nlast-event-id: {posts}\r\n")), "{head}");
     assert!(head.contains("\r\naccept: text/event-stream\r\n"), "{head}");
 
-    // Another process knows nothing of the old ids: the page has to read everything again.
+    // A new process does not resume the old ids: the page has to reread everything.
     drop(server);
     let server = Server::start(&args);
     relay.set_upstream(Some(server.address()));
-    eventually("the page listens again", || server.seats() == 1);
-    eventually("the page has seen the new server", || browser.seen().len() == 6);
+    eventually("the page has subscribed again", || server.seats() == 1);
+    eventually("the page has received the new greeting", || browser.seen().len() == 6);
     let [name, _, id] = &browser.seen()[5];
     assert_eq!(name, "connected");
     assert_ne!(id, &too);
 }
 
-/// Over HTTP/1 a browser opens six connections to one origin, and a seventh stream waits for ever. (What
-/// protocol it spoke, it tells no page of another origin; but nothing else has so many on one connection.)
+/// Over HTTP/1 a browser opens at most six connections to an origin, and a seventh stream would wait for ever. (A page
+/// of another origin cannot read the protocol; but only HTTP/2 carries so many streams on one connection.)
 #[test]
 fn many_streams_of_one_page_share_a_connection_over_http2() {
     requires!(CHROMEDRIVER, CHROMIUM, OPENSSL);
@@ -232,7 +232,7 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     let certificate = Certificate::of_tests();
     let more = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0", "--cors-origin", "*"];
     let mut server = Server::start(&[&certificate.flags()[..], &more].concat());
-    // What this test asks goes through the door beside.
+    // The test's own requests go to the cleartext address.
     server.addresses.reverse();
     let relay = Relay::start(server.address());
     let browser = Browser::open(&format!("http://{}/empty", relay.address));
@@ -247,20 +247,20 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     );
     browser.runtime.block_on(browser.page.execute(&open, vec![])).expect("a script");
     eventually("every stream is open", || server.seats() == STREAMS);
-    // One of this test, one of the browser, and none yet to be noticed as gone.
+    // One of this test and one of the browser.
     eventually("they share one connection", || server.metric("nudged_connections") == 2);
     let id = server.publish("acme", &["posts"]).expect("subscribed");
     let event = ["invalidate", r#"{"keys":["posts"]}"#, id.as_str()];
     browser.expect(&[event; STREAMS as usize]);
 
-    // Of its own origin a page is told the protocol.
+    // A page of the same origin can read the protocol.
     browser.go(&format!("https://{}/livez", server.addresses[1]));
     let protocol = "arguments[1](performance.getEntriesByType('navigation')[0].nextHopProtocol)";
     assert_eq!(browser.run(protocol, ""), "h2");
 }
 
-/// What a page does with a server of another origin, and what it is told: its stream, its publish, which the
-/// browser asks about first, and one that a form could have sent, about which it does not ask.
+/// A page's requests to a server of another origin, and their results: a stream, a publish with a preflight, and a publish
+/// like a form's, without a preflight.
 const ACROSS: &str = "const [url, done] = arguments;
     const opened = new Promise(tell => {
         const source = new EventSource(url, { withCredentials: true });
@@ -275,8 +275,8 @@ const ACROSS: &str = "const [url, done] = arguments;
         stream, await post('application/json', 'cors'), await post('text/plain', 'no-cors'),
     ]));";
 
-/// The cookies of a host are sent whatever the port, with the requests of both pages. What the other one may
-/// not is for the browser to refuse, by what the server says of origins.
+/// A browser sends the cookies of a host to every port, and so with the requests of both pages. It is the browser that
+/// refuses the unlisted page, because of the server's CORS headers.
 #[test]
 fn a_page_of_another_origin_is_served_if_it_is_listed() {
     requires!(CHROMEDRIVER, CHROMIUM);
@@ -292,18 +292,18 @@ fn a_page_of_another_origin_is_served_if_it_is_listed() {
     let url = format!("http://{}/api/acme/events", server.address());
     assert_eq!(browser.run(ACROSS, &url), json!(["open", 202, "opaque"]));
     assert_eq!(published(), 1, "a form publishes nothing");
-    // The same page by another name is of another origin too, and has no cookies.
+    // By another host name, the same page has another origin, and no cookie.
     let by_name = format!("localhost:{}", named.address.port());
     for page in [other.address.to_string(), by_name] {
         browser.go(&format!("http://{page}/empty"));
         assert_eq!(browser.run(ACROSS, &url), json!(["refused", "TypeError", "opaque"]), "{page}");
-        assert_eq!(published(), 1, "what the browser asked about was not sent");
+        assert_eq!(published(), 1, "the browser has not sent the publish after the preflight");
     }
-    // Those with the cookie were opened, and kept from the page.
+    // Those with the cookie were opened; the browser hid the second one from its page.
     assert_eq!(server.metric("nudged_streams_opened_total"), 2);
 }
 
-/// A token for everything that an organisation has.
+/// A token to subscribe and publish to acme.
 fn mint() -> String {
     let mut command = Server::command();
     command.args(["token", "--secret", SECRET, "--org", "acme", "--scope", "subscribe,publish"]);

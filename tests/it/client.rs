@@ -1,5 +1,4 @@
-//! The command line's clients against a server that plays a script: what they ask for, to the byte,
-//! and what they make of each answer.
+//! The command line's clients against a scripted server: their exact requests, and what they do with each response.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,14 +8,14 @@ use nudged::client::{Error, Listen, listen};
 
 use crate::support::port::ReservedPort;
 use crate::support::scripted_server::{
-    DEADLINE, ScriptedServer, VERSION, answer, answer_one, block_on, listening, no_content,
-    publishing, read_request, said, server, stream,
+    DEADLINE, ScriptedServer, VERSION, answer, answer_one, block_on, error_text, listening,
+    no_content, publishing, read_request, server, stream,
 };
 
 // ===== listen =====
 
 #[test]
-fn listen_asks_as_an_event_source_does_and_writes_one_line_for_each_event() {
+fn listen_sends_the_requests_of_an_event_source_and_writes_one_line_for_each_event() {
     let script = ScriptedServer::play([
         stream(
             "retry: 10\nid: e-1\nevent: connected\ndata: {}\n\n: keepalive\n\n\
@@ -50,10 +49,10 @@ fn listen_asks_as_an_event_source_does_and_writes_one_line_for_each_event() {
     );
 }
 
-/// Hands every flushed text to another thread.
-struct Telling(Vec<u8>, Sender<Vec<u8>>);
+/// Sends the written text to another thread at every flush.
+struct FlushTo(Vec<u8>, Sender<Vec<u8>>);
 
-impl Write for Telling {
+impl Write for FlushTo {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -63,8 +62,8 @@ impl Write for Telling {
 }
 
 #[test]
-fn listen_writes_an_event_while_the_stream_goes_on() {
-    let (told, heard) = channel();
+fn listen_writes_an_event_before_its_stream_ends() {
+    let (flushed, lines) = channel();
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
     let script = std::thread::spawn(move || {
@@ -73,24 +72,24 @@ fn listen_writes_an_event_while_the_stream_goes_on() {
         let whole = stream("retry: 10\ndata: x\n\n");
         let (open, last_chunk) = whole.split_at(whole.len() - "0\r\n\r\n".len());
         peer.write_all(open.as_bytes())?;
-        let line = heard.recv_timeout(DEADLINE).map_err(io::Error::other)?;
+        let line = lines.recv_timeout(DEADLINE).map_err(io::Error::other)?;
         peer.write_all(last_chunk.as_bytes())?;
         answer_one(&listener, &no_content()).map(|_| line)
     });
     let org = "acme".parse().expect("an org");
     let what = Listen { server: server(address, None), org, public: false, last_event_id: None };
-    let result = block_on(listen(&what, &mut Telling(Vec::new(), told), &mut io::sink()));
+    let result = block_on(listen(&what, &mut FlushTo(Vec::new(), flushed), &mut io::sink()));
     assert!(matches!(result, Ok(())), "{result:?}");
-    assert_eq!(script.join().expect("no panic").expect("heard before the end"), b"message x\n");
+    assert_eq!(script.join().expect("no panic").expect("written before the end"), b"message x\n");
 }
 
 #[test]
 fn listen_carries_its_last_event_id_from_stream_to_stream() {
     let script = ScriptedServer::play([
-        stream("retry: 10\n\n"),                 // no id: the given one stays
-        stream("id: e-5\n\nid: e-6\ndata: cut"), // an id counts without data, not without an end
+        stream("retry: 10\n\n"),                 // no id: the given one is kept
+        stream("id: e-5\n\nid: e-6\ndata: cut"), // an id counts without data, but not without an empty line
         stream("data: x\n\n"),
-        stream("id\n\n"), // the server takes it back
+        stream("id\n\n"), // the server resets the id
         no_content(),
     ]);
     let listened = listening(script.server(None), true, Some("e-4"));
@@ -131,7 +130,7 @@ fn listen_reconnects_after_a_broken_connection() {
 }
 
 #[test]
-fn listen_stops_for_good_when_it_is_refused() {
+fn listen_ends_without_a_retry_when_it_is_refused() {
     let problem = r#"{"title":"Unauthorized","status":401,"detail":"the token expired\nat noon"}"#;
     for (answer, expected) in [
         (
@@ -160,13 +159,13 @@ fn listen_stops_for_good_when_it_is_refused() {
         let script = ScriptedServer::play([answer]);
         let listened = listening(script.server(None), false, None);
         assert_eq!(script.requests().len(), 1);
-        assert_eq!(said(listened.result), expected);
+        assert_eq!(error_text(listened.result), expected);
         assert_eq!((listened.events.as_str(), listened.notes.as_str()), ("", ""));
     }
 }
 
 #[test]
-fn listen_reads_the_content_type_as_media_types_are_read() {
+fn listen_compares_the_content_type_as_a_media_type() {
     let script = ScriptedServer::play([
         answer("200 OK", "Text/Event-Stream; charset=utf-8", "retry: 10\ndata: x\n\n"),
         no_content(),
@@ -229,7 +228,7 @@ fn publish_sends_the_keys_and_prints_the_id() {
 }
 
 #[test]
-fn publish_says_accepted_where_no_id_is_known() {
+fn publish_prints_accepted_without_an_id() {
     let script = ScriptedServer::play([answer("202 Accepted", "application/json", "{}")]);
     let (result, out) = publishing(script.server(None), &["posts"]);
     result.expect("accepted");
@@ -237,7 +236,7 @@ fn publish_says_accepted_where_no_id_is_known() {
 }
 
 #[test]
-fn publish_says_why_it_was_refused() {
+fn publish_reports_why_it_was_refused() {
     let problem = r#"{"title":"Unprocessable Entity","status":422,"detail":"at most 256 keys"}"#;
     for (answer, expected) in [
         (
@@ -248,15 +247,18 @@ fn publish_says_why_it_was_refused() {
     ] {
         let script = ScriptedServer::play([answer]);
         let (result, out) = publishing(script.server(None), &[]);
-        assert_eq!((said(result).as_str(), out.as_str()), (expected, ""));
+        assert_eq!((error_text(result).as_str(), out.as_str()), (expected, ""));
     }
 }
 
 #[test]
-fn publish_names_the_address_that_refuses_the_connection() {
+fn publish_reports_the_address_that_refuses_the_connection() {
     let closed = ReservedPort::new();
     let address = closed.address;
     let (result, _) = publishing(server(address, None), &["posts"]);
-    let said = said(result);
-    assert!(said.starts_with(&format!("cannot reach {address}: Connection refused")), "{said}");
+    let message = error_text(result);
+    assert!(
+        message.starts_with(&format!("cannot reach {address}: Connection refused")),
+        "{message}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The command line's clients over TLS: which certificates they trust, and what they report of others.
+//! The command line's clients over TLS: which certificates they trust, and what they report about others.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use nudged::client::{Endpoint, Verify};
 
 use crate::support::programs::{OPENSSL, requires};
 use crate::support::scripted_server::{
-    ScriptedServer, answer, listening, no_content, publishing, said, server, stream,
+    ScriptedServer, answer, error_text, listening, no_content, publishing, server, stream,
 };
 use crate::support::tls_proxy::TlsProxy;
 
@@ -16,7 +16,7 @@ fn secured(proxy: &TlsProxy, verify: Verify) -> Endpoint {
 }
 
 #[test]
-fn both_clients_speak_tls() {
+fn both_clients_work_over_tls() {
     requires!(OPENSSL);
     let published = answer("202 Accepted", "application/json", r#"{"id":"e-7"}"#);
     let script = ScriptedServer::play([published, stream("retry: 10\ndata: x\n\n"), no_content()]);
@@ -37,7 +37,7 @@ fn both_clients_speak_tls() {
 }
 
 #[test]
-fn an_untrusted_certificate_is_reported_with_what_to_do() {
+fn an_untrusted_certificate_is_reported_with_advice() {
     requires!(OPENSSL);
     let closed = SocketAddr::from(([127, 0, 0, 1], 1));
     let proxy = TlsProxy::start("IP:127.0.0.1", closed);
@@ -51,19 +51,19 @@ fn an_untrusted_certificate_is_reported_with_what_to_do() {
         (secured(&elsewhere, elsewhere.trust()), "not valid for name", "--insecure"),
     ] {
         let address = server.url.to_string().replace("https://", "");
-        let said = [
-            said(publishing(server.clone(), &["posts"]).0),
-            // Waiting would not help.
-            said(listening(server, false, None).result),
+        let messages = [
+            error_text(publishing(server.clone(), &["posts"]).0),
+            // Retrying would not help, so `listen` ends too.
+            error_text(listening(server, false, None).result),
         ];
-        for said in said {
-            assert!(said.starts_with(&address), "{said}");
-            assert!(said.contains(wrong) && said.contains(advice), "{said}");
+        for message in messages {
+            assert!(message.starts_with(&address), "{message}");
+            assert!(message.contains(wrong) && message.contains(advice), "{message}");
         }
     }
 }
 
-/// What `openssl req -x509` makes unless told otherwise: a server's and an authority's in one.
+/// `openssl req -x509` makes such certificates by default: an authority's and a server's in one.
 #[test]
 fn a_certificate_given_as_its_own_authority_is_trusted_for_its_names() {
     requires!(OPENSSL);
@@ -81,8 +81,8 @@ fn a_certificate_given_as_its_own_authority_is_trusted_for_its_names() {
         (&elsewhere, elsewhere.trust(), "not valid for name"),
         (&proxy, elsewhere.trust(), "name this certificate itself with --ca FILE"),
     ] {
-        let said = said(publishing(secured(proxy, trust), &["posts"]).0);
-        assert!(said.contains(wrong), "{said}");
+        let message = error_text(publishing(secured(proxy, trust), &["posts"]).0);
+        assert!(message.contains(wrong), "{message}");
     }
 }
 
@@ -96,8 +96,8 @@ fn https_to_a_plain_port_is_reported() {
         _ = peer.read(&mut [0; 4096]);
     });
     let server = Endpoint { url: url.parse().expect("a URL"), token: None, verify: Verify::None };
-    let said = said(publishing(server, &["posts"]).0);
-    assert!(said.contains("if it does not speak TLS, write http://"), "{said}");
+    let message = error_text(publishing(server, &["posts"]).0);
+    assert!(message.contains("if it does not speak TLS, write http://"), "{message}");
     peer.join().expect("no panic");
 }
 
@@ -105,12 +105,12 @@ fn https_to_a_plain_port_is_reported() {
 fn http_to_a_tls_port_is_reported() {
     requires!(OPENSSL);
     let proxy = TlsProxy::start("IP:127.0.0.1", SocketAddr::from(([127, 0, 0, 1], 1)));
-    let said = said(publishing(server(proxy.address, None), &["posts"]).0);
-    assert!(said.ends_with("if it speaks TLS, write https://"), "{said}");
+    let message = error_text(publishing(server(proxy.address, None), &["posts"]).0);
+    assert!(message.ends_with("if it speaks TLS, write https://"), "{message}");
 }
 
 #[test]
-fn a_file_without_certificates_is_no_authority() {
+fn a_file_without_certificates_is_refused_as_authority() {
     for (file, wrong) in [("/nowhere", "No such file"), ("Cargo.toml", "no certificate in PEM")] {
         let why = Verify::authorities(file.as_ref()).expect_err(file);
         assert!(why.contains(wrong), "{why}");

@@ -1,6 +1,6 @@
-//! Which HTTP/1 messages are refused, as RFC 9112 has it: with one answer and the end of the connection,
-//! whatever follows. Where two readers of a connection disagree about where a request ends, one of them
-//! can be made to take a body for a request (request smuggling).
+//! HTTP/1 messages that RFC 9112 makes us refuse: with one response and the end of the connection, whatever follows. If a
+//! proxy and the server disagree about where a request ends, one of them can be made to parse a body as a request
+//! (request smuggling).
 
 use crate::support::server::Signal;
 use crate::support::{Client, Server, Transport};
@@ -10,9 +10,9 @@ const HOST: &str = "host: t";
 const LENGTH: &str = "content-length: 14";
 const CHUNKED: &str = "transfer-encoding: chunked";
 
-/// Field lines that are refused, and with what.
+/// Field lines that are refused, and the status.
 const REFUSED: [(u16, &[&str]); 45] = [
-    // The length of the body (6.2, 6.3). The library says of the largest number that it is too large.
+    // The length of the body (6.2, 6.3). For the largest number the library responds "too large".
     (400, &[HOST, LENGTH, "content-length: 13"]),
     (400, &[HOST, "content-length: 14, 13"]),
     (400, &[HOST, "content-length: 14, 14"]),
@@ -23,7 +23,7 @@ const REFUSED: [(u16, &[&str]); 45] = [
     (400, &[HOST, "content-length:"]),
     (400, &[HOST, "content-length: 18446744073709551630"]),
     (431, &[HOST, "content-length: 18446744073709551615"]),
-    // Transfer codings (6.1, 7): chunked is the last, is there once, and is the only one we know.
+    // Transfer codings (6.1, 7): chunked must be last, must occur once, and is the only one supported.
     (400, &[HOST, "transfer-encoding: gzip"]),
     (400, &[HOST, "transfer-encoding: xchunked"]),
     (400, &[HOST, "transfer-encoding: \x0bchunked"]),
@@ -36,7 +36,7 @@ const REFUSED: [(u16, &[&str]); 45] = [
     (501, &[HOST, "transfer-encoding: chunked, chunked"]),
     (501, &[HOST, "transfer-encoding: identity", CHUNKED]),
     (501, &[HOST, CHUNKED, CHUNKED]),
-    // Lines that are continued (5.2), and white space where none may be (2.2, 5.1).
+    // Continued lines (5.2), and whitespace where none is allowed (2.2, 5.1).
     (400, &[HOST, LENGTH, "x: a", " b"]),
     (400, &[HOST, LENGTH, "x: a", "\ttransfer-encoding: chunked"]),
     (400, &[" x: a", HOST, LENGTH]),
@@ -77,7 +77,7 @@ const REFUSED_CHUNKS: [&str; 24] = [
     "1000000000000000e\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
     "\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
     ";a\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
-    // A size that is not that of the data.
+    // A size that differs from that of the data.
     "d\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
     "f\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
     // Line ends that are not CRLF.
@@ -89,7 +89,7 @@ const REFUSED_CHUNKS: [&str; 24] = [
     "e\r\n{\"keys\":[\"a\"]}\r\n0\r\n\n",
     "e;a\n=b\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
     "e;a\r=b\r\n{\"keys\":[\"a\"]}\r\n0\r\n\r\n",
-    // Trailers: we take none, however well they are formed.
+    // Trailers: refused, even well-formed ones.
     "e\r\n{\"keys\":[\"a\"]}\r\n0\r\nx: a\r\n\r\n",
     "e\r\n{\"keys\":[\"a\"]}\r\n0\r\nx: a\n\n",
     "e\r\n{\"keys\":[\"a\"]}\r\n0\r\nx : a\r\n\r\n",
@@ -109,23 +109,23 @@ const REFUSED_LINES: [&str; 9] = [
     "P@ST /api/acme/events HTTP/1.1",
 ];
 
-/// Targets that are refused, whichever of these methods asks for them (3.2; RFC 9110, 4.2).
+/// Targets that are refused with each of these methods (3.2; RFC 9110, 4.2).
 const REFUSED_TARGETS: [(&[&str], &str); 13] = [
     // Schemes that are not ours.
     (&["POST", "GET", "OPTIONS"], "ftp://t/api/acme/events"),
     (&["POST", "GET"], "http+unix://t/api/acme/events"),
     (&["POST", "GET"], "a://t/api/acme/events"),
-    // A user, which serves to hide the host; and no host.
+    // A user, which can disguise the host; and no host.
     (&["POST", "GET", "OPTIONS"], "http://user@t/api/acme/events"),
     (&["POST", "GET"], "https://user:word@t:80/api/acme/events"),
     (&["POST", "GET"], "http://@t/api/acme/events"),
     (&["CONNECT"], "user@t:80"),
     (&["POST", "GET"], "http://:80/api/acme/events"),
     (&["POST", "GET"], "http:///api/acme/events"),
-    // What is for CONNECT, and what is for OPTIONS.
+    // The forms reserved for CONNECT and for OPTIONS.
     (&["POST", "GET", "OPTIONS"], "t:80"),
     (&["POST", "GET", "CONNECT"], "*"),
-    // What has no form at all.
+    // No valid form.
     (&["POST", "GET"], "api/acme/events"),
     (&["POST", "GET"], "?x"),
 ];
@@ -133,7 +133,7 @@ const REFUSED_TARGETS: [(&[&str], &str); 13] = [
 const LINE: &str = "POST /api/acme/events HTTP/1.1";
 const STREAM_LINE: &str = "GET /api/acme/events HTTP/1.1";
 
-/// A publish with these lines, ended by `eol`, and its body as they announce it.
+/// A publish with these lines, each ended by `eol`, and the body that they announce.
 fn publish(line: &str, fields: &[&str], eol: &str) -> String {
     let chunked = fields.iter().any(|field| field.contains("transfer-encoding"));
     let body = if chunked { chunk(BODY) } else { BODY.to_owned() };
@@ -149,13 +149,13 @@ fn chunk(body: &str) -> String {
     format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
 }
 
-/// A publish that has nothing wrong with it, after one that may have.
+/// The message, followed by a valid publish.
 fn with_another_after(message: &str) -> String {
     message.to_owned() + &publish(LINE, &[HOST, LENGTH], "\r\n")
 }
 
 fn server(transport: Transport, more: &[&str]) -> Server {
-    // The head timeout must not be what closes a connection.
+    // A long head timeout, so that it closes no connection here.
     Server::start_on(transport, &[&["--coalesce", "0", "--head-timeout", "1h"][..], more].concat())
 }
 
@@ -163,7 +163,7 @@ fn published(server: &Server) -> u64 {
     server.metric("nudged_events_published_total")
 }
 
-/// Sends a message with another one after it, which has to get one answer and the end.
+/// Sends a message followed by another; the first must be refused, and the connection must end.
 fn expect_refusal(server: &Server, message: &str, status: u16) {
     let mut client = server.connect();
     client.send(&with_another_after(message));
@@ -186,7 +186,7 @@ fn malformed_fields_are_refused_on_every_route() {
         for line in [STREAM_LINE, "OPTIONS * HTTP/1.1"] {
             expect_refusal(&server, &publish(line, fields, "\r\n"), status);
         }
-        // Without a body it may be a stream that opens at once.
+        // A request without a body could open a stream at once.
         let rest: Vec<_> = fields.iter().copied().filter(|field| *field != LENGTH).collect();
         if !rest.iter().any(|field| field.contains("content-length") || field.contains("chunked")) {
             expect_refusal(&server, &message(STREAM_LINE, &rest, "\r\n", ""), status);
@@ -201,7 +201,7 @@ fn malformed_chunks_are_refused() {
     for body in REFUSED_CHUNKS {
         expect_refusal(&server, &message(LINE, &[HOST, CHUNKED], "\r\n", body), 400);
     }
-    // Extensions, of all chunks together, which make much of little (7.1.1).
+    // Extensions of all chunks together, which inflate a small body (7.1.1).
     let extension = |bytes| format!("1;{}\r\n", "a".repeat(bytes));
     let long = extension(17 * 1024) + "{\r\n0\r\n\r\n";
     let many = BODY.chars().map(|byte| extension(2 * 1024) + &format!("{byte}\r\n"));
@@ -217,7 +217,7 @@ fn malformed_first_lines_are_refused() {
     for line in REFUSED_LINES {
         expect_refusal(&server, &publish(line, &[HOST, LENGTH], "\r\n"), 400);
     }
-    // HTTP/1.0 knows no transfer codings (6.1), and no request has two hosts (3.2).
+    // HTTP/1.0 has no transfer codings (6.1), and a request has one host (3.2).
     let line = "POST /api/acme/events HTTP/1.0";
     for fields in [&[HOST, CHUNKED][..], &[HOST, HOST, LENGTH]] {
         expect_refusal(&server, &publish(line, fields, "\r\n"), 400);
@@ -226,7 +226,8 @@ fn malformed_first_lines_are_refused() {
 }
 
 /// SCENARIO: a request is for `ftp://t/api/acme/events`, or for a URI with a user in it.
-/// BUG: it was answered as one for the path alone. FIX: it is refused, as one that says what it cannot mean.
+/// BUG: it was served like a request for the path alone.
+/// FIX: it is refused, because it names a resource that is not this server's.
 #[test]
 fn targets_of_other_schemes_or_forms_are_refused() {
     let server = server(Transport::Http1, &[]);
@@ -239,17 +240,17 @@ fn targets_of_other_schemes_or_forms_are_refused() {
     assert_eq!(published(&server), 0);
 }
 
-/// SCENARIO: a request whose chunks end in `0\r\n\n`, or whose trailers do in a bare LF, and another one
-/// after it, in whose body a third one is.
-/// BUG: the library takes the second's head for trailers, and its body for a request.
-/// FIX: trailers are refused, and where the body is not read the connection ends with the answer.
+/// SCENARIO: the chunks of a request end in `0\r\n\n`, or its trailers in a bare LF. A second request follows, with a third
+/// one in its body.
+/// BUG: the library parses the second's head as trailers, and its body as a request.
+/// FIX: trailers are refused, and where the body is not read, the connection ends with the response.
 #[test]
-fn nothing_after_malformed_trailers_is_a_request() {
+fn nothing_after_malformed_trailers_is_parsed_as_a_request() {
     let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
     let length = format!("content-length: {}", hidden.len());
     let second = message("POST /other HTTP/1.1", &[HOST, &length], "\r\n", &hidden);
-    let doors = ["--publish-key", "publish-key-of-the-test"];
-    let (open, closed) = (server(Transport::Http1, &[]), server(Transport::Http1, &doors));
+    let keys = ["--publish-key", "publish-key-of-the-test"];
+    let (open, closed) = (server(Transport::Http1, &[]), server(Transport::Http1, &keys));
     for end in ["0\r\n\n", "0\r\nx: a\n\n"] {
         for (server, line, status) in [
             (&open, "GET /livez HTTP/1.1", 200),
@@ -267,9 +268,9 @@ fn nothing_after_malformed_trailers_is_a_request() {
     assert_eq!((published(&open), published(&closed)), (0, 0));
 }
 
-/// The body of a request that is refused or needs none is skipped, and the next request follows it.
+/// The body of a request that is refused or needs none is skipped, and the next request is parsed after it.
 #[test]
-fn an_unread_body_is_not_taken_for_a_request() {
+fn an_unread_body_is_not_parsed_as_a_request() {
     let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
     let length = format!("content-length: {}", hidden.len());
     let server = server(Transport::Http1, &[]);
@@ -298,9 +299,9 @@ fn an_unread_body_is_not_taken_for_a_request() {
     }
 }
 
-/// A stream over HTTP/1 is the last thing that its connection carries.
+/// A stream over HTTP/1 is the last response on its connection.
 #[test]
-fn nothing_after_the_request_of_a_stream_is_a_request() {
+fn nothing_after_the_request_of_a_stream_is_parsed_as_a_request() {
     let hidden = publish(LINE, &[HOST, LENGTH], "\r\n");
     let length = format!("content-length: {}", hidden.len());
     let get = |fields: &[&str], body: &str| message(STREAM_LINE, fields, "\r\n", body);
@@ -317,7 +318,7 @@ fn nothing_after_the_request_of_a_stream_is_a_request() {
             let mut client = server.connect();
             client.send(&with_another_after(&request));
             client.read_until(b"event: connected\ndata: {}\n\n\r\n");
-            // Had anything been published, the stream would have carried it before its end.
+            // A publish would show up on the stream before its end.
             server.signal(Signal::TERM);
             let rest = String::from_utf8(client.read_to_end()).expect("ASCII");
             let (stream, after) = rest.split_once("\r\n0\r\n\r\n").expect("an end");
@@ -327,14 +328,14 @@ fn nothing_after_the_request_of_a_stream_is_a_request() {
     }
 }
 
-/// What RFC 9112 leaves to the server.
+/// Unusual requests that RFC 9112 allows.
 #[test]
 fn unusual_but_valid_requests_are_accepted() {
     let server = server(Transport::Http1, &[]);
     let crlf = |fields: &[&str]| publish(LINE, fields, "\r\n");
     let chunks = |body: &str| message(LINE, &[HOST, CHUNKED], "\r\n", body);
     let good = [
-        // A length that is said twice (6.3).
+        // A repeated length (6.3).
         crlf(&[HOST, LENGTH, LENGTH]),
         crlf(&[HOST, "content-length:000014 \t"]),
         crlf(&[HOST, "Transfer-Encoding: ,Chunked"]).replace(BODY, &chunk(BODY)),
@@ -346,12 +347,12 @@ fn unusual_but_valid_requests_are_accepted() {
         crlf(&["host: my_service:6834", LENGTH]),
         crlf(&["host: [2001:db8::1]:6834", LENGTH]),
         crlf(&[HOST, LENGTH, "x: \té"]),
-        // A target with an authority, against which the host says nothing (3.2.2).
+        // A target with an authority, which overrides the host (3.2.2).
         publish("POST http://other/api/acme/events HTTP/1.1", &[HOST, LENGTH], "\r\n"),
         publish("POST HTTPS://other:443/api/acme/events HTTP/1.1", &[HOST, LENGTH], "\r\n"),
-        // A fragment, which no client sends and the library drops before it can be refused (3.2.1).
+        // A fragment, which clients do not send, and which the library removes before it could be refused (3.2.1).
         publish("POST /api/acme/events?x#y HTTP/1.1", &[HOST, LENGTH], "\r\n"),
-        // Extensions of chunks, and what a size may have around it (7.1).
+        // Chunk extensions, and the zeros and whitespace that a size may have around it (7.1).
         chunks(&format!("000E \t;a=\"b\"\r\n{BODY}\r\n00;c\r\n\r\n")),
     ];
     for (index, good) in good.iter().enumerate() {
@@ -365,9 +366,9 @@ fn unusual_but_valid_requests_are_accepted() {
     }
 }
 
-/// A length beside chunks is ignored, but the connection must end after such a request (6.3).
+/// A length besides chunks is ignored, but the connection must end after such a request (6.3).
 #[test]
-fn a_length_beside_chunks_ends_the_connection() {
+fn a_length_besides_chunks_ends_the_connection() {
     let server = server(Transport::Http1, &[]);
     for (index, fields) in
         [[HOST, LENGTH, CHUNKED], [HOST, CHUNKED, LENGTH], [HOST, CHUNKED, "content-length: 1"]]

@@ -1,5 +1,5 @@
-//! Streams that end by the clock: at their maximum age, or because their client takes nothing. When they end
-//! is tested in virtual time (`src/hub/tests/deadlines.rs`); here it is how, and the counted cause.
+//! Streams that end at a deadline: at their maximum age, or because their client receives nothing. These tests check
+//! how they end and the counted cause; `src/hub/tests/deadlines.rs` checks when, in virtual time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::large::{LARGE, publish};
 use crate::support::{Server, Transport, eventually};
 
-/// More large events than a socket takes.
+/// More large events than the buffers of a connection hold.
 const EVENTS: u64 = 3;
 
 fn server(transport: Transport, limits: &[&str]) -> Server {
@@ -19,10 +19,9 @@ fn closed(server: &Server, reason: &str) -> u64 {
     server.metric(&format!("nudged_streams_closed_total{{reason=\"{reason}\"}}"))
 }
 
-/// The body ends as one that is complete and the connection with it, so that the client comes back
-/// through whatever spreads the load.
+/// The body ends as a complete one, and its connection too, so that the client reconnects through the load balancer.
 #[test]
-fn a_stream_ends_properly_at_its_age() {
+fn a_stream_ends_in_order_at_its_maximum_age() {
     for transport in Transport::http1() {
         let server = Server::start_on(transport, &["--max-stream-age", "2s"]);
         let before = server.descriptors_at_rest();
@@ -36,9 +35,9 @@ fn a_stream_ends_properly_at_its_age() {
     }
 }
 
-/// A client that reconnects with its last id misses nothing of what was published meanwhile.
+/// A client that reconnects with its last id receives the events that were published meanwhile.
 #[test]
-fn an_end_at_the_age_loses_nothing() {
+fn an_end_at_the_maximum_age_loses_no_event() {
     for transport in Transport::http1() {
         let server = Server::start_on(transport, &["--max-stream-age", "1s"]);
         let mut stream = server.stream("acme");
@@ -53,7 +52,7 @@ fn an_end_at_the_age_loses_nothing() {
 }
 
 #[test]
-fn a_stream_has_no_age_unless_asked_for() {
+fn a_stream_has_no_maximum_age_by_default() {
     for transport in Transport::all() {
         let server = Server::start_on(transport, &["--keepalive", "1s"]);
         let mut stream = server.stream("acme");
@@ -65,10 +64,10 @@ fn a_stream_has_no_age_unless_asked_for() {
     }
 }
 
-/// Its kernel acknowledges everything and says that it has no room. The peer timeout, which is our kernel's,
-/// is far longer, so that it is the stall timeout that ends the stream.
+/// The client's kernel acknowledges everything and announces a closed window. The peer timeout, which our kernel
+/// enforces, is far longer, so that the stall timeout ends the stream.
 #[test]
-fn a_client_that_takes_nothing_is_cut_as_stalled() {
+fn a_client_that_receives_nothing_is_closed_as_stalled() {
     for transport in Transport::http1() {
         let limits = ["--peer-timeout", "10m", "--stall-timeout", "2s"];
         let server = server(transport, &limits);
@@ -77,23 +76,23 @@ fn a_client_that_takes_nothing_is_cut_as_stalled() {
         reads.connected();
         let stalled = server.streams("acme", 4);
         publish(&server, EVENTS, &mut reads);
-        eventually(&format!("they are cut on {transport:?}"), || server.seats() == 1);
+        eventually(&format!("they are closed on {transport:?}"), || server.seats() == 1);
         eventually("they are counted", || closed(&server, "stalled") == 4);
         eventually("their descriptors are closed", || server.descriptors() <= before + 1);
         let live = server.publish("acme", &["live"]).expect("subscribed");
         reads.expect_invalidate(&live, &["live"]);
-        // The kernel dropped what it held for them as well.
+        // The kernel discarded the bytes that it still held for them.
         for stream in stalled {
             let mut rest = Vec::new();
-            let cut = std::io::Read::read_to_end(&mut stream.client.socket(), &mut rest);
-            assert!(cut.is_err_and(|why| why.kind() == std::io::ErrorKind::ConnectionReset));
+            let end = std::io::Read::read_to_end(&mut stream.client.socket(), &mut rest);
+            assert!(end.is_err_and(|why| why.kind() == std::io::ErrorKind::ConnectionReset));
         }
     }
 }
 
-/// A client that reads slowly is served while one that reads nothing is cut.
+/// A client that reads slowly is served while one that reads nothing is closed.
 #[test]
-fn a_slow_reader_is_not_stalled() {
+fn a_slow_reader_is_not_closed_as_stalled() {
     for transport in Transport::http1() {
         let limits = ["--peer-timeout", "10m", "--stall-timeout", "6s"];
         let history = ["--history-bytes", "100000000"];
@@ -102,32 +101,31 @@ fn a_slow_reader_is_not_stalled() {
         reads.connected();
         let mut slow = server.streams("acme", 1).remove(0);
         let _stalled = server.streams("acme", 1);
-        let is_cut = AtomicBool::new(false);
+        let is_closed = AtomicBool::new(false);
         thread::scope(|scope| {
-            // More than the slow one reads.
+            // Publishes faster than the slow client reads.
             scope.spawn(|| {
-                while !is_cut.load(Ordering::Acquire) {
+                while !is_closed.load(Ordering::Acquire) {
                     publish(&server, 1, &mut reads);
                     thread::sleep(Duration::from_millis(300));
                 }
             });
-            // Its kernel opens the window once there is much room, which is many times in that time.
+            // Its kernel opens the window only once much of the buffer is free, which happens many times before the timeout.
             scope.spawn(|| {
-                while !is_cut.load(Ordering::Acquire) {
+                while !is_closed.load(Ordering::Acquire) {
                     slow.client.read_exact(150_000);
                     thread::sleep(Duration::from_millis(200));
                 }
             });
-            eventually("the other is cut", || closed(&server, "stalled") > 0);
-            is_cut.store(true, Ordering::Release);
+            eventually("the other is closed", || closed(&server, "stalled") > 0);
+            is_closed.store(true, Ordering::Release);
         });
         assert_eq!((server.seats(), closed(&server, "stalled")), (2, 1), "{transport:?}");
     }
 }
 
-/// The kernel counts the time in which a window stays shut as well (`tcp_probe_timer` in Linux's
-/// net/ipv4/tcp_timer.c): it is first where its limit is shorter, and says the same of it as of a
-/// peer that is gone.
+/// The kernel also limits how long a window stays closed (`tcp_probe_timer` in Linux's net/ipv4/tcp_timer.c). Where
+/// its limit is the shorter one, it ends the connection, and reports the same error as for a vanished peer.
 #[test]
 fn a_closed_window_ends_at_the_peer_timeout_if_that_is_shorter() {
     for transport in Transport::http1() {
@@ -142,9 +140,9 @@ fn a_closed_window_ends_at_the_peer_timeout_if_that_is_shorter() {
     }
 }
 
-/// A reset is told from a close.
+/// A reset is distinguished from a close.
 #[test]
-fn a_reset_is_counted_as_one() {
+fn a_reset_is_counted_as_a_reset() {
     for transport in Transport::http1() {
         let server = Server::start_on(transport, &[]);
         let mut streams = server.streams("acme", 20);

@@ -1,5 +1,5 @@
-//! Faults that are produced, not mocked, each for many streams at once. After each,
-//! the slabs are empty, the kernel's descriptors are back to the start, and the metrics name the cause.
+//! Real faults, not mocks, each for many streams at once. After each the slabs are empty, the number of descriptors is as
+//! before, and the metrics name the cause.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -13,18 +13,18 @@ use crate::support::proxy::{Proxy, RECOMMENDED};
 use crate::support::server::Signal;
 use crate::support::{Client, Server, Stream, Transport, eventually};
 
-/// A fault and what the metrics say of it.
+/// A fault and the causes that the metrics report.
 struct Fault {
     /// More settings of the server.
     settings: &'static [&'static str],
-    /// Streams that end of each cause.
+    /// Number of streams that end for each cause.
     causes: &'static [(&'static str, u64)],
-    /// Makes it happen, and returns what has to live on meanwhile: it would be a fault of its own
-    /// if a half-closed socket were dropped.
-    happens: fn(&Server) -> Box<dyn Any>,
+    /// Produces the fault, and returns what has to be kept until it is checked: dropping a half-closed socket would be
+    /// another fault.
+    produce: fn(&Server) -> Box<dyn Any>,
 }
 
-/// Streams that each fault happens to.
+/// Number of streams that each fault affects.
 const STREAMS: u64 = 50;
 
 const REQUEST: &str = "GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
@@ -33,90 +33,90 @@ const ALL: u64 = STREAMS;
 /// One test for each fault.
 macro_rules! faults {
     ($($(#[$about:meta])* $name:ident $(, requires $program:ident)?:
-        $settings:expr, $causes:expr, $happens:expr;)*) => {
+        $settings:expr, $causes:expr, $produce:expr;)*) => {
         $($(#[$about])* #[test]
         fn $name() {
             $(requires!($program);)?
-            Fault { settings: &$settings, causes: &$causes, happens: $happens }.check();
+            Fault { settings: &$settings, causes: &$causes, produce: $produce }.check();
         })*
     };
 }
 
 faults! {
-    a_close: [], [("client", ALL)], |server| {
+    a_close_counts_as_client: [], [("client", ALL)], |server| {
         drop(streams(server));
         done(())
     };
 
-    a_reset: [], [("reset", ALL)], |server| {
+    a_reset_counts_as_reset: [], [("reset", ALL)], |server| {
         streams(server).into_iter().for_each(|stream| stream.client.reset());
         done(())
     };
 
-    a_half_close: [], [("client", ALL)], |server| {
+    a_half_close_counts_as_client: [], [("client", ALL)], |server| {
         let streams = streams(server);
         streams.iter().for_each(|stream| stream.client.half_close());
         Box::new(streams)
     };
 
-    /// Its kernel closes the connections.
-    a_killed_client: [], [("client", ALL)], |server| {
+    /// The client's kernel closes the connections.
+    a_killed_client_counts_as_client: [], [("client", ALL)], |server| {
         kill_a_client(server, true)
     };
 
-    /// Its kernel drops what was not read, and resets the connections.
-    a_killed_client_that_had_not_read: [], [("reset", ALL)], |server| {
+    /// The client's kernel discards the unread bytes, and resets the connections.
+    a_killed_client_with_unread_bytes_counts_as_reset: [], [("reset", ALL)], |server| {
         kill_a_client(server, false)
     };
 
-    a_killed_nginx, requires NGINX: [], [("client", ALL)], |server| {
+    a_killed_nginx_counts_as_client, requires NGINX: [], [("client", ALL)], |server| {
         let proxy = Proxy::nginx(server, RECOMMENDED);
         let streams = through(&proxy, server);
         proxy.kill();
         Box::new((streams, proxy))
     };
 
-    a_killed_haproxy, requires HAPROXY: [], [("client", ALL)], |server| {
-        let proxy = Proxy::haproxy(server, PATIENT);
+    a_killed_haproxy_counts_as_client, requires HAPROXY: [], [("client", ALL)], |server| {
+        let proxy = Proxy::haproxy(server, LONG_TIMEOUTS);
         let streams = through(&proxy, server);
         proxy.kill();
         Box::new((streams, proxy))
     };
 
-    /// No keepalive within the time that nginx grants a silent server.
-    an_idle_timeout_of_nginx, requires NGINX: [], [("client", ALL)], |server| {
+    /// No keepalive within nginx's read timeout.
+    an_idle_timeout_of_nginx_counts_as_client, requires NGINX: [], [("client", ALL)], |server| {
         let location = format!("{RECOMMENDED} proxy_read_timeout 4s;");
         let proxy = Proxy::nginx(server, &location);
         Box::new((through(&proxy, server), proxy))
     };
 
-    an_idle_timeout_of_haproxy, requires HAPROXY: [], [("reset", ALL)], |server| {
+    an_idle_timeout_of_haproxy_counts_as_reset, requires HAPROXY: [], [("reset", ALL)], |server| {
         let timeouts = ["timeout connect 5s", "timeout client 1m", "timeout server 4s"];
         let proxy = Proxy::haproxy(server, &timeouts);
         Box::new((through(&proxy, server), proxy))
     };
 
-    /// Its kernel acknowledges all the time that it has no room: a zero window.
-    a_client_that_stops_reading: LARGE, [("timeout", ALL)], |server| {
+    /// The client's kernel keeps acknowledging with a zero window.
+    a_client_that_stops_reading_counts_as_timeout: LARGE, [("timeout", ALL)], |server| {
         let streams = streams(server);
         flood(server);
         Box::new(streams)
     };
 
-    /// The same where the server's own limit is the shorter one.
-    a_client_that_takes_nothing: PATIENT_LARGE, [("stalled", ALL)], |server| {
+    /// The same, where the stall timeout is shorter than the peer timeout.
+    a_client_that_receives_nothing_counts_as_stalled: LARGE_WITH_STALL_TIMEOUT, [("stalled", ALL)], |server| {
         let streams = streams(server);
         flood(server);
         Box::new(streams)
     };
 
-    a_stream_that_grows_old: ["--max-stream-age", "2s"], [("max_age", ALL)], |server| {
+    a_stream_at_its_maximum_age_counts_as_max_age: ["--max-stream-age", "2s"], [("max_age", ALL)], |server| {
         Box::new(streams(server))
     };
 
-    a_publisher_that_dies_in_the_middle: [], [("client", 1)], |server| {
-        let mut hears = server.stream("acme");
-        hears.connected();
+    an_interrupted_publish_harms_no_subscriber: [], [("client", 1)], |server| {
+        let mut subscriber = server.stream("acme");
+        subscriber.connected();
         for n in 0..STREAMS {
             let mut client = server.connect();
             client.send(
@@ -128,21 +128,21 @@ faults! {
             }
         }
         let whole = server.publish("acme", &["whole"]).expect("subscribed");
-        hears.expect_invalidate(&whole, &["whole"]);
+        subscriber.expect_invalidate(&whole, &["whole"]);
         done(())
     };
 
-    /// The open streams are served and may end; then there is room again.
-    a_lack_of_descriptors: ["--workers", "1"], [("client", ALL + 1)], |server| {
+    /// Open streams are served; new connections are accepted once descriptors are free.
+    a_lack_of_descriptors_harms_no_open_stream: ["--workers", "1"], [("client", ALL + 1)], |server| {
         let mut streams = streams(server);
         let mut publisher = server.connect();
         publisher.send(LIVEZ);
         publisher.read_answer();
         let files = server.descriptors() + 4;
         allow_files(server, files);
-        // The kernel accepts these; the server cannot take all of them.
+        // The kernel accepts these; the server cannot accept all of them.
         let waiting: Vec<_> = (0..100).map(|_| server.connect()).collect();
-        eventually("it has no descriptor left", || server.descriptors() >= files);
+        eventually("no descriptor is left", || server.descriptors() >= files);
         publisher.send(
             "POST /api/acme/events HTTP/1.1\r\nhost: test\r\n\
              content-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\":[\"a\"]}",
@@ -156,10 +156,9 @@ faults! {
     };
 }
 
-/// What a client's kernel sees when it aborts depends on how far the server was, so that the cause
-/// may be either.
+/// Either cause may be counted: it depends on how far the server has got when the client aborts.
 #[test]
-fn a_request_that_is_aborted_before_its_response() {
+fn an_aborted_request_counts_as_client_or_reset() {
     for transport in Transport::http1() {
         let server = Server::start_on(transport, &[]);
         let descriptors = server.descriptors_at_rest();
@@ -170,8 +169,8 @@ fn a_request_that_is_aborted_before_its_response() {
                 client.reset();
             }
         }
-        eventually("every request was heard of", || server.metric(OPENED) > WARM);
-        nothing_is_left(&server, descriptors);
+        eventually("a request has opened a stream", || server.metric(OPENED) > WARM);
+        assert_nothing_is_left(&server, descriptors);
         let closed = server.closed();
         assert_eq!(closed.values().sum::<u64>(), server.metric(OPENED), "{closed:?}");
         let known = ["client", "reset"];
@@ -179,19 +178,19 @@ fn a_request_that_is_aborted_before_its_response() {
     }
 }
 
-/// A draining server accepts no connection, so the request for the metrics has begun before.
+/// A draining server accepts no connection, so the request for the metrics begins before the drain.
 #[test]
-fn a_drain() {
+fn a_drained_stream_counts_as_drained() {
     for transport in Transport::http1() {
         let mut server = Server::start_on(transport, &["--workers", "1", "--drain-window", "0"]);
         let streams = streams(&server);
-        let mut asks = server.connect();
-        asks.send("GET /metrics HTTP/1.1\r\nhost: test\r\n");
+        let mut operator = server.connect();
+        operator.send("GET /metrics HTTP/1.1\r\nhost: test\r\n");
         server.settle();
         server.signal(Signal::TERM);
         streams.into_iter().for_each(|mut stream| _ = stream.farewell());
-        asks.send("\r\n");
-        let metrics = asks.read_answer().body;
+        operator.send("\r\n");
+        let metrics = operator.read_answer().body;
         let drained = format!("nudged_streams_closed_total{{reason=\"drained\"}} {ALL}\n");
         assert!(metrics.contains(&drained), "{transport:?}: {metrics}");
         assert!(metrics.contains("nudged_seats 0\n"), "{transport:?}: {metrics}");
@@ -199,16 +198,16 @@ fn a_drain() {
     }
 }
 
-const PATIENT: &[&str] = &["timeout connect 5s", "timeout client 1m", "timeout server 1m"];
+const LONG_TIMEOUTS: &[&str] = &["timeout connect 5s", "timeout client 1m", "timeout server 1m"];
 
-/// Events that no socket takes whole, and a peer timeout that soon closes a connection that is not read.
+/// Events larger than the socket buffers, and a short peer timeout for connections that are not read.
 #[rustfmt::skip]
 const LARGE: [&str; 8] = [
     "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--peer-timeout", "1s",
 ];
 
 #[rustfmt::skip]
-const PATIENT_LARGE: [&str; 10] = [
+const LARGE_WITH_STALL_TIMEOUT: [&str; 10] = [
     "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--peer-timeout", "10m",
     "--stall-timeout", "1s",
 ];
@@ -227,8 +226,8 @@ impl Fault {
                 Server::start_on(transport, &[&["--coalesce", "0"][..], self.settings].concat());
             let descriptors = server.descriptors_at_rest();
             let before = server.closed();
-            let held = (self.happens)(&server);
-            nothing_is_left(&server, descriptors);
+            let held = (self.produce)(&server);
+            assert_nothing_is_left(&server, descriptors);
             let closed = since(&before, server.closed());
             let causes = self.causes.iter().map(|(cause, n)| ((*cause).to_owned(), *n));
             let causes: BTreeMap<_, _> = causes.collect();
@@ -238,7 +237,7 @@ impl Fault {
     }
 }
 
-/// What came on top of `before`.
+/// The increase since `before`.
 fn since(before: &BTreeMap<String, u64>, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let more = now.into_iter().map(|(cause, n)| {
         let n = n - before.get(&cause).unwrap_or(&0);
@@ -247,7 +246,7 @@ fn since(before: &BTreeMap<String, u64>, now: BTreeMap<String, u64>) -> BTreeMap
     more.filter(|(_, n)| *n > 0).collect()
 }
 
-fn nothing_is_left(server: &Server, descriptors: usize) {
+fn assert_nothing_is_left(server: &Server, descriptors: usize) {
     eventually("every seat is free", || server.seats() == 0);
     eventually("every descriptor is closed", || server.descriptors() <= descriptors);
 }
@@ -271,7 +270,7 @@ fn open(server: &Server, stream: impl Fn() -> Stream) -> Vec<Stream> {
     streams
 }
 
-/// Publishes more than fits between the server and a client that does not read.
+/// Publishes more than the buffers between the server and a client that does not read.
 fn flood(server: &Server) {
     for n in 0..4 {
         let keys: Vec<_> = (0..16).map(|k| format!("{n}-{k}-{}", "x".repeat(20_000))).collect();
@@ -279,14 +278,14 @@ fn flood(server: &Server) {
     }
 }
 
-/// `RLIMIT_NOFILE` of the server, while it runs.
+/// Sets `RLIMIT_NOFILE` of the running server.
 fn allow_files(server: &Server, files: usize) {
     let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw).expect("a process");
     let limit = Rlimit { current: Some(files as u64), maximum: Some(files as u64) };
     prlimit(Some(pid), Resource::Nofile, limit).expect("our child");
 }
 
-/// Holds the streams in a process of its own, and kills that with SIGKILL.
+/// Opens the streams in another process, and kills it with SIGKILL.
 fn kill_a_client(server: &Server, reads: bool) -> Box<dyn Any> {
     let mut child = Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "faults::the_process_of_a_client", "--ignored", "--nocapture"])
@@ -296,9 +295,9 @@ fn kill_a_client(server: &Server, reads: bool) -> Box<dyn Any> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("this test as a program");
-    let said = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let mut said = said.map(|line| line.expect("text"));
-    assert!(said.any(|line| line.ends_with("has its streams")), "the client ended at its start");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    assert!(lines.any(|line| line.ends_with("has its streams")), "the client ended at its start");
     eventually("it has every seat", || server.seats() == STREAMS);
     if !reads {
         server.publish("acme", &["unread"]);
@@ -314,7 +313,7 @@ const ADDRESS: &str = "FAULTS_ADDRESS";
 const READS: &str = "FAULTS_READS";
 
 #[test]
-#[ignore = "the process that other tests of this file kill"]
+#[ignore = "the client process that other tests of this file kill"]
 fn the_process_of_a_client() {
     let Ok(address) = std::env::var(ADDRESS) else { return };
     let address = address.parse().expect("an address");

@@ -1,5 +1,5 @@
-//! Many streams on one HTTP/2 connection: each hears its own, each has its own window, and each ends for
-//! itself or with its connection.
+//! Many streams on one HTTP/2 connection: each receives its own events, has its own window, and ends by itself or with its
+//! connection.
 
 use std::net::TcpStream;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::support::http2_client::{
 use crate::support::server::Signal;
 use crate::support::{Server, eventually};
 
-/// An interval of keepalives that is not waited for.
+/// A keepalive interval that is longer than any test.
 const FLAGS: &[&str] = &["--coalesce", "0", "--keepalive", "1h"];
 
 fn server(more: &[&str]) -> Server {
@@ -34,7 +34,7 @@ fn expect(client: &mut Http2Client, stream: u32, key: &str) {
 }
 
 #[test]
-fn each_of_many_streams_gets_the_events_of_its_own_org_only() {
+fn each_of_many_streams_receives_the_events_of_its_own_org_only() {
     let server = server(&[]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let orgs = ["acme", "shop", "blog", "wiki"];
@@ -48,11 +48,14 @@ fn each_of_many_streams_gets_the_events_of_its_own_org_only() {
         expect(&mut client, *stream, &format!("of-{org}"));
     }
     client.ping();
-    assert!(streams.iter().all(|(_, stream)| client.received(*stream) == 0), "and no other's");
+    assert!(
+        streams.iter().all(|(_, stream)| client.received(*stream) == 0),
+        "no event of another org"
+    );
 }
 
 #[test]
-fn a_connection_has_its_limit_of_streams() {
+fn the_streams_of_a_connection_are_limited() {
     let server = server(&[]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let streams: Vec<_> = (0..256).map(|_| stream_of(&mut client, "acme")).collect();
@@ -68,14 +71,14 @@ fn a_connection_has_its_limit_of_streams() {
     }
 }
 
-/// Much is published beside streams of which the client takes nothing.
+/// The client reads one stream, and grants the others no window.
 #[test]
-fn a_stream_without_a_window_is_cut_and_its_siblings_go_on() {
+fn a_stream_without_a_window_is_reset_and_its_siblings_are_served() {
     #[rustfmt::skip]
     let large = ["--stall-timeout", "5s", "--peer-timeout", "10m", "--history-events", "2",
         "--publish-bytes", "2000000", "--key-bytes", "65536"];
     let server = server(&large);
-    // Room for the greeting, and little more.
+    // A window for the greeting, and little more.
     let mut client = Http2Client::connect(server.address(), 200);
     let sibling = stream_of(&mut client, "acme");
     client.grant(sibling, WIDE - 200);
@@ -91,7 +94,7 @@ fn a_stream_without_a_window_is_cut_and_its_siblings_go_on() {
     let stalled: Vec<_> = (0..20).map(|_| stream_of(&mut client, "acme")).collect();
     publish(&mut client, 64);
     let grown = server.memory().saturating_sub(before);
-    assert!(grown < 8 << 20, "{grown} bytes are held");
+    assert!(grown < 8 << 20, "{grown} bytes are buffered");
 
     for stream in stalled {
         assert_eq!(client.end(stream).0, End::Reset(code::CANCEL));
@@ -101,11 +104,11 @@ fn a_stream_without_a_window_is_cut_and_its_siblings_go_on() {
     publish(&mut client, 1);
 }
 
-/// SCENARIO: a client opens streams and gives them no window, so that not even a greeting fits.
-/// BUG: each held its seat for ever, as one that is being served. FIX: its greeting counts as
-/// something to write.
+/// SCENARIO: a client opens streams and grants them no window, so that not even a greeting fits.
+/// BUG: each held its seat for ever, because nothing of it counted as pending.
+/// FIX: its greeting counts as pending.
 #[test]
-fn a_stream_that_never_has_a_window_is_cut_as_stalled() {
+fn a_stream_that_never_has_a_window_is_reset_as_stalled() {
     let server = server(&["--stall-timeout", "2s"]);
     let mut client = Http2Client::connect(server.address(), 0);
     let stalled = client.get("/api/acme/events");
@@ -119,14 +122,15 @@ fn a_stream_that_never_has_a_window_is_cut_as_stalled() {
     expect(&mut client, sibling, "posts");
 }
 
-/// A stream of which a client takes a few bytes at a time is served while others, of which it takes none, are
-/// cut; whether or not another event waits behind.
+/// A stream whose client grants a few bytes at a time is served, with or without another pending event, while others, to
+/// which it grants none, are reset.
 ///
-/// SCENARIO: a client takes a large event a few bytes at a time, while another one waits behind it.
-/// BUG: the stall was counted from when the one behind was handed out, whatever was taken of the first, because
-/// hyper does not tell a body how much of a frame its client has taken. FIX: the frame tells.
+/// SCENARIO: a client receives a large event a few bytes at a time, while another event is pending behind it.
+/// BUG: the stall was counted from when the second event was handed to hyper, although bytes of the first were sent,
+/// because hyper does not report to a body how much of a frame was sent.
+/// FIX: the frame reports it.
 #[test]
-fn a_stream_whose_window_opens_slowly_stays() {
+fn a_stream_whose_window_opens_slowly_is_not_stalled() {
     let server = server(&["--stall-timeout", "3s", "--key-bytes", "65536"]);
     let mut client = Http2Client::connect(server.address(), 200);
     let [slow, first, second] = [(); 3].map(|()| stream_of(&mut client, "acme"));
@@ -135,22 +139,23 @@ fn a_stream_whose_window_opens_slowly_stays() {
         server.publish(org, &[&"x".repeat(60_000)]);
     }
     server.publish("acme", &["posts"]);
-    let take_some = |client: &mut Http2Client, stream: u32| {
+    let grant_some = |client: &mut Http2Client, stream: u32| {
         let before = client.received(stream);
         client.grant(stream, 7);
-        client.until("it takes some", |client| (client.received(stream) > before).then_some(()));
+        client
+            .until("some bytes arrive", |client| (client.received(stream) > before).then_some(()));
     };
-    // Two of the times after which a stream is cut, one after the other.
-    for (cut, stops) in [first, second].into_iter().enumerate() {
-        while server.closed().get("stalled").copied().unwrap_or_default() <= cut as u64 {
-            take_some(&mut client, slow);
-            take_some(&mut client, alone);
-            if cut == 0 {
-                take_some(&mut client, second);
+    // Two stall timeouts, one after the other.
+    for (n, stalled) in [first, second].into_iter().enumerate() {
+        while server.closed().get("stalled").copied().unwrap_or_default() <= n as u64 {
+            grant_some(&mut client, slow);
+            grant_some(&mut client, alone);
+            if n == 0 {
+                grant_some(&mut client, second);
             }
             thread::sleep(Duration::from_millis(50));
         }
-        assert_eq!(client.end(stops).0, End::Reset(code::CANCEL));
+        assert_eq!(client.end(stalled).0, End::Reset(code::CANCEL));
     }
     for stream in [slow, alone] {
         client.grant(stream, WIDE / 2);
@@ -162,11 +167,11 @@ fn a_stream_whose_window_opens_slowly_stays() {
     assert_eq!((server.seats(), server.closed().get("stalled")), (2, Some(&2)));
 }
 
-/// What it missed it is told, or told that it missed something.
+/// It receives either the events it missed, or `connected`, which makes it reread.
 #[test]
-fn a_stream_whose_window_opens_late_gets_every_event_or_connected() {
-    for (remembered, heard) in [("4", "event: connected\n"), ("256", "[\"key-1\"]")] {
-        let server = server(&["--history-events", remembered]);
+fn a_stream_whose_window_opens_late_receives_every_event_or_connected() {
+    for (history, expected) in [("4", "event: connected\n"), ("256", "[\"key-1\"]")] {
+        let server = server(&["--history-events", history]);
         let mut client = Http2Client::connect(server.address(), 200);
         let stream = stream_of(&mut client, "acme");
         let reads = stream_of(&mut client, "acme");
@@ -176,13 +181,13 @@ fn a_stream_whose_window_opens_late_gets_every_event_or_connected() {
             expect(&mut client, reads, &format!("key-{n}"));
         }
         client.grant(stream, WIDE - 200);
-        // What it had room for came before.
+        // The first event still fitted into the window.
         expect(&mut client, stream, "key-0");
         let mut event = client.event(stream);
-        while remembered == "4" && event.contains("invalidate") {
+        while history == "4" && event.contains("invalidate") {
             event = client.event(stream);
         }
-        assert!(event.contains(heard), "{event}");
+        assert!(event.contains(expected), "{event}");
         server.publish("acme", &["last"]);
         while !event.contains("[\"last\"]") {
             event = client.event(stream);
@@ -190,11 +195,11 @@ fn a_stream_whose_window_opens_late_gets_every_event_or_connected() {
     }
 }
 
-/// How a client lets go of its connection.
-type Ends = fn(Http2Client);
+/// A way in which a client ends its connection.
+type Disconnect = fn(Http2Client);
 
 #[test]
-fn a_reset_frees_its_seat_and_a_lost_connection_all() {
+fn a_reset_frees_its_seat_and_a_lost_connection_frees_all() {
     let server = server(&[]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let mut streams: Vec<_> = (0..20).map(|_| stream_of(&mut client, "acme")).collect();
@@ -204,7 +209,7 @@ fn a_reset_frees_its_seat_and_a_lost_connection_all() {
     server.publish("acme", &["posts"]);
     streams.iter().for_each(|stream| expect(&mut client, *stream, "posts"));
 
-    let ends: [(&str, Ends); 3] = [
+    let ends: [(&str, Disconnect); 3] = [
         ("client", Http2Client::close),
         ("reset", Http2Client::abort),
         ("client", |mut client| {
@@ -225,9 +230,9 @@ fn a_reset_frees_its_seat_and_a_lost_connection_all() {
     }
 }
 
-/// The client said that it wants no more; what it has goes on until it lets go.
+/// GOAWAY ends only new streams; open ones are served until the client resets them.
 #[test]
-fn a_client_that_says_goaway_keeps_its_streams() {
+fn a_client_that_sends_goaway_keeps_its_streams() {
     let server = server(&["--head-timeout", "1h"]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let stream = stream_of(&mut client, "acme");
@@ -241,7 +246,7 @@ fn a_client_that_says_goaway_keeps_its_streams() {
 }
 
 #[test]
-fn a_drain_says_goaway_and_ends_every_stream_properly() {
+fn a_drain_sends_goaway_and_ends_every_stream_in_order() {
     let mut server = server(&["--drain-window", "500ms", "--head-timeout", "1h"]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let streams: Vec<_> = (0..20).map(|_| stream_of(&mut client, "acme")).collect();
@@ -255,9 +260,9 @@ fn a_drain_says_goaway_and_ends_every_stream_properly() {
     assert_eq!(server.wait(), Some(0));
 }
 
-/// The others on its connection go on: a stream's end is its own.
+/// The connection stays open.
 #[test]
-fn a_stream_ends_at_its_age_alone() {
+fn a_stream_ends_at_its_maximum_age_without_its_connection() {
     let server = server(&["--max-stream-age", "2s"]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let streams: Vec<_> = (0..20).map(|_| stream_of(&mut client, "acme")).collect();
@@ -265,31 +270,33 @@ fn a_stream_ends_at_its_age_alone() {
         assert_eq!(client.end(stream), (End::Stream, String::new()));
     }
     eventually("each is counted", || server.closed().get("max_age") == Some(&20));
-    // Its connection is good for more.
+    // The connection accepts another stream.
     stream_of(&mut client, "acme");
 }
 
 #[test]
-fn an_idle_connection_is_ended() {
+fn an_idle_connection_is_closed() {
     let server = server(&["--head-timeout", "1s"]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let answer = client.get("/livez");
     assert_eq!((client.status(answer), client.end(answer).0), (200, End::Stream));
     assert_eq!(client.closing(), Some(code::NO_ERROR));
-    // A stream is no idleness, and half of a head is.
+    // A connection with a stream is not idle; one with half of a head is.
     let mut client = Http2Client::connect(server.address(), WIDE);
     let stream = stream_of(&mut client, "acme");
-    let mut holds_on = Http2Client::connect(server.address(), WIDE);
-    holds_on.ignore_pings();
+    let mut without_pongs = Http2Client::connect(server.address(), WIDE);
+    without_pongs.ignore_pings();
     let half = frame(kind::HEADERS, END_HEADERS, 1, &request("GET", "/livez"));
-    let mut in_half = Http2Client::connect(server.address(), WIDE);
-    in_half.send_bytes(&half[..20]);
-    let mut begins = Http2Client::silent(TcpStream::connect(server.address()).expect("it listens"));
-    begins.send_bytes(&PREFACE[..PREFACE.len() - 3]);
+    let mut half_a_head = Http2Client::connect(server.address(), WIDE);
+    half_a_head.send_bytes(&half[..20]);
+    let mut half_a_preface =
+        Http2Client::silent(TcpStream::connect(server.address()).expect("it listens"));
+    half_a_preface.send_bytes(&PREFACE[..PREFACE.len() - 3]);
     let mut without_settings =
         Http2Client::silent(TcpStream::connect(server.address()).expect("it listens"));
     without_settings.send_bytes(PREFACE);
-    for client in [&mut holds_on, &mut in_half, &mut begins, &mut without_settings] {
+    for client in [&mut without_pongs, &mut half_a_head, &mut half_a_preface, &mut without_settings]
+    {
         client.closing();
     }
     server.publish("acme", &["posts"]);
@@ -297,13 +304,13 @@ fn an_idle_connection_is_ended() {
     eventually("only two are left", || server.metric("nudged_connections") == 2);
 }
 
-/// Its kernel acknowledges everything, but no ping is answered.
+/// Its kernel acknowledges every packet, but the client acknowledges no PING.
 #[test]
-fn a_client_that_answers_no_ping_is_closed() {
+fn a_client_that_acknowledges_no_ping_is_closed() {
     let server = Server::start(&["--coalesce", "0", "--keepalive", "1s", "--peer-timeout", "1s"]);
     let mut alive = Http2Client::connect(server.address(), WIDE);
     let stream = stream_of(&mut alive, "acme");
-    // It answers for as long as it waits for this.
+    // It acknowledges PINGs while it waits for this event.
     let alive = thread::spawn(move || while !alive.event(stream).contains("posts") {});
     let mut client = Http2Client::connect(server.address(), WIDE);
     let streams: Vec<_> = (0..10).map(|_| stream_of(&mut client, "acme")).collect();
@@ -315,13 +322,13 @@ fn a_client_that_answers_no_ping_is_closed() {
     eventually("one seat is left", || server.seats() == 1);
     assert_eq!(server.closed().into_iter().collect::<Vec<_>>(), [("timeout".into(), 10)]);
     server.publish("acme", &["posts"]);
-    alive.join().expect("it heard");
+    alive.join().expect("the event arrived");
 }
 
-/// SCENARIO: a client sends the preface of HTTP/2 after requests of HTTP/1, as an attacker that smuggles requests
-/// through a proxy may.
-/// BUG: from then on it was served HTTP/2, and frames followed the answers.
-/// FIX: the preface is what a connection begins with (RFC 9113, 3.4); later it ends the connection.
+/// SCENARIO: a client sends the preface of HTTP/2 after requests of HTTP/1, as an attacker may to smuggle requests through
+/// a proxy.
+/// BUG: the connection switched to HTTP/2, and frames followed the responses.
+/// FIX: the preface is valid only at the start of a connection (RFC 9113, 3.4); later it ends the connection.
 #[test]
 fn an_http2_preface_after_requests_ends_the_connection() {
     let server = Server::start(&[]);

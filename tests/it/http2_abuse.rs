@@ -1,5 +1,5 @@
-//! What HTTP/2 lets a client do that no browser does: floods, bombs and nonsense. Memory stays bounded, no
-//! seat is left, and other clients are served.
+//! Abuse that HTTP/2 allows a client: floods, bombs and malformed frames. Memory stays bounded, no seat is left, and
+//! other clients are served.
 
 use crate::support::http2_client::{
     ACK, END_HEADERS, END_STREAM, End, Http2Client, WIDE, block, code, frame, kind, request,
@@ -7,12 +7,12 @@ use crate::support::http2_client::{
 use crate::support::server::Signal;
 use crate::support::{Server, Stream, Transport, eventually};
 
-/// What a flood may cost, however long it is: far less than what was sent or asked for.
+/// Bytes that a flood of any length may cost: far less than was sent or requested.
 const COST: u64 = 8 << 20;
 
 const MANY: u32 = 10_000;
 
-/// A server with a subscriber that must not be hurt.
+/// A server with a subscriber that must be served throughout.
 struct Scene {
     server: Server,
     subscriber: Stream,
@@ -32,7 +32,7 @@ impl Scene {
         Http2Client::connect(self.server.address(), WIDE)
     }
 
-    /// Sees that the flood cost little, and that all is as before.
+    /// Asserts that the flood costs little memory, and that the subscriber is served after it.
     fn survives(mut self, flood: impl FnOnce()) {
         let before = self.server.memory_peak();
         flood();
@@ -45,9 +45,9 @@ impl Scene {
     }
 }
 
-/// Sends as much of it as the server takes, and returns why it hung up if it did.
+/// Sends as much as the server reads; returns the error code if it closed the connection.
 fn send(client: &mut Http2Client, bytes: &[u8]) -> Option<u32> {
-    // What is answered has to be read, or both would wait for each other.
+    // Replies have to be read, or client and server would wait for each other.
     for some in bytes.chunks(64 * 1024) {
         if client.try_send_bytes(some).is_err() {
             return client.closing();
@@ -66,15 +66,15 @@ fn streams() -> impl Iterator<Item = u32> {
     (0..MANY).map(|n| n * 2 + 1)
 }
 
-/// CVE-2023-44487: the request is cancelled before it is answered, again and again.
+/// CVE-2023-44487: requests that are cancelled before their response.
 #[test]
-fn a_rapid_reset() {
+fn a_rapid_reset_ends_its_connection() {
     let scene = Scene::begin(&[]);
     let mut client = scene.client();
-    let asks = request("GET", "/api/acme/events");
+    let get = request("GET", "/api/acme/events");
     let flood: Vec<_> = streams()
         .flat_map(|n| {
-            [headers(n, &asks), frame(kind::RST_STREAM, 0, n, &code::CANCEL.to_be_bytes())]
+            [headers(n, &get), frame(kind::RST_STREAM, 0, n, &code::CANCEL.to_be_bytes())]
         })
         .flatten()
         .collect();
@@ -83,22 +83,22 @@ fn a_rapid_reset() {
     });
 }
 
-/// CVE-2025-8671: the same, where the client makes the server do the reset.
+/// CVE-2025-8671: the same, but the client provokes the server into the reset.
 #[test]
-fn a_reset_that_the_server_is_made_to_do() {
+fn resets_provoked_from_the_server_end_the_connection() {
     let scene = Scene::begin(&[]);
     let mut client = scene.client();
-    let asks = request("GET", "/api/acme/events");
+    let get = request("GET", "/api/acme/events");
     let flood: Vec<_> = streams()
-        .flat_map(|n| [headers(n, &asks), frame(kind::WINDOW_UPDATE, 0, n, &[0; 4])])
+        .flat_map(|n| [headers(n, &get), frame(kind::WINDOW_UPDATE, 0, n, &[0; 4])])
         .flatten()
         .collect();
     scene.survives(|| assert!(send(&mut client, &flood).is_some()));
 }
 
-/// CVE-2024-27316: a header block that never ends.
+/// CVE-2024-27316.
 #[test]
-fn a_flood_of_continuations() {
+fn a_header_block_without_end_ends_its_connection() {
     let scene = Scene::begin(&[]);
     let mut client = scene.client();
     let mut flood = frame(kind::HEADERS, END_STREAM, 1, &request("GET", "/livez"));
@@ -107,9 +107,9 @@ fn a_flood_of_continuations() {
     scene.survives(|| assert!(send(&mut client, &flood).is_some()));
 }
 
-/// The same in which nothing is said.
+/// The same with empty frames.
 #[test]
-fn a_flood_of_empty_continuations() {
+fn a_flood_of_empty_continuations_ends_its_connection() {
     let scene = Scene::begin(&["--head-timeout", "1s"]);
     let mut client = scene.client();
     let mut flood = frame(kind::HEADERS, END_STREAM, 1, &request("GET", "/livez"));
@@ -117,12 +117,12 @@ fn a_flood_of_empty_continuations() {
     scene.survives(|| assert!(send(&mut client, &flood).is_some()));
 }
 
-/// A few bytes each that stand for four thousand (RFC 7541, 7.3).
+/// Each byte of the block refers to a field of four thousand bytes (RFC 7541, 7.3).
 #[test]
-fn an_hpack_bomb() {
+fn an_hpack_bomb_costs_bounded_memory() {
     let scene = Scene::begin(&[]);
     let mut client = scene.client();
-    // It is put into the dynamic table, whose first field has the number 62.
+    // The field goes into the dynamic table, whose first index is 62.
     let mut bomb = block(&[("x", &"y".repeat(3_900))]);
     bomb[0] = 0x40;
     let bomb = [request("GET", "/livez"), bomb, vec![0x80 | 62; 12_000]].concat();
@@ -137,7 +137,7 @@ fn an_hpack_bomb() {
 }
 
 #[test]
-fn a_head_has_a_size() {
+fn the_size_of_a_head_is_limited() {
     let scene = Scene::begin(&["--head-bytes", "8192"]);
     let mut client = scene.client();
     for (size, status) in [(7_000, 200), (9_000, 431), (12_000, 431)] {
@@ -150,26 +150,26 @@ fn a_head_has_a_size() {
     scene.survives(|| ());
 }
 
-/// Each is owed an answer, for which a client that does not read has no room.
+/// The server has to reply to each frame, but the client does not read the replies.
 #[test]
-fn a_flood_of_what_is_answered() {
+fn a_flood_of_frames_that_need_a_reply_costs_bounded_memory() {
     for kind in [kind::PING, kind::SETTINGS] {
         let scene = Scene::begin(&["--peer-timeout", "1s"]);
         let mut client = scene.client();
         let payload: &[u8] = if kind == kind::PING { &[7; 8] } else { &[] };
         let flood = frame(kind, 0, 0, payload).repeat(1_000);
         scene.survives(|| {
-            // At some time the server takes no more, or has hung up.
+            // At some point the server stops reading, or closes the connection.
             client.shorten_write_timeout();
             let sent = (0..2_000).take_while(|_| client.try_send_bytes(&flood).is_ok()).count();
-            assert!(sent < 2_000, "17 MB were taken");
+            assert!(sent < 2_000, "the server has read 17 MB");
             client.abort();
         });
     }
 }
 
 #[test]
-fn a_flood_of_what_is_not_answered() {
+fn a_flood_of_frames_without_reply_costs_bounded_memory() {
     for (kind, payload) in [
         (kind::PRIORITY, &[0, 0, 0, 3, 16][..]),
         (kind::PING, &[7; 8]),
@@ -191,9 +191,9 @@ fn a_flood_of_what_is_not_answered() {
     }
 }
 
-/// CVE-2019-9518: pieces of a body with nothing in them.
+/// CVE-2019-9518.
 #[test]
-fn a_flood_of_empty_data() {
+fn a_flood_of_empty_data_frames_costs_bounded_memory() {
     let scene = Scene::begin(&["--body-timeout", "1s"]);
     let mut client = scene.client();
     let mut flood = frame(kind::HEADERS, END_HEADERS, 1, &request("POST", "/api/acme/events"));
@@ -204,12 +204,12 @@ fn a_flood_of_empty_data() {
     });
 }
 
-/// As many streams as there may be, each with as large a head and body as there may be.
+/// The largest allowed number of streams, each with the largest allowed head and body.
 #[test]
-fn as_much_as_is_allowed() {
+fn the_largest_allowed_requests_cost_bounded_memory() {
     let scene = Scene::begin(&["--body-timeout", "2s"]);
     let mut client = scene.client();
-    // Its window is as wide as it will be once it has answered.
+    // By the time of the reply, the server has announced its full window.
     client.ping();
     let field = block(&[("x", &"y".repeat(14_000))]);
     let mut streams = Vec::new();
@@ -219,7 +219,7 @@ fn as_much_as_is_allowed() {
         client.send(kind::HEADERS, END_HEADERS, stream, &head);
         streams.push(stream);
     }
-    // All that the connection's window allows.
+    // As much as the connection's window allows.
     for stream in streams.iter().take(7) {
         client.send(kind::DATA, 0, *stream, &[b' '; 16_000]);
     }
@@ -232,7 +232,7 @@ fn as_much_as_is_allowed() {
 }
 
 #[test]
-fn a_slow_body_is_given_up_and_others_on_its_connection_go_on() {
+fn a_slow_body_times_out_without_harm_to_its_connection() {
     let scene = Scene::begin(&["--body-timeout", "1s"]);
     let mut client = scene.client();
     let stream = client.get("/api/acme/events");
@@ -253,29 +253,30 @@ fn a_slow_body_is_given_up_and_others_on_its_connection_go_on() {
     Scene { server, subscriber }.survives(|| ());
 }
 
-/// SCENARIO: a client of a full server waits for the server's first words before it asks, as browsers may.
-/// BUG: it was told to go at once, and never heard when to come back.
-/// FIX: it is told to go once it has asked.
+/// SCENARIO: a client of a full server waits for the server's SETTINGS before its first request, as browsers may.
+/// BUG: the server sent GOAWAY at once, so that the client never received a reconnection time.
+/// FIX: it sends GOAWAY after the first request.
 #[test]
-fn a_full_server_says_so_and_lets_go() {
+fn a_full_server_responds_before_it_closes_the_connection() {
     let server = Server::start(&["--connections", "2", "--head-timeout", "1h"]);
     let _inside: Vec<_> = (0..2).map(|_| server.connect()).collect();
-    eventually("both are in", || server.metric("nudged_connections") == 3);
+    eventually("both are accepted", || server.metric("nudged_connections") == 3);
     let mut client = Http2Client::connect(server.address(), WIDE);
     client.ping();
     let stream = client.get("/api/acme/events");
     let livez = client.get("/livez");
     assert_eq!((client.status(stream), client.status(livez)), (200, 200));
-    let (end, said) = client.end(stream);
+    let (end, body) = client.end(stream);
     assert_eq!(end, End::Stream);
     assert!(
-        said.starts_with("retry: ") && said.contains("as many connections as it may"),
-        "{said}"
+        body.starts_with("retry: ") && body.contains("as many connections as it may"),
+        "{body}"
     );
     assert_eq!(client.closing(), Some(code::NO_ERROR));
 }
 
-/// RFC 9113, 8.1.1: what HTTP/1 would take for a request within a request must not even be begun.
+/// RFC 9113, 8.1.1: a malformed request must be reset before it is processed, or it could smuggle another one through a
+/// server of HTTP/1.
 #[test]
 fn a_malformed_request_is_refused() {
     let scene = Scene::begin(&[]);
@@ -288,7 +289,7 @@ fn a_malformed_request_is_refused() {
     for (what, fields) in [
         ("no path", get[..3].to_vec()),
         ("an empty path", [&get[..3], &[(":path", "")]].concat()),
-        ("a path that does not begin", [&get[..3], &[(":path", "livez")]].concat()),
+        ("a path without a slash", [&get[..3], &[(":path", "livez")]].concat()),
         ("a path with a space", [&get[..3], &[(":path", "/li vez")]].concat()),
         ("no method", get[1..].to_vec()),
         ("a path twice", with(":path", "/livez")),
@@ -300,7 +301,7 @@ fn a_malformed_request_is_refused() {
         ("an upgrade", with("upgrade", "websocket")),
         ("a transfer-encoding", with("transfer-encoding", "chunked")),
         ("a te", with("te", "gzip")),
-        ("a line in a value", with("x", "a\r\nb: c")),
+        ("a line end in a value", with("x", "a\r\nb: c")),
     ] {
         let mut client = scene.client();
         let asks = client.take_stream();
@@ -314,14 +315,17 @@ fn a_malformed_request_is_refused() {
         assert_eq!(client.outcome(asks), Ok(200), "{fields:?}");
     }
     scene.server.publish("acme", &["still"]);
-    assert!(client.event(stream).contains("[\"still\"]"), "a stream without an error goes on");
+    assert!(
+        client.event(stream).contains("[\"still\"]"),
+        "the stream of another connection goes on"
+    );
     client.close();
 }
 
 #[test]
-fn nonsense_ends_its_connection() {
+fn malformed_frames_end_their_connection() {
     let scene = Scene::begin(&[]);
-    for (nonsense, why) in [
+    for (malformed, why) in [
         (frame(kind::HEADERS, END_STREAM | END_HEADERS, 1, &[0xff; 9]), code::PROTOCOL_ERROR),
         (
             frame(kind::HEADERS, END_STREAM | END_HEADERS, 2, &request("GET", "/")),
@@ -334,16 +338,17 @@ fn nonsense_ends_its_connection() {
     ] {
         let mut client = scene.client();
         client.ping();
-        client.send_bytes(&nonsense);
-        assert_eq!(client.closing(), Some(why), "{nonsense:x?}");
+        client.send_bytes(&malformed);
+        assert_eq!(client.closing(), Some(why), "{malformed:x?}");
     }
     scene.survives(|| ());
 }
 
-/// SCENARIO: a client sends what the HTTP/2 library warns of, once for every frame.
-/// BUG: each frame was a line of the log, at the default level. FIX: the library logs nothing.
+/// SCENARIO: a client floods the server with frames for each of which the HTTP/2 library logs a warning.
+/// BUG: each frame wrote a line to the log, at the default level.
+/// FIX: the library's messages are not logged.
 #[test]
-fn a_flood_fills_no_log() {
+fn a_flood_of_frames_does_not_fill_the_log() {
     let mut command = Server::command();
     command.stderr(std::process::Stdio::piped());
     let mut server =
@@ -355,7 +360,7 @@ fn a_flood_fills_no_log() {
     client.close();
     server.signal(Signal::TERM);
     assert_eq!(server.wait(), Some(0));
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut log, &mut said).expect("text");
-    assert_eq!(said, "");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut log, &mut text).expect("text");
+    assert_eq!(text, "");
 }

@@ -37,7 +37,7 @@ async fn events(State(app): State<App>, Path(org): Path<String>, headers: Header
 }
 
 async fn save_post(State(app): State<App>, Path(org): Path<String>) -> StatusCode {
-    let org = org.parse().expect("the test's own");
+    let org = org.parse().expect("a valid name");
     let keys = Keys::new(["posts"], app.hub.config()).expect("within the limits");
     app.hub.publish(&org, &keys, app.clock.now());
     StatusCode::NO_CONTENT
@@ -93,7 +93,7 @@ async fn an_axum_application_mounts_the_hub() {
     .expect("within the bound");
 }
 
-/// Serves each connection by hyper, whatever is asked for, with the member stream of acme.
+/// Serves the member stream of acme to every request, by hyper.
 async fn start_hyper(config: HubConfig) -> (App, SocketAddr) {
     let app = App { hub: Hub::new(config), clock: Clock::start() };
     tokio::spawn(drive(app.hub.clone(), app.clock));
@@ -122,7 +122,7 @@ async fn subscribe(address: SocketAddr) -> TcpStream {
     socket
 }
 
-/// [`EventStream`] is a body like any other: hyper polls it, and drops it with its connection.
+/// [`EventStream`] is an ordinary body: hyper polls it, and drops it with its connection.
 #[tokio::test]
 async fn hyper_serves_an_event_stream_from_its_greeting_to_its_end() {
     let config = HubConfig { keepalive: Duration::from_secs(1), ..HubConfig::default() };

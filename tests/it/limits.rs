@@ -1,5 +1,5 @@
-//! Each limit and its answer. What was admitted stays; what ends makes room; and connections that send
-//! nothing keep no subscriber out.
+//! Each limit and its response. Admitted connections stay; each that ends makes room; idle connections keep no
+//! subscriber out.
 
 use std::net::TcpStream;
 
@@ -13,8 +13,8 @@ fn server(transport: Transport, args: &[&str]) -> Server {
     Server::start_on(transport, &[&["--coalesce", "0"][..], args].concat())
 }
 
-/// What a browser's `EventSource` gets instead of a stream: when to come back, and the end.
-fn expect_come_back(answer: &Answer, because: &str) {
+/// A browser's `EventSource` receives a reconnection time and the end of the body instead of a stream.
+fn expect_retry(answer: &Answer, because: &str) {
     assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     let retry = answer.body.strip_prefix("retry: ").and_then(|rest| rest.split_once('\n'));
@@ -30,7 +30,7 @@ fn expect_unavailable(answer: &Answer, because: &str) {
     assert!(answer.problem().contains(because), "{answer:?}");
 }
 
-/// The answer to a browser that asks for this org's stream.
+/// The response to a browser that requests this org's stream.
 fn ask(server: &Server, org: &str, headers: &str) -> Answer {
     server.request(&format!(
         "GET /api/{org}/events HTTP/1.1\r\nhost: t\r\naccept: text/event-stream\r\n{headers}\r\n"
@@ -48,22 +48,22 @@ fn a_full_server_answers_with_a_reconnection_time_and_keeps_its_streams() {
 
         let because = "the server has as many connections as it may, 8";
         let browser = ask(&server, "acme", "");
-        expect_come_back(&browser, because);
+        expect_retry(&browser, because);
         assert_eq!(browser.header("connection"), Some("close"));
         expect_unavailable(&server.get("/api/acme/events"), because);
         expect_unavailable(&server.post("/api/acme/events", JSON, KEYS), because);
-        // Health and metrics are answered all the same.
+        // Health and metrics are served at the limit too.
         assert_eq!(server.get("/livez").status(), 200);
         assert_eq!(server.get("/readyz").status(), 200);
         assert_eq!(server.metric("nudged_refused_total{limit=\"connections\"}"), 3);
         assert_eq!(server.seats(), 7);
 
-        // What was admitted stays.
+        // Admitted connections stay.
         publisher.send(&format!("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n{KEYS}", KEYS.len()));
         assert_eq!(publisher.read_answer().status(), 202);
         streams.iter_mut().for_each(|stream| assert!(stream.next().contains("invalidate")));
 
-        // One goes, and one more fits.
+        // Once one has ended, there is room for another.
         streams.pop().expect("seven").client.reset();
         eventually("there is room", || ask_is_stream(&server, "acme", ""));
         drop((streams, publisher));
@@ -73,18 +73,18 @@ fn a_full_server_answers_with_a_reconnection_time_and_keeps_its_streams() {
 
 const GET_LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: t\r\n\r\n";
 
-/// Open connections beside the one that asks.
+/// Open connections, without the one that reads the metric.
 fn open(server: &Server) -> u64 {
     server.metric("nudged_connections") - 1
 }
 
 #[test]
-fn an_org_has_its_limit_of_streams() {
+fn the_streams_of_an_org_are_limited() {
     for transport in Transport::all() {
         let server = server(transport, &["--org-streams", "2"]);
         let mut streams = server.streams("acme", 2);
         let because = "this organisation has as many streams as it may, 2";
-        expect_come_back(&ask(&server, "acme", ""), because);
+        expect_retry(&ask(&server, "acme", ""), because);
         expect_unavailable(&server.get("/api/acme/public/events"), because);
         server.stream("other").connected();
         let id = server.publish("acme", &["posts"]).expect("publishing goes on");
@@ -95,8 +95,8 @@ fn an_org_has_its_limit_of_streams() {
     }
 }
 
-/// Whether the answer is a stream that goes on. There may be none: of the connections beyond a limit, a few
-/// at a time are answered, and more are closed.
+/// Whether the response is a stream. There may be no response: of the connections beyond a limit, a few at a time are
+/// refused with a response, and further ones are closed.
 fn ask_is_stream(server: &Server, org: &str, headers: &str) -> bool {
     let mut client = server.connect();
     let request = format!(
@@ -111,12 +111,12 @@ fn ask_is_stream(server: &Server, org: &str, headers: &str) -> bool {
 }
 
 #[test]
-fn an_address_has_its_limit_of_connections() {
+fn the_connections_of_an_address_are_limited() {
     for transport in Transport::all() {
         let server = server(transport, &["--address-connections", "3"]);
         let mut streams = server.streams("acme", 3);
         let because = "your address has as many connections as it may, 3";
-        expect_come_back(&ask(&server, "acme", ""), because);
+        expect_retry(&ask(&server, "acme", ""), because);
         expect_unavailable(&server.post("/api/acme/events", JSON, KEYS), because);
         streams.truncate(1);
         eventually("there is room", || ask_is_stream(&server, "acme", ""));
@@ -124,7 +124,7 @@ fn an_address_has_its_limit_of_connections() {
 }
 
 #[test]
-fn behind_a_trusted_proxy_each_client_has_its_limit() {
+fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     for transport in Transport::all() {
         let limits =
             ["--address-connections", "2", "--trust-forwarded-for", "127.0.0.1,10.0.0.0/8"];
@@ -134,7 +134,7 @@ fn behind_a_trusted_proxy_each_client_has_its_limit() {
         let mut first: Vec<_> =
             (0..2).map(|_| server.stream_with(events, &from("192.0.2.1"))).collect();
         first.iter_mut().for_each(|stream| _ = stream.connected());
-        expect_come_back(&ask(&server, "acme", &from("192.0.2.1")), "your address");
+        expect_retry(&ask(&server, "acme", &from("192.0.2.1")), "your address");
         for n in 2..10 {
             let mut other = server.stream_with(events, &from(&format!("192.0.2.{n}")));
             other.connected();
@@ -146,17 +146,17 @@ fn behind_a_trusted_proxy_each_client_has_its_limit() {
 
 /// The field is ignored unless the peer is a listed proxy.
 #[test]
-fn a_client_does_not_choose_its_address() {
+fn a_client_cannot_choose_its_address() {
     let server = server(
         Transport::Http1,
         &["--address-connections", "2", "--trust-forwarded-for", "10.0.0.0/8"],
     );
     let _streams: Vec<_> = (0..2).map(|_| server.stream("acme")).collect();
-    expect_come_back(&ask(&server, "acme", "x-forwarded-for: 192.0.2.9\r\n"), "your address");
+    expect_retry(&ask(&server, "acme", "x-forwarded-for: 192.0.2.9\r\n"), "your address");
 }
 
 #[test]
-fn an_org_is_published_to_at_its_rate() {
+fn the_publishes_to_an_org_are_rate_limited() {
     let server = server(Transport::Http1, &["--publish-rate", "1", "--publish-burst", "2"]);
     let mut stream = server.stream("acme");
     stream.connected();
@@ -168,7 +168,7 @@ fn an_org_is_published_to_at_its_rate() {
     assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("1")));
     let detail = answer.problem();
     assert!(detail.contains("1 times a second, and 2 times at once"), "{detail}");
-    assert_eq!(server.publish("other", &["a"]), None, "another org has its own");
+    assert_eq!(server.publish("other", &["a"]), None, "another org has its own rate");
 
     let batch = "{\"org\":\"third\",\"keys\":[\"a\"]}\n{\"org\":\"acme\",\"keys\":[\"c\"]}\n";
     let batch = batch.repeat(2);
@@ -177,13 +177,13 @@ fn an_org_is_published_to_at_its_rate() {
     assert!(answer.header("retry-after").is_some());
     assert!(answer.problem().starts_with("line "), "{answer:?}");
     assert!(server.metric("nudged_refused_total{limit=\"rate\"}") >= 2);
-    // Nothing of it was taken from the third org's burst.
+    // The refused batch has not used up the third org's burst.
     assert_eq!(server.publish("third", &["a"]), None);
     assert_eq!(server.publish("third", &["a"]), None);
 }
 
 #[test]
-fn a_request_head_has_a_size_and_a_number_of_fields() {
+fn the_size_and_the_fields_of_a_request_head_are_limited() {
     let server = server(Transport::Http1, &["--head-bytes", "8192"]);
     let get = |fields: &str| {
         server.request(&format!("GET /livez HTTP/1.1\r\nhost: t\r\n{fields}\r\n")).status()
@@ -194,7 +194,7 @@ fn a_request_head_has_a_size_and_a_number_of_fields() {
     assert_eq!(get(&"x: y\r\n".repeat(100)), 431);
 }
 
-/// They cost a bounded amount each, and a subscriber that comes while they wait is served.
+/// Each costs a bounded amount of memory, and a subscriber that connects after them is served.
 #[test]
 fn connections_that_send_one_byte_keep_no_subscriber_out() {
     const SLOW: usize = 5_000;
@@ -211,7 +211,7 @@ fn connections_that_send_one_byte_keep_no_subscriber_out() {
             socket
         })
         .collect();
-    eventually("all of them are in", || open(&server) == SLOW as u64 + 1);
+    eventually("all of them are accepted", || open(&server) == SLOW as u64 + 1);
     let mut late = server.stream("acme");
     late.connected();
     let id = server.publish("acme", &["posts"]).expect("subscribed");
@@ -221,7 +221,7 @@ fn connections_that_send_one_byte_keep_no_subscriber_out() {
     println!("{each} bytes each");
     assert!(each < 24 * 1024, "{each} bytes each");
     drop(slow);
-    eventually("they are gone", || open(&server) == 2);
+    eventually("they are closed", || open(&server) == 2);
 }
 
 /// Resident bytes of the process (`proc_pid_status(5)`).
@@ -232,7 +232,7 @@ fn memory(server: &Server) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
-/// Slow connections hold their places no longer than a request head may take.
+/// A slow connection counts against the limit no longer than the head timeout.
 #[test]
 fn an_unfinished_request_is_closed_at_the_head_timeout_and_makes_room() {
     for transport in Transport::http1() {
@@ -253,9 +253,9 @@ fn an_unfinished_request_is_closed_at_the_head_timeout_and_makes_room() {
     }
 }
 
-/// Without a descriptor to accept with, what is open goes on; then there is room again.
+/// Open connections are served while the process has no descriptor left; new ones are accepted once it has.
 #[test]
-fn out_of_descriptors_streams_go_on() {
+fn streams_are_served_while_no_descriptor_is_left() {
     for transport in Transport::http1() {
         let args = ["--workers", "1", "--coalesce", "0", "--connections", "1000"];
         let server = Server::start_with_files(80, transport, &args);
@@ -272,7 +272,7 @@ fn out_of_descriptors_streams_go_on() {
         publish();
         first.next();
         let waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
-        eventually("it has none left", || server.descriptors() >= 80);
+        eventually("no descriptor is left", || server.descriptors() >= 80);
         let id = publish();
         first.expect_invalidate(&id, &["a"]);
         drop(waiting);

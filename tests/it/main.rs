@@ -2,7 +2,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "tests have a clock, and loom replaces no lock of theirs"
+    reason = "tests use the real clock, and loom does not replace their locks"
 )]
 
 mod bench;

@@ -1,8 +1,8 @@
-//! Nothing is lost silently, over the real wire: whatever order publishes, disconnects, returns, stalls
-//! and evictions come in, each client hears every key in order, or is told to read everything again.
+//! No event is lost unnoticed, over real sockets: in whatever order clients publish, disconnect, reconnect and stall, and
+//! events are evicted, each client receives every key in order, or a `connected` that makes it reread everything.
 //!
-//! Random operations drive a server and a model of what it has to say. The clients reconnect as a
-//! browser does: with the id of the last event that they had whole.
+//! Random operations drive a server and a model of what it has to send. The clients reconnect as a browser does: with
+//! the id of the last event that they received completely.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,29 +12,29 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::{Client, Server, Stream, Transport};
 
-/// What happens next.
+/// An operation.
 #[derive(Clone, Debug)]
 enum Op {
-    /// A publish of these keys, answered before anything else happens.
+    /// A publish of these keys, accepted before the next operation.
     Publish(Vec<u8>),
-    /// Publishes of large keys, which fill the sockets of clients that do not read and evict all else.
+    /// Publishes of large keys, which fill the sockets of clients that do not read, and evict all earlier events.
     Burst,
-    /// A client comes, or comes back.
+    /// A client connects or reconnects.
     Connect(usize),
-    /// A client comes back while a publish is on its way.
+    /// A client reconnects during a publish.
     Race(usize, u8),
-    /// A client goes, with a reset or without, whatever it had not read.
+    /// A client disconnects, with or without a reset, possibly with unread events.
     Leave(usize, bool),
-    /// A client reads so many events, or all that there are. Until then it stalls.
+    /// A client reads this number of events, or all there are. It reads nothing in between.
     Read(usize, Option<u8>),
 }
 
-/// What was published: the event with the number of its place, from 1. A server that joins publishes says
-/// with each which event it will be in.
+/// The published events, numbered from 1. A server that coalesces publishes returns the id of the resulting event with
+/// each.
 struct Model {
     epoch: String,
     events: Vec<Vec<String>>,
-    /// The last event may not have gone out yet.
+    /// Publishes are coalesced, so the last event may not have been sent yet.
     joins: bool,
 }
 
@@ -43,13 +43,13 @@ struct Browser {
     public: bool,
     connection: Option<Client>,
     parser: Parser,
-    /// Everything up to this event has been heard, or read again. None: never connected.
+    /// Everything up to this event has been received or reread. `None`: never connected.
     position: Option<u64>,
 }
 
 const BROWSERS: usize = 4;
 const HISTORY: u64 = 4;
-/// For each way in. One over HTTP/2 takes as long as two or three over HTTP/1.
+/// For each transport. A case over HTTP/2 takes as long as two or three over HTTP/1.
 const CASES: u32 = 20;
 const CASES_OVER_HTTP2: u32 = 6;
 
@@ -59,7 +59,7 @@ const SETTINGS: &[&str] = &[
     "--publish-bytes", "2000000", "--key-bytes", "65536", "--public-keys", "p*",
 ];
 
-/// An event of a burst is about as large as what fits into the sockets of a client that does not read.
+/// An event of a burst is about as large as the socket buffers of a client that does not read.
 const LARGE: usize = 60_000;
 const LARGE_KEYS: usize = 8;
 
@@ -77,16 +77,16 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 #[test]
-fn no_event_is_lost_silently_without_coalescing() {
-    hold("0");
+fn no_event_is_lost_unnoticed_without_coalescing() {
+    check("0");
 }
 
 #[test]
-fn no_event_is_lost_silently_with_coalescing() {
-    hold("30ms");
+fn no_event_is_lost_unnoticed_with_coalescing() {
+    check("30ms");
 }
 
-fn hold(window: &str) {
+fn check(window: &str) {
     for transport in Transport::all() {
         let server = Server::start_on(transport, &[&["--coalesce", window][..], SETTINGS].concat());
         let cases = AtomicU32::new(0);
@@ -95,7 +95,7 @@ fn hold(window: &str) {
         let config = Config { cases: many, max_shrink_iters: 200, ..Config::default() };
         let config = Config { failure_persistence: None, ..config };
         let case = |ops: Vec<Op>| {
-            // An org for each case: the history of another must not decide it.
+            // Each case has its own org, and so its own history.
             let org = format!("case-{}", cases.fetch_add(1, Ordering::Relaxed));
             play(&server, &org, &ops, window != "0");
             Ok(())
@@ -107,7 +107,7 @@ fn hold(window: &str) {
 }
 
 fn play(server: &Server, org: &str, ops: &[Op], joins: bool) {
-    // A server keeps a history only where a client has an id to reconnect with.
+    // A server keeps a history only for an org that had a subscriber.
     let first = server.stream(org).connected();
     let (epoch, seq) = first.rsplit_once('-').expect("an id");
     assert_eq!(seq, "0");
@@ -133,14 +133,14 @@ fn play(server: &Server, org: &str, ops: &[Op], joins: bool) {
             }
         }
     }
-    // Clients that left reconnect, and in the end all have everything.
+    // Clients that disconnected reconnect, and all of them read to the end.
     for browser in &mut browsers {
         browser.connect(server, org, &model);
         browser.read(&model, usize::MAX);
     }
 }
 
-/// Some keys are public, and some are not.
+/// Even keys are public, odd ones are not.
 fn name(key: u8) -> String {
     format!("{}{key}", if key.is_multiple_of(2) { "p" } else { "secret" })
 }
@@ -154,17 +154,17 @@ impl Model {
 
     fn publish(&mut self, server: &Server, org: &str, keys: Vec<String>) {
         let id = server.publish(org, &keys.iter().map(String::as_str).collect::<Vec<_>>());
-        self.note(&id.expect("a client can reconnect"), keys);
+        self.record(&id.expect("a client can reconnect"), keys);
     }
 
     /// These keys are in the event with this id: the next one, or the last.
-    fn note(&mut self, id: &str, keys: Vec<String>) {
+    fn record(&mut self, id: &str, keys: Vec<String>) {
         let seq = self.seq(id);
         if seq > self.head() {
             self.events.push(Vec::new());
         }
-        assert_eq!(seq, self.head(), "no event is published into that has gone out");
-        let event = self.events.last_mut().expect("just made, or joined");
+        assert_eq!(seq, self.head(), "a publish was added to an event that may have been sent");
+        let event = self.events.last_mut().expect("new or joined");
         assert!(self.joins || event.is_empty(), "publishes are joined");
         for key in keys {
             if !event.contains(&key) {
@@ -183,7 +183,7 @@ impl Model {
         position + HISTORY >= self.head()
     }
 
-    /// Whether the history may cover it yet.
+    /// Whether the history may still cover it.
     fn may_cover(&self, position: u64) -> bool {
         position + HISTORY + u64::from(self.joins) >= self.head()
     }
@@ -212,11 +212,11 @@ impl Browser {
         let greeting = self.open(server, org);
         let resumed = greeting.name == "resumed";
         assert!(resumed == covered || resumed == may_be, "{greeting:?} at {:?}", self.position);
-        self.hear(&greeting, model);
+        self.receive(&greeting, model);
     }
 
-    /// The publish begins before the stream and is answered after it: the server may see them in
-    /// either order, and the greeting may be right before or after it.
+    /// Sends a publish before the request of the stream, and reads its response after the greeting: the server may process
+    /// them in either order, and both greetings are right.
     fn race(&mut self, server: &Server, org: &str, model: &mut Model, key: u8) {
         if self.connection.is_some() {
             return;
@@ -234,11 +234,11 @@ impl Browser {
         let answer = publisher.read_answer();
         assert_eq!(answer.status(), 202);
         let answer: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
-        model.note(answer["id"].as_str().expect("a client can reconnect"), vec![key]);
+        model.record(answer["id"].as_str().expect("a client can reconnect"), vec![key]);
         let after = self.position.is_some_and(|at| model.covers(at));
         let resumed = greeting.name == "resumed";
         assert!(resumed == before || resumed == after, "{greeting:?} at {:?}", self.position);
-        self.hear(&greeting, model);
+        self.receive(&greeting, model);
     }
 
     fn open(&mut self, server: &Server, org: &str) -> Event {
@@ -248,7 +248,7 @@ impl Browser {
         let kind = if self.public { "public/events" } else { "events" };
         let path = format!("/api/{org}/{kind}");
         let Stream { client, .. } = Stream::open(server.connect(), &path, &header);
-        // What the last connection left half said is forgotten.
+        // An incomplete event of the last connection is discarded.
         self.parser = Parser::resume(last);
         self.connection = Some(client);
         self.next()
@@ -267,21 +267,21 @@ impl Browser {
             let Some(position) = self.position.filter(|_| self.connection.is_some()) else {
                 return;
             };
-            // Of the rest it may see nothing.
+            // The remaining events may have no key that this view shows.
             let rest = position + 1..=model.head();
             if rest.into_iter().all(|seq| model.shows(seq, self.public).is_empty()) {
                 return;
             }
             let event = self.next();
-            assert_ne!(event.name, "resumed", "only a greeting says so");
-            self.hear(&event, model);
+            assert_ne!(event.name, "resumed", "`resumed` is only a greeting");
+            self.receive(&event, model);
         }
     }
 
-    /// The promise.
-    fn hear(&mut self, event: &Event, model: &Model) {
+    /// Checks the promise for an event.
+    fn receive(&mut self, event: &Event, model: &Model) {
         let seq = model.seq(&event.id);
-        assert!(seq <= model.head(), "an event of the future");
+        assert!(seq <= model.head(), "an event that was not published");
         match event.name.as_str() {
             "connected" => {
                 assert!(self.position.is_none_or(|at| seq >= at), "it goes back to {seq}");
@@ -292,7 +292,7 @@ impl Browser {
                 assert!(seq > position, "{seq} again, after {position}");
                 for missed in position + 1..seq {
                     let lost = model.shows(missed, self.public);
-                    assert!(lost.is_empty(), "event {missed} is lost silently: {lost:.60?}");
+                    assert!(lost.is_empty(), "event {missed} is lost unnoticed: {lost:.60?}");
                 }
                 let data: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
                 let shows = model.shows(seq, self.public);
@@ -303,8 +303,7 @@ impl Browser {
         self.position = Some(seq);
     }
 
-    /// The next event. Its chunk is taken off here; events are read one at a time, so that a client
-    /// can stop reading in the middle of what there is.
+    /// The next event. Events are read chunk by chunk, so that a client can stop reading between any two.
     fn next(&mut self) -> Event {
         let client = self.connection.as_mut().expect("connected");
         loop {

@@ -1,18 +1,18 @@
-//! Behind Debian's nginx and HAProxy, configured as usual: events arrive at once, not when a buffer is
-//! full, and a connection that nginx closes frees its seat.
+//! Behind Debian's nginx and HAProxy, in common configurations: events arrive at once, not when a buffer is full, and a
+//! connection that nginx closes frees its seat.
 
 use crate::support::programs::{HAPROXY, NGINX, requires};
 use crate::support::proxy::{Proxy, RECOMMENDED};
 use crate::support::{Server, eventually};
 
-/// Its default: HTTP/1.0 to the server.
+/// nginx's default: HTTP/1.0 to the server.
 const DEFAULT: &str = "";
-/// As for pages: buffering, and compression of the listed types. (nginx ignores `no-transform`: if
+/// As usual for pages: buffering, and compression of the listed types. (nginx ignores `no-transform`: if
 /// `text/event-stream` is listed too, streams are compressed.)
 const EAGER: &str = "proxy_http_version 1.1; proxy_buffering on; proxy_buffers 8 64k; gzip on; \
     gzip_types text/plain application/json; gzip_min_length 0; gzip_proxied any;";
 
-/// As Debian's configuration has them.
+/// The timeouts of Debian's configuration.
 const TIMEOUTS: &[&str] = &["timeout connect 5s", "timeout client 50s", "timeout server 50s"];
 
 #[test]
@@ -29,7 +29,7 @@ fn events_arrive_one_by_one_through_haproxy() {
     expect_one_by_one(|server| Proxy::haproxy(server, TIMEOUTS));
 }
 
-/// Each is read before the next is published, so that no buffer may hold it back.
+/// Reads each event before it publishes the next, so that none may wait in a buffer.
 fn expect_one_by_one(proxy: impl FnOnce(&Server) -> Proxy) {
     let server = Server::start(&["--coalesce", "0"]);
     let proxy = proxy(&server);

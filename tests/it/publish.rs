@@ -1,4 +1,4 @@
-//! Publishing: what is accepted, and how each bound refuses.
+//! Publishing: accepted requests, and the refusal at each bound.
 
 use crate::support::Server;
 
@@ -10,7 +10,7 @@ fn server(args: &[&str]) -> Server {
 }
 
 #[test]
-fn the_answer_names_the_event_that_subscribers_see() {
+fn the_response_contains_the_id_of_the_event_that_subscribers_receive() {
     let server = server(&[]);
     let mut stream = server.stream("acme");
     stream.connected();
@@ -29,7 +29,7 @@ fn a_publish_without_subscribers_is_accepted() {
 }
 
 #[test]
-fn keys_arrive_as_they_are_and_once() {
+fn keys_arrive_unchanged_and_without_duplicates() {
     let server = server(&[]);
     let mut stream = server.stream("acme");
     stream.connected();
@@ -46,7 +46,7 @@ fn keys_arrive_as_they_are_and_once() {
 }
 
 #[test]
-fn one_request_publishes_to_many() {
+fn one_request_publishes_to_many_orgs() {
     let server = server(&[]);
     let (mut acme, mut other) = (server.stream("acme"), server.stream("other"));
     let (acme_id, other_id) = (acme.connected(), other.connected());
@@ -58,12 +58,12 @@ fn one_request_publishes_to_many() {
 }
 
 #[test]
-fn a_bad_line_is_named_and_nothing_is_published() {
+fn an_invalid_line_is_reported_and_nothing_is_published() {
     let server = server(&[]);
     let mut stream = server.stream("acme");
     let id = stream.connected();
     let good = r#"{"org":"acme","keys":["a"]}"#;
-    for (bad, status, said) in [
+    for (bad, status, expected) in [
         (r#"{"org":"a/b","keys":["x"]}"#, 400, "starts with a letter or digit"),
         (r#"{"org":"acme","keys":[]}"#, 422, "at least one is needed"),
         (r#"{"org":"acme"}"#, 400, "missing field `keys`"),
@@ -74,19 +74,19 @@ fn a_bad_line_is_named_and_nothing_is_published() {
             server.post("/api/events", NDJSON, &format!("{good}\n{good}\n{bad}\n{good}\n"));
         assert_eq!(answer.status(), status);
         let detail = answer.problem();
-        assert!(detail.starts_with("line 3: ") && detail.contains(said), "{detail}");
+        assert!(detail.starts_with("line 3: ") && detail.contains(expected), "{detail}");
         assert!(detail.ends_with("nothing of this request was published"), "{detail}");
     }
     assert_eq!(server.post("/api/events", NDJSON, "\n\n").status(), 400);
     let next = server.publish("acme", &["after"]);
-    assert_eq!(next, Some(id.replace("-0", "-1")), "the first event there is");
+    assert_eq!(next, Some(id.replace("-0", "-1")), "this is the first event");
 }
 
 #[test]
 fn every_refusal_states_the_error_and_the_bound() {
     let server = server(&["--keys", "3", "--key-bytes", "8", "--publish-bytes", "100"]);
     let too_large = format!(r#"{{"keys":["{}"]}}"#, "x".repeat(100));
-    for (body, status, said) in [
+    for (body, status, expected) in [
         (r#"{"keys":["a","b","c","d"]}"#, 422, "there are 4 keys; at most 3 are allowed"),
         (r#"{"keys":["a","123456789"]}"#, 422, "key 1 has 9 bytes; at most 8 are allowed"),
         (r#"{"keys":["a",""]}"#, 422, "key 1 is empty"),
@@ -103,7 +103,7 @@ fn every_refusal_states_the_error_and_the_bound() {
         let answer = server.post("/api/acme/events", JSON, body);
         assert_eq!(answer.status(), status, "{body}: {answer:?}");
         let detail = answer.problem();
-        assert!(detail.contains(said), "{body}: {detail}");
+        assert!(detail.contains(expected), "{body}: {detail}");
     }
     let mut client = server.connect();
     client.send("POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");

@@ -1,5 +1,5 @@
-//! What a publish may be, at its edges: the last that is accepted, the first that is refused, and that
-//! whatever was refused was not published, not even in part.
+//! The bounds of a publish: the largest accepted, the smallest refused, and that no part of a refused request was
+//! published.
 
 use crate::support::{Answer, Client, Server, eventually};
 
@@ -10,7 +10,7 @@ fn server(args: &[&str]) -> Server {
     Server::start(&[&["--coalesce", "0"], args].concat())
 }
 
-/// Posts a body that need not be text.
+/// Posts a body that may be invalid UTF-8.
 fn post_bytes(server: &Server, path: &str, content_type: &str, body: &[u8]) -> Answer {
     let mut client = server.connect();
     let length = body.len();
@@ -93,7 +93,7 @@ fn no_malformed_document_is_published() {
 }
 
 #[test]
-fn a_content_type_is_read_as_media_types_are() {
+fn a_content_type_is_compared_as_a_media_type() {
     let server = server(&[]);
     let body = r#"{"keys":["a"]}"#;
     for good in ["application/json", "Application/JSON", "application/json ; charset=utf-8"] {
@@ -108,13 +108,13 @@ fn a_content_type_is_read_as_media_types_are() {
         "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     ));
-    assert_eq!(answer.status(), 415, "none at all");
+    assert_eq!(answer.status(), 415, "no content-type");
     assert_eq!(published(&server), 3);
 }
 
-/// Both ways in which a body says how large it is, before and after it has come.
+/// With and without `expect: 100-continue`.
 #[test]
-fn a_body_that_announces_too_much_is_refused_at_once() {
+fn a_content_length_beyond_the_bound_is_refused_before_the_body() {
     let server = server(&[]);
     let head = "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n";
     let mut client = server.connect();
@@ -124,13 +124,13 @@ fn a_body_that_announces_too_much_is_refused_at_once() {
         (answer.status(), answer.problem()),
         (413, "the body may have at most 65536 bytes".into())
     );
-    // One that is asked for first is never sent (RFC 9110, 10.1.1).
+    // With this expectation the client does not send the body (RFC 9110, 10.1.1).
     let mut client = server.connect();
     client.send(&format!("{head}expect: 100-continue\r\ncontent-length: 99999999999\r\n\r\n"));
     assert_eq!(client.read_answer().status(), 413);
 }
 
-/// What was not read of a refused request must never be taken for the next one.
+/// The unread body of a refused request must never be parsed as the next request.
 #[test]
 fn a_refused_body_is_not_a_request() {
     let server = server(&[]);
@@ -155,7 +155,7 @@ fn a_refused_body_is_not_a_request() {
 }
 
 #[test]
-fn an_org_is_named_by_one_decoded_segment() {
+fn an_org_name_is_one_decoded_path_segment() {
     let server = server(&[]);
     let long = "a".repeat(64);
     for good in ["a", "9", "A.b_c-d", "events", "public", &long, "%41cme", "a%2Eb"] {
@@ -177,7 +177,7 @@ fn an_org_is_named_by_one_decoded_segment() {
 }
 
 #[test]
-fn every_bound_holds_in_a_batch_too() {
+fn every_bound_applies_to_a_batch_too() {
     let limits = ["--keys", "3", "--key-bytes", "8", "--publish-bytes", "200"];
     let server = server(&limits);
     let mut stream = server.stream("acme");
@@ -194,18 +194,18 @@ fn every_bound_holds_in_a_batch_too() {
         (br#"{"org":"acme","keys":["a"]}{"org":"b","keys":["a"]}"#, 400, "trailing characters"),
         (b"{\"org\":\"acme\",\"keys\":[\"\\ud800\"]}", 400, "expected a line like"),
     ];
-    for (bad, status, said) in cases {
-        // Empty lines are no publishes, but they are lines.
+    for (bad, status, expected) in cases {
+        // Empty lines publish nothing, but they count as lines.
         let body = [good.as_bytes(), b"\n\n", bad, b"\n"].concat();
         let answer = post_bytes(&server, "/api/events", NDJSON, &body);
-        assert_eq!(answer.status(), status, "{said}: {answer:?}");
+        assert_eq!(answer.status(), status, "{expected}: {answer:?}");
         let detail = answer.problem();
-        assert!(detail.starts_with("line 3: ") && detail.contains(said), "{detail}");
+        assert!(detail.starts_with("line 3: ") && detail.contains(expected), "{detail}");
     }
     let too_large = format!("{good}\n").repeat(8);
     assert_eq!(server.post("/api/events", NDJSON, &too_large).status(), 413);
     assert_eq!(published(&server), 0);
-    // Nor has a subscriber heard of any of it: this is the first event.
+    // Subscribers received nothing of it: this is the first event.
     let id = server.publish("acme", &["after"]).expect("subscribed");
     stream.expect_invalidate(&id, &["after"]);
 }
@@ -229,9 +229,9 @@ fn a_batch_keeps_the_order_of_its_lines() {
     stream.expect_invalidate(&start.replace("-0", "-2"), &["b", "a"]);
 }
 
-/// A publisher that goes in the middle of its request has published nothing and leaves nothing.
+/// A publisher that disconnects within its request has published nothing and leaves no descriptor open.
 #[test]
-fn a_publish_that_is_cut_off_is_none() {
+fn an_incomplete_request_publishes_nothing() {
     let server = server(&[]);
     let before = server.descriptors_at_rest();
     let ends: [fn(Client); 3] = [Client::reset, drop, |mut client| {
@@ -251,7 +251,7 @@ fn a_publish_that_is_cut_off_is_none() {
 }
 
 #[test]
-fn a_connection_goes_on_after_a_refusal() {
+fn a_connection_stays_open_after_a_refusal() {
     let server = server(&[]);
     let mut client = server.connect();
     for (body, status) in [(r#"{"keys":[]}"#, 422), ("{", 400), (r#"{"keys":["a"]}"#, 202)] {

@@ -1,5 +1,5 @@
-//! Coming back: whatever happens between two streams of one client, it hears every event once and in
-//! order, or is told to read everything again.
+//! Resumption: whatever happens between two streams of one client, it receives every event once and in order, or a
+//! `connected` that makes it reread everything.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +10,8 @@ fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[&["--coalesce", "0"][..], more].concat())
 }
 
-/// Opens the member stream of acme with this id of its last event.
-fn back(server: &Server, id: &str) -> Stream {
+/// Opens the member stream of acme with this `last-event-id`.
+fn reconnect(server: &Server, id: &str) -> Stream {
     server.stream_with("/api/acme/events", &format!("last-event-id: {id}\r\n"))
 }
 
@@ -31,7 +31,7 @@ fn an_event_published_without_subscribers_is_resumed() {
         eventually("the seat is free", || server.seats() == 0);
 
         let missed = ["a", "b"].map(|key| server.publish("acme", &[key]).expect("remembered"));
-        let mut stream = resumed(back(&server, &last), &last);
+        let mut stream = resumed(reconnect(&server, &last), &last);
         stream.expect_invalidate(&missed[0], &["a"]);
         stream.expect_invalidate(&missed[1], &["b"]);
         let live = server.publish("acme", &["c"]).expect("subscribed");
@@ -58,7 +58,7 @@ fn http_1_0_resumes_without_chunks() {
     }
 }
 
-/// The public stream must not show by resuming what it would not have shown live.
+/// Resuming must not reveal a key that the public stream would not have shown live.
 #[test]
 fn the_public_stream_resumes_with_public_keys_only() {
     for transport in Transport::all() {
@@ -81,9 +81,9 @@ fn the_public_stream_resumes_with_public_keys_only() {
     }
 }
 
-/// A page sets the query once; the browser's own header is the later word when it reconnects.
+/// A page sets the query once; on reconnecting, the browser's own header is newer.
 #[test]
-fn the_header_counts_before_the_query() {
+fn the_header_takes_precedence_over_the_query() {
     for transport in Transport::all() {
         let server = server(transport, &[]);
         let old = server.stream("acme").connected();
@@ -102,7 +102,7 @@ fn the_header_counts_before_the_query() {
     }
 }
 
-/// An id belongs to one org; the same number of another org covers nothing.
+/// An id belongs to one org: an id of another org resumes nothing.
 #[test]
 fn the_id_of_another_org_is_not_covered() {
     for transport in Transport::all() {
@@ -110,13 +110,13 @@ fn the_id_of_another_org_is_not_covered() {
         let other = server.stream("other").connected();
         let ours = server.stream("acme").connected();
         assert_ne!(other, ours, "each org has its own epoch");
-        assert_eq!(back(&server, &other).connected(), ours);
+        assert_eq!(reconnect(&server, &other).connected(), ours);
     }
 }
 
-/// The drain ends the window, which is longer than any test.
+/// The drain ends the burst window, which is longer than any test.
 #[test]
-fn a_client_that_returns_within_a_window_gets_its_union_once() {
+fn a_client_that_reconnects_within_a_burst_receives_its_union_once() {
     for transport in Transport::all() {
         let args = ["--coalesce", "50s", "--drain-window", "100ms"];
         let mut server = Server::start_on(transport, &args);
@@ -124,7 +124,7 @@ fn a_client_that_returns_within_a_window_gets_its_union_once() {
         let start = stayed.connected();
         let first = server.publish("acme", &["a"]).expect("subscribed");
         let union = server.publish("acme", &["b"]).expect("subscribed");
-        let mut late = resumed(back(&server, &start), &start);
+        let mut late = resumed(reconnect(&server, &start), &start);
         server.publish("acme", &["c"]);
         server.signal(Signal::TERM);
         for stream in [&mut stayed, &mut late] {
@@ -136,9 +136,9 @@ fn a_client_that_returns_within_a_window_gets_its_union_once() {
     }
 }
 
-/// A client that is cut off again and again while events keep coming misses none and sees none twice.
+/// A client that reconnects again and again during a series of events misses none and receives none twice.
 #[test]
-fn no_event_falls_between_two_streams() {
+fn no_event_is_lost_between_two_streams() {
     const EVENTS: u64 = 400;
     for transport in Transport::all() {
         let server = server(transport, &["--workers", "2", "--history-events", "1000"]);
@@ -149,9 +149,9 @@ fn no_event_falls_between_two_streams() {
             scope.spawn(|| {
                 for n in 1..=EVENTS {
                     server.publish("acme", &[&format!("key-{n}")]);
-                    // The last half waits until the client has come back at least once.
+                    // The second half waits until the client has reconnected at least once.
                     if n == EVENTS / 2 {
-                        let what = "the client comes back";
+                        let what = "the client reconnects";
                         eventually(what, || reconnects.load(Ordering::Relaxed));
                     }
                 }
@@ -163,7 +163,7 @@ fn no_event_falls_between_two_streams() {
                 last = id;
                 if n % 7 == 0 {
                     stream.client.reset();
-                    stream = resumed(back(&server, &last), &last);
+                    stream = resumed(reconnect(&server, &last), &last);
                     reconnects.store(true, Ordering::Relaxed);
                 }
             }

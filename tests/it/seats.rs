@@ -1,5 +1,4 @@
-//! A seat is freed however its connection dies. The count is read from the slabs themselves, and the
-//! descriptors from the kernel.
+//! A seat is freed however its connection ends. Seats are counted in the slabs themselves, and descriptors by the kernel.
 
 use crate::support::{Server, Stream, Transport, eventually};
 
@@ -7,8 +6,8 @@ fn server(transport: Transport) -> Server {
     Server::start_on(transport, &["--coalesce", "0"])
 }
 
-/// Opens streams, lets them end in this way, and sees that nothing is left of them.
-fn nothing_is_left(end: impl Fn(Vec<Stream>)) {
+/// Opens streams, ends them with `end`, and checks that nothing of them is left.
+fn assert_nothing_is_left(end: impl Fn(Vec<Stream>)) {
     for transport in Transport::all() {
         let server = server(transport);
         let before = server.descriptors_at_rest();
@@ -24,31 +23,31 @@ fn nothing_is_left(end: impl Fn(Vec<Stream>)) {
     }
 }
 
-/// Streams that ended, for whatever reason.
+/// Streams that ended, for any reason.
 fn closed(server: &Server) -> u64 {
     server.closed().values().sum()
 }
 
 #[test]
 fn a_close_frees_the_seat_and_the_descriptor() {
-    nothing_is_left(drop);
+    assert_nothing_is_left(drop);
 }
 
 #[test]
 fn a_reset_frees_the_seat_and_the_descriptor() {
-    nothing_is_left(|streams| streams.into_iter().for_each(|stream| stream.client.reset()));
+    assert_nothing_is_left(|streams| streams.into_iter().for_each(|stream| stream.client.reset()));
 }
 
 #[test]
 fn a_half_close_frees_the_seat_and_the_descriptor() {
-    nothing_is_left(|mut streams| {
+    assert_nothing_is_left(|mut streams| {
         streams.iter().for_each(|stream| stream.client.half_close());
-        // The server ends the connection, which we only close when it has.
+        // The client closes the connection only once the server has ended it.
         streams.iter_mut().for_each(|stream| _ = stream.client.read_to_end());
     });
 }
 
-/// Two causes at once: the client's farewell, and then its reset for what the server still wrote.
+/// The two causes are the client's half-close, and then its reset in response to what the server still wrote.
 #[test]
 fn a_seat_is_freed_once_for_two_causes_at_once() {
     for transport in Transport::all() {
@@ -72,7 +71,7 @@ fn a_request_aborted_before_its_stream_leaves_no_seat() {
             client.send(&request[..request.len() - n % 3]);
             client.reset();
         }
-        // Some may still be on their way in: only together do the three say that all is over.
+        // Some may not have been accepted yet; only the three numbers together show that all have ended.
         eventually("every seat is free, and every stream that was opened is counted", || {
             let closed = closed(&server);
             server.seats() == 0 && closed == server.metric("nudged_streams_opened_total")
@@ -80,9 +79,9 @@ fn a_request_aborted_before_its_stream_leaves_no_seat() {
     }
 }
 
-/// Requests before the stream on the same connection are answered first, in order.
+/// Earlier requests on the same connection are responded to first, in order.
 #[test]
-fn a_pipelined_stream_begins_after_the_answers_before_it() {
+fn a_pipelined_stream_begins_after_the_earlier_responses() {
     for transport in Transport::all() {
         let server = server(transport);
         let mut client = server.connect();
@@ -96,10 +95,10 @@ fn a_pipelined_stream_begins_after_the_answers_before_it() {
         stream.connected();
         let id = server.publish("acme", &["posts"]).expect("subscribed");
         stream.expect_invalidate(&id, &["posts"]);
-        // What came after the request of the stream must not hide that its client goes.
+        // Bytes after the request of the stream must not hide that its client disconnects.
         stream.client.reset();
         if transport != Transport::Http1 {
-            // hyper looks at the socket no more while it holds unread bytes; a write finds out.
+            // hyper does not read the socket while it holds unparsed bytes; a write detects the reset.
             server.publish("acme", &["probe"]);
             server.publish("acme", &["probe"]);
         }
@@ -107,9 +106,9 @@ fn a_pipelined_stream_begins_after_the_answers_before_it() {
     }
 }
 
-/// Out of descriptors, the server keeps the streams it has, and accepts again once there is room.
+/// Without a free descriptor the server keeps its streams; it accepts again once there is one.
 #[test]
-fn after_a_lack_of_descriptors_connections_are_accepted_again() {
+fn connections_are_accepted_again_after_a_lack_of_descriptors() {
     for transport in Transport::all() {
         let server = Server::start_with_files(
             80,
@@ -119,9 +118,9 @@ fn after_a_lack_of_descriptors_connections_are_accepted_again() {
         );
         let mut first = server.stream("acme");
         first.connected();
-        // The kernel accepts these; the server cannot take all of them.
+        // The kernel accepts these; the server cannot accept all of them.
         let waiting: Vec<_> = (0..200).map(|_| server.connect()).collect();
-        eventually("it has none left", || server.descriptors() >= 80);
+        eventually("no descriptor is left", || server.descriptors() >= 80);
         drop(waiting);
         let mut last = server.stream("acme");
         last.connected();

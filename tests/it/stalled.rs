@@ -1,21 +1,21 @@
-//! Subscribers that do not read: they cost a constant, delay no other, lose nothing silently, and leave
+//! Subscribers that do not read: each costs a constant amount, delays no other, loses no event unnoticed, and leaves
 //! nothing behind.
 
 use crate::support::large::{LARGE, keys, publish};
 use crate::support::server::Signal;
 use crate::support::{Server, Stream, Transport, eventually};
 
-/// More than a socket takes: `tcp_wmem` ends at 4 MiB, and the receive buffer of a client that does not read
-/// does not grow.
+/// More than the buffers of a connection hold: `tcp_wmem` ends at 4 MiB, and the receive buffer of a client that does
+/// not read does not grow.
 const EVENTS: u64 = 7;
 
-/// The kernel closes a connection that is not read within the peer timeout, which must not decide these tests.
+/// With a peer timeout that outlasts the tests: at it, the kernel closes a connection that is not read.
 fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[LARGE, &["--peer-timeout", "10m"], more].concat())
 }
 
-/// Reads up to the event with the number `last` and returns how often the stream said `connected`,
-/// which is the only thing that may stand where events are missing.
+/// Reads up to the event with number `last` and returns the number of `connected` events, which are the only ones
+/// allowed where events are missing.
 fn catch_up(stream: &mut Stream, last: u64) -> u64 {
     let (mut at, mut rereads) = (0, 0);
     while at < last {
@@ -37,7 +37,7 @@ fn catch_up(stream: &mut Stream, last: u64) -> u64 {
 }
 
 #[test]
-fn a_late_reader_gets_connected_wherever_events_are_missing() {
+fn a_late_reader_receives_connected_wherever_events_are_missing() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-events", "4"]);
         let mut late = server.streams("acme", 2);
@@ -48,14 +48,14 @@ fn a_late_reader_gets_connected_wherever_events_are_missing() {
         assert!(rereads.iter().all(|times| *times > 0), "{transport:?}: none stalled");
         let counted = || server.metric("nudged_rereads_total") >= rereads.iter().sum::<u64>();
         eventually("they are counted", counted);
-        // They are ordinary subscribers again.
+        // They receive live events again.
         let live = server.publish("acme", &["live"]).expect("subscribed");
         late.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["live"]));
     }
 }
 
 #[test]
-fn a_late_reader_gets_everything_that_the_history_holds() {
+fn a_late_reader_receives_everything_that_the_history_holds() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-bytes", "100000000"]);
         let mut late = server.streams("acme", 2);
@@ -69,7 +69,7 @@ fn a_late_reader_gets_everything_that_the_history_holds() {
     }
 }
 
-/// Sixteen queues of these events would hold 112 MiB.
+/// Queues of these events for sixteen clients would hold 112 MiB.
 #[test]
 fn nothing_is_queued_for_a_client_that_does_not_read() {
     for transport in Transport::http1() {
@@ -87,7 +87,7 @@ fn nothing_is_queued_for_a_client_that_does_not_read() {
 }
 
 #[test]
-fn a_client_that_never_read_leaves_no_seat_and_no_descriptor() {
+fn the_end_of_a_client_that_never_read_frees_its_seat_and_descriptor() {
     for transport in Transport::http1() {
         let server = server(transport, &["--history-events", "2"]);
         let before = server.descriptors_at_rest();
@@ -102,7 +102,7 @@ fn a_client_that_never_read_leaves_no_seat_and_no_descriptor() {
     }
 }
 
-/// Its kernel acknowledges that it has no room, which is no sign of life (`TCP_USER_TIMEOUT`).
+/// Its kernel acknowledges the probes of a closed window, which does not count as progress (`TCP_USER_TIMEOUT`).
 #[test]
 fn a_client_that_never_reads_is_closed_at_the_peer_timeout() {
     for transport in Transport::http1() {

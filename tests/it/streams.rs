@@ -59,7 +59,7 @@ fn an_invalidation_reaches_its_org_and_no_other() {
         }
         let id = server.publish("other", &["theirs"]).expect("there is one");
         other.expect_invalidate(&id, &["theirs"]);
-        // Had it reached us too, it would come before this.
+        // An event of the other org would arrive before this one.
         let id = server.publish("acme", &["last"]).expect("there are subscribers");
         ours.iter_mut().for_each(|s| s.expect_invalidate(&id, &["last"]));
     }
@@ -98,14 +98,14 @@ fn a_head_request_gets_the_head_and_takes_no_seat() {
         let head = client.read_head();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert_eq!(header(&head, "content-type"), Some("text/event-stream"));
-        // The connection goes on: there was no body.
+        // The connection stays open: there was no body.
         client.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
         assert_eq!(client.read_answer().body, "live\n");
         assert_eq!(server.metric("nudged_streams_opened_total"), 0);
     }
 }
 
-/// A connection that should be kept cannot be, where only its end ends the body (RFC 9112, 6.3).
+/// A body without a length ends with its connection, so that `keep-alive` cannot be honoured (RFC 9112, 6.3).
 #[test]
 fn http_1_0_is_not_kept_alive_after_a_stream() {
     for transport in Transport::http1() {
@@ -120,7 +120,7 @@ fn http_1_0_is_not_kept_alive_after_a_stream() {
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_a_head() {
+fn a_request_head_may_arrive_byte_by_byte() {
     for transport in Transport::all() {
         let server = plain(transport, &[]);
         let mut client = server.connect();
@@ -173,7 +173,7 @@ fn the_public_stream_shows_public_keys_only() {
 }
 
 #[test]
-fn the_public_allowlist_is_that_of_the_system_before_by_default() {
+fn the_public_allowlist_defaults_to_that_of_the_replaced_system() {
     let server = plain(Transport::Http1, &[]);
     let mut public = server.stream_with("/api/acme/public/events", "");
     public.connected();
@@ -246,14 +246,14 @@ fn an_id_that_is_not_covered_means_connected_and_never_an_error() {
         let mut covered =
             server.stream_with("/api/acme/events", &format!("last-event-id: {}\r\n", ids[0]));
         assert_eq!(covered.greeting().2, "resumed");
-        // None was sent anything between its greeting and what comes next.
+        // Nothing was sent to any of them between its greeting and the next event.
         let live = server.publish("acme", &["d"]).expect("an id");
         streams.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["d"]));
     }
 }
 
 #[test]
-fn a_restarted_server_knows_no_old_id() {
+fn a_restarted_server_does_not_resume_an_old_id() {
     let server = plain(Transport::Http1, &[]);
     let old = server.stream("acme").connected();
     drop(server);
@@ -262,7 +262,7 @@ fn a_restarted_server_knows_no_old_id() {
     assert_ne!(stream.connected(), old);
 }
 
-/// The drain ends the window, which is longer than any test.
+/// The drain ends the burst window, which is longer than any test.
 #[test]
 fn a_burst_becomes_its_first_event_and_one_union() {
     for transport in Transport::all() {
@@ -283,8 +283,8 @@ fn a_burst_becomes_its_first_event_and_one_union() {
     }
 }
 
-/// Publishes to acme in one request, and so within one window. Returns the ids of the events that become of
-/// it if there are two: the first publish, and the union of the others.
+/// Publishes to acme in one request, and so within one burst window. Returns the ids of the two events that result: the
+/// first publish, and the union of the others.
 fn burst(server: &Server, start: &str, publishes: &[&[&str]]) -> [String; 2] {
     let line = |keys: &&[&str]| serde_json::json!({ "org": "acme", "keys": keys }).to_string();
     let lines: Vec<_> = publishes.iter().map(line).collect();
@@ -295,12 +295,12 @@ fn burst(server: &Server, start: &str, publishes: &[&[&str]]) -> [String; 2] {
 }
 
 #[test]
-fn a_union_that_reaches_the_key_limit_is_still_one() {
+fn a_union_may_reach_the_key_limit() {
     for transport in Transport::all() {
         let server = Server::start_on(transport, &["--coalesce", "1s", "--keys", "3"]);
         let mut stream = server.stream("acme");
         let start = stream.connected();
-        // Keys that it has already do not count.
+        // A key that is already in the union does not count again.
         let publishes: [&[&str]; 3] = [&["first"], &["b", "c"], &["c", "d", "b"]];
         let [first, union] = burst(&server, &start, &publishes);
         stream.expect_invalidate(&first, &["first"]);
@@ -310,7 +310,7 @@ fn a_union_that_reaches_the_key_limit_is_still_one() {
 }
 
 #[test]
-fn each_org_has_a_window_of_its_own() {
+fn each_org_has_its_own_burst_window() {
     for transport in Transport::all() {
         let server = Server::start_on(transport, &["--coalesce", "1m"]);
         for org in ["acme", "other"] {
@@ -335,9 +335,9 @@ fn a_union_beyond_the_key_limit_becomes_connected() {
             stream.expect_invalidate(&first, &["resolve-path"]);
             assert_eq!(stream.next(), format!("id: {union}\nevent: connected\ndata: {{}}\n\n"));
         }
-        // Each worker counts after it has written.
+        // Each worker counts after the write.
         eventually("both are counted", || server.metric("nudged_rereads_total") == 2);
-        // What came before it is lost: a client with an earlier id must read everything again too.
+        // Earlier events are lost: a client with an earlier id must reread everything too.
         let header = format!("last-event-id: {first}\r\n");
         let mut late = server.stream_with("/api/acme/events", &header);
         assert_eq!(late.connected(), union);
@@ -345,7 +345,7 @@ fn a_union_beyond_the_key_limit_becomes_connected() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_every_stream_properly() {
+fn sigterm_and_sigint_end_every_stream_in_order() {
     for transport in Transport::all() {
         for signal in [Signal::TERM, Signal::INT] {
             let mut server = plain(transport, &["--workers", "2", "--drain-window", "100ms"]);
@@ -374,23 +374,29 @@ fn several_addresses_are_served() {
 }
 
 #[test]
-fn starting_twice_is_an_error_that_says_so() {
+fn starting_on_an_occupied_address_reports_the_other_server() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
-    let (code, said) = Server::refuses_to_start(&["--listen", &address]);
+    let (code, message) = Server::refuses_to_start(&["--listen", &address]);
     assert_eq!(code, Some(64));
-    assert!(said.contains(&format!("cannot listen on {address}: another server does")), "{said}");
+    assert!(
+        message.contains(&format!("cannot listen on {address}: another server does")),
+        "{message}"
+    );
 }
 
 #[test]
-fn an_open_server_stays_on_loopback_unless_told() {
-    let (code, said) = Server::refuses_to_start(&["--listen", "0.0.0.0:0"]);
+fn a_server_without_keys_refuses_an_address_beyond_loopback() {
+    let (code, message) = Server::refuses_to_start(&["--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(64));
-    assert!(said.contains("no key is configured") && said.contains("--insecure-open"), "{said}");
+    assert!(
+        message.contains("no key is configured") && message.contains("--insecure-open"),
+        "{message}"
+    );
 }
 
-/// hyper reads the request of a stream that follows another request on its connection, and the server itself a first
-/// one. The answers are the same, and a refusal counts once.
+/// hyper reads the request of a stream that follows another request on its connection; the reactor reads a first one.
+/// The responses are the same, and a refusal is counted once.
 #[test]
 fn a_stream_after_another_request_is_the_same_as_a_first_one() {
     let flags = ["--cors-origin", "https://app.example", "--org-streams", "4"];
@@ -419,7 +425,7 @@ fn a_stream_after_another_request_is_the_same_as_a_first_one() {
             (begin(server.connect()), begin(second));
         assert_eq!((head, lines), (by_hyper, later), "{ask}");
     }
-    eventually("they are gone", || server.seats() == 0);
+    eventually("the streams have ended", || server.seats() == 0);
     let _full = server.streams("acme", 4);
     let ask = "GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n";
     assert_eq!(server.request(ask).status(), 503);

@@ -1,6 +1,6 @@
-//! When the server ends: after the delay and what has begun, and never later than its limit.
+//! When a draining server ends: after the delay and the requests that have begun, and never later than its hard limit.
 //!
-//! Where a limit of a server is hours, its end within the time of a test shows that it did not wait for it.
+//! Some tests set a limit of an hour: if the server ends within the test at all, it has not waited for that limit.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn is_ready(server: &Server) -> bool {
 }
 
 #[test]
-fn during_the_delay_it_is_not_ready_and_serves() {
+fn during_the_delay_the_server_is_not_ready_but_serves() {
     let mut server = server(Transport::Http1, &["--drain-delay", "3s", "--drain-window", "100ms"]);
     assert!(is_ready(&server));
     let mut before = server.stream("acme");
@@ -34,10 +34,10 @@ fn during_the_delay_it_is_not_ready_and_serves() {
         stream.farewell();
     }
     assert_eq!(server.wait(), Some(0));
-    assert!(TcpStream::connect(server.address()).is_err(), "it has gone");
+    assert!(TcpStream::connect(server.address()).is_err(), "the server has ended");
 }
 
-/// When the last stream has ended, nothing else keeps the server from ending.
+/// The open request is the only thing that keeps the server from ending.
 #[test]
 fn a_publish_in_flight_is_finished() {
     let mut server = server(Transport::Http1, &["--drain-window", "100ms"]);
@@ -54,16 +54,16 @@ fn a_publish_in_flight_is_finished() {
 }
 
 #[test]
-fn without_streams_the_window_is_not_waited_for() {
+fn without_streams_the_server_does_not_wait_for_the_window() {
     let args = ["--drain-window", "50m", "--drain-timeout", "1h"];
     let mut server = server(Transport::Http1, &args);
     server.signal(Signal::TERM);
     assert_eq!(server.wait(), Some(0));
 }
 
-/// It promises a body and never sends it: that holds the server until its limit.
+/// A publish whose body never arrives keeps the server until its hard limit.
 #[test]
-fn the_hard_limit_cuts_what_does_not_end_and_logs_it() {
+fn the_hard_limit_closes_open_connections_and_logs_it() {
     let mut command = Server::command();
     command.stderr(Stdio::piped());
     let args = ["--drain-window", "100ms", "--drain-timeout", "1s", "--body-timeout", "1h"];
@@ -73,19 +73,19 @@ fn the_hard_limit_cuts_what_does_not_end_and_logs_it() {
     begin_publish(&mut publish);
     server.signal(Signal::TERM);
     assert_eq!(server.wait(), Some(0));
-    let mut said = String::new();
-    log.read_to_string(&mut said).expect("text");
-    assert!(said.contains("connections were cut that did not end in time"), "{said}");
+    let mut text = String::new();
+    log.read_to_string(&mut text).expect("text");
+    assert!(text.contains("connections were cut that did not end in time"), "{text}");
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_server_at_once() {
     for (second, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let args = ["--workers", "1", "--drain-window", "50m", "--drain-timeout", "1h"];
         let mut server = server(Transport::Http1, &args);
         let _streams = server.streams("acme", 4);
         server.signal(Signal::TERM);
-        eventually("it drains", || TcpStream::connect(server.address()).is_err());
+        eventually("the server drains", || TcpStream::connect(server.address()).is_err());
         server.signal(second);
         assert_eq!(server.wait(), Some(code));
     }
@@ -94,8 +94,8 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn a_hard_limit_that_would_cut_streams_is_refused() {
     let args = ["--drain-delay", "10s", "--drain-window", "25s"];
-    let (code, said) = Server::refuses_to_start(&args);
+    let (code, message) = Server::refuses_to_start(&args);
     assert_eq!(code, Some(64));
-    assert!(said.contains("--drain-delay 10s and --drain-window 25s together"), "{said}");
-    assert!(said.contains("--drain-timeout 30s"), "{said}");
+    assert!(message.contains("--drain-delay 10s and --drain-window 25s together"), "{message}");
+    assert!(message.contains("--drain-timeout 30s"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! The end of a server: it is announced, spread over time, proper for each stream, and loses nothing.
+//! The end of a server: it is announced, spread over time, in order for each stream, and loses no event.
 
 mod ending;
 mod service_manager;
@@ -7,11 +7,12 @@ mod streams;
 use crate::support::{Client, Server, Transport};
 
 fn server(transport: Transport, more: &[&str]) -> Server {
-    let at_once: &[&str] = if more.contains(&"--coalesce") { &[] } else { &["--coalesce", "0"] };
-    Server::start_on(transport, &[at_once, more].concat())
+    let uncoalesced: &[&str] =
+        if more.contains(&"--coalesce") { &[] } else { &["--coalesce", "0"] };
+    Server::start_on(transport, &[uncoalesced, more].concat())
 }
 
-/// Asks for a publish, and returns once the server waits for its body.
+/// Sends the head of a publish, and returns once the server waits for the body.
 fn begin_publish(client: &mut Client) {
     client.send(
         "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\

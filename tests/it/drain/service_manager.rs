@@ -1,8 +1,8 @@
-//! Servers on sockets of a service manager, one after the other, and what they tell it.
+//! Successive servers on a socket of the service manager, and their notifications to it.
 #![expect(
     clippy::disallowed_types,
     clippy::needless_collect,
-    reason = "loom replaces no lock of a test; its threads have to run at the same time"
+    reason = "loom does not replace the locks of a test; its threads have to run at the same time"
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,18 +19,18 @@ use crate::support::server::Signal;
 use crate::support::temp_dir::TempDir;
 use crate::support::{BOUND, Client, Server, Transport, eventually};
 
-/// Follows a stream as a browser does: comes back after `retry:`, with the id that it heard last.
+/// Receives a stream as a browser does: reconnects after `retry:`, with the last id received.
 struct Browser {
     address: SocketAddr,
     last_event_id: Option<String>,
-    /// The highest number that it was told of, or that was there when it was told to read again.
+    /// The highest number received, or already published when a `connected` made it reread.
     knows: Arc<AtomicUsize>,
 }
 
 // ===== impl Browser =====
 
 impl Browser {
-    /// `published` is what a page would read from the backend when it is told to.
+    /// `published` is the state that a page would reread from the backend.
     fn run(
         mut self,
         published: &AtomicUsize,
@@ -38,17 +38,17 @@ impl Browser {
         refused: &AtomicUsize,
         missed: &Mutex<Vec<String>>,
     ) -> usize {
-        let mut comebacks = 0;
+        let mut connects = 0;
         while !over.load(Ordering::Acquire) {
             let Ok(socket) = TcpStream::connect(self.address) else {
                 refused.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
-            comebacks += 1;
+            connects += 1;
             let pause = self.follow(socket, published, over, missed);
             thread::sleep(pause);
         }
-        comebacks
+        connects
     }
 
     fn follow(
@@ -100,7 +100,7 @@ impl Browser {
     }
 }
 
-/// The program with a socket that is ours, as a service manager starts it.
+/// The program on this listening socket, as a service manager starts it.
 fn activated(listener: &TcpListener) -> Command {
     let mut command = Command::new("sh");
     let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
@@ -110,9 +110,9 @@ fn activated(listener: &TcpListener) -> Command {
     command
 }
 
-/// Servers follow one another on a socket that stays, while browsers listen and a backend publishes.
+/// One server after another uses the same socket, while browsers subscribe and a backend publishes.
 #[test]
-fn a_restart_refuses_no_connect_and_loses_nothing() {
+fn a_restart_refuses_no_connection_and_loses_no_event() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let window = ["--workers", "2", "--drain-window", "300ms", "--listen", "127.0.0.1:1"];
@@ -139,39 +139,39 @@ fn a_restart_refuses_no_connect_and_loses_nothing() {
         thread::spawn(move || {
             while !quiet.load(Ordering::Acquire) {
                 let next = published.load(Ordering::Relaxed) + 1;
-                // It writes before it publishes, so that a read after the event has what it announces.
+                // The state is written before the publish, so that a reread after the event sees it.
                 published.store(next, Ordering::Release);
                 while !publish(address, &format!("n{next}"), &refused) {}
                 thread::sleep(Duration::from_millis(5));
             }
         })
     };
-    eventually("all listen", || server.seats() == 20);
+    eventually("all have subscribed", || server.seats() == 20);
     for _ in 0..3 {
         server.signal(Signal::TERM);
         assert_eq!(server.wait(), Some(0));
         server = Server::start_as(activated(&listener), Transport::Http1, &args);
-        eventually("all are back", || server.seats() == 20);
+        eventually("all have reconnected", || server.seats() == 20);
         let before = published.load(Ordering::Acquire);
-        eventually("some more is published", || published.load(Ordering::Acquire) >= before + 20);
+        eventually("more has been published", || published.load(Ordering::Acquire) >= before + 20);
     }
     quiet.store(true, Ordering::Release);
     backend.join().expect("no panic");
     let last = published.load(Ordering::Acquire);
-    eventually("each knows the last", || {
+    eventually("each has received the last", || {
         knows.iter().all(|knows| knows.load(Ordering::Acquire) == last)
     });
     over.store(true, Ordering::Release);
     drop(server);
-    let comebacks: usize =
+    let connects: usize =
         browsers.into_iter().map(|browser| browser.join().expect("no panic")).sum();
-    assert!(comebacks >= 80, "each came back three times: {comebacks}");
+    assert!(connects >= 80, "each reconnected three times: {connects}");
     assert_eq!(refused.load(Ordering::Relaxed), 0, "connects refused");
     assert_eq!(*missed.lock().expect("no panic"), [""; 0]);
     assert!(last > 50, "{last} publishes");
 }
 
-/// Publishes once. Returns whether it was accepted; a backend tries again when its connection ends.
+/// Publishes once, and returns whether it was accepted. The backend retries when its connection ends.
 fn publish(address: SocketAddr, key: &str, refused: &AtomicUsize) -> bool {
     let Ok(mut socket) = TcpStream::connect(address) else {
         refused.fetch_add(1, Ordering::Relaxed);
@@ -189,13 +189,13 @@ fn publish(address: SocketAddr, key: &str, refused: &AtomicUsize) -> bool {
     answer.starts_with("HTTP/1.1 202")
 }
 
-/// An open server refuses other sockets, also those that a service manager opened.
+/// A server without keys refuses other addresses, including those that a service manager opened.
 #[test]
-fn an_open_server_adopts_loopback_sockets_only() {
+fn a_server_without_keys_adopts_loopback_sockets_only() {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
-    let (code, said) = Server::refuses_to_start_as(activated(&listener), &[]);
+    let (code, message) = Server::refuses_to_start_as(activated(&listener), &[]);
     assert_eq!(code, Some(64));
-    assert!(said.contains("no key is configured"), "{said}");
+    assert!(message.contains("no key is configured"), "{message}");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn systemd_is_notified_of_ready_watchdog_and_stopping() {
         assert_eq!(next(), "WATCHDOG=1");
     }
     server.signal(Signal::TERM);
-    let told = std::iter::repeat_with(next).find(|state| state != "WATCHDOG=1");
-    assert_eq!(told.as_deref(), Some("STOPPING=1"));
+    let last = std::iter::repeat_with(next).find(|state| state != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
     assert_eq!(server.wait(), Some(0));
 }

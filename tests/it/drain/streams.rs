@@ -1,4 +1,4 @@
-//! What streams carry before their end, and in which order they end. The pace is tested in virtual time
+//! What streams receive before their end, and in which order they end. The pace is tested in virtual time
 //! (`src/hub/drain.rs`).
 
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use super::{begin_publish, server};
 use crate::support::server::Signal;
 use crate::support::{Stream, Transport, eventually};
 
-/// When the first has ended, the last has not.
+/// Some are still open when the first has ended.
 #[test]
 fn streams_end_one_after_the_other_and_each_with_its_own_retry() {
     const STREAMS: usize = 100;
@@ -19,23 +19,23 @@ fn streams_end_one_after_the_other_and_each_with_its_own_retry() {
         server.signal(Signal::TERM);
         let is_open = |stream: &Stream| stream.client.is_silent();
         eventually("one ends", || !streams.iter().all(is_open));
-        assert!(streams.iter().rev().any(is_open), "they ended as one: {transport:?}");
+        assert!(streams.iter().rev().any(is_open), "they ended all at once: {transport:?}");
 
         let mut retries: Vec<_> = streams.iter_mut().map(Stream::farewell).collect();
         assert_eq!(server.wait(), Some(0));
         assert!(retries.iter().all(|retry| (1_000..=5_000).contains(retry)), "{retries:?}");
         retries.sort_unstable();
         retries.dedup();
-        assert!(retries.len() > STREAMS / 2, "drawn for each: {retries:?}");
+        assert!(retries.len() > STREAMS / 2, "not drawn for each stream: {retries:?}");
     }
 }
 
 /// A publish that has begun is finished, and delivered to the streams that have not ended.
 #[test]
-fn a_stream_is_served_until_its_turn_to_end() {
+fn a_stream_is_served_until_it_is_ended() {
     let mut server = server(Transport::Http1, &["--workers", "1", "--drain-window", "3s"]);
     let mut streams = server.streams("acme", 4);
-    // A publish that began before accepting ended.
+    // A publish that begins before the server stops accepting.
     let mut publish = server.connect();
     begin_publish(&mut publish);
     publish.send("{\"keys\"");
@@ -51,7 +51,7 @@ fn a_stream_is_served_until_its_turn_to_end() {
     assert_eq!(server.wait(), Some(0));
 }
 
-/// The burst's window would close long after the server has gone.
+/// The burst window would end long after the server.
 #[test]
 fn the_rest_of_a_burst_is_delivered_before_the_end() {
     for transport in Transport::all() {
@@ -68,8 +68,8 @@ fn the_rest_of_a_burst_is_delivered_before_the_end() {
     }
 }
 
-/// A browser never reconnects after a 503. So a stream that is requested too late, on a connection that was
-/// accepted in time, is answered with a reconnection time.
+/// A browser never reconnects after a 503. So the response to a late request, on a connection accepted before the drain,
+/// is a reconnection time.
 #[test]
 fn a_stream_requested_while_draining_gets_a_reconnection_time() {
     let mut server = server(Transport::Http1, &["--workers", "1", "--drain-window", "3s"]);

@@ -1,4 +1,4 @@
-//! A server for the load generator, which delivers as each test defines, faults included.
+//! A server for the load generator. Each test defines its deliveries, including faulty ones.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use nudged::client::Verify;
 
 use super::BOUND;
 
-/// What the server does with a publish: which texts go to which of its streams.
+/// What the server does with a publish: which streams receive which texts.
 pub(crate) type Deliver = fn(&mut [TcpStream], &str);
 
 pub(crate) const HEAD: &[u8] =
@@ -24,7 +24,7 @@ pub(crate) fn server(deliver: Deliver) -> String {
     server_with(BOUND, deliver)
 }
 
-/// The same, which closes a connection that is silent for so long.
+/// The same; it closes a connection that is silent for `idle`.
 pub(crate) fn server_with(idle: Duration, deliver: Deliver) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -87,11 +87,11 @@ pub(crate) fn address(base: &str) -> SocketAddr {
     base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
-pub(crate) fn everybody(streams: &mut [TcpStream], text: &str) {
+pub(crate) fn to_all(streams: &mut [TcpStream], text: &str) {
     streams.iter_mut().for_each(|stream| stream.write_all(&event(text)).unwrap());
 }
 
-/// How long a load waits for events that never come.
+/// How long a load waits for events that never arrive.
 pub(crate) const MISSED_AFTER: Duration = Duration::from_secs(5);
 
 pub(crate) fn options(base: &str, subscribers: usize) -> Options {
@@ -127,7 +127,7 @@ pub(crate) fn load_with(options: &Options) -> Load {
     load
 }
 
-/// Listens until this holds; fails if it does not come to hold.
+/// Receives until the condition holds; fails if it never does.
 pub(crate) fn until(load: &mut Load, holds: impl Fn(&Load) -> bool) {
     for _ in 0..1000 {
         if holds(load) {

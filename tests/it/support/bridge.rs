@@ -1,5 +1,4 @@
-//! Connects clients that speak HTTP/1 over cleartext to a server over TLS or HTTP/2, so that the same tests
-//! hold for every transport.
+//! Connects clients of cleartext HTTP/1 to a server over TLS or HTTP/2, so that the same tests cover every transport.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -37,7 +36,7 @@ pub(crate) struct Bridge {
     _open: oneshot::Sender<()>,
 }
 
-/// The buffers of a bridge's sockets: small beside those of a server and a client.
+/// Buffer size of a bridge's sockets: small compared with those of a server and a client.
 const BUFFER: usize = 16 * 1024;
 
 // ===== impl Bridge =====
@@ -66,7 +65,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, transport: Transport)
     while let Ok((client, _)) = listener.accept().await {
         client.set_nodelay(true).expect("a socket");
         SockRef::from(&client).set_send_buffer_size(BUFFER).expect("a socket");
-        // After a failure the connection ends, which the test sees.
+        // A failure ends the connection, which the test sees.
         tokio::spawn(async move {
             match transport {
                 Transport::Http1 | Transport::Tls => _ = pass_bytes(client, server).await,
@@ -78,7 +77,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, transport: Transport)
     }
 }
 
-/// Ends one side as the other ended: closed or reset.
+/// Copies bytes both ways, and ends each side as the other ended: closed or reset.
 async fn pass_bytes(mut client: TcpStream, server: SocketAddr) -> std::io::Result<()> {
     let Ok(mut secure) = secure(server, b"http/1.1").await else {
         return SockRef::from(&client).set_linger(Some(Duration::ZERO));
@@ -106,7 +105,7 @@ async fn pass_requests(
     let (sender, connection) = upstream.handshake(TokioIo::new(io)).await?;
     let service = service_fn(move |request| pass(request, sender.clone()));
     let downstream = http1::Builder::new().serve_connection(TokioIo::new(client), service);
-    // Where one of the two connections ends, the other does.
+    // When one of the two connections ends, so does the other.
     let (mut connection, mut downstream) = (pin!(connection), pin!(downstream));
     let mut upstream_ended = false;
     poll_fn(|cx| {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The files of a certificate that signs itself, for `localhost` and 127.0.0.1, and of its key.
+/// The files of a self-signed certificate for `localhost` and 127.0.0.1, and of its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     pub(crate) certificate: String,
@@ -14,7 +14,7 @@ pub(crate) struct Certificate {
 // ===== impl Certificate =====
 
 impl Certificate {
-    /// One for all tests of this program.
+    /// One that all tests of this binary share.
     pub(crate) fn of_tests() -> Self {
         static MADE: OnceLock<Certificate> = OnceLock::new();
         let dir = std::env::temp_dir().join(format!("nudged-tls-{}", std::process::id()));
@@ -32,7 +32,7 @@ impl Certificate {
         Self::make_by(&[], extensions, dir, name)
     }
 
-    /// Makes one that this one signs, which is an authority's.
+    /// Makes one signed by this one, which must be an authority's.
     pub(crate) fn sign(&self, dir: &Path, name: &str) -> Self {
         let extensions = ["subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:FALSE"];
         let signer = ["-CA", &self.certificate, "-CAkey", &self.key];
@@ -55,7 +55,7 @@ impl Certificate {
         Self { certificate, key }
     }
 
-    /// The flags with which a server uses it.
+    /// The flags that make a server use it.
     pub(crate) fn flags(&self) -> [&str; 4] {
         ["--tls-cert", &self.certificate, "--tls-key", &self.key]
     }

@@ -8,14 +8,14 @@ use socket2::SockRef;
 
 use super::BOUND;
 
-/// A connection that speaks bytes.
+/// A connection on which a test writes and reads bytes.
 pub(crate) struct Client {
     socket: TcpStream,
-    /// Read and not yet looked at.
+    /// Bytes read and not yet consumed.
     buffer: Vec<u8>,
 }
 
-/// An answer with a body of known length.
+/// A response with a `content-length`.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) head: String,
@@ -35,7 +35,7 @@ impl Client {
         Self::on(TcpStream::connect(address).expect("the server listens"))
     }
 
-    /// A client on a connection that was made in a way of its own.
+    /// A client on an existing connection.
     pub(crate) fn on(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(BOUND)).expect("a socket");
         socket.set_write_timeout(Some(BOUND)).expect("a socket");
@@ -50,12 +50,12 @@ impl Client {
         self.try_send_bytes(bytes).expect("the server reads");
     }
 
-    /// The same where the server may have closed the connection.
+    /// The same, where the server may have closed the connection.
     pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
     }
 
-    /// Bytes up to and with `end`.
+    /// Bytes up to and including `end`.
     pub(crate) fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
         self.try_read_until(end).unwrap_or_else(|why| panic!("{why} after {}", self.last_read()))
     }
@@ -74,7 +74,7 @@ impl Client {
         self.buffer.drain(..len).collect()
     }
 
-    /// The head of an answer, with the empty line.
+    /// The head of a response, with the empty line.
     pub(crate) fn read_head(&mut self) -> String {
         String::from_utf8(self.read_until(b"\r\n\r\n")).expect("ASCII")
     }
@@ -99,12 +99,12 @@ impl Client {
         Ok(rest)
     }
 
-    /// The connection itself, for what a test does to it.
+    /// The connection itself, for socket options and the like.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
-    /// Whether nothing has come that was not looked at.
+    /// Whether there are no unread bytes.
     pub(crate) fn is_silent(&self) -> bool {
         self.socket.set_nonblocking(true).expect("a socket");
         let mut byte = [0];
@@ -124,7 +124,7 @@ impl Client {
         self.socket.shutdown(Shutdown::Write).expect("connected");
     }
 
-    /// Reads until `end` is in the buffer, and returns how much it is with all that comes before.
+    /// Reads until `end` is in the buffer, and returns the length up to and including it.
     fn find(&mut self, end: &[u8]) -> io::Result<usize> {
         let start = Instant::now();
         let mut searched: usize = 0;
@@ -139,7 +139,7 @@ impl Client {
         }
     }
 
-    /// Reads some more, for a wait that began at `start`: what keeps coming must not make it endless.
+    /// Reads some more, for a wait that began at `start`: a peer that keeps sending must not make it endless.
     fn fill(&mut self, start: Instant) -> io::Result<()> {
         if start.elapsed() > BOUND {
             return Err(ErrorKind::TimedOut.into());
@@ -160,7 +160,7 @@ impl Client {
         }
     }
 
-    /// The end of what was read, as much of it as helps.
+    /// The end of what was read, for an assertion's message.
     fn last_read(&self) -> String {
         let last = &self.buffer[self.buffer.len().saturating_sub(500)..];
         format!("{} bytes, ending in {:?}", self.buffer.len(), String::from_utf8_lossy(last))
@@ -170,7 +170,7 @@ impl Client {
 // ===== impl Stream =====
 
 impl Stream {
-    /// Asks for a stream on a connection and reads its head.
+    /// Requests a stream on a connection and reads the head of the response.
     pub(crate) fn open(mut client: Client, path: &str, headers: &str) -> Self {
         client.send(&format!(
             "GET {path} HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n{headers}\r\n"
@@ -209,16 +209,16 @@ impl Stream {
         id
     }
 
-    /// Reads the last words and the end, and returns the reconnection time.
+    /// Reads the closing `retry` and the end of the stream, and returns the reconnection time.
     pub(crate) fn farewell(&mut self) -> u64 {
-        let words = self.next();
-        let retry = words.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
-        let retry = retry.unwrap_or_else(|| panic!("no last words: {words:?}"));
+        let last = self.next();
+        let retry = last.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry = retry.unwrap_or_else(|| panic!("no closing retry: {last:?}"));
         assert_eq!(self.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
         retry.parse().expect("milliseconds")
     }
 
-    /// The next event, which has to be this.
+    /// Reads the next event, which has to be an `invalidate` with this id and these keys.
     pub(crate) fn expect_invalidate(&mut self, id: &str, keys: &[&str]) {
         let keys = serde_json::to_string(keys).expect("strings");
         assert_eq!(
@@ -249,7 +249,7 @@ impl Answer {
     }
 }
 
-/// The text of a publish.
+/// The text of a publish request.
 pub(crate) fn post(path: &str, content_type: &str, body: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: {content_type}\r\n\

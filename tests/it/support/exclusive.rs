@@ -1,11 +1,11 @@
-//! Tests that would disturb each other when they run at the same time.
+//! Locks for tests that must not run at the same time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One after the other, because each opens thousands of connections: together they would have no
-/// descriptors left (`RLIMIT_NOFILE` is the process's), and no ports of loopback.
+/// For tests that open thousands of connections each: together they would run out of descriptors (`RLIMIT_NOFILE`
+/// covers the process) and of loopback ports.
 pub(crate) fn many_connections() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
-    // A test that failed has left nothing that the next could depend on.
+    // The lock guards no data, so a panic of another test leaves nothing inconsistent.
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }

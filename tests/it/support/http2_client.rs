@@ -1,4 +1,4 @@
-//! A client that writes HTTP/2 frame by frame (RFC 9113), also what no library would.
+//! A client that writes HTTP/2 frame by frame (RFC 9113), including frames that no library would send.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use super::BOUND;
 /// A connection on cleartext with prior knowledge (3.3).
 pub(crate) struct Http2Client {
     socket: TcpStream,
-    /// Read and not yet parsed.
+    /// Bytes read and not yet parsed.
     buffer: VecDeque<u8>,
     next_stream: u32,
     streams: BTreeMap<u32, Received>,
@@ -25,12 +25,12 @@ pub(crate) struct Http2Client {
     pub(crate) closed: bool,
 }
 
-/// What has come on one stream.
+/// What was received on one stream.
 #[derive(Debug, Default)]
 struct Received {
     status: Option<u16>,
     data: Vec<u8>,
-    /// How much of it was searched for the end of an event.
+    /// Length of the part that was searched for the end of an event.
     searched: usize,
     end: Option<End>,
 }
@@ -86,18 +86,18 @@ impl Http2Client {
         Self::on(TcpStream::connect(address).expect("the server listens"), window)
     }
 
-    /// The same on a connection that is there.
+    /// The same on an existing connection.
     pub(crate) fn on(socket: TcpStream, window: u32) -> Self {
         let mut client = Self::silent(socket);
         client.send_bytes(PREFACE);
-        // No dynamic table (1), so that an answer can be read without one; the window (4).
+        // No dynamic table (1), so that responses can be decoded without one; the window (4).
         let settings = [&[0, 1][..], &0_u32.to_be_bytes(), &[0, 4], &window.to_be_bytes()].concat();
         client.send(kind::SETTINGS, 0, 0, &settings);
         client.grant(0, WIDE - 65_535);
         client
     }
 
-    /// A connection on which nothing was sent yet.
+    /// A connection on which nothing has been sent yet.
     pub(crate) fn silent(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(BOUND)).expect("a socket");
         socket.set_write_timeout(Some(BOUND)).expect("a socket");
@@ -123,7 +123,7 @@ impl Http2Client {
         self.try_send_bytes(bytes).expect("the server reads");
     }
 
-    /// The same where the server may have closed the connection.
+    /// The same, where the server may have closed the connection.
     pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.socket.write_all(bytes)
     }
@@ -161,7 +161,7 @@ impl Http2Client {
         self.until("a PING is answered", |client| (client.pongs > pongs).then_some(()));
     }
 
-    /// The same where the server may close the connection instead.
+    /// The same, where the server may close the connection instead.
     pub(crate) fn ping_or_close(&mut self) {
         let pongs = self.pongs;
         if self.try_send_bytes(&frame(kind::PING, 0, 0, &[7; 8])).is_err() {
@@ -187,7 +187,7 @@ impl Http2Client {
         self.socket.set_write_timeout(Some(Duration::from_secs(1))).expect("a socket");
     }
 
-    /// The status of an answer, or the code with which its stream was reset, or the whole connection ended.
+    /// The status of a response, or the error code with which its stream was reset or its connection ended.
     pub(crate) fn outcome(&mut self, stream: u32) -> Result<u16, u32> {
         self.until(&format!("the outcome of {stream}"), |client| {
             if client.closed {
@@ -200,7 +200,7 @@ impl Http2Client {
         })
     }
 
-    /// The status of an answer.
+    /// The status of a response.
     pub(crate) fn status(&mut self, stream: u32) -> u16 {
         self.until("a status", |client| client.streams.get(&stream)?.status)
     }
@@ -217,7 +217,7 @@ impl Http2Client {
         String::from_utf8(event).expect("UTF-8")
     }
 
-    /// How a stream ends, and what came before.
+    /// Waits for the end of a stream; returns how it ended, and the data before that.
     pub(crate) fn end(&mut self, stream: u32) -> (End, String) {
         let end = self.until(&format!("the end of {stream}"), |client| {
             let lost = client.closed.then_some(End::Connection);
@@ -227,7 +227,7 @@ impl Http2Client {
         (end, String::from_utf8(data).expect("UTF-8"))
     }
 
-    /// How many bytes of a stream have arrived and were not taken.
+    /// Number of bytes of a stream that were received and not consumed.
     pub(crate) fn received(&self, stream: u32) -> usize {
         self.streams.get(&stream).map_or(0, |received| received.data.len())
     }
@@ -239,7 +239,7 @@ impl Http2Client {
 
     /// Ends the connection with FIN.
     pub(crate) fn close(self) {
-        // The server may have ended it before.
+        // The server may have closed it already.
         _ = self.socket.shutdown(Shutdown::Both);
     }
 
@@ -293,7 +293,7 @@ impl Http2Client {
     }
 
     fn take(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let word = || u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
+        let code = || u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
         match kind {
             // The connection may have ended meanwhile.
             kind::SETTINGS if flags & ACK == 0 => {
@@ -311,7 +311,7 @@ impl Http2Client {
                 match kind {
                     kind::DATA => received.data.extend(payload),
                     kind::HEADERS => received.status = Some(status(payload)),
-                    _ => _ = received.end.get_or_insert_with(|| End::Reset(word())),
+                    _ => _ = received.end.get_or_insert_with(|| End::Reset(code())),
                 }
                 if kind != kind::RST_STREAM && flags & END_STREAM != 0 {
                     received.end = Some(End::Stream);
@@ -354,7 +354,7 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// A length, in a byte less its highest bit and as many more as it takes (RFC 7541, 5.1).
+/// An integer with a prefix of 7 bits (RFC 7541, 5.1).
 fn integer(block: &mut Vec<u8>, value: usize) {
     if value < 127 {
         return block.push(value as u8);
@@ -370,7 +370,7 @@ fn integer(block: &mut Vec<u8>, value: usize) {
 
 /// The status, which is the first field: from the static table, or three digits of Huffman's code.
 fn status(block: &[u8]) -> u16 {
-    // Maybe first a change of the size of the dynamic table (RFC 7541, 6.3).
+    // A change of the dynamic table's size may come first (RFC 7541, 6.3).
     let at = block.iter().position(|byte| byte >> 5 != 1).expect("a field");
     match &block[at..] {
         [first @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(first - 0x88)],

@@ -1,4 +1,4 @@
-//! A server process, raw clients, and proxies. Every wait ends in time, and fails with what it waited for.
+//! A server process, raw clients, and proxies. Every wait is bounded, and its failure names what it waited for.
 
 pub(crate) mod bench_server;
 pub(crate) mod bridge;
@@ -22,14 +22,14 @@ pub(crate) use self::client::{Answer, Client, Stream, header};
 pub(crate) use self::server::Server;
 pub(crate) use self::transport::Transport;
 
-/// Longer than anything takes that works, on a busy machine too.
+/// The bound of every wait: longer than anything that works takes, even on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Polls until the condition holds, and fails at [`BOUND`].
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < BOUND, "did not come about: {what}");
+        assert!(start.elapsed() < BOUND, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

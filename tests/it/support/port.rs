@@ -1,11 +1,11 @@
-//! Ports of loopback that nothing listens on.
+//! Loopback ports without a listener.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
 /// A port that the kernel gives to no other socket. A connection to it is refused, unless a program that sets
-/// `SO_REUSEADDR`, as servers do, was told to listen on it.
+/// `SO_REUSEADDR`, as servers do, listens on it explicitly.
 pub(crate) struct ReservedPort {
     pub(crate) address: SocketAddr,
     /// Bound, and never listening.

@@ -1,5 +1,5 @@
-//! Programs that some tests need, and that a machine may lack. A test without its program is skipped and
-//! says so; where `NUDGED_TEST_ALL` is 1, it fails.
+//! Programs that some tests need, and that a machine may lack. A test without its program is skipped, and reported as
+//! such; where `NUDGED_TEST_ALL` is 1, it fails.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ pub(crate) static NGINX: Program =
 pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
 
-/// Returns from a test that lacks one of its programs.
+/// Returns from a test whose programs are not all installed.
 macro_rules! requires {
     ($($program:ident),+) => {
         if !$crate::support::programs::are_available(&[$(&$program),+]) {
@@ -36,7 +36,7 @@ macro_rules! requires {
 }
 pub(crate) use requires;
 
-/// Whether all of them are there. Each that is not is reported.
+/// Whether all of them are installed. Reports each that is not.
 pub(crate) fn are_available(programs: &[&Program]) -> bool {
     programs.iter().filter(|program| !program.is_available_for("")).count() == 0
 }
@@ -48,7 +48,7 @@ impl Program {
         Self { probe, advice, works: OnceLock::new() }
     }
 
-    /// Whether it is there. If not, reports that this part of the running test is skipped, or fails it.
+    /// Whether it is installed. If not, reports that this part of the running test is skipped, or fails it.
     pub(crate) fn is_available_for(&self, part: &str) -> bool {
         let works = *self.works.get_or_init(|| {
             let mut command = Command::new(self.probe[0]);
@@ -68,14 +68,14 @@ impl Program {
         assert!(!all, "{advice} (NUDGED_TEST_ALL=1: nothing is skipped)");
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test");
-        // libtest captures what `eprintln!` writes, and not this.
+        // libtest captures `eprintln!`, but not this.
         _ = writeln!(std::io::stderr(), "SKIPPED {part}{test}: {advice}");
         count(advice);
     }
 }
 
-/// Has it counted at the end of the run. No test code runs then; a child process does, which reads until
-/// the process of the tests has ended.
+/// Counts it in the summary at the end of the run. No test code runs then, so a child process prints the summary: it
+/// reads until the test process has ended.
 fn count(advice: &str) {
     static COUNTER: OnceLock<Mutex<Child>> = OnceLock::new();
     let counter = COUNTER.get_or_init(|| {

@@ -8,7 +8,7 @@ use super::server::{Signal, signal};
 use super::temp_dir::TempDir;
 use super::{Client, Server, Stream, eventually, header};
 
-/// A proxy with a configuration of its own, ended when this is dropped.
+/// A proxy process with its own configuration, ended when this is dropped.
 pub(crate) struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -37,8 +37,8 @@ impl Proxy {
         })
     }
 
-    /// Starts HAProxy in front of a server, told not to wait for more before it passes on what there
-    /// is (`http-no-delay`: up to 200 ms otherwise); `timeouts` are lines of its `defaults`.
+    /// Starts HAProxy in front of a server. With `http-no-delay` it forwards bytes at once, instead of up to 200 ms later;
+    /// `timeouts` are lines of its `defaults`.
     pub(crate) fn haproxy(server: &Server, timeouts: &[&str]) -> Self {
         Self::start("haproxy", "haproxy.cfg", |address| {
             format!(
@@ -58,12 +58,12 @@ impl Proxy {
         let mut command = Command::new(program);
         match program {
             "nginx" => command.arg("-p").arg(dir.path()).args(["-c", file]),
-            // Master and worker, so that both proxies are ended alike.
+            // Master and worker as in nginx, so that both proxies are ended in the same way.
             _ => command.args(["-W", "-f"]).arg(dir.path().join(file)),
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = child.spawn().unwrap_or_else(|why| panic!("{program}: {why}"));
-        // Before anything can fail, so that it is ended in any case.
+        // Made before anything can fail, so that the process is ended in any case.
         let proxy = Self { child, address, _port: port, _dir: dir };
         eventually("the proxy listens", || TcpStream::connect(address).is_ok());
         proxy
@@ -76,7 +76,7 @@ impl Proxy {
         stream
     }
 
-    /// Kills every process of the proxy, none of which can do anything about it.
+    /// Kills every process of the proxy with SIGKILL.
     pub(crate) fn kill(&self) {
         let master = self.child.id();
         let children = format!("/proc/{master}/task/{master}/children");
@@ -92,7 +92,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The master takes its worker along on SIGTERM, which SIGKILL would leave behind.
+        // On SIGTERM the master ends its worker, which would survive a SIGKILL of the master.
         _ = signal(self.child.id(), Signal::TERM);
         _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A server with scripted responses, and the command line's clients against it.
+//! A server with scripted responses, and calls of the command line's clients against it.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use nudged::client::{Endpoint, Error, Listen, Publish, Verify, listen, publish};
 
-/// Ends what hangs; no test waits for it.
+/// Bounds a call that hangs; no test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Serves one connection after the other, each with one response of the script, then ends.
 pub(crate) struct ScriptedServer {
     pub(crate) address: SocketAddr,
-    /// The requests, whole.
+    /// Returns the complete requests.
     thread: JoinHandle<Vec<String>>,
 }
 
@@ -35,7 +35,7 @@ impl ScriptedServer {
     }
 
     pub(crate) fn requests(self) -> Vec<String> {
-        self.thread.join().expect("the script was played to its end")
+        self.thread.join().expect("every response of the script was sent")
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn no_content() -> String {
 
 // ===== both clients, bounded in time =====
 
-/// Runs the future and gives what was written; a future that hangs fails the test.
+/// Runs the future; one that hangs fails the test.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -120,7 +120,7 @@ pub(crate) fn publishing(server: Endpoint, keys: &[&str]) -> (Result<(), Error>,
     (result, String::from_utf8(out).expect("text"))
 }
 
-pub(crate) fn said(result: Result<(), Error>) -> String {
+pub(crate) fn error_text(result: Result<(), Error>) -> String {
     result.expect_err("a refusal").to_string()
 }
 

@@ -15,12 +15,12 @@ use super::{Answer, Client, Stream, eventually};
 
 pub(crate) use rustix::process::Signal;
 
-/// A running server on a port of its own, killed when this is dropped.
+/// A running server on its own port, killed when this is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Open for as long as it may write to it.
+    /// Kept open, because the server may write to it.
     _stdout: BufReader<ChildStdout>,
-    /// Where clients that speak HTTP/1 on cleartext reach it.
+    /// Where clients of cleartext HTTP/1 reach it.
     pub(crate) addresses: Vec<SocketAddr>,
     _bridges: Vec<Bridge>,
 }
@@ -33,7 +33,7 @@ impl Server {
         Self::start_on(Transport::Http1, args)
     }
 
-    /// The same, and its clients reach it on this transport.
+    /// The same; its clients reach it over this transport.
     pub(crate) fn start_on(transport: Transport, args: &[&str]) -> Self {
         Self::start_as(Self::command(), transport, args)
     }
@@ -79,12 +79,12 @@ impl Server {
         Self { child, _stdout: stdout, addresses, _bridges: bridges }
     }
 
-    /// The program, without the settings that our environment may hold.
+    /// The program, without settings from the environment of the tests.
     pub(crate) fn command() -> Command {
         isolated(Command::new(env!("CARGO_BIN_EXE_nudged")))
     }
 
-    /// Runs a server that has to refuse to start, and returns its exit code and what it said.
+    /// Runs a server that has to refuse to start, and returns its exit code and its stderr.
     pub(crate) fn refuses_to_start(args: &[&str]) -> (Option<i32>, String) {
         Self::refuses_to_start_as(Self::command(), args)
     }
@@ -96,20 +96,20 @@ impl Server {
         let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("a program");
         let mut stderr = child.stderr.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        // From here on it is killed however this ends.
+        // From here on it is killed even if this panics.
         let mut server =
             Self { child, _stdout: stdout, addresses: Vec::new(), _bridges: Vec::new() };
         let code = server.wait();
-        let mut said = String::new();
-        stderr.read_to_string(&mut said).expect("text");
-        (code, said)
+        let mut message = String::new();
+        stderr.read_to_string(&mut message).expect("text");
+        (code, message)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// What it logs, where that was piped.
+    /// Its log, where stderr is piped.
     pub(crate) fn take_stderr(&mut self) -> ChildStderr {
         self.child.stderr.take().expect("piped")
     }
@@ -127,7 +127,7 @@ impl Server {
         self.stream_with(&format!("/api/{org}/events"), "")
     }
 
-    /// Opens this number of them, and reads their greetings.
+    /// Opens `count` member streams, and reads their greetings.
     pub(crate) fn streams(&self, org: &str, count: usize) -> Vec<Stream> {
         let mut streams: Vec<_> = (0..count).map(|_| self.stream(org)).collect();
         streams.iter_mut().for_each(|stream| _ = stream.connected());
@@ -153,8 +153,8 @@ impl Server {
         self.request(&post(path, content_type, body))
     }
 
-    /// Returns once a server with one worker has read what was sent to it before: it accepts in order,
-    /// and the second of these requests is accepted after all that the first was accepted with was read.
+    /// Returns once a server with one worker has read everything sent to it before. It accepts in order, and accepts the
+    /// second of these requests only after it has read every connection accepted together with the first.
     pub(crate) fn settle(&self) {
         (0..2).for_each(|_| assert_eq!(self.get("/livez").status(), 200));
     }
@@ -185,7 +185,7 @@ impl Server {
         causes.filter(|(_, n)| *n > 0).collect()
     }
 
-    /// Taken seats, from the slabs.
+    /// Number of occupied seats, counted in the slabs.
     pub(crate) fn seats(&self) -> u64 {
         self.metric("nudged_seats")
     }
@@ -198,13 +198,13 @@ impl Server {
     /// Open descriptors after every worker has served streams and they have ended: each worker
     /// opens some of its own with its first connection.
     pub(crate) fn descriptors_at_rest(&self) -> usize {
-        // As many as make it certain enough that the kernel gave each worker some.
+        // So many that each worker almost certainly gets some of them.
         drop(self.streams("warm", 32));
         eventually("the first streams are gone", || self.seats() == 0);
         self.descriptors()
     }
 
-    /// Bytes of memory that are its own, a shared page in parts (PSS, proc_pid_smaps(5)).
+    /// Its memory in bytes, with its share of shared pages (PSS, proc_pid_smaps(5)).
     pub(crate) fn memory(&self) -> u64 {
         let path = format!("/proc/{}/smaps_rollup", self.pid());
         let rollup = std::fs::read_to_string(path).expect("it runs");
@@ -242,7 +242,7 @@ impl Drop for Server {
     }
 }
 
-/// Removes the program's settings from the environment of a command, and pipes its output.
+/// Removes nudged's settings from the environment of a command, and pipes its output.
 fn isolated(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NUDGED_")) {
         command.env_remove(name);

@@ -1,9 +1,9 @@
-//! A temporary directory of a test.
+//! A temporary directory for a test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Empty at first, and gone when this is dropped.
+/// Empty at first; removed when this is dropped.
 pub(crate) struct TempDir(PathBuf);
 
 // ===== impl TempDir =====

@@ -1,4 +1,4 @@
-//! A proxy that terminates TLS and HTTP/2 for a server that speaks neither.
+//! A proxy that terminates TLS and HTTP/2 for a server without either.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl TlsProxy {
         format!("https://{}", self.address)
     }
 
-    /// Trusts its certificate, and no other.
+    /// Verification that accepts its certificate only.
     pub(crate) fn trust(&self) -> Verify {
         self.trust.clone()
     }
@@ -109,14 +109,14 @@ async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, to: Socke
     }
 }
 
-/// Answers each request of an HTTP/2 connection with what the server says to it over HTTP/1.
+/// Forwards each request of an HTTP/2 connection to the server over HTTP/1.
 async fn relay<S: AsyncRead + AsyncWrite + Unpin>(stream: S, to: SocketAddr) {
     let mut builder = Builder::new();
     let handshake = builder.max_concurrent_streams(STREAMS_MAX).handshake(stream).await;
     let mut connection = handshake.expect("HTTP/2");
     while let Some(Ok((request, respond))) = connection.accept().await {
         let path = request.uri().path().to_owned();
-        // Ends early when the client does.
+        // Ends with an error when the client leaves early.
         tokio::spawn(async move { relay_one(&path, respond, to).await.ok() });
     }
 }

@@ -2,8 +2,8 @@
 
 use super::programs::OPENSSL;
 
-/// How a test reaches its server. The clients of tests speak HTTP/1 on cleartext; for each other
-/// transport a [`Bridge`](super::bridge::Bridge) stands between them and the server.
+/// How a test reaches its server. The clients of tests use HTTP/1 on cleartext; for every other transport a
+/// [`Bridge`](super::bridge::Bridge) translates between them and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     /// HTTP/1 on cleartext.
@@ -24,7 +24,7 @@ impl Transport {
         available([Self::Http1, Self::Tls, Self::H2, Self::H2c])
     }
 
-    /// Those that carry HTTP/1 as it is: one stream a connection, chunks, resets.
+    /// Those that carry HTTP/1 unchanged: one stream per connection, chunks, resets.
     pub(crate) fn http1() -> impl Iterator<Item = Self> {
         available([Self::Http1, Self::Tls])
     }
@@ -34,7 +34,7 @@ impl Transport {
     }
 }
 
-/// TLS takes a certificate, which `openssl` makes.
+/// Leaves out TLS without `openssl`, which makes the certificate.
 fn available<const N: usize>(transports: [Transport; N]) -> impl Iterator<Item = Transport> {
     let secure = OPENSSL.is_available_for("TLS in ");
     transports.into_iter().filter(move |transport| secure || !transport.is_secure())

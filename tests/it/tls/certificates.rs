@@ -1,4 +1,4 @@
-//! Certificates that are replaced, and such that cannot be used.
+//! Certificates that are replaced, and certificates that cannot be used.
 
 use std::io::Read;
 use std::os::unix::fs::symlink;
@@ -13,26 +13,26 @@ use crate::support::server::Signal;
 use crate::support::temp_dir::TempDir;
 use crate::support::{Server, eventually};
 
-/// A new certificate, with a name that nothing else has.
+/// A new certificate with a unique name.
 fn make(folder: &TempDir, name: &str) -> Certificate {
     Certificate::make(&folder.path().join(name), name)
 }
 
-/// Whether new handshakes are done with this certificate.
+/// Whether the server uses this certificate for new handshakes.
 fn presents(server: &Server, certificate: &Certificate) -> bool {
     handshake(server, &client(certificate, ALL_VERSIONS).into()).is_ok()
 }
 
-/// Puts a certificate in the place of another, each file at once.
+/// Replaces a certificate by another, each file atomically.
 fn replace(certificate: &str, key: &str, by: &Certificate) {
     for (file, by) in [(key, &by.key), (certificate, &by.certificate)] {
-        let beside = format!("{file}.new");
-        std::fs::copy(by, &beside).expect("a copy");
-        std::fs::rename(&beside, file).expect("a rename");
+        let new = format!("{file}.new");
+        std::fs::copy(by, &new).expect("a copy");
+        std::fs::rename(&new, file).expect("a rename");
     }
 }
 
-/// A server with a certificate that can be replaced, its log, and a stream on it.
+/// A server with the certificate in these files, and its log.
 fn server(files: [&str; 2]) -> (Server, ChildStderr) {
     let mut command = Server::command();
     command.stderr(Stdio::piped());
@@ -42,14 +42,14 @@ fn server(files: [&str; 2]) -> (Server, ChildStderr) {
     (server, log)
 }
 
-/// Reads the log up to a line with these words.
-fn await_line(log: &mut ChildStderr, words: &str) -> String {
+/// Reads the log up to a line that contains `part`, and returns that line.
+fn await_line(log: &mut ChildStderr, part: &str) -> String {
     let mut line = String::new();
     let mut byte = [0];
     loop {
         log.read_exact(&mut byte).expect("a log");
         if byte == *b"\n" {
-            if line.contains(words) {
+            if line.contains(part) {
                 return line;
             }
             line.clear();
@@ -60,7 +60,7 @@ fn await_line(log: &mut ChildStderr, words: &str) -> String {
 }
 
 #[test]
-fn a_new_certificate_is_for_new_handshakes_and_open_streams_go_on() {
+fn a_new_certificate_is_used_for_new_handshakes_while_open_streams_are_served() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let [first, second, third] = ["first", "second", "third"].map(|name| make(&folder, name));
@@ -74,18 +74,18 @@ fn a_new_certificate_is_for_new_handshakes_and_open_streams_go_on() {
     await_line(&mut log, "the certificate was read again");
     assert!(presents(&server, &second) && !presents(&server, &first));
     server.publish("acme", &["after-hup"]);
-    stream.hear("after-hup");
+    stream.receive("after-hup");
 
     // Without a signal.
     replace(&files[0], &files[1], &third);
     eventually("the third is presented", || presents(&server, &third));
     server.publish("acme", &["after-change"]);
-    stream.hear("after-change");
+    stream.receive("after-change");
 }
 
-/// Kubernetes has each file be a link into a folder that is a link itself, which it replaces.
+/// In Kubernetes each file is a link into a folder that is itself a link; it replaces the latter.
 #[test]
-fn a_swapped_link_is_a_change() {
+fn a_replaced_link_to_the_folder_is_noticed() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let [first, second] = ["first", "second"].map(|name| make(&folder, name));
@@ -97,15 +97,15 @@ fn a_swapped_link_is_a_change() {
     });
     let (server, _log) = server([&files[0], &files[1]]);
     assert!(presents(&server, &first));
-    let beside = folder.path().join("..data_tmp");
-    symlink("second", &beside).expect("a link");
-    std::fs::rename(beside, data).expect("a rename");
+    let new = folder.path().join("..data_tmp");
+    symlink("second", &new).expect("a link");
+    std::fs::rename(new, data).expect("a rename");
     eventually("the second is presented", || presents(&server, &second));
 }
 
 type Spoil = Box<dyn Fn()>;
 
-/// What is wrong with a pair, which is put into the place of a good one.
+/// Ways to spoil the files of a valid pair, each with the message it causes.
 fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil); 5] {
     let [chain, private] = files.clone();
     let (c, p, other) = (chain.clone(), private.clone(), other.clone());
@@ -127,7 +127,7 @@ fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil)
 }
 
 #[test]
-fn a_bad_certificate_keeps_the_one_in_use_and_is_named_in_the_log() {
+fn a_bad_certificate_is_logged_and_the_one_in_use_is_kept() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let [first, second] = ["first", "second"].map(|name| make(&folder, name));
@@ -142,17 +142,17 @@ fn a_bad_certificate_keeps_the_one_in_use_and_is_named_in_the_log() {
         assert!(line.contains("ERROR") && line.contains(what), "{line}");
         assert!(presents(&server, &first), "{what}");
         server.publish("acme", &["still"]);
-        stream.hear("still");
+        stream.receive("still");
         replace(&files[0], &files[1], &first);
         server.signal(Signal::HUP);
         await_line(&mut log, "the certificate was read again");
     }
     replace(&files[0], &files[1], &second);
-    eventually("a good one is used", || presents(&server, &second));
+    eventually("the valid one is used", || presents(&server, &second));
 }
 
 #[test]
-fn a_bad_certificate_at_the_start_is_a_wrong_setting() {
+fn a_bad_certificate_at_the_start_is_a_configuration_error() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let [first, second] = ["first", "second"].map(|name| make(&folder, name));
@@ -161,9 +161,12 @@ fn a_bad_certificate_at_the_start_is_a_wrong_setting() {
     for (what, spoil) in bad_pairs(&files, &second) {
         replace(&files[0], &files[1], &first);
         spoil();
-        let (code, said) = Server::refuses_to_start(&flags);
-        assert_eq!(code, Some(64), "{said}");
-        assert!(said.contains("cannot use the certificate") && said.contains(what), "{said}");
+        let (code, message) = Server::refuses_to_start(&flags);
+        assert_eq!(code, Some(64), "{message}");
+        assert!(
+            message.contains("cannot use the certificate") && message.contains(what),
+            "{message}"
+        );
     }
     for flags in [&flags[..4], &[flags[0], flags[1], flags[4], flags[5]]] {
         assert_eq!(Server::refuses_to_start(flags).0, Some(2), "one without the other");

@@ -1,4 +1,4 @@
-//! What is agreed on in a handshake, and what one costs that never ends.
+//! What a handshake negotiates, and the cost of one that never ends.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::support::programs::{OPENSSL, requires};
 use crate::support::{Client, eventually};
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken_and_resumed_and_1_1_is_not() {
+fn tls_1_2_and_1_3_are_accepted_and_resumed_and_1_1_is_refused() {
     requires!(OPENSSL);
     let server = start(&[]);
     for version in [&version::TLS12, &version::TLS13] {
@@ -36,7 +36,7 @@ fn tls_1_2_and_1_3_are_spoken_and_resumed_and_1_1_is_not() {
 }
 
 #[test]
-fn the_protocol_is_agreed_on_in_the_handshake() {
+fn the_protocol_is_negotiated_in_the_handshake() {
     requires!(OPENSSL);
     let server = start(&[]);
     for (offered, chosen) in [
@@ -58,9 +58,9 @@ fn the_protocol_is_agreed_on_in_the_handshake() {
     handshake(&server, &config.into()).expect_err("nothing in common (RFC 7301, 3.2)");
 }
 
-/// It would see no more than that its connection ends, and not know why.
+/// Otherwise the client would see a closed connection without a reason.
 #[test]
-fn plain_http_on_a_tls_port_is_answered_with_the_reason() {
+fn plain_http_on_a_tls_port_is_refused_with_the_reason() {
     requires!(OPENSSL);
     let server = start(&[]);
     for request in
@@ -82,9 +82,8 @@ fn plain_http_on_a_tls_port_is_answered_with_the_reason() {
     assert!(get_livez(&mut session).ends_with("live\n"));
 }
 
-/// What a handshake that never ends may cost, and for how long.
 #[test]
-fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
+fn a_handshake_that_never_ends_times_out_and_costs_little() {
     requires!(OPENSSL);
     const SLOW: usize = 1_000;
     const SILENT: usize = 12 * 1024;
@@ -110,17 +109,17 @@ fn a_handshake_that_never_ends_is_given_up_and_costs_little() {
                 socket
             })
             .collect();
-        eventually("all of them are in", || connections() == SLOW as u64 + 1);
+        eventually("all of them are accepted", || connections() == SLOW as u64 + 1);
         if begins.len() == hello.len() {
-            // The last are answered, and wait for the rest.
-            (&slow[SLOW - 1]).read_exact(&mut [0]).expect("its hello");
+            // The server has replied to the last one, and waits for the rest of its handshake.
+            (&slow[SLOW - 1]).read_exact(&mut [0]).expect("the server's hello");
         }
         let each = (server.memory() - before) as usize / SLOW;
         println!("{each} bytes each after {} bytes", begins.len());
         assert!(each < bound, "{each} bytes each after {} bytes", begins.len());
         server.publish("acme", &["posts"]);
-        listener.hear("posts");
-        eventually("they are given up", || connections() == 1);
+        listener.receive("posts");
+        eventually("they have timed out", || connections() == 1);
         drop(slow);
     }
 }

@@ -1,5 +1,4 @@
-//! TLS: certificates that are replaced while streams go on, versions, resumption, and handshakes that
-//! never end.
+//! TLS: certificates that are replaced while streams are open, versions, resumption, and handshakes that never end.
 
 mod certificates;
 mod handshakes;
@@ -22,10 +21,10 @@ use crate::support::{BOUND, Server, Transport};
 /// A client's end of a connection behind TLS.
 type Session = StreamOwned<ClientConnection, TcpStream>;
 
-/// A stream through TLS, read as it comes.
+/// A stream over TLS, read without its framing.
 struct Listener(Session);
 
-/// A client that believes this certificate only.
+/// A client that trusts this certificate only.
 fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let trusted = CertificateDer::from_pem_file(&trusted.certificate).expect("PEM");
@@ -37,10 +36,10 @@ fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion])
         .with_no_client_auth()
 }
 
-/// A server with a plain address beside, for what the test itself requests; it comes first.
+/// A server with an additional cleartext address for the test's own requests. That address comes first.
 fn start_as(command: Command, flags: &[&str]) -> Server {
-    let beside = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0"];
-    let mut server = Server::start_as(command, Transport::Http1, &[flags, &beside].concat());
+    let cleartext = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0"];
+    let mut server = Server::start_as(command, Transport::Http1, &[flags, &cleartext].concat());
     server.addresses.reverse();
     server
 }
@@ -49,7 +48,7 @@ fn start(more: &[&str]) -> Server {
     start_as(Server::command(), &[&Certificate::of_tests().flags()[..], more].concat())
 }
 
-/// The address that speaks TLS.
+/// The TLS address.
 fn secure(server: &Server) -> SocketAddr {
     server.addresses[1]
 }
@@ -61,7 +60,7 @@ fn connect(server: &Server) -> TcpStream {
     socket
 }
 
-/// Does the handshake, and says why it fails.
+/// Completes the handshake, or returns why it failed.
 fn handshake(server: &Server, config: &Arc<ClientConfig>) -> std::io::Result<Session> {
     let name = ServerName::from(secure(server).ip());
     let session = ClientConnection::new(config.clone(), name).expect("a name");
@@ -72,7 +71,7 @@ fn handshake(server: &Server, config: &Arc<ClientConfig>) -> std::io::Result<Ses
     Ok(session)
 }
 
-/// Asks on a session, and reads to its end.
+/// Sends a request on a session, and reads to the end of the session.
 fn get_livez(session: &mut Session) -> String {
     session
         .write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
@@ -90,18 +89,18 @@ impl Listener {
             handshake(server, &client(trusted, ALL_VERSIONS).into()).expect("a handshake");
         session.write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n").expect("sent");
         let mut listener = Self(session);
-        listener.hear("event: connected");
+        listener.receive("event: connected");
         listener
     }
 
-    /// Reads until it has heard these words.
-    fn hear(&mut self, words: &str) {
-        let mut heard = String::new();
+    /// Reads until the text contains `end`.
+    fn receive(&mut self, end: &str) {
+        let mut received = String::new();
         let mut bytes = [0; 1024];
-        while !heard.contains(words) {
-            let n = self.0.read(&mut bytes).expect("it goes on");
-            assert!(n > 0, "it ended after {heard:?}");
-            heard.push_str(std::str::from_utf8(&bytes[..n]).expect("UTF-8"));
+        while !received.contains(end) {
+            let n = self.0.read(&mut bytes).expect("the stream is open");
+            assert!(n > 0, "it ended after {received:?}");
+            received.push_str(std::str::from_utf8(&bytes[..n]).expect("UTF-8"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Streams within TLS: the hub they share with cleartext, and how they end.
+//! Streams over TLS: the hub that they share with cleartext, and how they end.
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,19 +18,19 @@ fn the_plain_address_serves_the_same_hub() {
     let mut plain = server.stream("acme");
     plain.connected();
     server.publish("acme", &["posts"]);
-    secure.hear("posts");
+    secure.receive("posts");
     assert!(plain.next().contains("posts"));
 }
 
-/// How a client lets go of its connection.
-type Ends = fn(Session);
+/// A way in which a client ends its connection.
+type Disconnect = fn(Session);
 
-/// A client goes with a word of TLS, without one, or with a reset, and each is told from the others.
+/// A client ends its connection with close_notify, without it, or with a reset.
 #[test]
-fn a_close_and_a_reset_within_tls_are_counted_apart() {
+fn a_close_and_a_reset_over_tls_are_counted_separately() {
     requires!(OPENSSL);
     let server = start(&[]);
-    let ends: [(&str, Ends); 3] = [
+    let ends: [(&str, Disconnect); 3] = [
         ("client", |mut session| {
             session.conn.send_close_notify();
             session.flush().expect("sent");
@@ -46,7 +46,7 @@ fn a_close_and_a_reset_within_tls_are_counted_apart() {
         let before = closed(reason);
         (0..5).for_each(|_| end(Listener::open(&server, &Certificate::of_tests()).0));
         total += 5;
-        eventually("five more ended so", || closed(reason) == before + 5);
+        eventually("five more are counted", || closed(reason) == before + 5);
     }
     assert_eq!(server.closed().values().sum::<u64>(), total);
 }

@@ -6,7 +6,7 @@ use super::{PUBLISH_KEY, SECRET, bearer, get_with, mint, now, server, sign, stat
 use crate::support::{Transport, eventually};
 
 #[test]
-fn a_token_is_taken_from_three_places() {
+fn a_token_is_accepted_in_header_cookie_and_query() {
     let token = mint(&["--org", "acme"]);
     for transport in Transport::all() {
         let server = server(transport, &[]);
@@ -21,7 +21,7 @@ fn a_token_is_taken_from_three_places() {
 }
 
 #[test]
-fn without_a_good_token_the_answer_is_401() {
+fn a_request_without_a_valid_token_is_refused_with_401() {
     let server = server(Transport::Http1, &[]);
     let missing = server.get("/api/acme/events");
     assert_eq!(missing.status(), 401);
@@ -40,7 +40,7 @@ fn without_a_good_token_the_answer_is_401() {
 }
 
 #[test]
-fn another_org_or_scope_is_403() {
+fn a_token_for_another_org_or_scope_is_refused_with_403() {
     let server = server(Transport::Http1, &["--publish-key", PUBLISH_KEY]);
     for args in [&["--org", "other"][..], &["--org", "acme", "--scope", "publish"]] {
         let token = mint(args);
@@ -84,8 +84,8 @@ fn every_claim_of_a_token_is_checked() {
     for (why, token) in [
         ("it has expired", with("exp", json!(now() - 60))),
         ("it never expires", without("exp")),
-        ("its end is no time", with("exp", json!("tomorrow"))),
-        ("it is not good yet", with("nbf", json!(now() + 600))),
+        ("its expiry is no time", with("exp", json!("tomorrow"))),
+        ("it is not valid yet", with("nbf", json!(now() + 600))),
         ("another issuer", with("iss", json!("them"))),
         ("no issuer", without("iss")),
         ("another audience", with("aud", json!("other"))),
@@ -111,17 +111,22 @@ fn a_stream_ends_when_its_token_does() {
         let mut stream = server.stream_with("/api/acme/events", &bearer(&token));
         stream.connected();
         let rest = stream.client.read_to_end();
-        assert!(rest.ends_with(b"0\r\n\r\n"), "a proper end: {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.ends_with(b"0\r\n\r\n"),
+            "an orderly end: {:?}",
+            String::from_utf8_lossy(&rest)
+        );
         eventually("the end is counted", || server.closed().get("expired") == Some(&1));
         assert_eq!(server.seats(), 0);
-        // SCENARIO: a browser comes back at once with the token that ended its stream. BUG: the library
-        // takes a token during the second in which it expires. FIX: from that second on it is refused.
+        // SCENARIO: a browser reconnects at once with the token whose expiry ended its stream.
+        // BUG: the library accepts a token during the second in which it expires.
+        // FIX: it is refused from that second on.
         assert_eq!(status_of(&server, &token), 401);
     }
 }
 
 #[test]
-fn a_batch_is_refused_whole_for_one_line_of_another_org() {
+fn one_line_for_another_org_refuses_the_whole_batch() {
     let server = server(Transport::Http1, &[]);
     let token = mint(&["--org", "acme,shop", "--scope", "publish"]);
     let batch = |lines: &str| {

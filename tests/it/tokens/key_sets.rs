@@ -1,8 +1,8 @@
-//! Keys that are fetched, and change while streams are open.
+//! JWK sets that are fetched, and change while streams are open.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
-    reason = "a test has a clock, and loom replaces no lock of it"
+    reason = "tests use the real clock, and loom does not replace their locks"
 )]
 
 use std::io::{Read, Write};
@@ -21,11 +21,11 @@ use crate::support::programs::{OPENSSL, requires};
 use crate::support::temp_dir::TempDir;
 use crate::support::{Server, Transport, eventually};
 
-/// A server of JWK sets on loopback: what it answers now, or nothing at all, and how often it was asked.
+/// A server of a JWK set on loopback: its current response, if any, and the number of requests.
 struct Keys {
     address: SocketAddr,
     answer: Arc<Mutex<Option<String>>>,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Keys {
@@ -33,21 +33,21 @@ impl Keys {
         Self::start_with(None)
     }
 
-    /// The same over https.
+    /// The same over HTTPS.
     fn start_with(tls: Option<rustls::ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let (answer, asked) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
-        let keys = Self { address, answer: answer.clone(), asked: asked.clone() };
+        let (answer, requests) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
+        let keys = Self { address, answer: answer.clone(), requests: requests.clone() };
         let tls = tls.map(Arc::new);
-        // It ends with the process; each request is bounded in time.
+        // The thread ends with the process; each request is bounded in time.
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let socket = socket.expect("accepted");
                 socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-                asked.fetch_add(1, Ordering::SeqCst);
+                requests.fetch_add(1, Ordering::SeqCst);
                 let body = answer.lock().expect("no panic").clone();
-                // A client that does not trust it closes during the handshake.
+                // A client that does not trust the certificate closes the connection during the handshake.
                 _ = match &tls {
                     None => answer_with(socket, body),
                     Some(tls) => {
@@ -86,7 +86,7 @@ fn answer_with(mut io: impl Read + Write, body: Option<String>) -> std::io::Resu
     io.flush()
 }
 
-/// The raw key at the end of an Ed25519 public key, as a JWK has it (RFC 8037; base64url).
+/// The raw key at the end of an Ed25519 public key, in base64url as in a JWK (RFC 8037).
 fn raw_key(public: &str) -> String {
     let args = ["pkey", "-pubin", "-in", public, "-outform", "DER"];
     let der = Command::new("openssl").args(args).output().expect("openssl").stdout;
@@ -101,10 +101,10 @@ fn raw_key(public: &str) -> String {
     text
 }
 
-/// A key is published and used before the server has heard of it, while streams are open; the set's
-/// server fails; tokens name keys that do not exist.
+/// While streams are open, a token uses a key that the server has not fetched yet; the set's server fails; tokens name
+/// unknown keys.
 #[test]
-fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
+fn keys_are_fetched_when_needed_and_kept_when_fetching_fails() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let pairs = ["one", "two"].map(|name| key_pair(&folder, name, &["-algorithm", "ED25519"]));
@@ -121,7 +121,7 @@ fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
     first.connected();
 
     keys.publish(&[("1", &one), ("2", &two)]);
-    eventually("the new key is good", || status_of_stream(&server, &tokens[1]) == 200);
+    eventually("the new key is accepted", || status_of_stream(&server, &tokens[1]) == 200);
 
     keys.fail();
     assert_eq!(status_of(&server, &unknown), 401);
@@ -129,17 +129,17 @@ fn keys_are_fetched_when_they_are_needed_and_kept_when_that_fails() {
         server.stream_with("/api/acme/events", &bearer(token)).connected();
     }
 
-    let asked = keys.asked.load(Ordering::SeqCst);
+    let requests = keys.requests.load(Ordering::SeqCst);
     let start = Instant::now();
     (0..200).for_each(|_| assert_eq!(status_of(&server, &unknown), 401));
-    let fetches = keys.asked.load(Ordering::SeqCst) - asked;
+    let fetches = keys.requests.load(Ordering::SeqCst) - requests;
     let most = start.elapsed().as_millis() / 300 + 2;
     assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
 }
 
-/// Only streams are requested, with a token whose key is known.
+/// All requests carry a token with a known key, so that only the periodic refresh fetches the set again.
 #[test]
-fn a_key_that_is_withdrawn_opens_no_more_streams() {
+fn a_token_of_a_withdrawn_key_opens_no_more_streams() {
     requires!(OPENSSL);
     let folder = TempDir::new();
     let pairs = ["one", "two"].map(|name| key_pair(&folder, name, &["-algorithm", "ED25519"]));
@@ -150,12 +150,12 @@ fn a_key_that_is_withdrawn_opens_no_more_streams() {
     let url = format!("http://{}/keys", keys.address);
     let flags = ["--jwks-url", &url, "--jwks-interval", "100ms", "--jwks-refresh", "1s"];
     let server = Server::start(&flags);
-    eventually("the key is good", || status_of_stream(&server, &token) == 200);
+    eventually("the key is accepted", || status_of_stream(&server, &token) == 200);
     keys.publish(&[("2", &two)]);
     eventually("it is withdrawn", || status_of_stream(&server, &token) == 401);
 }
 
-/// By the authorities that the system trusts, which `SSL_CERT_FILE` replaces.
+/// `SSL_CERT_FILE` replaces the root certificates of the system.
 #[test]
 fn keys_are_fetched_over_https_with_the_root_certificates_of_the_system() {
     requires!(OPENSSL);
@@ -163,7 +163,7 @@ fn keys_are_fetched_over_https_with_the_root_certificates_of_the_system() {
     let authority = Certificate::make_with(
         &["basicConstraints=critical,CA:TRUE"],
         &folder.path().join("authority"),
-        "an authority of its own",
+        "a private authority",
     );
     let leaf = authority.sign(&folder.path().join("leaf"), "keys");
     let chain = CertificateDer::from_pem_file(&leaf.certificate).expect("PEM");
@@ -183,18 +183,20 @@ fn keys_are_fetched_over_https_with_the_root_certificates_of_the_system() {
     for (trusted, status) in [(&authority, 200), (&Certificate::of_tests(), 401)] {
         let mut command = Server::command();
         command.env("SSL_CERT_FILE", &trusted.certificate).env_remove("SSL_CERT_DIR");
-        let asked = keys.asked.load(Ordering::SeqCst);
+        let requests = keys.requests.load(Ordering::SeqCst);
         let server = Server::start_as(
             command,
             Transport::Http1,
             &["--jwks-url", &url, "--jwks-interval", "300ms"],
         );
-        eventually("it has asked", || keys.asked.load(Ordering::SeqCst) > asked);
+        eventually("the server has fetched the keys", || {
+            keys.requests.load(Ordering::SeqCst) > requests
+        });
         assert_eq!(status_of_stream(&server, &token), status);
     }
 }
 
-/// The status, of a response that may be a stream.
+/// The status of a response that may be a stream.
 fn status_of_stream(server: &Server, token: &str) -> u16 {
     let mut client = server.connect();
     client.send(&format!("GET /api/acme/events HTTP/1.1\r\nhost: t\r\n{}\r\n", bearer(token)));

@@ -1,4 +1,4 @@
-//! Which keys a token may be signed with.
+//! The keys with which a token may be signed.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn every_algorithm_verifies_its_own_keys_and_no_others() {
     for [private, public] in &pairs {
         let token = mint_with(&["--org", "acme", "--key", private]);
         server.stream_with("/api/acme/events", &bearer(&token)).connected();
-        // The key that everybody knows is not a secret that signs (algorithm confusion).
+        // A public key is not accepted as an HMAC secret (algorithm confusion).
         let pem = std::fs::read(public).expect("a file");
         let claims = json!({"org": "acme", "scope": "subscribe", "exp": now() + 60});
         for secret in [&pem[..], pem.trim_ascii_end()] {

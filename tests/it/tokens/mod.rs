@@ -1,4 +1,4 @@
-//! Authentication: valid and invalid tokens, over the wire.
+//! Authentication: valid and invalid tokens, over real connections.
 
 mod access;
 mod key_sets;
@@ -22,19 +22,19 @@ fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[&["--jwt-secret", SECRET][..], more].concat())
 }
 
-/// Mints with `nudged token`, signed with the secret.
+/// A token from `nudged token`, signed with the secret.
 fn mint(args: &[&str]) -> String {
     mint_with(&[&["--secret", SECRET], args].concat())
 }
 
-/// Mints with `nudged token`, signed as the arguments say.
+/// A token from `nudged token` with these arguments.
 fn mint_with(args: &[&str]) -> String {
     let output = Server::command().arg("token").args(args).output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
 }
 
-/// What `nudged token` does not mint: claims of our choice.
+/// A token with arbitrary claims, which `nudged token` would not mint.
 fn sign(secret: &[u8], claims: &Value) -> String {
     let key = EncodingKey::from_secret(secret);
     jsonwebtoken::encode(&Header::default(), claims, &key).expect("it signs")
@@ -44,7 +44,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-/// Key pairs as `openssl` makes them: the files of the private and of the public key.
+/// Makes a key pair with `openssl`; returns the files of the private and of the public key.
 fn key_pair(folder: &TempDir, name: &str, options: &[&str]) -> [String; 2] {
     let file = |what: &str| folder.file(&format!("{name}.{what}.pem"));
     let (private, public) = (file("private"), file("public"));
@@ -57,7 +57,7 @@ fn key_pair(folder: &TempDir, name: &str, options: &[&str]) -> [String; 2] {
     [private, public]
 }
 
-/// The header line that shows a token.
+/// The header line with a token.
 fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
 }

@@ -1,9 +1,9 @@
-//! What a page of another origin is told, and a browser of what is no stream.
+//! The headers for pages of other origins, and the security headers of responses other than streams.
 
 use crate::support::{Server, Transport};
 
 #[test]
-fn an_allowed_origin_is_named_and_another_is_not() {
+fn only_an_allowed_origin_gets_cors_headers() {
     for transport in Transport::all() {
         let server = Server::start_on(transport, &["--cors-origin", "https://app.example"]);
         let head = server.stream_with("/api/acme/events", "origin: https://app.example\r\n").head;
@@ -14,8 +14,9 @@ fn an_allowed_origin_is_named_and_another_is_not() {
         assert!(head.contains("vary: origin\r\n"), "{head}");
     }
 }
+
 #[test]
-fn a_preflight_is_answered_for_allowed_origins_only() {
+fn a_preflight_succeeds_for_allowed_origins_only() {
     let server = Server::start(&["--cors-origin", "https://app.example"]);
     let preflight = |origin: &str| {
         server.request(&format!(
@@ -39,7 +40,7 @@ fn a_preflight_is_answered_for_allowed_origins_only() {
         "OPTIONS /api/acme/events HTTP/1.1\r\nhost: t\r\norigin: https://app.example\r\n\
          access-control-request-method: POST\r\n\r\n",
     );
-    assert_eq!(plain.status(), 405, "without the setting there are no other origins");
+    assert_eq!(plain.status(), 405, "without the setting no other origin is allowed");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The wire format, out and in. What we write is read back by our parser and by `sse-codec`, which
-//! shares no code with it; what our parser makes of any bytes is what a naive twin makes of them.
+//! The wire format in both directions. Our parser and `sse-codec`, which shares no code with it, read what we write; our
+//! parser and a naive twin agree on any bytes.
 
 mod read;
 #[path = "../../../src/fuzzing/readers.rs"]
@@ -8,9 +8,9 @@ mod wpt;
 mod written;
 
 use nudged::wire::Parser;
-use readers::Heard;
+use readers::Received;
 
-fn by_ours<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
+fn by_ours<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Received {
     let mut parser = Parser::default();
     let mut events = Vec::new();
     for piece in pieces {
@@ -18,5 +18,5 @@ fn by_ours<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
         result.expect("the stream is small");
     }
     let last_event_id = parser.last_event_id().to_owned();
-    Heard { events, retry_ms: parser.retry_ms(), last_event_id }
+    Received { events, retry_ms: parser.retry_ms(), last_event_id }
 }

@@ -1,4 +1,4 @@
-//! What we read: any bytes, in any pieces, up to a bound.
+//! Reading: any bytes, in any pieces, up to a bound.
 
 use futures_util::{FutureExt, StreamExt};
 use nudged::wire::{EVENT_LEN_MAX, EventTooLarge, Parser};
@@ -66,21 +66,21 @@ fn cut<'a>(stream: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn any_bytes_in_any_pieces_read_as_the_naive_twin_reads_them(
+    fn our_parser_agrees_with_the_naive_twin_on_any_bytes_in_any_pieces(
         stream in bytes_like_a_stream(),
         lengths in vec(0usize..6, 0..80),
     ) {
-        let heard = by_twin(&stream);
-        prop_assert_eq!(&by_ours([&stream[..]]), &heard);
-        prop_assert_eq!(&by_ours(stream.chunks(1)), &heard);
-        prop_assert_eq!(&by_ours(cut(&stream, &lengths)), &heard);
+        let expected = by_twin(&stream);
+        prop_assert_eq!(&by_ours([&stream[..]]), &expected);
+        prop_assert_eq!(&by_ours(stream.chunks(1)), &expected);
+        prop_assert_eq!(&by_ours(cut(&stream, &lengths)), &expected);
     }
 }
 
-// ===== sse-codec's opinion =====
+// ===== comparison with sse-codec =====
 
-/// Streams on which `sse-codec` follows the standard; where it does not, see the test after the next.
-fn text_that_sse_codec_reads_right() -> impl Strategy<Value = Vec<u8>> {
+/// Streams on which `sse-codec` follows the standard; the test after the next covers the others.
+fn text_that_sse_codec_reads_correctly() -> impl Strategy<Value = Vec<u8>> {
     let text = vec(prop_oneof![select(vec![' ', ':', '\0', '\u{feff}', 'x']), any::<char>()], 0..6)
         .prop_map(|chars| String::from_iter(chars).replace(['\r', '\n'], ""));
     let field = prop_oneof![
@@ -100,7 +100,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
     fn our_parser_and_sse_codec_read_the_same_events(
-        stream in text_that_sse_codec_reads_right(),
+        stream in text_that_sse_codec_reads_correctly(),
         lengths in vec(1usize..9, 0..40),
     ) {
         let ours = by_ours([&stream[..]]);
@@ -108,8 +108,8 @@ proptest! {
     }
 }
 
-/// Where the two differ, ours is what the standard says. Should one of these fail after an update of
-/// `sse-codec`, the case belongs into the strategy above.
+/// Where the two differ, our parser follows the standard. If one of these fails after an update of `sse-codec`, move the
+/// case into the strategy above.
 #[test]
 fn where_sse_codec_differs_our_parser_follows_the_standard() {
     let theirs = |stream: &str| by_sse_codec([stream.as_bytes()]);
@@ -128,7 +128,7 @@ fn where_sse_codec_differs_our_parser_follows_the_standard() {
     // Only the stream's very first character can be a byte order mark.
     assert_eq!(theirs("\n\u{feff}data:1\n\n").0.len(), 1);
     assert_eq!(ours("\n\u{feff}data:1\n\n").events, [[""; 3]; 0]);
-    // Bytes that are no UTF-8 are replaced.
+    // Invalid UTF-8 is replaced.
     let items = sse_codec::decode_stream(&b"data:\xff\n\n"[..]).collect::<Vec<_>>().now_or_never();
     assert!(matches!(items.as_deref(), Some([Err(sse_codec::Error::Utf8Error(_)), ..])));
     assert_eq!(by_ours([&b"data:\xff\n\n"[..]]).events, [event("message", "\u{fffd}", "")]);
@@ -136,7 +136,7 @@ fn where_sse_codec_differs_our_parser_follows_the_standard() {
 
 // ===== the bound =====
 
-/// The number of events that came out, and whether the stream was followed to its end.
+/// The number of events, and whether the stream was read to its end.
 type Outcome = (usize, Result<(), EventTooLarge>);
 
 fn push_all(stream: &[u8], piece_len: usize) -> Outcome {
@@ -144,7 +144,11 @@ fn push_all(stream: &[u8], piece_len: usize) -> Outcome {
     let mut events = 0;
     let result = stream.chunks(piece_len).try_for_each(|piece| parser.push(piece, |_| events += 1));
     if result.is_err() {
-        assert_eq!(parser.push(b"\n\ndata:x\n\n", |_| events += 1), Err(EventTooLarge), "for good");
+        assert_eq!(
+            parser.push(b"\n\ndata:x\n\n", |_| events += 1),
+            Err(EventTooLarge),
+            "the error is final"
+        );
     }
     (events, result)
 }
@@ -177,7 +181,7 @@ fn a_line_or_an_event_beyond_the_bound_ends_the_stream() {
 }
 
 #[test]
-fn an_id_survives_its_stream() {
+fn the_last_id_is_kept_for_the_next_stream() {
     let mut parser = Parser::resume("7".to_owned());
     let mut ids = Vec::new();
     parser.push(b"data\n\nid:8\ndata\n\n", |event| ids.push(event.id)).expect("a small stream");

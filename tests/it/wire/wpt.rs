@@ -1,20 +1,20 @@
-//! The cases of web-platform-tests' `eventsource/format-*`, one test for each, under its name there.
-//! The suite runs in a browser against a server; here the streams are our own, and what a page would
-//! see is read from our parser: whole, in pieces of one and two bytes, and cut at every byte.
+//! The cases of web-platform-tests' `eventsource/format-*`: one test for each, under its name in that suite. The suite runs
+//! in a browser against a server; here our parser reads the streams, whole, in pieces of one and two bytes, and split at
+//! every byte.
 
 use super::by_ours;
-use super::readers::Heard;
+use super::readers::Received;
 
-fn seen(stream: impl AsRef<[u8]>) -> Heard {
+fn received(stream: impl AsRef<[u8]>) -> Received {
     let stream = stream.as_ref();
-    let seen = by_ours([stream]);
+    let received = by_ours([stream]);
     for piece_len in [1, 2] {
-        assert_eq!(by_ours(stream.chunks(piece_len)), seen, "in pieces of {piece_len}");
+        assert_eq!(by_ours(stream.chunks(piece_len)), received, "in pieces of {piece_len}");
     }
     for at in 0..=stream.len() {
-        assert_eq!(by_ours([&stream[..at], &stream[at..]]), seen, "cut at {at}");
+        assert_eq!(by_ours([&stream[..at], &stream[at..]]), received, "cut at {at}");
     }
-    seen
+    received
 }
 
 /// The data of the events, all of them of type `message`.
@@ -23,12 +23,12 @@ fn messages(stream: impl AsRef<[u8]>) -> Vec<String> {
         assert_eq!(name, "message");
         data
     };
-    seen(stream).events.into_iter().map(only_message).collect()
+    received(stream).events.into_iter().map(only_message).collect()
 }
 
 /// Data and `lastEventId` of the events.
 fn ids(stream: impl AsRef<[u8]>) -> Vec<(String, String)> {
-    seen(stream).events.into_iter().map(|[_, data, id]| (data, id)).collect()
+    received(stream).events.into_iter().map(|[_, data, id]| (data, id)).collect()
 }
 
 fn pairs<const N: usize>(of: [(&str, &str); N]) -> Vec<(String, String)> {
@@ -57,10 +57,10 @@ fn format_comments() {
 
 #[test]
 fn format_data_before_final_empty_line() {
-    let seen = seen("retry:900\ndata:whole\n\nid:lost\ndata:cut off");
-    assert_eq!(seen.events, [["message", "whole", ""]]);
-    assert_eq!((seen.last_event_id.as_str(), seen.retry_ms), ("", Some(900)));
-    // Not even when only the empty line is missing.
+    let received = received("retry:900\ndata:whole\n\nid:lost\ndata:cut off");
+    assert_eq!(received.events, [["message", "whole", ""]]);
+    assert_eq!((received.last_event_id.as_str(), received.retry_ms), ("", Some(900)));
+    // Even if only the empty line is missing.
     assert_eq!(by_ours([&b"id:lost\ndata:cut off\n"[..]]).last_event_id, "");
 }
 
@@ -71,7 +71,8 @@ fn format_field_data() {
 
 #[test]
 fn format_field_event() {
-    let events = seen("event:named\ndata:a\n\ndata:b\n\nevent:without data\n\ndata:c\n\n").events;
+    let events =
+        received("event:named\ndata:a\n\ndata:b\n\nevent:without data\n\ndata:c\n\n").events;
     let names: Vec<_> =
         events.iter().map(|[name, data, _]| (name.as_str(), data.as_str())).collect();
     assert_eq!(names, [("named", "a"), ("message", "b"), ("message", "c")]);
@@ -84,9 +85,9 @@ fn format_field_event_empty() {
 
 #[test]
 fn format_field_id() {
-    let seen = seen("id: \u{2026}\ndata:a\n\n");
-    assert_eq!(seen.events[0][2], "\u{2026}");
-    assert_eq!(seen.last_event_id, "\u{2026}", "for the next connection");
+    let received = received("id: \u{2026}\ndata:a\n\n");
+    assert_eq!(received.events[0][2], "\u{2026}");
+    assert_eq!(received.last_event_id, "\u{2026}", "for the next connection");
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn format_field_id_3() {
         let stream = format!("id:1\ndata:a\n\n{reset}\ndata:b\n\ndata:c\n\n");
         assert_eq!(ids(stream), pairs([("a", "1"), ("b", ""), ("c", "")]), "{reset:?}");
     }
-    // An id that comes alone counts as well.
+    // An id without data counts too.
     assert_eq!(ids("id:9\n\ndata:a\n\n"), pairs([("a", "9")]));
 }
 
@@ -124,23 +125,27 @@ fn format_field_parsing() {
 
 #[test]
 fn format_field_retry() {
-    assert_eq!(seen("retry:03000\ndata:x\n\n").retry_ms, Some(3000), "decimal");
-    assert_eq!(seen("retry: 1\nretry: 2\n").retry_ms, Some(2), "at once, without an event");
+    assert_eq!(received("retry:03000\ndata:x\n\n").retry_ms, Some(3000), "decimal");
+    assert_eq!(
+        received("retry: 1\nretry: 2\n").retry_ms,
+        Some(2),
+        "at once, before the end of the event"
+    );
 }
 
 #[test]
 fn format_field_retry_bogus() {
     for bogus in ["1000x", "-1", "+1", "1.5", "1 ", " 1", "0x10", "\u{661}", "1e3"] {
         let stream = format!("retry:3000\nretry: {bogus}\ndata:x\n\n");
-        assert_eq!(seen(stream).retry_ms, Some(3000), "{bogus:?}");
+        assert_eq!(received(stream).retry_ms, Some(3000), "{bogus:?}");
     }
 }
 
 #[test]
 fn format_field_retry_empty() {
     for empty in ["retry", "retry:", "retry: "] {
-        let seen = seen(format!("retry:7\n{empty}\ndata:x\n\n"));
-        assert_eq!((seen.retry_ms, seen.events.len()), (Some(7), 1), "{empty:?}");
+        let received = received(format!("retry:7\n{empty}\ndata:x\n\n"));
+        assert_eq!((received.retry_ms, received.events.len()), (Some(7), 1), "{empty:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What we write, byte for byte, and whatever is in a key.
+//! Writing: the exact bytes, with any characters in a key.
 
 use nudged::ids::EventId;
 use nudged::wire::{Frame, Greeting};
@@ -25,23 +25,25 @@ fn payload_of_chunk(chunk: &[u8]) -> &[u8] {
     payload
 }
 
-/// Exactly one event, with exactly these keys, whole and split at every byte, by both parsers.
+/// Both parsers read exactly one event with exactly these keys, whole and split at every byte.
 fn assert_invalidates(keys: &[String]) {
     let frame = Frame::invalidate(id(), keys.iter().map(String::as_str));
     let payload = frame.payload();
     assert_eq!(payload_of_chunk(frame.chunked()), payload);
 
-    let heard = by_ours([&payload[..]]);
-    let [[name, data, event_id]] = &heard.events[..] else { panic!("not one event: {heard:?}") };
+    let received = by_ours([&payload[..]]);
+    let [[name, data, event_id]] = &received.events[..] else {
+        panic!("not one event: {received:?}")
+    };
     assert_eq!((name.as_str(), event_id.as_str()), ("invalidate", ID));
     let data_read: serde_json::Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data_read, serde_json::json!({ "keys": keys }));
 
-    let by_another = (vec![[name.clone(), data.clone(), event_id.clone()]], None);
+    let by_other = (vec![[name.clone(), data.clone(), event_id.clone()]], None);
     for at in 0..=payload.len() {
         let (head, tail) = payload.split_at(at);
-        assert_eq!(by_ours([head, tail]), heard, "split at {at}");
-        assert_eq!(by_sse_codec([head, tail]), by_another, "split at {at}");
+        assert_eq!(by_ours([head, tail]), received, "split at {at}");
+        assert_eq!(by_sse_codec([head, tail]), by_other, "split at {at}");
     }
 }
 
@@ -76,7 +78,7 @@ fn the_nastiest_keys_do_not_break_the_framing() {
 }
 
 #[test]
-fn the_exact_bytes_of_every_event() {
+fn every_event_has_the_exact_bytes_of_the_contract() {
     let keys = ["posts", "feed:123"];
     let invalidate =
         format!("id: {ID}\nevent: invalidate\ndata: {{\"keys\":[\"posts\",\"feed:123\"]}}\n\n");

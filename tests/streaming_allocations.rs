@@ -1,6 +1,5 @@
-//! What parked streams allocate, counted by the allocator itself: nothing for a delivery, and at most
-//! one block for as long as a stream is open. Real sockets, in one process: the clients allocate nothing
-//! while it is counted.
+//! Allocations of HTTP/1 streams over real sockets, counted by the allocator: none for a delivery, and at most
+//! one block that an open stream holds. The clients run in the same process and allocate nothing during a count.
 
 mod counting;
 
@@ -22,7 +21,7 @@ const POST: &[u8] = b"POST /api/acme/events HTTP/1.1\r\nhost: t\r\n\
 /// How each event ends, in its chunk.
 const EVENT_END: &[u8] = b"\n\n\r\n";
 
-/// A server that runs for as long as its test does, with one worker.
+/// Starts a server with one worker, which stops when the sender is dropped.
 fn start() -> (SocketAddr, oneshot::Sender<()>) {
     let (stop, stopped) = oneshot::channel::<()>();
     let config = Config {
@@ -47,7 +46,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     socket
 }
 
-/// Reads until what came ends so.
+/// Reads until the bytes received end with `end`.
 fn read_until(socket: &mut TcpStream, end: &[u8]) {
     let (mut buffer, mut length) = ([0; 4096], 0);
     while !buffer[..length].ends_with(end) {
@@ -64,7 +63,7 @@ fn subscribe(address: SocketAddr) -> TcpStream {
     socket
 }
 
-/// Publishes, and has everybody hear it. Returns how many allocations that took.
+/// Publishes an event and reads it on every stream. Returns the number of allocations.
 fn deliver(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
     allocations(|| {
         publisher.write_all(POST).expect("it listens");
@@ -73,14 +72,14 @@ fn deliver(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
     })
 }
 
-/// The least of some rounds: the history and what the runtime keeps grow in some of them.
+/// The lowest count of several rounds: in some of them the history or the runtime grows a buffer.
 fn least(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
     (0..20).map(|_| deliver(publisher, streams)).min().expect("twenty")
 }
 
-/// One test, because the counters are the process's.
+/// One test, because the counters cover the whole process.
 #[test]
-fn a_parked_stream_allocates_nothing_while_it_is_served_and_leaves_at_most_a_block() {
+fn a_delivery_allocates_nothing_and_an_open_stream_holds_at_most_one_block() {
     rlimit::increase_nofile_limit(u64::MAX).expect("more files");
     let (address, _stop) = start();
     let mut publisher = connect(address);
@@ -93,13 +92,13 @@ fn a_parked_stream_allocates_nothing_while_it_is_served_and_leaves_at_most_a_blo
         while streams.len() < count {
             streams.push(subscribe(address));
         }
-        // After this publish was answered and delivered, what the connects left unfinished is done.
+        // Once this publish is delivered, the work of the new connections is finished.
         let of_all = least(&mut publisher, &mut streams);
         println!("allocations of a publish to 1: {of_a_publish}, to {count}: {of_all}");
         assert!(of_all <= of_a_publish, "{count} deliveries took {}", of_all - of_a_publish);
         live.push(LIVE_BLOCKS.load(Relaxed));
     }
     let left = (live[1] as f64 - live[0] as f64) / 1_000.0;
-    println!("blocks for each parked stream: {left:.3}");
+    println!("blocks for each open stream: {left:.3}");
     assert!(left <= 1.0, "{left} blocks a stream");
 }
