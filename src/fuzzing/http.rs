@@ -1,4 +1,4 @@
-//! What comes over HTTP: paths, ids, and whole connections in memory.
+//! Input over HTTP: paths, ids, and whole connections over loopback.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::time::Time;
 
 // ===== paths =====
 
-/// A method, a space and a path: we route them as a plain reading of the table does.
+/// A method, a space and a path: our router agrees with a naive reading of the table.
 pub fn route(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (method, path) = text.split_once(' ').unwrap_or(("GET", text));
@@ -41,7 +41,7 @@ pub fn route(input: &[u8]) {
         _ => return assert!(matches!(ours, Err(Reject::NotFound)), "{ours:?}"),
     };
     if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
-        return assert!(matches!(&ours, Err(Reject::Method { allow: told }) if *told == allow));
+        return assert!(matches!(&ours, Err(Reject::Method { allow: ours }) if *ours == allow));
     }
     let Some(segment) = org else {
         return assert!(matches!(
@@ -61,7 +61,7 @@ pub fn route(input: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// RFC 3986, 2.1; what is no escape stays as it is.
+/// RFC 3986, 2.1; anything but an escape is left unchanged.
 fn percent_decode(text: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
     let (mut decoded, mut rest) = (Vec::new(), text);
@@ -80,8 +80,8 @@ fn percent_decode(text: &[u8]) -> Vec<u8> {
 
 // ===== ids =====
 
-/// What a client says it heard last, as a header and in the query. Each `@` stands for the epoch, which
-/// no fuzzer guesses. The history covers the events 2 to 4 of 4.
+/// The id that a client received last, as a header and in the query. Each `@` stands for the epoch, which no fuzzer
+/// guesses. The history covers the events 2 to 4 of 4.
 pub fn last_event_id(input: &[u8]) {
     let config = HubConfig { coalesce: Duration::ZERO, history_events: 3, ..HubConfig::default() };
     let hub = Hub::new(config.clone());
@@ -93,40 +93,40 @@ pub fn last_event_id(input: &[u8]) {
     let epoch = observer.position().epoch;
     let id = |seq| EventId { epoch, seq: Seq(seq) }.to_string();
     let name = id(0).replace("-0", "");
-    let said = String::from_utf8_lossy(input).replace('@', &name);
-    if let Ok(parsed) = said.parse::<EventId>() {
-        assert_eq!(parsed.to_string(), said, "one spelling for one position");
+    let last = String::from_utf8_lossy(input).replace('@', &name);
+    if let Ok(parsed) = last.parse::<EventId>() {
+        assert_eq!(parsed.to_string(), last, "one spelling for one position");
     }
-    let missed = (1..=4).find(|seq| id(*seq) == said).map(|seq| 4 - seq);
+    let missed = (1..=4).find(|seq| id(*seq) == last).map(|seq| 4 - seq);
 
     let (factory, _) = factory(&hub);
     let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).now_or_never().flatten();
     let service = factory.service(admitted.expect("there is room"));
     let mut query = form_urlencoded::Serializer::new(String::new());
-    let query = query.append_pair("last_event_id", &said).finish();
+    let query = query.append_pair("last_event_id", &last).finish();
     let in_query = format!("/api/acme/events?{query}").parse::<Uri>();
     let requests = [
         in_query.ok().map(|uri| Request::builder().uri(uri)),
-        HeaderValue::from_str(&said)
+        HeaderValue::from_str(&last)
             .ok()
             .filter(|value| value.to_str().is_ok())
             .map(|value| Request::builder().uri("/").header("last-event-id", value)),
     ];
     let opened = requests.into_iter().flatten().map(|request| {
-        let request = request.body(()).expect("its parts are good");
+        let request = request.body(()).expect("its parts are valid");
         let opened = service.open(&org, View::Member, &request, &Grant::everyone());
         opened.map(|(stream, _)| stream)
     });
-    let directly = EventStream::open(&hub, &org, View::Member, Some(&said), Time(0));
+    let directly = EventStream::open(&hub, &org, View::Member, Some(&last), Time(0));
     for mut stream in opened.chain([directly.map_err(|_| Reject::Draining)]).flatten() {
         let greeting = stream.greet().expect("a greeting").payload();
         let name = if missed.is_some() { "event: resumed\n" } else { "event: connected\n" };
-        assert!(String::from_utf8_lossy(&greeting).contains(name), "{greeting:?} to {said:?}");
+        assert!(String::from_utf8_lossy(&greeting).contains(name), "{greeting:?} to {last:?}");
         let mut events = 0;
         while let Poll::Ready(Some(_)) = stream.subscription().poll_next(Waker::noop()) {
             events += 1;
         }
-        assert_eq!(events, missed.unwrap_or(0), "{said:?}");
+        assert_eq!(events, missed.unwrap_or(0), "{last:?}");
     }
     drop(observer);
     assert_eq!(hub.seats(), 0);
@@ -134,12 +134,12 @@ pub fn last_event_id(input: &[u8]) {
 
 // ===== connections =====
 
-/// Any bytes into a connection: what comes back is HTTP, the connection ends, and no seat is left. The first
-/// byte is the length of the pieces.
+/// Any bytes into a connection: the response is HTTP, the connection ends, and no seat is left. The first byte is the
+/// length of the pieces.
 pub fn http_bytes(input: &[u8]) {
     let Some((piece_len, bytes)) = input.split_first() else { return };
     let piece_len = usize::from(*piece_len).max(1);
-    // Virtual time, in which a wait for a time-out takes none.
+    // Virtual time, in which waiting for a timeout takes no real time.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -155,11 +155,10 @@ pub fn http_bytes(input: &[u8]) {
     }
 }
 
-/// All that comes back from a connection whose client sends the bytes, then no more, and leaves once
-/// nothing more happens.
-#[expect(clippy::disallowed_methods, reason = "virtual time: the end of what may happen")]
+/// Sends the bytes, then closes the sending half, and returns everything received until nothing more happens.
+#[expect(clippy::disallowed_methods, reason = "virtual time: bounds the exchange")]
 async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
-    // A fuzzer's own `main` leaves the signal alone that Rust's ignores: a write to a closed socket.
+    // Rust's `main` ignores SIGPIPE, which a write to a closed socket raises; the `main` of a fuzzer does not.
     _ = signal(SignalKind::pipe());
     let (factory, admission) = factory(hub);
     let (_draining, draining) = watch::channel(false);
@@ -167,38 +166,38 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
     let acceptor = Acceptor::new(context.clone());
     let factory = context.factory.clone();
     let reactor = Reactor::new(context).expect("a poller");
-    // Its keepalives detect the clients whose end hyper does not see, because they sent more than it read.
+    // Its keepalives detect disconnected clients that hyper does not notice, because they sent more than it read.
     let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), reactor));
     let (mut client, socket) = pair().expect("a connection on loopback");
-    // A piece that is there at once may be a request that hyper does not see.
+    // The first piece may be a complete request, which the reactor serves without hyper.
     let mut pieces = bytes.chunks(piece_len);
     let first = client.write_all(pieces.next().unwrap_or_default()).await;
     first.expect("it is short, and the connection is open");
     let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await;
     let admitted = admitted.expect("no address has a limit");
     acceptor.dispatch(Accepted { socket, admitted }, None);
-    let talk = async move {
+    let client = async move {
         let (mut from, mut to) = client.into_split();
         let mut answers = Vec::new();
         let send = async {
             for piece in pieces {
                 if to.write_all(piece).await.is_err() {
-                    break; // it may close whenever it likes
+                    break; // the server may close at any time
                 }
             }
             _ = to.shutdown().await;
         };
         let both = async { join(send, from.read_to_end(&mut answers)).await };
-        _ = timeout(PATIENCE, both).await;
+        _ = timeout(TIMEOUT, both).await;
         answers
     };
-    let answers = talk.await;
+    let answers = client.await;
     let ended = async {
         while admission.connections() > 0 {
             sleep(Duration::from_secs(1)).await;
         }
     };
-    timeout(2 * PATIENCE, ended).await.expect("a connection outlives its client");
+    timeout(2 * TIMEOUT, ended).await.expect("a connection outlives its client");
     driver.abort();
     _ = driver.await;
     answers
@@ -221,12 +220,12 @@ fn pair() -> std::io::Result<(tokio::net::TcpStream, mio::net::TcpStream)> {
     Ok((tokio::net::TcpStream::from_std(client)?, mio::net::TcpStream::from_std(server)))
 }
 
-/// What a client of HTTP/2 says first (RFC 9113, 3.4).
+/// The connection preface of an HTTP/2 client (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Responses one after the other; the last one may be cut.
+/// Responses one after the other; the last one may be cut off.
 fn check_answers(mut rest: &[u8]) {
     while !rest.is_empty() {
         let mut fields = [httparse::EMPTY_HEADER; 32];
@@ -247,7 +246,7 @@ fn check_answers(mut rest: &[u8]) {
             "{code}"
         );
         if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
-            continue; // to HEAD; no body of ours begins so
+            continue; // to HEAD; no body of ours begins like this
         }
         rest = match (field("content-length"), field("transfer-encoding")) {
             (Some(len), None) => {
@@ -272,7 +271,7 @@ fn check_answers(mut rest: &[u8]) {
     }
 }
 
-/// Frames one after the other, SETTINGS first (RFC 9113, 3.4 and 4.1); the last one may be cut.
+/// Frames one after the other, SETTINGS first (RFC 9113, 3.4 and 4.1); the last one may be cut off.
 fn check_frames(mut rest: &[u8]) {
     const SETTINGS: u8 = 4;
     const LAST_TYPE: u8 = 9;
@@ -286,14 +285,14 @@ fn check_frames(mut rest: &[u8]) {
     }
 }
 
-/// What follows a chunked body (RFC 9112, 7.1), which the end of the connection may cut between chunks.
+/// The bytes after a chunked body (RFC 9112, 7.1), which the end of the connection may cut off between chunks.
 fn after_chunks(mut rest: &[u8]) -> &[u8] {
     while !rest.is_empty() {
         let Ok(httparse::Status::Complete((start, len))) = httparse::parse_chunk_size(rest) else {
             panic!("no chunk: {:?}", String::from_utf8_lossy(rest))
         };
         let end = start + usize::try_from(len).expect("it is in memory");
-        assert_eq!(&rest[end..end + 2], b"\r\n", "a chunk ends where it said");
+        assert_eq!(&rest[end..end + 2], b"\r\n", "a chunk has the announced size");
         rest = &rest[end + 2..];
         if len == 0 {
             break;

@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` assert for every input. Compiled for `cargo fuzz`, which sets
+//! The assertions of the fuzz targets in `fuzz/`. Compiled for `cargo fuzz`, which sets
 //! `cfg(fuzzing)`, and for the tests, which replay the committed corpora.
 
 #[cfg(feature = "server")]
@@ -18,7 +18,7 @@ pub use self::ops::{hub_ops, wheel_ops};
 pub use self::publish::{publish_json, publish_ndjson};
 pub use self::sse::{sse_parse, sse_roundtrip};
 
-/// A target takes any bytes, and panics if an assertion fails for them.
+/// A target takes any bytes, and panics if an assertion fails.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its file and of its corpus.

@@ -1,5 +1,5 @@
-//! Publishing: a body is taken exactly if a plain reading of it finds it good, and then every
-//! subscriber hears exactly its keys; of one that is refused, nothing is heard.
+//! Publishing: a body is accepted exactly if a naive reading finds it valid, and then every subscriber receives exactly its
+//! keys; of a refused body, nothing is received.
 
 use std::collections::BTreeMap;
 use std::task::{Poll, Waker};
@@ -17,8 +17,8 @@ use crate::ids::OrgName;
 use crate::time::Time;
 
 /// An org and its keys.
-type StreamMonitor = (OrgName, Vec<String>);
-type ResponseBody = Result<Response<Full<Bytes>>, Reject>;
+type OrgAndKeys = (OrgName, Vec<String>);
+type Published = Result<Response<Full<Bytes>>, Reject>;
 
 /// Small, so that the fuzzer finds them.
 const KEYS_MAX: usize = 4;
@@ -30,18 +30,19 @@ pub fn publish_json(input: &[u8]) {
     let publish =
         |hub: &Hub, body: &[u8]| publish_one(Publisher::unlimited(hub), &org, body, Time(0));
     let document = serde_json::from_slice::<Value>(input).ok();
-    let good = document.as_ref().and_then(|document| Some(vec![(org.clone(), keys(document, 1)?)]));
-    check(input, good.as_deref(), publish);
+    let valid =
+        document.as_ref().and_then(|document| Some(vec![(org.clone(), keys(document, 1)?)]));
+    check(input, valid.as_deref(), publish);
     if let Some(document) = document {
-        // Without members that come twice, of which the plain reading knows only the last.
+        // The document without repeated members, of which the naive reading sees only the last.
         assert_eq!(
-            check(document.to_string().as_bytes(), good.as_deref(), publish),
-            good.is_some()
+            check(document.to_string().as_bytes(), valid.as_deref(), publish),
+            valid.is_some()
         );
     }
 }
 
-/// The body of a publish to many.
+/// The body of a publish to many orgs.
 pub fn publish_ndjson(input: &[u8]) {
     let publish = |hub: &Hub, body: &[u8]| {
         publish_batch(Publisher::unlimited(hub), body, &Orgs::All, Time(0))
@@ -49,20 +50,20 @@ pub fn publish_ndjson(input: &[u8]) {
     let lines = input.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let documents: Option<Vec<Value>> =
         lines.map(|line| serde_json::from_slice(line).ok()).collect();
-    let good = documents.iter().flatten().map(line).collect::<Option<Vec<_>>>();
-    let good = good.filter(|lines| documents.is_some() && !lines.is_empty());
-    check(input, good.as_deref(), publish);
+    let valid = documents.iter().flatten().map(line).collect::<Option<Vec<_>>>();
+    let valid = valid.filter(|lines| documents.is_some() && !lines.is_empty());
+    check(input, valid.as_deref(), publish);
     if let Some(documents) = documents {
         let body: String = documents.iter().map(|document| format!("{document}\n")).collect();
-        assert_eq!(check(body.as_bytes(), good.as_deref(), publish), good.is_some());
+        assert_eq!(check(body.as_bytes(), valid.as_deref(), publish), valid.is_some());
     }
 }
 
-/// Publishes, and compares what is heard. Returns whether it was taken.
+/// Publishes, and compares what is received. Returns whether it was accepted.
 fn check(
     body: &[u8],
-    good: Option<&[StreamMonitor]>,
-    publish: impl Fn(&Hub, &[u8]) -> ResponseBody,
+    valid: Option<&[OrgAndKeys]>,
+    publish: impl Fn(&Hub, &[u8]) -> Published,
 ) -> bool {
     let hub = Hub::new(HubConfig {
         coalesce: Duration::ZERO,
@@ -72,7 +73,7 @@ fn check(
         ..HubConfig::default()
     });
     let mut expected = BTreeMap::<OrgName, Vec<Value>>::new();
-    for (org, keys) in good.unwrap_or_default() {
+    for (org, keys) in valid.unwrap_or_default() {
         let mut unique: Vec<&String> = Vec::new();
         keys.iter().for_each(|key| {
             if !unique.contains(&key) {
@@ -86,14 +87,14 @@ fn check(
     let mut subscribers: Vec<Subscription> = expected.keys().map(subscribe).collect();
 
     let answer = publish(&hub, body);
-    let taken = answer.is_ok();
+    let accepted = answer.is_ok();
     let response = answer.unwrap_or_else(Reject::into_response);
     let status = response.status();
     let text = read(response);
-    let document: Value = serde_json::from_slice(&text).expect("an answer is JSON");
-    if taken {
+    let document: Value = serde_json::from_slice(&text).expect("a response is JSON");
+    if accepted {
         assert_eq!(status, StatusCode::ACCEPTED);
-        let count = good.expect("taken, and a plain reading finds it bad").len();
+        let count = valid.expect("accepted, although a naive reading finds it invalid").len();
         assert!(document["published"] == count || document["id"].is_string());
     } else {
         assert!(matches!(status.as_u16(), 400 | 422), "{status}");
@@ -101,17 +102,17 @@ fn check(
         assert!(document["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
     }
     for (subscriber, events) in subscribers.iter_mut().zip(expected.values()) {
-        let expected: &[Value] = if taken { events } else { &[] };
-        assert_eq!(hear(subscriber), expected);
+        let expected: &[Value] = if accepted { events } else { &[] };
+        assert_eq!(receive(subscriber), expected);
     }
-    taken
+    accepted
 }
 
-fn line(document: &Value) -> Option<StreamMonitor> {
+fn line(document: &Value) -> Option<OrgAndKeys> {
     Some((document.get("org")?.as_str()?.parse().ok()?, keys(document, 2)?))
 }
 
-/// The keys of an object with so many members, if they are within the limits.
+/// The keys of an object with this number of members, if they are within the limits.
 fn keys(document: &Value, members: usize) -> Option<Vec<String>> {
     let object = document.as_object().filter(|object| object.len() == members)?;
     let keys = object.get("keys")?.as_array()?.iter();
@@ -120,15 +121,15 @@ fn keys(document: &Value, members: usize) -> Option<Vec<String>> {
     ((1..=KEYS_MAX).contains(&keys.len()) && keys.iter().all(fits)).then_some(keys)
 }
 
-fn hear(subscriber: &mut Subscription) -> Vec<Value> {
-    let mut heard = Vec::new();
+fn receive(subscriber: &mut Subscription) -> Vec<Value> {
+    let mut received = Vec::new();
     while let Poll::Ready(Some(frame)) = subscriber.poll_next(Waker::noop()) {
         let payload = frame.payload();
         let text = std::str::from_utf8(&payload).expect("UTF-8");
         let data = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
-        heard.push(serde_json::from_str(data).expect("JSON"));
+        received.push(serde_json::from_str(data).expect("JSON"));
     }
-    heard
+    received
 }
 
 fn read(response: Response<Full<Bytes>>) -> Bytes {

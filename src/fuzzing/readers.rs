@@ -1,27 +1,27 @@
-//! Two readers of event streams that share no code with ours: a naive one, and `sse-codec`.
-//! `tests/it/wire` reads with them too.
+//! Two readers of event streams that share no code with our parser: a naive one, and `sse-codec`. `tests/it/wire` uses them
+//! too.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
-/// All that a reader learns from a stream.
+/// Everything that a reader parses from a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct Received {
     /// Type, data, last event id.
     pub(super) events: Vec<[String; 3]>,
     pub(super) retry_ms: Option<u64>,
     pub(super) last_event_id: String,
 }
 
-/// The standard's algorithm (WHATWG HTML 9.2.6) on a whole text, as plainly as it can be written.
-pub(super) fn by_twin(stream: &[u8]) -> Heard {
+/// The standard's algorithm (WHATWG HTML 9.2.6) on a whole text, written as simply as possible.
+pub(super) fn by_twin(stream: &[u8]) -> Received {
     let text = String::from_utf8_lossy(stream);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines: Vec<&str> = text.split('\n').collect();
-    lines.pop(); // not ended, so not a line
+    lines.pop(); // a line without an end does not count
 
-    let (mut heard, mut data, mut name, mut id) =
-        (Heard::default(), String::new(), String::new(), String::new());
+    let (mut received, mut data, mut name, mut id) =
+        (Received::default(), String::new(), String::new(), String::new());
     for line in lines {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -30,21 +30,21 @@ pub(super) fn by_twin(stream: &[u8]) -> Heard {
             "event" => name = value.to_owned(),
             "id" if !value.contains('\0') => id = value.to_owned(),
             "retry" if value.chars().all(|c| c.is_ascii_digit()) && !value.is_empty() => {
-                heard.retry_ms = Some(value.parse().unwrap_or(u64::MAX));
+                received.retry_ms = Some(value.parse().unwrap_or(u64::MAX));
             }
             _ => {}
         }
         if line.is_empty() {
-            heard.last_event_id.clone_from(&id);
+            received.last_event_id.clone_from(&id);
             if let Some(data) = data.strip_suffix('\n') {
                 let name = if name.is_empty() { "message" } else { &name };
-                heard.events.push([name.to_owned(), data.to_owned(), id.clone()]);
+                received.events.push([name.to_owned(), data.to_owned(), id.clone()]);
             }
             data.clear();
             name.clear();
         }
     }
-    heard
+    received
 }
 
 /// Events, and the last reconnection time.

@@ -1,4 +1,4 @@
-//! Replays the corpora, and sees that nothing is forgotten.
+//! Replays the corpora, and checks that no target lacks one.
 
 use std::collections::BTreeSet;
 use std::fs;
