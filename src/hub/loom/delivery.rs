@@ -1,4 +1,4 @@
-//! No publish is missed, whatever happens at the same time.
+//! No publish is missed, whatever runs concurrently.
 
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -28,7 +28,7 @@ fn a_publish_wakes_a_subscriber_that_missed_it() {
             publisher.join().expect("no panic");
             sweep(&hub);
             if early.is_none() {
-                assert!(rung(&bell), "it sleeps over an event");
+                assert!(rung(&bell), "not woken for a pending event");
             }
             let late = early.or_else(|| text(subscription.poll_next(&waker)));
             assert!(late.is_some_and(|event| event.contains("[\"a\"]")));
@@ -37,7 +37,7 @@ fn a_publish_wakes_a_subscriber_that_missed_it() {
 }
 
 #[test]
-fn a_sweep_misses_no_publish() {
+fn a_concurrent_sweep_misses_no_publish() {
     loom::model(|| {
         let hub = hub();
         let (mut subscription, mut behind_it) = (subscribe(&hub), subscribe(&hub));
@@ -48,7 +48,7 @@ fn a_sweep_misses_no_publish() {
             let hub = hub.clone();
             loom::thread::spawn(move || publish(&hub, key))
         });
-        // As a task does: it polls when it is woken, and waits again.
+        // Polls like a task, when it is woken, until nothing is pending.
         let mut received = Vec::new();
         let mut take = || {
             if bell.0.swap(0, Ordering::Relaxed) > 0 {
@@ -63,7 +63,7 @@ fn a_sweep_misses_no_publish() {
     });
 }
 
-/// Another driver takes over in the middle of a sweep, while something is published.
+/// Another driver takes over in the middle of a sweep, during a publish.
 #[test]
 fn a_dropped_sweep_misses_no_publish() {
     loom::model(|| {
@@ -84,7 +84,7 @@ fn a_dropped_sweep_misses_no_publish() {
         drop(dropped);
         publisher.join().expect("no panic");
         sweep(&hub);
-        assert!(bells.iter().all(|(bell, _)| rung(bell)), "it sleeps over an event");
+        assert!(bells.iter().all(|(bell, _)| rung(bell)), "not woken for a pending event");
     });
 }
 
@@ -124,7 +124,7 @@ fn a_subscriber_receives_what_is_published_after_it_subscribed() {
 }
 
 #[test]
-fn a_window_that_closes_during_publishes_keeps_no_keys() {
+fn a_window_that_closes_during_publishes_loses_no_key() {
     loom::model(|| {
         let coalesce = Duration::from_millis(50);
         let hub = Hub::new(HubConfig { coalesce, ..HubConfig::default() });

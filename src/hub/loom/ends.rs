@@ -9,7 +9,7 @@ use crate::hub::{Batch, Deadline, Frames, Hub, Pace, SocketId, Taken, View, Writ
 use crate::metrics::CloseReason;
 use crate::time::Time;
 
-/// A client subscribes while the hub closes: it is refused, or woken for its end by what the driver does.
+/// A client subscribes while the hub closes: it is refused, or the driver's work (`driven`) wakes it for its end.
 fn every_stream_ends(close: fn(&Hub), driven: fn(&Hub)) {
     loom::model(move || {
         let hub = hub();
@@ -25,7 +25,7 @@ fn every_stream_ends(close: fn(&Hub), driven: fn(&Hub)) {
         driven(&hub);
         assert_eq!(hub.driver().is_over(), early.is_none());
         if let Some((mut subscription, polled)) = early {
-            assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "it is never ended");
+            assert!(matches!(polled, Poll::Ready(None)) || rung(&bell), "not woken for its end");
             assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
         }
     });
@@ -54,7 +54,7 @@ fn draining_ends_every_stream() {
 }
 
 #[test]
-fn a_driver_that_goes_to_sleep_is_woken() {
+fn a_driver_that_registers_during_a_publish_is_woken() {
     loom::model(|| {
         let hub = hub();
         let _subscription = subscribe(&hub);
@@ -63,11 +63,11 @@ fn a_driver_that_goes_to_sleep_is_woken() {
         let (bell, waker) = bell();
         let (dirty, _) = hub.driver().register(&waker);
         publisher.join().expect("no panic");
-        assert!(dirty || rung(&bell), "the driver sleeps over a dirty channel");
+        assert!(dirty || rung(&bell), "not woken for a dirty channel");
     });
 }
 
-/// The driver checks once whether it may end, at any moment.
+/// The driver checks once, at any moment, whether it may end.
 #[test]
 fn a_driver_outlives_its_streams() {
     loom::model(|| {
@@ -89,21 +89,21 @@ fn a_driver_outlives_its_streams() {
             sweep(&hub);
         }
         if let Some((_subscription, bell, true)) = &stream {
-            assert!(rung(bell), "it is never ended");
+            assert!(rung(bell), "not woken for its end");
         }
     });
 }
 
-/// Nothing else wakes it then: there is no channel to sweep.
+/// Without a channel to sweep, nothing else wakes it.
 #[test]
-fn a_waiting_driver_is_woken_when_all_is_over() {
+fn a_waiting_driver_is_woken_when_the_hub_is_over() {
     let waits = |hub: &Hub, end: Box<dyn FnOnce() + Send>| {
         let end = loom::thread::spawn(end);
         let (bell, waker) = bell();
         if !hub.driver().is_over() {
             let (work, _) = hub.driver().register(&waker);
             end.join().expect("no panic");
-            assert!(work || rung(&bell), "it sleeps until a tick");
+            assert!(work || rung(&bell), "not woken before the next tick");
         }
     };
     loom::model(move || {
@@ -122,7 +122,7 @@ fn a_waiting_driver_is_woken_when_all_is_over() {
 
 /// The deadline passes while the task polls, waits, or has been woken for an event.
 #[test]
-fn a_deadline_reaches_a_task_whatever_it_does() {
+fn a_deadline_ends_a_task_in_every_state() {
     loom::model(|| {
         let hub = hub();
         let mut subscription = subscribe(&hub);
@@ -143,14 +143,14 @@ fn a_deadline_reaches_a_task_whatever_it_does() {
         };
         driver.join().expect("no panic");
         if waits {
-            assert!(rung(&bell), "it is never ended");
+            assert!(rung(&bell), "not woken for its end");
             while let Poll::Ready(Some(_)) = subscription.poll_next(&waker) {}
             assert!(matches!(subscription.poll_next(&waker), Poll::Ready(None)));
         }
     });
 }
 
-/// The reactor finds a socket full while the driver checks how long it has been so.
+/// The reactor finds a socket full while the driver checks how long it has been full.
 #[test]
 fn a_socket_that_stays_full_is_ended_as_stalled() {
     const SOCKET: SocketId = SocketId(7);
@@ -165,7 +165,7 @@ fn a_socket_that_stays_full_is_ended_as_stalled() {
         });
         tick_timers(&hub, 100);
         writer.join().expect("no panic");
-        // It takes nothing from here on.
+        // It makes no progress from here on.
         let ends = (2..4).flat_map(|minutes| tick_timers(&hub, minutes * 100));
         let is_end = |op: &WriteOp| matches!(op.kind, WriteKind::End(CloseReason::Stalled));
         assert!(ends.filter(|op| op.socket == SOCKET && is_end(op)).count() > 0, "no timer is set");

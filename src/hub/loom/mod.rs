@@ -1,4 +1,4 @@
-//! Every interleaving of what threads do to a hub, explored by loom:
+//! Explores the interleavings of threads on a hub with loom:
 //! `RUSTFLAGS="--cfg nudged_loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib loom`
 
 mod delivery;
@@ -56,12 +56,12 @@ fn publish_at(hub: &Hub, key: &str, now: Time) {
     hub.publish(&org(), &Keys::new([key], hub.config()).expect("a key"), now);
 }
 
-/// What the driver does at once.
+/// The immediate work of the driver.
 fn sweep(hub: &Hub) {
     sweep_between(hub, || ());
 }
 
-/// The same, with what other tasks do in between.
+/// The same, with the work of other tasks in between.
 fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
     let mut batch = Batch::default();
     while let Some(mut sweep) = hub.driver().next_sweep() {
@@ -75,7 +75,7 @@ fn sweep_between(hub: &Hub, mut others: impl FnMut()) {
     }
 }
 
-/// What the driver does about timers at a tick. Returns what is to be written.
+/// The timers of the driver at a tick. Returns the writes for the reactor.
 fn tick_timers(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.driver().tick(Tick(tick), &mut Vec::new());

@@ -1,4 +1,4 @@
-//! The bounds of the hub: silence, histories, orgs.
+//! The bounds of the hub: silence, histories, number of orgs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,11 +37,11 @@ fn drive(hub: &Hub) {
 }
 
 proptest! {
-    /// A comment is sent after 75 to 125 % of the period without a delivery.
+    /// A keepalive comment is sent after 75 to 125 % of the period without a delivery.
     ///
     /// SCENARIO: the wheel finds a seat silent; before its task runs, an event is published.
     /// BUG: the task delivered the event and, right after it, the comment that was still due.
-    /// FIX: every delivery ends the silence.
+    /// FIX: every delivery restarts the period.
     #[test]
     fn a_silent_stream_gets_a_comment_within_a_quarter_of_the_period(period in 4..60u64, events in prop::collection::vec(1..200u32, 0..6)) {
         let (hub, mut subscription, bell) = keepalive_hub(period);
@@ -58,7 +58,7 @@ proptest! {
                 hub.publish(&"acme".parse().expect("a name"), &keys, Time(u64::from(now) * 1_000));
             }
             drive(&hub);
-            // As a task does, which polls only if it was woken.
+            // A task polls only if it was woken.
             let woken = bell.0.swap(false, Ordering::Relaxed);
             while woken && let Poll::Ready(Some(frame)) = subscription.poll_next(&waker) {
                 if frame.payload().starts_with(b":") {
@@ -75,7 +75,7 @@ proptest! {
 }
 
 #[test]
-fn an_org_is_forgotten_once_no_client_can_resume() {
+fn an_org_is_removed_once_no_client_can_resume() {
     let (hub, subscription, _) = keepalive_hub(30);
     assert_eq!(hub.channels(), 1);
     let tidy = |seconds: u64| {
@@ -105,14 +105,14 @@ fn invented_orgs_stay_within_their_bound() {
 #[test]
 fn the_longest_idle_orgs_are_evicted_first() {
     let hub = Hub::new(HubConfig { idle_channels_max: 64 * 64, ..HubConfig::default() });
-    let come = |n: u32| {
+    let subscribe = |n: u32| {
         hub.driver().tick(Tick(n), &mut Vec::new());
         let (org, now) = (format!("org-{n}").parse().expect("a name"), Time(u64::from(n) * 1_000));
         hub.subscribe(&org, View::Member, None, now).expect("open").0.position()
     };
-    let runs: Vec<_> = (0..10_000).map(come).collect();
-    // So few are far from filling one partition of the registry, but more than an eviction makes room for.
-    assert!((9_500..10_000).map(come).eq(runs[9_500..].iter().copied()), "evicted too early");
+    let runs: Vec<_> = (0..10_000).map(subscribe).collect();
+    // 500 orgs do not fill one partition of the registry, but are more than an eviction makes room for.
+    assert!((9_500..10_000).map(subscribe).eq(runs[9_500..].iter().copied()), "evicted too early");
 }
 
 #[test]

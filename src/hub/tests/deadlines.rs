@@ -1,4 +1,4 @@
-//! Timers against naive twins, in virtual time: deadlines, ages, stalls.
+//! Timers compared with naive twins, in virtual time: deadlines, ages, stalls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ impl Waiting {
         waiting
     }
 
-    /// As a task does, which polls only if it was woken. Returns whether the stream has ended.
+    /// Polls like a task, only if it was woken. Returns whether the stream has ended.
     fn run(&mut self) -> bool {
         if !self.bell.0.swap(false, Ordering::Relaxed) {
             return false;
@@ -55,7 +55,7 @@ fn publish(hub: &Hub) {
     hub.publish(&"acme".parse().expect("a name"), &keys, Time(0));
 }
 
-/// Returns what the driver has to write.
+/// Advances the timers, and returns the writes for the reactor.
 fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
     let (mut due, mut batch) = (Vec::new(), Batch::default());
     hub.driver().tick(Tick(tick), &mut Vec::new());
@@ -76,7 +76,7 @@ fn closed(hub: &Hub, reason: CloseReason) -> u64 {
 }
 
 proptest! {
-    /// Each stream ends at the first tick that is not before its earliest deadline, with its cause.
+    /// Each stream ends at the first tick at or after its earliest deadline, with the cause of that deadline.
     #[test]
     fn streams_end_at_their_deadlines(
         deadlines in prop::collection::vec(prop::collection::vec(0..400_000u64, 0..3), 1..40),
@@ -108,8 +108,8 @@ proptest! {
         prop_assert_eq!(hub.seats(), open.len());
     }
 
-    /// A stream whose socket is full and takes nothing for the limit, and at most a tick more, is ended as
-    /// stalled; one whose socket takes something meanwhile is not. However often it is full, there is one timer.
+    /// A stream ends as stalled when its full socket makes no progress for the limit, and at most a tick longer; any
+    /// progress prevents it. There is one timer, however often the socket is full.
     #[test]
     fn a_socket_stalls_after_its_limit(
         limit in 1..20u32,
@@ -146,8 +146,8 @@ proptest! {
         }
     }
 
-    /// The same of a stream over HTTP/2, whose task is idle while the client has no room for its last frame:
-    /// exactly at the limit after the last progress.
+    /// The same for a stream over HTTP/2, whose task is idle while its last frame waits for flow control: it stalls exactly
+    /// at the limit after the last progress.
     #[test]
     fn a_task_stalls_after_the_limit(
         limit in 1..20u32,
@@ -162,19 +162,19 @@ proptest! {
         for (step, ticks) in steps {
             let stalled = since.is_some_and(|since| now - since > limit);
             match step {
-                // It takes one more event, and has no room for that.
+                // One more event is handed out, and waits for flow control.
                 0 if !stalled => {
                     publish(&hub);
                     prop_assert!(subscription.poll_next(&waker).is_ready());
                     seat.rest();
                     since = Some(now);
                 }
-                // It has room for some of the event.
+                // A part of the event is sent.
                 1 => {
                     prop_assert!(!seat.is_stalled(true));
                     since = since.map(|_| now);
                 }
-                // It has room for all there is.
+                // Everything is sent.
                 2 => {
                     while subscription.poll_next(&waker).is_ready() {}
                     seat.rest();
@@ -195,7 +195,7 @@ proptest! {
     }
 }
 
-/// The ends are drawn for each stream, so that the clients do not come back as a herd.
+/// The end is drawn for each stream, so that the clients do not reconnect all at once.
 #[test]
 fn streams_end_at_80_to_100_percent_of_their_maximum_age() {
     const STREAMS: usize = 1_000;
@@ -216,7 +216,7 @@ fn streams_end_at_80_to_100_percent_of_their_maximum_age() {
     assert_eq!(closed(&hub, CloseReason::MaxAge), STREAMS as u64);
 }
 
-/// What is published after the deadline is delivered when the client resumes.
+/// An event after the deadline is delivered when the client resumes.
 #[test]
 fn nothing_is_delivered_after_a_deadline() {
     let hub = hub(HubConfig::default());
@@ -230,8 +230,7 @@ fn nothing_is_delivered_after_a_deadline() {
     assert_eq!(closed(&hub, CloseReason::Expired), 1);
 }
 
-/// A task that has something to write is not woken for more events, but for its end, and at every tick until
-/// it has ended.
+/// A task with a pending write is not woken for more events, but it is woken for its end, at every tick until it has ended.
 #[test]
 fn a_busy_task_is_woken_for_its_end() {
     let hub = hub(HubConfig::default());
@@ -251,9 +250,9 @@ fn a_busy_task_is_woken_for_its_end() {
     assert!(waiting.run());
 }
 
-/// A cause that is noted later, or after the end, changes nothing.
+/// A cause that is noted later, or after the end, has no effect.
 #[test]
-fn the_first_cause_counts() {
+fn only_the_first_cause_of_an_end_is_counted() {
     let hub = hub(HubConfig::default());
     let waiting = Waiting::new(&hub);
     let seat = waiting.subscription.handle();
@@ -264,35 +263,35 @@ fn the_first_cause_counts() {
     assert_eq!((closed(&hub, CloseReason::Reset), closed(&hub, CloseReason::Error)), (1, 0));
 }
 
-/// A stream that ends before its deadline leaves a timer behind, and those do not pile up.
+/// A stream that ends before its deadline leaves a timer behind; the number of such timers is bounded.
 #[test]
 fn timers_of_ended_streams_are_bounded() {
     let hub = hub(HubConfig { stream_age_max: None, ..HubConfig::default() });
-    let stays = Waiting::new(&hub);
+    let open = Waiting::new(&hub);
     for now in 1..100 {
         for _ in 0..100 {
-            let goes = Waiting::new(&hub);
+            let ended = Waiting::new(&hub);
             let deadline = Deadline { at: Time(86_400_000), reason: CloseReason::MaxAge };
-            goes.subscription.end_at(deadline);
+            ended.subscription.end_at(deadline);
         }
         tick(&hub, now);
         assert!(timers(&hub) <= 1_024 + 100 + 4, "{} at {now}", timers(&hub));
     }
-    drop(stays);
+    drop(open);
 }
 
-/// SCENARIO: a driver is dropped when it has swept some of a channel's subscribers; another one takes its
-/// place, and something more is published.
-/// BUG: the channel was still marked as dirty, so it was not left to the new driver: its subscribers slept for
-/// ever.
-/// FIX: a sweep that is dropped before it is done leaves its channel to the next driver.
+/// SCENARIO: a driver is dropped after it has swept a part of a channel's subscribers; another driver replaces it, and an
+/// event is published.
+/// BUG: the channel was still marked as dirty, so that it was not queued for the new driver: its subscribers were never
+/// woken.
+/// FIX: a sweep that is dropped before its end queues its channel for the next driver.
 #[test]
-fn a_dropped_sweep_is_left_to_the_next_driver() {
+fn the_next_driver_continues_a_dropped_sweep() {
     let hub = hub(HubConfig::default());
     let waiting: Vec<_> = (0..100).map(|_| Waiting::new(&hub)).collect();
     publish(&hub);
     let (mut sweep, mut batch) = (hub.driver().next_sweep().expect("dirty"), Batch::default());
-    assert!(sweep.collect(&mut batch), "one batch does not take all");
+    assert!(sweep.collect(&mut batch), "one batch does not hold all subscribers");
     batch.wake();
     drop(sweep);
     publish(&hub);
@@ -303,5 +302,5 @@ fn a_dropped_sweep_is_left_to_the_next_driver() {
     batch.wake();
     assert!(waiting.iter().all(|waiting| waiting.bell.0.load(Ordering::Relaxed)));
     drop(sweep);
-    assert!(hub.driver().next_sweep().is_none(), "a sweep that is done leaves nothing");
+    assert!(hub.driver().next_sweep().is_none(), "a finished sweep queues nothing");
 }

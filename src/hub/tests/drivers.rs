@@ -11,7 +11,7 @@ use crate::time::{Tick, Time};
 
 impl World {
     pub(super) fn publish(&mut self, org: usize, keys: &[u8], shard: usize) {
-        // Closing releases windows and leaves them in the inbox, where they may close the next one early.
+        // Closing the hub releases burst windows but leaves them in the inbox, where they may close the next window early.
         if self.closing && self.limits.coalesce > 0 {
             return;
         }
@@ -75,7 +75,7 @@ impl World {
         for pair in self.pairs.iter().filter(|pair| pair.waits) {
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
             if pair.position < twin.events.len() || self.closing || pair.ended {
-                assert!(pair.bell.0.load(Ordering::Relaxed), "asleep over something to take");
+                assert!(pair.bell.0.load(Ordering::Relaxed), "not woken for a pending event");
             }
         }
         if !self.closing {
@@ -90,9 +90,9 @@ impl World {
         for (org, place) in self.twins.iter_mut().enumerate() {
             let Some(twin) = place else { continue };
             twin.expire(self.now);
-            let listened_to = self.pairs.iter().any(|pair| pair.client.org == org);
-            let waited_for = self.now < twin.idle_since + self.limits.age;
-            if !listened_to && !waited_for && twin.held.is_none() {
+            let has_subscribers = self.pairs.iter().any(|pair| pair.client.org == org);
+            let is_resumable = self.now < twin.idle_since + self.limits.age;
+            if !has_subscribers && !is_resumable && twin.held.is_none() {
                 self.former[org] = twin.epoch;
                 *place = None;
             }

@@ -1,5 +1,4 @@
-//! The hub against a naive twin, over operations in virtual time: random ones here, and those that the
-//! fuzzer finds.
+//! Compares the hub with a naive twin, over operations in virtual time: random ones here, and those of the fuzzer.
 
 #[cfg(test)]
 mod bounds;
@@ -24,10 +23,10 @@ use crate::ids::{Epoch, EventId, OrgName};
 use crate::metrics::CloseReason;
 use crate::time::Time;
 
-/// `subscriber` is any number, taken modulo the subscribers there are.
+/// `subscriber` is any number, taken modulo the number of subscribers.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// `back` is an id that many events behind the head, or one beyond it.
+    /// `back` counts events back from an id one beyond the head.
     Subscribe {
         org: usize,
         view: View,
@@ -40,13 +39,13 @@ pub(crate) enum Step {
         keys: Vec<u8>,
         shard: usize,
     },
-    /// As the task that serves the stream, which may have a new waker.
+    /// Polls like the task that serves the stream, which may have a new waker.
     Poll {
         subscriber: usize,
         moved: bool,
     },
     PollAll,
-    /// Ends so many milliseconds from now.
+    /// Ends this many milliseconds from now.
     EndAfter {
         subscriber: usize,
         ms: u64,
@@ -63,13 +62,13 @@ pub(crate) enum Step {
     Sweep {
         shard: usize,
     },
-    /// All that the drivers have to do.
+    /// All pending work of the drivers.
     Drive,
     Tidy,
     Close,
 }
 
-/// The run of the channel that an id is of.
+/// The run of the channel to which an id belongs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
     This,
@@ -81,11 +80,11 @@ struct Client {
     org: usize,
     view: View,
     last: EventId,
-    /// Keys that were published for it and that neither an event nor a `connected` has covered.
+    /// Keys that were published to it and not yet covered by an event or a `connected`.
     owed: BTreeMap<usize, Vec<String>>,
 }
 
-/// One subscriber, ours and the twin's.
+/// One subscriber of the hub, and of the twin.
 struct Pair {
     ours: Subscription,
     client: Client,
@@ -122,7 +121,7 @@ const KEEPALIVE: u64 = 4;
 /// Applies the steps to a hub and to its twin, and panics where they differ.
 pub(crate) fn compare(coalesce: u64, history: usize, steps: impl IntoIterator<Item = Step>) {
     let mut world = World::new(coalesce, history);
-    steps.into_iter().for_each(|step| world.take(step));
+    steps.into_iter().for_each(|step| world.apply(step));
     world.settle();
     drop(world.pairs);
     assert_eq!(world.hubs[0].seats(), 0);
@@ -171,7 +170,7 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: Step) {
+    fn apply(&mut self, step: Step) {
         let (here, away) = (self.pairs.len(), self.away.len());
         match step {
             Step::Subscribe { org, view, back, shard, crowd } => {
@@ -200,7 +199,7 @@ impl World {
             }
             Step::Return { subscriber, shard } if away > 0 => {
                 let client = self.away.swap_remove(subscriber % away);
-                self.come_back(client, shard);
+                self.reconnect(client, shard);
             }
             Step::Poll { .. }
             | Step::EndAfter { .. }
@@ -221,18 +220,18 @@ impl World {
         }
     }
 
-    /// Nothing more is published: every client takes what there is, and then nothing may be owed.
+    /// Without further publishes: every client receives all pending events, after which no key may be owed.
     fn settle(&mut self) {
         self.drive();
         self.poll_all();
         while let Some(client) = self.away.pop() {
-            self.come_back(client, 0);
+            self.reconnect(client, 0);
         }
         self.now += self.limits.coalesce + 1;
         self.drive();
         self.poll_all();
         for Pair { client, .. } in &self.pairs {
-            assert!(client.owed.values().all(Vec::is_empty), "lost silently: {:?}", client.owed);
+            assert!(client.owed.values().all(Vec::is_empty), "lost unnoticed: {:?}", client.owed);
         }
         assert!(!self.closing || self.pairs.is_empty());
     }

@@ -1,4 +1,4 @@
-//! Random operations for the hub and its twin.
+//! Random operations on the hub and its twin.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn the_hub_behaves_as_its_twin(
+    fn the_hub_behaves_like_its_twin(
         coalesce in prop_oneof![Just(0), Just(50)],
         history in 1..6usize,
         steps in prop::collection::vec(step(), 1..120),

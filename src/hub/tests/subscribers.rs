@@ -26,7 +26,7 @@ impl World {
 
     /// A new client, which may send an id.
     pub(super) fn subscribe(&mut self, org: usize, view: View, id: Option<EventId>, shard: usize) {
-        let Some((mut pair, greeting)) = self.enter(org, view, id, shard) else { return };
+        let Some((mut pair, greeting)) = self.open(org, view, id, shard) else { return };
         if greeting == Greeting::Resumed {
             let twin = self.twins[org].as_ref().expect("it has a subscriber");
             let missed =
@@ -39,32 +39,32 @@ impl World {
         self.pairs.push(pair);
     }
 
-    /// A browser whose connection was lost: it is still owed what it was owed, or has to re-read.
-    pub(super) fn come_back(&mut self, client: Client, shard: usize) {
-        let entered = self.enter(client.org, client.view, Some(client.last), shard);
-        let Some((mut pair, greeting)) = entered else { return };
+    /// A browser that lost its connection reconnects: it is still owed the same keys, or has to reread.
+    pub(super) fn reconnect(&mut self, client: Client, shard: usize) {
+        let opened = self.open(client.org, client.view, Some(client.last), shard);
+        let Some((mut pair, greeting)) = opened else { return };
         if greeting == Greeting::Resumed {
             pair.client.owed = client.owed;
         }
         self.pairs.push(pair);
     }
 
-    fn enter(
+    fn open(
         &mut self,
         org: usize,
         view: View,
         id: Option<EventId>,
         shard: usize,
     ) -> Option<(Pair, Greeting)> {
-        let entered = self.hubs[shard].subscribe(&self.orgs[org], view, id, Time(self.now));
+        let opened = self.hubs[shard].subscribe(&self.orgs[org], view, id, Time(self.now));
         if self.closing {
-            assert!(matches!(entered, Err(SubscribeError::Closing)));
+            assert!(matches!(opened, Err(SubscribeError::Closing)));
             return None;
         }
-        let (ours, greeting) = entered.expect("not closing");
+        let (ours, greeting) = opened.expect("not closing");
         let twin = self.twins[org].get_or_insert_with(|| {
             let epoch = ours.position().epoch;
-            assert!(self.epochs.insert(epoch), "it was used before");
+            assert!(self.epochs.insert(epoch), "the epoch was used before");
             TwinOrg::new(epoch, self.now, self.limits)
         });
         let resumed = id
@@ -99,8 +99,7 @@ impl World {
         client
     }
 
-    /// Polls one subscriber once, and drops it if its stream has ended. Returns whether there may be more
-    /// for it.
+    /// Polls one subscriber once, and drops it if its stream has ended. Returns whether more may be pending.
     pub(super) fn poll(&mut self, index: usize) -> bool {
         let pair = &mut self.pairs[index];
         let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
@@ -152,7 +151,7 @@ impl World {
 // ===== impl Client =====
 
 impl Client {
-    /// Crosses off what an event settles, read as a browser reads it.
+    /// Parses an event as a browser does, and removes the keys that it covers.
     fn receive(&mut self, text: &str) {
         let mut events = Vec::new();
         Parser::default().push(text.as_bytes(), |event| events.push(event)).expect("small");
@@ -164,7 +163,10 @@ impl Client {
         if name == "connected" {
             self.owed.retain(|owed, _| *owed > seq);
         } else {
-            assert!(self.owed.range(..seq).all(|(_, keys)| keys.is_empty()), "passed over");
+            assert!(
+                self.owed.range(..seq).all(|(_, keys)| keys.is_empty()),
+                "an event was skipped"
+            );
             let owed = self.owed.remove(&seq).unwrap_or_default();
             let has = |key: &String| data.contains(&format!("\"{key}\""));
             assert!(owed.iter().all(has), "{owed:?} in {data}");

@@ -30,7 +30,7 @@ pub(super) struct Limits {
     pub(super) keys_max: usize,
 }
 
-/// What a subscriber gets next.
+/// What a subscriber receives next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Event(String),
@@ -74,7 +74,7 @@ impl TwinOrg {
         seq
     }
 
-    /// Lets the held keys go.
+    /// Appends the held keys as an event.
     pub(super) fn release(&mut self, now: u64) {
         if let Some(held) = self.held.take() {
             self.append((held.len() <= self.limits.keys_max).then_some(held), now);
@@ -90,7 +90,7 @@ impl TwinOrg {
         (self.oldest()..=self.events.len()).contains(&position)
     }
 
-    /// What comes after `position`, which this moves.
+    /// The next event after `position`, which is advanced.
     pub(super) fn next(&self, position: &mut usize, view: View, closing: bool) -> Next {
         let head = self.events.len();
         if !self.covers(*position) {
@@ -107,8 +107,7 @@ impl TwinOrg {
         if closing { Next::End } else { Next::Nothing }
     }
 
-    /// Bytes that its history may take: every event with its chunk framing, once where the two views
-    /// of it are the same.
+    /// Bytes of its history: every event with its chunk framing, once if both views of it are the same.
     pub(super) fn bytes(&self) -> usize {
         let size = |text: String| format!("{:x}\r\n{text}\r\n", text.len()).len();
         let both = |seq| {
@@ -127,13 +126,13 @@ impl TwinOrg {
         let lost = keys.is_none();
         self.closes = now + self.limits.coalesce;
         self.events.push(TwinEvent { keys, published: now });
-        // A loss forgets everything at once.
+        // A loss discards the whole history at once.
         if !lost {
             self.expire(now);
         }
     }
 
-    /// Events before the first one that is remembered.
+    /// The number of events before the oldest in the history.
     fn oldest(&self) -> usize {
         let lost = self.events.iter().rposition(|event| event.keys.is_none());
         let beyond = self.events.len().saturating_sub(self.limits.history);

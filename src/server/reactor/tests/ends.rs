@@ -1,4 +1,4 @@
-//! How streams end: their clients go, the server does, or their time has come.
+//! How streams end: their clients disconnect, the server closes, or a deadline passes.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::time::Time;
 
 /// End of file, half-close and reset each free the seat, with the cause counted.
 #[tokio::test]
-async fn a_client_that_goes_frees_its_seat() {
+async fn a_client_that_disconnects_frees_its_seat() {
     let mut rig = Rig::new(uncoalesced(8));
     let hub = rig.hub.clone();
     for reason in [CloseReason::Client, CloseReason::Client, CloseReason::Reset] {
@@ -34,9 +34,9 @@ async fn a_client_that_goes_frees_its_seat() {
     }
 }
 
-/// A client that was reset before its stream arrived in the reactor is noticed all the same.
+/// A reset before the stream is handed to the reactor is noticed too.
 #[tokio::test]
-async fn a_reset_before_arrival_frees_the_seat() {
+async fn a_reset_before_the_handoff_frees_the_seat() {
     let mut rig = Rig::new(uncoalesced(8));
     let hub = rig.hub.clone();
     let (server, client) = narrow_pair();
@@ -47,9 +47,9 @@ async fn a_reset_before_arrival_frees_the_seat() {
     rig.run_until(|| hub.seats() == 0).await;
 }
 
-/// What a listener says is thrown away, and too much of it ends the stream.
+/// Bytes that a client sends on a stream are discarded, and too many of them end the stream.
 #[tokio::test]
-async fn a_client_that_talks_is_heard_up_to_a_bound() {
+async fn bytes_from_a_subscriber_are_discarded_up_to_a_bound() {
     let mut rig = Rig::new(uncoalesced(8));
     let hub = rig.hub.clone();
     let (server, mut client) = narrow_pair();
@@ -76,9 +76,9 @@ async fn a_client_that_talks_is_heard_up_to_a_bound() {
     assert_eq!(rig.closed(CloseReason::Excess), 1);
 }
 
-/// The end of the server is the end of the body.
+/// Closing the hub completes the body.
 #[tokio::test]
-async fn closing_ends_the_body() {
+async fn closing_the_hub_ends_the_body() {
     let mut rig = Rig::new(uncoalesced(8));
     let mut client = rig.begin(rig.open()).await;
     rig.publish("last");
@@ -92,9 +92,9 @@ async fn closing_ends_the_body() {
     assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Drained)), (0, 1));
 }
 
-/// Wherever a full socket cuts the last bytes, a client that reads again gets the rest and a proper end.
+/// A client that reads late receives the rest and an orderly end, wherever a full socket splits the last bytes.
 #[tokio::test]
-async fn a_drain_waits_for_who_reads_late() {
+async fn a_drain_waits_for_a_client_that_reads_late() {
     for len in 1..32 {
         let mut rig = Rig::new(uncoalesced(400));
         let mut client = rig.begin(rig.open()).await;
@@ -122,7 +122,7 @@ async fn pass(rig: &mut Rig, time: Duration) {
     rig.run().await;
 }
 
-/// The body ends as a complete one, and events that are published later are for the client's next connection.
+/// The body ends as a complete one; later events are delivered on the client's next connection.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_body() {
     let mut rig = Rig::new(uncoalesced(8));
@@ -143,7 +143,7 @@ async fn a_deadline_ends_the_body() {
     assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 1));
 }
 
-/// A full socket holds up no end, and is left with a cut rather than with a chunk that is torn.
+/// A full socket does not delay the end: the connection is closed, without a last chunk that would hide the cut.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_stream_whose_socket_is_full() {
     let mut rig = Rig::new(uncoalesced(8));
@@ -159,15 +159,15 @@ async fn a_deadline_ends_a_stream_whose_socket_is_full() {
     assert!(!client.unframed.ended && client.keys().is_empty());
 }
 
-/// The limit counts from the last byte that the socket took.
+/// The limit counts from the last byte that the socket accepted.
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_takes_nothing_is_cut() {
+async fn a_socket_without_progress_is_closed_as_stalled() {
     let mut rig = Rig::new(uncoalesced(400));
     let mut client = rig.begin(rig.open()).await;
     rig.publish(&"x".repeat(1 << 20));
     pass(&mut rig, Duration::from_secs(59)).await;
     assert_eq!(rig.hub.seats(), 1);
-    // It takes a little of what is left, by and by: the kernel passes on window by window.
+    // The client reads a part of the rest, step by step: the kernel sends window by window.
     let mut read = 0;
     rig.run_until(|| {
         read += client.read(1 << 16);
@@ -176,13 +176,13 @@ async fn a_socket_that_takes_nothing_is_cut() {
     .await;
     for _ in 0..59 {
         pass(&mut rig, Duration::from_secs(1)).await;
-        assert_eq!(rig.hub.seats(), 1, "it took something a minute ago");
+        assert_eq!(rig.hub.seats(), 1, "progress within the last minute");
     }
     pass(&mut rig, Duration::from_secs(3)).await;
     assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Stalled)), (0, 1));
 }
 
-/// An idle stream has nothing to write, and may be idle for ever.
+/// An idle stream has no pending bytes, and may be idle for ever.
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_does_not_stall() {
     let mut rig = Rig::new(uncoalesced(8));
@@ -194,12 +194,11 @@ async fn an_idle_stream_does_not_stall() {
     assert_eq!(rig.hub.seats(), 1);
 }
 
-/// SCENARIO: the wheels give out more than one turn looks at, and the driver is dropped; another one
-/// takes its place.
-/// BUG: seats that had been given out and not looked at got no comment and no end any more.
-/// FIX: a driver that is dropped puts them back.
+/// SCENARIO: the wheels return more seats than one turn handles, and the driver is dropped; another driver replaces it.
+/// BUG: seats that were returned but not handled never got a keepalive or an end again.
+/// FIX: a dropped driver puts them back.
 #[tokio::test(start_paused = true)]
-async fn a_driver_finishes_the_work_that_another_left() {
+async fn a_driver_finishes_the_work_of_a_dropped_one() {
     let (hub, clock) = (Hub::new(uncoalesced(8)), Clock::start());
     let org = "acme".parse().expect("a name");
     let open = || EventStream::open(&hub, &org, View::Member, None, clock.now()).expect("open");
@@ -213,9 +212,9 @@ async fn a_driver_finishes_the_work_that_another_left() {
     for time in [60, 240] {
         tokio::time::advance(Duration::from_secs(time)).await;
         let mut first = Driver::new(hub.clone(), clock, ());
-        assert!(first.turn(), "there is more to look at");
+        assert!(first.turn(), "more seats are due");
         drop(first);
-        // The wheels give out what was put back at the next tick.
+        // The wheels return seats that were put back at the next tick.
         tokio::time::advance(Duration::from_secs(1)).await;
         let mut second = Driver::new(hub.clone(), clock, ());
         while second.turn() {}

@@ -1,4 +1,4 @@
-//! The reactor on real sockets, driven by hand, so that nothing depends on time.
+//! The reactor on real sockets, with a driver that the tests run step by step, so that nothing depends on time.
 
 mod ends;
 mod waiting;
@@ -41,13 +41,13 @@ struct Rig {
 /// The client's end of a stream.
 pub(super) struct Client {
     socket: TcpStream,
-    /// The body so far, its chunk framing checked and taken off.
+    /// The body so far, its chunk framing checked and removed.
     unframed: Unframer,
     parser: Parser,
     events: Vec<Event>,
 }
 
-/// Takes the HTTP/1.1 head and chunk framing off, strictly.
+/// Parses the HTTP/1.1 head and the chunk framing strictly.
 #[derive(Default)]
 struct Unframer {
     raw: Vec<u8>,
@@ -72,7 +72,7 @@ impl Rig {
         EventStream::open(hub, &self.org, View::Member, None, now).expect("not closing")
     }
 
-    /// Has the reactor stream on a new connection. Returns the client's end of it.
+    /// Opens a stream in the reactor on a new connection. Returns the client's end of it.
     async fn begin(&mut self, stream: EventStream) -> Client {
         let (server, client) = narrow_pair();
         self.arrive(server, stream, 0);
@@ -80,7 +80,7 @@ impl Rig {
         client
     }
 
-    /// Hands a stream to the reactor, from whose client `surplus` bytes came after the request.
+    /// Hands a stream to the reactor. Its client has sent `surplus` bytes after the request.
     fn arrive(&self, server: TcpStream, stream: EventStream, surplus: usize) {
         server.set_nonblocking(true).expect("a socket");
         let transport = Transport::Plain(mio::net::TcpStream::from_std(server));
@@ -94,8 +94,8 @@ impl Rig {
         self.hub.publish(&self.org, &keys, self.clock.now());
     }
 
-    /// Lets the driver do all it can do without waiting. The kernel needs a moment to pass on what
-    /// was sent, so readiness is asked for until `done`, within a bound.
+    /// Runs the driver until `done`, within a bound. The kernel needs a moment to deliver bytes, so the poller is polled
+    /// repeatedly.
     async fn run_until(&mut self, mut done: impl FnMut() -> bool) {
         for _ in 0..20_000 {
             self.run().await;
@@ -104,12 +104,12 @@ impl Rig {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        panic!("it did not come about within twenty seconds");
+        panic!("not done within twenty seconds");
     }
 
     async fn run(&mut self) {
         while self.driver.turn() {}
-        // The runtime asks its poller, which may know something of the reactor's.
+        // The runtime polls its own poller, which reports the readiness of the reactor's.
         yield_now().await;
         while self.driver.turn() {}
     }
@@ -119,7 +119,7 @@ impl Rig {
     }
 }
 
-/// What the connections of a worker with this hub share.
+/// The shared state of the connections of a worker with this hub.
 fn context(hub: &Hub, clock: Clock) -> (ConnContext, Admission, watch::Sender<bool>) {
     let config = Config::default();
     let admission = Admission::new(&config, 1_024);
@@ -136,14 +136,14 @@ pub(super) fn narrow_pair() -> (TcpStream, Client) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
     socket.set_recv_buffer_size(1).expect("before connecting, to bound the window");
-    // With loopback's 64 KiB segments so small a window, once shut, opens at a timer's pace.
+    // With the 64 KiB segments of loopback, so small a window would, once closed, reopen only by a timer.
     socket.set_tcp_mss(536).expect("before connecting");
     socket.connect(&listener.local_addr().expect("bound").into()).expect("connected");
     let (server, _) = listener.accept().expect("accepted");
     (server, Client::new(socket.into()))
 }
 
-/// Writes until the socket takes nothing more, and returns how much that was.
+/// Writes until the socket is full, and returns the number of bytes.
 fn fill(mut server: &TcpStream) -> usize {
     server.set_nonblocking(true).expect("a socket");
     std::iter::from_fn(|| server.write(&[b'x'; 512]).ok()).sum()
@@ -162,7 +162,7 @@ impl Client {
         }
     }
 
-    /// Reads up to `most` bytes of what is there.
+    /// Reads up to `most` available bytes.
     fn read(&mut self, most: usize) -> usize {
         let mut buf = vec![0; most];
         let mut read = 0;
@@ -178,11 +178,11 @@ impl Client {
         read
     }
 
-    /// Takes what was written before the stream, so much of it.
+    /// Reads `len` bytes that were written before the stream.
     fn take(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.socket.set_nonblocking(false).expect("a socket");
-        self.socket.read_exact(&mut bytes).expect("what was written before");
+        self.socket.read_exact(&mut bytes).expect("bytes from before the stream");
         self.socket.set_nonblocking(true).expect("a socket");
         bytes
     }

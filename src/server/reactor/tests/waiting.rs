@@ -11,7 +11,7 @@ const STREAM: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
 
 impl Rig {
-    /// Has a connection wait in the reactor. Returns the client's end of it.
+    /// Opens a connection that waits in the reactor. Returns the client's end of it.
     async fn connect(&mut self) -> TcpStream {
         let (client, accepted) = connect(&self.admission).await;
         self.handle.accept(accepted);
@@ -32,7 +32,7 @@ async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
     (client, Accepted { socket, admitted })
 }
 
-/// Reads what has come until it is a response to [`LIVEZ`].
+/// Reads the available bytes. Returns whether they are a response to [`LIVEZ`].
 fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
     let mut bytes = [0; 1024];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
@@ -41,10 +41,10 @@ fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
     answer.ends_with(b"\r\n\r\nlive\n")
 }
 
-/// A GET of a stream streams from its slot; any other request is answered by hyper, with the bytes that were
-/// read, and the reactor no longer watches its socket.
+/// The reactor serves a GET of a stream in its slot. It hands any other request to hyper, with the bytes read so far, and no
+/// longer watches that socket.
 #[tokio::test]
-async fn the_first_request_decides_which_serves_it_the_reactor_or_hyper() {
+async fn the_reactor_serves_a_first_request_for_a_stream_and_hyper_any_other() {
     let mut rig = Rig::new(uncoalesced(8));
     let hub = rig.hub.clone();
     let mut listener = rig.connect().await;
@@ -67,9 +67,9 @@ async fn the_first_request_decides_which_serves_it_the_reactor_or_hyper() {
     assert_eq!(rig.admission.connections(), 2);
 }
 
-/// A connection that ends before its request, by FIN or by RST, leaves nothing.
+/// It may end with FIN or with RST.
 #[tokio::test]
-async fn a_connection_that_ends_before_its_request_leaves_nothing() {
+async fn a_connection_that_ends_before_its_request_is_released() {
     let mut rig = Rig::new(uncoalesced(8));
     let (first, second) = (rig.connect().await, rig.connect().await);
     drop(first);
@@ -81,7 +81,7 @@ async fn a_connection_that_ends_before_its_request_leaves_nothing() {
 
 /// The request of a stream and the FIN after it may be read in one turn.
 #[tokio::test]
-async fn a_stream_whose_client_has_left_already_frees_its_seat() {
+async fn a_stream_whose_client_has_already_disconnected_frees_its_seat() {
     let mut rig = Rig::new(uncoalesced(8));
     let mut client = rig.connect().await;
     client.write_all(STREAM).expect("connected");
@@ -91,9 +91,9 @@ async fn a_stream_whose_client_has_left_already_frees_its_seat() {
     assert_eq!((rig.closed(CloseReason::Client), rig.hub.seats()), (1, 0));
 }
 
-/// A silent connection is closed after `head_timeout` (10 s); one that streams by then is not.
+/// It is closed after `head_timeout` (10 s); a connection that carries a stream by then is not.
 #[tokio::test]
-async fn a_silent_connection_is_closed_in_time() {
+async fn a_silent_connection_is_closed_at_the_head_timeout() {
     let hub = Hub::new(uncoalesced(8));
     let (context, admission, _draining) = context(&hub, Clock::start());
     let handle = context.reactor.clone();
@@ -118,9 +118,9 @@ async fn a_silent_connection_is_closed_in_time() {
     assert_eq!((hub.seats(), admission.connections()), (1, 1));
 }
 
-/// A request may be on its way when the reactor ends.
+/// A request may still arrive when the reactor ends.
 #[tokio::test]
-async fn a_reactor_that_ends_leaves_its_waiting_connections_to_hyper() {
+async fn a_reactor_that_ends_hands_its_waiting_connections_to_hyper() {
     let hub = Hub::new(uncoalesced(8));
     let clock = Clock::start();
     let (context, admission, _draining) = context(&hub, clock);

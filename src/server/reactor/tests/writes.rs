@@ -1,12 +1,12 @@
-//! What arrives, however little a socket takes at a time.
+//! Writes to sockets that accept only a few bytes at a time.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Head and greeting leave in one write: the first read has both.
+/// The first read returns both.
 #[tokio::test]
-async fn the_first_bytes_are_head_and_greeting_in_one() {
+async fn head_and_greeting_are_sent_in_one_write() {
     let mut rig = Rig::new(uncoalesced(8));
     let mut client = rig.begin(rig.open()).await;
     rig.run_until(|| client.read(4096) > 0).await;
@@ -17,10 +17,10 @@ async fn the_first_bytes_are_head_and_greeting_in_one() {
     assert_eq!(client.events[0].name, "connected");
 }
 
-/// The socket may be full of an earlier, pipelined response when the stream begins: its head waits
-/// and arrives whole behind it.
+/// The socket may be full of an earlier, pipelined response when the stream begins: the head of the stream arrives
+/// completely after it.
 #[tokio::test]
-async fn a_head_that_does_not_fit_waits() {
+async fn a_head_waits_for_a_full_socket() {
     let mut rig = Rig::new(uncoalesced(8));
     let (server, mut client) = narrow_pair();
     let earlier = fill(&server);
@@ -38,13 +38,13 @@ async fn a_head_that_does_not_fit_waits() {
     assert!(client.unframed.head.is_some());
 }
 
-/// A subscriber that does not read holds its cursor and the rest of one event. When it reads again it
-/// gets all of what the history still has.
+/// A subscriber that does not read keeps its position and the rest of one event. When it reads again, it receives
+/// everything that the history still holds.
 #[tokio::test]
 async fn a_stalled_subscriber_catches_up() {
     let mut rig = Rig::new(uncoalesced(400));
     let mut client = rig.begin(rig.open()).await;
-    // Some are larger than all buffers together, so that the rest of one is itself cut.
+    // Some events are larger than all buffers together, so that the rest of one is split again.
     let sent: Vec<String> = (0..300)
         .map(|n| format!("{n:0>len$}", len = if n % 100 == 50 { 50_000 } else { 400 }))
         .collect();
@@ -52,7 +52,7 @@ async fn a_stalled_subscriber_catches_up() {
         rig.publish(key);
         rig.run().await;
     }
-    assert_eq!(rig.hub.seats(), 1, "stalled is not gone");
+    assert_eq!(rig.hub.seats(), 1, "a stalled stream stays open");
     rig.run_until(|| {
         client.read(2_000);
         client.events.len() > 300
@@ -61,20 +61,20 @@ async fn a_stalled_subscriber_catches_up() {
     assert_eq!(client.keys(), sent);
 }
 
-/// SCENARIO: a stalled subscriber falls out of the history; its socket takes nothing of the `connected`
-/// that it is due.
-/// BUG: giving the frame back by its number put the cursor right before the head, from where the
-/// history covers it: everything in between was lost without a word.
-/// FIX: what is given back is the position before the taking, not the frame's number less one.
+/// SCENARIO: the history no longer covers a stalled subscriber; its full socket accepts nothing of the `connected` that it
+/// has to receive.
+/// BUG: putting the frame back by its number set the position right before the head, which the history covers: the events
+/// in between were lost unnoticed.
+/// FIX: the position from before the frame was taken is restored.
 #[tokio::test]
-async fn a_loss_is_told_however_full_the_socket_is() {
+async fn a_loss_is_reported_even_through_a_full_socket() {
     let mut rig = Rig::new(uncoalesced(2));
     let mut client = rig.begin(rig.open()).await;
     for n in 0..300 {
         rig.publish(&format!("{n:0>400}"));
         rig.run().await;
     }
-    // One byte at a time, so that every way a write can be cut comes up.
+    // Read until the last event, or a `connected` after the greeting.
     rig.run_until(|| {
         client.read(1 << 20);
         client.events.last().is_some_and(|event| {
@@ -82,11 +82,11 @@ async fn a_loss_is_told_however_full_the_socket_is() {
         })
     })
     .await;
-    assert_told(&client, 300);
+    assert_losses_are_reported(&client, 300);
 }
 
-/// Whatever was not delivered in order lies before a `connected`.
-fn assert_told(client: &Client, published: usize) {
+/// Events may be missing only before a `connected`.
+fn assert_losses_are_reported(client: &Client, published: usize) {
     let mut expected = Some(0);
     for event in &client.events {
         if event.name == "connected" {
@@ -104,10 +104,10 @@ fn assert_told(client: &Client, published: usize) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_time: 20_000, ..ProptestConfig::default() })]
 
-    /// However the socket cuts the writes and however short the history is: every chunk is whole, no
-    /// event comes twice or out of order, and a gap is told by `connected`.
+    /// However the socket splits the writes and however short the history is: every chunk is complete, no event arrives
+    /// twice or out of order, and a `connected` reports every gap.
     #[test]
-    fn nothing_is_torn_or_lost_silently(
+    fn no_chunk_is_torn_and_no_event_is_lost_unnoticed(
         history in 1..40usize,
         steps in prop::collection::vec((0..4usize, prop_oneof![9 => 1..300usize, 1 => 5_000..30_000usize], 0..9_000usize), 1..120),
     ) {
@@ -134,17 +134,17 @@ proptest! {
                 event.id.ends_with(&format!("-{}", last + 1))
             })
         }).await;
-        assert_told(&client, published);
+        assert_losses_are_reported(&client, published);
         });
     }
 }
 
-/// SCENARIO: a stalled subscriber falls out of the history; its full socket takes nothing of the
-/// `connected` that it is due, whenever it is tried.
-/// BUG: `nudged_rereads_total` went up at each try.
-/// FIX: it is counted when the socket takes the first byte of it.
+/// SCENARIO: the history no longer covers a stalled subscriber; its full socket accepts nothing of the `connected`, at
+/// several attempts.
+/// BUG: `nudged_rereads_total` was incremented at each attempt.
+/// FIX: it is incremented when the socket accepts the first byte.
 #[tokio::test]
-async fn a_reread_that_is_given_back_is_counted_once() {
+async fn a_reread_that_is_retried_is_counted_once() {
     let mut rig = Rig::new(uncoalesced(1));
     let (server, mut client) = narrow_pair();
     let earlier = fill(&server);
@@ -155,7 +155,7 @@ async fn a_reread_that_is_given_back_is_counted_once() {
     rig.arrive(server, stale, 0);
     rig.run().await;
     let rereads = |rig: &Rig| rig.hub.counters().map(|c| read(&c.rereads)).sum::<u64>();
-    assert_eq!(rereads(&rig), 0, "no client was told to re-read");
+    assert_eq!(rereads(&rig), 0, "no `connected` has been sent");
     client.take(earlier);
     rig.run_until(|| {
         client.read(4096);
