@@ -1,5 +1,4 @@
-//! Streams over HTTP/1.1 in the clear, each on a connection of its own: one thread, one poller, one read
-//! buffer for all.
+//! Streams over cleartext HTTP/1.1, each on its own connection: one thread, one poller and one read buffer for all.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -231,14 +230,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_stays_small() {
+    fn a_stream_is_at_most_32_bytes() {
         // The socket is four bytes, and more where mio checks its use.
         let ours = size_of::<Stream>() - size_of::<TcpStream>() + size_of::<Subscriber>();
         assert!(ours <= 32, "{ours} bytes");
     }
 
     #[test]
-    fn the_head_may_come_in_pieces() {
+    fn a_head_may_arrive_in_pieces() {
         let text = b"HTTP/1.1 503 No\r\nA: b\r\n\r\nbody";
         for cut in 0..text.len() - 4 {
             let mut head = ResponseHead::default();

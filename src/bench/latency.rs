@@ -26,7 +26,7 @@ pub struct Latencies {
 
 /// A distribution, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names are self-explanatory")]
 #[non_exhaustive]
 pub struct Quantiles {
     pub count: u64,
@@ -180,7 +180,7 @@ mod tests {
     use crate::bench::now;
 
     #[test]
-    fn latency_counts_from_when_the_publish_was_due() {
+    fn latency_counts_from_when_a_publish_is_due() {
         let (start, every) = (now(), Duration::from_millis(10));
         let mut recorder = LatencyRecorder::new(Schedule { first: 0, start, every });
         recorder.start_series(Schedule { first: 5, start, every });

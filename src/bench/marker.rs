@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_is_found_wherever_the_reads_are_cut() {
+    fn a_marker_is_found_wherever_the_reads_are_split() {
         let text = format!("id: 1\ndata: {{\"keys\":[\"{}\"]}}\n\n", Marker::new(0xabc).of(42));
         for cut in 0..text.len() {
             assert_eq!(found(&[&text[..cut], &text[cut..]]), [42], "cut at {cut}");
@@ -114,12 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn a_false_start_does_not_hide_the_marker_behind_it() {
+    fn an_incomplete_marker_does_not_hide_the_next_one() {
         assert_eq!(found(&["NN-00000abcN-00000abc-0000000007"]), [7]);
     }
 
     #[test]
-    fn markers_side_by_side_are_all_found_and_other_runs_are_not() {
+    fn all_adjacent_markers_of_this_run_are_found() {
         let (ours, other) = (Marker::new(0xabc), Marker::new(0xabd));
         let text = format!("{}{}{}", ours.of(0), other.of(1), ours.of(u32::MAX));
         assert_eq!(found(&[&text]), [0, u32::MAX]);

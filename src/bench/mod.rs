@@ -1,8 +1,8 @@
-//! The load generator, `nudged bench`: opens many streams, publishes, and counts what arrives. It works
+//! The load generator, `nudged bench`: opens many streams, publishes, and counts the deliveries. It works
 //! with any SSE server that passes the text of a publish on to its subscribers.
 //!
-//! Every publish has a *marker* with a sequence number, and every stream is searched for markers; so it
-//! is known which subscriber received each event once, twice, out of order or not at all. A stream over
+//! Every publish has a *marker* with a sequence number, and every stream is searched for markers. That shows which
+//! subscriber received each event once, twice, out of order or not at all. A stream over
 //! plain HTTP/1.1 costs 45 bytes of user memory here, without a buffer or a task. Streams over TLS and
 //! HTTP/2 have a task each: over HTTP/2, which shares connections, some 2 KiB, over TLS without
 //! HTTP/2 some 15 KiB with the session.
@@ -74,7 +74,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const PUBLISHING_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Opens the streams, publishes or waits, and sums up. `stop` ends it with the summary so far;
-/// `progress` is called with a line of text now and then.
+/// `progress` is called with a line of text from time to time.
 pub fn run(
     options: &Options,
     stop: Arc<AtomicBool>,
@@ -116,7 +116,7 @@ pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Error> {
     let system = Error::system("waiting for ^C");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(&system)?;
-    // Here and not in the thread, which may start after the first ^C.
+    // Installed here and not in the thread, which may start after the first ^C.
     let interrupts = {
         let _inside = runtime.enter();
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
@@ -243,7 +243,7 @@ impl Load {
                 continue;
             };
             let all = u64::from(sent) * self.subscribers.open as u64;
-            // Some deliveries may be those of streams that have ended since.
+            // Some deliveries may belong to streams that have ended since.
             let is_over = delivered - before >= all && !self.subscribers.is_behind(self.next);
             if is_over || last.1.elapsed() > self.current_drain_timeout() {
                 break;

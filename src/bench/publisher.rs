@@ -1,4 +1,4 @@
-//! Publishes on a thread of its own, so that a slow response does not keep the subscribers from reading.
+//! Publishes on its own thread, so that a slow response does not keep the subscribers from reading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +62,7 @@ struct Work {
 /// The longest wait before `stop` is noticed.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a connection may be idle without the runtime before it is opened anew. Later, the server
+/// How long a connection may be idle without the runtime before it is reopened. Later, the server
 /// may have closed it unnoticed, which would look like a refusal.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 

@@ -1,4 +1,4 @@
-//! Opens the streams: so many at the same time, so many per second.
+//! Opens the streams, with a limit at the same time and one per second.
 
 use std::fmt;
 use std::io;

@@ -100,7 +100,7 @@ impl Transport for Tasks {
 fn apply(subscribers: &mut Subscribers, update: Update) -> Result<(), Error> {
     let Update { stream, at, kind } = update;
     match kind {
-        // The response came after the time limit.
+        // The response arrived after the time limit.
         _ if subscribers.phase(stream) == Phase::Closed => {}
         UpdateKind::Response(status) => {
             if !subscribers.respond(stream, status) {

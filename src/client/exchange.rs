@@ -54,7 +54,7 @@ impl Connection {
         Self { url, tls, idle: None }
     }
 
-    /// Sends the request, and returns when the head of the response has come. Uses the last connection
+    /// Sends the request, and returns when the head of the response has arrived. Uses the last connection
     /// again if its response was read to the end and the server has not closed it since.
     pub(crate) async fn send(
         &mut self,
@@ -107,7 +107,7 @@ where
     Ok(sender)
 }
 
-/// Bounds how long a server is waited for.
+/// Limits the wait for a server.
 pub(crate) async fn within<T>(
     time: Duration,
     address: &str,
@@ -134,7 +134,7 @@ pub(super) fn request(endpoint: &Endpoint, method: Method, path: &str) -> reques
     }
 }
 
-/// Sends the request over a connection of its own, which lives as long as the body of the response.
+/// Sends the request over a new connection, which lives as long as the body of the response.
 pub(super) async fn send(
     endpoint: &Endpoint,
     request: Request<Full<Bytes>>,

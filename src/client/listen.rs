@@ -57,7 +57,7 @@ const DELAY_MAX: Duration = Duration::from_secs(60);
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Writes every event to `events` as it comes, one line each, and the state of the connection to
+/// Writes every event to `events` as it arrives, one line each, and the state of the connection to
 /// `notes`. Reconnects with `Last-Event-ID` when the stream ends or the network fails, after the last
 /// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up
 /// to 60 s.

@@ -1,7 +1,7 @@
 //! A client of the server, for the command line: [`publish`] posts one event, [`listen`] follows a
 //! stream as a browser does.
 //!
-//! Both speak HTTP/1.1, in the clear or over TLS. They need a tokio runtime of either kind, with time
+//! Both use HTTP/1.1, on cleartext or over TLS. They need a tokio runtime of either kind, with time
 //! and I/O.
 
 pub(crate) mod exchange;
