@@ -35,9 +35,9 @@ struct Machine {
 /// How a peer vanishes. Neither sends a packet.
 #[derive(Clone, Copy, Debug)]
 enum Vanishes {
-    /// The cable is pulled: the server's own kernel sees it, which must not matter.
+    /// The cable is pulled. The server's own kernel notices it, which must make no difference.
     Link,
-    /// Its packets get lost: the path is gone, and both ends still have a link.
+    /// Its packets are lost on the path, while both ends still have a link.
     Packets,
 }
 
@@ -82,7 +82,7 @@ fn an_unacknowledged_keepalive_frees_the_seats_of_a_vanished_peer() {
     }
 }
 
-/// The route goes while packets are lost: the kernel then reports "no route" instead of a timeout. The stream must
+/// The route is removed while packets are lost: the kernel then reports "no route" instead of a timeout. The stream must
 /// count as timed out all the same.
 #[test]
 fn a_vanished_peer_counts_as_timeout_even_without_a_route() {

@@ -262,10 +262,10 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
 /// A page's requests to a server of another origin, and their results: a stream, a publish with a preflight, and a publish
 /// like a form's, without a preflight.
 const ACROSS: &str = "const [url, done] = arguments;
-    const opened = new Promise(tell => {
+    const opened = new Promise(resolve => {
         const source = new EventSource(url, { withCredentials: true });
-        source.onopen = () => tell('open');
-        source.onerror = () => tell(source.readyState === EventSource.CLOSED ? 'refused' : 'lost');
+        source.onopen = () => resolve('open');
+        source.onerror = () => resolve(source.readyState === EventSource.CLOSED ? 'refused' : 'lost');
     });
     const post = (type, mode) => fetch(url, {
         method: 'POST', credentials: 'include', mode, headers: { 'content-type': type },

@@ -1,5 +1,4 @@
-//! HTTP/1 messages that RFC 9112 makes us refuse: with one response and the end of the connection, whatever follows. If a
-//! proxy and the server disagree about where a request ends, one of them can be made to parse a body as a request
+//! HTTP/1 messages that RFC 9112 forbids: each is refused with one response and the end of the connection. If a proxy and the server disagree about where a request ends, one of them can be made to parse a body as a request
 //! (request smuggling).
 
 use crate::support::server::Signal;

@@ -317,7 +317,7 @@ fn a_malformed_request_is_refused() {
     scene.server.publish("acme", &["still"]);
     assert!(
         client.event(stream).contains("[\"still\"]"),
-        "the stream of another connection goes on"
+        "the stream of another connection is served"
     );
     client.close();
 }

@@ -87,7 +87,7 @@ fn the_streams_of_an_org_are_limited() {
         expect_retry(&ask(&server, "acme", ""), because);
         expect_unavailable(&server.get("/api/acme/public/events"), because);
         server.stream("other").connected();
-        let id = server.publish("acme", &["posts"]).expect("publishing goes on");
+        let id = server.publish("acme", &["posts"]).expect("publishes are accepted");
         streams.iter_mut().for_each(|stream| stream.expect_invalidate(&id, &["posts"]));
         streams.pop().expect("two").client.reset();
         eventually("there is room", || ask_is_stream(&server, "acme", ""));

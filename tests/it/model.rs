@@ -284,7 +284,7 @@ impl Browser {
         assert!(seq <= model.head(), "an event that was not published");
         match event.name.as_str() {
             "connected" => {
-                assert!(self.position.is_none_or(|at| seq >= at), "it goes back to {seq}");
+                assert!(self.position.is_none_or(|at| seq >= at), "an earlier id: {seq}");
             }
             "resumed" => assert_eq!(self.position, Some(seq)),
             "invalidate" => {

@@ -22,7 +22,7 @@ pub(crate) use self::client::{Answer, Client, Stream, header};
 pub(crate) use self::server::Server;
 pub(crate) use self::transport::Transport;
 
-/// The bound of every wait: longer than anything that works takes, even on a busy machine.
+/// The bound of every wait, which a working program meets even on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Polls until the condition holds, and fails at [`BOUND`].

@@ -200,7 +200,7 @@ impl Server {
     pub(crate) fn descriptors_at_rest(&self) -> usize {
         // So many that each worker almost certainly gets some of them.
         drop(self.streams("warm", 32));
-        eventually("the first streams are gone", || self.seats() == 0);
+        eventually("the first streams have ended", || self.seats() == 0);
         self.descriptors()
     }
 
