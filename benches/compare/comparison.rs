@@ -14,7 +14,7 @@ use crate::shared::record::{Files, heading, machine, today};
 pub(crate) struct Runs {
     pub(crate) peer: Peer,
     pub(crate) version: String,
-    /// In the order of the runs; `Err` says why one gave no figures.
+    /// In the order of the runs; `Err` has the reason why a run has no figures.
     pub(crate) samples: Vec<Result<Sample, String>>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Record {
 // ===== impl Runs =====
 
 impl Runs {
-    /// A metric of each run; given `raw`, as multiples of the raw loop's in the same run.
+    /// A metric of each run; with `raw`, as multiples of the raw loop's in the same run.
     fn values(&self, metric: &Metric, raw: Option<&Self>) -> Vec<f64> {
         let read = |runs: &Self, at: usize| {
             runs.samples.get(at)?.as_ref().ok().and_then(|sample| (metric.read)(sample))
@@ -56,7 +56,7 @@ impl Runs {
 // ===== impl Record =====
 
 impl Record {
-    /// Whether every subscriber of every server got every event exactly once.
+    /// Whether every subscriber of every server received every event exactly once.
     pub(crate) fn is_clean(&self) -> bool {
         self.runs.iter().all(|runs| runs.faults().is_empty())
     }

@@ -28,7 +28,7 @@ pub(crate) struct Fairness {
 /// Random time between two events of the neighbour, so that they do not fall in step with the sweeps.
 const GAP_MS: std::ops::Range<u64> = 2..30;
 
-/// Time limit of a probe: a server with long sweeps gets fewer events.
+/// Time limit of a probe: a server with long sweeps is measured with fewer events.
 const PROBE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Fairness> {
@@ -79,7 +79,7 @@ fn probe(single: &mut Load, rounds: u32) -> Outcome<Quantiles> {
         }
     }
 
-    single.take_latencies().each().ok_or_else(|| "the neighbour got nothing".into())
+    single.take_latencies().each().ok_or_else(|| "the neighbour received nothing".into())
 }
 
 pub(crate) fn markdown(plan: &Plan, all: &[Fairness], absent: &[(Peer, String)]) -> String {

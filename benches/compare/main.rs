@@ -1,4 +1,4 @@
-//! nudged beside other servers for the same job, on one machine, in one run, with one load generator:
+//! Compares nudged with other servers for the same job, on one machine, in one run, with one load generator:
 //!
 //! ```text
 //! cargo bench --features bench --bench compare                  everything, about half an hour
@@ -8,7 +8,7 @@
 //! cargo bench --features bench --bench compare -- compare --only raw,nudged --nudged-before PROGRAM
 //! ```
 //!
-//! The servers take turns, so that a machine that slows down slows all of them. Each figure is the
+//! The runs of the servers alternate, so that a machine that slows down affects all of them. Each figure is the
 //! median over the runs. The record goes to `benches/record/`.
 
 mod bars;
@@ -55,7 +55,7 @@ struct Arguments {
     /// Servers to compare [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
-    /// Another build of nudged, as a column of its own beside any others: before and after a change
+    /// Another build of nudged, as an additional column: before and after a change
     #[arg(long, value_name = "PROGRAM")]
     nudged_before: Option<PathBuf>,
     /// Streams to open on each [default: 15000]
@@ -126,8 +126,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compares, or is one of the servers. Returns whether every subscriber of every server got every event
-/// exactly once.
+/// Compares, or runs as one of the servers. Returns whether every subscriber of every server received every event exactly
+/// once.
 fn run_role() -> Outcome<bool> {
     become_guarded()?;
     // Servers that this program starts inherit it.

@@ -58,7 +58,7 @@ pub(crate) const ORG: &str = "acme";
 // ===== impl Sample =====
 
 impl Sample {
-    /// Whether every subscriber got every event exactly once, and what else went wrong.
+    /// Deliveries other than every event exactly once to every subscriber, and other faults.
     pub(crate) fn fault(&self) -> Option<String> {
         let Tally { missed, duplicates, disconnects, failed, failed_status, .. } = self.tally;
         if let Some(why) = &self.refusal {
@@ -130,15 +130,15 @@ fn connect(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
     let third = plan.subscribers / 3;
     let rest = plan.subscribers - third;
     let before = server.cost()?;
-    let took = load.open(third, server.pace(), |_| {})?;
+    let elapsed = load.open(third, server.pace(), |_| {})?;
     let some = settled(server, load)?;
-    let took = took + load.open(rest, server.pace(), |_| {})?;
+    let elapsed = elapsed + load.open(rest, server.pace(), |_| {})?;
     let all = settled(server, load)?;
     sample.pss = [before.pss, some.pss, all.pss];
     sample.slope = (all.pss as f64 - some.pss as f64) / rest as f64;
     let subscribers = plan.subscribers as f64;
     sample.connect_us = micros(all - before) / subscribers;
-    sample.connects_per_second = subscribers / took.as_secs_f64();
+    sample.connects_per_second = subscribers / elapsed.as_secs_f64();
     Ok(())
 }
 
@@ -165,12 +165,12 @@ fn deliver(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
 fn flood(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
     let before = settled(server, load)?;
     let delivered = load.tally().delivered;
-    let took = load.publish(plan.flood, Duration::ZERO)?;
+    let elapsed = load.publish(plan.flood, Duration::ZERO)?;
     let used = settled(server, load)? - before;
     let delivered = (load.tally().delivered - delivered) as f64;
     if delivered > 0.0 {
         sample.flood_us = Some(micros(used) / delivered);
-        sample.flood_per_second = Some(delivered / took.as_secs_f64());
+        sample.flood_per_second = Some(delivered / elapsed.as_secs_f64());
     }
     Ok(())
 }

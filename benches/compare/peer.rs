@@ -95,7 +95,7 @@ impl Peer {
         }
     }
 
-    /// Whether its streams come over TLS.
+    /// Whether its streams use TLS.
     pub(super) fn is_secure(self) -> bool {
         matches!(self, Self::NudgedTls | Self::NudgedH2 | Self::NchanTls)
     }

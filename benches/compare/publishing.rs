@@ -1,5 +1,5 @@
 //! A flood of repeated keys through NDJSON, with the default coalescing window: how many publishes are
-//! accepted, and how few events each subscriber gets.
+//! accepted, and how few events each subscriber receives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

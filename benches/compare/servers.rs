@@ -18,7 +18,7 @@ use crate::shared::process::{NUDGED, Process, guarded, now};
 /// A server, which runs until this is dropped.
 pub(crate) struct Server {
     pace: Ramp,
-    /// The server itself, whose cost counts, and then what it needs: Pushpin's origin.
+    /// The server itself, whose cost is measured, and then its helpers: Pushpin's origin.
     processes: Vec<Process>,
     url: String,
     http2: Option<usize>,
@@ -28,7 +28,7 @@ pub(crate) struct Server {
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(20);
-/// Enough that no server idles, and few enough that none refuses connections.
+/// So many that no server idles, and so few that none refuses connections.
 const PACE: Ramp = Ramp { per_second: None, pending_max: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -101,8 +101,8 @@ fn make_certificate(dir: &Path) -> io::Result<[PathBuf; 2]> {
     }
 }
 
-/// This program in another role, from a copy of its file: pages of a file that several processes map
-/// would be divided among them in their PSS.
+/// This program in another role, from a copy of its file: the PSS of processes that map the same file would divide its
+/// pages among them.
 fn ourselves(folder: &Path, role: &str) -> io::Result<Command> {
     let copy = folder.join(role);
     fs::copy(std::env::current_exe()?, &copy)?;
@@ -118,12 +118,12 @@ fn nchan(peer: Peer, folder: PathBuf, workers: &str) -> io::Result<Server> {
     let (scheme, ssl, tls) = if peer.is_secure() {
         let [certificate, key] = make_certificate(&folder)?;
         let file = |path: PathBuf| path.display().to_string();
-        let words = [("certificate", file(certificate)), ("key", file(key))];
-        ("https", "ssl", fill("nchan-tls.conf", &words)?)
+        let values = [("certificate", file(certificate)), ("key", file(key))];
+        ("https", "ssl", fill("nchan-tls.conf", &values)?)
     } else {
         ("http", "", String::new())
     };
-    let words = [
+    let values = [
         ("ssl", ssl.to_owned()),
         ("tls", tls),
         ("module", NCHAN_MODULE.to_owned()),
@@ -132,7 +132,7 @@ fn nchan(peer: Peer, folder: PathBuf, workers: &str) -> io::Result<Server> {
         ("descriptors", descriptors.to_string()),
         ("port", port.to_string()),
     ];
-    fs::write(&config, fill("nchan.conf", &words)?)?;
+    fs::write(&config, fill("nchan.conf", &values)?)?;
     let mut command = guarded(nginx())?;
     command.arg("-c").arg(&config).arg("-p").arg(&folder).args(["-e", "stderr"]);
     let nginx = Process::spawn(&mut command)?;
@@ -145,7 +145,7 @@ fn pushpin(folder: PathBuf) -> io::Result<Server> {
     let origin = Process::start(&mut ourselves(&folder, "serve-origin")?)?;
     let (port, publish_port) = (free_port()?, free_port()?);
     let connections = rlimit::increase_nofile_limit(u64::MAX)?.saturating_sub(2000);
-    let words = [
+    let values = [
         ("libdir", PUSHPIN_LIB.to_owned()),
         ("dir", folder.display().to_string()),
         ("port", port.to_string()),
@@ -154,7 +154,7 @@ fn pushpin(folder: PathBuf) -> io::Result<Server> {
     ];
     fs::create_dir_all(folder.join("run"))?;
     fs::create_dir_all(folder.join("log"))?;
-    fs::write(folder.join("pushpin.conf"), fill("pushpin.conf", &words)?)?;
+    fs::write(folder.join("pushpin.conf"), fill("pushpin.conf", &values)?)?;
     let route = format!("* {}\n", origin.url.trim_start_matches("http://"));
     fs::write(folder.join("routes"), route)?;
     let mut command = guarded("pushpin")?;
@@ -162,12 +162,12 @@ fn pushpin(folder: PathBuf) -> io::Result<Server> {
     let pushpin = Process::spawn(&mut command)?;
     let mut server = Server::new(folder, pushpin, format!("http://127.0.0.1:{port}"));
     server.processes.push(origin);
-    // It asks its origin for each stream, and answers some with 502 when more wait.
+    // Pushpin requests each stream from its origin, and responds to some with 502 when more are pending.
     server.pace = Ramp { pending_max: 16, ..PACE };
     server.publish_url = Some(format!("http://127.0.0.1:{publish_port}/publish/"));
     server.wait_for(port)?;
     server.wait_for(publish_port)?;
-    // It answers 502 until its processes have found each other.
+    // Pushpin responds with 502 until its processes have connected to each other.
     let start = now();
     while !answers_200(port) {
         if start.elapsed() > START {
@@ -179,18 +179,18 @@ fn pushpin(folder: PathBuf) -> io::Result<Server> {
 }
 
 fn answers_200(port: u16) -> bool {
-    let ask = || -> io::Result<bool> {
+    let probe = || -> io::Result<bool> {
         let mut connection = Connection::open((Ipv4Addr::LOCALHOST, port).into())?;
         connection.send(&get("/api/probe/events", ""))?;
         Ok(connection.read_head()?.status == 200)
     };
-    ask().unwrap_or(false)
+    probe().unwrap_or(false)
 }
 
-fn fill(name: &str, words: &[(&str, String)]) -> io::Result<String> {
-    let mut text = fs::read_to_string(Path::new(PEERS).join(name))?;
-    for (word, value) in words {
-        text = text.replace(&format!("{{{word}}}"), value);
+fn fill(file: &str, values: &[(&str, String)]) -> io::Result<String> {
+    let mut text = fs::read_to_string(Path::new(PEERS).join(file))?;
+    for (name, value) in values {
+        text = text.replace(&format!("{{{name}}}"), value);
     }
     Ok(text)
 }
@@ -223,7 +223,7 @@ impl Server {
         Self { pace: PACE, processes, url, http2, publish_url, folder }
     }
 
-    /// The streams on each connection, where they come over HTTP/2.
+    /// The number of streams on each connection; `None` without HTTP/2.
     pub(crate) fn http2(&self) -> Option<usize> {
         self.http2
     }
@@ -275,7 +275,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // In their order: Pushpin ends before its origin, and the folder goes last.
+        // In this order: Pushpin ends before its origin, and the folder is removed last.
         self.processes.drain(..).for_each(drop);
         fs::remove_dir_all(&self.folder).ok();
     }

@@ -98,7 +98,7 @@ impl CountedServer {
 
 impl Drop for CountedServer {
     fn drop(&mut self) {
-        // Its drain would only take time. It may have ended already.
+        // Killed, because a drain would only take time. It may have ended already.
         self.process.child.kill().ok();
         fs::remove_dir_all(&self.folder).ok();
     }

@@ -19,32 +19,32 @@ use tokio::runtime::{Builder, Runtime};
 use super::callgrind::measured;
 use crate::Outcome;
 
-/// An operation, counted in a process of its own.
+/// An operation, counted in its own process.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// Does it in [`measured`], and returns how many times.
+    /// Runs it in [`measured`], and returns the number of repetitions.
     run: fn(&Runtime) -> usize,
 }
 
-/// A hub with subscribers that wait, as hyper's tasks do.
+/// A hub with subscribers that wait like hyper's tasks.
 struct Subscribers {
     hub: Hub,
     clock: Clock,
     streams: Vec<EventStream>,
 }
 
-/// Whether the driver asked to be polled again.
+/// Whether the driver has been woken.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
-/// The first argument of this program where it only runs one case.
+/// The first argument that makes this program run a single case.
 pub(crate) const ROLE: &str = "count";
 
 const KEYS: [&str; 3] = ["posts", "feed:123", "entity-types"];
 const SEATS: usize = 10_000;
 const SECOND: Duration = Duration::from_secs(1);
-/// Seconds after which the first stream gets a keepalive, and after which each has had one.
+/// Seconds after which the first stream is due for a keepalive, and after which each has received one.
 const KEEPALIVE: (usize, usize) = (22, 37);
 
 pub(crate) const CASES: [Case; 10] = [
@@ -81,7 +81,7 @@ fn publish(seats: usize) -> usize {
     let keys = Keys::new(["posts"], subscribers.hub.config()).expect("within the limits");
     let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
     let publishes = 200;
-    // First fills the history, so that it no longer grows, and reuses the memory that opening freed.
+    // The first publishes fill the history, so that it no longer grows, and reuse memory that the opening has freed.
     for _ in 0..subscribers.hub.config().history_events {
         subscribers.publish();
         settle(driver.as_mut());

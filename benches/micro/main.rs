@@ -1,13 +1,13 @@
-//! What nudged's parts cost, in instructions of user space, which are the same on a busy machine:
+//! The cost of nudged's parts, in instructions of user space, whose number is the same on a busy machine:
 //!
 //! ```text
 //! cargo bench --features bench --bench micro                          all of them, about a minute
-//! cargo bench --features bench --bench micro -- publish sweep         those with these words in their names
-//! cargo bench --features bench --bench micro -- --since FILE.csv      beside an earlier record of your choice
+//! cargo bench --features bench --bench micro -- publish sweep         those whose names contain these
+//! cargo bench --features bench --bench micro -- --since FILE.csv      with an earlier record of your choice
 //! ```
 //!
-//! Valgrind's callgrind counts them, in this program for the library and in `nudged serve` for what
-//! takes a socket. The record goes to `benches/record/`, beside the figures of the last one.
+//! Valgrind's callgrind counts them, in this program for the library and in `nudged serve` for work
+//! on a socket. The record goes to `benches/record/`, with the figures of the last one.
 
 mod callgrind;
 mod library;
@@ -32,7 +32,7 @@ use shared::record::check_reproducible;
 /// Counts instructions; writes benches/record/<date>-micro.{md,csv}
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only operations with one of these words in their names [default: all]
+    /// Only operations whose names contain one of these [default: all]
     only: Vec<String>,
     /// The CSV of the record to compare with [default: the latest of another day in benches/record]
     #[arg(long, value_name = "FILE")]
@@ -107,6 +107,6 @@ impl Arguments {
     }
 
     fn includes(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|word| name.contains(word))
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
     }
 }

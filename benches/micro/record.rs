@@ -1,4 +1,4 @@
-//! The record of the counts, beside those of an earlier one.
+//! The record of the counts, with those of an earlier record.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,7 +23,7 @@ pub(crate) struct Record {
 
 /// The figures of an earlier record.
 pub(crate) struct Earlier {
-    /// Its date, and its commit where it names one.
+    /// Its date, and its commit if it names one.
     title: String,
     rows: Vec<(String, f64)>,
 }
@@ -81,7 +81,7 @@ impl Earlier {
         latest.map(|name| Self::read(&Path::new(FOLDER).join(name))).transpose()
     }
 
-    /// Reads a record's CSV, and its commit from the text beside it.
+    /// Reads a record's CSV, and its commit from the text next to it.
     pub(crate) fn read(csv: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(csv)?;
         let row = |line: &str| {
@@ -90,8 +90,8 @@ impl Earlier {
         };
         let name = csv.file_name().unwrap_or_default().to_string_lossy();
         let date = name.trim_end_matches(CSV).to_owned();
-        let words = fs::read_to_string(csv.with_extension("md")).unwrap_or_default();
-        let nudged = words.lines().find_map(|line| line.strip_prefix("* nudged: "));
+        let markdown = fs::read_to_string(csv.with_extension("md")).unwrap_or_default();
+        let nudged = markdown.lines().find_map(|line| line.strip_prefix("* nudged: "));
         let commit = nudged.and_then(|nudged| nudged.split_once(' '));
         let title = commit.map_or_else(|| date.clone(), |(_, commit)| format!("{date} {commit}"));
         Ok(Self { title, rows: text.lines().filter_map(row).collect() })

@@ -1,5 +1,4 @@
-//! The work of a server's sockets, counted in `nudged serve`: all of its threads, from the first byte
-//! read to the last one written.
+//! The work on sockets, counted in `nudged serve`: all of its threads, from the first byte read to the last one written.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -19,7 +18,7 @@ pub(crate) struct Case {
     pub(crate) count: fn() -> Outcome<f64>,
 }
 
-/// Operations that are counted. One more comes first, uncounted, because its code is cold.
+/// Counted operations. One more runs first, uncounted, because its code is cold.
 const TIMES: usize = 500;
 const STREAMS: usize = 1_000;
 const EVENTS: usize = 20;
@@ -134,7 +133,7 @@ fn subscribe(address: SocketAddr) -> Outcome<Connection> {
     stream.send(&get("/api/acme/events", "accept: text/event-stream\r\n"))?;
     match stream.read_head()?.status {
         200 => read_event(&mut stream)?,
-        status => return Err(format!("a stream was answered with {status}").into()),
+        status => return Err(format!("the response to a stream was {status}").into()),
     }
     Ok(stream)
 }

@@ -1,4 +1,4 @@
-//! The backend behind Pushpin: its response to a subscriber tells Pushpin to hold the stream and to
+//! The backend behind Pushpin: its response to a subscriber instructs Pushpin to hold the stream and to
 //! subscribe it to the channel of its path (GRIP).
 
 use std::io;

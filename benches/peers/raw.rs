@@ -1,6 +1,6 @@
-//! The lower limit: accept, read the request, write the head, keep the descriptor. A publish is one
-//! `write(2)` of one encoded event to each subscriber; once a second, each subscriber that was idle for
-//! nudged's keepalive time gets one of a comment. No history, nothing else that a server would need.
+//! The lower limit: accept, read the request, write the head, keep the descriptor. A publish is one `write(2)` of an encoded
+//! event to each subscriber; once a second, each subscriber that was idle for nudged's keepalive time is sent a comment. It
+//! has no history, and nothing else that a server would need.
 
 use std::array;
 use std::collections::HashMap;
@@ -123,7 +123,7 @@ impl Raw {
         let path = text.split(' ').nth(1).unwrap_or("/").to_owned();
         if text.starts_with("GET ") {
             let mut stream = self.waiting.remove(at);
-            // A stream is never read again: only a write finds out that its client is gone.
+            // A stream is never read again: only a write detects that its client has disconnected.
             self.poll.registry().deregister(&mut stream)?;
             if stream.write(&self.greeting)? == self.greeting.len() {
                 self.channels.entry(path).or_insert_with(Channel::new).add(stream, self.second);
@@ -131,7 +131,7 @@ impl Raw {
             return Ok(());
         }
         let Some((_, body)) = text.split_once("\r\n\r\n") else {
-            return Err(io::Error::other("the head of a publish came in pieces"));
+            return Err(io::Error::other("the head of a publish arrived in pieces"));
         };
         let data = format!("id: 0123456789abcdef-1\nevent: invalidate\ndata: {body}\n\n");
         let event = chunk(&data);

@@ -1,4 +1,4 @@
-//! The card that every chart is drawn on, legible on light and dark pages.
+//! The card on which every chart is drawn, legible on light and dark pages.
 
 use std::fmt::Display;
 

@@ -14,7 +14,7 @@ pub(crate) struct Head {
     pub(crate) length: usize,
 }
 
-/// How long a server may take for anything.
+/// The time limit for every read and write.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const BUFFER: usize = 1024;
 

@@ -1,5 +1,4 @@
-//! Server processes: each prints its URL once it listens, and ends with this program even if this is
-//! killed.
+//! Server processes: each prints its URL once it listens, and ends with this program, even if this program is killed.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -16,22 +15,22 @@ pub(crate) struct Process {
     pub(crate) child: Child,
     /// The URL that it printed, if it did.
     pub(crate) url: String,
-    /// Kept open: a server may not expect that printing fails.
+    /// Kept open, because a server may fail if it cannot print.
     _stdout: Option<ChildStdout>,
 }
 
 pub(crate) const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
 
-/// The first argument of this program where it only prepares a process and then becomes another program.
+/// The first argument that makes this program prepare its process and then execute another program.
 const GUARD: &str = "run-guarded";
 
 /// How long a server may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A command that runs `program` without any setting of nudged from this program's environment, and
-/// which the kernel ends when the calling thread ends. A server cannot ask for that itself, so this
-/// program starts itself, asks, and becomes the server.
+/// A command that runs `program` without nudged's settings from this program's environment, and whose process the kernel
+/// ends when the calling thread ends. A server does not request that itself; so this program starts itself, requests it,
+/// and executes the server.
 pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     command.arg(GUARD).arg(process::id().to_string()).arg(program).stdin(Stdio::null());
@@ -43,8 +42,8 @@ pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
     Ok(command)
 }
 
-/// To be called first in `main`. Returns at once unless this process was started by [`guarded`]; then it
-/// becomes the guarded program, and returns only if that fails.
+/// Has to be called first in `main`. In a process that [`guarded`] started, executes the guarded program and returns only
+/// if that fails; otherwise returns at once.
 pub(crate) fn become_guarded() -> io::Result<()> {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != GUARD) {
@@ -52,14 +51,14 @@ pub(crate) fn become_guarded() -> io::Result<()> {
     }
     end_with_parent()?;
     let parent = arguments.next().unwrap_or_default();
-    // A parent that ended before the signal was asked for causes none.
+    // No signal is sent for a parent that ended before the request.
     if getppid().map(Pid::as_raw_pid).map(|id| OsString::from(id.to_string())) != Some(parent) {
         return Err(io::Error::other("the benchmark that started this process has ended"));
     }
     Err(Command::new(arguments.next().unwrap_or_default()).args(arguments).exec())
 }
 
-/// Has the kernel end this process when its parent ends: cargo passes no signal on.
+/// Makes the kernel end this process when its parent ends, because cargo forwards no signal.
 pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
 }

@@ -1,4 +1,4 @@
-//! What all dated records have in common: their files, and the command, commit and machine that they name.
+//! The common parts of all dated records: their files, and the command, commit and machine that they name.
 
 use std::fs;
 use std::io;
@@ -15,14 +15,14 @@ pub(crate) struct Files {
     texts: Vec<(PathBuf, String)>,
 }
 
-/// What was built.
+/// The sources of this build.
 struct Source {
     commit: String,
     /// Whether a file differs from the commit.
     is_dirty: bool,
 }
 
-/// The benchmark that this is part of.
+/// The benchmark that includes this module.
 const BENCH: &str = env!("CARGO_CRATE_NAME");
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/record");
@@ -30,7 +30,7 @@ pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/re
 // ===== impl Files =====
 
 impl Files {
-    /// Goes to `benches/record` unless another folder is given.
+    /// In `benches/record` unless another folder is given.
     pub(crate) fn new(folder: Option<&Path>, mode: &str) -> Self {
         let folder = folder.unwrap_or_else(|| Path::new(FOLDER)).to_owned();
         Self { folder, stem: format!("{}-{mode}", today()), texts: Vec::new() }
@@ -49,8 +49,7 @@ impl Files {
     }
 }
 
-/// To be called before measuring: refuses a record in the repository that its commit could not
-/// reproduce.
+/// Has to be called before measuring: refuses a record in the repository that its commit could not reproduce.
 pub(crate) fn check_reproducible(folder: Option<&Path>) -> Result<(), String> {
     match caveats().first().filter(|_| folder.is_none()) {
         Some(why) => {
@@ -60,7 +59,7 @@ pub(crate) fn check_reproducible(folder: Option<&Path>) -> Result<(), String> {
     }
 }
 
-/// Date, command, commit and machine, which every record begins with.
+/// Date, command, commit and machine, with which every record begins.
 pub(crate) fn heading(mode: &str) -> String {
     let caveats: String =
         caveats().iter().map(|why| format!("**Not reproducible: {why}.**\n\n")).collect();

@@ -17,7 +17,7 @@ pub(crate) struct Checker {
     greeted: bool,
 }
 
-/// What an event meant.
+/// The meaning of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Received {
     /// The greeting of a fresh stream, or of one that resumed too late.

@@ -1,4 +1,4 @@
-//! Streams and requests that come and go, and end in every way that a client can end them.
+//! Short-lived streams and requests, which end in every way that a client can end them.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -39,7 +39,7 @@ pub(crate) enum Ending {
 pub(crate) struct Churn {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// Clients that do not read, and since when.
+    /// Clients that do not read, each with the time since then.
     stalled: VecDeque<(Instant, Vec<Client>)>,
     /// Streams opened, which number the orgs that no other client uses.
     opened: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Churn {
 
 /// Clients with the same ending, one after the other.
 pub(crate) const BATCH: usize = 25;
-/// From one batch to the next: about 300 clients a second, with the endings that take longer.
+/// The interval of batches: about 300 clients a second, including the endings that take longer.
 const EVERY: Duration = Duration::from_millis(60);
 /// Stalled clients stay longer than the server's stall timeout.
 const STALL: Duration = Duration::from_secs(15);
@@ -59,7 +59,7 @@ const LARGE_PUBLISHES: usize = 3;
 /// Longer than the server's coalescing window.
 const WINDOW: Duration = Duration::from_millis(60);
 
-/// The first argument of this program where it only holds streams until it is killed: `soak hold ADDRESS`.
+/// The first argument that makes this program only hold streams until it is killed: `soak hold ADDRESS`.
 pub(crate) const HOLD: &str = "hold";
 
 // ===== impl Ending =====
@@ -112,12 +112,14 @@ impl Churn {
                 Ending::Close => drop(self.open()?),
                 Ending::Reset => self.open()?.reset()?,
                 Ending::HalfClose => self.open()?.half_close()?,
-                Ending::Unread => self.cut(n, &subscribe(&any_path(n), None))?,
-                Ending::PartialHead => self.cut(n, "GET /api/acme/events HTTP/1.1\r\nhost: so")?,
+                Ending::Unread => self.send_part(n, &subscribe(&any_path(n), None))?,
+                Ending::PartialHead => {
+                    self.send_part(n, "GET /api/acme/events HTTP/1.1\r\nhost: so")?
+                }
                 Ending::PartialBody => {
                     let path = format!("/api/{}/events", org(n % ORGS));
                     let whole = post(&path, JSON, "", &format!("{{\"keys\":[\"{NEVER}\"]}}"));
-                    self.cut(n, whole.strip_suffix("\"]}").unwrap_or_default())?;
+                    self.send_part(n, whole.strip_suffix("\"]}").unwrap_or_default())?;
                 }
                 Ending::Resume => {
                     let path = any_path(n);
@@ -132,8 +134,8 @@ impl Churn {
         Ok(())
     }
 
-    /// Sends this, and closes or resets.
-    fn cut(&self, n: usize, text: &str) -> io::Result<()> {
+    /// Sends an incomplete request, and closes or resets.
+    fn send_part(&self, n: usize, text: &str) -> io::Result<()> {
         let mut client = Client::connect(self.address)?;
         client.send(text)?;
         if n.is_multiple_of(2) { client.reset() } else { Ok(()) }

@@ -94,7 +94,7 @@ pub(crate) fn subscribe(path: &str, last: Option<&str>) -> String {
     http::get(path, &format!("accept: text/event-stream\r\n{last}"))
 }
 
-/// Fetches a text, on a connection of its own.
+/// Fetches a text on a new connection.
 pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     Connection::open(address)?.exchange(&http::get(path, "connection: close\r\n"), 200)
 }

@@ -6,9 +6,8 @@
 //! cargo bench --features bench --bench soak -- --short            90 s with fewer subscribers, no record
 //! ```
 //!
-//! It fails, and says why, when memory rises over the second half (`soak/trend.rs` has the test), when
-//! seats, streams and descriptors disagree, when a subscriber misses an event without being told to
-//! re-read, or when the server does not end with 0. The record goes to `benches/record/`.
+//! It fails, and reports why, when memory rises over the second half (`soak/trend.rs` has the test), when seats, streams and
+//! descriptors disagree, when a subscriber misses an event without a `connected`, or when the server does not end with 0. The record goes to `benches/record/`.
 
 mod checker;
 mod churn;

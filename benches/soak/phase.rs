@@ -1,16 +1,16 @@
-//! State that the threads of a soak share: the phase, which threads have reached it, and what went wrong.
+//! The shared state of a soak's threads: the phase, which threads have reached it, and the faults.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
-/// What the threads do, in this order.
+/// The phases of the load, in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Phase {
     /// Clients connect, disconnect and publish.
     Run,
-    /// No client connects or disconnects; publishes go on.
+    /// No client connects or disconnects; publishes continue.
     Settle,
     /// A last number is published to every org, and must reach every subscriber; then nothing is sent.
     Quiesce,
@@ -18,7 +18,7 @@ pub(crate) enum Phase {
     Stop,
 }
 
-/// The threads, by what they do.
+/// The threads, by their role.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role {
     Subscribers,
@@ -50,7 +50,7 @@ pub(crate) struct Tally {
     pub(crate) published: AtomicU64,
 }
 
-/// Where threads report what went wrong. The first report ends the soak.
+/// The channel for faults. The first report ends the soak.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults(pub(crate) Sender<String>);
 
@@ -84,7 +84,7 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Whether this thread has done what the phase asks of it.
+    /// Whether this thread has done its part of the phase.
     pub(crate) fn has_reached(&self, role: Role, phase: Phase) -> bool {
         self.reached[role as usize].load(Ordering::Acquire) >= phase as u8
     }

@@ -28,7 +28,7 @@ pub(crate) struct Soak {
     pub(crate) shared: Arc<Shared>,
     /// One per second.
     pub(crate) samples: Vec<Sample>,
-    /// Checkpoints passed: seats, descriptors and positions agreed with the clients'.
+    /// Checkpoints passed, at which seats, descriptors and positions agreed with those of the clients.
     pub(crate) checkpoints: u32,
     /// Descriptors of the server before the first client, and at the end.
     pub(crate) fds: (usize, usize),
@@ -42,12 +42,12 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
-/// Streams opened and closed before descriptors are first counted: a worker opens some of its own once.
+/// Streams opened and closed before descriptors are first counted: a worker opens some for itself once.
 const WARM: usize = 64;
 /// Lets the server close the sockets of streams whose seats it has freed.
 const CLOSED: Duration = Duration::from_millis(500);
 
-/// How long a phase may take: stalled clients are closed, the last number arrives, seats are freed.
+/// The time limit of a phase, in which stalled clients are closed, the last number arrives, and seats are freed.
 const SETTLED: Duration = Duration::from_secs(25);
 
 /// The least and the most time between two checkpoints.
@@ -118,7 +118,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Runs to the end. `progress` gets a line at each checkpoint.
+    /// Runs to the end. `progress` is called with a line at each checkpoint.
     ///
     /// # Errors
     /// The invariant that broke.
@@ -141,7 +141,7 @@ impl Soak {
         self.finish()
     }
 
-    /// While nothing is sent and no client comes or goes, the server's counts must be the clients'.
+    /// While nothing is sent and no client connects or disconnects, the counts of the server must equal those of the clients.
     fn checkpoint(&mut self) -> Outcome<()> {
         for phase in [Phase::Settle, Phase::Quiesce] {
             self.shared.enter(phase);
@@ -177,8 +177,8 @@ impl Soak {
         }
     }
 
-    /// Waits until this many seats are taken, as many as streams were opened and not closed, with at most
-    /// this many descriptors.
+    /// Waits until this number of seats is occupied, which equals the streams opened and not closed, with at most this
+    /// number of descriptors.
     fn check_counts(&mut self, seats: u64, fds: usize) -> Outcome<()> {
         let mut last = Sample::default();
         let settled = self.within(SETTLED, |soak| {

@@ -107,8 +107,7 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Connects the subscribers of one org: half of them as a browser that reconnects, half as a page
-    /// that was loaded anew.
+    /// Connects the subscribers of one org: half of them like browsers that reconnect, half like pages that are reloaded.
     fn connect(&mut self, org: usize) -> io::Result<()> {
         for number in (org..self.all.len()).step_by(ORGS) {
             let subscriber = &mut self.all[number];

@@ -1,5 +1,5 @@
-// Hono on Node, as the application that nudged was made for served invalidations: a ReadableStream, closures
-// and a keepalive interval for each connection; a publish calls every listener of the org.
+// Hono on Node, in the way in which the application that nudged was made for served invalidations: a ReadableStream,
+// closures and a keepalive interval for each connection; a publish calls every listener of the org.
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
 
