@@ -162,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn org_names_at_the_edges() {
+    fn an_org_name_has_1_to_64_allowed_characters() {
         for good in ["a", "9", "acme", "a.b_c-d", "A".repeat(64).as_str()] {
             assert_eq!(good.parse::<OrgName>().map(|org| org.to_string()), Ok(good.to_owned()));
         }
@@ -183,7 +183,7 @@ mod tests {
         }
 
         #[test]
-        fn an_event_id_prints_as_it_was_parsed(text in "[0-9a-fA-F+-]{0,24}|[0-9a-f]{16}-[0-9+]{1,21}") {
+        fn an_event_id_is_printed_as_it_was_parsed(text in "[0-9a-fA-F+-]{0,24}|[0-9a-f]{16}-[0-9+]{1,21}") {
             if let Ok(id) = text.parse::<EventId>() {
                 prop_assert_eq!(id.to_string(), text);
             }

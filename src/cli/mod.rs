@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_feature_is_named() {
+    fn an_error_names_the_missing_feature() {
         let flags: [(bool, &[&str], &str); 3] = [
             (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
             (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_sent_and_never_shown() {
+    fn a_token_is_sent_and_debug_does_not_show_it() {
         let token: Token = "s3cret".parse().expect("a token");
         assert_eq!(token.0, "Bearer s3cret");
         assert!(!format!("{token:?}").contains("s3cret"));

@@ -22,7 +22,7 @@ pub(crate) struct Tls {
     address: String,
 }
 
-/// Why TLS with a server is impossible however often it is tried.
+/// A permanent error of TLS with a server.
 #[derive(Debug)]
 pub struct TlsError {
     pub(super) why: String,
@@ -40,7 +40,7 @@ pub(crate) const HTTP_2: &[u8] = b"h2";
 // ===== impl Tls =====
 
 impl Tls {
-    /// `None` for a URL of `http://`. Reads the system's root certificates where those are asked for.
+    /// `None` for a URL of `http://`. Reads the system's root certificates if they are used.
     pub(crate) fn of(
         url: &HttpUrl,
         verify: &Verify,

@@ -9,7 +9,7 @@ use http::uri::{InvalidUri, Uri};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpUrl {
     pub(crate) is_secure: bool,
-    /// As the `host` field has it.
+    /// The value of the `host` field.
     pub(crate) authority: String,
     /// Host and port, always both.
     pub(crate) address: String,
@@ -68,7 +68,7 @@ impl HttpUrl {
         host.trim_matches(['[', ']'])
     }
 
-    /// Looks the host up, and blocks meanwhile.
+    /// Resolves the host, and blocks until then.
     #[cfg(feature = "bench")]
     pub(crate) fn resolve(&self) -> std::io::Result<std::net::SocketAddr> {
         use std::net::ToSocketAddrs as _;
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_urls() {
+    fn a_base_url_has_a_host_a_port_and_a_prefix() {
         for (text, authority, address, prefix) in [
             ("http://127.0.0.1:6834", "127.0.0.1:6834", "127.0.0.1:6834", ""),
             ("http://localhost/", "localhost", "localhost:80", ""),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_what_a_certificate_names() {
+    fn the_host_has_the_form_of_names_in_certificates() {
         for (text, host) in [
             ("https://example.org", "example.org"),
             ("https://127.0.0.1:6834/a", "127.0.0.1"),

@@ -20,10 +20,10 @@ use super::tls::TlsError;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Verify {
-    /// Those that one of the system's root certificates has signed.
+    /// Those signed by one of the system's root certificates.
     #[default]
     System,
-    /// Those that one of these authorities has signed, and the authorities' own.
+    /// Those signed by one of these authorities, and the authorities' own.
     Authorities(Authorities),
     /// Any: the connection is encrypted, but the server may be an impostor.
     None,
@@ -43,7 +43,7 @@ struct Verifier {
     anchors: Option<Anchors>,
 }
 
-/// Accepts what one of the authorities has signed, and the authorities' own certificates: a self-signed
+/// Accepts certificates signed by one of the authorities, and the authorities' own: a self-signed
 /// certificate is often a server's and an authority's at the same time (`openssl req -x509`).
 #[derive(Debug)]
 struct Anchors {
@@ -56,7 +56,7 @@ const PROTOCOLS: &str = "aws-lc-rs knows TLS 1.2 and 1.3";
 // ===== impl Verify =====
 
 impl Verify {
-    /// Accepts what the authorities in this PEM file have signed.
+    /// Accepts certificates signed by the authorities in this PEM file.
     ///
     /// # Errors
     /// The file cannot be read, or has no valid certificate.
@@ -75,8 +75,7 @@ impl Verify {
         Ok(Self::Authorities(Authorities { store, certificates }))
     }
 
-    /// Without session resumption: every connection makes a full handshake, as those of different
-    /// clients do.
+    /// Without session resumption: every connection makes a full handshake, like those of different clients.
     pub(super) fn config(&self, protocol: &[u8]) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(default_provider());
         let anchors = match self {
@@ -135,7 +134,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         match signed.verify_server_cert(certificate, others, name, ocsp, now) {
-            // The name is all that webpki has not checked yet when it rejects an authority as a server.
+            // When webpki rejects an authority as a server, only the name remains to be checked.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if own.contains(certificate) =>
             {

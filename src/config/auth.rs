@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn publish_keys_are_long_enough_and_never_shown() {
+    fn short_publish_keys_are_refused_and_debug_shows_none() {
         let key = "0123456789abcdef";
         assert_eq!(Secret::publish_key(&key[1..]).err(), Some(InvalidKey::PublishKey));
         assert_eq!(Secret::publish_key("with a space in it").err(), Some(InvalidKey::PublishKey));

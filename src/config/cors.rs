@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_written_as_browsers_write_it() {
+    fn an_origin_has_the_form_that_browsers_send() {
         for good in ["https://app.example", "http://localhost:3000", "http://[::1]:8080"] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_long_enough_and_never_shown() {
+    fn short_secrets_are_refused_and_debug_shows_none() {
         let secret = "0123456789abcdef0123456789abcdef";
         assert_eq!(TokenKey::from_secret(&secret[1..]).err(), Some(InvalidKey::ShortSecret));
         let key = TokenKey::from_secret(secret).expect("32 bytes");

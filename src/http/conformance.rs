@@ -72,9 +72,9 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Reject> {
 mod tests {
     use super::*;
 
-    /// A target has no fragment (RFC 9112, 3.2). If this fails, a fragment has become visible: refuse it.
+    /// A target has no fragment (RFC 9112, 3.2). If this fails, fragments have become visible, and have to be refused.
     #[test]
-    fn a_fragment_is_dropped_before_it_could_be_refused() {
+    fn a_fragment_is_removed_before_it_could_be_refused() {
         for target in ["/api/acme/events?x#y", "/api/acme/events?x#", "/api/acme/events?x#y?z"] {
             let uri = Uri::from_maybe_shared(bytes::Bytes::from_static(target.as_bytes()));
             assert_eq!(uri.expect(target).to_string(), "/api/acme/events?x");

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_too() {
+    fn the_field_forwarded_is_read_too() {
         for (value, expected) in [
             ("for=192.0.2.1", "192.0.2.1"),
             ("proto=https;For=192.0.2.1;by=10.0.0.1", "192.0.2.1"),
@@ -104,8 +104,8 @@ mod tests {
         }
     }
 
-    /// SCENARIO: the proxy writes one of the fields and passes the other on, which the client sent.
-    /// BUG: whichever is preferred, the client chooses its own address through it.
+    /// SCENARIO: the proxy writes one of the fields, and forwards the other, which the client sent.
+    /// BUG: whichever field is preferred, it may be the one in which the client chooses its own address.
     /// FIX: fields that disagree are ignored, and the request counts as the proxy's.
     #[test]
     fn fields_that_disagree_are_ignored() {

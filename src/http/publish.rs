@@ -192,8 +192,8 @@ mod tests {
     use super::*;
 
     /// SCENARIO: `[["posts"]]` is published, and `["acme",["posts"]]` as a line.
-    /// BUG: serde takes a struct from a list of its values, so both were published.
-    /// FIX: only an object is read.
+    /// BUG: serde accepts a list of values as a struct, so both were published.
+    /// FIX: only an object is accepted.
     #[test]
     fn an_array_is_not_a_publish() {
         let hub = Hub::new(HubConfig::default());

@@ -152,19 +152,19 @@ mod tests {
         assert_eq!(take(&limiter, &[2], 5_000), Ok(()), "another org has its own");
         assert_eq!(take(&limiter, &[1], 5_100), Ok(()));
         assert_eq!(take(&limiter, &[1], 5_199), Err((0, Some(1))));
-        // A silence gives back one burst, not more.
+        // A pause restores one burst, not more.
         for n in 0..4 {
             assert_eq!(take(&limiter, &[1], 100_000).is_ok(), n < 3);
         }
     }
 
     #[test]
-    fn a_batch_is_counted_whole_or_not_at_all() {
+    fn a_batch_is_counted_completely_or_not_at_all() {
         let limiter = limiter(1, 2);
         assert_eq!(
             take(&limiter, &[1, 2, 1, 2, 3, 2], 0),
             Err((5, None)),
-            "three are never allowed"
+            "a burst of three is never allowed"
         );
         assert_eq!(take(&limiter, &[1, 2, 1, 2], 0), Ok(()), "nothing was counted before");
         assert_eq!(take(&limiter, &[3, 1], 0), Err((1, Some(1_000))));

@@ -67,7 +67,7 @@ mod tests {
         });
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(pin!(client.write_all(bytes)).poll(cx).is_ready(), "it fits");
+        assert!(pin!(client.write_all(bytes)).poll(cx).is_ready(), "the pipe holds the bytes");
         _ = pin!(http1::Builder::new().serve_connection(TokioIo::new(server), service)).poll(cx);
         read.take()
     }
@@ -93,7 +93,7 @@ mod tests {
 
     /// A body, an expectation, an upgrade, another method, an incomplete head, too many fields.
     #[test]
-    fn any_other_request_is_left_to_hyper() {
+    fn any_other_request_is_handed_to_hyper() {
         let line = "GET /api/acme/events HTTP/1.1\r\n";
         for fields in
             ["content-length: 0", "Transfer-Encoding: chunked", "expect: x", "UPGRADE: h2c"]
@@ -125,9 +125,9 @@ mod tests {
     const ENDS: [&str; 4] = ["\r\n", "\n", "\r", "\r\n "];
 
     proptest! {
-        /// Hyper parses the same request from the same bytes, and none from fewer.
+        /// hyper parses the same request from the same bytes, and none from fewer.
         #[test]
-        fn heads_are_parsed_as_by_hyper(
+        fn a_head_is_parsed_as_hyper_parses_it(
             before in select(vec!["", "", "", "\r\n", "\n", " "]),
             line in select(LINES.to_vec()),
             fields in prop::collection::vec(

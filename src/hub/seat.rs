@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_slab_gives_its_memory_back() {
+    fn an_emptied_slab_frees_its_memory() {
         let mut seats = Seats::default();
         let keys: Vec<_> = (0..1000).map(|n| seats.insert(Seq(n), Tick(0))).collect();
         for key in keys.into_iter().skip(8).rev() {
             seats.remove(key);
         }
         assert_eq!(seats.len(), 8);
-        assert!(seats.slab.capacity() < 100, "still room for {}", seats.slab.capacity());
+        assert!(seats.slab.capacity() < 100, "capacity of {}", seats.slab.capacity());
         let left: Vec<_> =
             (0..seats.end()).filter_map(|i| Some(seats.at_mut(i)?.cursor.0)).collect();
         assert!(left.into_iter().eq(0..8));

@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wheel_behaves_as_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
+        fn a_wheel_behaves_like_a_sorted_map(steps in prop::collection::vec(step(), 0..200)) {
             compare(steps);
         }
     }

@@ -220,7 +220,7 @@ mod tests {
     use crate::config::{AuthConfig, Secret};
 
     /// SCENARIO: the service manager passes a socket on a network address to a server with a key.
-    /// BUG: the server refused it as an open server has to, though it allowed the same address in `--listen`.
+    /// BUG: the server refused it as one without a key has to, though it allowed the same address in `--listen`.
     /// FIX: both check the same condition.
     #[test]
     fn a_server_with_a_key_listens_on_networks_by_flag_and_by_socket_activation() {
@@ -243,8 +243,7 @@ mod tests {
         }
     }
 
-    /// tcp(7) promises it of `TCP_USER_TIMEOUT` only. That the others are inherited too saves three system calls
-    /// per connection.
+    /// tcp(7) documents it for `TCP_USER_TIMEOUT` only. Inheriting the others too saves three system calls per connection.
     #[cfg(target_os = "linux")]
     #[test]
     fn accepted_sockets_inherit_the_options() {

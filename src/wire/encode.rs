@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_greeting_is_the_same_chunk_whichever_way_it_is_encoded() {
+    fn both_encoders_of_a_greeting_write_the_same_chunk() {
         for (id, retry_ms) in
             [("0000000000000000-0", 0), ("ffffffffffffffff-18446744073709551615", u32::MAX)]
         {

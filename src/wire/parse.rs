@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn between_events_no_buffer_is_held() {
+    fn a_parser_holds_no_buffer_between_events() {
         let mut parser = Parser::default();
         let stream = "id: 1\nevent: a\ndata: x\ndata: y\n\n: comment\n";
         for byte in stream.as_bytes() {

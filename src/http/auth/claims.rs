@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn orgs_are_read_from_both_claims_in_both_forms() {
+    fn orgs_are_read_from_both_claims_as_string_or_list() {
         let acme: OrgName = "acme".parse().expect("a name");
         for good in [
             serde_json::json!({"org": "acme"}),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn any_expiry_is_represented() {
+    fn any_expiry_has_a_representation() {
         for exp in [0.0, 1.5, 1e300, -1e300] {
             claims(serde_json::json!({ "exp": exp })).expires();
         }

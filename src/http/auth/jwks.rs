@@ -196,7 +196,7 @@ mod tests {
         }
         assert_eq!(ids(&[ED; 100].join(",")).map(|ids| ids.len()), Ok(JWKS_KEYS_MAX));
     }
-    /// The path that was requested, and what a fetch makes of this response.
+    /// The path that a fetch requests, and its result for this response.
     fn fetch(response: &str, timeout: Duration) -> (String, Result<usize, String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let address = listener.local_addr().expect("bound");
@@ -208,7 +208,7 @@ mod tests {
                 let (mut peer, _) = listener.accept().expect("a connection");
                 let mut request = [0; 4096];
                 let length = peer.read(&mut request).expect("a request");
-                // The client may have gone.
+                // The client may have disconnected.
                 _ = peer.write_all(response.as_bytes());
                 _ = peer.read(&mut [0; 1]);
                 String::from_utf8_lossy(&request[..length]).into_owned()

@@ -215,7 +215,7 @@ mod tests {
         encode(&Header::default(), &json!({ "exp": exp }), &key).expect("a token")
     }
 
-    /// The published set cannot be fetched: nothing listens there.
+    /// The published set cannot be fetched: its address has no listener.
     #[tokio::test]
     async fn only_a_token_that_no_known_key_signed_waits_for_published_keys() {
         let jwks = JwksConfig::new("http://127.0.0.1:1/keys".parse().expect("a URL"));

@@ -262,7 +262,7 @@ mod tests {
         conns.insert_streaming(conn, ConnPermit::default()).expect("a slot")
     }
 
-    /// Slots are used again: an event of the last socket must not reach the connection that has its slot now.
+    /// Slots are reused: an event of the former socket must not reach the connection that now has its slot.
     #[tokio::test]
     async fn a_stale_token_reaches_no_connection() {
         let mut conns = Conns::new(Hub::new(HubConfig::default())).expect("a poller");
@@ -270,7 +270,7 @@ mod tests {
         conns.close(stale, Closed(CloseReason::Client));
         let next = insert_stream(&mut conns);
         assert_eq!(socket_id(next), socket_id(stale), "in the slot of the first");
-        conns.step(stale, |_, _| panic!("it reached another connection's stream"));
+        conns.step(stale, |_, _| panic!("the event reached another connection's stream"));
         let mut reached = false;
         conns.step(next, |_, _| {
             reached = true;
