@@ -119,8 +119,10 @@ const NAMES: usize = 200_000;
 
 /// Publishes to each of many orgs before, during and after a subscription to it.
 ///
-/// SCENARIO: within one tick, a client publishes to, subscribes to and leaves far more orgs than the budget has room for.
-/// BUG: both wheels purged the entries of freed seats only at a tick, and each entry kept its channel's block allocated.
+/// SCENARIO: within one tick, a client publishes to, subscribes to and leaves far more orgs than the budget has room
+/// for.
+/// BUG: both wheels purged the entries of freed seats only at a tick, and each entry kept its channel's block
+/// allocated.
 /// FIX: both purge their stale entries as soon as these outnumber the live ones.
 async fn invented_orgs_stay_within_the_budget() {
     let budget = HubConfig {
@@ -154,8 +156,8 @@ async fn invented_orgs_stay_within_the_budget() {
     assert!(peak <= most, "{peak} bytes of {most}");
 }
 
-/// SCENARIO: an application drops a hub that still has work for its driver, or drops a driver in the middle of a sweep,
-/// while it holds the last handle.
+/// SCENARIO: an application drops a hub that still has work for its driver, or drops a driver in the middle of a
+/// sweep, while it holds the last handle.
 /// BUG: the remaining work referred to its channels, these to their shards, and these to the work: a cycle. The sweep
 /// was put back after the last handle had dropped the work.
 /// FIX: remaining work keeps no channel alive.

@@ -82,8 +82,8 @@ fn an_unacknowledged_keepalive_frees_the_seats_of_a_vanished_peer() {
     }
 }
 
-/// The route is removed while packets are lost: the kernel then reports "no route" instead of a timeout. The stream must
-/// count as timed out all the same.
+/// The route is removed while packets are lost: the kernel then reports "no route" instead of a timeout. The stream
+/// must count as timed out all the same.
 #[test]
 fn a_vanished_peer_counts_as_timeout_even_without_a_route() {
     requires!(NAMESPACES);

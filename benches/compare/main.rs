@@ -126,8 +126,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compares, or runs as one of the servers. Returns whether every subscriber of every server received every event exactly
-/// once.
+/// Compares, or runs as one of the servers. Returns whether every subscriber of every server received every event
+/// exactly once.
 fn run_role() -> Outcome<bool> {
     become_guarded()?;
     // Servers that this program starts inherit it.

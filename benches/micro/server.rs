@@ -1,4 +1,5 @@
-//! The work on sockets, counted in `nudged serve`: all of its threads, from the first byte read to the last one written.
+//! The work on sockets, counted in `nudged serve`: all of its threads, from the first byte read to the last one
+//! written.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;

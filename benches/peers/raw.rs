@@ -1,6 +1,6 @@
-//! The lower limit: accept, read the request, write the head, keep the descriptor. A publish is one `write(2)` of an encoded
-//! event to each subscriber; once a second, each subscriber that was idle for nudged's keepalive time is sent a comment. It
-//! has no history, and nothing else that a server would need.
+//! The lower limit: accept, read the request, write the head, keep the descriptor. A publish is one `write(2)` of an
+//! encoded event to each subscriber; once a second, each subscriber that was idle for nudged's keepalive time is sent
+//! a comment. It has no history, and nothing else that a server would need.
 
 use std::array;
 use std::collections::HashMap;

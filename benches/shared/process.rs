@@ -28,9 +28,9 @@ const GUARD: &str = "run-guarded";
 const STOP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A command that runs `program` without nudged's settings from this program's environment, and whose process the kernel
-/// ends when the calling thread ends. A server does not request that itself; so this program starts itself, requests it,
-/// and executes the server.
+/// A command that runs `program` without nudged's settings from this program's environment, and whose process the
+/// kernel ends when the calling thread ends. A server does not request that itself; so this program starts itself,
+/// requests it, and executes the server.
 pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     command.arg(GUARD).arg(process::id().to_string()).arg(program).stdin(Stdio::null());
@@ -42,8 +42,8 @@ pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Has to be called first in `main`. In a process that [`guarded`] started, executes the guarded program and returns only
-/// if that fails; otherwise returns at once.
+/// Has to be called first in `main`. In a process that [`guarded`] started, executes the guarded program and returns
+/// only if that fails; otherwise returns at once.
 pub(crate) fn become_guarded() -> io::Result<()> {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != GUARD) {

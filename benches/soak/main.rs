@@ -6,8 +6,9 @@
 //! cargo bench --features bench --bench soak -- --short            90 s with fewer subscribers, no record
 //! ```
 //!
-//! It fails, and reports why, when memory rises over the second half (`soak/trend.rs` has the test), when seats, streams and
-//! descriptors disagree, when a subscriber misses an event without a `connected`, or when the server does not end with 0. The record goes to `benches/record/`.
+//! It fails, and reports why, when memory rises over the second half (`soak/trend.rs` has the test), when seats,
+//! streams and descriptors disagree, when a subscriber misses an event without a `connected`, or when the server does
+//! not end with 0. The record goes to `benches/record/`.
 
 mod checker;
 mod churn;

@@ -141,7 +141,8 @@ impl Soak {
         self.finish()
     }
 
-    /// While nothing is sent and no client connects or disconnects, the counts of the server must equal those of the clients.
+    /// While nothing is sent and no client connects or disconnects, the counts of the server must equal those of the
+    /// clients.
     fn checkpoint(&mut self) -> Outcome<()> {
         for phase in [Phase::Settle, Phase::Quiesce] {
             self.shared.enter(phase);

@@ -32,8 +32,8 @@ pub(crate) struct Sample {
     pub(crate) closed: BTreeMap<String, u64>,
     /// Open descriptors.
     pub(crate) fds: usize,
-    /// Its whole memory, in bytes (PSS). Shared libraries are divided among the programs that map them, so that this changes
-    /// when another program starts.
+    /// Its whole memory, in bytes (PSS). Shared libraries are divided among the programs that map them, so that this
+    /// changes when another program starts.
     pub(crate) pss: u64,
     /// Its anonymous memory: heap and stacks.
     pub(crate) anonymous: u64,

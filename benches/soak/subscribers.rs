@@ -107,7 +107,8 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Connects the subscribers of one org: half of them like browsers that reconnect, half like pages that are reloaded.
+    /// Connects the subscribers of one org: half of them like browsers that reconnect, half like pages that are
+    /// reloaded.
     fn connect(&mut self, org: usize) -> io::Result<()> {
         for number in (org..self.all.len()).step_by(ORGS) {
             let subscriber = &mut self.all[number];
@@ -169,8 +170,8 @@ impl Subscribers {
 // ===== impl Subscriber =====
 
 impl Subscriber {
-    /// Reads all bytes that have arrived. The parser gets the head and the chunk framing too: a chunk is a
-    /// whole event or comment, and its size line, like a line of the head, is a field unknown to it.
+    /// Reads all bytes that have arrived. The parser is passed the head and the chunk framing too: a chunk is
+    /// exactly one event or comment, and its size line, like a line of the head, is an unknown field.
     fn read(&mut self, buffer: &mut [u8], tally: &Tally) -> Result<(), Box<dyn Error>> {
         // The stream may have been disconnected after the poller reported it.
         let Some(stream) = &mut self.stream else { return Ok(()) };

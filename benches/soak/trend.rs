@@ -14,7 +14,7 @@ const T: f64 = 2.228;
 /// Bytes per ended stream that count as no leak. glibc's smallest allocation is 32, so this is one of
 /// those in every eighth stream.
 pub(crate) const TOLERANCE: f64 = 4.0;
-/// Bytes by which a heap may grow while its fragmentation settles, whatever time that takes.
+/// Bytes by which a heap may grow while its fragmentation settles, however long that takes.
 pub(crate) const SETTLING: f64 = 384.0 * 1024.0;
 /// Bytes per ended stream: a leak of this must be detectable, or the verdict is unclear.
 pub(crate) const DETECT: f64 = 128.0;

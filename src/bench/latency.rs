@@ -164,7 +164,7 @@ impl LatencyRecorder {
         &self.latencies
     }
 
-    /// Returns what was recorded and starts anew.
+    /// Returns the recorded latencies and starts from zero.
     pub(crate) fn take(&mut self) -> Latencies {
         std::mem::replace(&mut self.latencies, Latencies::new())
     }

@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 impl Cost {
     /// Measures these processes and all their descendants (nginx's workers, say). Fails if one of the
-    /// named processes is gone or may not be read.
+    /// named processes has ended or may not be read.
     pub fn of(processes: &[u32]) -> io::Result<Self> {
         let mut sum = Self::default();
         for process in family(processes)? {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_an_error_with_its_number() {
+    fn a_process_that_has_ended_is_an_error_with_its_number() {
         let why = Cost::of(&[u32::MAX]).unwrap_err().to_string();
         assert!(why.contains("4294967295"), "{why}");
     }

@@ -9,7 +9,7 @@ use super::latency::LatencyRecorder;
 use super::marker::Marker;
 use super::subscriber::{Arrival, Phase, Subscriber};
 
-/// All subscribers of a run, whatever their transport, and the sums of what they have received.
+/// All subscribers of a run, on any transport, and the sums of what they have received.
 #[derive(Debug)]
 pub(crate) struct Subscribers {
     all: Vec<Subscriber>,

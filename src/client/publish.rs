@@ -47,7 +47,7 @@ pub async fn publish(publish: &Publish, out: &mut impl Write) -> Result<(), Erro
         return Err(exchange::refusal(server, response).await);
     }
     let body = exchange::read_body(server, response).await?.unwrap_or_default();
-    // The status says that it was accepted; a body without an id does not change that.
+    // By its status it was accepted; a body without an id does not change that.
     let answer: Answer = serde_json::from_slice(&body).unwrap_or_default();
     let id = answer.id.as_deref().unwrap_or("accepted");
     writeln!(out, "{}", OneLine(id)).and_then(|()| out.flush()).map_err(Error::Output)

@@ -1,5 +1,5 @@
-//! Turns bytes into operations on the hub, on the wheel, and on their twins. One byte is one choice, so that a seed can be
-//! written by hand, and keeps its meaning.
+//! Turns bytes into operations on the hub, on the wheel, and on their twins. One byte is one choice, so that a seed
+//! can be written by hand, and keeps its meaning.
 
 use arbitrary::{Result, Unstructured};
 

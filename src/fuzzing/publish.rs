@@ -1,5 +1,5 @@
-//! Publishing: a body is accepted exactly if a naive reading finds it valid, and then every subscriber receives exactly its
-//! keys; of a refused body, nothing is received.
+//! Publishing: a body is accepted exactly if a naive reading finds it valid, and then every subscriber receives
+//! exactly its keys; of a refused body, nothing is received.
 
 use std::collections::BTreeMap;
 use std::task::{Poll, Waker};

@@ -1,5 +1,5 @@
-//! Two readers of event streams that share no code with our parser: a naive one, and `sse-codec`. `tests/it/wire` uses them
-//! too.
+//! Two readers of event streams that share no code with our parser: a naive one, and `sse-codec`. `tests/it/wire`
+//! uses them too.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 

@@ -4,8 +4,8 @@ use super::readers::{Received, by_sse_codec, by_twin};
 use crate::ids::{Epoch, EventId, Seq};
 use crate::wire::{EVENT_LEN_MAX, Frame, Parser};
 
-/// Any bytes: our parser agrees with the others, however the bytes are split, and its events contain only what a stream can
-/// carry. The first byte is the length of the pieces.
+/// Any bytes: our parser agrees with the others, however the bytes are split, and its events contain only what a
+/// stream can carry. The first byte is the length of the pieces.
 pub fn sse_parse(input: &[u8]) {
     let Some((piece_len, stream)) = input.split_first() else { return };
     if stream.len() > EVENT_LEN_MAX / 3 {
@@ -61,8 +61,8 @@ fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Received {
     Received { events, retry_ms: parser.retry_ms(), last_event_id }
 }
 
-/// The stream without the lines on which `sse-codec` deviates from the standard; `tests/it/wire/read.rs` has an example of
-/// each.
+/// The stream without the lines on which `sse-codec` deviates from the standard; `tests/it/wire/read.rs` has an
+/// example of each.
 fn that_sse_codec_reads_correctly(stream: &[u8]) -> String {
     let text = String::from_utf8_lossy(stream);
     let ended = text.split_inclusive(['\r', '\n']);

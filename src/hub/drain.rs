@@ -167,12 +167,12 @@ mod tests {
         matches!(stream.poll_next(Waker::noop()), Poll::Ready(None))
     }
 
-    /// At any time as many streams have been ended as that part of the window has; no batch has more than the
-    /// seats of a turn; and the pace is the time at which one more is due.
+    /// At any time, the part of the streams that has ended equals the part of the window that has passed; no batch has
+    /// more than the seats of a turn; and the pace is the time at which the next stream is due.
     #[test]
     fn the_ends_are_spread_evenly_over_the_window() {
         let (hub, mut streams) = hub_with_streams();
-        assert!(!streams.iter_mut().any(over), "each waits");
+        assert!(!streams.iter_mut().any(over), "each is pending");
         hub.drain(Time(500), Duration::from_secs(5));
         let mut drain = hub.driver().begin_drain().expect("the hub drains");
         let (mut batch, mut ended, mut now) = (Batch::default(), 0, Time(500));
@@ -189,7 +189,7 @@ mod tests {
                     let share = STREAMS * usize::try_from(now.0 - 500).expect("small") / 5_000;
                     assert_eq!(ended, share + 1, "at {now:?}");
                     assert!(next > now && next <= Time(5_500), "{next:?} at {now:?}");
-                    // Now and then the driver is late.
+                    // From time to time the driver is late.
                     now =
                         if ended.is_multiple_of(7) { Time((now.0 + 83).min(5_500)) } else { next };
                 }
@@ -198,12 +198,12 @@ mod tests {
         assert_eq!(ended, STREAMS);
         assert!(now >= Time(5_400), "{now:?}");
         assert!(streams.iter_mut().all(over));
-        assert!(!hub.driver().is_over(), "their seats are still taken");
+        assert!(!hub.driver().is_over(), "their seats are still occupied");
         drop(streams);
         assert!(hub.driver().is_over());
     }
 
-    /// SCENARIO: a driver reads the clock, and then the hub is told to drain at once.
+    /// SCENARIO: a driver reads the clock, and then the hub drains without a window.
     /// BUG: the driver divided by the length of the window, and its worker panicked.
     /// FIX: in a window without a length every stream is due.
     #[test]

@@ -138,9 +138,9 @@ mod tests {
     use crate::hub::shard::ShardId;
     use crate::ids::Seq;
 
-    /// SCENARIO: more orgs have subscribers than idle ones may be remembered.
-    /// BUG: every new org scanned all the others, in vain, under the lock.
-    /// FIX: after a scan, as many have to be inserted as pay for the next one.
+    /// SCENARIO: more orgs have subscribers than the limit of idle orgs.
+    /// BUG: every new org scanned all the others under the lock, and found none to evict.
+    /// FIX: the next scan happens only after enough inserts to amortise it.
     #[test]
     fn orgs_with_subscribers_are_scanned_a_constant_number_of_times() {
         let common = Arc::new(Common::new(HubConfig::default(), 1));

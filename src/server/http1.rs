@@ -183,7 +183,7 @@ mod tests {
     use crate::server::reactor::Handle;
     use crate::stream::Clock;
 
-    /// A socket that panics when it is read from again, which hyper does while it waits for a response.
+    /// A socket that panics at the second read, which hyper makes while it waits for a response.
     struct Bomb {
         socket: Socket,
         was_read: bool,
@@ -230,10 +230,10 @@ mod tests {
         }
     }
 
-    /// SCENARIO: a request opens a stream, and the poll that was to hand it over panics.
-    /// BUG: the stream lay in the slot that the worker's connections share, and kept its seat, until the next
+    /// SCENARIO: a request opens a stream, and the poll that should hand it over panics.
+    /// BUG: the stream stayed in the slot that the worker's connections share, and kept its seat, until the next
     /// connection was polled.
-    /// FIX: a poll that ends without a hand-over empties the slot.
+    /// FIX: a poll that ends without a handoff empties the slot.
     #[tokio::test]
     async fn a_panic_frees_the_seat() {
         let config = Config::default();

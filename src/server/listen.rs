@@ -243,7 +243,8 @@ mod tests {
         }
     }
 
-    /// tcp(7) documents it for `TCP_USER_TIMEOUT` only. Inheriting the others too saves three system calls per connection.
+    /// tcp(7) documents it for `TCP_USER_TIMEOUT` only. Inheriting the others too saves three system calls per
+    /// connection.
     #[cfg(target_os = "linux")]
     #[test]
     fn accepted_sockets_inherit_the_options() {

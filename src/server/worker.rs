@@ -148,12 +148,12 @@ mod tests {
 
     use super::*;
 
-    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker is not scheduled
-    /// until its driver has seen the drain too, and has ended.
-    /// BUG: the worker took the end of the driver for its death, and cut the publish.
-    /// FIX: it looks at the drain first.
+    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker is not scheduled until its
+    /// driver has noticed the drain too, and has ended.
+    /// BUG: the worker mistook the end of the driver for a crash, and closed the connection of the publish.
+    /// FIX: it checks for the drain first.
     #[tokio::test]
-    async fn a_driver_that_the_drain_has_ended_has_not_died() {
+    async fn a_driver_that_ends_in_a_drain_has_not_crashed() {
         let mut driver = tokio::spawn(async {});
         while !driver.is_finished() {
             tokio::task::yield_now().await;

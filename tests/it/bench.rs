@@ -110,8 +110,8 @@ fn a_stream_that_ends_counts_as_a_disconnect_and_misses_nothing_afterwards() {
 }
 
 /// SCENARIO: one of three streams receives four events and ends; the last event reaches the others late.
-/// BUG: the events of the lost stream counted towards what the other two had to receive, so that the series ended early;
-/// the late events counted as missed, and then as duplicates.
+/// BUG: the events of the lost stream counted towards what the other two had to receive, so that the series ended
+/// early; the late events counted as missed, and then as duplicates.
 /// FIX: a series ends when every open stream has received all its events.
 #[test]
 fn events_of_a_lost_stream_do_not_count_for_the_others() {

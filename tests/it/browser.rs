@@ -1,5 +1,5 @@
-//! A real Chromium: its `EventSource` opens the stream from a page, loses the server, reconnects by itself, and receives
-//! the missed events. A relay between the two simulates network failures.
+//! A real Chromium: its `EventSource` opens the stream from a page, loses the server, reconnects by itself, and
+//! receives the missed events. A relay between the two simulates network failures.
 #![allow(clippy::disallowed_types, reason = "loom does not replace the locks of a test")]
 
 use std::io::{Read, Write};
@@ -259,8 +259,8 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     assert_eq!(browser.run(protocol, ""), "h2");
 }
 
-/// A page's requests to a server of another origin, and their results: a stream, a publish with a preflight, and a publish
-/// like a form's, without a preflight.
+/// A page's requests to a server of another origin, and their results: a stream, a publish with a preflight, and a
+/// publish like a form's, without a preflight.
 const ACROSS: &str = "const [url, done] = arguments;
     const opened = new Promise(resolve => {
         const source = new EventSource(url, { withCredentials: true });

@@ -1,5 +1,6 @@
-//! HTTP/1 messages that RFC 9112 forbids: each is refused with one response and the end of the connection. If a proxy and the server disagree about where a request ends, one of them can be made to parse a body as a request
-//! (request smuggling).
+//! HTTP/1 messages that RFC 9112 forbids: each is refused with one response and the end of the connection. If a proxy
+//! and the server disagree about where a request ends, one of them can be made to parse a body as a request (request
+//! smuggling).
 
 use crate::support::server::Signal;
 use crate::support::{Client, Server, Transport};
@@ -239,8 +240,8 @@ fn targets_of_other_schemes_or_forms_are_refused() {
     assert_eq!(published(&server), 0);
 }
 
-/// SCENARIO: the chunks of a request end in `0\r\n\n`, or its trailers in a bare LF. A second request follows, with a third
-/// one in its body.
+/// SCENARIO: the chunks of a request end in `0\r\n\n`, or its trailers in a bare LF. A second request follows, with a
+/// third one in its body.
 /// BUG: the library parses the second's head as trailers, and its body as a request.
 /// FIX: trailers are refused, and where the body is not read, the connection ends with the response.
 #[test]

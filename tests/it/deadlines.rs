@@ -110,7 +110,8 @@ fn a_slow_reader_is_not_closed_as_stalled() {
                     thread::sleep(Duration::from_millis(300));
                 }
             });
-            // Its kernel opens the window only once much of the buffer is free, which happens many times before the timeout.
+            // Its kernel opens the window only once much of the buffer is free, which happens many times before the
+            // timeout.
             scope.spawn(|| {
                 while !is_closed.load(Ordering::Acquire) {
                     slow.client.read_exact(150_000);

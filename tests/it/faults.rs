@@ -1,5 +1,5 @@
-//! Real faults, not mocks, each for many streams at once. After each the slabs are empty, the number of descriptors is as
-//! before, and the metrics name the cause.
+//! Real faults, not mocks, each for many streams at once. After each the slabs are empty, the number of descriptors
+//! is as before, and the metrics name the cause.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -298,11 +298,11 @@ fn kill_a_client(server: &Server, reads: bool) -> Box<dyn Any> {
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut lines = lines.map(|line| line.expect("text"));
     assert!(lines.any(|line| line.ends_with("has its streams")), "the client ended at its start");
-    eventually("it has every seat", || server.seats() == STREAMS);
+    eventually("every stream has its seat", || server.seats() == STREAMS);
     if !reads {
         server.publish("acme", &["unread"]);
         let delivered = || server.metric("nudged_events_delivered_total");
-        eventually("it has something to read", || delivered() == STREAMS);
+        eventually("every stream has unread bytes", || delivered() == STREAMS);
     }
     child.kill().expect("our child");
     child.wait().expect("our child");

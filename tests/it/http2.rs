@@ -1,5 +1,5 @@
-//! Many streams on one HTTP/2 connection: each receives its own events, has its own window, and ends by itself or with its
-//! connection.
+//! Many streams on one HTTP/2 connection: each receives its own events, has its own window, and ends by itself or
+//! with its connection.
 
 use std::net::TcpStream;
 use std::thread;
@@ -117,13 +117,13 @@ fn a_stream_that_never_has_a_window_is_reset_as_stalled() {
     client.grant(sibling, WIDE);
     client.event(sibling);
     assert_eq!(client.end(stalled).0, End::Reset(code::CANCEL));
-    eventually("it is counted as stalled", || server.closed().get("stalled") == Some(&1));
+    eventually("the stream is counted as stalled", || server.closed().get("stalled") == Some(&1));
     server.publish("acme", &["posts"]);
     expect(&mut client, sibling, "posts");
 }
 
-/// A stream whose client grants a few bytes at a time is served, with or without another pending event, while others, to
-/// which it grants none, are reset.
+/// A stream whose client grants a few bytes at a time is served, with or without another pending event, while others,
+/// to which it grants none, are reset.
 ///
 /// SCENARIO: a client receives a large event a few bytes at a time, while another event is pending behind it.
 /// BUG: the stall was counted from when the second event was handed to hyper, although bytes of the first were sent,
@@ -325,8 +325,8 @@ fn a_client_that_acknowledges_no_ping_is_closed() {
     alive.join().expect("the event arrived");
 }
 
-/// SCENARIO: a client sends the preface of HTTP/2 after requests of HTTP/1, as an attacker may to smuggle requests through
-/// a proxy.
+/// SCENARIO: a client sends the preface of HTTP/2 after requests of HTTP/1, as an attacker may to smuggle requests
+/// through a proxy.
 /// BUG: the connection switched to HTTP/2, and frames followed the responses.
 /// FIX: the preface is valid only at the start of a connection (RFC 9113, 3.4); later it ends the connection.
 #[test]

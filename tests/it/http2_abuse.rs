@@ -275,8 +275,8 @@ fn a_full_server_responds_before_it_closes_the_connection() {
     assert_eq!(client.closing(), Some(code::NO_ERROR));
 }
 
-/// RFC 9113, 8.1.1: a malformed request must be reset before it is processed, or it could smuggle another one through a
-/// server of HTTP/1.
+/// RFC 9113, 8.1.1: a malformed request must be reset before it is processed, or it could smuggle another one through
+/// a server of HTTP/1.
 #[test]
 fn a_malformed_request_is_refused() {
     let scene = Scene::begin(&[]);
@@ -304,15 +304,15 @@ fn a_malformed_request_is_refused() {
         ("a line end in a value", with("x", "a\r\nb: c")),
     ] {
         let mut client = scene.client();
-        let asks = client.take_stream();
-        client.send_bytes(&headers(asks, &block(&fields)));
-        let outcome = client.outcome(asks);
+        let stream = client.take_stream();
+        client.send_bytes(&headers(stream, &block(&fields)));
+        let outcome = client.outcome(stream);
         assert_eq!(outcome, Err(code::PROTOCOL_ERROR), "{what}");
     }
     for fields in [with("te", "trailers"), [&get[..2], &get[3..]].concat()] {
-        let asks = client.take_stream();
-        client.send_bytes(&headers(asks, &block(&fields)));
-        assert_eq!(client.outcome(asks), Ok(200), "{fields:?}");
+        let stream = client.take_stream();
+        client.send_bytes(&headers(stream, &block(&fields)));
+        assert_eq!(client.outcome(stream), Ok(200), "{fields:?}");
     }
     scene.server.publish("acme", &["still"]);
     assert!(

@@ -67,7 +67,7 @@ fn a_full_server_answers_with_a_reconnection_time_and_keeps_its_streams() {
         streams.pop().expect("seven").client.reset();
         eventually("there is room", || ask_is_stream(&server, "acme", ""));
         drop((streams, publisher));
-        eventually(&format!("every permit is back on {transport:?}"), || open(&server) == 0);
+        eventually(&format!("every permit is released on {transport:?}"), || open(&server) == 0);
     }
 }
 

@@ -1,5 +1,5 @@
-//! No event is lost unnoticed, over real sockets: in whatever order clients publish, disconnect, reconnect and stall, and
-//! events are evicted, each client receives every key in order, or a `connected` that makes it reread everything.
+//! No event is lost unnoticed, over real sockets: in whatever order clients publish, disconnect, reconnect and stall,
+//! and events are evicted, each client receives every key in order, or a `connected` that makes it reread everything.
 //!
 //! Random operations drive a server and a model of what it has to send. The clients reconnect as a browser does: with
 //! the id of the last event that they received completely.
@@ -215,8 +215,8 @@ impl Browser {
         self.receive(&greeting, model);
     }
 
-    /// Sends a publish before the request of the stream, and reads its response after the greeting: the server may process
-    /// them in either order, and both greetings are right.
+    /// Sends a publish before the request of the stream, and reads its response after the greeting: the server may
+    /// process them in either order, and both greetings are right.
     fn race(&mut self, server: &Server, org: &str, model: &mut Model, key: u8) {
         if self.connection.is_some() {
             return;

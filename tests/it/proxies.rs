@@ -1,5 +1,5 @@
-//! Behind Debian's nginx and HAProxy, in common configurations: events arrive at once, not when a buffer is full, and a
-//! connection that nginx closes frees its seat.
+//! Behind Debian's nginx and HAProxy, in common configurations: events arrive at once, not when a buffer is full, and
+//! a connection that nginx closes frees its seat.
 
 use crate::support::programs::{HAPROXY, NGINX, requires};
 use crate::support::proxy::{Proxy, RECOMMENDED};

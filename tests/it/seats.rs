@@ -1,4 +1,5 @@
-//! A seat is freed however its connection ends. Seats are counted in the slabs themselves, and descriptors by the kernel.
+//! A seat is freed however its connection ends. Seats are counted in the slabs themselves, and descriptors by the
+//! kernel.
 
 use crate::support::{Server, Stream, Transport, eventually};
 

@@ -1,5 +1,5 @@
-//! The verdicts of `cargo bench --bench soak`: whether memory rises, and whether a subscriber received every event. The
-//! series and events of these tests are synthetic.
+//! The verdicts of `cargo bench --bench soak`: whether memory rises, and whether a subscriber received every event.
+//! The series and events of these tests are synthetic.
 
 #[path = "../../benches/soak/checker.rs"]
 mod checker;
@@ -16,8 +16,8 @@ const LONG: usize = 900;
 /// Streams that end per second.
 const ENDED: f64 = 200.0;
 
-/// A line from 2 MB with this slope, plus noise. Each measurement keeps the fraction `keeps` of the deviation of the one
-/// before.
+/// A line from 2 MB with this slope, plus noise. Each measurement keeps the fraction `keeps` of the deviation of the
+/// one before.
 fn series(seconds: usize, slope: f64, noise: f64, keeps: f64, seed: u64) -> Vec<(f64, f64)> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut deviation = 0.0;

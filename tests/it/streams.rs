@@ -283,8 +283,8 @@ fn a_burst_becomes_its_first_event_and_one_union() {
     }
 }
 
-/// Publishes to acme in one request, and so within one burst window. Returns the ids of the two events that result: the
-/// first publish, and the union of the others.
+/// Publishes to acme in one request, and so within one burst window. Returns the ids of the two events that result:
+/// the first publish, and the union of the others.
 fn burst(server: &Server, start: &str, publishes: &[&[&str]]) -> [String; 2] {
     let line = |keys: &&[&str]| serde_json::json!({ "org": "acme", "keys": keys }).to_string();
     let lines: Vec<_> = publishes.iter().map(line).collect();

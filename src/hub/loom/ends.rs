@@ -1,4 +1,4 @@
-//! Every stream and every driver ends when it has to.
+//! Every stream and every driver ends, and not too early.
 
 use std::sync::Arc;
 use std::task::Poll;

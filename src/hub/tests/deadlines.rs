@@ -146,8 +146,8 @@ proptest! {
         }
     }
 
-    /// The same for a stream over HTTP/2, whose task is idle while its last frame waits for flow control: it stalls exactly
-    /// at the limit after the last progress.
+    /// The same for a stream over HTTP/2, whose task is idle while its last frame waits for flow control: it stalls
+    /// exactly at the limit after the last progress.
     #[test]
     fn a_task_stalls_after_the_limit(
         limit in 1..20u32,
@@ -230,7 +230,8 @@ fn nothing_is_delivered_after_a_deadline() {
     assert_eq!(closed(&hub, CloseReason::Expired), 1);
 }
 
-/// A task with a pending write is not woken for more events, but it is woken for its end, at every tick until it has ended.
+/// A task with a pending write is not woken for more events, but it is woken for its end, at every tick until it has
+/// ended.
 #[test]
 fn a_busy_task_is_woken_for_its_end() {
     let hub = hub(HubConfig::default());
@@ -280,10 +281,10 @@ fn timers_of_ended_streams_are_bounded() {
     drop(open);
 }
 
-/// SCENARIO: a driver is dropped after it has swept a part of a channel's subscribers; another driver replaces it, and an
-/// event is published.
-/// BUG: the channel was still marked as dirty, so that it was not queued for the new driver: its subscribers were never
-/// woken.
+/// SCENARIO: a driver is dropped after it has swept a part of a channel's subscribers; another driver replaces it,
+/// and an event is published.
+/// BUG: the channel was still marked as dirty, so that it was not queued for the new driver: its subscribers were
+/// never woken.
 /// FIX: a sweep that is dropped before its end queues its channel for the next driver.
 #[test]
 fn the_next_driver_continues_a_dropped_sweep() {

@@ -11,7 +11,8 @@ use crate::time::{Tick, Time};
 
 impl World {
     pub(super) fn publish(&mut self, org: usize, keys: &[u8], shard: usize) {
-        // Closing the hub releases burst windows but leaves them in the inbox, where they may close the next window early.
+        // Closing the hub releases burst windows but leaves them in the inbox, where they may close the next window
+        // early.
         if self.closing && self.limits.coalesce > 0 {
             return;
         }

@@ -24,7 +24,7 @@ struct Browser {
     address: SocketAddr,
     last_event_id: Option<String>,
     /// The highest number received, or already published when a `connected` made it reread.
-    knows: Arc<AtomicUsize>,
+    newest: Arc<AtomicUsize>,
 }
 
 // ===== impl Browser =====
@@ -81,14 +81,17 @@ impl Browser {
                 Some(("data", data)) if name == "invalidate" => {
                     for key in data.split('"').filter_map(|part| part.strip_prefix('n')) {
                         let number: usize = key.parse().expect("a number");
-                        let knows = self.knows.fetch_max(number, Ordering::AcqRel);
-                        if number > knows + 1 {
-                            missed.lock().expect("no panic").push(format!("{knows} then {number}"));
+                        let newest = self.newest.fetch_max(number, Ordering::AcqRel);
+                        if number > newest + 1 {
+                            missed
+                                .lock()
+                                .expect("no panic")
+                                .push(format!("{newest} then {number}"));
                         }
                     }
                 }
                 Some(("data", _)) if name == "connected" => {
-                    self.knows.fetch_max(published.load(Ordering::Acquire), Ordering::AcqRel);
+                    self.newest.fetch_max(published.load(Ordering::Acquire), Ordering::AcqRel);
                 }
                 _ => {}
             }
@@ -124,13 +127,13 @@ fn a_restart_refuses_no_connection_and_loses_no_event() {
     let refused = Arc::new(AtomicUsize::new(0));
     let (quiet, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let missed = Arc::new(Mutex::new(Vec::new()));
-    let knows: Vec<Arc<AtomicUsize>> = (0..20).map(|_| Arc::default()).collect();
-    let browsers: Vec<_> = knows
+    let newest: Vec<Arc<AtomicUsize>> = (0..20).map(|_| Arc::default()).collect();
+    let browsers: Vec<_> = newest
         .iter()
-        .map(|knows| {
+        .map(|newest| {
             let (published, over, refused, missed) =
                 (published.clone(), over.clone(), refused.clone(), missed.clone());
-            let browser = Browser { address, last_event_id: None, knows: knows.clone() };
+            let browser = Browser { address, last_event_id: None, newest: newest.clone() };
             thread::spawn(move || browser.run(&published, &over, &refused, &missed))
         })
         .collect();
@@ -159,7 +162,7 @@ fn a_restart_refuses_no_connection_and_loses_no_event() {
     backend.join().expect("no panic");
     let last = published.load(Ordering::Acquire);
     eventually("each has received the last", || {
-        knows.iter().all(|knows| knows.load(Ordering::Acquire) == last)
+        newest.iter().all(|newest| newest.load(Ordering::Acquire) == last)
     });
     over.store(true, Ordering::Release);
     drop(server);

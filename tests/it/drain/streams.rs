@@ -68,8 +68,8 @@ fn the_rest_of_a_burst_is_delivered_before_the_end() {
     }
 }
 
-/// A browser never reconnects after a 503. So the response to a late request, on a connection accepted before the drain,
-/// is a reconnection time.
+/// A browser never reconnects after a 503. So the response to a late request, on a connection accepted before the
+/// drain, is a reconnection time.
 #[test]
 fn a_stream_requested_while_draining_gets_a_reconnection_time() {
     let mut server = server(Transport::Http1, &["--workers", "1", "--drain-window", "3s"]);

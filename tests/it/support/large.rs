@@ -1,5 +1,6 @@
 //! Events of a mebibyte: a few of them fill every buffer between a server and a client that does not read. The kernel
-//! buffers a part of them: the client's receive window, and what the server's socket holds unsent (`TCP_NOTSENT_LOWAT`).
+//! buffers a part of them: the client's receive window, and what the server's socket holds unsent
+//! (`TCP_NOTSENT_LOWAT`).
 
 use super::{Server, Stream};
 

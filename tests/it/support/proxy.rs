@@ -37,8 +37,8 @@ impl Proxy {
         })
     }
 
-    /// Starts HAProxy in front of a server. With `http-no-delay` it forwards bytes at once, instead of up to 200 ms later;
-    /// `timeouts` are lines of its `defaults`.
+    /// Starts HAProxy in front of a server. With `http-no-delay` it forwards bytes at once, instead of up to 200 ms
+    /// later; `timeouts` are lines of its `defaults`.
     pub(crate) fn haproxy(server: &Server, timeouts: &[&str]) -> Self {
         Self::start("haproxy", "haproxy.cfg", |address| {
             format!(

@@ -153,8 +153,8 @@ impl Server {
         self.request(&post(path, content_type, body))
     }
 
-    /// Returns once a server with one worker has read everything sent to it before. It accepts in order, and accepts the
-    /// second of these requests only after it has read every connection accepted together with the first.
+    /// Returns once a server with one worker has read everything sent to it before. It accepts in order, and accepts
+    /// the second of these requests only after it has read every connection accepted together with the first.
     pub(crate) fn settle(&self) {
         (0..2).for_each(|_| assert_eq!(self.get("/livez").status(), 200));
     }

@@ -11,7 +11,8 @@ use crate::support::{Server, Transport};
 /// At every level, for accepted and refused requests, and for the libraries too.
 ///
 /// SCENARIO: the test asserts that something was logged, because an empty log would prove nothing.
-/// BUG: over HTTP/2 nothing was certain to be logged: a line was written only if the server noticed a broken connection.
+/// BUG: over HTTP/2 nothing was certain to be logged: a line was written only if the server noticed a broken
+/// connection.
 /// FIX: a signal is logged on every transport, and a malformed request where it reaches the server.
 #[test]
 fn a_token_reaches_no_log_line() {

@@ -1,5 +1,5 @@
-//! The wire format in both directions. Our parser and `sse-codec`, which shares no code with it, read what we write; our
-//! parser and a naive twin agree on any bytes.
+//! The wire format in both directions. Our parser and `sse-codec`, which shares no code with it, read what we write;
+//! our parser and a naive twin agree on any bytes.
 
 mod read;
 #[path = "../../../src/fuzzing/readers.rs"]

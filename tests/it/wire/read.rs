@@ -108,8 +108,8 @@ proptest! {
     }
 }
 
-/// Where the two differ, our parser follows the standard. If one of these fails after an update of `sse-codec`, move the
-/// case into the strategy above.
+/// Where the two differ, our parser follows the standard. If one of these fails after an update of `sse-codec`, move
+/// the case into the strategy above.
 #[test]
 fn where_sse_codec_differs_our_parser_follows_the_standard() {
     let theirs = |stream: &str| by_sse_codec([stream.as_bytes()]);

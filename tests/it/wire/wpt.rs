@@ -1,6 +1,6 @@
-//! The cases of web-platform-tests' `eventsource/format-*`: one test for each, under its name in that suite. The suite runs
-//! in a browser against a server; here our parser reads the streams, whole, in pieces of one and two bytes, and split at
-//! every byte.
+//! The cases of web-platform-tests' `eventsource/format-*`: one test for each, under its name in that suite. The
+//! suite runs in a browser against a server; here our parser reads the streams, whole, in pieces of one and two
+//! bytes, and split at every byte.
 
 use super::by_ours;
 use super::readers::Received;

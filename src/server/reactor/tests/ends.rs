@@ -194,7 +194,8 @@ async fn an_idle_stream_does_not_stall() {
     assert_eq!(rig.hub.seats(), 1);
 }
 
-/// SCENARIO: the wheels return more seats than one turn handles, and the driver is dropped; another driver replaces it.
+/// SCENARIO: the wheels return more seats than one turn handles, and the driver is dropped; another driver replaces
+/// it.
 /// BUG: seats that were returned but not handled never got a keepalive or an end again.
 /// FIX: a dropped driver puts them back.
 #[tokio::test(start_paused = true)]

@@ -94,8 +94,8 @@ impl Rig {
         self.hub.publish(&self.org, &keys, self.clock.now());
     }
 
-    /// Runs the driver until `done`, within a bound. The kernel needs a moment to deliver bytes, so the poller is polled
-    /// repeatedly.
+    /// Runs the driver until `done`, within a bound. The kernel needs a moment to deliver bytes, so the poller is
+    /// polled repeatedly.
     async fn run_until(&mut self, mut done: impl FnMut() -> bool) {
         for _ in 0..20_000 {
             self.run().await;

@@ -41,8 +41,8 @@ fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
     answer.ends_with(b"\r\n\r\nlive\n")
 }
 
-/// The reactor serves a GET of a stream in its slot. It hands any other request to hyper, with the bytes read so far, and no
-/// longer watches that socket.
+/// The reactor serves a GET of a stream in its slot. It hands any other request to hyper, with the bytes read so far,
+/// and no longer watches that socket.
 #[tokio::test]
 async fn the_reactor_serves_a_first_request_for_a_stream_and_hyper_any_other() {
     let mut rig = Rig::new(uncoalesced(8));

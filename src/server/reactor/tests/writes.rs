@@ -61,10 +61,10 @@ async fn a_stalled_subscriber_catches_up() {
     assert_eq!(client.keys(), sent);
 }
 
-/// SCENARIO: the history no longer covers a stalled subscriber; its full socket accepts nothing of the `connected` that it
-/// has to receive.
-/// BUG: putting the frame back by its number set the position right before the head, which the history covers: the events
-/// in between were lost unnoticed.
+/// SCENARIO: the history no longer covers a stalled subscriber; its full socket accepts nothing of the `connected`
+/// that it has to receive.
+/// BUG: putting the frame back by its number set the position right before the head, which the history covers: the
+/// events in between were lost unnoticed.
 /// FIX: the position from before the frame was taken is restored.
 #[tokio::test]
 async fn a_loss_is_reported_even_through_a_full_socket() {
@@ -104,8 +104,8 @@ fn assert_losses_are_reported(client: &Client, published: usize) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_time: 20_000, ..ProptestConfig::default() })]
 
-    /// However the socket splits the writes and however short the history is: every chunk is complete, no event arrives
-    /// twice or out of order, and a `connected` reports every gap.
+    /// However the socket splits the writes and however short the history is: every chunk is complete, no event
+    /// arrives twice or out of order, and a `connected` reports every gap.
     #[test]
     fn no_chunk_is_torn_and_no_event_is_lost_unnoticed(
         history in 1..40usize,
