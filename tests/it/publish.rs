@@ -160,7 +160,7 @@ fn a_body_that_does_not_arrive_is_answered_with_408() {
 }
 
 #[test]
-fn health_and_metrics_are_answered() {
+fn health_and_metrics_are_served() {
     let server = server(&[]);
     assert_eq!(server.get("/livez").body, "live\n");
     assert_eq!(server.get("/readyz").body, "ready\n");

@@ -49,7 +49,7 @@ fn publishes_up_to_each_bound_are_accepted() {
 }
 
 #[test]
-fn an_accepted_publish_is_answered_in_json() {
+fn the_response_to_an_accepted_publish_is_json() {
     let server = server(&[]);
     server.stream("acme").connected();
     for (path, kind, body) in [
@@ -132,7 +132,7 @@ fn a_content_length_beyond_the_bound_is_refused_before_the_body() {
 
 /// The unread body of a refused request must never be parsed as the next request.
 #[test]
-fn a_refused_body_is_not_a_request() {
+fn a_refused_body_is_not_parsed_as_a_request() {
     let server = server(&[]);
     let hidden = "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\":[\"x\"]}";
     for (path, kind, status) in [

@@ -398,7 +398,7 @@ fn a_server_without_keys_refuses_an_address_beyond_loopback() {
 /// hyper reads the request of a stream that follows another request on its connection; the reactor reads a first one.
 /// The responses are the same, and a refusal is counted once.
 #[test]
-fn a_stream_after_another_request_is_the_same_as_a_first_one() {
+fn a_stream_after_another_request_gets_the_same_response_as_a_first_one() {
     let flags = ["--cors-origin", "https://app.example", "--org-streams", "4"];
     let server = Server::start(&flags);
     let origin = "origin: https://app.example\r\n";
