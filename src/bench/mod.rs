@@ -2,12 +2,11 @@
 //! with any SSE server that passes the text of a publish on to its subscribers.
 //!
 //! Every publish has a *marker* with a sequence number, and every stream is searched for markers. That shows which
-//! subscriber received each event once, twice, out of order or not at all. A stream over
-//! plain HTTP/1.1 costs 45 bytes of user memory here, without a buffer or a task. Streams over TLS and
-//! HTTP/2 have a task each: over HTTP/2, which shares connections, some 2 KiB, over TLS without
-//! HTTP/2 some 15 KiB with the session.
+//! subscriber received each event once, twice, out of order or not at all. A stream over plain HTTP/1.1 costs 45
+//! bytes of user memory here, without a buffer or a task. Streams over TLS and HTTP/2 have a task each: over
+//! HTTP/2, which shares connections, some 2 KiB, over TLS without HTTP/2 some 15 KiB with the session.
 //!
-//! One thread reads, one publishes. Run it where it has a core of its own.
+//! One thread reads, one publishes. Run it where it has its own core.
 
 mod connection;
 mod error;

@@ -183,7 +183,7 @@ mod tests {
     use crate::server::reactor::Handle;
     use crate::stream::Clock;
 
-    /// A socket that panics at the second read, which hyper makes while it waits for a response.
+    /// A socket that panics when it is read from again, which hyper does while it waits for a response.
     struct Bomb {
         socket: Socket,
         was_read: bool,
