@@ -108,9 +108,9 @@ impl<S: Sockets> Driver<S> {
     /// run in between, so that an org with very many subscribers delays neither the others nor the accepts.
     pub(crate) fn turn(&mut self) -> bool {
         let now = self.clock.now();
-        self.hub.close_windows(now);
+        let mut more = self.hub.close_windows(now);
         self.advance(now);
-        let mut more = self.sockets.turn(now);
+        more |= self.sockets.turn(now);
 
         let rest = self.silent.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.silent.len() {
@@ -124,18 +124,31 @@ impl<S: Sockets> Driver<S> {
             self.ending.truncate(rest);
             self.serve();
         }
-        while let Some(sweep) = self.hub.next_sweep() {
-            self.sweeps.push_back(sweep);
-        }
-        if let Some(mut sweep) = self.sweeps.pop_front() {
-            if sweep.collect(&mut self.batch) {
-                self.sweeps.push_back(sweep);
-            }
-            self.serve();
-        }
+        self.sweep();
         more |= self.end_some(now);
         more |= !self.silent.is_empty() || !self.ending.is_empty() || !self.sweeps.is_empty();
         more
+    }
+
+    /// Sweeps one channel after the other until enough subscribers were notified for one turn, or a channel has
+    /// more than that.
+    fn sweep(&mut self) {
+        while let Some(sweep) = self.hub.next_sweep() {
+            self.sweeps.push_back(sweep);
+        }
+        let mut seats = 0;
+        while seats < SEATS_PER_TURN
+            && let Some(mut sweep) = self.sweeps.pop_front()
+        {
+            let goes_on = sweep.collect(&mut self.batch);
+            // A channel without a subscriber that is behind costs about as much as one with one.
+            seats += self.batch.seats().max(1);
+            self.serve();
+            if goes_on {
+                self.sweeps.push_back(sweep);
+                break;
+            }
+        }
     }
 
     /// Ends the streams that are due, if the hub drains. Returns whether more are due already.
@@ -222,3 +235,6 @@ async fn yield_now() {
     })
     .await;
 }
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests;
