@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
+use super::share::TimeShare;
 use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer};
 use crate::time::{Clock, Tick, Time};
 
@@ -23,11 +24,16 @@ pub async fn drive(hub: Hub, clock: Clock) {
 pub(crate) async fn drive_with(hub: Hub, clock: Clock, sockets: impl Sockets) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
     let mut driver = Driver::new(hub, clock, sockets);
+    let mut share = TimeShare::begin(clock.elapsed());
     while !driver.hub.is_over() {
-        if driver.turn() {
+        if !driver.turn() && driver.wait(sleep.as_mut()).await {
+            share = TimeShare::begin(clock.elapsed());
+            continue;
+        }
+        let now = clock.elapsed();
+        if share.is_over(now) {
             yield_now().await;
-        } else {
-            driver.wait(sleep.as_mut()).await;
+            share = TimeShare::after_yield(now, clock.elapsed());
         }
     }
     driver.sockets.drain();
@@ -104,8 +110,9 @@ impl<S: Sockets> Driver<S> {
         }
     }
 
-    /// Does a bounded part of the work, of every kind. Returns whether there may be more: all tasks of the runtime
-    /// run in between, so that an org with very many subscribers delays neither the others nor the accepts.
+    /// Does a bounded part of the work, of every kind. Returns whether there may be more. All tasks of the runtime
+    /// run now and then in between, see [`TimeShare`], so that an org with very many subscribers does not delay
+    /// the accepts.
     pub(crate) fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let mut more = self.hub.close_windows(now);
@@ -198,9 +205,11 @@ impl<S: Sockets> Driver<S> {
         }
     }
 
-    /// Waits for work, the end of a coalescing window, or the next tick.
-    async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
+    /// Waits for work, the end of a coalescing window, or the next tick. Returns whether it had to wait.
+    async fn wait(&self, mut sleep: Pin<&mut Sleep>) -> bool {
+        let mut polls = 0;
         poll_fn(|cx| {
+            polls += 1;
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = self.tick.after(1).time();
@@ -213,6 +222,7 @@ impl<S: Sockets> Driver<S> {
             if work || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;
+        polls > 1
     }
 }
 

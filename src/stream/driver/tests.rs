@@ -1,6 +1,7 @@
 //! The driver's turns, counted, in virtual time.
 
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
@@ -8,11 +9,12 @@ use std::time::Duration;
 
 use http_body::Body;
 
-use super::Driver;
+use super::{Driver, Sockets, drive_with, yield_now};
 use crate::config::HubConfig;
-use crate::hub::{Hub, Keys, View};
+use crate::hub::{Batch, Hub, Keys, View};
 use crate::ids::OrgName;
 use crate::stream::{Clock, EventStream};
+use crate::time::Time;
 
 /// Counts what it wakes.
 #[derive(Debug, Default)]
@@ -26,6 +28,9 @@ struct Streams {
     streams: Vec<EventStream>,
     woken: Arc<Woken>,
 }
+
+/// Sockets to which the writes of a turn take a tenth of a millisecond.
+struct SlowSockets;
 
 // ===== impl Woken =====
 
@@ -102,4 +107,96 @@ async fn orgs_of_one_subscriber_are_notified_in_as_many_turns_as_one_org() {
         let turns = turns_to_notify_400(orgs);
         assert!(turns <= one + 1, "{orgs} orgs take {turns} turns, one takes {one}");
     }
+}
+
+impl Sockets for SlowSockets {
+    fn turn(&mut self, _: Time) -> bool {
+        false
+    }
+
+    fn apply(&mut self, _: &mut Batch) {
+        pass(Duration::from_micros(100));
+    }
+
+    fn tick(&mut self, _: Time) {}
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn drain(&mut self) {}
+}
+
+fn pass(time: Duration) {
+    let mut pass = pin!(tokio::time::advance(time));
+    // Time has passed after the first poll.
+    _ = pass.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+}
+
+/// How often the other tasks of the worker run, for so long each time, until 3,200 subscribers are notified.
+async fn rounds_of_others(round: Duration) -> usize {
+    let streams = Streams::open(1, 3_200, Duration::ZERO);
+    let driver = tokio::spawn(drive_with(streams.hub.clone(), streams.clock, SlowSockets));
+    let others = tokio::spawn(async move {
+        streams.publish();
+        let mut rounds = 0;
+        while streams.woken() < 3_200 {
+            pass(round);
+            rounds += 1;
+            yield_now().await;
+        }
+        rounds
+    });
+    let rounds = others.await.expect("it ends");
+    driver.abort();
+    rounds
+}
+
+/// SCENARIO: clients send requests as fast as they can, so that the other tasks of a worker run for milliseconds
+/// between two turns of its driver, and an org of 3,200 is published to, which takes 100 turns or 10 ms.
+/// BUG: after each turn, of 0.1 ms, the others ran: deliveries had a fiftieth of the time.
+/// FIX: the driver goes on for as long as the others have just run, within 0.3 and 10 ms.
+#[tokio::test(start_paused = true)]
+async fn requests_do_not_starve_deliveries() {
+    for (round_us, rounds) in [(10, 25..=36), (1_000, 9..=13), (5_000, 2..=4), (50_000, 1..=3)] {
+        let needed = rounds_of_others(Duration::from_micros(round_us)).await;
+        assert!(rounds.contains(&needed), "{needed} rounds of {round_us} us");
+    }
+}
+
+/// Sockets that are ready again after each turn, as if other threads published all the time.
+struct ReadySockets(Arc<AtomicUsize>);
+
+const READY_TURNS: usize = 10_000;
+
+impl Sockets for ReadySockets {
+    fn turn(&mut self, _: Time) -> bool {
+        self.0.fetch_add(1, Relaxed);
+        pass(Duration::from_micros(100));
+        false
+    }
+
+    fn apply(&mut self, _: &mut Batch) {}
+
+    fn tick(&mut self, _: Time) {}
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<()> {
+        if self.0.load(Relaxed) < READY_TURNS { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn drain(&mut self) {}
+}
+
+/// SCENARIO: each turn of a driver does all there is, and there is new work whenever it is about to wait.
+/// BUG: it neither waited nor yielded, and the other tasks of its worker did not run.
+/// FIX: its share of time ends only once it has waited.
+#[tokio::test(start_paused = true)]
+async fn a_driver_with_new_work_after_each_turn_lets_the_others_run() {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let sockets = ReadySockets(turns.clone());
+    let driver = tokio::spawn(drive_with(Hub::new(HubConfig::default()), Clock::start(), sockets));
+    let others = tokio::spawn(async move { turns.load(Relaxed) });
+    let before = others.await.expect("it ends");
+    driver.abort();
+    assert!(before <= 4, "the others waited for {before} turns");
 }
