@@ -51,6 +51,13 @@ impl ShardDriver {
         true
     }
 
+    /// The driver ends: leaves the burst windows to drivers that have not.
+    pub(crate) fn end(&self, now: Time) {
+        for (closes, channel) in self.hub.shard().end() {
+            self.shared().common.push_window(self.shard_id(), closes, &channel, now);
+        }
+    }
+
     /// The next channel to sweep.
     pub(crate) fn next_sweep(&self) -> Option<Sweep> {
         Some(Sweep::new(self.hub.shard().pop_dirty()?, self.shard_id()))

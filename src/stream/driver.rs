@@ -36,6 +36,7 @@ pub(crate) async fn drive_with(hub: Hub, clock: Clock, sockets: impl Sockets) {
             share = TimeShare::after_yield(now, clock.elapsed());
         }
     }
+    driver.hub.end(clock.now());
     driver.sockets.drain();
 }
 

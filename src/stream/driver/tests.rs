@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http_body::Body;
 
-use super::{Driver, Sockets, drive_with, yield_now};
+use super::{Driver, Sockets, drive, drive_with, yield_now};
 use crate::config::HubConfig;
 use crate::hub::{Batch, Hub, Keys, View};
 use crate::ids::OrgName;
@@ -44,8 +44,11 @@ impl Wake for Woken {
 
 impl Streams {
     fn open(orgs: usize, of_each: usize, coalesce: Duration) -> Self {
-        let (hub, clock) =
-            (Hub::new(HubConfig { coalesce, ..HubConfig::default() }), Clock::start());
+        let hub = Hub::new(HubConfig { coalesce, ..HubConfig::default() });
+        Self::open_on(hub, Clock::start(), orgs, of_each)
+    }
+
+    fn open_on(hub: Hub, clock: Clock, orgs: usize, of_each: usize) -> Self {
         let orgs: Vec<OrgName> =
             (0..orgs).map(|n| format!("org-{n}").parse().expect("a name")).collect();
         let subscribers = orgs.iter().flat_map(|org| std::iter::repeat_n(org, of_each));
@@ -56,13 +59,15 @@ impl Streams {
         all
     }
 
-    /// Takes what there is. Returns how many events that were.
+    /// Has each stream take what there is. Returns how many of them took something.
     fn poll(&mut self) -> usize {
         let waker = Waker::from(self.woken.clone());
         let mut cx = Context::from_waker(&waker);
         let mut taken = 0;
         for stream in &mut self.streams {
-            while let Poll::Ready(Some(_)) = Pin::new(&mut *stream).poll_frame(&mut cx) {
+            let mut next = || Pin::new(&mut *stream).poll_frame(&mut cx);
+            if matches!(next(), Poll::Ready(Some(_))) {
+                while let Poll::Ready(Some(_)) = next() {}
                 taken += 1;
             }
         }
@@ -199,4 +204,41 @@ async fn a_driver_with_new_work_after_each_turn_lets_the_others_run() {
     let before = others.await.expect("it ends");
     driver.abort();
     assert!(before <= 4, "the others waited for {before} turns");
+}
+
+/// SCENARIO: a server of two workers drains over a minute. One worker has no stream, so its driver has ended, and a
+/// publisher's connection is served there: the last publishes of a burst are held in that worker's windows.
+/// BUG: these windows were closed when the next stream of that org was due to end, seconds later.
+/// FIX: a driver that ends leaves its windows to drivers that have not, and so do later publishes.
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_delivered_in_time_though_its_workers_driver_has_ended() {
+    for held_before_the_drain in [true, false] {
+        let config = HubConfig { coalesce: Duration::from_millis(50), ..HubConfig::default() };
+        let (hub, clock) = (Hub::with_shards(config, 2), Clock::start());
+        let (empty, busy) = (hub.on_shard(0), hub.on_shard(1));
+        let streams = Streams::open_on(busy.clone(), clock, 2, 3);
+        let mut streams = Streams { hub: empty.clone(), ..streams };
+        let other = tokio::spawn(drive(busy, clock));
+        streams.publish();
+        tokio::task::yield_now().await;
+        assert_eq!(streams.poll(), 6);
+        if held_before_the_drain {
+            streams.publish();
+        }
+        hub.drain(clock.now(), Duration::from_secs(60));
+        // It has no stream.
+        drive(empty, clock).await;
+        if !held_before_the_drain {
+            wait(Duration::from_millis(1)).await;
+            streams.publish();
+        }
+        wait(Duration::from_millis(100)).await;
+        assert_eq!(streams.poll(), 6, "held before the drain: {held_before_the_drain}");
+        other.abort();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "virtual time")]
+async fn wait(time: Duration) {
+    tokio::time::sleep(time).await;
 }
