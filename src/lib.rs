@@ -53,7 +53,8 @@
 //!
 //! *An event is delivered.* [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the channel's history and
 //! puts the channel into the inbox of every shard that has seats of it. The driver sweeps these seats in memory order,
-//! some in each turn. A streaming connection of the reactor gets what lies between its cursor and the head in one
+//! some in each turn, and has a share of the worker's time: as long as the other tasks have just run, within bounds. A
+//! streaming connection of the reactor gets what lies between its cursor and the head in one
 //! `write` or `writev`; for a stream that hyper polls, the driver wakes the task, which takes its frames from the same
 //! cursor. Events that are published during a sweep wait for the next one, so batches grow with load.
 //!

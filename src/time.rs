@@ -76,7 +76,12 @@ impl Clock {
 
     /// The time since the start.
     pub fn now(&self) -> Time {
-        Time(0).after(self.start.elapsed())
+        Time(0).after(self.elapsed())
+    }
+
+    /// The same, not rounded.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
     }
 
     pub(crate) fn instant(&self, time: Time) -> Instant {

@@ -50,6 +50,9 @@ pub(crate) enum WriteKind {
 /// enough for a sweep of several batches.
 pub(crate) const SEATS_PER_TURN: usize = if cfg!(nudged_loom) { 1 } else { 32 };
 
+/// Slots, channels, partitions and burst windows that are visited in one turn.
+pub(crate) const VISITS_PER_TURN: usize = 256;
+
 // ===== impl Batch =====
 
 impl Batch {
@@ -64,7 +67,12 @@ impl Batch {
         self.events.clear();
     }
 
+    /// The seats that it has something for.
+    pub(crate) fn seats(&self) -> usize {
+        self.wakers.len() + self.writes.len()
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.wakers.len() + self.writes.len() >= SEATS_PER_TURN
+        self.seats() >= SEATS_PER_TURN
     }
 }

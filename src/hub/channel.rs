@@ -105,6 +105,13 @@ impl Channel {
         shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some(shard)).collect()
     }
 
+    /// The shards on which it has seats.
+    pub(crate) fn shards(&self) -> SmallVec<[ShardId; 8]> {
+        let state = self.state.lock();
+        let shards = (0..).map(ShardId).zip(&state.shards);
+        shards.filter_map(|(shard, seats)| (seats.len() > 0).then_some(shard)).collect()
+    }
+
     /// Removes events that are too old. Returns whether the channel has been idle for so long that no client
     /// can resume.
     pub(crate) fn expire(&self, now: Time) -> bool {

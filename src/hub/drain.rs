@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::vec;
 
-use super::batch::{Batch, WriteKind};
+use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::Channel;
 use super::driver::ShardDriver;
 use super::seat::Seats;
@@ -43,9 +43,6 @@ pub(crate) enum Pace {
     /// All seats have been visited.
     Over,
 }
-
-/// Slots, channels and partitions that are visited in one turn.
-const VISITS_PER_TURN: usize = 256;
 
 // ===== impl Drain =====
 

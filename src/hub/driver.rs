@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
-use super::batch::{Batch, SEATS_PER_TURN};
+use super::batch::{Batch, SEATS_PER_TURN, VISITS_PER_TURN};
 use super::drain::Drain;
 use super::seat_ref::SeatRef;
 use super::shard::ShardId;
@@ -41,11 +41,20 @@ impl ShardDriver {
         (dirty || self.is_over(), closes)
     }
 
-    /// Closes the burst windows whose time has come.
-    pub(crate) fn close_windows(&self, now: Time) {
-        while let Some(channel) = self.hub.shard().pop_window(now) {
+    /// Closes some of the burst windows whose time has come. Returns whether there may be more.
+    pub(crate) fn close_windows(&self, now: Time) -> bool {
+        for _ in 0..VISITS_PER_TURN {
+            let Some(channel) = self.hub.shard().pop_window(now) else { return false };
             channel.release(now);
             self.shared().common.schedule(&channel);
+        }
+        true
+    }
+
+    /// The driver ends: leaves the burst windows to drivers that have not.
+    pub(crate) fn end(&self, now: Time) {
+        for (closes, channel) in self.hub.shard().end() {
+            self.shared().common.push_window(self.shard_id(), closes, &channel, now);
         }
     }
 

@@ -181,7 +181,7 @@ impl Hub {
             }
             Outcome::Held(id, closes) => {
                 metrics::add(&counters.coalesced, 1);
-                self.shard().push_window(closes, &channel);
+                self.shared.common.push_window(self.shard, closes, &channel, now);
                 id
             }
             Outcome::Joined(id) => {

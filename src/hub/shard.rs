@@ -2,6 +2,7 @@
 //! driver alone does it, at its own pace.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -53,6 +54,8 @@ struct Inbox {
     /// Burst windows to close, by time, and by a number that keeps the times apart.
     windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
+    /// The shard's driver has ended, and closes no window any more.
+    ended: bool,
     driver: Option<Waker>,
 }
 
@@ -157,13 +160,24 @@ impl Shard {
         self.post(|inbox| inbox.dirty.push_back(channel));
     }
 
-    /// Leaves a burst window to close.
-    pub(crate) fn push_window(&self, closes: Time, channel: &Arc<Channel>) {
+    /// Leaves a burst window to close. Returns whether there is a driver that will.
+    fn push_window(&self, closes: Time, channel: &Arc<Channel>) -> bool {
         let channel = Arc::downgrade(channel);
         self.post(|inbox| {
-            inbox.windows_opened += 1;
-            inbox.windows.insert((closes, inbox.windows_opened), channel);
-        });
+            if !inbox.ended {
+                inbox.windows_opened += 1;
+                inbox.windows.insert((closes, inbox.windows_opened), channel);
+            }
+            !inbox.ended
+        })
+    }
+
+    /// The driver ends. Returns the burst windows that it leaves.
+    pub(crate) fn end(&self) -> impl Iterator<Item = (Time, Arc<Channel>)> {
+        let mut inbox = self.inbox.lock();
+        inbox.ended = true;
+        let windows = mem::take(&mut inbox.windows).into_iter();
+        windows.filter_map(|((closes, _), channel)| Some((closes, channel.upgrade()?)))
     }
 
     /// The next channel to sweep.
@@ -204,15 +218,15 @@ impl Shard {
     }
 
     /// The driver is woken after the lock is released.
-    fn post(&self, change: impl FnOnce(&mut Inbox)) {
-        let driver = {
+    fn post<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
+        let (changed, driver) = {
             let mut inbox = self.inbox.lock();
-            change(&mut inbox);
-            inbox.driver.take()
+            (change(&mut inbox), inbox.driver.take())
         };
         if let Some(driver) = driver {
             driver.wake();
         }
+        changed
     }
 }
 
@@ -241,6 +255,22 @@ impl Common {
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
         for shard in channel.mark_dirty() {
             self.shard(shard).push_dirty(channel);
+        }
+    }
+
+    /// Leaves a burst window to this shard's driver. If that has ended, it is left to one that delivers to the
+    /// channel, and closed at once if there is none.
+    pub(crate) fn push_window(
+        &self,
+        shard: ShardId,
+        closes: Time,
+        channel: &Arc<Channel>,
+        now: Time,
+    ) {
+        let push = |shard: ShardId| self.shard(shard).push_window(closes, channel);
+        if !push(shard) && !channel.shards().into_iter().any(push) {
+            channel.release(now);
+            self.schedule(channel);
         }
     }
 

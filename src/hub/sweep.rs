@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::batch::{Batch, WriteKind};
+use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::{Channel, State};
 use super::history::{History, View};
 use super::seat::{Seat, Waiter};
@@ -44,7 +44,9 @@ impl Sweep {
             self.began_at = now_at;
         }
         let mut events = 0;
-        while self.index < seats.end() && !batch.is_full() {
+        // Slots without a notification cost time too.
+        let end = seats.end().min(self.index + VISITS_PER_TURN);
+        while self.index < end && !batch.is_full() {
             if let Some(seat) = seats.at_mut(self.index)
                 && (seat.cursor < history.head() || *closing)
             {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Sleep;
 
+use super::share::TimeShare;
 use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer};
 use crate::time::{Clock, Tick, Time};
 
@@ -23,13 +24,19 @@ pub async fn drive(hub: Hub, clock: Clock) {
 pub(crate) async fn drive_with(hub: Hub, clock: Clock, sockets: impl Sockets) {
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant(clock.now())));
     let mut driver = Driver::new(hub, clock, sockets);
+    let mut share = TimeShare::begin(clock.elapsed());
     while !driver.hub.is_over() {
-        if driver.turn() {
+        if !driver.turn() && driver.wait(sleep.as_mut()).await {
+            share = TimeShare::begin(clock.elapsed());
+            continue;
+        }
+        let now = clock.elapsed();
+        if share.is_over(now) {
             yield_now().await;
-        } else {
-            driver.wait(sleep.as_mut()).await;
+            share = TimeShare::after_yield(now, clock.elapsed());
         }
     }
+    driver.hub.end(clock.now());
     driver.sockets.drain();
 }
 
@@ -104,13 +111,14 @@ impl<S: Sockets> Driver<S> {
         }
     }
 
-    /// Does a bounded part of the work, of every kind. Returns whether there may be more: all tasks of the runtime
-    /// run in between, so that an org with very many subscribers delays neither the others nor the accepts.
+    /// Does a bounded part of the work, of every kind. Returns whether there may be more. All tasks of the runtime
+    /// run now and then in between, see [`TimeShare`], so that an org with very many subscribers does not delay
+    /// the accepts.
     pub(crate) fn turn(&mut self) -> bool {
         let now = self.clock.now();
-        self.hub.close_windows(now);
+        let mut more = self.hub.close_windows(now);
         self.advance(now);
-        let mut more = self.sockets.turn(now);
+        more |= self.sockets.turn(now);
 
         let rest = self.silent.len().saturating_sub(SEATS_PER_TURN);
         if rest < self.silent.len() {
@@ -124,18 +132,31 @@ impl<S: Sockets> Driver<S> {
             self.ending.truncate(rest);
             self.serve();
         }
-        while let Some(sweep) = self.hub.next_sweep() {
-            self.sweeps.push_back(sweep);
-        }
-        if let Some(mut sweep) = self.sweeps.pop_front() {
-            if sweep.collect(&mut self.batch) {
-                self.sweeps.push_back(sweep);
-            }
-            self.serve();
-        }
+        self.sweep();
         more |= self.end_some(now);
         more |= !self.silent.is_empty() || !self.ending.is_empty() || !self.sweeps.is_empty();
         more
+    }
+
+    /// Sweeps one channel after the other until enough subscribers were notified for one turn, or a channel has
+    /// more than that.
+    fn sweep(&mut self) {
+        while let Some(sweep) = self.hub.next_sweep() {
+            self.sweeps.push_back(sweep);
+        }
+        let mut seats = 0;
+        while seats < SEATS_PER_TURN
+            && let Some(mut sweep) = self.sweeps.pop_front()
+        {
+            let goes_on = sweep.collect(&mut self.batch);
+            // A channel without a subscriber that is behind costs about as much as one with one.
+            seats += self.batch.seats().max(1);
+            self.serve();
+            if goes_on {
+                self.sweeps.push_back(sweep);
+                break;
+            }
+        }
     }
 
     /// Ends the streams that are due, if the hub drains. Returns whether more are due already.
@@ -185,9 +206,11 @@ impl<S: Sockets> Driver<S> {
         }
     }
 
-    /// Waits for work, the end of a coalescing window, or the next tick.
-    async fn wait(&self, mut sleep: Pin<&mut Sleep>) {
+    /// Waits for work, the end of a coalescing window, or the next tick. Returns whether it had to wait.
+    async fn wait(&self, mut sleep: Pin<&mut Sleep>) -> bool {
+        let mut polls = 0;
         poll_fn(|cx| {
+            polls += 1;
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = self.tick.after(1).time();
@@ -200,6 +223,7 @@ impl<S: Sockets> Driver<S> {
             if work || ready { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
         })
         .await;
+        polls > 1
     }
 }
 
@@ -222,3 +246,6 @@ async fn yield_now() {
     })
     .await;
 }
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests;

@@ -5,6 +5,7 @@ mod driver;
 mod event_stream;
 #[cfg(feature = "server")]
 mod monitor;
+mod share;
 
 pub use crate::time::Clock;
 #[cfg(all(test, feature = "server"))]

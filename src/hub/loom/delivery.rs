@@ -149,3 +149,23 @@ fn a_window_that_closes_during_publishes_loses_no_key() {
         assert_eq!(hub.driver().register(Waker::noop()).1, None, "a window without keys");
     });
 }
+
+/// A publish is held on a shard whose driver ends meanwhile: another driver closes the window.
+#[test]
+fn a_window_is_not_left_to_a_driver_that_has_ended() {
+    loom::model(|| {
+        let coalesce = Duration::from_millis(50);
+        let hub = Hub::with_shards(HubConfig { coalesce, ..HubConfig::default() }, 2);
+        let (ending, other) = (hub.on_shard(0), hub.on_shard(1));
+        let mut subscription = subscribe(&other);
+        publish(&ending, "first");
+        let publisher = ending.clone();
+        let publisher = loom::thread::spawn(move || publish_at(&publisher, "held", Time(1)));
+        ending.driver().end(Time(1));
+        publisher.join().expect("no panic");
+        other.driver().close_windows(Time(50));
+        let received: String =
+            std::iter::from_fn(|| text(subscription.poll_next(Waker::noop()))).collect();
+        assert!(received.contains("\"held\""), "{received}");
+    });
+}

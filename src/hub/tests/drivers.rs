@@ -51,7 +51,7 @@ impl World {
 
     pub(super) fn drive(&mut self) {
         for hub in &self.hubs {
-            hub.driver().close_windows(Time(self.now));
+            while hub.driver().close_windows(Time(self.now)) {}
         }
         for twin in self.twins.iter_mut().flatten() {
             if self.now >= twin.closes {

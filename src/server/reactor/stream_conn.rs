@@ -118,7 +118,7 @@ impl StreamConn {
             None if matches!(taken, Taken::Idle) => Ok(Flow::Idle),
             None => self.catch_up(ctx),
             Some(cut) => {
-                self.give_back(&parts, cut, before, ctx);
+                self.give_back(&parts, cut, before, false, ctx);
                 if cut.index == 0 {
                     self.rest = Some(Box::new(parts[0].rest(cut.offset)));
                 }
@@ -155,7 +155,7 @@ impl StreamConn {
     ) -> Result<Flow, Closed> {
         let cut = write(&mut self.transport, parts)?;
         ctx.count(Taken::Some, begun(parts, cut));
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, ctx)))
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, false, ctx)))
     }
 
     /// Writes the keepalive comment.
@@ -164,7 +164,7 @@ impl StreamConn {
         let comment = Frame::keepalive();
         let parts = [part(before, &comment, self.chunked)];
         let cut = write(&mut self.transport, &parts)?;
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, ctx)))
+        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, false, ctx)))
     }
 
     /// Continues after [`Flow::Blocked`] or [`Flow::More`].
@@ -176,7 +176,8 @@ impl StreamConn {
                 *rest = rest.slice(cut.offset..);
                 rest
             });
-            self.stream.subscription().stay_blocked(ctx.socket, cut != Cut::default());
+            let took_some = cut != Cut::default() || self.transport.progressed();
+            self.stream.subscription().stay_blocked(ctx.socket, took_some);
             return Ok(Flow::Blocked);
         }
         if self.finishing {
@@ -219,7 +220,7 @@ impl StreamConn {
 
     /// Takes and writes some of what the stream has missed. Once nothing is left, sweeps serve it again.
     fn catch_up(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
-        for _ in 0..TAKES_PER_TURN {
+        for take in 0..TAKES_PER_TURN {
             let before = self.stream.subscription().position().seq;
             let mut frames = Frames::new();
             let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
@@ -235,7 +236,7 @@ impl StreamConn {
             let cut = write(&mut self.transport, &parts)?;
             ctx.count(taken, begun(&parts, cut));
             if let Some(cut) = cut {
-                return Ok(self.give_back(&parts, cut, before, ctx));
+                return Ok(self.give_back(&parts, cut, before, take > 0, ctx));
             }
         }
         self.stream.subscription().unblock();
@@ -243,13 +244,21 @@ impl StreamConn {
     }
 
     /// Keeps the rest of the part that was cut, and gives back the parts after it. `before` is the position before
-    /// the first part.
-    fn give_back(&mut self, parts: &[Part<'_>], cut: Cut, before: Seq, ctx: ConnCtx<'_>) -> Flow {
+    /// the first part; the socket may have taken some of other parts in the same turn.
+    fn give_back(
+        &mut self,
+        parts: &[Part<'_>],
+        cut: Cut,
+        before: Seq,
+        took_others: bool,
+        ctx: ConnCtx<'_>,
+    ) -> Flow {
         if cut.offset > 0 {
             self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
         }
         let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
-        self.stream.subscription().give_back(reached, ctx.socket, cut != Cut::default());
+        let took_some = cut != Cut::default() || took_others || self.transport.progressed();
+        self.stream.subscription().give_back(reached, ctx.socket, took_some);
         Flow::Blocked
     }
 

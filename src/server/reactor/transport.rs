@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
+#[cfg(test)]
+use super::tests::Metered;
 use mio::net::TcpStream;
 #[cfg(feature = "tls")]
 use rustls::ServerConnection;
@@ -13,6 +15,8 @@ pub(crate) enum Transport {
     Plain(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsTransport>),
+    #[cfg(test)]
+    Metered(Box<Metered>),
 }
 
 /// A TLS session and its socket. The session holds records that a full socket does not take yet, up to its
@@ -22,6 +26,8 @@ pub(crate) enum Transport {
 pub(crate) struct TlsTransport {
     socket: TcpStream,
     session: ServerConnection,
+    /// The socket took bytes, which [`Transport::progressed`] has not reported yet.
+    progressed: bool,
 }
 
 // ===== impl Transport =====
@@ -29,7 +35,7 @@ pub(crate) struct TlsTransport {
 impl Transport {
     #[cfg(feature = "tls")]
     pub(crate) fn tls(socket: TcpStream, session: ServerConnection) -> Self {
-        Self::Tls(Box::new(TlsTransport { socket, session }))
+        Self::Tls(Box::new(TlsTransport { socket, session, progressed: false }))
     }
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
@@ -37,6 +43,17 @@ impl Transport {
             Self::Plain(socket) => socket,
             #[cfg(feature = "tls")]
             Self::Tls(tls) => &mut tls.socket,
+            #[cfg(test)]
+            Self::Metered(metered) => &mut metered.socket,
+        }
+    }
+
+    /// Whether the socket took records that the TLS session held, since this was asked last.
+    pub(crate) fn progressed(&mut self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => std::mem::take(&mut tls.progressed),
+            _ => false,
         }
     }
 
@@ -56,6 +73,8 @@ impl Write for Transport {
             Self::Plain(socket) => socket.write(bytes),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.take(|session| session.writer().write(bytes)),
+            #[cfg(test)]
+            Self::Metered(metered) => metered.take(bytes),
         }
     }
 
@@ -64,6 +83,8 @@ impl Write for Transport {
             Self::Plain(socket) => socket.write_vectored(parts),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.take(|session| session.writer().write_vectored(parts)),
+            #[cfg(test)]
+            Self::Metered(metered) => metered.take(&parts[0]),
         }
     }
 
@@ -72,6 +93,8 @@ impl Write for Transport {
             Self::Plain(_) => Ok(()),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.flush(),
+            #[cfg(test)]
+            Self::Metered(_) => Ok(()),
         }
     }
 }
@@ -82,6 +105,8 @@ impl Read for Transport {
             Self::Plain(socket) => socket.read(bytes),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.read(bytes),
+            #[cfg(test)]
+            Self::Metered(metered) => metered.socket.read(bytes),
         }
     }
 }
@@ -107,8 +132,9 @@ impl TlsTransport {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Err(why) if why.kind() != io::ErrorKind::Interrupted => return Err(why),
-                _ => {}
+                Ok(_) => self.progressed = true,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
             }
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! The reactor on real sockets, with a driver that the tests run step by step, so that nothing depends on time.
 
 mod ends;
+mod stalls;
 mod waiting;
 mod writes;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -36,6 +38,13 @@ struct Rig {
     org: OrgName,
     /// Open for as long as the worker does not drain.
     _draining: watch::Sender<bool>,
+}
+
+/// A socket that takes so many more bytes.
+#[derive(Debug)]
+pub(super) struct Metered {
+    pub(super) socket: mio::net::TcpStream,
+    room: Arc<AtomicUsize>,
 }
 
 /// The client's end of a stream.
@@ -147,6 +156,19 @@ pub(super) fn narrow_pair() -> (TcpStream, Client) {
 fn fill(mut server: &TcpStream) -> usize {
     server.set_nonblocking(true).expect("a socket");
     std::iter::from_fn(|| server.write(&[b'x'; 512]).ok()).sum()
+}
+
+// ===== impl Metered =====
+
+impl Metered {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let taken = bytes.len().min(self.room.load(Relaxed));
+        if taken == 0 && !bytes.is_empty() {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        self.room.fetch_sub(taken, Relaxed);
+        Ok(taken)
+    }
 }
 
 // ===== impl Client =====

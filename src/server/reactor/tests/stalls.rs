@@ -1,0 +1,155 @@
+//! When a stream whose socket is full has stalled: bytes are counted, and seconds passed by hand.
+
+use super::*;
+use crate::hub::{Batch, SocketId};
+use crate::server::reactor::response_head::ResponseHeads;
+use crate::server::reactor::stream_conn::{ConnCtx, Flow, StreamConn};
+use crate::time::{Tick, Time};
+
+/// A stream whose connection is written to by hand.
+struct Conn {
+    hub: Hub,
+    conn: StreamConn,
+}
+
+// ===== impl Conn =====
+
+impl Conn {
+    fn begin(transport: Transport) -> Self {
+        let (hub, org) = (Hub::new(uncoalesced(400)), "acme".parse().expect("a name"));
+        let stream = EventStream::open(&hub, &org, View::Member, None, Time(0)).expect("open");
+        let mut conn = Self { conn: StreamConn::new(transport, stream, true, 0), hub };
+        let ctx = ConnCtx { socket: SocketId(7), counters: conn.hub.shard_counters() };
+        let mut heads = ResponseHeads::default();
+        assert_eq!(conn.conn.begin(&mut heads, &Fields::default(), ctx), Ok(Flow::Idle));
+        conn
+    }
+
+    /// Returns the bytes of the event.
+    fn publish(&self, key: &str) -> usize {
+        let keys = Keys::new([key], self.hub.config()).expect("a key");
+        let id = self.hub.publish(&"acme".parse().expect("a name"), &keys, Time(0)).id;
+        crate::wire::Frame::invalidate(id.expect("subscribed"), [key]).chunked().len()
+    }
+
+    fn resume(&mut self) -> Flow {
+        let ctx = ConnCtx { socket: SocketId(7), counters: self.hub.shard_counters() };
+        self.conn.resume(ctx).expect("its peer is there")
+    }
+
+    fn delivered(&self) -> u64 {
+        read(&self.hub.shard_counters().delivered)
+    }
+
+    /// Whether the driver ends the stream in this second.
+    fn stalls_at(&self, second: u32) -> bool {
+        let (mut due, mut batch, driver) = (Vec::new(), Batch::default(), self.hub.driver());
+        driver.tick(Tick(second), &mut Vec::new());
+        driver.timers(Tick(second), &mut due);
+        driver.fire(&due, &mut batch);
+        !batch.writes.is_empty()
+    }
+
+    /// The socket is full at 0 s; at 39 s `take` has it take something. It stalls a minute after that.
+    fn assert_stalls_after_its_last_progress(mut self, take: impl FnOnce(&mut Self)) {
+        assert_eq!(self.resume(), Flow::Blocked);
+        assert!(!(1..=39).any(|second| self.stalls_at(second)));
+        take(&mut self);
+        let stalls_at = (40..200).find(|second| self.stalls_at(*second));
+        assert!(stalls_at.is_some_and(|second| second > 39 + 60), "it stalls at {stalls_at:?}");
+    }
+}
+
+/// SCENARIO: a socket is full; after 39 s its client reads dozens of events, and after that nothing for half a minute.
+/// BUG: if the socket took some batches of events whole and then none of the next, only the last was looked at: no
+/// progress was noted, and the stream was cut 61 s after its socket was full first.
+/// FIX: whatever the socket takes is progress.
+#[test]
+fn a_client_that_took_whole_batches_has_not_stalled() {
+    for events in [1, 15, 16, 17, 32, 48] {
+        let (room, (server, _client)) = (Arc::new(AtomicUsize::new(1 << 20)), narrow_pair());
+        let socket = mio::net::TcpStream::from_std(server);
+        let mut conn =
+            Conn::begin(Transport::Metered(Box::new(Metered { socket, room: room.clone() })));
+        // From the tenth on, all have the same length.
+        (0..9).for_each(|_| _ = conn.publish("k"));
+        assert_eq!(conn.resume(), Flow::Idle);
+        room.store(0, Relaxed);
+        let bytes = (0..80).map(|_| conn.publish("k")).max().expect("some");
+        conn.assert_stalls_after_its_last_progress(|conn| {
+            room.store(events * bytes, Relaxed);
+            assert_eq!(conn.resume(), Flow::Blocked);
+            assert_eq!(conn.delivered(), 9 + events as u64);
+        });
+    }
+}
+
+/// A TLS session on this socket, and the client's session; both have done their handshake.
+#[cfg(feature = "tls")]
+fn sessions(socket: TcpStream) -> (Transport, rustls::ClientConnection) {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let output = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=tests"])
+        .args(["-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "-", "-out", "-"])
+        .output()
+        .expect("openssl is installed");
+    let key = PrivateKeyDer::from_pem_slice(&output.stdout).expect("a key");
+    let certificate = CertificateDer::from_pem_slice(&output.stdout).expect("a certificate");
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted.add(certificate.clone()).expect("a certificate");
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider.clone());
+    let server = server.with_safe_default_protocol_versions().expect("versions");
+    let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
+    let mut server = rustls::ServerConnection::new(server.expect("a pair").into()).expect("begun");
+    let client = rustls::ClientConfig::builder_with_provider(provider);
+    let client = client.with_safe_default_protocol_versions().expect("versions");
+    let client = client.with_root_certificates(trusted).with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let mut client = rustls::ClientConnection::new(client.into(), name).expect("begun");
+    while client.is_handshaking() || server.wants_write() || client.wants_write() {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).expect("memory");
+        }
+        server.read_tls(&mut &wire[..]).expect("memory");
+        server.process_new_packets().expect("a handshake");
+        wire.clear();
+        while server.wants_write() {
+            server.write_tls(&mut wire).expect("memory");
+        }
+        client.read_tls(&mut &wire[..]).expect("memory");
+        client.process_new_packets().expect("a handshake");
+    }
+    (Transport::tls(mio::net::TcpStream::from_std(socket), server), client)
+}
+
+/// SCENARIO: behind TLS, an event is larger than what the socket takes; after 39 s the client reads half of it, and
+/// nothing more for half a minute.
+/// BUG: the TLS session had taken the event whole, and that the socket took records of it was no progress.
+/// FIX: what counts is what the socket takes.
+#[cfg(feature = "tls")]
+#[test]
+fn a_client_that_took_a_part_of_a_large_record_has_not_stalled() {
+    let (server, mut client) = narrow_pair();
+    server.set_nonblocking(true).expect("a socket");
+    let (transport, _session) = sessions(server);
+    let mut conn = Conn::begin(transport);
+    conn.publish(&"k".repeat(60_000));
+    conn.assert_stalls_after_its_last_progress(|conn| {
+        let (mut bytes, mut taken) = ([0; 500], 0);
+        while taken < 30_000 {
+            match client.socket.read(&mut bytes) {
+                Ok(n) => taken += n,
+                // The kernel needs a moment to pass on what was sent.
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+            assert_eq!(conn.resume(), Flow::Blocked);
+        }
+    });
+}
