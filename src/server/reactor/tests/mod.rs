@@ -42,7 +42,7 @@ struct Rig {
 
 /// A socket that takes so many more bytes.
 #[derive(Debug)]
-pub(super) struct Metered {
+pub(crate) struct Metered {
     pub(super) socket: mio::net::TcpStream,
     room: Arc<AtomicUsize>,
 }
@@ -161,7 +161,7 @@ fn fill(mut server: &TcpStream) -> usize {
 // ===== impl Metered =====
 
 impl Metered {
-    pub(super) fn take(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    pub(super) fn take(&self, bytes: &[u8]) -> std::io::Result<usize> {
         let taken = bytes.len().min(self.room.load(Relaxed));
         if taken == 0 && !bytes.is_empty() {
             return Err(std::io::ErrorKind::WouldBlock.into());

@@ -139,7 +139,7 @@ fn a_client_that_took_a_part_of_a_large_record_has_not_stalled() {
     let (server, mut client) = narrow_pair();
     server.set_nonblocking(true).expect("a socket");
     let (transport, _session) = sessions(server);
-    let mut conn = Conn::begin(transport);
+    let conn = Conn::begin(transport);
     conn.publish(&"k".repeat(60_000));
     conn.assert_stalls_after_its_last_progress(|conn| {
         let (mut bytes, mut taken) = ([0; 500], 0);
