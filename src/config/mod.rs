@@ -18,7 +18,8 @@ use std::time::Duration;
 pub use self::hub::{Allowlist, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]
 pub use self::jwt::{
-    JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
+    JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_KEYS_MAX,
+    TOKEN_SKEW, TokenKey,
 };
 #[cfg(all(feature = "server", feature = "tls"))]
 pub use self::tls::TlsFiles;
