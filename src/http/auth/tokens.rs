@@ -266,10 +266,10 @@ mod tests {
 
     /// Tokens with a published set of as many keys of one algorithm, with these names.
     fn published(names: impl IntoIterator<Item = Option<String>>) -> Tokens {
-        const ED: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        const ED: &str =
+            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
         let key = TokenKey::from_jwk(&serde_json::from_str(ED).expect("a JWK")).expect("a key");
-        let keys: Vec<_> =
-            names.into_iter().map(|id| TokenKey { id, ..key.clone() }).collect();
+        let keys: Vec<_> = names.into_iter().map(|id| TokenKey { id, ..key.clone() }).collect();
         let jwks = JwksConfig::new("http://127.0.0.1:1/keys".parse().expect("a URL"));
         let tokens = Tokens::new(&AuthConfig { jwks: Some(jwks), ..AuthConfig::default() });
         tokens.jwks.as_ref().expect("configured").set_keys(keys, Time(0));

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Version};
 
-use super::Service;
+use super::{Service, Verdict};
 use crate::admission::AddressGuard;
 use crate::http::auth::{Authorization, Grant};
 use crate::http::handoff::Handoff;
@@ -18,23 +18,36 @@ use crate::metrics::{CloseReason, Limit};
 use crate::stream::EventStream;
 
 impl Service {
-    /// Opens the stream that the first bytes of a connection request. `None` leaves no trace: hyper reads the
-    /// bytes again, and responds.
-    pub(crate) fn open_stream(&self, first: &Bytes) -> Option<Handoff> {
+    /// Opens the stream that the first bytes of a connection request.
+    ///
+    /// # Errors
+    /// None is opened, which leaves no trace: hyper reads the bytes again, and responds. A token that was
+    /// verified need not be verified again.
+    pub(crate) fn open_stream(&self, first: &Bytes) -> Result<Handoff, Option<Verdict>> {
+        let Some((request, length, route)) = self.stream_request(first) else { return Err(None) };
+        let Route::Stream { org, view } = &route else { return Err(None) };
+        let grant = match self.authorize(&route, &request) {
+            Ok(Authorization::Granted(grant)) => grant,
+            authorized => return Err(Some(Verdict { route, authorized })),
+        };
+        let Ok((stream, client)) = self.open(org, *view, &request, &grant) else {
+            return Err(Some(Verdict { route, authorized: Ok(Authorization::Granted(grant)) }));
+        };
+        let chunked = request.version() == Version::HTTP_11;
+        let handoff = Handoff::new(stream, chunked, self.fields(&request), client);
+        Ok(Handoff { surplus: first.len() - length, ..handoff })
+    }
+
+    /// The request that the first bytes of a connection are, and their length, if it is for a stream and fit to be
+    /// responded to without hyper.
+    fn stream_request(&self, first: &Bytes) -> Option<(Request<()>, usize, Route)> {
         if self.over_limit() {
             return None;
         }
         let (request, length) = request_head::parse(first)?;
         conformance::check(&request).ok()?;
         let route = route(request.method(), request.uri().path()).ok()?;
-        let Route::Stream { org, view } = &route else { return None };
-        let Ok(Authorization::Granted(grant)) = self.authorize(&route, &request) else {
-            return None;
-        };
-        let (stream, client) = self.open(org, *view, &request, &grant).ok()?;
-        let chunked = request.version() == Version::HTTP_11;
-        let handoff = Handoff::new(stream, chunked, self.fields(&request), client);
-        Some(Handoff { surplus: first.len() - length, ..handoff })
+        matches!(route, Route::Stream { .. }).then_some((request, length, route))
     }
 
     /// Opens the stream of a request that is authorised.
