@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::SystemTime;
 
 use smallvec::SmallVec;
 
@@ -16,6 +17,7 @@ use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Seq};
 use crate::metrics::{self, CloseReason};
+use crate::time::Tick;
 use crate::wire::Frame;
 
 /// One subscriber: a seat in a channel's slab, freed when this is dropped. It is a cursor into the
@@ -178,6 +180,12 @@ impl Subscription {
     pub fn end_at(&self, deadline: Deadline) {
         let seat = SeatRef::new(&self.channel, self.key);
         self.shard().set_timer(deadline.at.next_tick(), Timer::deadline(seat, deadline.reason));
+    }
+
+    /// Has the stream end before this time of the wall clock, also if that clock is set or the machine suspended.
+    pub fn expire_at(&self, expires: SystemTime) {
+        let timer = Timer::deadline(SeatRef::new(&self.channel, self.key), CloseReason::Expired);
+        self.shard().set_expiry(Tick::of_wall(expires), timer);
     }
 
     /// A reference to the seat, for the task of a stream that hyper polls.

@@ -7,15 +7,16 @@ use http::{HeaderMap, Request, Version};
 
 use super::{Service, Verdict};
 use crate::admission::AddressGuard;
-use crate::http::auth::{Authorization, Grant};
+use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
 use crate::http::{conformance, forwarded, query, request_head};
-use crate::hub::{Deadline, SubscribeError, View};
+use crate::hub::{SubscribeError, View};
 use crate::ids::OrgName;
-use crate::metrics::{CloseReason, Limit};
+use crate::metrics::Limit;
 use crate::stream::EventStream;
+use crate::time::Tick;
 
 impl Service {
     /// Opens the stream that the first bytes of a connection request.
@@ -62,6 +63,9 @@ impl Service {
         grant: &Grant,
     ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
         self.check_view(org, view)?;
+        if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(SystemTime::now())) {
+            return Err(Reject::Auth(AuthError::Invalid("it has expired")));
+        }
         let client = self.count_client(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
@@ -70,11 +74,10 @@ impl Service {
             SubscribeError::Closing => Reject::Draining,
             SubscribeError::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
         })?;
-        let Some(expires) = grant.expires else { return Ok((stream, client)) };
-        let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
-        let at = self.app.clock.now().after(left);
-        let stream = stream.with_deadline(Deadline { at, reason: CloseReason::Expired });
-        Ok((stream, client))
+        Ok(match grant.expires {
+            Some(expires) => (stream.with_expiry(expires), client),
+            None => (stream, client),
+        })
     }
 
     /// Counts a stream of the client behind a trusted proxy. Any other client is counted by its connection.

@@ -1,7 +1,8 @@
 //! How streams end: their clients go, the server does, or their time has come.
 
+use std::cell::Cell;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body::Body as _;
 use socket2::SockRef;
@@ -141,6 +142,59 @@ async fn a_deadline_ends_the_body() {
     .await;
     assert!(client.keys() == ["before"] || client.keys() == ["before", "after"]);
     assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 1));
+}
+
+thread_local! {
+    /// The wall clock of this thread's driver, in milliseconds since 1970.
+    static WALL_MS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(WALL_MS.get())
+}
+
+/// Lets this much time pass for the hub, and this much on the wall clock.
+async fn pass_on_both(rig: &mut Rig, time: u64, wall: i64) {
+    WALL_MS.set(WALL_MS.get().checked_add_signed(wall).expect("after 1970"));
+    pass(rig, Duration::from_millis(time)).await;
+}
+
+/// SCENARIO: a token expires while its stream is open, at any time of a second; or the machine was suspended, or its
+/// clock was set, in between.
+/// BUG: the expiry was rounded up to the next tick of the monotonic clock, so events arrived until 0.9 s after it;
+/// and that clock stands still in a suspend, so a stream outlived its token by as much.
+/// FIX: a stream ends before its expiry on the wall clock, and before anything else that the driver finds then.
+#[tokio::test(start_paused = true)]
+async fn no_event_is_delivered_after_the_expiry() {
+    const EXP: u64 = 1_000_030;
+    for start in [0, 1, 300, 999] {
+        // The driver ticks at whole seconds since its start.
+        for (jump, lives) in [(0, 27), (20_000, 7), (-20_000, 47), (300_000_000, 0)] {
+            WALL_MS.set(1_000_000_000 + start);
+            let mut rig = Rig::new(uncoalesced(64));
+            rig.driver.set_wall(wall);
+            let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(EXP);
+            let mut client = rig.begin(rig.open().with_expiry(expires)).await;
+            rig.publish("first");
+            pass_on_both(&mut rig, 100, 100).await;
+            WALL_MS.set(WALL_MS.get().checked_add_signed(jump).expect("after 1970"));
+            for _ in 0..60 {
+                rig.publish(if WALL_MS.get() < EXP * 1_000 { "valid" } else { "expired" });
+                pass_on_both(&mut rig, 999, 999).await;
+                client.read(4096);
+            }
+            rig.run_until(|| {
+                client.read(4096);
+                client.unframed.ended
+            })
+            .await;
+            let keys = client.keys();
+            assert!(!keys.contains(&"expired"), "{start}, {jump}: {keys:?}");
+            let count = keys.iter().filter(|key| **key == "valid").count();
+            assert!((lives..lives + 3).contains(&count), "{start}, {jump}: {count} s");
+            assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 1));
+        }
+    }
 }
 
 /// A full socket holds up no end, and is left with a cut rather than with a chunk that is torn.
