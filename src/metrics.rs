@@ -34,8 +34,10 @@ pub enum Limit {
     Connections,
     /// Connections of one address, or streams of one address through a proxy.
     Address,
-    /// Streams of one org.
+    /// Member streams of one org.
     Org,
+    /// Public streams of one org.
+    OrgPublic,
     /// Publishes to one org per second.
     Rate,
 }
@@ -91,7 +93,8 @@ impl CloseReason {
 // ===== impl Limit =====
 
 impl Limit {
-    pub(crate) const ALL: [Self; 4] = [Self::Connections, Self::Address, Self::Org, Self::Rate];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Connections, Self::Address, Self::Org, Self::OrgPublic, Self::Rate];
 
     /// The label in `nudged_refused_total{limit="…"}`.
     pub fn label(self) -> &'static str {
@@ -99,6 +102,7 @@ impl Limit {
             Self::Connections => "connections",
             Self::Address => "address",
             Self::Org => "org",
+            Self::OrgPublic => "org_public",
             Self::Rate => "rate",
         }
     }

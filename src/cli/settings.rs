@@ -135,9 +135,13 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
     pub(super) trust_forwarded_for: Vec<Network>,
 
-    /// Streams of one org [default: no limit]
+    /// Member streams of one org [default: no limit]
     #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) org_streams: Option<usize>,
+
+    /// Public streams of one org [default: no limit]
+    #[arg(long, env = "NUDGED_ORG_PUBLIC_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) org_public_streams: Option<usize>,
 
     /// Concurrent requests on one HTTP/2 connection, open streams included
     #[arg(long, env = "NUDGED_CONNECTION_STREAMS", value_name = "N", default_value_t = CONFIG.connection_streams_max as usize, value_parser = count(1..=65_536))]

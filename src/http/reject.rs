@@ -203,6 +203,11 @@ impl Reject {
             Self::Full { limit: Limit::Org, max } => {
                 format!("this organisation has as many streams as it may, {max}; come back later")
             }
+            Self::Full { limit: Limit::OrgPublic, max } => {
+                format!(
+                    "this organisation has as many public streams as it may, {max}; come back later"
+                )
+            }
             Self::Full { limit: Limit::Address, max } => {
                 format!("your address has as many connections as it may, {max}; come back later")
             }

@@ -63,7 +63,7 @@ impl Subscription {
         position: Seq,
     ) -> Self {
         let tick = channel.common.shard(shard).tick();
-        let key = state.seats_mut(shard).insert(position, tick);
+        let key = state.take_seat(shard, view, position, tick);
         Self {
             channel: channel.clone(),
             key,
@@ -269,7 +269,7 @@ impl Drop for Subscription {
         // The seat holds a waker, and dropping that may run any code: not under the lock.
         let seat = {
             let mut state = self.channel.state.lock();
-            let seat = state.shards[self.shard.index()].remove(self.key);
+            let seat = state.free_seat(self.shard, self.view, self.key);
             if state.seats() == 0 {
                 state.idle_since = shard.tick().time();
             }

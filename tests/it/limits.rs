@@ -85,13 +85,41 @@ fn an_org_has_its_limit_of_streams() {
         let mut streams = server.streams("acme", 2);
         let because = "this organisation has as many streams as it may, 2";
         expect_come_back(&ask(&server, "acme", ""), because);
-        expect_unavailable(&server.get("/api/acme/public/events"), because);
+        expect_unavailable(&server.get("/api/acme/events"), because);
         server.stream("other").connected();
         let id = server.publish("acme", &["posts"]).expect("publishing goes on");
         streams.iter_mut().for_each(|stream| stream.expect_invalidate(&id, &["posts"]));
         streams.pop().expect("two").client.reset();
         eventually("there is room", || ask_is_stream(&server, "acme", ""));
         assert_eq!(server.metric("nudged_refused_total{limit=\"address\"}"), 0);
+    }
+}
+
+/// SCENARIO: an org limits its streams, and clients without a token open its public ones.
+/// BUG: `--org-streams` counted both kinds, so they took the seats of its members.
+/// FIX: it counts members' streams; public ones have a limit of their own, `--org-public-streams`.
+#[test]
+fn public_streams_take_no_seat_of_a_member() {
+    const PUBLIC: &str = "/api/acme/public/events";
+    for transport in Transport::all() {
+        let server = server(transport, &["--org-streams", "2", "--org-public-streams", "3"]);
+        let mut public: Vec<_> = (0..3).map(|_| server.stream_with(PUBLIC, "")).collect();
+        public.iter_mut().for_each(|stream| _ = stream.connected());
+        let because = "this organisation has as many public streams as it may, 3";
+        expect_unavailable(&server.get(PUBLIC), because);
+        let mut members = server.streams("acme", 2);
+        let because = "this organisation has as many streams as it may, 2";
+        expect_come_back(&ask(&server, "acme", ""), because);
+        let refused = |limit| server.metric(&format!("nudged_refused_total{{limit=\"{limit}\"}}"));
+        assert_eq!((refused("org_public"), refused("org")), (1, 1));
+
+        // What ends makes room for its own kind only.
+        public.pop().expect("three").client.reset();
+        eventually("there is room", || server.metric("nudged_seats") == 4);
+        expect_unavailable(&server.get("/api/acme/events"), because);
+        server.stream_with(PUBLIC, "").connected();
+        members.pop().expect("two").client.reset();
+        eventually("there is room", || ask_is_stream(&server, "acme", ""));
     }
 }
 

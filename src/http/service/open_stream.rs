@@ -72,7 +72,13 @@ impl Service {
         let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
         let stream = stream.map_err(|why| match why {
             SubscribeError::Closing => Reject::Draining,
-            SubscribeError::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
+            SubscribeError::OrgFull { max } => {
+                let limit = match view {
+                    View::Member => Limit::Org,
+                    View::Public => Limit::OrgPublic,
+                };
+                Reject::Full { limit, max }
+            }
         })?;
         Ok(match grant.expires {
             Some(expires) => (stream.with_expiry(expires), client),
