@@ -94,6 +94,8 @@ impl Serve {
             peer_timeout: streams.peer_timeout.0,
             connections_max: limits.connections,
             address_connections_max: limits.address_connections,
+            streams_max: limits.streams,
+            address_streams_max: limits.address_streams,
             trusted_proxies: limits.trust_forwarded_for,
             connection_streams_max: small(limits.connection_streams),
             head_timeout: limits.head_timeout.0,

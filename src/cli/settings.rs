@@ -126,10 +126,20 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) connections: Option<usize>,
 
-    /// Connections from one address (IPv6: one /64); behind a trusted proxy, streams of one client
+    /// Connections from one address (IPv6: one /64), other than that of a trusted proxy
     /// [default: no limit]
     #[arg(long, env = "NUDGED_ADDRESS_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) address_connections: Option<usize>,
+
+    /// Streams in total, of which HTTP/2 has many on a connection [default: as many as
+    /// --connections, and not less than 65536]
+    #[arg(long, env = "NUDGED_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) streams: Option<usize>,
+
+    /// Streams of one address (IPv6: one /64), on all of its connections; behind a trusted proxy, of
+    /// one client [default: no limit]
+    #[arg(long, env = "NUDGED_ADDRESS_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) address_streams: Option<usize>,
 
     /// Proxies whose X-Forwarded-For or Forwarded gives the client's address, separated by commas
     #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]

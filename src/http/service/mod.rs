@@ -26,7 +26,7 @@ use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
-use crate::admission::{AddressGuard, Admission, Admitted};
+use crate::admission::{Admission, Admitted, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::OrgName;
@@ -215,8 +215,8 @@ impl Service {
         let is_stream = matches!(route, Route::Stream { .. });
         let response = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request, &grant) {
-                Ok((stream, client)) => {
-                    return self.start(stream, client, request.version(), fields);
+                Ok((stream, permit)) => {
+                    return self.start(stream, permit, request.version(), fields);
                 }
                 Err(reject) => Err(reject),
             },
@@ -256,12 +256,7 @@ impl Service {
     }
 
     fn full(&self, limit: Limit) -> Reject {
-        let admission = &self.app.admission;
-        let max = match limit {
-            Limit::Address => admission.address_max().unwrap_or_default(),
-            _ => admission.connections_max(),
-        };
-        Reject::Full { limit, max }
+        Reject::Full { limit, max: self.app.admission.max(limit) }
     }
 
     /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
@@ -280,20 +275,20 @@ impl Service {
     fn start(
         &self,
         mut stream: EventStream,
-        client: Option<AddressGuard>,
+        permit: StreamPermit,
         version: Version,
         fields: &Fields,
     ) -> ResponseState {
         let Some(monitor) = self.monitor.clone() else {
             let chunked = version == Version::HTTP_11;
-            self.handoff_slot.put(Handoff::new(stream, chunked, fields.clone(), client));
+            self.handoff_slot.put(Handoff::new(stream, chunked, fields.clone(), permit));
             return ResponseState::Never;
         };
         monitor.watch(&mut stream);
         ResponseState::Now(Some(stream.into_response().map(|stream| ResponseBody::Stream {
             stream,
             monitor,
-            _client: client,
+            _permit: permit,
         })))
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Version};
 
 use super::{Service, Verdict};
-use crate::admission::AddressGuard;
+use crate::admission::StreamPermit;
 use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::reject::Reject;
@@ -31,11 +31,11 @@ impl Service {
             Ok(Authorization::Granted(grant)) => grant,
             authorized => return Err(Some(Verdict { route, authorized })),
         };
-        let Ok((stream, client)) = self.open(org, *view, &request, &grant) else {
+        let Ok((stream, permit)) = self.open(org, *view, &request, &grant) else {
             return Err(Some(Verdict { route, authorized: Ok(Authorization::Granted(grant)) }));
         };
         let chunked = request.version() == Version::HTTP_11;
-        let handoff = Handoff::new(stream, chunked, self.fields(&request), client);
+        let handoff = Handoff::new(stream, chunked, self.fields(&request), permit);
         Ok(Handoff { surplus: first.len() - length, ..handoff })
     }
 
@@ -61,12 +61,12 @@ impl Service {
         view: View,
         request: &Request<B>,
         grant: &Grant,
-    ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
+    ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
         if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(SystemTime::now())) {
             return Err(Reject::Auth(AuthError::Invalid("it has expired")));
         }
-        let client = self.count_client(request.headers())?;
+        let permit = self.count_stream(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
         let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
@@ -81,16 +81,16 @@ impl Service {
             }
         })?;
         Ok(match grant.expires {
-            Some(expires) => (stream.with_expiry(expires), client),
-            None => (stream, client),
+            Some(expires) => (stream.with_expiry(expires), permit),
+            None => (stream, permit),
         })
     }
 
-    /// Counts a stream of the client behind a trusted proxy. Any other client is counted by its connection.
-    fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
-        let Some(proxy) = self.admitted.trusted_proxy() else { return Ok(None) };
-        let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
-        self.admitted.count_client(client).map_err(|limit| self.full(limit))
+    /// Counts a stream of the client, which may be behind a trusted proxy.
+    fn count_stream(&self, headers: &HeaderMap) -> Result<StreamPermit, Reject> {
+        let trusts = |ip| self.app.admission.trusts(ip);
+        let behind = |proxy| forwarded::client(headers, proxy, trusts);
+        self.admitted.count_stream(behind).map_err(|limit| self.full(limit))
     }
 
     pub(super) fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {
