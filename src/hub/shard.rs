@@ -116,9 +116,11 @@ impl Shard {
         self.purge_timers(&mut wheel);
     }
 
-    /// Has a timer fire once the wall clock is about to reach `expires`.
-    pub(crate) fn set_expiry(&self, expires: Tick, timer: Timer) {
+    /// Has a timer fire once the wall clock is about to reach `expires`. `expiring` is what expires now: that clock
+    /// may have been set back since the driver looked.
+    pub(crate) fn set_expiry(&self, expires: Tick, expiring: Tick, timer: Timer) {
         let mut wheel = self.expiries.lock();
+        wheel.rewind(expiring);
         wheel.insert(expires, timer);
         wheel.purge(self.seats(), 1, |timer| timer.seat.is_taken(self.id));
     }

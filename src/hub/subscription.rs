@@ -182,10 +182,11 @@ impl Subscription {
         self.shard().set_timer(deadline.at.next_tick(), Timer::deadline(seat, deadline.reason));
     }
 
-    /// Has the stream end before this time of the wall clock, also if that clock is set or the machine suspended.
-    pub fn expire_at(&self, expires: SystemTime) {
+    /// Has the stream end before this time of the wall clock, which is at `now`, also if that clock is set or the
+    /// machine suspended.
+    pub fn expire_at(&self, expires: SystemTime, now: SystemTime) {
         let timer = Timer::deadline(SeatRef::new(&self.channel, self.key), CloseReason::Expired);
-        self.shard().set_expiry(Tick::of_wall(expires), timer);
+        self.shard().set_expiry(Tick::of_wall(expires), Tick::expiring(now), timer);
     }
 
     /// A reference to the seat, for the task of a stream that hyper polls.

@@ -68,10 +68,11 @@ impl EventStream {
         self
     }
 
-    /// Ends the stream before `expires`, at most 1.2 s, also if the wall clock is set or the machine suspended.
+    /// Ends the stream before `expires`, at most 1.2 s, also if the wall clock is set or the machine suspended. That
+    /// clock is at `now`.
     #[must_use]
-    pub fn with_expiry(self, expires: SystemTime) -> Self {
-        self.subscription.expire_at(expires);
+    pub fn with_expiry(self, expires: SystemTime, now: SystemTime) -> Self {
+        self.subscription.expire_at(expires, now);
         self
     }
 

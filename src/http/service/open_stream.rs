@@ -63,7 +63,8 @@ impl Service {
         grant: &Grant,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
-        if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(SystemTime::now())) {
+        let wall = SystemTime::now();
+        if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
             return Err(Reject::Auth(AuthError::Invalid("it has expired")));
         }
         let permit = self.count_stream(request.headers())?;
@@ -81,7 +82,7 @@ impl Service {
             }
         })?;
         Ok(match grant.expires {
-            Some(expires) => (stream.with_expiry(expires), permit),
+            Some(expires) => (stream.with_expiry(expires, wall), permit),
             None => (stream, permit),
         })
     }

@@ -150,7 +150,11 @@ thread_local! {
 }
 
 fn wall() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(WALL_MS.get())
+    at(WALL_MS.get())
+}
+
+fn at(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }
 
 /// Lets this much time pass for the hub, and this much on the wall clock.
@@ -173,26 +177,33 @@ async fn no_event_is_delivered_after_the_expiry() {
             WALL_MS.set(1_000_000_000 + start);
             let mut rig = Rig::new(uncoalesced(64));
             rig.driver.set_wall(wall);
-            let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(EXP);
-            let mut client = rig.begin(rig.open().with_expiry(expires)).await;
-            rig.publish("first");
+            let mut clients = Vec::new();
+            let stream = rig.open().with_expiry(at(EXP * 1_000), wall());
+            clients.push((EXP * 1_000, lives, rig.begin(stream).await));
             pass_on_both(&mut rig, 100, 100).await;
             WALL_MS.set(WALL_MS.get().checked_add_signed(jump).expect("after 1970"));
+            // It comes before the driver has seen the jump.
+            let expires = WALL_MS.get() + 9_000;
+            let stream = rig.open().with_expiry(at(expires), wall());
+            clients.push((expires, 7, rig.begin(stream).await));
             for _ in 0..60 {
-                rig.publish(if WALL_MS.get() < EXP * 1_000 { "valid" } else { "expired" });
+                rig.publish(&WALL_MS.get().to_string());
                 pass_on_both(&mut rig, 999, 999).await;
-                client.read(4096);
+                clients.iter_mut().for_each(|(_, _, client)| _ = client.read(4096));
             }
             rig.run_until(|| {
-                client.read(4096);
-                client.unframed.ended
+                clients.iter_mut().for_each(|(_, _, client)| _ = client.read(4096));
+                clients.iter().all(|(_, _, client)| client.unframed.ended)
             })
             .await;
-            let keys = client.keys();
-            assert!(!keys.contains(&"expired"), "{start}, {jump}: {keys:?}");
-            let count = keys.iter().filter(|key| **key == "valid").count();
-            assert!((lives..lives + 3).contains(&count), "{start}, {jump}: {count} s");
-            assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 1));
+            for (expires, lives, client) in clients {
+                let keys = client.keys();
+                let times = keys.iter().map(|key| key.parse::<u64>().expect("a time"));
+                let late: Vec<_> = times.filter(|time| *time >= expires).collect();
+                assert!(late.is_empty(), "{start}, {jump}: {late:?} after {expires}");
+                assert!((lives..lives + 3).contains(&keys.len()), "{start}, {jump}: {keys:?}");
+            }
+            assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 2));
         }
     }
 }
