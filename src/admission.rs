@@ -1,5 +1,5 @@
-//! Connection limits, in total and per address. Each count is a guard that moves with its connection, out
-//! of hyper and into the reactor too, so that no count outlives its connection.
+//! Limits of connections and of streams, in total and per address. Each count is a guard that moves with its
+//! connection or stream, out of hyper and into the reactor too, so that no count outlives either.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{Config, Network};
+use crate::config::{Config, Network, STREAMS_MIN};
 use crate::hub::{SocketId, is_sparse};
 use crate::metrics::{Limit, Refusals};
 use crate::sync::Mutex;
 
-/// The connection limits of a server. Clones share the counts.
+/// The limits of a server. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     shared: Arc<Shared>,
@@ -35,14 +35,25 @@ pub(crate) struct Admitted {
 pub(crate) struct ConnPermit {
     permit: Option<OwnedSemaphorePermit>,
     address: Option<AddressGuard>,
+    /// That of the stream that it carries.
+    stream: StreamPermit,
 }
 
-/// The permits of many connections, by socket. Without a limit per address they need no more memory than
-/// one.
+/// A stream's share of the limits, released on drop. The default is a stream that is not counted.
+#[derive(Debug, Default)]
+pub(crate) struct StreamPermit {
+    permit: Option<OwnedSemaphorePermit>,
+    address: Option<AddressGuard>,
+}
+
+/// The permits of many streaming connections, by socket. Without a limit per address they need no more memory
+/// than one.
 #[derive(Debug, Default)]
 pub(crate) struct PermitTable {
-    permits: Option<OwnedSemaphorePermit>,
-    addresses: HashMap<SocketId, AddressGuard>,
+    connections: Option<OwnedSemaphorePermit>,
+    streams: Option<OwnedSemaphorePermit>,
+    /// Of the connection and of its stream.
+    addresses: HashMap<SocketId, [Option<AddressGuard>; 2]>,
 }
 
 /// One connection or stream of an address.
@@ -59,13 +70,18 @@ struct Shared {
     permits: Arc<Semaphore>,
     connections_max: usize,
     refusals_max: usize,
-    /// `None` if there is no limit per address.
+    /// The connections of each address; `None` if there is no limit.
     addresses: Option<Arc<Addresses>>,
+    /// One for each stream that may be open.
+    stream_permits: Arc<Semaphore>,
+    streams_max: usize,
+    /// The streams of each address; `None` if there is no limit.
+    stream_addresses: Option<Arc<Addresses>>,
     trusted: Box<[Network]>,
     refusals: Refusals,
 }
 
-/// The number of connections of each address that has any.
+/// The number of connections, or of streams, of each address that has any.
 #[derive(Debug)]
 struct Addresses {
     max: usize,
@@ -98,14 +114,17 @@ impl Admission {
                 "connections_max exceeds what the descriptor limit allows, {possible}"
             );
         }
-        let addresses = config
-            .address_connections_max
-            .map(|max| Addresses { max, counts: Mutex::new(HashMap::new()) });
+        let streams_max = config.streams_max.unwrap_or_else(|| connections_max.max(STREAMS_MIN));
+        let streams_max = streams_max.min(usize::MAX >> 4);
+        let addresses = |max| Arc::new(Addresses { max, counts: Mutex::new(HashMap::new()) });
         let shared = Shared {
             permits: Arc::new(Semaphore::new(connections_max + refusals_max)),
             connections_max,
             refusals_max,
-            addresses: addresses.map(Arc::new),
+            addresses: config.address_connections_max.map(addresses),
+            stream_permits: Arc::new(Semaphore::new(streams_max)),
+            streams_max,
+            stream_addresses: config.address_streams_max.map(addresses),
             trusted: config.trusted_proxies.clone().into(),
             refusals: Refusals::default(),
         };
@@ -125,7 +144,7 @@ impl Admission {
             return None;
         }
         let permit = self.shared.permits.clone().acquire_owned().await.ok();
-        let permit = ConnPermit { permit, address };
+        let permit = ConnPermit { permit, address, stream: StreamPermit::default() };
         let over_limit = self.limit_reached(&permit);
         Some(Admitted { admission: self.clone(), peer, permit, over_limit })
     }
@@ -134,9 +153,16 @@ impl Admission {
         self.shared.connections_max
     }
 
-    /// The limit of connections or streams per address, if there is one.
-    pub(crate) fn address_max(&self) -> Option<usize> {
-        self.shared.addresses.as_ref().map(|addresses| addresses.max)
+    /// How much this limit of connections or streams allows.
+    pub(crate) fn max(&self, limit: Limit) -> usize {
+        let Shared { addresses, stream_addresses, .. } = &*self.shared;
+        let of = |addresses: &Option<Arc<Addresses>>| addresses.as_ref().map_or(0, |all| all.max);
+        match limit {
+            Limit::Address => of(addresses),
+            Limit::AddressStreams => of(stream_addresses),
+            Limit::Streams => self.shared.streams_max,
+            _ => self.shared.connections_max,
+        }
     }
 
     /// Open connections, including those that are being refused.
@@ -194,34 +220,46 @@ impl Admitted {
     }
 
     /// The address of the peer, if that is a trusted proxy.
-    pub(crate) fn trusted_proxy(&self) -> Option<IpAddr> {
+    fn trusted_proxy(&self) -> Option<IpAddr> {
         self.admission.trusts(self.peer).then_some(self.peer)
     }
 
-    /// Counts a stream that a trusted proxy opens for this client.
+    /// Counts a stream that it opens: of its peer, or of the client that `behind` finds behind a trusted proxy.
     ///
     /// # Errors
-    /// The client has as many streams as one address may have.
-    pub(crate) fn count_client(&self, client: IpAddr) -> Result<Option<AddressGuard>, Limit> {
-        let Some(addresses) = &self.admission.shared.addresses else { return Ok(None) };
-        let guard = addresses.add(client);
-        if guard.count() > addresses.max { Err(Limit::Address) } else { Ok(Some(guard)) }
+    /// The limit of streams that is reached.
+    pub(crate) fn count_stream(
+        &self,
+        behind: impl FnOnce(IpAddr) -> IpAddr,
+    ) -> Result<StreamPermit, Limit> {
+        let Shared { stream_permits, stream_addresses, .. } = &*self.admission.shared;
+        let address = stream_addresses
+            .as_ref()
+            .map(|addresses| addresses.add(self.trusted_proxy().map_or(self.peer, behind)));
+        if address.as_ref().is_some_and(|guard| guard.count() > guard.addresses.max) {
+            return Err(Limit::AddressStreams);
+        }
+        let permit = stream_permits.clone().try_acquire_owned().map_err(|_| Limit::Streams)?;
+        Ok(StreamPermit { permit: Some(permit), address })
     }
 
-    /// Its permit, for when it outlives the request. `stream` counts the client for which a trusted proxy
-    /// made the request.
-    pub(crate) fn into_permit(self, stream: ConnPermit) -> ConnPermit {
-        let ConnPermit { permit, address } = self.permit;
-        ConnPermit { permit, address: stream.address.or(address) }
+    /// Its permit, for when it outlives the request, which opened this stream.
+    pub(crate) fn into_permit(self, stream: StreamPermit) -> ConnPermit {
+        ConnPermit { stream, ..self.permit }
     }
 }
 
 // ===== impl ConnPermit =====
 
 impl ConnPermit {
-    /// Counts a stream for the client behind a trusted proxy.
-    pub(crate) fn of_client(client: Option<AddressGuard>) -> Self {
-        Self { permit: None, address: client }
+    pub(crate) fn into_stream(self) -> StreamPermit {
+        self.stream
+    }
+}
+
+impl From<StreamPermit> for ConnPermit {
+    fn from(stream: StreamPermit) -> Self {
+        Self { stream, ..Self::default() }
     }
 }
 
@@ -230,18 +268,17 @@ impl ConnPermit {
 impl PermitTable {
     /// Keeps a permit of a streaming connection.
     pub(crate) fn keep(&mut self, socket: SocketId, permit: ConnPermit) {
-        match (&mut self.permits, permit.permit) {
-            (Some(permits), Some(permit)) => permits.merge(permit),
-            (permits, permit) => *permits = permits.take().or(permit),
-        }
-        if let Some(address) = permit.address {
-            self.addresses.insert(socket, address);
+        let ConnPermit { permit, address, stream } = permit;
+        merge(&mut self.connections, permit);
+        merge(&mut self.streams, stream.permit);
+        if address.is_some() || stream.address.is_some() {
+            self.addresses.insert(socket, [address, stream.address]);
         }
     }
 
     /// Releases the permit of a streaming connection.
     pub(crate) fn give_back(&mut self, socket: SocketId) {
-        if let Some(permits) = &mut self.permits {
+        for permits in [&mut self.connections, &mut self.streams].into_iter().flatten() {
             drop(permits.split(1));
         }
         remove(&mut self.addresses, &socket);
@@ -284,6 +321,13 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+fn merge(permits: &mut Option<OwnedSemaphorePermit>, permit: Option<OwnedSemaphorePermit>) {
+    match (permits, permit) {
+        (Some(permits), Some(permit)) => permits.merge(permit),
+        (permits, permit) => *permits = permits.take().or(permit),
+    }
+}
+
 /// Removes an entry, and releases memory as the map empties.
 fn remove<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) {
     if map.remove(key).is_some() && is_sparse(map.len(), map.capacity()) {
@@ -303,6 +347,7 @@ mod tests {
         let config = Config {
             connections_max: Some(connections),
             address_connections_max: address,
+            address_streams_max: address,
             trusted_proxies: vec!["10.0.0.0/8".parse().expect("a network")],
             ..Config::default()
         };
@@ -383,10 +428,16 @@ mod tests {
             (0..3).map(|_| admit(&admission, "10.1.2.3").expect("a permit")).collect();
         assert!(proxies.iter().all(|admitted| admitted.limit_reached().is_none()));
         let client = "192.0.2.1".parse().expect("an address");
-        let stream = proxies[0].count_client(client).expect("the first");
-        assert_eq!(proxies[1].count_client(client).expect_err("the second"), Limit::Address);
-        drop(stream);
-        assert!(proxies[1].count_client(client).is_ok());
+        let stream = |proxy: &Admitted| proxy.count_stream(|_| client);
+        let first = stream(&proxies[0]).expect("the first");
+        assert_eq!(stream(&proxies[1]).expect_err("the second"), Limit::AddressStreams);
+        drop(first);
+        let first = stream(&proxies[1]).expect("there is room");
+        let direct = admit(&admission, "192.0.2.1").expect("a permit");
+        assert!(direct.limit_reached().is_none(), "a stream is no connection");
+        assert!(stream(&direct).is_err(), "but it is one of its address");
+        drop(first);
+        assert!(stream(&direct).is_ok());
     }
 
     #[test]
@@ -395,16 +446,21 @@ mod tests {
         let mut permits = PermitTable::default();
         for number in 0..50 {
             let admitted = admit(&admission, "192.0.2.1").expect("a permit");
-            permits.keep(SocketId(number), admitted.into_permit(ConnPermit::default()));
+            let stream = admitted.count_stream(|proxy| proxy).expect("room");
+            permits.keep(SocketId(number), admitted.into_permit(stream));
         }
-        assert_eq!(admission.connections(), 50);
+        let streams_left = || admission.shared.stream_permits.available_permits();
+        assert_eq!((admission.connections(), streams_left()), (50, STREAMS_MIN - 50));
         for number in 0..25 {
             permits.give_back(SocketId(number));
         }
         assert_eq!((admission.connections(), permits.addresses.len()), (25, 25));
+        assert_eq!(streams_left(), STREAMS_MIN - 25);
         drop(permits);
-        assert_eq!(admission.connections(), 0);
-        assert!(admission.shared.addresses.as_ref().expect("on").counts.lock().is_empty());
+        assert_eq!((admission.connections(), streams_left()), (0, STREAMS_MIN));
+        for addresses in [&admission.shared.addresses, &admission.shared.stream_addresses] {
+            assert!(addresses.as_ref().expect("on").counts.lock().is_empty());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! * [`hub`]: the state. Channels, their histories and coalescing windows, seats in slabs, timer wheels.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
 //!   driver, the one task of a shard that sleeps.
-//! * `admission`: connection limits, counted by guards that move with their connections.
+//! * `admission`: limits of connections and streams, counted by guards that move with them.
 //! * `http`: what a request means. Routes, authorisation, publishing, responses, `/metrics`. Knows no socket.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves.
 //! * [`client`]: a client, for `nudged publish` and `nudged listen`; `bench`: the load generator, for `nudged bench`.
@@ -96,8 +96,8 @@
 //!   no stream yet (handshakes, request heads, idle connections) and hyper's pings, one timer per HTTP/2 connection.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **A delivery in cleartext allocates nothing**; a publish allocates the same for any number of subscribers.
-//! * **Everything that a client can make grow has a bound**: connections, streams of an org, connections of an address,
-//!   publish rates, histories, channels. No stream is ended to make room for another.
+//! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address, streams
+//!   of an org, publish rates, histories, channels. No stream is ended to make room for another.
 //! * **No `unsafe`** in the crate.
 //!
 //! # As a library

@@ -32,10 +32,16 @@ pub enum CloseReason {
 pub enum Limit {
     /// Connections in total.
     Connections,
-    /// Connections of one address, or streams of one address through a proxy.
+    /// Connections of one address.
     Address,
-    /// Streams of one org.
+    /// Streams in total.
+    Streams,
+    /// Streams of one address.
+    AddressStreams,
+    /// Member streams of one org.
     Org,
+    /// Public streams of one org.
+    OrgPublic,
     /// Publishes to one org per second.
     Rate,
 }
@@ -91,14 +97,25 @@ impl CloseReason {
 // ===== impl Limit =====
 
 impl Limit {
-    pub(crate) const ALL: [Self; 4] = [Self::Connections, Self::Address, Self::Org, Self::Rate];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Connections,
+        Self::Address,
+        Self::Streams,
+        Self::AddressStreams,
+        Self::Org,
+        Self::OrgPublic,
+        Self::Rate,
+    ];
 
     /// The label in `nudged_refused_total{limit="…"}`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::Address => "address",
+            Self::Streams => "streams",
+            Self::AddressStreams => "address_streams",
             Self::Org => "org",
+            Self::OrgPublic => "org_public",
             Self::Rate => "rate",
         }
     }

@@ -1,6 +1,6 @@
 //! Time as the hub knows it: [`Time`] in milliseconds, and ticks in whole seconds, in which its wheels count.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -19,6 +19,9 @@ pub struct Clock {
 pub(crate) struct Tick(pub(crate) u32);
 
 const TICK_MS: u64 = 1_000;
+
+/// How long before its expiry a token counts as expired for a stream: the driver looks once a second, and may be late.
+const EXPIRY_AHEAD: Duration = Duration::from_millis(1_200);
 
 // ===== impl Time =====
 
@@ -59,6 +62,17 @@ impl Tick {
     /// The ticks from `earlier` to this one, 0 if it is later.
     pub(crate) fn since(self, earlier: Self) -> u32 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// The whole seconds of the wall clock since 1970.
+    pub(crate) fn of_wall(wall: SystemTime) -> Self {
+        let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u32::try_from(since.as_secs()).unwrap_or(u32::MAX - 1))
+    }
+
+    /// The streams end now whose tokens expire at this tick of the wall clock or earlier.
+    pub(crate) fn expiring(wall: SystemTime) -> Self {
+        Self::of_wall(wall + EXPIRY_AHEAD)
     }
 
     pub(crate) fn time(self) -> Time {

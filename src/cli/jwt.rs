@@ -25,7 +25,8 @@ pub(super) struct JwtArgs {
     #[arg(long, env = "NUDGED_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
     jwt_key: Vec<PathBuf>,
 
-    /// URL of a JWK set with public keys: https, or http to a loopback address
+    /// URL of a JWK set with public keys: https, or http to a loopback address. A token without kid is
+    /// refused if more than 4 of its keys could have signed it
     #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL")]
     jwks_url: Option<JwksUrl>,
 

@@ -79,6 +79,7 @@ impl Serve {
             stall_timeout: streams.stall_timeout.0,
             stream_age_max: streams.max_stream_age.map(|age| age.0),
             org_streams_max: limits.org_streams,
+            org_public_streams_max: limits.org_public_streams,
         };
         let small = |n: usize| u32::try_from(n).expect("its parser has a bound");
         let publish_rate = publishing.publish_rate.map(|per_second| PublishRate {
@@ -93,6 +94,8 @@ impl Serve {
             peer_timeout: streams.peer_timeout.0,
             connections_max: limits.connections,
             address_connections_max: limits.address_connections,
+            streams_max: limits.streams,
+            address_streams_max: limits.address_streams,
             trusted_proxies: limits.trust_forwarded_for,
             connection_streams_max: small(limits.connection_streams),
             head_timeout: limits.head_timeout.0,

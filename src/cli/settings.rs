@@ -126,18 +126,32 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) connections: Option<usize>,
 
-    /// Connections from one address (IPv6: one /64); behind a trusted proxy, streams of one client
+    /// Connections from one address (IPv6: one /64), other than that of a trusted proxy
     /// [default: no limit]
     #[arg(long, env = "NUDGED_ADDRESS_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) address_connections: Option<usize>,
+
+    /// Streams in total, of which HTTP/2 has many on a connection [default: as many as
+    /// --connections, and not less than 65536]
+    #[arg(long, env = "NUDGED_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) streams: Option<usize>,
+
+    /// Streams of one address (IPv6: one /64), on all of its connections; behind a trusted proxy, of
+    /// one client [default: no limit]
+    #[arg(long, env = "NUDGED_ADDRESS_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) address_streams: Option<usize>,
 
     /// Proxies whose X-Forwarded-For or Forwarded gives the client's address, separated by commas
     #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
     pub(super) trust_forwarded_for: Vec<Network>,
 
-    /// Streams of one org [default: no limit]
+    /// Member streams of one org [default: no limit]
     #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) org_streams: Option<usize>,
+
+    /// Public streams of one org [default: no limit]
+    #[arg(long, env = "NUDGED_ORG_PUBLIC_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) org_public_streams: Option<usize>,
 
     /// Concurrent requests on one HTTP/2 connection, open streams included
     #[arg(long, env = "NUDGED_CONNECTION_STREAMS", value_name = "N", default_value_t = CONFIG.connection_streams_max as usize, value_parser = count(1..=65_536))]

@@ -35,8 +35,10 @@ pub struct HubConfig {
     /// Orgs without a subscriber that are kept. The bound is this plus 1/8 of the orgs that have one; it
     /// is enforced once in 64 s.
     pub idle_channels_max: usize,
-    /// Streams of one org, member and public together; `None` for no limit.
+    /// Member streams of one org; `None` for no limit.
     pub org_streams_max: Option<usize>,
+    /// Public streams of one org; `None` for no limit.
+    pub org_public_streams_max: Option<usize>,
 
     // Publishing
     /// Publishes to one org within this time of its last event become one event; zero turns it off.
@@ -95,6 +97,7 @@ impl Default for HubConfig {
             history_bytes_total: 256 * 1024 * 1024,
             idle_channels_max: 65_536,
             org_streams_max: None,
+            org_public_streams_max: None,
             coalesce: Duration::from_millis(50),
             keys_max: 256,
             key_bytes_max: 512,

@@ -48,6 +48,10 @@ pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// The most keys that are used of one published set.
 pub const JWKS_KEYS_MAX: usize = 32;
 
+/// The most published keys that one token is tried with. If more of its algorithm could have signed it, because it
+/// names none of them (`kid`) or they share a name, it is refused.
+pub const TOKEN_KEYS_MAX: usize = 4;
+
 /// The shortest secret for HS256, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
 

@@ -18,7 +18,8 @@ use std::time::Duration;
 pub use self::hub::{Allowlist, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]
 pub use self::jwt::{
-    JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_SKEW, TokenKey,
+    JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_KEYS_MAX,
+    TOKEN_SKEW, TokenKey,
 };
 #[cfg(all(feature = "server", feature = "tls"))]
 pub use self::tls::TlsFiles;
@@ -57,9 +58,13 @@ pub struct Config {
     /// Connections in total; `None` for as many as the descriptor limit allows when the server starts, less
     /// a reserve.
     pub connections_max: Option<usize>,
-    /// Connections from one IPv4 address or one IPv6 /64; behind a trusted proxy, streams of one such
-    /// client. `None` for no limit.
+    /// Connections from one IPv4 address or one IPv6 /64; `None` for no limit.
     pub address_connections_max: Option<usize>,
+    /// Streams in total; `None` for as many as connections, and not less than [`STREAMS_MIN`].
+    pub streams_max: Option<usize>,
+    /// Streams of one IPv4 address or one IPv6 /64, on all of its connections. Behind a trusted proxy it is the
+    /// client's address that counts. `None` for no limit.
+    pub address_streams_max: Option<usize>,
     /// Proxies whose `X-Forwarded-For` or `Forwarded` names the client. Their own addresses are not limited.
     pub trusted_proxies: Vec<Network>,
     /// Requests, streams among them, that one HTTP/2 connection may have open at the same time.
@@ -110,6 +115,10 @@ pub struct PublishRate {
 /// The default address to listen on.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6834);
 
+/// The least default of [`Config::streams_max`]: HTTP/2 has many streams on a connection.
+#[cfg(feature = "server")]
+pub const STREAMS_MIN: usize = 65_536;
+
 // ===== impl Config =====
 
 #[cfg(feature = "server")]
@@ -125,6 +134,8 @@ impl Default for Config {
             hub: HubConfig::default(),
             connections_max: None,
             address_connections_max: None,
+            streams_max: None,
+            address_streams_max: None,
             trusted_proxies: Vec::new(),
             connection_streams_max: 256,
             head_bytes_max: 16 * 1024,

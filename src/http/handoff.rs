@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::fields::Fields;
-use crate::admission::{AddressGuard, Admitted, ConnPermit};
+use crate::admission::{Admitted, ConnPermit, StreamPermit};
 use crate::stream::EventStream;
 use crate::sync::Mutex;
 
@@ -19,8 +19,7 @@ pub(crate) struct Handoff {
     pub(crate) fields: Fields,
     /// Bytes that were read after the request.
     pub(crate) surplus: usize,
-    /// What the stream counts for. Until it is [complete](Self::complete) this is only the client behind a
-    /// trusted proxy.
+    /// What the stream counts for; from when it is [complete](Self::complete), as a connection too.
     pub(crate) permit: ConnPermit,
 }
 
@@ -46,16 +45,19 @@ impl Handoff {
         stream: EventStream,
         chunked: bool,
         fields: Fields,
-        client: Option<AddressGuard>,
+        permit: StreamPermit,
     ) -> Self {
-        Self { stream, chunked, fields, surplus: 0, permit: ConnPermit::of_client(client) }
+        Self { stream, chunked, fields, surplus: 0, permit: permit.into() }
     }
 
     /// The same, counted as the connection that it has become.
     pub(crate) fn complete(self, admitted: Arc<Admitted>) -> Self {
         // No request waits any more: the one that opened the stream was the last.
-        let permit = Arc::into_inner(admitted).map(|admitted| admitted.into_permit(self.permit));
-        Self { permit: permit.unwrap_or_default(), ..self }
+        let permit = match Arc::into_inner(admitted) {
+            Some(admitted) => admitted.into_permit(self.permit.into_stream()),
+            None => self.permit,
+        };
+        Self { permit, ..self }
     }
 }
 

@@ -17,11 +17,13 @@ mod service;
 
 use http::Uri;
 
+#[cfg(all(test, feature = "jwt"))]
+pub(crate) use auth::VERIFICATIONS;
 pub(crate) use fields::Fields;
 pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
 pub(crate) use reject::Reject;
 pub(crate) use response::ResponseFuture;
-pub(crate) use service::{App, Service, ServiceFactory};
+pub(crate) use service::{App, Service, ServiceFactory, Verdict};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
     auth::{Grant, Orgs},

@@ -47,7 +47,7 @@ pub(crate) enum Reject {
     Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
     Draining,
-    /// The limit of connections, or of streams of an address or org, is reached; `max` is that limit.
+    /// A limit of connections or streams is reached; `max` is that limit.
     Full { limit: Limit, max: usize },
     /// A publish is beyond the rate limit of its org.
     RateLimited(RateLimited),
@@ -202,6 +202,17 @@ impl Reject {
             Self::Draining => "the server is shutting down; try another one, or again soon".into(),
             Self::Full { limit: Limit::Org, max } => {
                 format!("this organisation has as many streams as it may, {max}; come back later")
+            }
+            Self::Full { limit: Limit::OrgPublic, max } => {
+                format!(
+                    "this organisation has as many public streams as it may, {max}; come back later"
+                )
+            }
+            Self::Full { limit: Limit::Streams, max } => {
+                format!("the server has as many streams as it may, {max}; come back later")
+            }
+            Self::Full { limit: Limit::AddressStreams, max } => {
+                format!("your address has as many streams as it may, {max}; come back later")
             }
             Self::Full { limit: Limit::Address, max } => {
                 format!("your address has as many connections as it may, {max}; come back later")

@@ -13,18 +13,18 @@ use http_body_util::Full;
 
 use super::fields::Fields;
 use super::reject::Reject;
-use crate::admission::AddressGuard;
+use crate::admission::StreamPermit;
 use crate::stream::{EventStream, MonitoredBytes, StreamMonitor};
 
 /// The body of a response.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
     Full(Full<Bytes>),
-    /// `monitor` is its connection's; `_client` counts the client behind a trusted proxy.
+    /// `monitor` is its connection's; `_permit` counts the stream.
     Stream {
         stream: EventStream,
         monitor: StreamMonitor,
-        _client: Option<AddressGuard>,
+        _permit: StreamPermit,
     },
     /// The head of a stream, for `HEAD`.
     NoStream,

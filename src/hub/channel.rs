@@ -6,14 +6,14 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::coalesce::{Burst, Coalescer};
-use super::history::{Event, History};
+use super::history::{Event, History, View};
 use super::keys::Keys;
 use super::seat::{Seat, SeatKey, Seats};
 use super::seat_ref::SeatRef;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
 use crate::config::HubConfig;
-use crate::ids::{Epoch, EventId, OrgName};
+use crate::ids::{Epoch, EventId, OrgName, Seq};
 use crate::sync::{Mutex, Ordering};
 use crate::time::{Tick, Time};
 use crate::wire::Frame;
@@ -35,6 +35,8 @@ pub(crate) struct State {
     coalescer: Coalescer,
     /// The seats by shard; a shard that never had one may be missing.
     pub(crate) shards: SmallVec<[Seats; 2]>,
+    /// How many of the seats are of public streams.
+    public_seats: u32,
     /// When the last seat was freed; meaningless while there are any.
     pub(crate) idle_since: Time,
     /// Every stream ends once it has received what there is.
@@ -62,6 +64,7 @@ impl Channel {
             history: History::new(epoch),
             coalescer: Coalescer::default(),
             shards: SmallVec::new(),
+            public_seats: 0,
             idle_since: now,
             closing: false,
             removed: false,
@@ -228,6 +231,33 @@ fn public_variant<'k>(
 // ===== impl State =====
 
 impl State {
+    /// Takes a seat.
+    pub(crate) fn take_seat(
+        &mut self,
+        shard: ShardId,
+        view: View,
+        position: Seq,
+        tick: Tick,
+    ) -> SeatKey {
+        self.public_seats += u32::from(view == View::Public);
+        self.seats_mut(shard).insert(position, tick)
+    }
+
+    /// Frees a seat, which was taken for this view.
+    pub(crate) fn free_seat(&mut self, shard: ShardId, view: View, key: SeatKey) -> Option<Seat> {
+        let seat = self.shards[shard.index()].remove(key)?;
+        self.public_seats -= u32::from(view == View::Public);
+        Some(seat)
+    }
+
+    /// Subscribers of this view.
+    pub(crate) fn seats_of(&self, view: View) -> usize {
+        match view {
+            View::Member => self.seats() - self.public_seats as usize,
+            View::Public => self.public_seats as usize,
+        }
+    }
+
     /// The seats of a shard, which it adds if they are missing.
     pub(crate) fn seats_mut(&mut self, shard: ShardId) -> &mut Seats {
         while self.shards.len() <= shard.index() {

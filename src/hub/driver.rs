@@ -87,6 +87,14 @@ impl ShardDriver {
         self.hub.shard().take_timers(tick, due);
     }
 
+    /// Has the streams take no more whose token expires at this tick of the wall clock, or earlier, and adds their
+    /// timers to `due`.
+    pub(crate) fn expire(&self, tick: Tick, due: &mut Vec<Timer>) {
+        let known = due.len();
+        self.hub.shard().take_expiries(tick, due);
+        due[known..].iter().for_each(|timer| timer.expire(self.shard_id()));
+    }
+
     /// Has the streams end whose time has come, and sets the timers again that are still needed.
     pub(crate) fn fire(&self, due: &[Timer], batch: &mut Batch) {
         let common = &self.shared().common;

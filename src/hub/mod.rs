@@ -85,7 +85,7 @@ pub struct Published {
 pub enum SubscribeError {
     /// The hub is closing.
     Closing,
-    /// The org has as many streams as it may have.
+    /// The org has as many streams of this view as it may have.
     OrgFull {
         /// The limit.
         max: usize,
@@ -136,7 +136,7 @@ impl Hub {
     /// starts at the newest event.
     ///
     /// # Errors
-    /// [`SubscribeError`]: the hub is closing, or the org has [as many streams as it
+    /// [`SubscribeError`]: the hub is closing, or the org has as many streams of this view [as it
     /// may](HubConfig::org_streams_max).
     pub fn subscribe(
         &self,
@@ -155,7 +155,7 @@ impl Hub {
             if state.removed {
                 continue;
             }
-            if let Some(max) = self.config().org_streams_max.filter(|max| state.seats() >= *max) {
+            if let Some(max) = self.org_max(view).filter(|max| state.seats_of(view) >= *max) {
                 return Err(SubscribeError::OrgFull { max });
             }
             let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
@@ -261,6 +261,14 @@ impl Hub {
     /// The counters of this shard.
     pub(crate) fn shard_counters(&self) -> &Counters {
         &self.shard().counters
+    }
+
+    /// The limit of streams of one org with this view.
+    fn org_max(&self, view: View) -> Option<usize> {
+        match view {
+            View::Member => self.config().org_streams_max,
+            View::Public => self.config().org_public_streams_max,
+        }
     }
 
     fn shard(&self) -> &Shard {

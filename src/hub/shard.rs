@@ -37,6 +37,8 @@ pub(crate) struct Shard {
     keepalives: Mutex<Wheel<SeatRef>>,
     /// A wheel of its own, so that a stream without a timer pays nothing for it.
     timers: Mutex<Wheel<Timer>>,
+    /// The streams that end with their token, in ticks of the wall clock.
+    expiries: Mutex<Wheel<Timer>>,
     /// Taken seats; together with a wheel's length, the number of its stale entries.
     seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
@@ -71,6 +73,7 @@ impl Shard {
             inbox: Mutex::new(Inbox::default()),
             keepalives: Mutex::new(Wheel::new()),
             timers: Mutex::new(Wheel::new()),
+            expiries: Mutex::new(Wheel::new()),
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
             counters: Counters::default(),
@@ -114,6 +117,22 @@ impl Shard {
         let mut wheel = self.timers.lock();
         wheel.insert(tick, timer);
         self.purge_timers(&mut wheel);
+    }
+
+    /// Has a timer fire once the wall clock is about to reach `expires`. `expiring` is what expires now: that clock
+    /// may have been set back since the driver looked.
+    pub(crate) fn set_expiry(&self, expires: Tick, expiring: Tick, timer: Timer) {
+        let mut wheel = self.expiries.lock();
+        wheel.rewind(expiring);
+        wheel.insert(expires, timer);
+        wheel.purge(self.seats(), 1, |timer| timer.seat.is_taken(self.id));
+    }
+
+    /// Takes the timers out of the wheel whose tokens expire at this tick of the wall clock or earlier.
+    pub(crate) fn take_expiries(&self, tick: Tick, due: &mut Vec<Timer>) {
+        let mut wheel = self.expiries.lock();
+        wheel.rewind(tick);
+        wheel.advance(tick, |timer| due.push(timer));
     }
 
     /// Takes the seats out of the wheel that have to be looked at.

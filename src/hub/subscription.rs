@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::SystemTime;
 
 use smallvec::SmallVec;
 
@@ -16,6 +17,7 @@ use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Seq};
 use crate::metrics::{self, CloseReason};
+use crate::time::Tick;
 use crate::wire::Frame;
 
 /// One subscriber: a seat in a channel's slab, freed when this is dropped. It is a cursor into the
@@ -61,7 +63,7 @@ impl Subscription {
         position: Seq,
     ) -> Self {
         let tick = channel.common.shard(shard).tick();
-        let key = state.seats_mut(shard).insert(position, tick);
+        let key = state.take_seat(shard, view, position, tick);
         Self {
             channel: channel.clone(),
             key,
@@ -180,6 +182,13 @@ impl Subscription {
         self.shard().set_timer(deadline.at.next_tick(), Timer::deadline(seat, deadline.reason));
     }
 
+    /// Has the stream end before this time of the wall clock, which is at `now`, also if that clock is set or the
+    /// machine suspended.
+    pub fn expire_at(&self, expires: SystemTime, now: SystemTime) {
+        let timer = Timer::deadline(SeatRef::new(&self.channel, self.key), CloseReason::Expired);
+        self.shard().set_expiry(Tick::of_wall(expires), Tick::expiring(now), timer);
+    }
+
     /// A reference to the seat, for the task of a stream that hyper polls.
     pub(crate) fn handle(&self) -> SeatHandle {
         SeatHandle::new(&self.channel, self.key, self.shard)
@@ -261,7 +270,7 @@ impl Drop for Subscription {
         // The seat holds a waker, and dropping that may run any code: not under the lock.
         let seat = {
             let mut state = self.channel.state.lock();
-            let seat = state.shards[self.shard.index()].remove(self.key);
+            let seat = state.free_seat(self.shard, self.view, self.key);
             if state.seats() == 0 {
                 state.idle_since = shard.tick().time();
             }

@@ -11,7 +11,8 @@ use crate::time::{Tick, Time};
 /// When a stream has to end, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// It ends at this time or within two seconds after it.
+    /// It ends at this time or within two seconds after it. A token has an expiry instead, before which its stream
+    /// ends: [`Subscription::expire_at`](super::Subscription::expire_at).
     pub at: Time,
     /// What the end is counted as.
     pub reason: CloseReason,
@@ -41,6 +42,14 @@ impl Timer {
 
     pub(super) fn stall(seat: SeatRef) -> Self {
         Self { seat, kind: TimerKind::Stall }
+    }
+
+    /// Has its stream take no more. That is all that must not wait for the end of the stream.
+    pub(super) fn expire(&self, shard: ShardId) {
+        let Some(channel) = self.seat.channel.upgrade() else { return };
+        let mut state = channel.state.lock();
+        let Some(seat) = state.seat_mut(shard, self.seat.key) else { return };
+        seat.ending.get_or_insert(CloseReason::Expired);
     }
 
     /// Ends the stream if its time has come. Returns when the timer has to fire again: where a stall is not

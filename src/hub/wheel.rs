@@ -41,6 +41,11 @@ impl<T> Wheel<T> {
         self.len += 1;
     }
 
+    /// Has the wheel's time go on from `now`, after its clock was set back.
+    pub(crate) fn rewind(&mut self, now: Tick) {
+        self.next = self.next.min(now.after(1));
+    }
+
     /// Removes the entries whose deadline is `now` or earlier, in the order of the deadlines; within a tick, in
     /// the order of their insertion. The memory of an emptied slot is given back.
     pub(crate) fn advance(&mut self, now: Tick, mut expired: impl FnMut(T)) {

@@ -80,7 +80,7 @@ impl Acceptor {
         } else if context.reactor.is_open() {
             context.reactor.accept(accepted);
         } else {
-            context.serve(accepted, Bytes::new());
+            context.serve(accepted, Bytes::new(), None);
         }
     }
 }

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::http1::Connection;
 use super::reactor::{Accepted, Handle};
-use crate::http::ServiceFactory;
+use crate::http::{ServiceFactory, Verdict};
 
 /// What a connection needs of its worker. Clones are of the same worker.
 #[derive(Clone, Debug)]
@@ -19,9 +19,10 @@ pub(crate) struct ConnContext {
 // ===== impl ConnContext =====
 
 impl ConnContext {
-    /// Serves a cleartext connection, of which these bytes have been read, in a task of its own.
-    pub(super) fn serve(&self, accepted: Accepted, first: Bytes) {
-        let service = self.factory.service(accepted.admitted);
+    /// Serves a cleartext connection, of which these bytes have been read, in a task of its own. `verdict` is on
+    /// its first request.
+    pub(super) fn serve(&self, accepted: Accepted, first: Bytes, verdict: Option<Verdict>) {
+        let service = self.factory.service(accepted.admitted).with_verdict(verdict);
         match Connection::cleartext(accepted.socket, first, service, self.clone()) {
             Ok(connection) => drop(tokio::spawn(connection.serve())),
             Err(why) => tracing::warn!(%why, "a connection could not be watched"),

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use tokio::time::Sleep;
 
@@ -81,6 +82,10 @@ impl Sockets for () {
 pub(crate) struct Driver<S> {
     hub: ShardDriver,
     clock: Clock,
+    /// The wall clock, which the expiries of tokens are of.
+    wall: fn() -> SystemTime,
+    /// The tick of the wall clock up to which the expiries were enforced.
+    expired: Tick,
     sockets: S,
     /// Sweeps under way, each a turn at a time.
     sweeps: VecDeque<Sweep>,
@@ -101,6 +106,8 @@ impl<S: Sockets> Driver<S> {
         Self {
             hub: hub.driver(),
             clock,
+            wall: SystemTime::now,
+            expired: Tick(0),
             sockets,
             sweeps: VecDeque::new(),
             tick: Tick(0),
@@ -109,6 +116,11 @@ impl<S: Sockets> Driver<S> {
             batch: Batch::default(),
             drain: None,
         }
+    }
+
+    #[cfg(all(test, feature = "server"))]
+    pub(crate) fn set_wall(&mut self, wall: fn() -> SystemTime) {
+        self.wall = wall;
     }
 
     /// Does a bounded part of the work, of every kind. Returns whether there may be more. All tasks of the runtime
@@ -194,7 +206,7 @@ impl<S: Sockets> Driver<S> {
         self.batch.clear();
     }
 
-    /// Ticks the wheel if a second has passed.
+    /// Ticks the wheels if a second has passed.
     fn advance(&mut self, now: Time) {
         let tick = now.tick();
         if tick > self.tick {
@@ -203,6 +215,12 @@ impl<S: Sockets> Driver<S> {
             self.hub.timers(tick, &mut self.ending);
             self.hub.tidy(tick, now);
             self.sockets.tick(now);
+        }
+        // Every time, because an event may be the first thing after a suspend.
+        let expired = Tick::expiring((self.wall)());
+        if expired != self.expired {
+            self.expired = expired;
+            self.hub.expire(expired, &mut self.ending);
         }
     }
 

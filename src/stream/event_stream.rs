@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
@@ -64,6 +65,14 @@ impl EventStream {
     #[must_use]
     pub fn with_deadline(self, deadline: Deadline) -> Self {
         self.subscription.end_at(deadline);
+        self
+    }
+
+    /// Ends the stream before `expires`, at most 1.2 s, also if the wall clock is set or the machine suspended. That
+    /// clock is at `now`.
+    #[must_use]
+    pub fn with_expiry(self, expires: SystemTime, now: SystemTime) -> Self {
+        self.subscription.expire_at(expires, now);
         self
     }
 

@@ -71,6 +71,31 @@ fn the_streams_of_a_connection_are_limited() {
     }
 }
 
+/// SCENARIO: an address may have two connections, and opens 256 streams on each.
+/// BUG: each stream costs what one of HTTP/1 costs, and none was counted.
+/// FIX: `--address-streams` and `--streams` count the streams of all connections.
+#[test]
+fn an_address_has_its_limit_of_streams_on_all_connections() {
+    for limit in ["--streams", "--address-streams"] {
+        let server = server(&["--address-connections", "4", limit, "5"]);
+        let mut clients = [0, 1].map(|_| Http2Client::connect(server.address(), WIDE));
+        let mut streams: Vec<_> = (0..5).map(|n| stream_of(&mut clients[n % 2], "acme")).collect();
+        clients.iter_mut().for_each(expect_refused);
+        clients[0].reset(streams.swap_remove(0));
+        eventually("there is room", || {
+            let stream = clients[1].get("/api/acme/events");
+            clients[1].event(stream).contains("event: connected\n")
+        });
+        clients.iter_mut().for_each(expect_refused);
+    }
+}
+
+fn expect_refused(client: &mut Http2Client) {
+    let refused = client.get("/api/acme/events");
+    let (end, body) = client.end(refused);
+    assert!(end == End::Stream && body.contains("as many streams as it may, 5"), "{body}");
+}
+
 /// The client reads one stream, and grants the others no window.
 #[test]
 fn a_stream_without_a_window_is_reset_and_its_siblings_are_served() {

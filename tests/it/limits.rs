@@ -85,13 +85,41 @@ fn the_streams_of_an_org_are_limited() {
         let mut streams = server.streams("acme", 2);
         let because = "this organisation has as many streams as it may, 2";
         expect_retry(&ask(&server, "acme", ""), because);
-        expect_unavailable(&server.get("/api/acme/public/events"), because);
+        expect_unavailable(&server.get("/api/acme/events"), because);
         server.stream("other").connected();
         let id = server.publish("acme", &["posts"]).expect("publishes are accepted");
         streams.iter_mut().for_each(|stream| stream.expect_invalidate(&id, &["posts"]));
         streams.pop().expect("two").client.reset();
         eventually("there is room", || ask_is_stream(&server, "acme", ""));
         assert_eq!(server.metric("nudged_refused_total{limit=\"address\"}"), 0);
+    }
+}
+
+/// SCENARIO: an org limits its streams, and clients without a token open its public ones.
+/// BUG: `--org-streams` counted both kinds, so they took the seats of its members.
+/// FIX: it counts members' streams; public ones have a limit of their own, `--org-public-streams`.
+#[test]
+fn public_streams_take_no_seat_of_a_member() {
+    const PUBLIC: &str = "/api/acme/public/events";
+    for transport in Transport::all() {
+        let server = server(transport, &["--org-streams", "2", "--org-public-streams", "3"]);
+        let mut public: Vec<_> = (0..3).map(|_| server.stream_with(PUBLIC, "")).collect();
+        public.iter_mut().for_each(|stream| _ = stream.connected());
+        let because = "this organisation has as many public streams as it may, 3";
+        expect_unavailable(&server.get(PUBLIC), because);
+        let mut members = server.streams("acme", 2);
+        let because = "this organisation has as many streams as it may, 2";
+        expect_retry(&ask(&server, "acme", ""), because);
+        let refused = |limit| server.metric(&format!("nudged_refused_total{{limit=\"{limit}\"}}"));
+        assert_eq!((refused("org_public"), refused("org")), (1, 1));
+
+        // What ends makes room for its own kind only.
+        public.pop().expect("three").client.reset();
+        eventually("there is room", || server.metric("nudged_seats") == 4);
+        expect_unavailable(&server.get("/api/acme/events"), because);
+        server.stream_with(PUBLIC, "").connected();
+        members.pop().expect("two").client.reset();
+        eventually("there is room", || ask_is_stream(&server, "acme", ""));
     }
 }
 
@@ -126,8 +154,15 @@ fn the_connections_of_an_address_are_limited() {
 #[test]
 fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     for transport in Transport::all() {
-        let limits =
-            ["--address-connections", "2", "--trust-forwarded-for", "127.0.0.1,10.0.0.0/8"];
+        // Its own connections are not limited.
+        let limits = [
+            "--address-streams",
+            "2",
+            "--address-connections",
+            "1",
+            "--trust-forwarded-for",
+            "127.0.0.1,10.0.0.0/8",
+        ];
         let server = server(transport, &limits);
         let from = |client: &str| format!("x-forwarded-for: 198.51.100.1, {client}, 10.0.0.2\r\n");
         let events = "/api/acme/events";
@@ -141,6 +176,37 @@ fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
         }
         first.pop().expect("two").client.reset();
         eventually("there is room", || ask_is_stream(&server, "acme", &from("192.0.2.1")));
+    }
+}
+
+/// SCENARIO: one client opens streams, on as many connections as it may, or over HTTP/2 on a single one.
+/// BUG: only connections were limited, and what costs is a stream, of which HTTP/2 has 256 on a connection.
+/// FIX: streams are limited, in total and for each address, and connections are a limit of their own.
+#[test]
+fn streams_have_their_limits_on_every_transport() {
+    for transport in Transport::all() {
+        for (limit, label, because) in [
+            ("--streams", "streams", "the server has as many streams as it may, 3"),
+            (
+                "--address-streams",
+                "address_streams",
+                "your address has as many streams as it may, 3",
+            ),
+        ] {
+            let server = server(transport, &[limit, "3"]);
+            let mut streams = server.streams("acme", 3);
+            expect_retry(&ask(&server, "other", ""), because);
+            expect_unavailable(&server.get("/api/acme/public/events"), because);
+            let id = server.publish("acme", &["posts"]).expect("publishing goes on");
+            streams.iter_mut().for_each(|stream| stream.expect_invalidate(&id, &["posts"]));
+            let refused = server.metric(&format!("nudged_refused_total{{limit=\"{label}\"}}"));
+            assert_eq!((refused, server.seats()), (2, 3), "{transport:?}, {limit}");
+            streams.pop().expect("three").client.reset();
+            drop(streams);
+            for _ in 0..8 {
+                eventually("there is room", || ask_is_stream(&server, "acme", ""));
+            }
+        }
     }
 }
 

@@ -59,6 +59,13 @@ impl Jwks {
         self.state.lock().keys.clone()
     }
 
+    /// Puts a set in place of one that was fetched.
+    #[cfg(test)]
+    pub(super) fn set_keys(&self, keys: Vec<TokenKey>, now: Time) {
+        let mut state = self.state.lock();
+        (state.keys, state.fetched, state.tried) = (keys.into(), Some(now), Some(now));
+    }
+
     /// Whether the set has a key that fits the token's header.
     pub(super) fn knows(&self, header: &Header) -> bool {
         self.state.lock().keys.iter().any(|key| key.fits(header))

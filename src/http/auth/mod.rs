@@ -17,6 +17,8 @@ use subtle::{Choice, ConstantTimeEq};
 
 use self::claims::Claims;
 pub(crate) use self::claims::{Orgs, Scope};
+#[cfg(all(test, feature = "jwt"))]
+pub(crate) use self::tokens::VERIFICATIONS;
 use self::tokens::{PendingToken, Tokens, Verification};
 use super::query;
 use crate::config::{AuthConfig, Secret};

@@ -1,6 +1,7 @@
 //! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
 mod open_stream;
+mod verdict;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -11,7 +12,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
-use super::auth::{self, Auth, Authorization, Grant};
+pub(crate) use self::verdict::Verdict;
+
+use self::verdict::FirstVerdict;
+use super::auth::{self, Auth, AuthError, Authorization, Grant};
 use super::conformance;
 use super::essence;
 use super::exposition;
@@ -22,7 +26,7 @@ use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
-use crate::admission::{AddressGuard, Admission, Admitted};
+use crate::admission::{Admission, Admitted, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::OrgName;
@@ -61,6 +65,7 @@ pub(crate) struct Service {
     admitted: Arc<Admitted>,
     /// Watches the stream of an HTTP/2 request, which stays with hyper. An HTTP/1 stream is handed off.
     monitor: Option<StreamMonitor>,
+    verdict: FirstVerdict,
 }
 
 // ===== impl App =====
@@ -116,7 +121,14 @@ impl ServiceFactory {
     /// What answers the requests of this connection.
     pub(crate) fn service(&self, admitted: Arc<Admitted>) -> Service {
         let Self { app, hub, handoff_slot } = self.clone();
-        Service { app, hub, handoff_slot, admitted, monitor: None }
+        Service {
+            app,
+            hub,
+            handoff_slot,
+            admitted,
+            monitor: None,
+            verdict: FirstVerdict::default(),
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -130,6 +142,11 @@ impl Service {
     /// The same service, for one request of an HTTP/2 connection.
     pub(crate) fn with_monitor(self, monitor: StreamMonitor) -> Self {
         Self { monitor: Some(monitor), ..self }
+    }
+
+    /// The same service, which does not verify the token of the first request again.
+    pub(crate) fn with_verdict(self, verdict: Option<Verdict>) -> Self {
+        Self { verdict: FirstVerdict::new(verdict), ..self }
     }
 
     pub(crate) fn handoff_slot(&self) -> &HandoffSlot {
@@ -153,12 +170,21 @@ impl Service {
         clippy::async_yields_async,
         reason = "the response is polled in the place of the wait"
     )]
-    fn respond(&self, request: Request<Incoming>, fields: &Fields) -> ResponseState {
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        fields: &Fields,
+        verdict: Option<Verdict>,
+    ) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
-        let authorized = route
-            .and_then(|route| self.check_room(route))
-            .and_then(|route| Ok((self.authorize(&route, &request)?, route)));
+        let authorized = route.and_then(|route| self.check_room(route)).and_then(|route| {
+            let authorized = match verdict.filter(|verdict| verdict.route == route) {
+                Some(verdict) => verdict.authorized,
+                None => self.authorize(&route, &request),
+            };
+            Ok((authorized.map_err(Reject::Auth)?, route))
+        });
         match authorized {
             Ok((Authorization::Granted(grant), route)) => {
                 self.respond_to_route(route, grant, request, fields)
@@ -189,8 +215,8 @@ impl Service {
         let is_stream = matches!(route, Route::Stream { .. });
         let response = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request, &grant) {
-                Ok((stream, client)) => {
-                    return self.start(stream, client, request.version(), fields);
+                Ok((stream, permit)) => {
+                    return self.start(stream, permit, request.version(), fields);
                 }
                 Err(reject) => Err(reject),
             },
@@ -230,12 +256,7 @@ impl Service {
     }
 
     fn full(&self, limit: Limit) -> Reject {
-        let admission = &self.app.admission;
-        let max = match limit {
-            Limit::Address => admission.address_max().unwrap_or_default(),
-            _ => admission.connections_max(),
-        };
-        Reject::Full { limit, max }
+        Reject::Full { limit, max: self.app.admission.max(limit) }
     }
 
     /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
@@ -254,29 +275,33 @@ impl Service {
     fn start(
         &self,
         mut stream: EventStream,
-        client: Option<AddressGuard>,
+        permit: StreamPermit,
         version: Version,
         fields: &Fields,
     ) -> ResponseState {
         let Some(monitor) = self.monitor.clone() else {
             let chunked = version == Version::HTTP_11;
-            self.handoff_slot.put(Handoff::new(stream, chunked, fields.clone(), client));
+            self.handoff_slot.put(Handoff::new(stream, chunked, fields.clone(), permit));
             return ResponseState::Never;
         };
         monitor.watch(&mut stream);
         ResponseState::Now(Some(stream.into_response().map(|stream| ResponseBody::Stream {
             stream,
             monitor,
-            _client: client,
+            _permit: permit,
         })))
     }
 
-    fn authorize<B>(&self, route: &Route, request: &Request<B>) -> Result<Authorization, Reject> {
+    fn authorize<B>(
+        &self,
+        route: &Route,
+        request: &Request<B>,
+    ) -> Result<Authorization, AuthError> {
         let Some(permission) = route.permission() else {
             return Ok(Authorization::Granted(Grant::everyone()));
         };
         let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
-        self.app.auth.authorize(headers, uri, permission, now).map_err(Reject::Auth)
+        self.app.auth.authorize(headers, uri, permission, now)
     }
 
     /// The header fields of every response to this request.
@@ -350,13 +375,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
-        let fields = self.fields(&request);
+        let (fields, verdict) = (self.fields(&request), self.verdict.take());
         let chunked = conformance::is_chunked(request.headers());
         let preflight = |()| self.app.config.cors.preflight(&request);
         let state = match conformance::check(&request).map(preflight) {
             Err(reject) => self.conclude(Err(reject), false),
             Ok(Some(response)) => ResponseState::Now(Some(response.map(ResponseBody::Full))),
-            Ok(None) => self.respond(request, &fields),
+            Ok(None) => self.respond(request, &fields, verdict),
         };
         ResponseFuture { state, fields, chunked }
     }

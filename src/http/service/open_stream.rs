@@ -5,36 +5,50 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Version};
 
-use super::Service;
-use crate::admission::AddressGuard;
-use crate::http::auth::{Authorization, Grant};
+use super::{Service, Verdict};
+use crate::admission::StreamPermit;
+use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
 use crate::http::{conformance, forwarded, query, request_head};
-use crate::hub::{Deadline, SubscribeError, View};
+use crate::hub::{SubscribeError, View};
 use crate::ids::OrgName;
-use crate::metrics::{CloseReason, Limit};
+use crate::metrics::Limit;
 use crate::stream::EventStream;
+use crate::time::Tick;
 
 impl Service {
-    /// Opens the stream that the first bytes of a connection request. `None` leaves no trace: hyper reads the
-    /// bytes again, and responds.
-    pub(crate) fn open_stream(&self, first: &Bytes) -> Option<Handoff> {
+    /// Opens the stream that the first bytes of a connection request.
+    ///
+    /// # Errors
+    /// None is opened, which leaves no trace: hyper reads the bytes again, and responds. A token that was
+    /// verified need not be verified again.
+    pub(crate) fn open_stream(&self, first: &Bytes) -> Result<Handoff, Option<Verdict>> {
+        let Some((request, length, route)) = self.stream_request(first) else { return Err(None) };
+        let Route::Stream { org, view } = &route else { return Err(None) };
+        let grant = match self.authorize(&route, &request) {
+            Ok(Authorization::Granted(grant)) => grant,
+            authorized => return Err(Some(Verdict { route, authorized })),
+        };
+        let Ok((stream, permit)) = self.open(org, *view, &request, &grant) else {
+            return Err(Some(Verdict { route, authorized: Ok(Authorization::Granted(grant)) }));
+        };
+        let chunked = request.version() == Version::HTTP_11;
+        let handoff = Handoff::new(stream, chunked, self.fields(&request), permit);
+        Ok(Handoff { surplus: first.len() - length, ..handoff })
+    }
+
+    /// The request that the first bytes of a connection are, and their length, if it is for a stream and fit to be
+    /// responded to without hyper.
+    fn stream_request(&self, first: &Bytes) -> Option<(Request<()>, usize, Route)> {
         if self.over_limit() {
             return None;
         }
         let (request, length) = request_head::parse(first)?;
         conformance::check(&request).ok()?;
         let route = route(request.method(), request.uri().path()).ok()?;
-        let Route::Stream { org, view } = &route else { return None };
-        let Ok(Authorization::Granted(grant)) = self.authorize(&route, &request) else {
-            return None;
-        };
-        let (stream, client) = self.open(org, *view, &request, &grant).ok()?;
-        let chunked = request.version() == Version::HTTP_11;
-        let handoff = Handoff::new(stream, chunked, self.fields(&request), client);
-        Some(Handoff { surplus: first.len() - length, ..handoff })
+        matches!(route, Route::Stream { .. }).then_some((request, length, route))
     }
 
     /// Opens the stream of a request that is authorised.
@@ -47,28 +61,37 @@ impl Service {
         view: View,
         request: &Request<B>,
         grant: &Grant,
-    ) -> Result<(EventStream, Option<AddressGuard>), Reject> {
+    ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
-        let client = self.count_client(request.headers())?;
+        let wall = SystemTime::now();
+        if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
+            return Err(Reject::Auth(AuthError::Invalid("it has expired")));
+        }
+        let permit = self.count_stream(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
         let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
         let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
         let stream = stream.map_err(|why| match why {
             SubscribeError::Closing => Reject::Draining,
-            SubscribeError::OrgFull { max } => Reject::Full { limit: Limit::Org, max },
+            SubscribeError::OrgFull { max } => {
+                let limit = match view {
+                    View::Member => Limit::Org,
+                    View::Public => Limit::OrgPublic,
+                };
+                Reject::Full { limit, max }
+            }
         })?;
-        let Some(expires) = grant.expires else { return Ok((stream, client)) };
-        let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
-        let at = self.app.clock.now().after(left);
-        let stream = stream.with_deadline(Deadline { at, reason: CloseReason::Expired });
-        Ok((stream, client))
+        Ok(match grant.expires {
+            Some(expires) => (stream.with_expiry(expires, wall), permit),
+            None => (stream, permit),
+        })
     }
 
-    /// Counts a stream of the client behind a trusted proxy. Any other client is counted by its connection.
-    fn count_client(&self, headers: &HeaderMap) -> Result<Option<AddressGuard>, Reject> {
-        let Some(proxy) = self.admitted.trusted_proxy() else { return Ok(None) };
-        let client = forwarded::client(headers, proxy, |ip| self.app.admission.trusts(ip));
-        self.admitted.count_client(client).map_err(|limit| self.full(limit))
+    /// Counts a stream of the client, which may be behind a trusted proxy.
+    fn count_stream(&self, headers: &HeaderMap) -> Result<StreamPermit, Reject> {
+        let trusts = |ip| self.app.admission.trusts(ip);
+        let behind = |proxy| forwarded::client(headers, proxy, trusts);
+        self.admitted.count_stream(behind).map_err(|limit| self.full(limit))
     }
 
     pub(super) fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {

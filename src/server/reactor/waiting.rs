@@ -14,7 +14,7 @@ use super::handle::Accepted;
 use super::stream_conn::StreamConn;
 use super::transport::Transport;
 use super::{READ_BYTES, Reactor};
-use crate::http::Handoff;
+use crate::http::{Handoff, Verdict};
 use crate::time::Time;
 
 /// The waiting connections in the order in which they were accepted, some of which may have gone on.
@@ -43,11 +43,14 @@ impl Reactor {
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
         let Some(accepted) = self.conns.take_waiting(token) else { return };
         let service = self.context.factory.service(accepted.admitted.clone());
-        let open = || if length < READ_BYTES { service.open_stream(&first) } else { None };
+        let open = || if length < READ_BYTES { service.open_stream(&first) } else { Err(None) };
         // A panic ends one connection. It comes again in the connection's task, which contains it.
-        let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or_default();
+        let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(None));
         drop(service);
-        let Some(handoff) = opened else { return self.serve(token, accepted, first) };
+        let handoff = match opened {
+            Ok(handoff) => handoff,
+            Err(verdict) => return self.serve(token, accepted, first, verdict),
+        };
         let Accepted { socket, admitted } = accepted;
         let Handoff { stream, chunked, fields, surplus, permit } = handoff.complete(admitted);
         let conn = StreamConn::new(Transport::Plain(socket), stream, chunked, surplus);
@@ -73,15 +76,21 @@ impl Reactor {
     pub(super) fn release_waiting(&mut self) {
         for (_, token) in mem::take(&mut self.waiting.0) {
             if let Some(accepted) = self.conns.take_waiting(token) {
-                self.serve(token, accepted, Bytes::new());
+                self.serve(token, accepted, Bytes::new(), None);
             }
         }
     }
 
     /// Has hyper serve a connection that was taken out, of which these bytes have been read.
-    fn serve(&mut self, token: Token, mut accepted: Accepted, first: Bytes) {
+    fn serve(
+        &mut self,
+        token: Token,
+        mut accepted: Accepted,
+        first: Bytes,
+        verdict: Option<Verdict>,
+    ) {
         match self.conns.release(token, &mut accepted) {
-            Ok(()) => self.context.serve(accepted, first),
+            Ok(()) => self.context.serve(accepted, first, verdict),
             Err(why) => tracing::warn!(%why, "a connection is still watched"),
         }
     }

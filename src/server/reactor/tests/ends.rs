@@ -1,7 +1,8 @@
 //! How streams end: their clients disconnect, the server closes, or a deadline passes.
 
+use std::cell::Cell;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body::Body as _;
 use socket2::SockRef;
@@ -141,6 +142,70 @@ async fn a_deadline_ends_the_body() {
     .await;
     assert!(client.keys() == ["before"] || client.keys() == ["before", "after"]);
     assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 1));
+}
+
+thread_local! {
+    /// The wall clock of this thread's driver, in milliseconds since 1970.
+    static WALL_MS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn wall() -> SystemTime {
+    at(WALL_MS.get())
+}
+
+fn at(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+/// Lets this much time pass for the hub, and this much on the wall clock.
+async fn pass_on_both(rig: &mut Rig, time: u64, wall: i64) {
+    WALL_MS.set(WALL_MS.get().checked_add_signed(wall).expect("after 1970"));
+    pass(rig, Duration::from_millis(time)).await;
+}
+
+/// SCENARIO: a token expires while its stream is open, at any time of a second; or the machine was suspended, or its
+/// clock was set, in between.
+/// BUG: the expiry was rounded up to the next tick of the monotonic clock, so events arrived until 0.9 s after it;
+/// and that clock stands still in a suspend, so a stream outlived its token by as much.
+/// FIX: a stream ends before its expiry on the wall clock, and before anything else that the driver finds then.
+#[tokio::test(start_paused = true)]
+async fn no_event_is_delivered_after_the_expiry() {
+    const EXP: u64 = 1_000_030;
+    for start in [0, 1, 300, 999] {
+        // The driver ticks at whole seconds since its start.
+        for (jump, lives) in [(0, 27), (20_000, 7), (-20_000, 47), (300_000_000, 0)] {
+            WALL_MS.set(1_000_000_000 + start);
+            let mut rig = Rig::new(uncoalesced(64));
+            rig.driver.set_wall(wall);
+            let mut clients = Vec::new();
+            let stream = rig.open().with_expiry(at(EXP * 1_000), wall());
+            clients.push((EXP * 1_000, lives, rig.begin(stream).await));
+            pass_on_both(&mut rig, 100, 100).await;
+            WALL_MS.set(WALL_MS.get().checked_add_signed(jump).expect("after 1970"));
+            // It comes before the driver has seen the jump.
+            let expires = WALL_MS.get() + 9_000;
+            let stream = rig.open().with_expiry(at(expires), wall());
+            clients.push((expires, 7, rig.begin(stream).await));
+            for _ in 0..60 {
+                rig.publish(&WALL_MS.get().to_string());
+                pass_on_both(&mut rig, 999, 999).await;
+                clients.iter_mut().for_each(|(_, _, client)| _ = client.read(4096));
+            }
+            rig.run_until(|| {
+                clients.iter_mut().for_each(|(_, _, client)| _ = client.read(4096));
+                clients.iter().all(|(_, _, client)| client.unframed.ended)
+            })
+            .await;
+            for (expires, lives, client) in clients {
+                let keys = client.keys();
+                let times = keys.iter().map(|key| key.parse::<u64>().expect("a time"));
+                let late: Vec<_> = times.filter(|time| *time >= expires).collect();
+                assert!(late.is_empty(), "{start}, {jump}: {late:?} after {expires}");
+                assert!((lives..lives + 3).contains(&keys.len()), "{start}, {jump}: {keys:?}");
+            }
+            assert_eq!((rig.hub.seats(), rig.closed(CloseReason::Expired)), (0, 2));
+        }
+    }
 }
 
 /// A full socket does not delay the end: the connection is closed, without a last chunk that would hide the cut.

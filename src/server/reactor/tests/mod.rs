@@ -67,9 +67,13 @@ struct Unframer {
 // ===== impl Rig =====
 
 impl Rig {
-    fn new(config: HubConfig) -> Self {
-        let (hub, clock) = (Hub::new(config), Clock::start());
-        let (context, admission, _draining) = context(&hub, clock);
+    fn new(hub: HubConfig) -> Self {
+        Self::with(Config { hub, ..Config::default() })
+    }
+
+    fn with(config: Config) -> Self {
+        let (hub, clock) = (Hub::new(config.hub.clone()), Clock::start());
+        let (context, admission, _draining) = context_with(config, &hub, clock);
         let handle = context.reactor.clone();
         let driver = Driver::new(hub.clone(), clock, Reactor::new(context).expect("a poller"));
         let org = "acme".parse().expect("a name");
@@ -130,7 +134,14 @@ impl Rig {
 
 /// The shared state of the connections of a worker with this hub.
 fn context(hub: &Hub, clock: Clock) -> (ConnContext, Admission, watch::Sender<bool>) {
-    let config = Config::default();
+    context_with(Config::default(), hub, clock)
+}
+
+fn context_with(
+    config: Config,
+    hub: &Hub,
+    clock: Clock,
+) -> (ConnContext, Admission, watch::Sender<bool>) {
     let admission = Admission::new(&config, 1_024);
     let app = Arc::new(App::new(config, hub.clone(), clock, admission.clone()));
     let factory = ServiceFactory::new(app, hub.clone());

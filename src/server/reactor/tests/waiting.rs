@@ -141,3 +141,42 @@ async fn a_reactor_that_ends_hands_its_waiting_connections_to_hyper() {
         }
     }
 }
+
+/// SCENARIO: a client asks for a stream, in cleartext, with a token that is forged, or for one of an org that is full.
+/// BUG: the reactor verified the token and left the request to hyper, whose service verified it again.
+/// FIX: what the reactor found goes to hyper with the connection, for its first request.
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn a_token_is_verified_once_if_no_stream_opens() {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    const SECRETS: [&str; 2] =
+        ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
+    let key = crate::config::TokenKey::from_secret(SECRETS[0]).expect("32 bytes");
+    let auth = crate::config::AuthConfig { keys: vec![key], ..Default::default() };
+    let hub = HubConfig { org_streams_max: Some(1), ..uncoalesced(8) };
+    let mut rig = Rig::with(Config { auth, hub, ..Config::default() });
+    let _seat = rig.open();
+    let claims = serde_json::json!({"org": "acme", "scope": "subscribe", "exp": 1_u64 << 40});
+    let mut verified = 0;
+    for (secret, status) in SECRETS.into_iter().zip(["HTTP/1.1 503 ", "HTTP/1.1 401 "]) {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let token = encode(&Header::default(), &claims, &key).expect("a token");
+        let mut client = rig.connect().await;
+        // The second request of a connection is hyper's alone.
+        for _ in 0..2 {
+            let target = format!("/api/acme/events?token={token}");
+            write!(client, "GET {target} HTTP/1.1\r\nhost: test\r\n\r\n").expect("connected");
+            let mut answer = Vec::new();
+            rig.run_until(|| {
+                let mut bytes = [0; 4096];
+                let length = client.read(&mut bytes).unwrap_or_default();
+                answer.extend_from_slice(&bytes[..length]);
+                answer.ends_with(b"}")
+            })
+            .await;
+            assert!(answer.starts_with(status.as_bytes()), "{}", answer.escape_ascii());
+            verified += 1;
+            assert_eq!(crate::http::VERIFICATIONS.get(), verified, "{status}");
+        }
+    }
+}
