@@ -49,13 +49,12 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
     let workers = config.workers;
     let inherited =
         systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;
-    let server = if inherited.is_empty() {
-        Server::bind(config)
-    } else {
-        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
-        Server::adopt(config, inherited)
-    };
-    let server = server.map_err(Exit::usage)?;
+    if !inherited.public.is_empty() {
+        tracing::warn!(
+            "listening on the sockets of LISTEN_FDS; --listen and --plain-listen are ignored"
+        );
+    }
+    let server = Server::adopt(config, inherited).map_err(Exit::usage)?;
     let runtime = runtime().map_err(Exit::failure)?;
     runtime.block_on(async {
         let signals = Signals::new().map_err(Exit::failure)?;
@@ -100,7 +99,9 @@ fn greet(server: &Server, workers: usize) {
     let plural = if workers == 1 { "" } else { "s" };
     let version = env!("CARGO_PKG_VERSION");
     for address in server.addresses() {
-        _ = writeln!(out, "nudged {version} listening on {address} ({workers} worker{plural})");
+        let workers = format!("{workers} worker{plural}");
+        let kind = if address.internal { "internal: publish and scrape here" } else { &workers };
+        _ = writeln!(out, "nudged {version} listening on {address} ({kind})");
     }
     let auth = &server.config().auth;
     let access = if auth.is_open() {

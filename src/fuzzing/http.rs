@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Entrance};
 use crate::config::{Config, HubConfig};
 use crate::http::{App, Grant, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
@@ -100,7 +100,7 @@ pub fn last_event_id(input: &[u8]) {
     let missed = (1..=4).find(|seq| id(*seq) == last).map(|seq| 4 - seq);
 
     let (factory, _) = factory(&hub);
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).now_or_never().flatten();
+    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).now_or_never();
     let service = factory.service(admitted.expect("there is room"));
     let mut query = form_urlencoded::Serializer::new(String::new());
     let query = query.append_pair("last_event_id", &last).finish();
@@ -173,8 +173,7 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
     let mut pieces = bytes.chunks(piece_len);
     let first = client.write_all(pieces.next().unwrap_or_default()).await;
     first.expect("it is short, and the connection is open");
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await;
-    let admitted = admitted.expect("no address has a limit");
+    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
     acceptor.dispatch(Accepted { socket, admitted }, None);
     let client = async move {
         let (mut from, mut to) = client.into_split();
@@ -193,7 +192,7 @@ async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
     };
     let answers = client.await;
     let ended = async {
-        while admission.connections() > 0 {
+        while admission.connections(Entrance::Public) > 0 {
             sleep(Duration::from_secs(1)).await;
         }
     };

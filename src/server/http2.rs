@@ -33,10 +33,9 @@ pub(super) async fn serve<I>(
 ) where
     I: Read + Write + Send + Unpin + 'static,
 {
-    let limit = service.config().head_timeout;
+    let Config { head_timeout, idle_timeout, .. } = *service.config();
     let mut going_away = false;
-    // Answer one request before GOAWAY, so that the client learns why.
-    let answer_once = service.over_limit();
+    let closer = service.closer();
     let mut hyper = builder(&conn, service.config())
         .serve_connection(io, Http2Service { service, conn: conn.clone() });
     let mut draining = draining;
@@ -45,8 +44,12 @@ pub(super) async fn serve<I>(
     let mut idle: Option<Pin<Box<Sleep>>> = None;
     let end = poll_fn(|cx| {
         loop {
-            let has_answered = answer_once && conn.had_request();
-            if !going_away && (has_answered || drain.as_mut().poll(cx).is_ready()) {
+            if closer.is_closed() {
+                return Poll::Ready(Ok(()));
+            }
+            // Beyond a limit it answers one request before GOAWAY, so that the client learns why.
+            let is_refused = || conn.had_request() && closer.is_unproven();
+            if !going_away && (is_refused() || drain.as_mut().poll(cx).is_ready()) {
                 going_away = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }
@@ -55,8 +58,15 @@ pub(super) async fn serve<I>(
             }
             if !conn.is_idle(cx) {
                 idle = None;
+                _ = closer.note_busy();
                 return Poll::Pending;
             }
+            let limit = if conn.had_request() && !going_away {
+                closer.note_idle();
+                idle_timeout
+            } else {
+                head_timeout
+            };
             #[expect(
                 clippy::disallowed_methods,
                 reason = "while there is no stream, as for HTTP/1"

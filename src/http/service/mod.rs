@@ -26,7 +26,7 @@ use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
-use crate::admission::{Admission, Admitted, StreamPermit};
+use crate::admission::{Admission, Admitted, Closer, Entrance, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::OrgName;
@@ -112,10 +112,9 @@ impl ServiceFactory {
         Self { app, hub, handoff_slot: HandoffSlot::default() }
     }
 
-    /// Counts a connection, as soon as there is room to serve it or to refuse it. `None` if it has to be
-    /// closed silently.
-    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Admitted>> {
-        self.app.admission.admit(peer).await.map(Arc::new)
+    /// Counts a connection to an address of this kind, as soon as there is room to serve it or to refuse it.
+    pub(crate) async fn admit(&self, peer: IpAddr, entrance: Entrance) -> Arc<Admitted> {
+        self.app.admission.admit(peer, entrance).await
     }
 
     /// What answers the requests of this connection.
@@ -153,17 +152,22 @@ impl Service {
         &self.handoff_slot
     }
 
-    pub(crate) fn into_admitted(self) -> Arc<Admitted> {
-        self.admitted
+    pub(crate) fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// What closes the connection to make room.
+    pub(crate) fn closer(&self) -> Arc<Closer> {
+        self.admitted.closer()
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.app.config
     }
 
-    /// Whether a limit was exceeded at accept, so that the connection should close after its first response.
-    pub(crate) fn over_limit(&self) -> bool {
-        self.admitted.over_limit()
+    /// Whether the connection is beyond a limit and has proven nothing, so that it should close after its response.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.admitted.is_unproven()
     }
 
     #[expect(
@@ -178,6 +182,7 @@ impl Service {
     ) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
+        let route = route.and_then(|route| self.check_entrance(route));
         let authorized = route.and_then(|route| self.check_room(route)).and_then(|route| {
             let authorized = match verdict.filter(|verdict| verdict.route == route) {
                 Some(verdict) => verdict.authorized,
@@ -240,23 +245,39 @@ impl Service {
         is_event_source: bool,
     ) -> ResponseState {
         let mut response = response.unwrap_or_else(|reject| self.refuse(reject, is_event_source));
-        if self.over_limit() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
+        close_unproven(&self.admitted, &mut response);
         ResponseState::Now(Some(response))
     }
 
-    /// Probes and metrics are served even at the connection limit.
+    /// Whether the address that the request came to serves this.
+    fn check_entrance(&self, route: Route) -> Result<Route, Reject> {
+        let is_public = !self.admitted.is_internal();
+        let has_internal = !self.app.config.internal_listen.is_empty();
+        match route {
+            Route::Publish { .. } | Route::PublishBatch | Route::Metrics
+                if is_public && has_internal =>
+            {
+                Err(Reject::Internal)
+            }
+            _ => Ok(route),
+        }
+    }
+
+    /// Probes and metrics are served even at the connection limit, and publishes if their credential is good.
     fn check_room(&self, route: Route) -> Result<Route, Reject> {
-        match (&route, self.admitted.limit_reached()) {
-            (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
-            (_, Some(limit)) => Err(self.full(limit)),
+        match route {
+            Route::Live | Route::Ready | Route::Metrics => Ok(route),
+            Route::Publish { .. } | Route::PublishBatch => Ok(route),
+            Route::Stream { .. } | Route::StreamHead { .. } => {
+                self.admitted.settle().map(|()| route).map_err(|limit| self.full(limit))
+            }
         }
     }
 
     fn full(&self, limit: Limit) -> Reject {
-        Reject::Full { limit, max: self.app.admission.max(limit) }
+        let entrance =
+            if self.admitted.is_internal() { Entrance::Internal } else { Entrance::Public };
+        Reject::Full { limit, max: self.app.admission.max(limit, entrance) }
     }
 
     /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
@@ -320,7 +341,8 @@ impl Service {
         grant: Grant,
         request: Request<Incoming>,
     ) -> ResponseState {
-        let (hub, app) = (self.hub.clone(), self.app.clone());
+        self.admitted.keep();
+        let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
         let (head, body) = request.into_parts();
@@ -339,7 +361,10 @@ impl Service {
                 }
                 Err(reject) => Err(reject),
             };
-            response.unwrap_or_else(|reject| app.counted(reject).into_response())
+            let mut response =
+                response.unwrap_or_else(|reject| app.counted(reject).into_response());
+            close_unproven(&admitted, &mut response);
+            response
         }))
     }
 
@@ -351,6 +376,13 @@ impl Service {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
+    }
+}
+
+/// Has the connection end after this response, unless it may be kept.
+fn close_unproven<B>(admitted: &Admitted, response: &mut Response<B>) {
+    if admitted.is_unproven() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

@@ -1,0 +1,128 @@
+//! Times the request heads of one HTTP/1 connection. hyper has one time-out, which runs from before the first byte of
+//! a head to its end. This splits it: a connection may be idle for longer before a head than the head may take. Only
+//! the first head has to begin within its time.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+
+use crate::admission::Closer;
+use crate::config::Config;
+use crate::sync::{AtomicBool, Ordering};
+
+/// The timer that hyper reads heads with, shared with the socket, which tells it what arrives.
+#[derive(Clone, Debug)]
+pub(super) struct HeadClock(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    closer: Arc<Closer>,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    /// The first head has been waited for.
+    had_first: AtomicBool,
+    /// Bytes have arrived since the wait for this head began.
+    has_begun: AtomicBool,
+}
+
+/// The time-out of one head.
+struct HeadSleep {
+    clock: HeadClock,
+    phase: Phase,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between a response and the next head, which may be there already.
+    Between,
+    /// There is no byte of a head.
+    Idle,
+    /// A head is on its way, or is the first.
+    Head,
+}
+
+// ===== impl HeadClock =====
+
+impl HeadClock {
+    pub(super) fn new(closer: Arc<Closer>, config: &Config) -> Self {
+        let Config { head_timeout, idle_timeout, .. } = *config;
+        Self(Arc::new(State {
+            closer,
+            head_timeout,
+            idle_timeout,
+            had_first: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+        }))
+    }
+
+    /// Notes that the socket was read from.
+    ///
+    /// # Errors
+    /// The connection was closed to make room, while it was idle: what arrived is not to be served.
+    pub(super) fn note_read(&self) -> io::Result<()> {
+        self.0.has_begun.store(true, Ordering::Relaxed);
+        match self.0.closer.note_busy() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+impl Timer for HeadClock {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// hyper asks for one time-out for each head, before it reads.
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        let phase = match self.0.had_first.swap(true, Ordering::Relaxed) {
+            true => Phase::Between,
+            false => Phase::Head,
+        };
+        if phase == Phase::Between {
+            self.0.has_begun.store(false, Ordering::Relaxed);
+        }
+        #[expect(clippy::disallowed_methods, reason = "while there is no stream")]
+        let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
+        Box::pin(HeadSleep { clock: self.clone(), phase, sleep })
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into()
+    }
+}
+
+// ===== impl HeadSleep =====
+
+impl HeadSleep {
+    fn enter(&mut self, phase: Phase, timeout: Duration) {
+        self.phase = phase;
+        self.sleep.as_mut().reset(tokio::time::Instant::now() + timeout);
+    }
+}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    /// hyper polls it when there is nothing more to read.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let State { closer, head_timeout, idle_timeout, has_begun, .. } = &*self.clock.0.clone();
+        match (self.phase, has_begun.load(Ordering::Relaxed)) {
+            (Phase::Head, _) | (Phase::Idle, false) => {}
+            (Phase::Between | Phase::Idle, true) => self.enter(Phase::Head, *head_timeout),
+            (Phase::Between, false) => {
+                self.enter(Phase::Idle, *idle_timeout);
+                closer.note_idle();
+            }
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+impl Sleep for HeadSleep {}
