@@ -67,6 +67,11 @@ impl AddressGuard {
         self.is_beyond
     }
 
+    /// The address, as it is counted.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// How many of this address are beyond its limit.
     pub(super) fn beyond(&self) -> usize {
         self.addresses.counts.lock().get(&self.address).map_or(0, |count| count.beyond)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
+use super::addresses::AddressGuard;
 use super::closer::{Closer, Standing};
 use super::permits::{ConnPermit, StreamPermit};
 use super::places::Places;
@@ -35,7 +36,7 @@ impl Admitted {
         let admitted =
             Self { admission, entrance, peer, permit: Mutex::new(permit), closer: OnceLock::new() };
         if standing == Standing::Unproven {
-            let closer = Closer::new(admitted.places().clone(), standing);
+            let closer = admitted.new_closer(standing);
             _ = admitted.closer.set(closer.clone());
             admitted.places().list_unproven(closer, super::addresses::network(peer));
         }
@@ -52,8 +53,12 @@ impl Admitted {
 
     /// What closes it to make room, for the task that serves it.
     pub(crate) fn closer(&self) -> Arc<Closer> {
-        let new = || Closer::new(self.places().clone(), Standing::Regular);
-        self.closer.get_or_init(new).clone()
+        self.closer.get_or_init(|| self.new_closer(Standing::Regular)).clone()
+    }
+
+    fn new_closer(&self, standing: Standing) -> Arc<Closer> {
+        let address = self.permit.lock().address.as_ref().map(AddressGuard::address);
+        Closer::new(self.places().clone(), standing, address)
     }
 
     /// Whether it is beyond a limit and has proven nothing, so that it should close after its response.
@@ -130,6 +135,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        // Before its end is noted, for which others may wait.
+        let permit = std::mem::take(&mut *self.permit.lock());
+        drop(permit);
         if let Some(closer) = self.closer.get() {
             closer.retire();
         }

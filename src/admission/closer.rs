@@ -2,8 +2,11 @@
 
 use std::future::{Future, poll_fn};
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
 
 use super::places::Places;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
@@ -14,6 +17,8 @@ pub(crate) struct Closer {
     places: Arc<Places>,
     /// Unique within `places`, and later for a later connection.
     number: u64,
+    /// The address that the connection counts for, if that has a limit.
+    address: Option<IpAddr>,
     standing: AtomicU32,
     /// [`BUSY`], [`CLOSED`], or since when it is idle.
     state: AtomicU64,
@@ -22,6 +27,7 @@ pub(crate) struct Closer {
     listed: AtomicU64,
     /// Of the task that serves it.
     waker: Mutex<Option<Waker>>,
+    ended: Notify,
 }
 
 /// What place a connection has. Changed under the lock of the queues.
@@ -52,15 +58,21 @@ const CLOSED: u64 = u64::MAX;
 // ===== impl Closer =====
 
 impl Closer {
-    pub(super) fn new(places: Arc<Places>, standing: Standing) -> Arc<Self> {
+    pub(super) fn new(
+        places: Arc<Places>,
+        standing: Standing,
+        address: Option<IpAddr>,
+    ) -> Arc<Self> {
         let number = places.take_number();
         Arc::new(Self {
             places,
             number,
+            address,
             standing: AtomicU32::new(standing as u32),
             state: AtomicU64::new(BUSY),
             listed: AtomicU64::new(0),
             waker: Mutex::default(),
+            ended: Notify::new(),
         })
     }
 
@@ -134,6 +146,16 @@ impl Closer {
         drop(waker);
         self.state.store(CLOSED, Ordering::SeqCst);
         self.places.forget(self);
+        self.ended.notify_one();
+    }
+
+    /// Resolves once it has ended, for one that waits for it.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Whether the connection is beyond a limit and has proven nothing.

@@ -4,6 +4,7 @@
 mod addresses;
 mod admitted;
 mod closer;
+mod idle;
 mod permits;
 mod places;
 #[cfg(test)]
@@ -105,7 +106,12 @@ impl Admission {
         let is_internal = entrance == Entrance::Internal;
         let addresses = self.shared.addresses.as_ref();
         let addresses = addresses.filter(|_| !is_internal && !self.trusts(peer));
-        let address = addresses.map(|addresses| addresses.add(peer));
+        let mut address = addresses.map(|addresses| addresses.add(peer));
+        if let Some(address) = address.as_mut().filter(|address| address.is_beyond())
+            && places.evict_idle(address.address()).await
+        {
+            address.settle();
+        }
         let beyond = address.as_ref().filter(|address| address.is_beyond());
         let regular = if beyond.is_none() { places.regular().await } else { None };
         let (permit, standing) = match regular {

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
-use super::closer::{Closer, Idle, Standing};
+use super::closer::{Closer, Standing};
+use super::idle::IdleQueue;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// The places of the public addresses, or of the internal ones.
@@ -38,15 +39,12 @@ struct Queues {
     /// Those in reserved places that have proven nothing, by number, so the oldest comes first. At most as many as
     /// there are such places.
     unproven: BTreeMap<u64, Unproven>,
-    /// Those that were idle, in regular places and in kept ones, by since when. Some may have received a request
-    /// since; whoever looks for an idle one finds that out, so that a request costs no lock.
+    /// In regular places, and in kept ones.
     idle: IdleQueue,
     idle_kept: IdleQueue,
     /// Publishers in reserved places.
     kept: usize,
 }
-
-type IdleQueue = BTreeMap<(u64, u64), Arc<Closer>>;
 
 #[derive(Debug)]
 struct Unproven {
@@ -135,6 +133,17 @@ impl Places {
         permit.await.ok()
     }
 
+    /// Closes the connection of this address that has been idle for the longest time, and waits for its end. Returns
+    /// whether there was one.
+    pub(super) async fn evict_idle(&self, address: IpAddr) -> bool {
+        let Some(idle) = ({ self.queues.lock().idle.take_longest_of(address) }) else {
+            return false;
+        };
+        self.close(idle.clone(), Evicted::Idle);
+        idle.ended().await;
+        true
+    }
+
     /// Closes the oldest connection of this address that has proven nothing.
     pub(super) fn evict_unproven(&self, address: IpAddr) {
         let closer = {
@@ -164,8 +173,7 @@ impl Places {
         if closer.listed() == 0
             && let Some(idle) = queues.idle_of(closer.standing())
         {
-            closer.list(since);
-            idle.insert((since, closer.number()), closer.clone());
+            idle.insert(closer.clone(), since);
         }
     }
 
@@ -215,7 +223,7 @@ impl Places {
         }
         let mut queues = self.queues.lock();
         queues.unproven.remove(&closer.number());
-        queues.idle.remove(&(closer.listed(), closer.number()));
+        queues.idle.remove(closer);
         queues.unlist_kept(closer);
     }
 }
@@ -235,31 +243,7 @@ impl Queues {
     fn unlist_kept(&mut self, closer: &Closer) {
         if closer.standing() == Standing::Kept {
             self.kept -= 1;
-            self.idle_kept.remove(&(closer.listed(), closer.number()));
-            closer.list(0);
-        }
-    }
-}
-
-trait TakeLongest {
-    /// Takes the connection out that has been idle for the longest time, to be closed.
-    fn take_longest(&mut self) -> Option<Arc<Closer>>;
-}
-
-impl TakeLongest for IdleQueue {
-    fn take_longest(&mut self) -> Option<Arc<Closer>> {
-        loop {
-            let ((since, number), closer) = self.pop_first()?;
-            // Before its state is read: it lists itself if it goes idle after that.
-            closer.list(0);
-            match closer.close_if_idle(since) {
-                Idle::Since(later) => {
-                    closer.list(later);
-                    self.insert((later, number), closer);
-                }
-                Idle::Closed => return Some(closer),
-                Idle::No => {}
-            }
+            self.idle_kept.remove(closer);
         }
     }
 }

@@ -242,3 +242,21 @@ fn idle_connections_make_room_the_longest_idle_first() {
         eventually("there is room", || server.metric("nudged_connections") == 1);
     }
 }
+
+/// Those of an address make room for another of that address.
+#[test]
+fn idle_connections_make_room_within_the_limit_of_their_address() {
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &["--address-connections", "2"]);
+        let mut idle: Vec<_> = (0..2).map(|_| server.connect()).collect();
+        for client in &mut idle {
+            client.send("GET /livez HTTP/1.1\r\nhost: t\r\n\r\n");
+            assert_eq!(client.read_answer().status(), 200);
+        }
+        let _streams = server.streams("acme", 2);
+        for client in &mut idle {
+            assert_eq!(client.try_read_to_end().unwrap_or_default(), b"", "{transport:?}");
+        }
+        assert_eq!(server.get("/api/acme/events").status(), 503, "{transport:?}");
+    }
+}
