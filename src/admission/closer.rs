@@ -90,7 +90,7 @@ impl Closer {
         })
     }
 
-    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let before = {
             let mut waker = self.waker.lock();
             match &*waker {

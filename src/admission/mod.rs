@@ -5,9 +5,11 @@ mod addresses;
 mod admitted;
 mod closer;
 mod idle;
+#[cfg(all(test, nudged_loom))]
+mod loom;
 mod permits;
 mod places;
-#[cfg(test)]
+#[cfg(all(test, not(nudged_loom)))]
 mod tests;
 
 use std::net::IpAddr;

@@ -157,6 +157,11 @@ impl Places {
         }
     }
 
+    #[cfg(all(test, nudged_loom))]
+    pub(super) fn take_longest(&self) -> Option<Arc<Closer>> {
+        self.queues.lock().idle.take_longest()
+    }
+
     fn close(&self, closer: Arc<Closer>, which: Evicted) {
         self.evicted[which as usize].fetch_add(1, Ordering::Relaxed);
         closer.close();

@@ -80,7 +80,7 @@ fn a_server_full_of_silent_connections_answers_probes_and_publishers() {
     expect_served(server.address());
 }
 
-/// The silence may be on the TLS address: before the handshake, within it, or after it.
+/// The silence may be on the TLS address: before the handshake, within it, after it, or in cleartext.
 #[test]
 fn silence_on_the_tls_address_keeps_no_probe_out() {
     if !OPENSSL.is_available_for("TLS") {
@@ -96,9 +96,11 @@ fn silence_on_the_tls_address_keeps_no_probe_out() {
             // It may be closed by now.
             _ = std::io::Write::write(&mut &*socket, begun);
         });
+        let bridges = [Transport::Tls, Transport::H2].map(|by| Bridge::to(secure, by));
+        let after = bridges.each_ref().map(|bridge| silence(bridge.address));
         expect_served(plain);
-        expect_served(Bridge::to(secure, Transport::Tls).address);
-        expect_served(Bridge::to(secure, Transport::H2).address);
+        bridges.iter().for_each(|bridge| expect_served(bridge.address));
+        drop(after);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
+mod access;
 mod open_stream;
 mod verdict;
 
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 pub(crate) use self::verdict::Verdict;
 
+use self::access::close_unproven;
 use self::verdict::FirstVerdict;
 use super::auth::{self, Auth, AuthError, Authorization, Grant};
 use super::conformance;
@@ -30,7 +32,6 @@ use crate::admission::{Admission, Admitted, Closer, Entrance, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::OrgName;
-use crate::metrics::Limit;
 use crate::stream::{Clock, EventStream, StreamMonitor, retry_ms, with_headers};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -249,37 +250,6 @@ impl Service {
         ResponseState::Now(Some(response))
     }
 
-    /// Whether the address that the request came to serves this.
-    fn check_entrance(&self, route: Route) -> Result<Route, Reject> {
-        let is_public = !self.admitted.is_internal();
-        let has_internal = !self.app.config.internal_listen.is_empty();
-        match route {
-            Route::Publish { .. } | Route::PublishBatch | Route::Metrics
-                if is_public && has_internal =>
-            {
-                Err(Reject::Internal)
-            }
-            _ => Ok(route),
-        }
-    }
-
-    /// Probes and metrics are served even at the connection limit, and publishes if their credential is good.
-    fn check_room(&self, route: Route) -> Result<Route, Reject> {
-        match route {
-            Route::Live | Route::Ready | Route::Metrics => Ok(route),
-            Route::Publish { .. } | Route::PublishBatch => Ok(route),
-            Route::Stream { .. } | Route::StreamHead { .. } => {
-                self.admitted.settle().map(|()| route).map_err(|limit| self.full(limit))
-            }
-        }
-    }
-
-    fn full(&self, limit: Limit) -> Reject {
-        let entrance =
-            if self.admitted.is_internal() { Entrance::Internal } else { Entrance::Public };
-        Reject::Full { limit, max: self.app.admission.max(limit, entrance) }
-    }
-
     /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
     /// stream, because it would not come back after an error status.
     fn refuse(&self, reject: Reject, is_event_source: bool) -> Response<ResponseBody> {
@@ -376,13 +346,6 @@ impl Service {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
-    }
-}
-
-/// Has the connection end after this response, unless it may be kept.
-fn close_unproven<B>(admitted: &Admitted, response: &mut Response<B>) {
-    if admitted.is_unproven() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
