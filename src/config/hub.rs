@@ -26,9 +26,11 @@ pub struct HubConfig {
     pub history_events: usize,
     /// How long an event is kept, and an org without subscribers.
     pub history_age: Duration,
-    /// Bytes in the history of one org. The newest event is always kept.
+    /// Bytes of memory for the history of one org: what its events cost, not their text alone. The newest event is
+    /// always kept.
     pub history_bytes: usize,
-    /// Bytes in the histories of all orgs together. Beyond it, each org keeps its newest event only.
+    /// Bytes of memory for the histories of all orgs together. Evicted events count too, while a stream has still to
+    /// write the rest of one. Beyond it, an org that is published to keeps its newest event only.
     pub history_bytes_total: usize,
 
     // Limits

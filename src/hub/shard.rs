@@ -13,16 +13,17 @@ use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
 use crate::metrics::Counters;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
 use crate::time::{Tick, Time};
+use crate::wire::MemoryUse;
 
 /// What all channels and shards of a hub share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) config: HubConfig,
     pub(crate) shards: Box<[Shard]>,
-    /// Bytes in all histories.
-    pub(crate) history_bytes: AtomicU64,
+    /// The memory of all histories, and of events that were evicted and that streams still refer to.
+    pub(crate) memory: Arc<MemoryUse>,
 }
 
 /// The number of a shard.
@@ -263,7 +264,7 @@ impl Common {
     pub(crate) fn new(config: HubConfig, shards: usize) -> Self {
         let last = u16::try_from(shards - 1).expect("1 to 65,536 shards");
         let shards = (0..=last).map(ShardId).map(Shard::new).collect();
-        Self { config, shards, history_bytes: AtomicU64::new(0) }
+        Self { config, shards, memory: Arc::default() }
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> &Shard {
