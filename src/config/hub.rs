@@ -15,8 +15,8 @@ pub struct HubConfig {
     /// The reconnection time at the start of a stream is drawn from this range, in milliseconds, so that
     /// clients do not all reconnect at once.
     pub retry_ms: (u32, u32),
-    /// A stream ends if it has had something to write and could write none of it for this long. Counted in
-    /// whole seconds, at least 1.
+    /// A stream ends if it has had something to write and could write none of it for this long since the last pause
+    /// of its driver. Counted in whole seconds, at least 1.
     pub stall_timeout: Duration,
     /// A stream ends at 80 to 100 % of this age, drawn for each; `None` for no limit.
     pub stream_age_max: Option<Duration>,

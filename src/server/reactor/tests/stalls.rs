@@ -91,6 +91,21 @@ fn a_client_that_took_whole_batches_has_not_stalled() {
     }
 }
 
+/// SCENARIO: a socket is full when the process is stopped for a minute; its client reads all the time.
+/// BUG: when the process went on, the clock was looked at before the socket, and the stream was cut.
+/// FIX: the time without progress counts from the end of the pause.
+#[test]
+fn a_stream_has_not_stalled_because_of_a_pause() {
+    let room = Arc::new(AtomicUsize::new(1 << 20));
+    let mut conn = Conn::begun(Metered::with_room(&room));
+    room.store(0, Relaxed);
+    conn.publish("k");
+    assert_eq!(conn.resume(), Flow::Blocked);
+    conn.hub.driver().resume(Time(100_000));
+    let stalls_at = (100..300).find(|second| conn.stalls_at(*second));
+    assert_eq!(stalls_at, Some(161), "if its client has taken nothing by then");
+}
+
 /// A TLS session on this socket, and the client's session; both have done their handshake.
 #[cfg(feature = "tls")]
 fn sessions(socket: TcpStream) -> (Transport, rustls::ClientConnection) {
