@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, kill_process};
 
@@ -222,6 +223,19 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self::signal(self.pid(), signal).expect("it runs");
+    }
+
+    /// Stops the process for `time`, as a suspended machine would, and acts meanwhile.
+    pub(crate) fn pause(&self, time: Duration, meanwhile: impl FnOnce()) {
+        self.signal(Signal::STOP);
+        let status = format!("/proc/{}/status", self.pid());
+        eventually("the process stops", || {
+            std::fs::read_to_string(&status).expect("it exists").contains("\nState:\tT")
+        });
+        let stopped = Instant::now();
+        meanwhile();
+        std::thread::sleep(time.saturating_sub(stopped.elapsed()));
+        self.signal(Signal::CONT);
     }
 
     /// Waits for the process to end and returns its exit code.
