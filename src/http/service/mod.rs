@@ -73,7 +73,8 @@ pub(crate) struct Service {
 
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
-        let metrics = exposition::registry(hub, admission.clone());
+        let dropped = config.log_lines_dropped.clone();
+        let metrics = exposition::registry(hub, admission.clone(), dropped);
         let auth = Auth::new(&config.auth);
         let rate_limiter = config.publish_rate.map(RateLimiter::new);
         Self {
