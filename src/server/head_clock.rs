@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::rt::{Sleep, Timer};
-
 use crate::admission::Closer;
 use crate::config::Config;
+use crate::http::{Sleep, Timer};
 use crate::sync::{AtomicBool, Ordering};
 
 /// The timer that hyper reads heads with, shared with the socket, which tells it what arrives.
@@ -22,6 +21,7 @@ pub(super) struct HeadClock(Arc<State>);
 #[derive(Debug)]
 struct State {
     closer: Arc<Closer>,
+    timer: Timer,
     head_timeout: Duration,
     idle_timeout: Duration,
     /// The first head has been waited for.
@@ -34,7 +34,7 @@ struct State {
 struct HeadSleep {
     clock: HeadClock,
     phase: Phase,
-    sleep: Pin<Box<tokio::time::Sleep>>,
+    sleep: Sleep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +50,27 @@ enum Phase {
 // ===== impl HeadClock =====
 
 impl HeadClock {
-    pub(super) fn new(closer: Arc<Closer>, config: &Config) -> Self {
+    pub(super) fn new(closer: Arc<Closer>, timer: Timer, config: &Config) -> Self {
         let Config { head_timeout, idle_timeout, .. } = *config;
         Self(Arc::new(State {
             closer,
+            timer,
             head_timeout,
             idle_timeout,
             had_first: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
         }))
+    }
+
+    fn time_head(&self) -> HeadSleep {
+        let State { timer, head_timeout, had_first, has_begun, .. } = &*self.0;
+        let phase = if had_first.swap(true, Ordering::Relaxed) {
+            has_begun.store(false, Ordering::Relaxed);
+            Phase::Between
+        } else {
+            Phase::Head
+        };
+        HeadSleep { clock: self.clone(), phase, sleep: timer.sleep(*head_timeout) }
     }
 
     /// Notes that the socket was read from.
@@ -74,27 +86,18 @@ impl HeadClock {
     }
 }
 
-impl Timer for HeadClock {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(self.now() + duration)
+/// hyper has no other use for it than one time-out for each head, which it asks for before it reads.
+impl hyper::rt::Timer for HeadClock {
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(self.time_head())
     }
 
-    /// hyper asks for one time-out for each head, before it reads.
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let phase = match self.0.had_first.swap(true, Ordering::Relaxed) {
-            true => Phase::Between,
-            false => Phase::Head,
-        };
-        if phase == Phase::Between {
-            self.0.has_begun.store(false, Ordering::Relaxed);
-        }
-        #[expect(clippy::disallowed_methods, reason = "while there is no stream")]
-        let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
-        Box::pin(HeadSleep { clock: self.clone(), phase, sleep })
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(self.time_head())
     }
 
     fn now(&self) -> Instant {
-        tokio::time::Instant::now().into()
+        self.0.timer.now()
     }
 }
 
@@ -103,7 +106,7 @@ impl Timer for HeadClock {
 impl HeadSleep {
     fn enter(&mut self, phase: Phase, timeout: Duration) {
         self.phase = phase;
-        self.sleep.as_mut().reset(tokio::time::Instant::now() + timeout);
+        self.sleep.restart(timeout);
     }
 }
 
@@ -121,8 +124,8 @@ impl Future for HeadSleep {
                 closer.note_idle();
             }
         }
-        self.sleep.as_mut().poll(cx)
+        Pin::new(&mut self.sleep).poll(cx)
     }
 }
 
-impl Sleep for HeadSleep {}
+impl hyper::rt::Sleep for HeadSleep {}

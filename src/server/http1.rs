@@ -91,7 +91,7 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     pub(super) fn new(mut io: I, service: Service, context: ConnContext) -> Self {
         let slot = service.handoff_slot().clone();
         let config = service.config();
-        let clock = HeadClock::new(service.closer(), config);
+        let clock = HeadClock::new(service.closer(), service.timer(), config);
         io.socket().observe(Observer::Http1(slot.clone(), clock.clone()));
         let hyper = http1::Builder::new()
             .timer(clock)

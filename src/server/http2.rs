@@ -6,13 +6,11 @@ use std::task::{Poll, ready};
 
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
 use super::http2_conn::{Http2Conn, Http2Service};
 use crate::config::Config;
-use crate::http::Service;
+use crate::http::{Service, Sleep, Timer};
 use crate::metrics::CloseReason;
 
 /// Bytes of events that hyper takes for a stream beyond its client's flow-control window; at least one event,
@@ -34,14 +32,14 @@ pub(super) async fn serve<I>(
     I: Read + Write + Send + Unpin + 'static,
 {
     let Config { head_timeout, idle_timeout, .. } = *service.config();
+    let (closer, timer) = (service.closer(), service.timer());
     let mut going_away = false;
-    let closer = service.closer();
-    let mut hyper = builder(&conn, service.config())
+    let mut hyper = builder(&conn, service.config(), timer.clone())
         .serve_connection(io, Http2Service { service, conn: conn.clone() });
     let mut draining = draining;
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     // Runs while there is no request.
-    let mut idle: Option<Pin<Box<Sleep>>> = None;
+    let mut idle: Option<Sleep> = None;
     let end = poll_fn(|cx| {
         loop {
             if closer.is_closed() {
@@ -67,12 +65,7 @@ pub(super) async fn serve<I>(
             } else {
                 head_timeout
             };
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "while there is no stream, as for HTTP/1"
-            )]
-            let timer = idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            ready!(timer.as_mut().poll(cx));
+            ready!(Pin::new(idle.get_or_insert_with(|| timer.sleep(limit))).poll(cx));
             if going_away {
                 // The client ignored GOAWAY.
                 return Poll::Ready(Ok(()));
@@ -89,10 +82,10 @@ pub(super) async fn serve<I>(
     }
 }
 
-fn builder(conn: &Http2Conn, config: &Config) -> Builder<Http2Conn> {
+fn builder(conn: &Http2Conn, config: &Config, timer: Timer) -> Builder<Http2Conn> {
     let mut builder = Builder::new(conn.clone());
     builder
-        .timer(TokioTimer::new())
+        .timer(timer)
         .max_concurrent_streams(config.connection_streams_max)
         .max_header_list_size(u32::try_from(config.head_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
