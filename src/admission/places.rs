@@ -230,6 +230,7 @@ impl Places {
         queues.unproven.remove(&closer.number());
         queues.idle.remove(closer);
         queues.unlist_kept(closer);
+        closer.stand(Standing::Regular);
     }
 }
 

@@ -103,28 +103,26 @@ impl hyper::rt::Timer for HeadClock {
 
 // ===== impl HeadSleep =====
 
-impl HeadSleep {
-    fn enter(&mut self, phase: Phase, timeout: Duration) {
-        self.phase = phase;
-        self.sleep.restart(timeout);
-    }
-}
-
 impl Future for HeadSleep {
     type Output = ();
 
     /// hyper polls it when there is nothing more to read.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let State { closer, head_timeout, idle_timeout, has_begun, .. } = &*self.clock.0.clone();
-        match (self.phase, has_begun.load(Ordering::Relaxed)) {
+        let Self { clock, phase, sleep } = &mut *self;
+        let State { closer, head_timeout, idle_timeout, has_begun, .. } = &*clock.0;
+        match (*phase, has_begun.load(Ordering::Relaxed)) {
             (Phase::Head, _) | (Phase::Idle, false) => {}
-            (Phase::Between | Phase::Idle, true) => self.enter(Phase::Head, *head_timeout),
+            (Phase::Between | Phase::Idle, true) => {
+                *phase = Phase::Head;
+                sleep.restart(*head_timeout);
+            }
             (Phase::Between, false) => {
-                self.enter(Phase::Idle, *idle_timeout);
+                *phase = Phase::Idle;
+                sleep.restart(*idle_timeout);
                 closer.note_idle();
             }
         }
-        Pin::new(&mut self.sleep).poll(cx)
+        Pin::new(sleep).poll(cx)
     }
 }
 
