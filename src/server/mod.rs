@@ -15,6 +15,8 @@ mod listen;
 pub(crate) mod reactor;
 mod socket;
 pub mod systemd;
+#[cfg(all(test, feature = "tls"))]
+mod test_tls;
 #[cfg(feature = "tls")]
 mod tls_conn;
 mod worker;

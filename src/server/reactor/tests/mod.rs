@@ -1,6 +1,7 @@
 //! The reactor on real sockets, with a driver that the tests run step by step, so that nothing depends on time.
 
 mod ends;
+mod input;
 mod stalls;
 mod waiting;
 mod writes;
@@ -40,11 +41,12 @@ struct Rig {
     _draining: watch::Sender<bool>,
 }
 
-/// A socket that takes so many more bytes.
+/// A socket that takes so many more bytes, and counts those that are read from it.
 #[derive(Debug)]
 pub(crate) struct Metered {
     pub(super) socket: mio::net::TcpStream,
     room: Arc<AtomicUsize>,
+    read: Arc<AtomicUsize>,
 }
 
 /// The client's end of a stream.
@@ -96,7 +98,10 @@ impl Rig {
     /// Hands a stream to the reactor. Its client has sent `surplus` bytes after the request.
     fn arrive(&self, server: TcpStream, stream: EventStream, surplus: usize) {
         server.set_nonblocking(true).expect("a socket");
-        let transport = Transport::Plain(mio::net::TcpStream::from_std(server));
+        self.arrive_on(Transport::Plain(mio::net::TcpStream::from_std(server)), stream, surplus);
+    }
+
+    fn arrive_on(&self, transport: Transport, stream: EventStream, surplus: usize) {
         let (fields, permit) = (Fields::default(), ConnPermit::default());
         let handoff = Handoff { stream, chunked: true, fields, surplus, permit };
         self.handle.hand_off(transport, handoff);
@@ -179,6 +184,12 @@ impl Metered {
         }
         self.room.fetch_sub(taken, Relaxed);
         Ok(taken)
+    }
+
+    pub(super) fn discard(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.socket.read(bytes)?;
+        self.read.fetch_add(read, Relaxed);
+        Ok(read)
     }
 }
 
