@@ -19,6 +19,8 @@ pub mod systemd;
 mod test_tls;
 #[cfg(feature = "tls")]
 mod tls_conn;
+#[cfg(feature = "tls")]
+mod tls_io;
 mod worker;
 
 use std::future::{Future, poll_fn};
