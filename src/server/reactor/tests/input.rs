@@ -24,11 +24,8 @@ impl Rig {
     /// Opens a stream on a new connection.
     fn flooder(&self) -> Flooder {
         let ((server, socket), read) = (wide_pair(), Arc::<AtomicUsize>::default());
-        server.set_nonblocking(true).expect("a socket");
-        let end = mio::net::TcpStream::from_std(server.try_clone().expect("a descriptor"));
-        let (room, stream) = (Arc::new(AtomicUsize::new(usize::MAX)), self.open());
-        let metered = Metered { socket: end, room, read: read.clone() };
-        self.arrive_on(Transport::Metered(Box::new(metered)), stream, 0);
+        let end = server.try_clone().expect("a descriptor");
+        self.hand_off(Metered::reading(end, &read), self.open(), 0);
         Flooder { socket, server, read }
     }
 }
@@ -169,7 +166,7 @@ async fn what_a_session_holds_when_the_stream_begins_is_discarded() {
         let (socket, _open) = wide_pair();
         socket.set_nonblocking(true).expect("a socket");
         let transport = Transport::tls(mio::net::TcpStream::from_std(socket), server);
-        rig.arrive_on(transport, rig.open(), 0);
+        rig.hand_off(transport, rig.open(), 0);
         rig.run().await;
         assert_eq!(rig.hub.seats(), usize::from(!closes));
         assert_eq!(rig.closed(CloseReason::Client), u64::from(closes));
