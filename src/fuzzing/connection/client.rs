@@ -99,6 +99,7 @@ impl Client {
                 }
             }
             Step::Reset => {
+                self.received.is_hindered = true;
                 if let Some(socket) = self.socket.take() {
                     _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
                 }
