@@ -61,7 +61,7 @@ impl Timer {
         let tick = common.shard(shard).tick();
         let reason = match self.kind {
             TimerKind::Deadline(reason) => reason,
-            TimerKind::Stall => match seat.stalls_at(common.stall_ticks())? {
+            TimerKind::Stall => match seat.stalls_at(common)? {
                 later if later > tick => return Some(later),
                 _ => CloseReason::Stalled,
             },
