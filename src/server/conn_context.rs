@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::http1::Connection;
 use super::reactor::{Accepted, Handle};
@@ -19,6 +20,22 @@ pub(crate) struct ConnContext {
 // ===== impl ConnContext =====
 
 impl ConnContext {
+    /// Resolves at `limit`, or once the worker has drained for [`HubConfig::drain_grace`] if that is earlier: until
+    /// then, what is not yet a request has to become one.
+    ///
+    /// [`HubConfig::drain_grace`]: crate::config::HubConfig::drain_grace
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "before there is a stream, like hyper's timeout for heads"
+    )]
+    pub(super) async fn deadline(&self, limit: Instant) {
+        let mut draining = self.draining.clone();
+        if timeout_at(limit, draining.wait_for(|draining| *draining)).await.is_ok() {
+            let grace = self.factory.config().hub.drain_grace;
+            sleep_until(limit.min(Instant::now() + grace)).await;
+        }
+    }
+
     /// Serves a cleartext connection, of which these bytes have been read, in a task of its own. `verdict` is on
     /// its first request.
     pub(super) fn serve(&self, accepted: Accepted, first: Bytes, verdict: Option<Verdict>) {

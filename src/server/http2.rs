@@ -2,15 +2,17 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::http2_conn::{Http2Conn, Http2Service};
+use super::http2_io::Http2Io;
 use crate::config::Config;
 use crate::http::Service;
 use crate::metrics::CloseReason;
@@ -23,52 +25,70 @@ const SEND_BUFFER: usize = 8 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
+/// How long requests are still answered whose client sends no more. Those whose body is not complete never can be.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
+
+/// When a connection ends, and what it waits for.
+struct Lifetime {
+    conn: Http2Conn,
+    head_timeout: Duration,
+    drain_grace: Duration,
+    /// GOAWAY was sent.
+    going_away: bool,
+    /// The worker closes its connections.
+    drains: bool,
+    /// Runs while there is no request in flight.
+    idle: Option<Pin<Box<Sleep>>>,
+    /// Runs once the client sends no more, and requests are still being answered.
+    last: Option<Pin<Box<Sleep>>>,
+}
+
+/// What follows from the time that has passed.
+enum Due {
+    /// The connection is polled again: h2 may know of the end of the input.
+    Input,
+    /// GOAWAY has to be sent.
+    GoAway,
+    /// The connection has to end: its client ignored GOAWAY.
+    End,
+}
+
 /// Serves a connection until it ends, until the requests in flight end in a drain, or until it was idle for too
-/// long.
+/// long. In a drain, responses that its client does not receive do not count as requests in flight.
 pub(super) async fn serve<I>(
     io: I,
     conn: Http2Conn,
     service: Service,
-    draining: watch::Receiver<bool>,
+    mut draining: watch::Receiver<bool>,
 ) where
-    I: Read + Write + Send + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let limit = service.config().head_timeout;
-    let mut going_away = false;
+    let mut lifetime = Lifetime::new(conn.clone(), service.config());
     // Answer one request before GOAWAY, so that the client learns why.
     let answer_once = service.over_limit();
-    let mut hyper = builder(&conn, service.config())
-        .serve_connection(io, Http2Service { service, conn: conn.clone() });
-    let mut draining = draining;
+    let hyper = builder(&conn, service.config());
+    let service = Http2Service { service: service.with_body_budget(), conn: conn.clone() };
+    let io = TokioIo::new(Http2Io::new(io, conn.clone()));
+    let mut hyper = hyper.serve_connection(io, service);
     let mut drain = pin!(draining.wait_for(|draining| *draining));
-    // Runs while there is no request.
-    let mut idle: Option<Pin<Box<Sleep>>> = None;
     let end = poll_fn(|cx| {
         loop {
+            if !lifetime.drains && drain.as_mut().poll(cx).is_ready() {
+                lifetime.drain();
+            }
             let has_answered = answer_once && conn.had_request();
-            if !going_away && (has_answered || drain.as_mut().poll(cx).is_ready()) {
-                going_away = true;
+            if !lifetime.going_away && (has_answered || lifetime.drains) {
+                lifetime.going_away = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }
             if let Poll::Ready(end) = Pin::new(&mut hyper).poll(cx) {
                 return Poll::Ready(end);
             }
-            if !conn.is_idle(cx) {
-                idle = None;
-                return Poll::Pending;
+            match ready!(lifetime.poll_due(cx)) {
+                Due::Input => {}
+                Due::GoAway => Pin::new(&mut hyper).graceful_shutdown(),
+                Due::End => return Poll::Ready(Ok(())),
             }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "while there is no stream, as for HTTP/1"
-            )]
-            let timer = idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            ready!(timer.as_mut().poll(cx));
-            if going_away {
-                // The client ignored GOAWAY.
-                return Poll::Ready(Ok(()));
-            }
-            (going_away, idle) = (true, None);
-            Pin::new(&mut hyper).graceful_shutdown();
         }
     });
     if let Err(why) = end.await {
@@ -76,6 +96,50 @@ pub(super) async fn serve<I>(
         if why.is_timeout() {
             conn.end_for(CloseReason::Timeout);
         }
+    }
+}
+
+// ===== impl Lifetime =====
+
+impl Lifetime {
+    fn new(conn: Http2Conn, config: &Config) -> Self {
+        Self {
+            conn,
+            head_timeout: config.head_timeout,
+            drain_grace: config.hub.drain_grace,
+            going_away: false,
+            drains: false,
+            idle: None,
+            last: None,
+        }
+    }
+
+    /// From here on an idle connection has less time.
+    fn drain(&mut self) {
+        (self.drains, self.idle) = (true, None);
+    }
+
+    /// What is due, after hyper has been polled.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "without a stream, or with one whose client has gone"
+    )]
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        if self.conn.withholds_end() {
+            let last = self.last.get_or_insert_with(|| Box::pin(sleep(LAST_RESPONSES)));
+            if self.conn.end_input(last.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Due::Input);
+            }
+        }
+        if !self.conn.is_idle(self.drains, cx) {
+            self.idle = None;
+            return Poll::Pending;
+        }
+        let limit = if self.drains { self.drain_grace } else { self.head_timeout };
+        ready!(self.idle.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
+        self.idle = None;
+        let ignored = std::mem::replace(&mut self.going_away, true);
+        Poll::Ready(if ignored { Due::End } else { Due::GoAway })
     }
 }
 

@@ -3,11 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use super::http2_conn::Http2Conn;
 use crate::http::HandoffSlot;
@@ -73,6 +75,11 @@ impl Socket {
         Ok(TcpStream::from_std(self.inner.into_inner().into_std()?))
     }
 
+    /// Has the kernel discard what the client has not read, and reset the connection once this is dropped.
+    pub(super) fn discard_unsent(&self) {
+        _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
+    }
+
     fn inner(&mut self) -> Pin<&mut TokioIo<tokio::net::TcpStream>> {
         Pin::new(&mut self.inner)
     }
@@ -115,8 +122,11 @@ impl Socket {
         self.has_written = true;
         match &self.observer {
             Observer::Http2(conn) => conn.note(wrote),
-            Observer::Http1(slot) if wrote.is_pending() => slot.note_blocked(),
-            Observer::Http1(_) | Observer::None => {}
+            Observer::Http1(slot) => match wrote {
+                Poll::Pending => slot.note_blocked(),
+                Poll::Ready(_) => slot.note_progress(),
+            },
+            Observer::None => {}
         }
     }
 }

@@ -84,6 +84,8 @@ impl Reactor {
             let Handoff { stream, chunked, fields, surplus, permit, .. } = handoff;
             let conn = StreamConn::new(transport, stream, chunked, surplus);
             if let Some(token) = self.conns.insert_streaming(conn, permit) {
+                // hyper or the TLS session may have read the end of the connection, of which no readiness tells.
+                self.conns.step(token, |conn, _| conn.discard_input(&mut self.scratch));
                 self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
             }
         }
@@ -113,7 +115,7 @@ impl Reactor {
 
     fn read(&mut self, token: Token, closed: bool) {
         if self.conns.waiting(token).is_some() {
-            self.receive(token);
+            self.receive(token, closed);
             if !closed {
                 return;
             }
