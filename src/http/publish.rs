@@ -15,6 +15,7 @@ use super::body_budget::{BodyBudget, OverBudget, PartialBody};
 use super::essence;
 use super::rate_limit::RateLimiter;
 use super::reject::Reject;
+use super::timer::Timer;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
 use crate::ids::OrgName;
@@ -132,6 +133,7 @@ pub(crate) async fn read<B>(
     body: B,
     allowed: &'static str,
     limits: BodyLimits,
+    timer: &Timer,
 ) -> Result<PartialBody, Reject>
 where
     B: Body<Data = Bytes>,
@@ -146,8 +148,7 @@ where
         return Err(Reject::TooLarge { max: bytes_max });
     }
     let collect = collect(body, bytes_max, PartialBody::begin(budget));
-    #[expect(clippy::disallowed_methods, reason = "a publish in flight, not a stream")]
-    let collected = tokio::time::timeout(timeout, collect).await;
+    let collected = timer.sleep(timeout).limit(collect).await;
     collected.unwrap_or(Err(Reject::TooSlow { seconds: timeout.as_secs() }))
 }
 

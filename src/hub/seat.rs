@@ -133,11 +133,11 @@ impl Seat {
         self.watched
     }
 
-    /// The tick at which it counts as stalled if it makes no progress; `None` if nothing is pending, and then no
-    /// timer is set.
-    pub(crate) fn stalls_at(&mut self, common: &Common) -> Option<Tick> {
+    /// The tick at which it counts as stalled if it makes no progress after the driver's last pause, which ended at
+    /// `resumed`; `None` if nothing is pending, and then no timer is set.
+    pub(crate) fn stalls_at(&mut self, common: &Common, resumed: Tick) -> Option<Tick> {
         self.watched = self.blocked_since != NOT_BLOCKED;
-        self.watched.then(|| self.stalls_after(self.blocked_since, common))
+        self.watched.then(|| self.stalls_after(self.blocked_since.max(resumed), common))
     }
 
     /// The tick at which it counts as stalled if it makes no progress from `tick` on.

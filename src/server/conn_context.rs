@@ -1,12 +1,13 @@
 //! What the connections of one worker share.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::http1::Connection;
 use super::reactor::{Accepted, Handle};
-use crate::http::{ServiceFactory, Verdict};
+use crate::http::{ServiceFactory, Timer, Verdict};
 
 /// What a connection needs of its worker. Clones are of the same worker.
 #[derive(Clone, Debug)]
@@ -20,19 +21,16 @@ pub(crate) struct ConnContext {
 // ===== impl ConnContext =====
 
 impl ConnContext {
-    /// Resolves at `limit`, or once the worker has drained for [`HubConfig::drain_grace`] if that is earlier: until
+    /// Resolves after `limit`, or once the worker has drained for [`HubConfig::drain_grace`] if that is earlier: until
     /// then, what is not yet a request has to become one.
     ///
     /// [`HubConfig::drain_grace`]: crate::config::HubConfig::drain_grace
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "before there is a stream, like hyper's timeout for heads"
-    )]
-    pub(super) async fn deadline(&self, limit: Instant) {
+    pub(super) async fn deadline(&self, timer: Timer, limit: Duration) {
         let mut draining = self.draining.clone();
-        if timeout_at(limit, draining.wait_for(|draining| *draining)).await.is_ok() {
-            let grace = self.factory.config().hub.drain_grace;
-            sleep_until(limit.min(Instant::now() + grace)).await;
+        let mut limit = timer.sleep(limit);
+        if limit.limit(draining.wait_for(|draining| *draining)).await.is_some() {
+            let mut grace = timer.sleep(self.factory.config().hub.drain_grace);
+            _ = grace.limit(limit).await;
         }
     }
 

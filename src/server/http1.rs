@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
-use tokio::time::Sleep;
 
 use super::conn_context::ConnContext;
 use super::http2;
@@ -20,7 +19,7 @@ use super::http2_conn::Http2Conn;
 use super::reactor::Transport;
 use super::socket::{Observer, Socket};
 use crate::admission::Admitted;
-use crate::http::{Handoff, HandoffSlot, Polled, Service};
+use crate::http::{Handoff, HandoffSlot, Polled, Service, Sleep, Timer};
 
 /// A connection that hyper serves.
 #[derive(Debug)]
@@ -35,7 +34,8 @@ pub(crate) struct Connection<I = Socket> {
     /// A stream that leaves once the response before it is written.
     handoff: Option<Handoff>,
     /// Runs while the connection is held by its client: it takes no response, or completes no request in a drain.
-    patience: Option<Pin<Box<Sleep>>>,
+    patience: Option<Sleep>,
+    timer: Timer,
 }
 
 /// What is between hyper and a socket.
@@ -88,7 +88,7 @@ impl Connection {
             // What follows other requests is no preface, and PRI no method of ours (RFC 9113, 3.4).
             return tracing::debug!("the preface of HTTP/2 after requests of HTTP/1");
         }
-        let conn = Http2Conn::new(self.context.factory.config().body_timeout);
+        let conn = Http2Conn::new(service.config().body_timeout, service.timer());
         io.observe(Observer::Http2(conn.clone()));
         io.unread(read_buf);
         http2::serve(TokioIo::new(io), conn, service, self.context.draining).await;
@@ -102,15 +102,24 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
         let slot = service.handoff_slot().clone();
         io.socket().observe(Observer::Http1(slot.clone()));
         let config = service.config();
-        let admitted = service.watch_admitted();
+        let (admitted, timer) = (service.watch_admitted(), service.timer());
         let hyper = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(timer.clone())
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
             // A request that is complete is answered, although its client will send no more.
             .half_close(true)
             .serve_connection(io, service);
-        Self { hyper, context, slot, admitted, closing: false, handoff: None, patience: None }
+        Self {
+            hyper,
+            context,
+            slot,
+            admitted,
+            closing: false,
+            handoff: None,
+            patience: None,
+            timer,
+        }
     }
 
     /// Closes the connection, and has the kernel discard what its client has not read.
@@ -166,9 +175,8 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let config = self.context.factory.config();
         let limit = if self.closing { config.hub.drain_grace } else { config.body_timeout };
-        #[expect(clippy::disallowed_methods, reason = "while there is no stream, as for heads")]
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        patience.as_mut().poll(cx).map(|()| End::Held)
+        let patience = self.patience.get_or_insert_with(|| self.timer.sleep(limit));
+        Pin::new(patience).poll(cx).map(|()| End::Held)
     }
 }
 

@@ -6,15 +6,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
 
 use super::http2_conn::{Http2Conn, Http2Service};
 use super::http2_io::Http2Io;
 use crate::config::Config;
-use crate::http::Service;
+use crate::http::{Service, Sleep, Timer};
 use crate::metrics::CloseReason;
 
 /// Bytes of events that hyper takes for a stream beyond its client's flow-control window; at least one event,
@@ -38,9 +37,10 @@ struct Lifetime {
     /// The worker closes its connections.
     drains: bool,
     /// Runs while there is no request in flight.
-    idle: Option<Pin<Box<Sleep>>>,
+    idle: Option<Sleep>,
     /// Runs once the client sends no more, and requests are still being answered.
-    last: Option<Pin<Box<Sleep>>>,
+    last: Option<Sleep>,
+    timer: Timer,
 }
 
 /// What follows from the time that has passed.
@@ -63,10 +63,11 @@ pub(super) async fn serve<I>(
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mut lifetime = Lifetime::new(conn.clone(), service.config());
+    let timer = service.timer();
+    let mut lifetime = Lifetime::new(conn.clone(), service.config(), timer.clone());
     // Answer one request before GOAWAY, so that the client learns why.
     let answer_once = service.over_limit();
-    let hyper = builder(&conn, service.config());
+    let hyper = builder(&conn, service.config(), timer);
     let service = Http2Service { service: service.with_body_budget(), conn: conn.clone() };
     let io = TokioIo::new(Http2Io::new(io, conn.clone()));
     let mut hyper = hyper.serve_connection(io, service);
@@ -102,7 +103,7 @@ pub(super) async fn serve<I>(
 // ===== impl Lifetime =====
 
 impl Lifetime {
-    fn new(conn: Http2Conn, config: &Config) -> Self {
+    fn new(conn: Http2Conn, config: &Config, timer: Timer) -> Self {
         Self {
             conn,
             head_timeout: config.head_timeout,
@@ -111,6 +112,7 @@ impl Lifetime {
             drains: false,
             idle: None,
             last: None,
+            timer,
         }
     }
 
@@ -120,14 +122,10 @@ impl Lifetime {
     }
 
     /// What is due, after hyper has been polled.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "without a stream, or with one whose client has gone"
-    )]
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         if self.conn.withholds_end() {
-            let last = self.last.get_or_insert_with(|| Box::pin(sleep(LAST_RESPONSES)));
-            if self.conn.end_input(last.as_mut().poll(cx).is_ready()) {
+            let last = self.last.get_or_insert_with(|| self.timer.sleep(LAST_RESPONSES));
+            if self.conn.end_input(Pin::new(last).poll(cx).is_ready()) {
                 return Poll::Ready(Due::Input);
             }
         }
@@ -136,17 +134,17 @@ impl Lifetime {
             return Poll::Pending;
         }
         let limit = if self.drains { self.drain_grace } else { self.head_timeout };
-        ready!(self.idle.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
+        ready!(Pin::new(self.idle.get_or_insert_with(|| self.timer.sleep(limit))).poll(cx));
         self.idle = None;
         let ignored = std::mem::replace(&mut self.going_away, true);
         Poll::Ready(if ignored { Due::End } else { Due::GoAway })
     }
 }
 
-fn builder(conn: &Http2Conn, config: &Config) -> Builder<Http2Conn> {
+fn builder(conn: &Http2Conn, config: &Config, timer: Timer) -> Builder<Http2Conn> {
     let mut builder = Builder::new(conn.clone());
     builder
-        .timer(TokioTimer::new())
+        .timer(timer)
         .max_concurrent_streams(config.connection_streams_max)
         .max_header_list_size(u32::try_from(config.head_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)

@@ -12,11 +12,10 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::{Request, Response};
-use tokio::time::Sleep;
 
 use super::http2_body::Http2Body;
 use super::reactor::close_reason;
-use crate::http::{ResponseFuture, Service};
+use crate::http::{ResponseFuture, Service, Sleep, Timer};
 use crate::metrics::CloseReason;
 use crate::stream::StreamMonitor;
 use crate::sync::Mutex;
@@ -29,6 +28,7 @@ pub(super) struct Http2Conn(Arc<Shared>);
 struct Shared {
     /// How long a client may take to receive a response that is no stream.
     timeout: Duration,
+    timer: Timer,
     state: Mutex<State>,
 }
 
@@ -94,15 +94,15 @@ enum Phase {
     /// Its response is a stream.
     Stream,
     /// The client has to receive its response, which is no stream, until then.
-    Untaken(Pin<Box<Sleep>>),
+    Untaken(Sleep),
 }
 
 // ===== impl Http2Conn =====
 
 impl Http2Conn {
     /// A connection whose client may take this long to receive a response that is no stream.
-    pub(super) fn new(timeout: Duration) -> Self {
-        Self(Arc::new(Shared { timeout, state: Mutex::default() }))
+    pub(super) fn new(timeout: Duration, timer: Timer) -> Self {
+        Self(Arc::new(Shared { timeout, timer, state: Mutex::default() }))
     }
 
     /// Records the result of a read or a write.
@@ -221,13 +221,13 @@ impl<F> RequestTask<F> {
         }
         match &mut self.phase {
             Phase::Open | Phase::Stream => false,
-            Phase::Untaken(until) => until.as_mut().poll(cx).is_ready(),
+            Phase::Untaken(until) => Pin::new(until).poll(cx).is_ready(),
         }
     }
 
     /// Notes what the response is, if there is one.
     fn begin_response(&mut self) {
-        let Shared { timeout, state } = &*self.conn.0;
+        let Shared { timeout, timer, state } = &*self.conn.0;
         let Some(is_stream) = self.monitor.as_ref().and_then(StreamMonitor::response) else {
             return;
         };
@@ -237,9 +237,7 @@ impl<F> RequestTask<F> {
             state.streams += 1;
             return;
         }
-        #[expect(clippy::disallowed_methods, reason = "a response that is no stream")]
-        let until = Box::pin(tokio::time::sleep(*timeout));
-        self.phase = Phase::Untaken(until);
+        self.phase = Phase::Untaken(timer.sleep(*timeout));
         state.untaken += 1;
         let waker = state.rest();
         drop(state);

@@ -2,6 +2,7 @@
 
 mod ending;
 mod held;
+mod resolver;
 mod service_manager;
 mod streams;
 
