@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tokio::sync::watch;
 
 use super::http2_conn::{Http2Conn, Http2Service};
 use super::http2_io::Http2Io;
-use crate::config::Config;
+use crate::admission::Closer;
+use crate::config::{Config, HubConfig};
 use crate::http::{Service, Sleep, Timer};
 use crate::metrics::CloseReason;
 
@@ -30,7 +32,9 @@ const LAST_RESPONSES: Duration = Duration::from_secs(1);
 /// When a connection ends, and what it waits for.
 struct Lifetime {
     conn: Http2Conn,
+    closer: Arc<Closer>,
     head_timeout: Duration,
+    idle_timeout: Duration,
     drain_grace: Duration,
     /// GOAWAY was sent.
     going_away: bool,
@@ -63,10 +67,8 @@ pub(super) async fn serve<I>(
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let timer = service.timer();
-    let mut lifetime = Lifetime::new(conn.clone(), service.config(), timer.clone());
-    // Answer one request before GOAWAY, so that the client learns why.
-    let answer_once = service.over_limit();
+    let (closer, timer) = (service.closer(), service.timer());
+    let mut lifetime = Lifetime::new(conn.clone(), &service);
     let hyper = builder(&conn, service.config(), timer);
     let service = Http2Service { service: service.with_body_budget(), conn: conn.clone() };
     let io = TokioIo::new(Http2Io::new(io, conn.clone()));
@@ -74,11 +76,15 @@ pub(super) async fn serve<I>(
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     let end = poll_fn(|cx| {
         loop {
+            if closer.is_closed() {
+                return Poll::Ready(Ok(()));
+            }
             if !lifetime.drains && drain.as_mut().poll(cx).is_ready() {
                 lifetime.drain();
             }
-            let has_answered = answer_once && conn.had_request();
-            if !lifetime.going_away && (has_answered || lifetime.drains) {
+            // Beyond a limit it answers one request before GOAWAY, so that the client learns why.
+            let is_refused = || conn.had_request() && closer.is_unproven();
+            if !lifetime.going_away && (lifetime.drains || is_refused()) {
                 lifetime.going_away = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }
@@ -103,16 +109,20 @@ pub(super) async fn serve<I>(
 // ===== impl Lifetime =====
 
 impl Lifetime {
-    fn new(conn: Http2Conn, config: &Config, timer: Timer) -> Self {
+    fn new(conn: Http2Conn, service: &Service) -> Self {
+        let Config { head_timeout, idle_timeout, hub: HubConfig { drain_grace, .. }, .. } =
+            *service.config();
         Self {
             conn,
-            head_timeout: config.head_timeout,
-            drain_grace: config.hub.drain_grace,
+            closer: service.closer(),
+            head_timeout,
+            idle_timeout,
+            drain_grace,
             going_away: false,
             drains: false,
             idle: None,
             last: None,
-            timer,
+            timer: service.timer(),
         }
     }
 
@@ -131,9 +141,17 @@ impl Lifetime {
         }
         if !self.conn.is_idle(self.drains, cx) {
             self.idle = None;
+            _ = self.closer.note_busy();
             return Poll::Pending;
         }
-        let limit = if self.drains { self.drain_grace } else { self.head_timeout };
+        let limit = if self.drains {
+            self.drain_grace
+        } else if self.conn.had_request() && !self.going_away {
+            self.closer.note_idle();
+            self.idle_timeout
+        } else {
+            self.head_timeout
+        };
         ready!(Pin::new(self.idle.get_or_insert_with(|| self.timer.sleep(limit))).poll(cx));
         self.idle = None;
         let ignored = std::mem::replace(&mut self.going_away, true);
