@@ -102,8 +102,8 @@
 //!   no stream (handshakes, request heads, idle connections, responses that are not read) and hyper's pings, one timer
 //!   per HTTP/2 connection.
 //! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
-//!   stalls, and the timers of connections (`http::Timer`), count from its end, and before such a timer ends the runtime
-//!   has looked at its sockets.
+//!   stalls, and the timers of connections (`http::Timer`), count from its end, if it was long by their measure, and
+//!   before such a timer ends the runtime has looked at its sockets.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **A delivery in cleartext allocates nothing**; a publish allocates the same for any number of subscribers.
 //! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received yet.

@@ -111,7 +111,7 @@ impl Future for Sleep {
         loop {
             ready!(sleep.inner.as_mut().poll(cx));
             let Timer { hub, clock } = &sleep.timer;
-            let until = clock.instant(hub.resumed()) + sleep.length;
+            let until = clock.instant(hub.resumed(sleep.length)) + sleep.length;
             if until > sleep.inner.deadline() {
                 sleep.set(until);
                 continue;
@@ -174,7 +174,7 @@ mod tests {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         tokio::time::advance(LENGTH * 3).await;
         assert!(!is_over(&mut sleeps[0], &mut cx), "it looks first");
-        timer.hub.driver().resume(timer.clock.now());
+        timer.hub.driver().resume(timer.clock.now(), LENGTH * 3);
         tokio::time::advance(LENGTH - Duration::from_millis(2)).await;
         for _ in 0..10 {
             tokio::task::yield_now().await;

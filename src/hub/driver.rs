@@ -2,6 +2,7 @@
 //! lock; the driver acts on it once no lock is held, a bounded number of seats at a time.
 
 use std::task::Waker;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -63,9 +64,9 @@ impl ShardDriver {
         Some(Sweep::new(self.hub.shard().pop_dirty()?, self.shard_id()))
     }
 
-    /// Goes on after a pause, in which neither sockets nor clocks were looked at.
-    pub(crate) fn resume(&self, now: Time) {
-        self.hub.shard().set_resumed(now);
+    /// Goes on after a pause of this length, in which neither sockets nor clocks were looked at.
+    pub(crate) fn resume(&self, now: Time, length: Duration) {
+        self.hub.shard().pauses.end(now, length);
     }
 
     /// Moves the shard's time on to `tick`, and adds the seats to `due` that may have been silent for too long.

@@ -17,6 +17,7 @@ mod drain;
 mod driver;
 mod history;
 mod keys;
+mod pauses;
 mod registry;
 mod seat;
 mod seat_ref;
@@ -253,10 +254,10 @@ impl Hub {
         shards.all(|shard| shard.tick() >= time.tick() || self.shared.is_over(shard))
     }
 
-    /// When the shard's driver last went on after a pause. No client is judged by its silence before that.
+    /// The end of the shard's last pause. No client is judged by silence of this length before it.
     #[cfg(any(test, feature = "server"))]
-    pub(crate) fn resumed(&self) -> Time {
-        self.shard().resumed()
+    pub(crate) fn resumed(&self, silence: Duration) -> Time {
+        self.shard().pauses.last(silence)
     }
 
     /// The counters of every shard.

@@ -8,12 +8,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::channel::Channel;
+use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::HubConfig;
 use crate::metrics::Counters;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
 use crate::time::{Tick, Time};
 use crate::wire::MemoryUse;
 
@@ -44,8 +45,7 @@ pub(crate) struct Shard {
     seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
-    /// When its driver last went on after a pause, in milliseconds.
-    resumed: AtomicU64,
+    pub(crate) pauses: Pauses,
     pub(crate) counters: Counters,
     /// Every stream of the shard has been made to end, and no seat will be taken any more.
     pub(crate) drained: AtomicBool,
@@ -79,7 +79,7 @@ impl Shard {
             expiries: Mutex::new(Wheel::new()),
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
-            resumed: AtomicU64::new(0),
+            pauses: Pauses::default(),
             counters: Counters::default(),
             drained: AtomicBool::new(false),
         }
@@ -91,15 +91,6 @@ impl Shard {
 
     pub(crate) fn set_tick(&self, tick: Tick) {
         self.tick.store(tick.0, Ordering::Relaxed);
-    }
-
-    /// The time from which the silence of clients counts: before it, nothing that they sent could be read.
-    pub(crate) fn resumed(&self) -> Time {
-        Time(self.resumed.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn set_resumed(&self, now: Time) {
-        self.resumed.store(now.0, Ordering::Relaxed);
     }
 
     /// Seats that are taken on this shard.

@@ -58,7 +58,8 @@ impl Timer {
         let channel = self.seat.channel.upgrade()?;
         let mut state = channel.state.lock();
         let seat = state.seat_mut(shard, self.seat.key)?;
-        let (tick, resumed) = (common.shard(shard).tick(), common.shard(shard).resumed().tick());
+        let (tick, pauses) = (common.shard(shard).tick(), &common.shard(shard).pauses);
+        let resumed = pauses.last(common.config.stall_timeout).tick();
         let reason = match self.kind {
             TimerKind::Deadline(reason) => reason,
             TimerKind::Stall => match seat.stalls_at(common, resumed)? {

@@ -99,9 +99,6 @@ pub(crate) struct Driver<S> {
     drain: Option<(Drain, Pace)>,
 }
 
-/// A tick that comes so late follows a pause: the machine was suspended, the process stopped, or without a CPU.
-const PAUSE: Duration = Duration::from_millis(500);
-
 // ===== impl Driver =====
 
 impl<S: Sockets> Driver<S> {
@@ -212,10 +209,9 @@ impl<S: Sockets> Driver<S> {
     /// Ticks the wheels if a second has passed.
     fn advance(&mut self, now: Time) {
         let tick = now.tick();
-        if now >= self.tick.after(1).time().after(PAUSE) {
-            self.hub.resume(now);
-        }
         if tick > self.tick {
+            let late = now.0.saturating_sub(self.tick.after(1).time().0);
+            self.hub.resume(now, Duration::from_millis(late));
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);
             self.hub.timers(tick, &mut self.ending);

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nudged::bench::{DRAIN_TIMEOUT, Load, Options, run};
+use nudged::bench::{Load, Options, run};
 use nudged::client::Verify;
 use rustls::version::{TLS12, TLS13};
 
@@ -74,7 +74,7 @@ fn a_flood_of_small_events_over_http2_arrives() {
         to_all(streams, text);
     };
     let [_, (_proxy, options)] = secured(flood, 8);
-    let options = Options { http2: Some(8), drain_timeout: DRAIN_TIMEOUT, ..options };
+    let options = Options { http2: Some(8), drain_timeout: Duration::from_secs(60), ..options };
     let mut load = Load::new(&options, Arc::default()).unwrap();
     load.open(8, PACE, |_| {}).unwrap();
     load.publish(3, Duration::ZERO).unwrap();

@@ -66,7 +66,7 @@ impl Reactor {
     /// driver's last pause: what they sent in it may not have been read yet.
     pub(super) fn close_silent(&mut self, now: Time) {
         let head_timeout = self.context.factory.config().head_timeout;
-        let resumed = self.context.reactor.hub().resumed();
+        let resumed = self.context.reactor.hub().resumed(head_timeout);
         self.waiting.0.retain(|(accepted_at, token)| {
             let waits = self.conns.waiting(*token).is_some();
             let late = waits && resumed.max(*accepted_at).after(head_timeout) <= now;

@@ -108,7 +108,7 @@ fn a_stream_ends_when_its_token_does() {
     for transport in Transport::all() {
         // The end of the stream leaves a connection of HTTP/2 idle.
         let server = server(transport, &["--idle-timeout", "1s"]);
-        let token = mint(&["--org", "acme", "--ttl", "3s"]);
+        let token = mint(&["--org", "acme", "--ttl", "6s"]);
         let mut stream = server.stream_with("/api/acme/events", &bearer(&token));
         stream.connected();
         let rest = stream.client.read_to_end();

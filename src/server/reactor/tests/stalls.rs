@@ -101,7 +101,7 @@ fn a_stream_has_not_stalled_because_of_a_pause() {
     room.store(0, Relaxed);
     conn.publish("k");
     assert_eq!(conn.resume(), Flow::Blocked);
-    conn.hub.driver().resume(Time(100_000));
+    conn.hub.driver().resume(Time(100_000), Duration::from_secs(60));
     let stalls_at = (100..300).find(|second| conn.stalls_at(*second));
     assert_eq!(stalls_at, Some(161), "if its client has taken nothing by then");
 }

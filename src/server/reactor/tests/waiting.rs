@@ -135,7 +135,7 @@ async fn a_pause_closes_no_silent_connection() {
     handle.accept(accepted);
     reactor.turn(Time(5_000));
     listener.write_all(STREAM).expect("connected");
-    hub.driver().resume(Time(60_000));
+    hub.driver().resume(Time(60_000), Duration::from_secs(60));
     for now in [60_000, 69_999] {
         reactor.tick(Time(now));
         assert_eq!(admission.connections(Entrance::Public), 2, "at {now}");
