@@ -1,0 +1,112 @@
+//! What an attack may do to the honest clients, and what it may leave behind.
+
+use std::time::Duration;
+
+use crate::run::{Phase, Remains};
+use crate::stage::DRAIN_TIMEOUT;
+
+/// A latency under attack may be this many times that of the quiet phase, as issue 13 states it for deliveries,
+const FACTOR: f64 = 25.0;
+
+/// and this much more. Deliveries get as much of a worker's time as requests, and the attackers take half of the
+/// machine's, which also runs the honest clients.
+const FLOOR_MS: f64 = 250.0;
+
+/// What the server's allocator may keep of the attacks, in bytes.
+const KEPT: u64 = 48 << 20;
+
+/// Descriptors that may come after the first count: the connection that reads the metrics, and that on which keys are
+/// fetched.
+const DESCRIPTORS: usize = 3;
+
+/// One latency at its 99th percentile, in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Latency {
+    pub(crate) name: &'static str,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
+    pub(crate) count: u64,
+    /// What went wrong besides.
+    pub(crate) fault: Option<String>,
+}
+
+/// All latencies of a phase, deliveries first.
+pub(crate) fn latencies(phase: &Phase) -> Vec<Latency> {
+    let received = phase.received.iter().map(|group| {
+        let [p50, p99, max] = group.latency.map_or([0.0; 3], |all| [all.p50, all.p99, all.max]);
+        let count = group.latency.map_or(0, |all| all.count);
+        Latency { name: group.name, p50, p99, max, count, fault: group.faults.clone() }
+    });
+    let probed = phase.probed.iter().map(|probes| {
+        let ms = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+        let all = &probes.nanoseconds;
+        let [p50, p99] = [0.5, 0.99].map(|quantile| ms(all.value_at_quantile(quantile)));
+        let fault = probes.why.as_ref().map(|why| format!("{} failed: {why}", probes.failed));
+        Latency { name: probes.name, p50, p99, max: ms(all.max()), count: all.len(), fault }
+    });
+    received.chain(probed).collect()
+}
+
+/// The most that the 99th percentile may be, in milliseconds.
+pub(crate) fn bound(quiet: &Latency) -> f64 {
+    quiet.p99 * FACTOR + FLOOR_MS
+}
+
+pub(crate) fn faults(quiet: &Phase, phase: &Phase) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (quiet, now) in latencies(quiet).iter().zip(latencies(phase)) {
+        let Latency { name, p99, fault, .. } = &now;
+        faults.extend(fault.as_ref().map(|why| format!("{}: {name}: {why}", phase.name)));
+        let bound = bound(quiet);
+        if *p99 > bound {
+            faults.push(format!("{}: {name}: p99 {p99:.1} ms, at most {bound:.1}", phase.name));
+        }
+        if now.count == 0 {
+            faults.push(format!("{}: {name}: nothing arrived", phase.name));
+        }
+    }
+    faults
+}
+
+/// How many times the quiet latencies a phase has, for a line of progress.
+pub(crate) fn summary(quiet: &Phase, phase: &Phase) -> String {
+    let all = latencies(quiet).into_iter().zip(latencies(phase));
+    let all = all.map(|(quiet, now)| {
+        let mark = if now.fault.is_some() || now.p99 > bound(&quiet) { " (!)" } else { "" };
+        format!("{} {:.1}→{:.1} ms{mark}", now.name, quiet.p99, now.p99)
+    });
+    all.collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) fn left(remains: &Remains) -> Vec<String> {
+    let Remains { descriptors, seats, streams, connections, memory } = remains;
+    let mut faults = Vec::new();
+    for (count, what) in [(*seats, "seats"), (*streams, "streams"), (*connections, "connections")] {
+        if count > 0 {
+            faults.push(format!("{count} {what} remain"));
+        }
+    }
+    if descriptors.1 > descriptors.0 + DESCRIPTORS {
+        faults.push(format!("{} descriptors remain of {}", descriptors.1, descriptors.0));
+    }
+    if memory.1 > memory.0 + KEPT {
+        faults.push(format!(
+            "{} MiB remain, where all subscribers took {}",
+            memory.1 >> 20,
+            memory.0 >> 20
+        ));
+    }
+    faults
+}
+
+pub(crate) fn drained((took, code): (Duration, Option<i32>)) -> Vec<String> {
+    let mut faults = Vec::new();
+    if code != Some(0) {
+        faults.push(format!("the server ended with {code:?} on SIGTERM"));
+    }
+    if took >= DRAIN_TIMEOUT {
+        faults.push(format!("clients held the drain for {took:?}, all of its time"));
+    }
+    faults
+}
