@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::{Arena, add, crowd};
+use super::{Arena, Io, add, crowd};
 use crate::support::http2_client::{
     ACK, END_HEADERS, END_STREAM, PREFACE, WIDE, block, frame, kind, request,
 };
@@ -15,7 +14,7 @@ use crate::tokens;
 
 /// A connection, frame by frame.
 struct Frames {
-    socket: TcpStream,
+    socket: Box<dyn Io>,
     /// What the window of the connection lets this client send.
     credit: usize,
 }
@@ -40,20 +39,22 @@ pub(super) async fn shut_windows(arena: Arc<Arena>) {
     let count = arena.sizes.scaled(64);
     crowd(&arena, count, PAUSE, |arena, number| async move {
         let path = if number % 2 == 0 { "/livez" } else { "/api/shut/public/events" };
-        unread(&arena, path, 1).await
+        // Of each path half are behind TLS.
+        unread(&arena, number / 2, path, 1).await
     })
     .await;
 }
 
 /// Long responses that the server cannot send.
 pub(super) async fn unread_metrics(arena: Arc<Arena>) {
-    crowd(&arena, 16, PAUSE, |arena, _| async move { unread(&arena, "/metrics", REQUESTS).await })
-        .await;
+    crowd(&arena, 16, PAUSE, |arena, number| async move {
+        unread(&arena, number, "/metrics", REQUESTS).await
+    })
+    .await;
 }
 
-async fn unread(arena: &Arena, path: &str, count: u32) -> io::Result<()> {
-    let socket = arena.connect(arena.plain).await?;
-    let mut frames = Frames::begin(socket, 0).await?;
+async fn unread(arena: &Arena, number: usize, path: &str, count: u32) -> io::Result<()> {
+    let mut frames = Frames::begin(arena.connect_http2(number).await?, 0).await?;
     for number in 0..count {
         let flags = END_STREAM | END_HEADERS;
         frames.send(kind::HEADERS, flags, number * 2 + 1, &request("GET", path)).await?;
@@ -66,9 +67,8 @@ async fn unread(arena: &Arena, path: &str, count: u32) -> io::Result<()> {
 
 /// Publishes whose bodies have begun, with a token that is valid for another org.
 pub(super) async fn unfinished_publishes(arena: Arc<Arena>) {
-    crowd(&arena, 8, PAUSE, |arena, _| async move {
-        let socket = arena.connect(arena.plain).await?;
-        let mut frames = Frames::begin(socket, WIDE).await?;
+    crowd(&arena, 8, PAUSE, |arena, number| async move {
+        let mut frames = Frames::begin(arena.connect_http2(number).await?, WIDE).await?;
         let token = format!("Bearer {}", tokens::hostile());
         let head = [request("POST", "/api/evil/events"), block(&[("authorization", &token)])];
         let head = head.concat();
@@ -95,7 +95,7 @@ pub(super) async fn unfinished_publishes(arena: Arc<Arena>) {
 pub(super) async fn many_streams(arena: Arc<Arena>) {
     crowd(&arena, 4, PAUSE, |arena, _| async move {
         let socket = arena.connect_from(250, arena.plain).await?;
-        let mut frames = Frames::begin(socket, WIDE).await?;
+        let mut frames = Frames::begin(Box::new(socket), WIDE).await?;
         for number in 0..REQUESTS {
             let get = request("GET", &format!("/api/many-{number}/public/events"));
             frames.send(kind::HEADERS, END_STREAM | END_HEADERS, number * 2 + 1, &get).await?;
@@ -112,7 +112,7 @@ pub(super) async fn many_streams(arena: Arc<Arena>) {
 
 impl Frames {
     /// With this window for each stream, and the largest for the connection.
-    async fn begin(mut socket: TcpStream, window: u32) -> io::Result<Self> {
+    async fn begin(mut socket: Box<dyn Io>, window: u32) -> io::Result<Self> {
         let settings = [&[0, 4][..], &window.to_be_bytes()].concat();
         let grant = (WIDE - 65_535).to_be_bytes();
         let begin = [
@@ -121,11 +121,13 @@ impl Frames {
             &frame(kind::WINDOW_UPDATE, 0, 0, &grant),
         ];
         socket.write_all(&begin.concat()).await?;
+        socket.flush().await?;
         Ok(Self { socket, credit: 65_535 })
     }
 
     async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
-        self.socket.write_all(&frame(kind, flags, stream, payload)).await
+        self.socket.write_all(&frame(kind, flags, stream, payload)).await?;
+        self.socket.flush().await
     }
 
     /// Reads a frame, and does what a client has to.

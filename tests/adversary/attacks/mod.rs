@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -41,6 +42,7 @@ pub(crate) struct Arena {
     plain: SocketAddr,
     tls: SocketAddr,
     config: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
     log: Arc<Log>,
     sizes: Sizes,
     /// Its addresses are 127.0.x.1 and so on.
@@ -60,6 +62,11 @@ pub(crate) struct Tally {
     /// Connections that the server has closed, refused or reset.
     pub(crate) ends: AtomicU64,
 }
+
+/// A socket, or TLS over one.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Attacks that run, until this is dropped.
 pub(crate) struct Running {
@@ -150,6 +157,7 @@ impl Arena {
             plain: stage.plain,
             tls: stage.tls,
             config: trusting(&stage.certificate, &[]).into(),
+            http2: trusting(&stage.certificate, &["h2"]).into(),
             log: stage.log.clone(),
             sizes: stage.sizes,
             network: NETWORKS + number as u8,
@@ -176,9 +184,21 @@ impl Arena {
     }
 
     async fn connect_tls(&self) -> io::Result<TlsStream<TcpStream>> {
+        self.handshake(&self.config).await
+    }
+
+    /// A connection for HTTP/2: each other one is behind TLS.
+    async fn connect_http2(&self, number: usize) -> io::Result<Box<dyn Io>> {
+        match number.is_multiple_of(2) {
+            true => Ok(Box::new(self.connect(self.plain).await?)),
+            false => Ok(Box::new(self.handshake(&self.http2).await?)),
+        }
+    }
+
+    async fn handshake(&self, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
         let socket = self.connect(self.tls).await?;
         let name = ServerName::from(self.tls.ip());
-        TlsConnector::from(self.config.clone()).connect(name, socket).await
+        TlsConnector::from(config.clone()).connect(name, socket).await
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::{Arena, add, crowd};
+use super::{Arena, Io, add, crowd};
 use crate::shared::http::get;
 use crate::stage::{BIG, ORG_PUBLIC_MAX};
 
@@ -20,15 +20,18 @@ const AWAY: Duration = Duration::from_secs(3);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// More silent connections than the server has places left, on both of its addresses.
+/// More silent connections than the server has places left, on both of its addresses, a few of them behind TLS.
 pub(super) async fn silence(arena: Arc<Arena>) {
     loop {
         let mut wave = JoinSet::new();
         for number in 0..arena.sizes.spare() * 4 / 3 {
             let arena = arena.clone();
             wave.spawn(async move {
-                let address = if number % 2 == 0 { arena.plain } else { arena.tls };
-                let mut socket = arena.connect(address).await?;
+                let mut socket: Box<dyn Io> = match number % 8 {
+                    0 | 2 | 4 | 6 => Box::new(arena.connect(arena.plain).await?),
+                    7 => Box::new(arena.connect_tls().await?),
+                    _ => Box::new(arena.connect(arena.tls).await?),
+                };
                 add(&arena.tally.acts, 1);
                 held(&arena, &mut socket).await
             });
