@@ -53,35 +53,30 @@ impl Honest {
     pub(crate) fn open(stage: &Stage) -> Result<Self, String> {
         let (sizes, stop) = (stage.sizes, Arc::<AtomicBool>::default());
         let (plain, tls) = (format!("http://{}", stage.plain), format!("https://{}", stage.tls));
+        let publish_url = format!("http://{}/api/events", stage.backend);
         let orgs: String =
             (0..sizes.small).map(|org| line(&format!("small-{org}"))).collect::<Vec<_>>().concat();
         let one = |name, base: &str, org: &str, count, http2| {
-            let publish = (format!("{base}/api/events"), line(org));
-            (name, format!("{base}/api/{org}/events"), publish, count, http2)
+            (name, format!("{base}/api/{org}/events"), line(org), count, http2)
         };
         let mut groups = Vec::new();
-        for (name, url, (publish_url, body), subscribers, http2) in [
+        for (name, url, body, subscribers, http2) in [
             one("one org", &plain, BIG, sizes.big, None),
-            (
-                "orgs of one",
-                format!("{plain}/api/small-{{s}}/events"),
-                (format!("{plain}/api/events"), orgs),
-                sizes.small,
-                None,
-            ),
+            ("orgs of one", format!("{plain}/api/small-{{s}}/events"), orgs, sizes.small, None),
             one("TLS", &tls, "secure", sizes.tls, None),
             one("HTTP/2", &tls, "shared", sizes.http2, Some(STREAMS_PER_CONNECTION)),
         ] {
             let content_type = "application/x-ndjson".into();
+            let (stream_url, url) = (url, publish_url.clone());
             let options = Options {
-                url,
+                url: stream_url,
                 verify: Verify::None,
                 http2,
                 subscribers,
                 ramp: Ramp { per_second: None, pending_max: 64 },
                 headers: vec![("authorization".into(), format!("Bearer {}", tokens::honest()))],
                 sources: (1..=HONEST_ADDRESSES as u8).map(address).collect(),
-                publish: Some(Publish { url: publish_url, body, content_type, every: EVERY }),
+                publish: Some(Publish { url, body, content_type, every: EVERY }),
                 duration: None,
                 processes: Vec::new(),
                 drain_timeout: LOST_AFTER,

@@ -66,6 +66,9 @@ struct Arguments {
     /// One attack after the other, instead of all at once
     #[arg(long)]
     each: bool,
+    /// Without an internal address: backends publish where the attackers are
+    #[arg(long)]
+    public_only: bool,
     /// These attacks [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = attack)]
     only: Vec<Attack>,
@@ -115,7 +118,8 @@ impl Arguments {
         }
         let attacks = if self.only.is_empty() { ATTACKS.to_vec() } else { self.only.clone() };
         let sizes = Sizes::of(self.subscribers as usize);
-        let plan = Plan { sizes, duration: self.duration, each: self.each, attacks };
+        let Self { duration, each, public_only, .. } = *self;
+        let plan = Plan { sizes, duration, each, public_only, attacks };
         let outcome = run::run(plan, |line| eprintln!("{line}"))?;
         println!("{}", report::tables(&outcome));
         if let Some(folder) = &self.record {

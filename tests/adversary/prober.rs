@@ -31,6 +31,10 @@ pub(crate) struct Probed {
     pub(crate) name: &'static str,
     pub(crate) nanoseconds: Histogram<u64>,
     pub(crate) failed: u32,
+    /// Whether some may, but not many one after the other: they share a public address with the attackers.
+    pub(crate) may_fail: bool,
+    /// The most that failed one after the other.
+    pub(crate) in_a_row: u32,
     /// Why the first of them failed.
     pub(crate) why: Option<String>,
 }
@@ -39,26 +43,30 @@ pub(crate) struct Probed {
 enum Kind {
     Livez,
     LivezTls,
-    /// The request is followed at once by a FIN.
-    LivezFin,
-    Publish,
     /// A member opens a stream: it gets one, or, from a full server, the time after which to come back.
     Member,
+    /// The backend's.
+    Probe,
+    /// The same; the request is followed at once by a FIN.
+    ProbeFin,
+    Publish,
 }
 
 struct Route {
     plain: SocketAddr,
     tls: SocketAddr,
+    backend: SocketAddr,
     config: Arc<ClientConfig>,
     token: String,
 }
 
-const KINDS: [(Kind, &str); 5] = [
+const KINDS: [(Kind, &str); 6] = [
     (Kind::Livez, "GET /livez"),
     (Kind::LivezTls, "GET /livez, TLS"),
-    (Kind::LivezFin, "GET /livez, then FIN"),
-    (Kind::Publish, "publish"),
     (Kind::Member, "member stream"),
+    (Kind::Probe, "backend: GET /livez"),
+    (Kind::ProbeFin, "backend: GET /livez, then FIN"),
+    (Kind::Publish, "backend: publish"),
 ];
 
 const PAUSE: Duration = Duration::from_millis(40);
@@ -75,6 +83,7 @@ impl Prober {
         let route = Route {
             plain: stage.plain,
             tls: stage.tls,
+            backend: stage.backend,
             config: trusting(&stage.certificate, &[]).into(),
             token: tokens::honest(),
         };
@@ -91,20 +100,26 @@ impl Prober {
 }
 
 fn probe(route: &Route, stop: &AtomicBool) -> Vec<Probed> {
-    let mut all = KINDS.map(|(_, name)| Probed::new(name));
+    let is_public = |kind| matches!(kind, Kind::Livez | Kind::LivezTls | Kind::Member);
+    let may_fail = |kind| is_public(kind) || route.backend == route.plain;
+    let mut all = KINDS.map(|(kind, name)| Probed::new(name, may_fail(kind)));
+    let mut in_a_row = [0; KINDS.len()];
     while !stop.load(Ordering::Relaxed) {
-        for ((kind, _), probed) in KINDS.iter().zip(&mut all) {
+        for (((kind, _), probed), in_a_row) in KINDS.iter().zip(&mut all).zip(&mut in_a_row) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             let start = Instant::now();
             match route.run(*kind) {
                 Ok(()) => {
+                    *in_a_row = 0;
                     let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     probed.nanoseconds.record(took).expect("within the range");
                 }
                 Err(why) => {
                     probed.failed += 1;
+                    *in_a_row += 1;
+                    probed.in_a_row = probed.in_a_row.max(*in_a_row);
                     let why = || format!("{why} after {:?}", start.elapsed());
                     probed.why.get_or_insert_with(why);
                 }
@@ -118,9 +133,9 @@ fn probe(route: &Route, stop: &AtomicBool) -> Vec<Probed> {
 // ===== impl Probed =====
 
 impl Probed {
-    fn new(name: &'static str) -> Self {
+    fn new(name: &'static str, may_fail: bool) -> Self {
         let nanoseconds = Histogram::new(3).expect("three digits are within 0 to 5");
-        Self { name, nanoseconds, failed: 0, why: None }
+        Self { name, nanoseconds, failed: 0, may_fail, in_a_row: 0, why: None }
     }
 }
 
@@ -139,8 +154,9 @@ impl Route {
                 let mut session = StreamOwned::new(session, connect(self.tls)?);
                 exchange(&mut session, &livez, "200", "")
             }
-            Kind::LivezFin => {
-                let mut socket = connect(self.plain)?;
+            Kind::Probe => exchange(&mut connect(self.backend)?, &livez, "200", ""),
+            Kind::ProbeFin => {
+                let mut socket = connect(self.backend)?;
                 socket.write_all(livez.as_bytes())?;
                 socket.shutdown(Shutdown::Write)?;
                 exchange(&mut socket, "", "200", "")
@@ -148,7 +164,7 @@ impl Route {
             Kind::Publish => {
                 let fields = format!("authorization: Bearer {PUBLISH_KEY}\r\n{close}");
                 let publish = post("/api/elsewhere/events", JSON, &fields, r#"{"keys":["a"]}"#);
-                exchange(&mut connect(self.plain)?, &publish, "202", "")
+                exchange(&mut connect(self.backend)?, &publish, "202", "")
             }
             Kind::Member => {
                 let fields = format!(

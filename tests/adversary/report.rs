@@ -67,15 +67,15 @@ const HELD: &str = "\nNo event was lost, repeated or out of order; no honest str
 
 fn latency_table(quiet: &Phase, phase: &Phase) -> String {
     let mut text = format!(
-        "\n| ms, {} | p50 | p99 | max | quiet p50 | p99 | max | p99 may be | count | faults |\n",
+        "\n| ms, {} | p50 | p99 | max | quiet p50 | p99 | max | p99 may be | count | failed |\n",
         phase.name
     );
     text.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
     for (quiet, now) in latencies(quiet).iter().zip(latencies(phase)) {
-        let fault = now.fault.as_deref().unwrap_or_default().replace(['|', '\n'], " ");
+        let failed = now.failed.as_deref().unwrap_or_default().replace(['|', '\n'], " ");
         _ = writeln!(
             text,
-            "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.0} | {} | {fault} |",
+            "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.0} | {} | {failed} |",
             now.name,
             now.p50,
             now.p99,

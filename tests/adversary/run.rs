@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// One attack after the other.
     pub(crate) each: bool,
+    /// The server has no internal address.
+    pub(crate) public_only: bool,
     pub(crate) attacks: Vec<Attack>,
 }
 
@@ -82,7 +84,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// Runs to the end. `progress` is called with a line at each step.
 pub(crate) fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Outcome> {
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let mut stage = Stage::start(plan.sizes)?;
+    let mut stage = Stage::start(plan.sizes, plan.public_only)?;
     let mut remains = Remains::default();
     warm_up(&stage)?;
     remains.descriptors.0 = stage.server.descriptors();
@@ -141,10 +143,10 @@ fn phase(
 }
 
 /// Waits until only the honest connections are left, within a bound.
-fn settle(stage: &Stage, connections: usize) {
-    // With those of the publishers, and the one that reads this.
-    let most = connections as u64 + 8;
-    until(LEFT, || metrics(stage).is_some_and(|now| value(&now, "nudged_connections") <= most));
+fn settle(stage: &Stage, honest: usize) {
+    // With those of the publishers.
+    let most = honest as u64 + 8;
+    until(LEFT, || metrics(stage).is_some_and(|now| connections(&now) <= most));
 }
 
 /// Waits until nothing remains, and notes what does after [`LEFT`].
@@ -154,8 +156,7 @@ fn leave(stage: &Stage, remains: &mut Remains) {
             remains.seats = value(&now, "nudged_seats");
             let opened = value(&now, "nudged_streams_opened_total");
             remains.streams = opened - value(&now, "nudged_streams_closed_total");
-            // The request for the metrics has a connection of its own.
-            remains.connections = value(&now, "nudged_connections") - 1;
+            remains.connections = connections(&now);
         }
         remains.descriptors.1 = stage.server.descriptors();
         remains.memory.1 = stage.server.memory();
@@ -177,12 +178,18 @@ fn until(bound: Duration, mut holds: impl FnMut() -> bool) -> bool {
 
 /// The response to a request for the metrics; `None` if there is none.
 fn metrics(stage: &Stage) -> Option<String> {
-    let mut socket = TcpStream::connect(stage.plain).ok()?;
+    let mut socket = TcpStream::connect(stage.backend).ok()?;
     socket.set_read_timeout(Some(LEFT)).ok()?;
     socket.write_all(get("/metrics", "connection: close\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).ok()?;
     answer.contains("nudged_seats").then_some(answer)
+}
+
+/// Open connections besides the one that reads the metrics.
+fn connections(metrics: &str) -> u64 {
+    let [public, internal] = ["nudged_connections", "nudged_internal_connections"];
+    (value(metrics, public) + value(metrics, internal)).saturating_sub(1)
 }
 
 /// The value of a metric, or the sum of its values over all labels.
@@ -208,7 +215,7 @@ fn warm_up(stage: &Stage) -> Result<()> {
         std::io::Result::Ok(socket)
     };
     drop((0..WARM).map(open).collect::<std::io::Result<Vec<_>>>()?);
-    match until(LEFT, || metrics(stage).is_some_and(|now| value(&now, "nudged_connections") == 1)) {
+    match until(LEFT, || metrics(stage).is_some_and(|now| connections(&now) == 0)) {
         true => Ok(()),
         false => Err("the first connections do not end".into()),
     }

@@ -14,11 +14,13 @@ use crate::shared::process::{NUDGED, guarded};
 use crate::support::certificate::Certificate;
 use crate::support::{Server, Transport};
 
-/// A running server with an address that speaks TLS and one in cleartext.
+/// A running server with an address that speaks TLS, one in cleartext, and one that attackers do not reach.
 pub(crate) struct Stage {
     pub(crate) server: Server,
     pub(crate) plain: SocketAddr,
     pub(crate) tls: SocketAddr,
+    /// Where backends publish, and the harness reads the metrics: the internal address, if there is one.
+    pub(crate) backend: SocketAddr,
     pub(crate) certificate: Certificate,
     pub(crate) log: Arc<Log>,
     pub(crate) sizes: Sizes,
@@ -105,9 +107,13 @@ impl Sizes {
 // ===== impl Stage =====
 
 impl Stage {
-    pub(crate) fn start(sizes: Sizes) -> io::Result<Self> {
+    /// Without an internal address if all of its clients are to use the public ones.
+    pub(crate) fn start(sizes: Sizes, public_only: bool) -> io::Result<Self> {
         let certificate = Certificate::of_tests();
-        let (log, flags) = (Arc::<Log>::default(), flags(sizes));
+        let (log, mut flags) = (Arc::<Log>::default(), flags(sizes));
+        if !public_only {
+            flags.extend(["--internal-listen", "127.0.0.1:0"].map(str::to_owned));
+        }
         let keys = format!("http://{}/", publish_keys()?);
         let mut command = guarded(NUDGED)?;
         command.arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -118,10 +124,9 @@ impl Stage {
         let stderr = server.take_stderr();
         let reader = log.clone();
         thread::Builder::new().name("log".into()).spawn(move || reader.read(stderr))?;
-        // The harness's own requests go to the address in cleartext.
-        server.addresses.reverse();
-        let (plain, tls) = (server.addresses[0], server.addresses[1]);
-        Ok(Self { server, plain, tls, certificate, log, sizes, flags })
+        let (tls, plain) = (server.addresses[0], server.addresses[1]);
+        let backend = server.addresses.get(2).copied().unwrap_or(plain);
+        Ok(Self { server, plain, tls, backend, certificate, log, sizes, flags })
     }
 }
 
