@@ -87,14 +87,14 @@ pub(crate) fn faults(quiet: &Phase, phase: &Phase) -> Vec<String> {
     faults
 }
 
-/// How many times the quiet latencies a phase has, for a line of progress.
+/// What has become of the quiet latencies, and the memory, for a line of progress.
 pub(crate) fn summary(quiet: &Phase, phase: &Phase) -> String {
     let all = latencies(quiet).into_iter().zip(latencies(phase));
     let all = all.map(|(quiet, now)| {
         let mark = if now.too_often || now.p99 > bound(&quiet) { " (!)" } else { "" };
         format!("{} {:.1}→{:.1} ms{mark}", now.name, quiet.p99, now.p99)
     });
-    all.collect::<Vec<_>>().join(", ")
+    format!("{}, memory {} MiB", all.collect::<Vec<_>>().join(", "), phase.memory >> 20)
 }
 
 pub(crate) fn left(remains: &Remains) -> Vec<String> {
