@@ -94,8 +94,12 @@
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what has
 //!   no stream yet (handshakes, request heads, idle connections) and hyper's pings, one timer per HTTP/2 connection.
+//! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
+//!   stalls, and the timers of connections (`http::Timer`), count from its end, and before such a timer ends the runtime
+//!   has looked at its sockets.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **A delivery in cleartext allocates nothing**; a publish allocates the same for any number of subscribers.
+//! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received yet.
 //! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address, streams
 //!   of an org, publish rates, histories, channels. No stream is ended to make room for another.
 //! * **No `unsafe`** in the crate.

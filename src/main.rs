@@ -4,23 +4,20 @@
 mod cli;
 
 use std::future::poll_fn;
-use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
 
 use clap::Parser;
 use nudged::server::{Server, systemd};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
+use self::cli::log::Log;
+use self::cli::output::print;
 use self::cli::signals::Signals;
-use self::cli::{Cli, Command, Exit, LogFormat, Serve};
+use self::cli::{Cli, Command, Exit, Serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -33,7 +30,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(load)) => load.run(),
     };
     result.unwrap_or_else(|exit| {
-        eprintln!("nudged: {}", exit.why);
+        print(std::io::stderr(), format!("nudged: {}\n", exit.why));
         ExitCode::from(exit.code)
     })
 }
@@ -42,13 +39,15 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
     let log = &settings.logging.log;
     let filter =
         EnvFilter::try_new(log).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
-    start_log(filter, settings.logging.log_format);
-    raise_descriptor_limit();
-
-    let config = settings.into_config().map_err(Exit::usage)?;
-    let workers = config.workers;
+    // Before there are threads.
     let inherited =
         systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;
+    let log = Log::start(filter, settings.logging.log_format).map_err(Exit::failure)?;
+    raise_descriptor_limit();
+
+    let mut config = settings.into_config().map_err(Exit::usage)?;
+    config.log_lines_dropped = log.dropped();
+    let workers = config.workers;
     let server = if inherited.is_empty() {
         Server::bind(config)
     } else {
@@ -56,30 +55,12 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
         Server::adopt(config, inherited)
     };
     let server = server.map_err(Exit::usage)?;
-    let runtime = runtime().map_err(Exit::failure)?;
-    runtime.block_on(async {
+    block_on(async {
         let signals = Signals::new().map_err(Exit::failure)?;
         greet(&server, workers);
         run(server, signals).await
     })
-}
-
-fn start_log(filter: EnvFilter, format: LogFormat) {
-    let color = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
-    let log = log.with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.finish().with(filter_fn(may_be_logged)).init(),
-        LogFormat::Json => {
-            log.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).init();
-        }
-    }
-}
-
-/// The HTTP/2 library is never logged, whatever the filter says: its lines hold parts of requests, tokens
-/// among them, and a client decides how many there are.
-fn may_be_logged(line: &Metadata<'_>) -> bool {
-    line.target().split("::").next() != Some("h2")
+    .map_err(Exit::failure)?
 }
 
 /// Every stream is a descriptor: take as many as the system allows.
@@ -89,18 +70,22 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The runtime of signals and of the client commands; workers have their own.
-fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+/// Runs signals, or the command of a client; workers have runtimes of their own.
+fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let output = runtime.block_on(work);
+    // To drop it would wait for a name lookup, which a silent name server delays for as long as it likes.
+    runtime.shutdown_background();
+    Ok(output)
 }
 
-/// Prints what a user at a terminal needs to go on. A closed standard output is no error.
+/// Prints what a user at a terminal needs to go on.
 fn greet(server: &Server, workers: usize) {
-    let mut out = std::io::stdout();
+    let mut text = String::new();
     let plural = if workers == 1 { "" } else { "s" };
     let version = env!("CARGO_PKG_VERSION");
     for address in server.addresses() {
-        _ = writeln!(out, "nudged {version} listening on {address} ({workers} worker{plural})");
+        text += &format!("nudged {version} listening on {address} ({workers} worker{plural})\n");
     }
     let auth = &server.config().auth;
     let access = if auth.is_open() {
@@ -110,11 +95,12 @@ fn greet(server: &Server, workers: usize) {
     } else {
         "closed: subscribers and publishers need a token (nudged token --help), public streams none"
     };
-    _ = writeln!(out, "{access}");
+    text += &format!("{access}\n");
     if let Some(address) = server.addresses().first() {
         let token = if auth.is_open() { "" } else { " -H \"authorization: Bearer $TOKEN\"" };
-        _ = writeln!(out, "try: curl -N{token} {address}/api/acme/events");
+        text += &format!("try: curl -N{token} {address}/api/acme/events\n");
     }
+    print(std::io::stdout(), text);
 }
 
 /// Runs the server until it has drained after the first signal to stop, or until the second one.

@@ -1,5 +1,7 @@
 //! Counters: relaxed adds, read at a scrape only.
 
+use std::sync::Arc;
+
 use crate::sync::{AtomicU64, Ordering};
 
 /// Why a stream ended.
@@ -49,6 +51,10 @@ pub enum Limit {
 /// Refused requests and connections, by limit.
 #[derive(Debug, Default)]
 pub struct Refusals([AtomicU64; Limit::ALL.len()]);
+
+/// A count that an application keeps, and that `/metrics` shows. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct SharedCount(Arc<AtomicU64>);
 
 /// The counters of one shard, on cache lines that no other shard writes to.
 #[derive(Debug, Default)]
@@ -130,6 +136,20 @@ impl Refusals {
 
     pub(crate) fn read(&self, limit: Limit) -> u64 {
         read(&self.0[limit as usize])
+    }
+}
+
+// ===== impl SharedCount =====
+
+impl SharedCount {
+    /// Adds to it.
+    pub fn add(&self, n: u64) {
+        add(&self.0, n);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        read(&self.0)
     }
 }
 

@@ -50,6 +50,8 @@ async fn allocations_are_bounded() {
     a_stream_leaves_nothing_behind().await;
     invented_orgs_stay_within_the_budget().await;
     a_hub_leaves_nothing_behind();
+    histories_cost_no_more_than_their_bound();
+    cut_events_count_until_they_are_freed();
     a_seat_costs_at_most_96_bytes();
 }
 
@@ -184,6 +186,96 @@ fn a_hub_leaves_nothing_behind() {
     drop(streams);
     drop(driver);
     assert_eq!(LIVE_BLOCKS.load(Relaxed), before);
+}
+
+/// Orgs with a subscriber each, which reads nothing.
+fn orgs_with_a_stream(hub: &Hub, count: usize) -> Vec<(OrgName, EventStream)> {
+    let orgs = (0..count).map(|n| format!("org-{n}").parse::<OrgName>().expect("a name"));
+    let open = |org: &_| EventStream::open(hub, org, View::Member, None, Time(0)).expect("open");
+    orgs.map(|org| (org.clone(), open(&org))).collect()
+}
+
+/// Publishes this many events, of sizes around `key_bytes`, to one org after the other. Returns the most bytes that
+/// were allocated meanwhile.
+fn publish_to(
+    hub: &Hub,
+    orgs: &[(OrgName, EventStream)],
+    events: usize,
+    key_bytes: usize,
+) -> usize {
+    let sizes = [key_bytes, key_bytes / 2 + 1, key_bytes * 3 / 2, 1];
+    let keys = sizes.map(|size| ["x".repeat(size)]);
+    let keys = keys.each_ref().map(|key| Keys::new(key, hub.config()).expect("a key"));
+    let mut most = 0;
+    for n in 0..events {
+        // Some orgs are published to more often than others.
+        let org = &orgs[n * n % orgs.len()].0;
+        hub.publish(org, &keys[n % 4 * (n % 3) % 4], Time(0));
+        most = most.max(LIVE_BYTES.load(Relaxed));
+    }
+    most
+}
+
+/// What the orgs may cost beside their histories, in bytes: their entries in the inbox of the driver, for example.
+const BESIDE: usize = 256 * 1024;
+
+/// SCENARIO: small events fill the histories of many orgs.
+/// BUG: only the text of the events was counted: `--history-bytes-total` of 32 MiB took 118 MiB.
+/// FIX: what is counted is what an event costs, and a history gives back what it no longer needs.
+fn histories_cost_no_more_than_their_bound() {
+    const BOUND: usize = 4 << 20;
+    for (orgs, key_bytes) in [(1, 8), (40, 8), (2_000, 8), (300, 100), (40, 5_000), (2_000, 300)] {
+        let limits = HubConfig {
+            history_bytes: BOUND,
+            history_bytes_total: BOUND,
+            history_events: 1_000_000,
+            key_bytes_max: 1 << 20,
+            ..uncoalesced()
+        };
+        let hub = Hub::new(limits);
+        let orgs = orgs_with_a_stream(&hub, orgs);
+        let before = LIVE_BYTES.load(Relaxed);
+        let most = publish_to(&hub, &orgs, 60_000, key_bytes) - before;
+        println!("{} orgs, keys of {key_bytes}: {most} bytes of {BOUND}", orgs.len());
+        assert!(most <= BOUND * 11 / 10 + BESIDE, "{most} bytes");
+        assert!(most >= BOUND * 7 / 10, "{most} bytes");
+    }
+}
+
+/// SCENARIO: clients that read slowly have received a part of an event each when the history evicts it.
+/// BUG: the rests kept these events in memory, and no limit counted them.
+/// FIX: an event counts until its last reference is dropped.
+fn cut_events_count_until_they_are_freed() {
+    const BOUND: usize = 4 << 20;
+    let limits = HubConfig {
+        history_bytes: BOUND,
+        history_bytes_total: BOUND,
+        key_bytes_max: 1 << 20,
+        ..uncoalesced()
+    };
+    let hub = Hub::new(limits);
+    let mut orgs = orgs_with_a_stream(&hub, 40);
+    let before = LIVE_BYTES.load(Relaxed);
+    let mut cut = Vec::new();
+    for round in 0..40 {
+        publish_to(&hub, &orgs[round..=round], 1, 60_000);
+        let mut cx = Context::from_waker(Waker::noop());
+        // The greeting, and the event.
+        for _ in 0..2 {
+            if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut orgs[round].1).poll_frame(&mut cx) {
+                cut.extend(frame.into_data().ok().map(|data| data.slice(data.len() / 2..)));
+            }
+        }
+    }
+    // Evicts them.
+    let most = publish_to(&hub, &orgs, 20_000, 500) - before;
+    println!("with {} rests: {most} bytes of {BOUND}", cut.len() / 2);
+    assert!(most <= BOUND * 11 / 10 + BESIDE, "{most} bytes");
+    drop(cut);
+    // There is room for other events now.
+    publish_to(&hub, &orgs, 20_000, 500);
+    let used = LIVE_BYTES.load(Relaxed) - before;
+    assert!((BOUND * 7 / 10..=BOUND * 11 / 10 + BESIDE).contains(&used), "{used} bytes");
 }
 
 fn a_seat_costs_at_most_96_bytes() {

@@ -26,6 +26,7 @@ mod peers {
     pub(crate) mod raw;
 }
 mod publishing;
+mod requests;
 mod servers;
 #[path = "../shared"]
 mod shared {
@@ -58,13 +59,13 @@ struct Arguments {
     /// Another build of nudged, as an additional column: before and after a change
     #[arg(long, value_name = "PROGRAM")]
     nudged_before: Option<PathBuf>,
-    /// Streams to open on each [default: 15000]
+    /// Streams to open on each [default: 15000; with `requests`, 2000]
     #[arg(long)]
     subscribers: Option<usize>,
     /// Runs of each server [default: 5]
     #[arg(long)]
     runs: Option<usize>,
-    /// Events one at a time, in a run; with `fairness`, events of the neighbour
+    /// Events one at a time, in a run [default: 20; with `fairness`, 300 of the neighbour; with `requests`, 100]
     #[arg(long)]
     rounds: Option<u32>,
     /// Events back to back, in a run
@@ -104,6 +105,8 @@ enum Mode {
     Flood,
     /// what a large org adds to its neighbour's latency
     Fairness,
+    /// what a flood of requests adds to the latency of deliveries
+    Requests,
     /// memory after waves of connects and RSTs
     Churn,
     /// publishes accepted in a flood of repeated keys (nudged only)
@@ -111,6 +114,7 @@ enum Mode {
 }
 
 const NEVER_CLOSES: &str = "it never closes a stream";
+const ONLY_STREAMS: &str = "it has no response but a stream";
 
 /// Servers, each with its version, or with the reason why it is left out.
 type Noted = Vec<(Peer, String)>;
@@ -165,6 +169,11 @@ impl Arguments {
                 self.keep(&fairness::markdown(&plan, &all, &absent))?;
                 Ok(clean)
             }
+            Mode::Requests => {
+                let (all, clean) = each(peers(), |peer, log| requests::run(peer, &plan, log));
+                self.keep(&requests::markdown(&plan, &all, &absent))?;
+                Ok(clean)
+            }
             Mode::Churn => {
                 let (all, clean) =
                     each(peers(), |peer, log| churn::run(peer, &plan, self.waves, log));
@@ -192,9 +201,12 @@ impl Arguments {
             if !is_asked_for {
                 continue;
             }
-            let pointless = self.mode == Mode::Churn && peer == Peer::Raw;
             let before = self.nudged_before.as_deref();
-            let found = if pointless { Err(NEVER_CLOSES.into()) } else { peer.find(before) };
+            let found = match (self.mode, peer) {
+                (Mode::Churn, Peer::Raw) => Err(NEVER_CLOSES.into()),
+                (Mode::Requests, Peer::Raw) => Err(ONLY_STREAMS.into()),
+                _ => peer.find(before),
+            };
             match found {
                 Ok(version) => present.push((peer, version)),
                 Err(why) => {
@@ -208,16 +220,22 @@ impl Arguments {
 
     fn plan(&self) -> Plan {
         let measures = |mode| self.mode == Mode::Compare || self.mode == mode;
+        let is_latency = matches!(self.mode, Mode::Fairness | Mode::Requests);
         let rounds = self.rounds.unwrap_or(match (self.mode, self.short) {
             (Mode::Fairness, _) => 300,
+            (Mode::Requests, _) => 100,
             (_, true) => 5,
             (_, false) => 20,
         });
         let idle = self.idle.unwrap_or(if self.mode == Mode::Idle { 60 } else { 0 });
         Plan {
-            subscribers: self.subscribers.unwrap_or(if self.short { 3_000 } else { 15_000 }),
-            workers: if self.mode == Mode::Fairness { 1 } else { self.workers },
-            rounds: if measures(Mode::Fanout) || self.mode == Mode::Fairness { rounds } else { 0 },
+            subscribers: self.subscribers.unwrap_or(match (self.mode, self.short) {
+                (Mode::Requests, _) => 2_000,
+                (_, true) => 3_000,
+                (_, false) => 15_000,
+            }),
+            workers: if is_latency { 1 } else { self.workers },
+            rounds: if measures(Mode::Fanout) || is_latency { rounds } else { 0 },
             flood: if measures(Mode::Flood) { self.flood } else { 0 },
             idle: Duration::from_secs(idle),
             nudged_before: self.nudged_before.clone(),

@@ -92,7 +92,7 @@ impl Publish {
         let Self { org, keys, server } = self;
         let request = client::Publish { server: server.into_endpoint()?, org, keys };
         let publish = async { client::publish(&request, &mut stdout()).await };
-        crate::runtime().map_err(Exit::failure)?.block_on(publish).map_err(Exit::failure)?;
+        crate::block_on(publish).map_err(Exit::failure)?.map_err(Exit::failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -104,7 +104,7 @@ impl Listen {
         let request = client::Listen { server, org, public, last_event_id };
         let (mut events, mut notes) = (stdout(), stderr());
         let listen = client::listen(&request, &mut events, &mut notes);
-        crate::runtime().map_err(Exit::failure)?.block_on(listen).map_err(Exit::failure)?;
+        crate::block_on(listen).map_err(Exit::failure)?.map_err(Exit::failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }

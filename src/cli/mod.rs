@@ -8,6 +8,8 @@ mod client;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+pub(crate) mod log;
+pub(crate) mod output;
 mod serve;
 mod settings;
 pub(crate) mod signals;

@@ -106,11 +106,13 @@ pub(super) struct HistoryArgs {
     #[arg(long, env = "NUDGED_HISTORY_AGE", value_name = "TIME", default_value_t = HumanDuration(HUB.history_age), value_parser = duration(1_000..=86_400_000))]
     pub(super) history_age: HumanDuration,
 
-    /// Bytes of events kept per org; the newest event is always kept
+    /// Memory for the events kept per org, in bytes: what they cost, not their text alone. The newest
+    /// event is always kept
     #[arg(long, env = "NUDGED_HISTORY_BYTES", value_name = "BYTES", default_value_t = HUB.history_bytes)]
     pub(super) history_bytes: usize,
 
-    /// Bytes of events kept for all orgs together; above it, each org keeps only its newest event
+    /// Memory for the events of all orgs together, in bytes, with evicted ones that a stream has still
+    /// to write the rest of; above it, an org that is published to keeps only its newest event
     #[arg(long, env = "NUDGED_HISTORY_BYTES_TOTAL", value_name = "BYTES", default_value_t = HUB.history_bytes_total)]
     pub(super) history_bytes_total: usize,
 

@@ -15,8 +15,8 @@ pub struct HubConfig {
     /// The reconnection time at the start of a stream is drawn from this range, in milliseconds, so that
     /// clients do not all reconnect at once.
     pub retry_ms: (u32, u32),
-    /// A stream ends if it has had something to write and could write none of it for this long. Counted in
-    /// whole seconds, at least 1.
+    /// A stream ends if it has had something to write and could write none of it for this long since the last pause
+    /// of its driver. Counted in whole seconds, at least 1.
     pub stall_timeout: Duration,
     /// A stream ends at 80 to 100 % of this age, drawn for each; `None` for no limit.
     pub stream_age_max: Option<Duration>,
@@ -26,9 +26,11 @@ pub struct HubConfig {
     pub history_events: usize,
     /// How long an event is kept, and an org without subscribers.
     pub history_age: Duration,
-    /// Bytes in the history of one org. The newest event is always kept.
+    /// Bytes of memory for the history of one org: what its events cost, not their text alone. The newest event is
+    /// always kept.
     pub history_bytes: usize,
-    /// Bytes in the histories of all orgs together. Beyond it, each org keeps its newest event only.
+    /// Bytes of memory for the histories of all orgs together. Evicted events count too, while a stream has still to
+    /// write the rest of one. Beyond it, an org that is published to keeps its newest event only.
     pub history_bytes_total: usize,
 
     // Limits

@@ -30,6 +30,9 @@ pub use self::{
     network::{InvalidNetwork, Network},
 };
 
+#[cfg(feature = "server")]
+use crate::metrics::SharedCount;
+
 /// The settings of a server. Built from the command line, or by hand from [`Config::default`]: some of its
 /// fields come with features.
 #[cfg(feature = "server")]
@@ -100,6 +103,11 @@ pub struct Config {
     /// The server has ended after this time at the latest, counted from when it was asked to stop. If it is
     /// less than `drain_delay` and `drain_window` together, the remaining streams are cut.
     pub drain_timeout: Duration,
+
+    // Logging
+    /// Lines of its log that the application has dropped: `nudged_log_lines_dropped_total` in `/metrics`. The
+    /// server itself logs by `tracing`, and keeps nothing.
+    pub log_lines_dropped: SharedCount,
 }
 
 /// The rate limit of publishes to one org.
@@ -149,6 +157,7 @@ impl Default for Config {
             drain_delay: Duration::ZERO,
             drain_window: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+            log_lines_dropped: SharedCount::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Input over HTTP: paths, ids, and whole connections over loopback.
+//! Input over HTTP: paths and ids.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -6,22 +6,14 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join;
 use http::{HeaderValue, Method, Request, Uri};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 
 use crate::admission::Admission;
 use crate::config::{Config, HubConfig};
 use crate::http::{App, Grant, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
 use crate::ids::{EventId, OrgName, Seq};
-use crate::server::acceptor::Acceptor;
-use crate::server::conn_context::ConnContext;
-use crate::server::reactor::{Accepted, Handle, Reactor};
-use crate::stream::{Clock, EventStream, drive_with};
+use crate::stream::{Clock, EventStream};
 use crate::time::Time;
 
 // ===== paths =====
@@ -132,171 +124,10 @@ pub fn last_event_id(input: &[u8]) {
     assert_eq!(hub.seats(), 0);
 }
 
-// ===== connections =====
-
-/// Any bytes into a connection: the response is HTTP, the connection ends, and no seat is left. The first byte is the
-/// length of the pieces.
-pub fn http_bytes(input: &[u8]) {
-    let Some((piece_len, bytes)) = input.split_first() else { return };
-    let piece_len = usize::from(*piece_len).max(1);
-    // Virtual time, in which waiting for a timeout takes no real time.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    let hub = Hub::new(HubConfig::default());
-    let answers = runtime.block_on(exchange(bytes, piece_len, &hub));
-    assert_eq!(hub.seats(), 0, "a seat leaked");
-    if bytes.starts_with(PREFACE) {
-        check_frames(&answers);
-    } else {
-        check_answers(&answers);
-    }
-}
-
-/// Sends the bytes, then closes the sending half, and returns everything received until nothing more happens.
-#[expect(clippy::disallowed_methods, reason = "virtual time: bounds the exchange")]
-async fn exchange(bytes: &[u8], piece_len: usize, hub: &Hub) -> Vec<u8> {
-    // Rust's `main` ignores SIGPIPE, which a write to a closed socket raises; the `main` of a fuzzer does not.
-    _ = signal(SignalKind::pipe());
-    let (factory, admission) = factory(hub);
-    let (_draining, draining) = watch::channel(false);
-    let context = ConnContext { factory, reactor: Handle::new(hub.clone()), draining };
-    let acceptor = Acceptor::new(context.clone());
-    let factory = context.factory.clone();
-    let reactor = Reactor::new(context).expect("a poller");
-    // Its keepalives detect disconnected clients that hyper does not notice, because they sent more than it read.
-    let driver = tokio::spawn(drive_with(hub.clone(), Clock::start(), reactor));
-    let (mut client, socket) = pair().expect("a connection on loopback");
-    // The first piece may be a complete request, which the reactor serves without hyper.
-    let mut pieces = bytes.chunks(piece_len);
-    let first = client.write_all(pieces.next().unwrap_or_default()).await;
-    first.expect("it is short, and the connection is open");
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await;
-    let admitted = admitted.expect("no address has a limit");
-    acceptor.dispatch(Accepted { socket, admitted }, None);
-    let client = async move {
-        let (mut from, mut to) = client.into_split();
-        let mut answers = Vec::new();
-        let send = async {
-            for piece in pieces {
-                if to.write_all(piece).await.is_err() {
-                    break; // the server may close at any time
-                }
-            }
-            _ = to.shutdown().await;
-        };
-        let both = async { join(send, from.read_to_end(&mut answers)).await };
-        _ = timeout(TIMEOUT, both).await;
-        answers
-    };
-    let answers = client.await;
-    let ended = async {
-        while admission.connections() > 0 {
-            sleep(Duration::from_secs(1)).await;
-        }
-    };
-    timeout(2 * TIMEOUT, ended).await.expect("a connection outlives its client");
-    driver.abort();
-    _ = driver.await;
-    answers
-}
-
-fn factory(hub: &Hub) -> (ServiceFactory, Admission) {
+/// Services of a server with the default settings, and its limits.
+pub(super) fn factory(hub: &Hub) -> (ServiceFactory, Admission) {
     let config = Config::default();
     let admission = Admission::new(&config, 1_024);
     let app = Arc::new(App::new(config, hub.clone(), Clock::start(), admission.clone()));
     (ServiceFactory::new(app, hub.clone()), admission)
-}
-
-/// Both ends of a connection on loopback.
-fn pair() -> std::io::Result<(tokio::net::TcpStream, mio::net::TcpStream)> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let client = std::net::TcpStream::connect(listener.local_addr()?)?;
-    let (server, _) = listener.accept()?;
-    client.set_nonblocking(true)?;
-    server.set_nonblocking(true)?;
-    Ok((tokio::net::TcpStream::from_std(client)?, mio::net::TcpStream::from_std(server)))
-}
-
-/// The connection preface of an HTTP/2 client (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-const TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Responses one after the other; the last one may be cut off.
-fn check_answers(mut rest: &[u8]) {
-    while !rest.is_empty() {
-        let mut fields = [httparse::EMPTY_HEADER; 32];
-        let mut response = httparse::Response::new(&mut fields);
-        let status = response.parse(rest).expect("a response is HTTP");
-        let httparse::Status::Complete(head_len) = status else { panic!("a head was cut") };
-        rest = &rest[head_len..];
-        let field = |name: &str| {
-            let field = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-            field.map(|field| std::str::from_utf8(field.value).expect("our fields are text"))
-        };
-        let code = response.code.expect("complete");
-        assert!(
-            matches!(
-                code,
-                100 | 200 | 202 | 400 | 404 | 405 | 408 | 413 | 414 | 415 | 422 | 431 | 501
-            ),
-            "{code}"
-        );
-        if rest.is_empty() || rest.starts_with(b"HTTP/1.") {
-            continue; // to HEAD; no body of ours begins like this
-        }
-        rest = match (field("content-length"), field("transfer-encoding")) {
-            (Some(len), None) => {
-                let len: usize = len.parse().expect("a length");
-                assert!(rest.is_empty() || rest.len() >= len, "a body of {len} bytes was cut");
-                &rest[len.min(rest.len())..]
-            }
-            (None, Some("chunked")) => after_chunks(rest),
-            (None, None) => {
-                assert!(
-                    code == 100
-                        || code == 400
-                        || code == 431
-                        || code == 414
-                        || response.version == Some(0),
-                    "{code}"
-                );
-                if code == 200 { &[] } else { rest }
-            }
-            other => panic!("{other:?}"),
-        };
-    }
-}
-
-/// Frames one after the other, SETTINGS first (RFC 9113, 3.4 and 4.1); the last one may be cut off.
-fn check_frames(mut rest: &[u8]) {
-    const SETTINGS: u8 = 4;
-    const LAST_TYPE: u8 = 9;
-    const FRAME_LEN_MAX: usize = 16_384;
-    assert!(rest.get(3).is_none_or(|kind| *kind == SETTINGS), "SETTINGS comes first");
-    while let [a, b, c, kind, _, reserved, ..] = *rest {
-        let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        assert!(len <= FRAME_LEN_MAX, "a frame of {len} bytes");
-        assert!(kind <= LAST_TYPE && reserved & 0x80 == 0, "no frame: {kind} {reserved}");
-        rest = rest.get(9 + len..).unwrap_or_default();
-    }
-}
-
-/// The bytes after a chunked body (RFC 9112, 7.1), which the end of the connection may cut off between chunks.
-fn after_chunks(mut rest: &[u8]) -> &[u8] {
-    while !rest.is_empty() {
-        let Ok(httparse::Status::Complete((start, len))) = httparse::parse_chunk_size(rest) else {
-            panic!("no chunk: {:?}", String::from_utf8_lossy(rest))
-        };
-        let end = start + usize::try_from(len).expect("it is in memory");
-        assert_eq!(&rest[end..end + 2], b"\r\n", "a chunk has the announced size");
-        rest = &rest[end + 2..];
-        if len == 0 {
-            break;
-        }
-    }
-    rest
 }

@@ -1,6 +1,8 @@
 //! The assertions of the fuzz targets in `fuzz/`. Compiled for `cargo fuzz`, which sets
 //! `cfg(fuzzing)`, and for the tests, which replay the committed corpora.
 
+#[cfg(all(feature = "server", feature = "tls"))]
+mod connection;
 #[cfg(feature = "server")]
 mod http;
 mod ops;
@@ -11,8 +13,10 @@ mod sse;
 #[cfg(test)]
 mod tests;
 
+#[cfg(all(feature = "server", feature = "tls"))]
+pub use self::connection::http_bytes;
 #[cfg(feature = "server")]
-pub use self::http::{http_bytes, last_event_id, route};
+pub use self::http::{last_event_id, route};
 pub use self::ops::{hub_ops, wheel_ops};
 #[cfg(feature = "server")]
 pub use self::publish::{publish_json, publish_ndjson};
@@ -23,7 +27,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
-    #[cfg(feature = "server")]
+    #[cfg(all(feature = "server", feature = "tls"))]
     ("http_bytes", http_bytes),
     ("hub_ops", hub_ops),
     #[cfg(feature = "server")]

@@ -27,7 +27,7 @@ fn replay(name: &str) {
     }
 }
 
-#[cfg(feature = "server")]
+#[cfg(all(feature = "server", feature = "tls"))]
 #[test]
 fn http_bytes() {
     replay("http_bytes");
@@ -77,7 +77,7 @@ fn wheel_ops() {
     replay("wheel_ops");
 }
 
-#[cfg(feature = "server")]
+#[cfg(all(feature = "server", feature = "tls"))]
 #[test]
 fn every_target_has_a_file_and_a_corpus() {
     let expected: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();

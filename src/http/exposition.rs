@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::admission::Admission;
 use crate::hub::Hub;
-use crate::metrics::{CloseReason, Counters, Limit, read};
+use crate::metrics::{CloseReason, Counters, Limit, SharedCount, read};
 use crate::sync::AtomicU64;
 
 /// Reads the hub's counters at each scrape.
@@ -22,6 +22,10 @@ struct HubCollector(Hub);
 /// Reads the counters of [`Admission`] at each scrape.
 #[derive(Debug)]
 struct AdmissionCollector(Admission);
+
+/// Reads a count of the application at each scrape.
+#[derive(Debug)]
+struct LogCollector(SharedCount);
 
 /// The labels of [`Counters::opened`], in its order.
 const KINDS: [&str; 2] = ["member", "public"];
@@ -38,10 +42,11 @@ const PLAIN: [Plain; 5] = [
 ];
 
 /// The metrics of a server.
-pub(crate) fn registry(hub: Hub, admission: Admission) -> Registry {
+pub(crate) fn registry(hub: Hub, admission: Admission, log_lines_dropped: SharedCount) -> Registry {
     let mut registry = Registry::with_prefix("nudged");
     registry.register_collector(Box::new(HubCollector(hub)));
     registry.register_collector(Box::new(AdmissionCollector(admission)));
+    registry.register_collector(Box::new(LogCollector(log_lines_dropped)));
     registry
 }
 
@@ -107,6 +112,14 @@ impl Collector for AdmissionCollector {
             encode(&mut encoder, name, help, &gauge(value))?;
         }
         Ok(())
+    }
+}
+
+impl Collector for LogCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(dropped) = self;
+        let help = "Log lines that were dropped, because nothing read the log in time";
+        encode(&mut encoder, "log_lines_dropped", help, &ConstCounter::new(dropped.get()))
     }
 }
 

@@ -14,6 +14,7 @@ mod request_head;
 mod response;
 mod route;
 mod service;
+mod timer;
 
 use http::Uri;
 
@@ -24,6 +25,7 @@ pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
 pub(crate) use reject::Reject;
 pub(crate) use response::ResponseFuture;
 pub(crate) use service::{App, Service, ServiceFactory, Verdict};
+pub(crate) use timer::{Sleep, Timer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
     auth::{Grant, Orgs},

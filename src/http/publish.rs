@@ -13,6 +13,7 @@ use super::auth::{AuthError, Orgs};
 use super::essence;
 use super::rate_limit::RateLimiter;
 use super::reject::Reject;
+use super::timer::Timer;
 use crate::config::HubConfig;
 use crate::hub::{Hub, Keys};
 use crate::ids::OrgName;
@@ -129,6 +130,7 @@ pub(crate) async fn read<B>(
     body: B,
     allowed: &'static str,
     limits: BodyLimits,
+    timer: &Timer,
 ) -> Result<Bytes, Reject>
 where
     B: Body<Data = Bytes>,
@@ -144,13 +146,12 @@ where
         return Err(Reject::TooLarge { max: bytes_max });
     }
     let collect = Limited::new(body, bytes_max).collect();
-    #[expect(clippy::disallowed_methods, reason = "a publish in flight, not a stream")]
-    match tokio::time::timeout(timeout, collect).await {
-        Ok(Ok(body)) if body.trailers().is_some() => Err(Reject::Trailers),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(why)) if why.is::<LengthLimitError>() => Err(Reject::TooLarge { max: bytes_max }),
-        Ok(Err(_)) => Err(Reject::Incomplete),
-        Err(_) => Err(Reject::TooSlow { seconds: timeout.as_secs() }),
+    match timer.sleep(timeout).limit(collect).await {
+        Some(Ok(body)) if body.trailers().is_some() => Err(Reject::Trailers),
+        Some(Ok(body)) => Ok(body.to_bytes()),
+        Some(Err(why)) if why.is::<LengthLimitError>() => Err(Reject::TooLarge { max: bytes_max }),
+        Some(Err(_)) => Err(Reject::Incomplete),
+        None => Err(Reject::TooSlow { seconds: timeout.as_secs() }),
     }
 }
 

@@ -12,9 +12,8 @@ use super::seat::{Seat, SeatKey, Seats};
 use super::seat_ref::SeatRef;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
-use crate::config::HubConfig;
 use crate::ids::{Epoch, EventId, OrgName, Seq};
-use crate::sync::{Mutex, Ordering};
+use crate::sync::Mutex;
 use crate::time::{Tick, Time};
 use crate::wire::Frame;
 
@@ -61,7 +60,7 @@ pub(crate) enum Outcome {
 impl Channel {
     pub(crate) fn new(org: OrgName, common: Arc<Common>, epoch: Epoch, now: Time) -> Self {
         let state = State {
-            history: History::new(epoch),
+            history: History::new(epoch, common.memory.clone()),
             coalescer: Coalescer::default(),
             shards: SmallVec::new(),
             public_seats: 0,
@@ -93,11 +92,7 @@ impl Channel {
             Burst::Keys(keys) => {
                 self.append(&mut state, keys.iter().map(AsRef::as_ref), now);
             }
-            Burst::TooMany => {
-                let before = state.history.bytes();
-                state.history.lose();
-                self.account(before, 0);
-            }
+            Burst::TooMany => state.history.lose(),
         }
     }
 
@@ -120,11 +115,9 @@ impl Channel {
     pub(crate) fn expire(&self, now: Time) -> bool {
         let age = self.common.config.history_age;
         let mut state = self.state.lock();
-        let before = state.history.bytes();
         if let Some(oldest) = now.before(age) {
             state.history.expire(oldest);
         }
-        self.account(before, state.history.bytes());
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
 
@@ -147,32 +140,40 @@ impl Channel {
         keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) -> EventId {
-        let config = &self.common.config;
-        let before = state.history.bytes();
+        let common = &self.common;
         let id = state.history.id(state.history.head() + 1);
-        let member = Frame::invalidate(id, keys.clone());
-        let public = self.public.then(|| public_variant(config, id, keys, &member)).flatten();
-        state.history.append(Event { member, public, published: now });
-        self.trim(&mut state.history, before, now);
+        let member = Frame::invalidate_in(&common.memory, id, keys.clone());
+        let public = self.public.then(|| public_variant(common, id, keys, &member)).flatten();
+        let event = Event { member, public, published: now };
+        self.make_room(&mut state.history, &event, now);
+        state.history.append(event);
+        // Its ring may have grown.
+        while state.history.len() > 1 && self.is_over(&state.history, 0) {
+            state.history.evict();
+        }
         id
     }
 
-    /// Brings the history back within its bounds; the newest event always stays.
-    fn trim(&self, history: &mut History, before: usize, now: Time) {
+    /// Removes the events for which the history has no room besides this one.
+    fn make_room(&self, history: &mut History, event: &Event, now: Time) {
         let config = &self.common.config;
         if let Some(oldest) = now.before(config.history_age) {
             history.expire(oldest);
         }
-        let used_by_others =
-            self.common.history_bytes.load(Ordering::Relaxed).saturating_sub(before as u64);
-        let left = (config.history_bytes_total as u64).saturating_sub(used_by_others);
-        let bytes_max = config.history_bytes.min(usize::try_from(left).unwrap_or(usize::MAX));
-        while history.len() > 1
-            && (history.len() > config.history_events || history.bytes() > bytes_max)
+        let cost = event.cost();
+        while history.len() > 0
+            && (history.len() >= config.history_events || self.is_over(history, cost))
         {
             history.evict();
         }
-        self.account(before, history.bytes());
+    }
+
+    /// Whether the history, with so many bytes more, or all of them together have more than they may. These bytes are
+    /// counted in the total already.
+    fn is_over(&self, history: &History, more: usize) -> bool {
+        let Common { config, memory, .. } = &*self.common;
+        history.bytes() + more > config.history_bytes
+            || memory.bytes() > config.history_bytes_total as u64
     }
 
     /// Changes a seat, if it is still taken, and sets a stall timer if `change` returns that one is needed.
@@ -194,38 +195,22 @@ impl Channel {
         }
         Some(value)
     }
-
-    fn account(&self, before: usize, after: usize) {
-        let total = &self.common.history_bytes;
-        if after >= before {
-            total.fetch_add((after - before) as u64, Ordering::Relaxed);
-        } else {
-            total.fetch_sub((before - after) as u64, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        let bytes = self.state.lock().history.bytes();
-        self.account(bytes, 0);
-    }
 }
 
 /// The event with the public keys only: the same frame if all keys are public, `None` if none is.
 fn public_variant<'k>(
-    config: &HubConfig,
+    common: &Common,
     id: EventId,
     keys: impl Iterator<Item = &'k str> + Clone,
     member: &Frame,
 ) -> Option<Frame> {
-    let allowed = |key: &&str| config.public.keys.allows(key);
+    let allowed = |key: &&str| common.config.public.keys.allows(key);
     if keys.clone().all(|key| allowed(&key)) {
         return Some(member.clone());
     }
     let mut visible = keys.filter(allowed).peekable();
     visible.peek()?;
-    Some(Frame::invalidate(id, visible))
+    Some(Frame::invalidate_in(&common.memory, id, visible))
 }
 
 // ===== impl State =====

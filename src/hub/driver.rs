@@ -63,6 +63,11 @@ impl ShardDriver {
         Some(Sweep::new(self.hub.shard().pop_dirty()?, self.shard_id()))
     }
 
+    /// Goes on after a pause, in which neither sockets nor clocks were looked at.
+    pub(crate) fn resume(&self, now: Time) {
+        self.hub.shard().set_resumed(now);
+    }
+
     /// Moves the shard's time on to `tick`, and adds the seats to `due` that may have been silent for too long.
     pub(crate) fn tick(&self, tick: Tick, due: &mut Vec<SeatRef>) {
         let shard = self.hub.shard();

@@ -1,10 +1,12 @@
 //! What one channel remembers: a ring of encoded events, and which positions it covers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::seat::is_sparse;
 use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
-use crate::wire::Frame;
+use crate::wire::{self, Frame, MemoryUse};
 
 /// Which keys of an org a stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +27,18 @@ pub(crate) struct Event {
     pub(crate) published: Time,
 }
 
-/// The events `head - len + 1 ..= head` of one epoch. Its size in bytes is that of the frames.
+/// The events `head - len + 1 ..= head` of one epoch. Its bytes are those that it has allocated.
 #[derive(Debug)]
 pub(crate) struct History {
     epoch: Epoch,
     head: Seq,
     events: VecDeque<Event>,
-    bytes: usize,
+    /// Bytes of the events' frames.
+    frames: usize,
+    /// Bytes of the ring.
+    ring: usize,
+    /// That of the histories of all orgs. The frames count themselves, also those that streams still refer to.
+    memory: Arc<MemoryUse>,
     /// `connected` with this id, once it was needed.
     reread: Option<(Seq, Frame)>,
 }
@@ -46,22 +53,29 @@ impl Event {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of its frames.
+    pub(crate) fn cost(&self) -> usize {
         let public = self.public.as_ref().filter(|frame| !frame.shares_memory_with(&self.member));
-        self.member.chunked().len() + public.map_or(0, |frame| frame.chunked().len())
+        self.member.cost() + public.map_or(0, Frame::cost)
     }
 }
 
 // ===== impl History =====
 
 impl History {
-    pub(crate) fn new(epoch: Epoch) -> Self {
-        Self { epoch, head: Seq(0), events: VecDeque::new(), bytes: 0, reread: None }
+    pub(crate) fn new(epoch: Epoch, memory: Arc<MemoryUse>) -> Self {
+        let (head, events) = (Seq(0), VecDeque::new());
+        Self { epoch, head, events, frames: 0, ring: 0, memory, reread: None }
     }
 
     pub(crate) fn append(&mut self, event: Event) {
         self.head = self.head + 1;
-        self.bytes += event.bytes();
+        self.frames += event.cost();
+        if self.events.len() == self.events.capacity() {
+            // Doubling would leave half of a large ring empty.
+            self.events.reserve_exact(self.events.len() / 4 + 1);
+            self.count_ring();
+        }
         self.events.push_back(event);
     }
 
@@ -69,8 +83,7 @@ impl History {
     /// for an event, and every client has to re-read.
     pub(crate) fn lose(&mut self) {
         self.head = self.head + 1;
-        self.events = VecDeque::new();
-        self.bytes = 0;
+        self.clear();
     }
 
     /// The event on which a client re-reads everything. It puts the client at the head.
@@ -79,13 +92,19 @@ impl History {
         if self.reread.as_ref().is_none_or(|(seq, _)| *seq != head) {
             self.reread = None;
         }
-        &self.reread.get_or_insert_with(|| (head, Frame::connected(id))).1
+        let memory = &self.memory;
+        &self.reread.get_or_insert_with(|| (head, Frame::connected_in(memory, id))).1
     }
 
-    /// Removes the oldest event, if there is one.
+    /// Removes the oldest event, if there is one, and gives back memory as the ring empties.
     pub(crate) fn evict(&mut self) {
-        if let Some(event) = self.events.pop_front() {
-            self.bytes -= event.bytes();
+        let Some(event) = self.events.pop_front() else { return };
+        self.frames -= event.cost();
+        let length = self.events.len();
+        // The last event makes room for the next one.
+        if length > 0 && is_sparse(length, self.events.capacity()) {
+            self.events.shrink_to_fit();
+            self.count_ring();
         }
     }
 
@@ -95,7 +114,7 @@ impl History {
             self.evict();
         }
         if self.events.is_empty() {
-            self.events = VecDeque::new();
+            self.clear();
         }
     }
 
@@ -134,12 +153,38 @@ impl History {
         self.events.len()
     }
 
+    /// Bytes that it has allocated for its events.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.frames + self.ring
+    }
+
+    /// Bytes that it has allocated beside the frames of its events.
+    #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+    pub(crate) fn overhead(&self) -> usize {
+        self.ring + self.reread.as_ref().map_or(0, |(_, frame)| frame.cost())
+    }
+
+    fn clear(&mut self) {
+        self.events = VecDeque::new();
+        self.frames = 0;
+        self.count_ring();
+    }
+
+    /// Counts the ring's memory, which has changed.
+    fn count_ring(&mut self) {
+        let ring = wire::block(self.events.capacity() * size_of::<Event>());
+        self.memory.change(self.ring, ring);
+        self.ring = ring;
     }
 
     /// The position before the oldest event.
     fn start(&self) -> Seq {
         Seq(self.head.0 - self.events.len() as u64)
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.memory.change(self.ring, 0);
     }
 }

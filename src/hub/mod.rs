@@ -253,6 +253,12 @@ impl Hub {
         shards.all(|shard| shard.tick() >= time.tick() || self.shared.is_over(shard))
     }
 
+    /// When the shard's driver last went on after a pause. No client is judged by its silence before that.
+    #[cfg(any(test, feature = "server"))]
+    pub(crate) fn resumed(&self) -> Time {
+        self.shard().resumed()
+    }
+
     /// The counters of every shard.
     pub(crate) fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.shared.common.shards.iter().map(|shard| &shard.counters)

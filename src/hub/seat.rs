@@ -117,12 +117,12 @@ impl Seat {
         !mem::replace(&mut self.watched, true)
     }
 
-    /// The tick at which it counts as stalled if it makes no progress for `ticks`; `None` if nothing is pending,
-    /// and then no timer is set.
-    pub(crate) fn stalls_at(&mut self, ticks: u32) -> Option<Tick> {
+    /// The tick at which it counts as stalled if it makes no progress for `ticks` after the driver's last pause, which
+    /// ended at `resumed`; `None` if nothing is pending, and then no timer is set.
+    pub(crate) fn stalls_at(&mut self, ticks: u32, resumed: Tick) -> Option<Tick> {
         self.watched = self.blocked_since != NOT_BLOCKED;
         // Both ticks are rounded down, so up to a second may be missing.
-        self.watched.then(|| self.blocked_since.after(ticks).after(1))
+        self.watched.then(|| self.blocked_since.max(resumed).after(ticks).after(1))
     }
 
     /// Notifies the subscriber. A task that waits is woken, to poll for what there is; for a socket, `kind` is

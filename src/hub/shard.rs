@@ -15,14 +15,15 @@ use crate::config::HubConfig;
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::{Tick, Time};
+use crate::wire::MemoryUse;
 
 /// What all channels and shards of a hub share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) config: HubConfig,
     pub(crate) shards: Box<[Shard]>,
-    /// Bytes in all histories.
-    pub(crate) history_bytes: AtomicU64,
+    /// The memory of all histories, and of events that were evicted and that streams still refer to.
+    pub(crate) memory: Arc<MemoryUse>,
 }
 
 /// The number of a shard.
@@ -43,6 +44,8 @@ pub(crate) struct Shard {
     seats: AtomicU32,
     /// Whole seconds, as the driver last counted them.
     tick: AtomicU32,
+    /// When its driver last went on after a pause, in milliseconds.
+    resumed: AtomicU64,
     pub(crate) counters: Counters,
     /// Every stream of the shard has been made to end, and no seat will be taken any more.
     pub(crate) drained: AtomicBool,
@@ -76,6 +79,7 @@ impl Shard {
             expiries: Mutex::new(Wheel::new()),
             seats: AtomicU32::new(0),
             tick: AtomicU32::new(0),
+            resumed: AtomicU64::new(0),
             counters: Counters::default(),
             drained: AtomicBool::new(false),
         }
@@ -87,6 +91,15 @@ impl Shard {
 
     pub(crate) fn set_tick(&self, tick: Tick) {
         self.tick.store(tick.0, Ordering::Relaxed);
+    }
+
+    /// The time from which the silence of clients counts: before it, nothing that they sent could be read.
+    pub(crate) fn resumed(&self) -> Time {
+        Time(self.resumed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_resumed(&self, now: Time) {
+        self.resumed.store(now.0, Ordering::Relaxed);
     }
 
     /// Seats that are taken on this shard.
@@ -263,7 +276,7 @@ impl Common {
     pub(crate) fn new(config: HubConfig, shards: usize) -> Self {
         let last = u16::try_from(shards - 1).expect("1 to 65,536 shards");
         let shards = (0..=last).map(ShardId).map(Shard::new).collect();
-        Self { config, shards, history_bytes: AtomicU64::new(0) }
+        Self { config, shards, memory: Arc::default() }
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> &Shard {

@@ -58,10 +58,10 @@ impl Timer {
         let channel = self.seat.channel.upgrade()?;
         let mut state = channel.state.lock();
         let seat = state.seat_mut(shard, self.seat.key)?;
-        let tick = common.shard(shard).tick();
+        let (tick, resumed) = (common.shard(shard).tick(), common.shard(shard).resumed().tick());
         let reason = match self.kind {
             TimerKind::Deadline(reason) => reason,
-            TimerKind::Stall => match seat.stalls_at(common.stall_ticks())? {
+            TimerKind::Stall => match seat.stalls_at(common.stall_ticks(), resumed)? {
                 later if later > tick => return Some(later),
                 _ => CloseReason::Stalled,
             },

@@ -94,7 +94,7 @@ impl Tls {
         config.tls.clone().map(Self::read).transpose().map_err(BindError::Tls)
     }
 
-    fn read(files: TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
         let config = Arc::new(load(&files)?);
         let current = Arc::new(Mutex::new(Current { config, stamps }));

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 use mio::net::TcpStream;
 
 use super::conn_context::ConnContext;
@@ -93,7 +92,7 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
         io.socket().observe(Observer::Http1(slot.clone()));
         let config = service.config();
         let hyper = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(service.timer())
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
             .serve_connection(io, service);

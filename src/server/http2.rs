@@ -6,13 +6,11 @@ use std::task::{Poll, ready};
 
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
 use super::http2_conn::{Http2Conn, Http2Service};
 use crate::config::Config;
-use crate::http::Service;
+use crate::http::{Service, Sleep, Timer};
 use crate::metrics::CloseReason;
 
 /// Bytes of events that hyper takes for a stream beyond its client's flow-control window; at least one event,
@@ -33,16 +31,16 @@ pub(super) async fn serve<I>(
 ) where
     I: Read + Write + Send + Unpin + 'static,
 {
-    let limit = service.config().head_timeout;
+    let (limit, timer) = (service.config().head_timeout, service.timer());
     let mut going_away = false;
     // Answer one request before GOAWAY, so that the client learns why.
     let answer_once = service.over_limit();
-    let mut hyper = builder(&conn, service.config())
+    let mut hyper = builder(&conn, service.config(), timer.clone())
         .serve_connection(io, Http2Service { service, conn: conn.clone() });
     let mut draining = draining;
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     // Runs while there is no request.
-    let mut idle: Option<Pin<Box<Sleep>>> = None;
+    let mut idle: Option<Sleep> = None;
     let end = poll_fn(|cx| {
         loop {
             let has_answered = answer_once && conn.had_request();
@@ -57,12 +55,7 @@ pub(super) async fn serve<I>(
                 idle = None;
                 return Poll::Pending;
             }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "while there is no stream, as for HTTP/1"
-            )]
-            let timer = idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            ready!(timer.as_mut().poll(cx));
+            ready!(Pin::new(idle.get_or_insert_with(|| timer.sleep(limit))).poll(cx));
             if going_away {
                 // The client ignored GOAWAY.
                 return Poll::Ready(Ok(()));
@@ -79,10 +72,10 @@ pub(super) async fn serve<I>(
     }
 }
 
-fn builder(conn: &Http2Conn, config: &Config) -> Builder<Http2Conn> {
+fn builder(conn: &Http2Conn, config: &Config, timer: Timer) -> Builder<Http2Conn> {
     let mut builder = Builder::new(conn.clone());
     builder
-        .timer(TokioTimer::new())
+        .timer(timer)
         .max_concurrent_streams(config.connection_streams_max)
         .max_header_list_size(u32::try_from(config.head_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)

@@ -6,8 +6,7 @@ use std::io;
 use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Instant;
+use hyper_util::rt::TokioIo;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -18,7 +17,7 @@ use super::http2;
 use super::http2_conn::Http2Conn;
 use super::reactor::{Accepted, Transport};
 use super::socket::{Observer, Socket};
-use crate::http::{Reject, ResponseFuture, Service};
+use crate::http::{Reject, ResponseFuture, Service, Sleep};
 
 /// The IO that hyper gets: a socket within its TLS session.
 type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
@@ -33,8 +32,8 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
         Ok(socket) => socket,
         Err(why) => return tracing::warn!(%why, "a connection could not be watched"),
     };
-    let limit = Instant::now() + service.config().head_timeout;
-    match within(limit, poll_fn(|cx| socket.poll_first(cx))).await {
+    let mut limit = service.timer().sleep(service.config().head_timeout);
+    match within(&mut limit, poll_fn(|cx| socket.poll_first(cx))).await {
         // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.
         Ok(Some(b'A'..=b'Z')) => return Box::pin(refuse(socket, service)).await,
         Ok(_) => {}
@@ -42,7 +41,7 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
     }
     let socket = TokioIo::new(socket);
     let handshake = acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(BUFFER)));
-    let mut tls = match within(limit, handshake).await {
+    let mut tls = match within(&mut limit, handshake).await {
         Ok(tls) => tls,
         Err(why) => return tracing::debug!(%why, "handshake"),
     };
@@ -59,20 +58,15 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
     }
 }
 
-async fn within<T>(limit: Instant, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "before there is a stream, like hyper's timeout for heads"
-    )]
-    let done = tokio::time::timeout_at(limit, act).await;
-    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn within<T>(limit: &mut Sleep, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    limit.limit(act).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Responds 400 to a client that speaks cleartext HTTP, which would see nothing but a closed connection.
 async fn refuse(socket: Socket, service: Service) {
     let config = service.config();
     let hyper = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(service.timer())
         .header_read_timeout(config.head_timeout)
         .max_buf_size(config.head_bytes_max)
         .keep_alive(false)

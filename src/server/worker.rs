@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -32,12 +33,11 @@ pub(crate) struct Worker {
     tls: Option<Tls>,
 }
 
-/// The thread of a running worker.
+/// A worker that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    thread: thread::JoinHandle<()>,
-    /// Closed when the thread ends, also by a panic.
-    end: oneshot::Receiver<()>,
+    /// Whether it ended without a panic; the last thing that its thread does.
+    end: oneshot::Receiver<bool>,
 }
 
 /// Time that a drain leaves to the connections that were accepted last: their first request may be on its way,
@@ -66,13 +66,15 @@ impl Worker {
         // tokio's default is 61 tasks between two looks at the poller; a turn of a sweep is a task.
         let runtime =
             Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
-        let (alive, end) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
         let work = move || {
-            let _alive = alive;
-            self.run(&runtime, draining);
+            let run = catch_unwind(AssertUnwindSafe(|| self.run(&runtime, draining)));
+            // To drop it would wait for a name lookup, which a silent name server delays for as long as it likes.
+            runtime.shutdown_background();
+            _ = ended.send(run.is_ok());
         };
-        let thread = thread::Builder::new().name("nudged-worker".into()).spawn(work)?;
-        Ok(Running { thread, end })
+        thread::Builder::new().name("nudged-worker".into()).spawn(work)?;
+        Ok(Running { end })
     }
 
     fn run(self, runtime: &Runtime, mut draining: watch::Receiver<Option<Instant>>) {
@@ -135,10 +137,9 @@ impl Running {
         Pin::new(&mut self.end).poll(cx).map(|_| ())
     }
 
-    /// Waits for the end of the thread. Returns whether it ended without a panic.
+    /// Waits for its end. Returns whether it ended without a panic.
     pub(crate) async fn join(self) -> bool {
-        _ = self.end.await;
-        self.thread.join().is_ok()
+        self.end.await.unwrap_or(false)
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Sleep;
 
@@ -98,6 +98,9 @@ pub(crate) struct Driver<S> {
     /// Once the hub drains: the sweep that ends the streams, and when it continues.
     drain: Option<(Drain, Pace)>,
 }
+
+/// A tick that comes so late follows a pause: the machine was suspended, the process stopped, or without a CPU.
+const PAUSE: Duration = Duration::from_millis(500);
 
 // ===== impl Driver =====
 
@@ -209,6 +212,9 @@ impl<S: Sockets> Driver<S> {
     /// Ticks the wheels if a second has passed.
     fn advance(&mut self, now: Time) {
         let tick = now.tick();
+        if now >= self.tick.after(1).time().after(PAUSE) {
+            self.hub.resume(now);
+        }
         if tick > self.tick {
             self.tick = tick;
             self.hub.tick(tick, &mut self.silent);

@@ -4,9 +4,11 @@
 //! escaped, so that no CR, LF or NUL in a key reaches a line; names and ids are generated here.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::memory::{MemoryUse, cost, share};
 use crate::ids::{EventId, hex_digit};
 
 /// One event, encoded, with its HTTP/1.1 chunk framing (RFC 9112, 7.1) around it:
@@ -67,6 +69,23 @@ const TO_MEMORY: &str = "writing to memory does not fail";
 impl Frame {
     /// `invalidate` with these keys, in their order.
     pub fn invalidate<'a>(id: EventId, keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::encode(id, keys, None)
+    }
+
+    /// The same, whose memory is counted.
+    pub(crate) fn invalidate_in<'a>(
+        memory: &Arc<MemoryUse>,
+        id: EventId,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::encode(id, keys, Some(memory))
+    }
+
+    fn encode<'a>(
+        id: EventId,
+        keys: impl IntoIterator<Item = &'a str>,
+        memory: Option<&Arc<MemoryUse>>,
+    ) -> Self {
         let mut event = Vec::with_capacity(128);
         event.extend_from_slice(b"id: ");
         id.append_to(&mut event);
@@ -78,12 +97,17 @@ impl Frame {
             serde_json::to_writer(&mut event, key).expect(TO_MEMORY);
         }
         event.extend_from_slice(b"]}\n\n");
-        Self::enclose(&event)
+        Self::enclose(&event, memory)
     }
 
     /// `connected` on a live stream: re-read everything.
     pub fn connected(id: EventId) -> Self {
-        Self::enclose(format!("id: {id}\nevent: connected\ndata: {{}}\n\n").as_bytes())
+        Self::enclose(connected(id).as_bytes(), None)
+    }
+
+    /// The same, whose memory is counted.
+    pub(crate) fn connected_in(memory: &Arc<MemoryUse>, id: EventId) -> Self {
+        Self::enclose(connected(id).as_bytes(), Some(memory))
     }
 
     /// The comment that keeps a silent stream open, and detects a dead peer.
@@ -95,13 +119,13 @@ impl Frame {
     pub fn greeting(greeting: Greeting, id: EventId, retry_ms: u32) -> Self {
         let mut event = Vec::with_capacity(96);
         greet(&mut event, greeting, id, retry_ms);
-        Self::enclose(&event)
+        Self::enclose(&event, None)
     }
 
     /// The end of a drained stream: a reconnection time in milliseconds. It is no event; a browser takes the
     /// field as soon as its line has ended.
     pub fn farewell(retry_ms: u32) -> Self {
-        Self::enclose(format!("retry: {retry_ms}\n\n").as_bytes())
+        Self::enclose(format!("retry: {retry_ms}\n\n").as_bytes(), None)
     }
 
     /// The event in chunk framing.
@@ -119,6 +143,11 @@ impl Frame {
         if chunked { &self.chunked } else { &self.chunked[self.payload_range()] }
     }
 
+    /// Bytes of memory that it needs, however often it is shared.
+    pub(crate) fn cost(&self) -> usize {
+        cost(self.chunked.len())
+    }
+
     /// Whether both are the same encoding, not only equal.
     pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
         self.chunked.as_ptr() == other.chunked.as_ptr()
@@ -128,9 +157,8 @@ impl Frame {
         usize::from(self.payload_start)..self.chunked.len() - CRLF.len()
     }
 
-    /// Allocates exactly as much as is needed. The reference count is allocated here, at the publish, and not at
-    /// the first delivery.
-    fn enclose(event: &[u8]) -> Self {
+    /// Allocates exactly as much as is needed.
+    fn enclose(event: &[u8], memory: Option<&Arc<MemoryUse>>) -> Self {
         let mut digits = [0u8; 18];
         let mut rest = &mut digits[..];
         write!(rest, "{:x}\r\n", event.len()).expect("sixteen digits and CRLF fit");
@@ -142,10 +170,14 @@ impl Frame {
         chunked.extend_from_slice(event);
         chunked.extend_from_slice(CRLF);
         Self {
-            chunked: Bytes::from_owner(chunked),
+            chunked: share(chunked, memory),
             payload_start: u8::try_from(head.len()).expect("at most 18"),
         }
     }
+}
+
+fn connected(id: EventId) -> String {
+    format!("id: {id}\nevent: connected\ndata: {{}}\n\n")
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //! WHATWG HTML 9.2.6). It knows no org and no subscriber.
 
 mod encode;
+mod memory;
 mod parse;
 
 pub(crate) use encode::greet_chunked;
 pub use encode::{Frame, Greeting, LAST_CHUNK, greet};
+#[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+pub(crate) use memory::cost;
+pub(crate) use memory::{MemoryUse, block};
 pub use parse::{EVENT_LEN_MAX, Event, EventTooLarge, Parser};

@@ -20,6 +20,7 @@ mod library;
 mod limits;
 mod log;
 mod model;
+mod pause;
 mod proxies;
 mod publish;
 mod refusals;

@@ -26,6 +26,7 @@ use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
+use super::timer::Timer;
 use crate::admission::{Admission, Admitted, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
@@ -72,7 +73,8 @@ pub(crate) struct Service {
 
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
-        let metrics = exposition::registry(hub, admission.clone());
+        let dropped = config.log_lines_dropped.clone();
+        let metrics = exposition::registry(hub, admission.clone(), dropped);
         let auth = Auth::new(&config.auth);
         let rate_limiter = config.publish_rate.map(RateLimiter::new);
         Self {
@@ -159,6 +161,11 @@ impl Service {
 
     pub(crate) fn config(&self) -> &Config {
         &self.app.config
+    }
+
+    /// Makes the timers of its connection.
+    pub(crate) fn timer(&self) -> Timer {
+        Timer::new(self.hub.clone(), self.app.clock)
     }
 
     /// Whether a limit was exceeded at accept, so that the connection should close after its first response.
@@ -323,10 +330,11 @@ impl Service {
         let (hub, app) = (self.hub.clone(), self.app.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
+        let timer = self.timer();
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         ResponseState::Waiting(Box::pin(async move {
-            let response = match publish::read(head.headers, body, allowed, limits).await {
+            let response = match publish::read(head.headers, body, allowed, limits, &timer).await {
                 Ok(body) => {
                     let publisher =
                         Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };

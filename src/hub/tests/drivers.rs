@@ -80,9 +80,12 @@ impl World {
             }
         }
         if !self.closing {
-            let expected: usize = self.twins.iter().flatten().map(TwinOrg::bytes).sum();
-            let bytes = self.hubs[0].shared.common.history_bytes.load(Ordering::Relaxed);
-            assert_eq!(bytes, expected as u64, "bytes in all histories");
+            let events: usize = self.twins.iter().flatten().map(TwinOrg::bytes).sum();
+            let shared = &self.hubs[0].shared;
+            let overhead = shared.registry.sum(|channel| channel.state.lock().history.overhead());
+            assert!(overhead <= self.orgs.len() * 2_048, "{overhead} bytes");
+            let bytes = shared.common.memory.bytes();
+            assert_eq!(bytes, (events + overhead) as u64, "bytes of all histories");
         }
     }
 

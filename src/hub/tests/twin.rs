@@ -2,6 +2,7 @@
 
 use crate::hub::View;
 use crate::ids::{Epoch, EventId, Seq};
+use crate::wire;
 
 /// An org with a channel.
 pub(super) struct TwinOrg {
@@ -107,9 +108,9 @@ impl TwinOrg {
         if closing { Next::End } else { Next::Nothing }
     }
 
-    /// Bytes of its history: every event with its chunk framing, once if both views of it are the same.
+    /// Bytes of the events in its history: each with its chunk framing, once if both views of it are the same.
     pub(super) fn bytes(&self) -> usize {
-        let size = |text: String| format!("{:x}\r\n{text}\r\n", text.len()).len();
+        let size = |text: String| wire::cost(format!("{:x}\r\n{text}\r\n", text.len()).len());
         let both = |seq| {
             let (member, public) = (self.text(seq, View::Member), self.text(seq, View::Public));
             let public = public.filter(|public| Some(public) != member.as_ref());

@@ -58,12 +58,14 @@ impl Reactor {
         self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
     }
 
-    /// Closes the connections that have sent nothing for the time that a request head may take.
+    /// Closes the connections that have sent nothing for the time that a request head may take, which counts from the
+    /// driver's last pause: what they sent in it may not have been read yet.
     pub(super) fn close_silent(&mut self, now: Time) {
         let head_timeout = self.context.factory.config().head_timeout;
+        let resumed = self.context.reactor.hub().resumed();
         self.waiting.0.retain(|(accepted_at, token)| {
             let waits = self.conns.waiting(*token).is_some();
-            let late = waits && accepted_at.after(head_timeout) <= now;
+            let late = waits && resumed.max(*accepted_at).after(head_timeout) <= now;
             if late {
                 self.conns.free(*token);
             }

@@ -169,6 +169,26 @@ async fn requests_do_not_starve_deliveries() {
     }
 }
 
+/// Ticks come once a second, and a little late on a busy machine.
+#[tokio::test(start_paused = true)]
+async fn a_driver_notices_a_pause_by_a_late_tick() {
+    let (hub, clock) = (Hub::new(HubConfig::default()), Clock::start());
+    let mut driver = Driver::new(hub.clone(), clock, ());
+    for _ in 0..20 {
+        pass(Duration::from_millis(1_400));
+        driver.turn();
+        // This tick is 0.4 s late, the other one in time.
+        assert_eq!(hub.resumed(), Time(0), "at {:?}", clock.now());
+        pass(Duration::from_millis(600));
+        driver.turn();
+    }
+    for paused in [2_500, 600_000] {
+        pass(Duration::from_millis(paused));
+        driver.turn();
+        assert_eq!(hub.resumed(), clock.now());
+    }
+}
+
 /// Sockets that are ready again after each turn, as if other threads published all the time.
 struct ReadySockets(Arc<AtomicUsize>);
 

@@ -21,6 +21,8 @@ pub(crate) struct Http2Client {
     /// PINGs that were answered.
     pongs: usize,
     answers_pings: bool,
+    /// The last PING that was not answered.
+    unanswered: Option<Vec<u8>>,
     /// Whether the connection has ended.
     pub(crate) closed: bool,
 }
@@ -110,6 +112,7 @@ impl Http2Client {
             goaway: None,
             pongs: 0,
             answers_pings: true,
+            unanswered: None,
             closed: false,
         }
     }
@@ -117,6 +120,19 @@ impl Http2Client {
     /// From now on no PING is answered, as if only the client's kernel were alive.
     pub(crate) fn ignore_pings(&mut self) {
         self.answers_pings = false;
+    }
+
+    /// Waits for a PING and does not answer it.
+    pub(crate) fn hold_ping(&mut self) {
+        self.ignore_pings();
+        self.until("a PING", |client| client.unanswered.as_ref().map(|_| ()));
+    }
+
+    /// Answers the PING that was held, and all after it.
+    pub(crate) fn answer_ping(&mut self) {
+        self.answers_pings = true;
+        let payload = self.unanswered.take().expect("a PING");
+        self.send(kind::PING, ACK, 0, &payload);
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
@@ -303,6 +319,7 @@ impl Http2Client {
             kind::PING if self.answers_pings => {
                 _ = self.try_send_bytes(&frame(kind::PING, ACK, 0, payload));
             }
+            kind::PING => self.unanswered = Some(payload.to_vec()),
             kind::GOAWAY => {
                 self.goaway = Some(u32::from_be_bytes(payload[4..8].try_into().expect("a code")));
             }

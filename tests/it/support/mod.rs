@@ -6,6 +6,7 @@ pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod exclusive;
 pub(crate) mod http2_client;
+pub(crate) mod killed;
 pub(crate) mod large;
 pub(crate) mod port;
 pub(crate) mod programs;

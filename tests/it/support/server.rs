@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, kill_process};
 
@@ -22,6 +23,8 @@ pub(crate) struct Server {
     _stdout: BufReader<ChildStdout>,
     /// Where clients of cleartext HTTP/1 reach it.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where it listens itself, in its own transport.
+    pub(crate) listens_on: Vec<SocketAddr>,
     _bridges: Vec<Bridge>,
 }
 
@@ -40,10 +43,8 @@ impl Server {
 
     /// Starts a server with this limit of open files, which it cannot raise.
     pub(crate) fn start_with_files(files: u32, transport: Transport, args: &[&str]) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
-        command.arg(env!("CARGO_BIN_EXE_nudged"));
-        Self::start_as(isolated(command), transport, args)
+        let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        Self::start_as(Self::command_by(&["sh", "-c", &script]), transport, args)
     }
 
     pub(crate) fn start_as(mut command: Command, transport: Transport, args: &[&str]) -> Self {
@@ -71,17 +72,25 @@ impl Server {
                 addresses.push(address.parse().expect("an address"));
             }
         }
+        let listens_on = addresses.clone();
         let mut bridges = Vec::new();
         if transport != Transport::Http1 {
             bridges.extend(addresses.iter().map(|address| Bridge::to(*address, transport)));
             addresses = bridges.iter().map(|bridge| bridge.address).collect();
         }
-        Self { child, _stdout: stdout, addresses, _bridges: bridges }
+        Self { child, _stdout: stdout, addresses, listens_on, _bridges: bridges }
     }
 
     /// The program, without settings from the environment of the tests.
     pub(crate) fn command() -> Command {
         isolated(Command::new(env!("CARGO_BIN_EXE_nudged")))
+    }
+
+    /// The same, run by another program, which gets its path and its arguments.
+    pub(crate) fn command_by(program: &[&str]) -> Command {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_nudged"));
+        isolated(command)
     }
 
     /// Runs a server that has to refuse to start, and returns its exit code and its stderr.
@@ -97,8 +106,9 @@ impl Server {
         let mut stderr = child.stderr.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         // From here on it is killed even if this panics.
+        let (addresses, listens_on) = (Vec::new(), Vec::new());
         let mut server =
-            Self { child, _stdout: stdout, addresses: Vec::new(), _bridges: Vec::new() };
+            Self { child, _stdout: stdout, addresses, listens_on, _bridges: Vec::new() };
         let code = server.wait();
         let mut message = String::new();
         stderr.read_to_string(&mut message).expect("text");
@@ -222,6 +232,19 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self::signal(self.pid(), signal).expect("it runs");
+    }
+
+    /// Stops the process for `time`, as a suspended machine would, and acts meanwhile.
+    pub(crate) fn pause(&self, time: Duration, meanwhile: impl FnOnce()) {
+        self.signal(Signal::STOP);
+        let status = format!("/proc/{}/status", self.pid());
+        eventually("the process stops", || {
+            std::fs::read_to_string(&status).expect("it exists").contains("\nState:\tT")
+        });
+        let stopped = Instant::now();
+        meanwhile();
+        std::thread::sleep(time.saturating_sub(stopped.elapsed()));
+        self.signal(Signal::CONT);
     }
 
     /// Waits for the process to end and returns its exit code.

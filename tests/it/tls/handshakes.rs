@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
-use rustls::{ALL_VERSIONS, ClientConnection, HandshakeKind, version};
+use rustls::{ALL_VERSIONS, ClientConnection, HandshakeKind, StreamOwned, version};
 
 use super::{Listener, client, connect, get_livez, handshake, secure, start};
 use crate::support::certificate::Certificate;
@@ -122,4 +123,43 @@ fn a_handshake_that_never_ends_times_out_and_costs_little() {
         eventually("they have timed out", || connections() == 1);
         drop(slow);
     }
+}
+
+/// SCENARIO: the process is stopped while clients do their handshakes.
+/// BUG: when it went on their time was over, and they were closed, though what they had sent was there.
+/// FIX: it is read first, and the limit counts from the end of the pause.
+#[test]
+fn a_handshake_during_a_pause_succeeds() {
+    requires!(OPENSSL);
+    const LIMIT: Duration = Duration::from_secs(6);
+    let server = start(&["--head-timeout", "6s", "--workers", "1"]);
+    let config = Arc::new(client(&Certificate::of_tests(), ALL_VERSIONS));
+    let begin = |sent: usize| {
+        let name = ServerName::from(secure(&server).ip());
+        let mut session = ClientConnection::new(config.clone(), name).expect("a name");
+        let (mut hello, mut socket) = (Vec::new(), connect(&server));
+        session.write_tls(&mut hello).expect("memory");
+        socket.write_all(&hello[..sent]).expect("it listens");
+        (session, socket, hello.split_off(sent))
+    };
+    let begun = Instant::now();
+    let mut clients: Vec<_> = (0..20).map(|n| begin(n % 2 * 30)).collect();
+    // They are accepted in order.
+    get_livez(&mut handshake(&server, &config).expect("a handshake"));
+    assert!(begun.elapsed() < LIMIT, "the machine is too slow for this test");
+    server.pause(LIMIT + Duration::from_secs(2), || {
+        for (_, socket, rest) in &mut clients {
+            socket.write_all(rest).expect("it listens");
+        }
+    });
+    let completed = clients.into_iter().filter_map(|(mut session, mut socket, _)| {
+        while session.is_handshaking() {
+            session.complete_io(&mut socket).ok()?;
+        }
+        let (mut session, mut answer) = (StreamOwned::new(session, socket), String::new());
+        let request = b"GET /livez HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+        session.write_all(request).ok()?;
+        session.read_to_string(&mut answer).ok().filter(|_| answer.ends_with("live\n"))
+    });
+    assert_eq!(completed.count(), 20);
 }

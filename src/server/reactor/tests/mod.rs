@@ -40,11 +40,20 @@ struct Rig {
     _draining: watch::Sender<bool>,
 }
 
-/// A socket that takes so many more bytes.
+/// A socket in whose place this takes bytes, so that neither what it takes nor when depends on the kernel.
 #[derive(Debug)]
 pub(crate) struct Metered {
     pub(super) socket: mio::net::TcpStream,
-    room: Arc<AtomicUsize>,
+    meter: Meter,
+}
+
+/// What counts the bytes that were taken.
+#[derive(Debug)]
+pub(super) enum Meter {
+    /// So many more are taken, and thrown away.
+    Room(Arc<AtomicUsize>),
+    /// Those that the socket takes, which are added up here.
+    Socket(Arc<AtomicUsize>),
 }
 
 /// The client's end of a stream.
@@ -85,9 +94,16 @@ impl Rig {
         EventStream::open(hub, &self.org, View::Member, None, now).expect("not closing")
     }
 
-    /// Opens a stream in the reactor on a new connection. Returns the client's end of it.
+    /// Opens a stream in the reactor on a new connection, which is soon full. Returns the client's end of it.
     async fn begin(&mut self, stream: EventStream) -> Client {
-        let (server, client) = narrow_pair();
+        self.begin_on(narrow_pair(), stream).await
+    }
+
+    async fn begin_on(
+        &mut self,
+        (server, client): (TcpStream, Client),
+        stream: EventStream,
+    ) -> Client {
         self.arrive(server, stream, 0);
         self.run().await;
         client
@@ -95,8 +111,10 @@ impl Rig {
 
     /// Hands a stream to the reactor. Its client has sent `surplus` bytes after the request.
     fn arrive(&self, server: TcpStream, stream: EventStream, surplus: usize) {
-        server.set_nonblocking(true).expect("a socket");
-        let transport = Transport::Plain(mio::net::TcpStream::from_std(server));
+        self.hand_off(Transport::Plain(watched(server)), stream, surplus);
+    }
+
+    fn hand_off(&self, transport: Transport, stream: EventStream, surplus: usize) {
         let (fields, permit) = (Fields::default(), ConnPermit::default());
         let handoff = Handoff { stream, chunked: true, fields, surplus, permit };
         self.handle.hand_off(transport, handoff);
@@ -163,7 +181,21 @@ pub(super) fn narrow_pair() -> (TcpStream, Client) {
     (server, Client::new(socket.into()))
 }
 
-/// Writes until the socket is full, and returns the number of bytes.
+/// Two ends of a connection whose buffers hold more than a test writes: whatever is written is taken at once.
+pub(super) fn wide_pair() -> (TcpStream, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+    let (server, _) = listener.accept().expect("accepted");
+    (server, Client::new(client))
+}
+
+/// A socket as the reactor takes it.
+fn watched(socket: TcpStream) -> mio::net::TcpStream {
+    socket.set_nonblocking(true).expect("a socket");
+    mio::net::TcpStream::from_std(socket)
+}
+
+/// Writes until the socket is full, and returns the number of bytes. The kernel may still make room for more.
 fn fill(mut server: &TcpStream) -> usize {
     server.set_nonblocking(true).expect("a socket");
     std::iter::from_fn(|| server.write(&[b'x'; 512]).ok()).sum()
@@ -172,13 +204,35 @@ fn fill(mut server: &TcpStream) -> usize {
 // ===== impl Metered =====
 
 impl Metered {
-    pub(super) fn take(&self, bytes: &[u8]) -> std::io::Result<usize> {
-        let taken = bytes.len().min(self.room.load(Relaxed));
-        if taken == 0 && !bytes.is_empty() {
-            return Err(std::io::ErrorKind::WouldBlock.into());
+    /// A transport that takes so many bytes.
+    pub(super) fn with_room(room: &Arc<AtomicUsize>) -> Transport {
+        let (socket, _client) = narrow_pair();
+        let (socket, meter) = (watched(socket), Meter::Room(room.clone()));
+        Transport::Metered(Box::new(Self { socket, meter }))
+    }
+
+    /// A socket whose bytes are counted as it takes them.
+    pub(super) fn counted(socket: TcpStream, taken: &Arc<AtomicUsize>) -> Transport {
+        let (socket, meter) = (watched(socket), Meter::Socket(taken.clone()));
+        Transport::Metered(Box::new(Self { socket, meter }))
+    }
+
+    pub(super) fn take(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &self.meter {
+            Meter::Room(room) => {
+                let taken = bytes.len().min(room.load(Relaxed));
+                if taken == 0 && !bytes.is_empty() {
+                    return Err(std::io::ErrorKind::WouldBlock.into());
+                }
+                room.fetch_sub(taken, Relaxed);
+                Ok(taken)
+            }
+            Meter::Socket(taken) => {
+                let written = self.socket.write(bytes)?;
+                taken.fetch_add(written, Relaxed);
+                Ok(written)
+            }
         }
-        self.room.fetch_sub(taken, Relaxed);
-        Ok(taken)
     }
 }
 

@@ -7,32 +7,41 @@ use crate::server::reactor::stream_conn::{ConnCtx, Flow, StreamConn};
 use crate::time::{Tick, Time};
 
 /// A stream whose connection is written to by hand.
-struct Conn {
-    hub: Hub,
+pub(super) struct Conn {
+    pub(super) hub: Hub,
     conn: StreamConn,
 }
 
 // ===== impl Conn =====
 
 impl Conn {
-    fn begin(transport: Transport) -> Self {
-        let (hub, org) = (Hub::new(uncoalesced(400)), "acme".parse().expect("a name"));
+    /// A stream of which nothing is written yet.
+    pub(super) fn open(transport: Transport, history_events: usize) -> Self {
+        let (hub, org) = (Hub::new(uncoalesced(history_events)), "acme".parse().expect("a name"));
         let stream = EventStream::open(&hub, &org, View::Member, None, Time(0)).expect("open");
-        let mut conn = Self { conn: StreamConn::new(transport, stream, true, 0), hub };
-        let ctx = ConnCtx { socket: SocketId(7), counters: conn.hub.shard_counters() };
+        Self { conn: StreamConn::new(transport, stream, true, 0), hub }
+    }
+
+    pub(super) fn begin(&mut self) -> Flow {
+        let ctx = ConnCtx { socket: SocketId(7), counters: self.hub.shard_counters() };
         let mut heads = ResponseHeads::default();
-        assert_eq!(conn.conn.begin(&mut heads, &Fields::default(), ctx), Ok(Flow::Idle));
+        self.conn.begin(&mut heads, &Fields::default(), ctx).expect("its peer is there")
+    }
+
+    fn begun(transport: Transport) -> Self {
+        let mut conn = Self::open(transport, 400);
+        assert_eq!(conn.begin(), Flow::Idle);
         conn
     }
 
     /// Returns the bytes of the event.
-    fn publish(&self, key: &str) -> usize {
+    pub(super) fn publish(&self, key: &str) -> usize {
         let keys = Keys::new([key], self.hub.config()).expect("a key");
         let id = self.hub.publish(&"acme".parse().expect("a name"), &keys, Time(0)).id;
         crate::wire::Frame::invalidate(id.expect("subscribed"), [key]).chunked().len()
     }
 
-    fn resume(&mut self) -> Flow {
+    pub(super) fn resume(&mut self) -> Flow {
         let ctx = ConnCtx { socket: SocketId(7), counters: self.hub.shard_counters() };
         self.conn.resume(ctx).expect("its peer is there")
     }
@@ -67,10 +76,8 @@ impl Conn {
 #[test]
 fn a_client_that_took_whole_batches_has_not_stalled() {
     for events in [1, 15, 16, 17, 32, 48] {
-        let (room, (server, _client)) = (Arc::new(AtomicUsize::new(1 << 20)), narrow_pair());
-        let socket = mio::net::TcpStream::from_std(server);
-        let mut conn =
-            Conn::begin(Transport::Metered(Box::new(Metered { socket, room: room.clone() })));
+        let room = Arc::new(AtomicUsize::new(1 << 20));
+        let mut conn = Conn::begun(Metered::with_room(&room));
         // From the tenth on, all have the same length.
         (0..9).for_each(|_| _ = conn.publish("k"));
         assert_eq!(conn.resume(), Flow::Idle);
@@ -82,6 +89,21 @@ fn a_client_that_took_whole_batches_has_not_stalled() {
             assert_eq!(conn.delivered(), 9 + events as u64);
         });
     }
+}
+
+/// SCENARIO: a socket is full when the process is stopped for a minute; its client reads all the time.
+/// BUG: when the process went on, the clock was looked at before the socket, and the stream was cut.
+/// FIX: the time without progress counts from the end of the pause.
+#[test]
+fn a_stream_has_not_stalled_because_of_a_pause() {
+    let room = Arc::new(AtomicUsize::new(1 << 20));
+    let mut conn = Conn::begun(Metered::with_room(&room));
+    room.store(0, Relaxed);
+    conn.publish("k");
+    assert_eq!(conn.resume(), Flow::Blocked);
+    conn.hub.driver().resume(Time(100_000));
+    let stalls_at = (100..300).find(|second| conn.stalls_at(*second));
+    assert_eq!(stalls_at, Some(161), "if its client has taken nothing by then");
 }
 
 /// A TLS session on this socket, and the client's session; both have done their handshake.
@@ -139,7 +161,7 @@ fn a_client_that_took_a_part_of_a_large_record_has_not_stalled() {
     let (server, mut client) = narrow_pair();
     server.set_nonblocking(true).expect("a socket");
     let (transport, _session) = sessions(server);
-    let conn = Conn::begin(transport);
+    let conn = Conn::begun(transport);
     conn.publish(&"k".repeat(60_000));
     conn.assert_stalls_after_its_last_progress(|conn| {
         let (mut bytes, mut taken) = ([0; 500], 0);

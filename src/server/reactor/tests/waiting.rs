@@ -118,6 +118,34 @@ async fn a_silent_connection_is_closed_at_the_head_timeout() {
     assert_eq!((hub.seats(), admission.connections()), (1, 1));
 }
 
+/// SCENARIO: the process is stopped for longer than the head timeout; a client that is connected sends its request.
+/// BUG: the clock was looked at before the sockets, and the connection was closed unanswered.
+/// FIX: the time of a connection that is silent counts from the end of the pause, after which it is read.
+#[tokio::test]
+async fn a_pause_closes_no_silent_connection() {
+    let hub = Hub::new(uncoalesced(8));
+    let (context, admission, _draining) = context(&hub, Clock::start());
+    let handle = context.reactor.clone();
+    let mut reactor = Reactor::new(context).expect("a poller");
+    let (_silent, accepted) = connect(&admission).await;
+    handle.accept(accepted);
+    let (mut listener, accepted) = connect(&admission).await;
+    handle.accept(accepted);
+    reactor.turn(Time(5_000));
+    listener.write_all(STREAM).expect("connected");
+    hub.driver().resume(Time(60_000));
+    for now in [60_000, 69_999] {
+        reactor.tick(Time(now));
+        assert_eq!(admission.connections(), 2, "at {now}");
+    }
+    while hub.seats() == 0 {
+        yield_now().await;
+        reactor.turn(Time(69_999));
+    }
+    reactor.tick(Time(70_000));
+    assert_eq!((hub.seats(), admission.connections()), (1, 1));
+}
+
 /// A request may still arrive when the reactor ends.
 #[tokio::test]
 async fn a_reactor_that_ends_hands_its_waiting_connections_to_hyper() {
