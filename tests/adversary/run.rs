@@ -66,7 +66,7 @@ pub(crate) struct Remains {
 }
 
 /// How long the quiet phase lasts.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET: Duration = Duration::from_secs(6);
 
 /// The attackers have left, and the server has to notice it within this time; timeouts are shorter.
 const LEFT: Duration = Duration::from_secs(30);

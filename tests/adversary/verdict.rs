@@ -10,7 +10,7 @@ const FACTOR: f64 = 25.0;
 
 /// and this much more. Deliveries get as much of a worker's time as requests, in turns, and a publish waits for its turn
 /// among the requests; an unoptimized server takes several times as long for a turn.
-const DELIVERY_MS: f64 = if cfg!(debug_assertions) { 1_000.0 } else { 250.0 };
+const DELIVERY_MS: f64 = if cfg!(debug_assertions) { 1_000.0 } else { 500.0 };
 
 /// The same for a probe, which in a burst of connects may have to send its SYN again, after a second.
 const PROBE_MS: f64 = DELIVERY_MS + 1_000.0;
