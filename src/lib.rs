@@ -102,6 +102,8 @@
 //! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received yet.
 //! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address, streams
 //!   of an org, publish rates, histories, channels. No stream is ended to make room for another.
+//! * **Nothing is read without a bound**, in total or at once: a connection's task gives way after two reads, and a turn
+//!   of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
 //! * **No `unsafe`** in the crate.
 //!
 //! # As a library

@@ -5,6 +5,8 @@ mod auth;
 #[cfg(feature = "server")]
 mod cors;
 mod hub;
+#[cfg(feature = "server")]
+mod input;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "server")]
@@ -27,6 +29,10 @@ pub use self::tls::TlsFiles;
 pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
     cors::{CorsPolicy, InvalidOrigin, Origin},
+    input::{
+        READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, TLS_OVERHEAD_MAX,
+        TLS_OVERHEAD_PER_BYTE,
+    },
     network::{InvalidNetwork, Network},
 };
 

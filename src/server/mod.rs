@@ -15,8 +15,12 @@ mod listen;
 pub(crate) mod reactor;
 mod socket;
 pub mod systemd;
+#[cfg(all(test, feature = "tls"))]
+mod test_tls;
 #[cfg(feature = "tls")]
 mod tls_conn;
+#[cfg(feature = "tls")]
+mod tls_io;
 mod worker;
 
 use std::future::{Future, poll_fn};

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 
 use super::http2_conn::Http2Conn;
+use crate::config::READS_PER_TURN;
 use crate::http::HandoffSlot;
 
 /// A socket that the runtime watches.
@@ -22,6 +23,8 @@ pub(crate) struct Socket {
     /// The number of bytes of [`PREFACE`] that were read, as long as nothing else was. hyper's HTTP/1 parser
     /// recognises the whole preface only, and rejects a part of it.
     preface_read: Option<usize>,
+    /// Reads that succeeded since one had to wait.
+    reads: u32,
     /// hyper has written, or tried to.
     has_written: bool,
 }
@@ -52,7 +55,8 @@ impl Socket {
         let may_be_preface = PREFACE.starts_with(&read);
         let (unread, preface_read) =
             if may_be_preface { (Bytes::new(), Some(read.len())) } else { (read, None) };
-        Ok(Self { inner, observer: Observer::None, unread, preface_read, has_written: false })
+        let observer = Observer::None;
+        Ok(Self { inner, observer, unread, preface_read, reads: 0, has_written: false })
     }
 
     pub(super) fn observe(&mut self, observer: Observer) {
@@ -105,6 +109,42 @@ impl Socket {
         Poll::Ready(Ok(self.unread.first().copied()))
     }
 
+    /// Lets the other tasks run after so many reads that did not have to wait. A task that reads as long as there is
+    /// something to read, as hyper and rustls do, ends only when its client does not keep up.
+    fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.reads < READS_PER_TURN {
+            return Poll::Ready(());
+        }
+        self.reads = 0;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            // The runtime does not know yet that a new socket is writable, and hyper drops the response to CONNECT
+            // if it cannot be written at once.
+            ready!(self.inner.inner().poll_write_ready(cx))?;
+            let most = buf.remaining().min(self.unread.len());
+            buf.put_slice(&self.unread.split_to(most));
+            return Poll::Ready(Ok(()));
+        }
+        if self.preface_read.is_none() {
+            let read = self.inner().poll_read(cx, buf);
+            self.note_read(&read);
+            return read;
+        }
+        let mut bytes = [0; FIRST_READ];
+        let most = buf.remaining().min(bytes.len());
+        let length = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
+        buf.put_slice(&bytes[..length]);
+        Poll::Ready(Ok(()))
+    }
+
     fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
         if let Observer::Http2(conn) = &self.observer {
             conn.note(read);
@@ -125,30 +165,16 @@ impl Read for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // Its stream is about to leave hyper; the reactor reads what else comes.
         if matches!(&self.observer, Observer::Http1(slot) if slot.is_taken()) {
             return Poll::Pending;
         }
-        if !self.unread.is_empty() {
-            // The runtime does not know yet that a new socket is writable, and hyper drops the response to CONNECT
-            // if it cannot be written at once.
-            ready!(self.inner.inner().poll_write_ready(cx))?;
-            let most = buf.remaining().min(self.unread.len());
-            buf.put_slice(&self.unread.split_to(most));
-            return Poll::Ready(Ok(()));
-        }
-        if self.preface_read.is_none() {
-            let read = self.inner().poll_read(cx, buf);
-            self.note_read(&read);
-            return read;
-        }
-        let mut bytes = [0; FIRST_READ];
-        let most = buf.remaining().min(bytes.len());
-        let length = ready!(self.poll_bytes(cx, &mut bytes[..most]))?;
-        buf.put_slice(&bytes[..length]);
-        Poll::Ready(Ok(()))
+        ready!(self.poll_turn(cx));
+        let read = self.poll_input(cx, buf);
+        self.reads = if read.is_ready() { self.reads + 1 } else { 0 };
+        read
     }
 }
 
@@ -184,5 +210,68 @@ impl Write for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner().poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// SCENARIO: a client sends faster than its requests, frames or records can be handled.
+    /// BUG: hyper and rustls read as long as there was something to read, half a megabyte in one poll of their task.
+    /// FIX: a read has to wait for the other tasks after two that did not.
+    #[tokio::test]
+    async fn a_task_that_reads_gives_way() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut client = std::net::TcpStream::connect(address).expect("it listens");
+        let (socket, _) = listener.accept().expect("a connection");
+        socket.set_nonblocking(true).expect("a socket");
+        client.write_all(&[b'x'; 32 * 64]).expect("a buffer");
+        drop(client);
+        let mut socket = Socket::new(TcpStream::from_std(socket), Bytes::from_static(b"read"))
+            .expect("a runtime");
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let (mut total, mut longest, mut row) = (0, 0, 0);
+        while total < 4 + 32 * 64 {
+            let mut bytes = [0; 32];
+            let mut buf = ReadBuf::new(&mut bytes);
+            let before = wakes.0.load(Ordering::Relaxed);
+            let read =
+                Pin::new(&mut socket).poll_read(&mut Context::from_waker(&waker), buf.unfilled());
+            match read {
+                Poll::Ready(read) => {
+                    read.expect("open");
+                    assert_ne!(buf.filled().len(), 0, "the end after {total} bytes");
+                    total += buf.filled().len();
+                    row += 1;
+                    longest = longest.max(row);
+                }
+                Poll::Pending => {
+                    // The next poll is due at once, unless the socket has nothing yet.
+                    let gave_way = wakes.0.load(Ordering::Relaxed) > before;
+                    assert!(gave_way || row < READS_PER_TURN);
+                    row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        assert_eq!(longest, READS_PER_TURN);
     }
 }

@@ -8,22 +8,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::certificate::HTTP2;
 use super::conn_context::ConnContext;
 use super::http1::{Connection, End, HyperIo};
 use super::http2;
 use super::http2_conn::Http2Conn;
 use super::reactor::{Accepted, Transport};
 use super::socket::{Observer, Socket};
+use super::tls_io::Session;
 use crate::http::{Reject, ResponseFuture, Service, Sleep};
 
-/// The IO that hyper gets: a socket within its TLS session.
-type TlsIo = TokioIo<TlsStream<TokioIo<Socket>>>;
-
-/// Bytes of records that rustls buffers for a full socket.
-const BUFFER: usize = 16 * 1024;
+/// The IO that hyper gets.
+type TlsIo = TokioIo<Session>;
 
 /// Performs the handshake, and serves the connection to its end.
 pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: ConnContext) {
@@ -39,19 +35,18 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
         Ok(_) => {}
         Err(why) => return tracing::debug!(%why, "handshake"),
     }
-    let socket = TokioIo::new(socket);
-    let handshake = acceptor.accept_with(socket, |tls| tls.set_buffer_limit(Some(BUFFER)));
-    let mut tls = match within(&mut limit, handshake).await {
-        Ok(tls) => tls,
+    let session = match within(&mut limit, Session::accept(socket, acceptor)).await {
+        Ok(session) => session,
         Err(why) => return tracing::debug!(%why, "handshake"),
     };
-    let (socket, session) = tls.get_mut();
-    if session.alpn_protocol() == Some(HTTP2) {
+    let speaks_http2 = session.speaks_http2();
+    let mut io = TokioIo::new(session);
+    if speaks_http2 {
         let conn = Http2Conn::new();
-        socket.inner_mut().observe(Observer::Http2(conn.clone()));
-        http2::serve(TokioIo::new(tls), conn, service, context.draining).await;
+        io.socket().observe(Observer::Http2(conn.clone()));
+        http2::serve(io, conn, service, context.draining).await;
     } else {
-        let mut connection = Connection::new(TokioIo::new(tls), service, context);
+        let mut connection = Connection::new(io, service, context);
         if let End::HandsOff(handoff) = connection.run().await {
             connection.hand_off(handoff);
         }
@@ -78,11 +73,10 @@ async fn refuse(socket: Socket, service: Service) {
 
 impl HyperIo for TlsIo {
     fn socket(&mut self) -> &mut Socket {
-        self.inner_mut().get_mut().0.inner_mut()
+        self.inner_mut().socket()
     }
 
     fn into_transport(self) -> io::Result<Transport> {
-        let (socket, session) = self.into_inner().into_inner();
-        Ok(Transport::tls(socket.into_inner().into_inner()?, session))
+        self.into_inner().into_transport()
     }
 }

@@ -1,6 +1,8 @@
 //! The connections of a reactor: a slab of them, and the poller that watches their sockets.
 
+use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub(super) struct Conns {
     generation: u32,
     /// Streams that can be written to and have more to take.
     unfinished: Vec<Token>,
+    /// Streams whose clients may have sent more, each once, in the order in which they are read.
+    unread: VecDeque<Token>,
     hub: Hub,
 }
 
@@ -33,6 +37,8 @@ struct Slot {
     generation: u32,
     /// The socket is registered for writability too.
     watches_writes: bool,
+    /// It is in [`Conns::unread`].
+    is_unread: bool,
     conn: Conn,
 }
 
@@ -62,6 +68,7 @@ impl Conns {
             permits: PermitTable::default(),
             generation: 0,
             unfinished: Vec::new(),
+            unread: VecDeque::new(),
             hub,
         })
     }
@@ -85,7 +92,8 @@ impl Conns {
     fn insert(&mut self, conn: Conn) -> Option<Token> {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let index = self.slots.insert(Slot { generation, watches_writes: false, conn });
+        let slot = Slot { generation, watches_writes: false, is_unread: false, conn };
+        let index = self.slots.insert(slot);
         let token = token(u32::try_from(index).expect("fewer than descriptors"), generation);
         let socket = match &mut self.slots[index].conn {
             Conn::Waiting(accepted) => &mut accepted.socket,
@@ -122,7 +130,7 @@ impl Conns {
     /// Takes a waiting connection out of its slot, which has to be given to a stream or freed next.
     pub(super) fn take_waiting(&mut self, token: Token) -> Option<Accepted> {
         let conn = &mut self.slot(token).filter(|slot| matches!(slot.conn, Conn::Waiting(_)))?.conn;
-        match std::mem::replace(conn, Conn::Opening) {
+        match mem::replace(conn, Conn::Opening) {
             Conn::Waiting(accepted) => Some(accepted),
             _ => None,
         }
@@ -164,6 +172,11 @@ impl Conns {
         match act(conn, ConnCtx { socket: socket_id(token), counters }) {
             Ok(Flow::Idle) => {}
             Ok(Flow::More) => self.unfinished.push(token),
+            Ok(Flow::Unread) => {
+                if !mem::replace(&mut slot.is_unread, true) {
+                    self.unread.push_back(token);
+                }
+            }
             Ok(Flow::Blocked) if slot.watches_writes => {}
             Ok(Flow::Blocked) => {
                 let registry = self.poller.get_ref().registry();
@@ -200,9 +213,40 @@ impl Conns {
         !self.unfinished.is_empty()
     }
 
+    /// Reads and discards what the client of a stream has sent, unless it waits for its turn to be read.
+    pub(super) fn discard_input(&mut self, token: Token, scratch: &mut [u8], budget: &mut usize) {
+        if self.slot(token).is_some_and(|slot| !slot.is_unread) {
+            self.step(token, |conn, _| conn.discard_input(scratch, budget));
+        }
+    }
+
+    /// Reads from at most `count_max` of the streams whose clients may have sent more.
+    pub(super) fn discard_some(
+        &mut self,
+        count_max: usize,
+        scratch: &mut [u8],
+        budget: &mut usize,
+    ) {
+        for _ in 0..self.unread.len().min(count_max) {
+            if *budget == 0 {
+                return;
+            }
+            let Some(token) = self.unread.pop_front() else { return };
+            if let Some(slot) = self.slot(token) {
+                slot.is_unread = false;
+                self.step(token, |conn, _| conn.discard_input(scratch, budget));
+            }
+        }
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// Gives memory back that connections before needed.
     pub(super) fn shrink(&mut self) {
         shrink_if_sparse(&mut self.slots);
+        self.unread.shrink_to_fit();
     }
 
     /// Resolves when the poller may have events.

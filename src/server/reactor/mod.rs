@@ -24,6 +24,7 @@ use self::response_head::ResponseHeads;
 use self::stream_conn::StreamConn;
 use self::waiting::WaitingConns;
 use super::conn_context::ConnContext;
+use crate::config::STREAM_INPUT_PER_TURN;
 use crate::http::Handoff;
 use crate::hub::{Batch, SEATS_PER_TURN, WriteKind, WriteOp};
 use crate::stream::Sockets;
@@ -43,6 +44,8 @@ pub(crate) struct Reactor {
     conns: Conns,
     waiting: WaitingConns,
     scratch: Box<[u8]>,
+    /// Bytes that may still be read from streams in this turn.
+    input_left: usize,
     heads: ResponseHeads,
 }
 
@@ -68,6 +71,7 @@ impl Reactor {
             conns,
             waiting: WaitingConns::default(),
             scratch: vec![0; READ_BYTES].into(),
+            input_left: 0,
             heads: ResponseHeads::default(),
         })
     }
@@ -85,6 +89,7 @@ impl Reactor {
             let conn = StreamConn::new(transport, stream, chunked, surplus);
             if let Some(token) = self.conns.insert_streaming(conn, permit) {
                 self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
+                self.conns.step(token, |conn, _| conn.discard_held());
             }
         }
     }
@@ -118,7 +123,7 @@ impl Reactor {
                 return;
             }
         }
-        self.conns.step(token, |conn, _| conn.discard_input(&mut self.scratch));
+        self.conns.discard_input(token, &mut self.scratch, &mut self.input_left);
     }
 }
 
@@ -126,8 +131,10 @@ impl Sockets for Reactor {
     fn turn(&mut self, now: Time) -> bool {
         self.register(STREAMS_PER_TURN, now);
         self.conns.resume_some(STREAMS_PER_TURN);
-        let more = self.poll_sockets();
-        more || self.conns.has_unfinished() || !self.context.reactor.is_empty()
+        self.input_left = STREAM_INPUT_PER_TURN;
+        self.conns.discard_some(STREAMS_PER_TURN, &mut self.scratch, &mut self.input_left);
+        let more = self.poll_sockets() || self.conns.has_unfinished() || self.conns.has_unread();
+        more || !self.context.reactor.is_empty()
     }
 
     fn apply(&mut self, batch: &mut Batch) {

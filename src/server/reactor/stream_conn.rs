@@ -3,7 +3,7 @@
 //! Writing never blocks and never queues. Events that do not fit are given back to the history, all but the rest of
 //! the one event that was cut, so a subscriber that does not read costs a constant.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
+use crate::config::STREAM_INPUT_MAX;
 use crate::http::Fields;
 use crate::hub::{Event, Frames, SocketId, Taken, View};
 use crate::ids::Seq;
@@ -26,7 +27,7 @@ pub(crate) struct StreamConn {
     stream: EventStream,
     /// The rest of the event that a full socket cut. It shares that event's memory.
     rest: Option<Box<Bytes>>,
-    /// Bytes that the client sent after its request, which were discarded.
+    /// Bytes that the client sent after its request, as they arrived at the socket. They were discarded.
     discarded: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
@@ -50,6 +51,8 @@ pub(crate) enum Flow {
     More,
     /// The socket is full. Continue when it is writable.
     Blocked,
+    /// The client may have sent more, to be read in a later turn: the poller does not report it again.
+    Unread,
 }
 
 /// The stream has ended, for this reason.
@@ -73,9 +76,6 @@ struct Cut {
     index: usize,
     offset: usize,
 }
-
-/// Bytes that a client may send after its request; they are discarded. More end the stream.
-const INPUT_MAX: u32 = 64 * 1024;
 
 /// Takes from the subscription of one stream in a turn.
 const TAKES_PER_TURN: usize = 4;
@@ -190,17 +190,27 @@ impl StreamConn {
         self.catch_up(ctx)
     }
 
-    /// Reads and discards what the client sends. Most often that is the end of the connection.
-    pub(crate) fn discard_input(&mut self, scratch: &mut [u8]) -> Result<Flow, Closed> {
+    /// Reads and discards what the client sends, at most `budget` bytes, from which it takes what it has read. Most
+    /// often that is the end of the connection.
+    pub(crate) fn discard_input(
+        &mut self,
+        scratch: &mut [u8],
+        budget: &mut usize,
+    ) -> Result<Flow, Closed> {
         loop {
-            if self.discarded > INPUT_MAX {
+            if self.discarded as usize > STREAM_INPUT_MAX {
                 return Err(Closed(CloseReason::Excess));
             }
-            match self.transport.read(scratch) {
+            let most = scratch.len().min(*budget);
+            if most == 0 {
+                return Ok(Flow::Unread);
+            }
+            match self.transport.discard(&mut scratch[..most]) {
                 Ok(0) => return Err(Closed(CloseReason::Client)),
                 Ok(n) => {
+                    *budget = budget.saturating_sub(n);
                     self.discarded =
-                        self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX))
+                        self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
                 }
                 // The TLS session may have to respond to a record that is no data.
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
@@ -210,6 +220,14 @@ impl StreamConn {
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(why) => return Err(why.into()),
             }
+        }
+    }
+
+    /// Discards what was read before the stream began and not used, without a read.
+    pub(crate) fn discard_held(&mut self) -> Result<Flow, Closed> {
+        match self.transport.discard_held()? {
+            true => Err(Closed(CloseReason::Client)),
+            false => Ok(Flow::Idle),
         }
     }
 

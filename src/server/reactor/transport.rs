@@ -1,5 +1,7 @@
 //! What a streaming connection writes to: its socket, through a TLS session if it has one.
 
+#[cfg(feature = "tls")]
+use std::io::BufRead as _;
 use std::io::{self, IoSlice, Read, Write};
 
 #[cfg(test)]
@@ -45,6 +47,28 @@ impl Transport {
             Self::Tls(tls) => &mut tls.socket,
             #[cfg(test)]
             Self::Metered(metered) => &mut metered.socket,
+        }
+    }
+
+    /// Discards some of what the client has sent, at most as much as `bytes` can hold, which has to be something.
+    /// Returns the number of bytes that were read from the socket; 0 at the end.
+    pub(crate) fn discard(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.discard(bytes.len()),
+            #[cfg(test)]
+            Self::Metered(metered) => metered.discard(bytes),
+        }
+    }
+
+    /// Discards what was read from the socket before the stream, if anything is left of it. Returns whether the end
+    /// of the connection was read with it.
+    pub(crate) fn discard_held(&mut self) -> io::Result<bool> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.discard_held(),
+            _ => Ok(false),
         }
     }
 
@@ -99,18 +123,6 @@ impl Write for Transport {
     }
 }
 
-impl Read for Transport {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.read(bytes),
-            #[cfg(feature = "tls")]
-            Self::Tls(tls) => tls.read(bytes),
-            #[cfg(test)]
-            Self::Metered(metered) => metered.socket.read(bytes),
-        }
-    }
-}
-
 // ===== impl TlsTransport =====
 
 #[cfg(feature = "tls")]
@@ -140,17 +152,32 @@ impl TlsTransport {
         Ok(())
     }
 
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+    fn discard(&mut self, most: usize) -> io::Result<usize> {
+        let read = self.session.read_tls(&mut (&mut self.socket).take(most as u64))?;
+        let processed = self.session.process_new_packets();
+        processed.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        let has_ended = self.discard_held()?;
+        Ok(if has_ended { 0 } else { read })
+    }
+
+    /// Discards the data that the session has decrypted. Returns whether the client has closed the session after it.
+    fn discard_held(&mut self) -> io::Result<bool> {
+        let mut reader = self.session.reader();
         loop {
-            match self.session.reader().read(bytes) {
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
-                read => return read,
+            let held = match reader.fill_buf() {
+                Ok(held) => held.len(),
+                Err(why) => {
+                    return match why.kind() {
+                        io::ErrorKind::WouldBlock => Ok(false),
+                        io::ErrorKind::UnexpectedEof => Ok(true),
+                        _ => Err(why),
+                    };
+                }
+            };
+            if held == 0 {
+                return Ok(true);
             }
-            if self.session.read_tls(&mut self.socket)? == 0 {
-                return Ok(0);
-            }
-            let processed = self.session.process_new_packets();
-            processed.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+            reader.consume(held);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! TLS: certificates that are replaced while streams are open, versions, resumption, and handshakes that never end.
 
 mod certificates;
+mod empty_records;
+mod floods;
 mod handshakes;
 mod streams;
 
@@ -9,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{
     ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -26,10 +29,19 @@ struct Listener(Session);
 
 /// A client that trusts this certificate only.
 fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    client_with(rustls::crypto::aws_lc_rs::default_provider(), trusted, versions)
+}
+
+/// The same with other cryptography.
+fn client_with(
+    provider: CryptoProvider,
+    trusted: &Certificate,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let trusted = CertificateDer::from_pem_file(&trusted.certificate).expect("PEM");
     roots.add(trusted).expect("a certificate");
-    ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+    ClientConfig::builder_with_provider(provider.into())
         .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots)
@@ -85,8 +97,10 @@ fn get_livez(session: &mut Session) -> String {
 
 impl Listener {
     fn open(server: &Server, trusted: &Certificate) -> Self {
-        let mut session =
-            handshake(server, &client(trusted, ALL_VERSIONS).into()).expect("a handshake");
+        Self::on(handshake(server, &client(trusted, ALL_VERSIONS).into()).expect("a handshake"))
+    }
+
+    fn on(mut session: Session) -> Self {
         session.write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n").expect("sent");
         let mut listener = Self(session);
         listener.receive("event: connected");

@@ -1,6 +1,7 @@
 //! The reactor on real sockets, with a driver that the tests run step by step, so that nothing depends on time.
 
 mod ends;
+mod input;
 mod stalls;
 mod waiting;
 mod writes;
@@ -40,16 +41,18 @@ struct Rig {
     _draining: watch::Sender<bool>,
 }
 
-/// A socket in whose place this takes bytes, so that neither what it takes nor when depends on the kernel.
+/// A socket in whose place this takes bytes, so that neither what it takes nor when depends on the kernel. Counts the
+/// bytes that are read from it.
 #[derive(Debug)]
 pub(crate) struct Metered {
     pub(super) socket: mio::net::TcpStream,
     meter: Meter,
+    read: Arc<AtomicUsize>,
 }
 
 /// What counts the bytes that were taken.
 #[derive(Debug)]
-pub(super) enum Meter {
+enum Meter {
     /// So many more are taken, and thrown away.
     Room(Arc<AtomicUsize>),
     /// Those that the socket takes, which are added up here.
@@ -208,13 +211,19 @@ impl Metered {
     pub(super) fn with_room(room: &Arc<AtomicUsize>) -> Transport {
         let (socket, _client) = narrow_pair();
         let (socket, meter) = (watched(socket), Meter::Room(room.clone()));
-        Transport::Metered(Box::new(Self { socket, meter }))
+        Transport::Metered(Box::new(Self { socket, meter, read: Arc::default() }))
+    }
+
+    /// A socket in whose place everything is taken, and whose bytes are counted as they are read.
+    pub(super) fn reading(socket: TcpStream, read: &Arc<AtomicUsize>) -> Transport {
+        let (socket, room) = (watched(socket), Arc::new(AtomicUsize::new(usize::MAX)));
+        Transport::Metered(Box::new(Self { socket, meter: Meter::Room(room), read: read.clone() }))
     }
 
     /// A socket whose bytes are counted as it takes them.
     pub(super) fn counted(socket: TcpStream, taken: &Arc<AtomicUsize>) -> Transport {
         let (socket, meter) = (watched(socket), Meter::Socket(taken.clone()));
-        Transport::Metered(Box::new(Self { socket, meter }))
+        Transport::Metered(Box::new(Self { socket, meter, read: Arc::default() }))
     }
 
     pub(super) fn take(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -233,6 +242,12 @@ impl Metered {
                 Ok(written)
             }
         }
+    }
+
+    pub(super) fn discard(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.socket.read(bytes)?;
+        self.read.fetch_add(read, Relaxed);
+        Ok(read)
     }
 }
 

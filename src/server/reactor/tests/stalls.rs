@@ -106,51 +106,6 @@ fn a_stream_has_not_stalled_because_of_a_pause() {
     assert_eq!(stalls_at, Some(161), "if its client has taken nothing by then");
 }
 
-/// A TLS session on this socket, and the client's session; both have done their handshake.
-#[cfg(feature = "tls")]
-fn sessions(socket: TcpStream) -> (Transport, rustls::ClientConnection) {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-    let output = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=tests"])
-        .args(["-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "-", "-out", "-"])
-        .output()
-        .expect("openssl is installed");
-    let key = PrivateKeyDer::from_pem_slice(&output.stdout).expect("a key");
-    let certificate = CertificateDer::from_pem_slice(&output.stdout).expect("a certificate");
-    let mut trusted = rustls::RootCertStore::empty();
-    trusted.add(certificate.clone()).expect("a certificate");
-
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider.clone());
-    let server = server.with_safe_default_protocol_versions().expect("versions");
-    let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
-    let mut server = rustls::ServerConnection::new(server.expect("a pair").into()).expect("begun");
-    let client = rustls::ClientConfig::builder_with_provider(provider);
-    let client = client.with_safe_default_protocol_versions().expect("versions");
-    let client = client.with_root_certificates(trusted).with_no_client_auth();
-    let name = "localhost".try_into().expect("a name");
-    let mut client = rustls::ClientConnection::new(client.into(), name).expect("begun");
-    while client.is_handshaking() || server.wants_write() || client.wants_write() {
-        let mut wire = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut wire).expect("memory");
-        }
-        server.read_tls(&mut &wire[..]).expect("memory");
-        server.process_new_packets().expect("a handshake");
-        wire.clear();
-        while server.wants_write() {
-            server.write_tls(&mut wire).expect("memory");
-        }
-        client.read_tls(&mut &wire[..]).expect("memory");
-        client.process_new_packets().expect("a handshake");
-    }
-    (Transport::tls(mio::net::TcpStream::from_std(socket), server), client)
-}
-
 /// SCENARIO: behind TLS, an event is larger than what the socket takes; after 39 s the client reads half of it, and
 /// nothing more for half a minute.
 /// BUG: the TLS session had taken the event whole, and that the socket took records of it was no progress.
@@ -160,7 +115,7 @@ fn sessions(socket: TcpStream) -> (Transport, rustls::ClientConnection) {
 fn a_client_that_took_a_part_of_a_large_record_has_not_stalled() {
     let (server, mut client) = narrow_pair();
     server.set_nonblocking(true).expect("a socket");
-    let (transport, _session) = sessions(server);
+    let (transport, _session) = crate::server::test_tls::sessions(server);
     let conn = Conn::begun(transport);
     conn.publish(&"k".repeat(60_000));
     conn.assert_stalls_after_its_last_progress(|conn| {

@@ -1,0 +1,22 @@
+//! How much is read of what clients send, at once, and in total of what no request needs. Request heads and bodies
+//! have limits of their own in [`Config`](super::Config).
+
+/// Bytes that a client may send on a stream of HTTP/1 after its request, counted as they arrive at the socket, so
+/// behind TLS in records. They are discarded; more end the stream.
+pub const STREAM_INPUT_MAX: usize = 64 * 1024;
+
+/// Bytes that a worker reads from all of its HTTP/1 streams together before it goes on with its deliveries. Behind
+/// TLS they cost it a millisecond at most: a key update of 27 bytes takes 8 µs.
+pub const STREAM_INPUT_PER_TURN: usize = 4 * 1024;
+
+/// Reads of one connection that may succeed in a row before the other tasks of its worker run; one, if it brings
+/// records without data. A read behind TLS is of 4 KiB, any other as large as hyper's buffer has room for.
+pub const READS_PER_TURN: u32 = 2;
+
+/// Bytes of TLS records that bring no data: the handshake, key updates, empty records, a record whose rest is
+/// missing. More end a connection that is no stream of HTTP/1. The largest record has 16,645 bytes.
+pub const TLS_OVERHEAD_MAX: usize = 20 * 1024;
+
+/// Bytes of TLS records that one byte of data accounts for: as many as the records have that carry one byte each
+/// (22 to 30).
+pub const TLS_OVERHEAD_PER_BYTE: usize = 32;
