@@ -1,11 +1,12 @@
 //! The attacks, each of a hostile client's ways, with a rate and a number of connections of its own.
 
+#[path = "../../it/tls/empty_records.rs"]
+mod empty_records;
 mod ends;
 mod floods;
 mod http2;
 mod places;
 mod tls;
-mod tls_records;
 
 use std::future::Future;
 use std::io;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -43,6 +46,8 @@ pub(crate) struct Arena {
     tls: SocketAddr,
     config: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    /// Its sessions can send empty records.
+    emptying: Arc<ClientConfig>,
     log: Arc<Log>,
     sizes: Sizes,
     /// Its addresses are 127.0.x.1 and so on.
@@ -106,10 +111,17 @@ const fn attack(name: &'static str, numbers: &'static str, run: fn(Arc<Arena>) -
 
 /// The settings of a client that trusts the server's certificate.
 pub(crate) fn trusting(certificate: &Certificate, protocols: &[&str]) -> ClientConfig {
+    trusting_with(default_provider(), certificate, protocols)
+}
+
+fn trusting_with(
+    provider: CryptoProvider,
+    certificate: &Certificate,
+    protocols: &[&str],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let trusted = CertificateDer::from_pem_file(&certificate.certificate).expect("PEM");
     roots.add(trusted).expect("a certificate");
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut config = ClientConfig::builder_with_provider(provider.into())
         .with_protocol_versions(ALL_VERSIONS)
         .expect("versions")
@@ -164,6 +176,7 @@ impl Arena {
             tls: stage.tls,
             config: trusting(&stage.certificate, &[]).into(),
             http2: trusting(&stage.certificate, &["h2"]).into(),
+            emptying: trusting_with(empty_records::provider(), &stage.certificate, &[]).into(),
             log: stage.log.clone(),
             sizes: stage.sizes,
             network: NETWORKS + number as u8,

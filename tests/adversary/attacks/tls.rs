@@ -1,18 +1,18 @@
 //! Attacks on the TLS address.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-use super::tls_records::{Records, Secret};
+use super::empty_records::NOTHING;
 use super::{Arena, add, crowd};
 use crate::shared::http::get;
+
+/// What reads the log. It goes on once the attack ends.
+struct Reader<'a>(&'a Arena);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -28,23 +28,28 @@ const BURST_BYTES: usize = 1 << 20;
 /// Records that carry nothing: half of the connections before a request, half on an open stream.
 pub(super) async fn key_updates(arena: Arc<Arena>) {
     crowd(&arena, 6, PAUSE, |arena, number| async move {
-        let (mut socket, mut records) = connect(&arena).await?;
-        if number % 2 == 0 {
+        let (mut socket, mut session) = arena.handshake(&arena.emptying).await?.into_inner();
+        if number.is_multiple_of(2) {
             let stream = get("/api/updates/public/events", "accept: text/event-stream\r\n");
-            socket.write_all(&records.data(stream.as_bytes())).await?;
+            session.writer().write_all(stream.as_bytes())?;
         }
         loop {
             let encrypt = move || {
                 let mut burst = Vec::new();
                 while burst.len() < BURST_BYTES {
-                    (0..UPDATES).for_each(|_| burst.extend(records.key_update()));
-                    burst.extend(records.data(&[]));
+                    for _ in 0..UPDATES {
+                        session.refresh_traffic_keys().map_err(io::Error::other)?;
+                    }
+                    session.writer().write_all(&[NOTHING])?;
+                    while session.wants_write() {
+                        session.write_tls(&mut burst)?;
+                    }
                 }
-                (records, burst)
+                io::Result::Ok((session, burst))
             };
+            let encrypted = tokio::task::spawn_blocking(encrypt).await;
             let burst;
-            (records, burst) =
-                tokio::task::spawn_blocking(encrypt).await.map_err(io::Error::other)?;
+            (session, burst) = encrypted.map_err(io::Error::other)??;
             add(&arena.tally.acts, (burst.len() / 1024) as u64);
             socket.write_all(&burst).await?;
             // What it has sent has no bound for this client.
@@ -52,16 +57,6 @@ pub(super) async fn key_updates(arena: Arc<Arena>) {
         }
     })
     .await;
-}
-
-async fn connect(arena: &Arena) -> io::Result<(TcpStream, Records)> {
-    let socket = arena.connect(arena.tls).await?;
-    let (secret, config) = Secret::of(&arena.config);
-    let name = ServerName::from(arena.tls.ip());
-    let session = TlsConnector::from(config).connect(name, socket).await?;
-    let (socket, session) = session.into_inner();
-    let records = Records::new(session.negotiated_cipher_suite(), &secret);
-    records.map(|records| (socket, records)).ok_or_else(|| io::Error::other("not TLS 1.3"))
 }
 
 /// Handshakes that begin like one, each of which is a line of the log, while what reads the log stops for two seconds of
@@ -84,9 +79,6 @@ pub(super) async fn unread_log(arena: Arc<Arena>) {
     };
     tokio::join!(bad_handshakes, stops);
 }
-
-/// What reads the log. It goes on once the attack ends.
-struct Reader<'a>(&'a Arena);
 
 // ===== impl Reader =====
 
