@@ -49,6 +49,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Turns of the server between two pieces, and in a pause without time.
 const TURNS: usize = 4;
 
+/// How often, and how long each time, a busy kernel is waited for.
+const CATCH_UPS: usize = 400;
+const CATCH_UP: Duration = Duration::from_millis(5);
+
 // ===== impl Client =====
 
 impl Client {
@@ -99,6 +103,7 @@ impl Client {
                 }
             }
             Step::Reset => {
+                self.received.is_hindered = true;
                 if let Some(socket) = self.socket.take() {
                     _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
                 }
@@ -119,6 +124,9 @@ impl Client {
             }
         };
         _ = timeout(TIMEOUT, read).await;
+        if !self.received.is_hindered {
+            self.catch_up().await;
+        }
         // A close with a full window reaches the server by the kernel's timers, which run in real time.
         if let Some(socket) = self.socket.take_if(|_| !self.received.is_complete) {
             _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
@@ -127,6 +135,18 @@ impl Client {
             self.received.session = Some(session);
         }
         self.received
+    }
+
+    /// Reads to the end in real time, where virtual time was faster than a busy kernel.
+    async fn catch_up(&mut self) {
+        for _ in 0..CATCH_UPS {
+            if self.received.is_complete {
+                return;
+            }
+            std::thread::sleep(CATCH_UP);
+            turns().await;
+            self.read();
+        }
     }
 
     /// Sends content within the session, which it begins. In cleartext there is only application data.
@@ -265,6 +285,8 @@ impl Client {
 }
 
 async fn turns() {
+    // The kernel may still have to deliver what was sent.
+    std::thread::yield_now();
     for _ in 0..TURNS {
         yield_now().await;
     }

@@ -16,7 +16,7 @@ pub(super) struct Received {
     pub(super) first: Vec<u8>,
     /// The end of the connection was received, after all bytes that the server had sent.
     pub(super) is_complete: bool,
-    /// The client has kept the server from sending, or was closed by it for sending too much.
+    /// The client has kept the server from sending, or from noticing its end: it did not read, cut or reset something.
     pub(super) is_hindered: bool,
     pub(super) sent: usize,
     /// Bytes of the published events, about.
@@ -49,7 +49,10 @@ impl Received {
         let bound = (1 + self.sent / 8) * ANSWER_LEN_MAX + STREAMS_MAX * events;
         assert!(len <= bound, "{len} bytes, at most {bound}");
 
-        let anywhere = self.is_hindered || !self.is_complete || self.is_tls;
+        // The server closes a connection whose client has closed its half.
+        assert!(self.is_complete || self.is_hindered, "the connection has not ended");
+
+        let anywhere = self.is_hindered || self.is_tls;
         match self.into_data() {
             Data::Http1(data) => check_answers(&data, anywhere),
             Data::Http2(data) => check_frames(&data),
