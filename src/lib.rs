@@ -11,7 +11,8 @@
 //! * [`hub`]: the state. Channels, their histories and coalescing windows, seats in slabs, timer wheels.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
 //!   driver, the one task of a shard that sleeps.
-//! * `admission`: limits of connections and streams, counted by guards that move with them.
+//! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
+//!   to make room for another.
 //! * `http`: what a request means. Routes, authorisation, publishing, responses, `/metrics`. Knows no socket.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves.
 //! * [`client`]: a client, for `nudged publish` and `nudged listen`; `bench`: the load generator, for `nudged bench`.
@@ -41,7 +42,7 @@
 //!                        └─ Seats: a slab per shard; a seat is a cursor into the history
 //!                                │ marked dirty, the shard's driver woken once
 //!  worker thread (one per core: its own listeners, runtime, shard of the hub)
-//!     accept ─► Reactor: waits for the first request
+//!     accept ─► Reactor: waits for the first request (beyond a limit: hyper)
 //!        │       ├─ GET of a stream ─► EventStream::open (takes a seat) ─► streams from the same slot
 //!        │       └─ anything else ─┐
 //!        └─► TLS ──────────────────┴► hyper ─► Service
@@ -101,7 +102,8 @@
 //! * **A delivery in cleartext allocates nothing**; a publish allocates the same for any number of subscribers.
 //! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received yet.
 //! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address, streams
-//!   of an org, publish rates, histories, channels. No stream is ended to make room for another.
+//!   of an org, publish rates, histories, channels. No stream is ended to make room for another; a connection is, if it
+//!   is idle, or beyond a limit and has proven nothing.
 //! * **Nothing is read without a bound**, in total or at once: a connection's task gives way after two reads, and a turn
 //!   of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
 //! * **No `unsafe`** in the crate.

@@ -48,13 +48,12 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
     let mut config = settings.into_config().map_err(Exit::usage)?;
     config.log_lines_dropped = log.dropped();
     let workers = config.workers;
-    let server = if inherited.is_empty() {
-        Server::bind(config)
-    } else {
-        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
-        Server::adopt(config, inherited)
-    };
-    let server = server.map_err(Exit::usage)?;
+    if !inherited.public.is_empty() {
+        tracing::warn!(
+            "listening on the sockets of LISTEN_FDS; --listen and --plain-listen are ignored"
+        );
+    }
+    let server = Server::adopt(config, inherited).map_err(Exit::usage)?;
     block_on(async {
         let signals = Signals::new().map_err(Exit::failure)?;
         greet(&server, workers);
@@ -85,7 +84,9 @@ fn greet(server: &Server, workers: usize) {
     let plural = if workers == 1 { "" } else { "s" };
     let version = env!("CARGO_PKG_VERSION");
     for address in server.addresses() {
-        text += &format!("nudged {version} listening on {address} ({workers} worker{plural})\n");
+        let workers = format!("{workers} worker{plural}");
+        let kind = if address.internal { "internal: publish and scrape here" } else { &workers };
+        text += &format!("nudged {version} listening on {address} ({kind})\n");
     }
     let auth = &server.config().auth;
     let access = if auth.is_open() {

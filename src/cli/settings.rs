@@ -19,6 +19,11 @@ pub(super) struct ListenArgs {
     #[arg(long, env = "NUDGED_LISTEN", value_name = "IP:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
     pub(super) listen: Vec<SocketAddr>,
 
+    /// Internal address, in cleartext, with connections of its own: it serves everything, and publishing
+    /// and /metrics are then served there only; separate several with commas, or repeat the flag
+    #[arg(long, env = "NUDGED_INTERNAL_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
+    pub(super) internal_listen: Vec<SocketAddr>,
+
     /// Worker threads [default: one per core]
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
     pub(super) workers: Option<usize>,
@@ -43,8 +48,7 @@ pub(super) struct TlsFileArgs {
     #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Address to listen on without TLS, in addition to --listen; for probes and publishers on the
-    /// same machine
+    /// Address to listen on without TLS, in addition to --listen
     #[arg(
         long,
         env = "NUDGED_PLAIN_LISTEN",
@@ -128,6 +132,10 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) connections: Option<usize>,
 
+    /// Connections to --internal-listen, which count against no other limit of connections
+    #[arg(long, env = "NUDGED_INTERNAL_CONNECTIONS", value_name = "N", default_value_t = CONFIG.internal_connections_max, value_parser = count(1..=100_000_000))]
+    pub(super) internal_connections: usize,
+
     /// Connections from one address (IPv6: one /64), other than that of a trusted proxy
     /// [default: no limit]
     #[arg(long, env = "NUDGED_ADDRESS_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
@@ -159,10 +167,15 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_CONNECTION_STREAMS", value_name = "N", default_value_t = CONFIG.connection_streams_max as usize, value_parser = count(1..=65_536))]
     pub(super) connection_streams: usize,
 
-    /// How long a request head may take from its first byte, and how long a connection may be idle
-    /// before and between requests
+    /// How long a request head may take from its first byte, and how long a connection may send nothing
+    /// before its first one
     #[arg(long, env = "NUDGED_HEAD_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.head_timeout), value_parser = duration(100..=3_600_000))]
     pub(super) head_timeout: HumanDuration,
+
+    /// How long a connection may be idle after a request. At the limit of connections, those that have
+    /// been idle for the longest time are closed earlier, to make room for others
+    #[arg(long, env = "NUDGED_IDLE_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.idle_timeout), value_parser = duration(100..=86_400_000))]
+    pub(super) idle_timeout: HumanDuration,
 
     /// Size of a request head; it may have 100 header fields
     #[arg(long, env = "NUDGED_HEAD_BYTES", value_name = "BYTES", default_value_t = CONFIG.head_bytes_max, value_parser = count(8_192..=1 << 20))]

@@ -49,6 +49,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Further addresses, in cleartext even if `tls` is set.
     pub plain_listen: Vec<SocketAddr>,
+    /// Internal addresses, in cleartext: they serve everything, on connections of their own. If there is one,
+    /// publishing and `/metrics` are served there only.
+    pub internal_listen: Vec<SocketAddr>,
     /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
     pub workers: usize,
     /// Listen beyond loopback although no key is configured.
@@ -67,6 +70,9 @@ pub struct Config {
     /// Connections in total; `None` for as many as the descriptor limit allows when the server starts, less
     /// a reserve.
     pub connections_max: Option<usize>,
+    /// Connections to `internal_listen`, at least 1; they count against no other limit of connections. At most a
+    /// quarter of the descriptors.
+    pub internal_connections_max: usize,
     /// Connections from one IPv4 address or one IPv6 /64; `None` for no limit.
     pub address_connections_max: Option<usize>,
     /// Streams in total; `None` for as many as connections, and not less than [`STREAMS_MIN`].
@@ -80,9 +86,12 @@ pub struct Config {
     pub connection_streams_max: u32,
     /// The largest request head, in bytes; at least 8,192.
     pub head_bytes_max: usize,
-    /// How long a request head may take from its first byte, and how long a connection may idle before and
-    /// between requests.
+    /// How long a request head may take from its first byte, and how long a connection may send nothing before its
+    /// first one.
     pub head_timeout: Duration,
+    /// How long a connection may be idle after a request. At the limit of connections, those that have been idle for
+    /// the longest time are closed earlier, to make room for others.
+    pub idle_timeout: Duration,
     /// A peer that acknowledges nothing for this long is dead (`TCP_USER_TIMEOUT`).
     pub peer_timeout: Duration,
 
@@ -141,12 +150,14 @@ impl Default for Config {
         Self {
             listen: vec![LISTEN],
             plain_listen: Vec::new(),
+            internal_listen: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             insecure_open: false,
             #[cfg(feature = "tls")]
             tls: None,
             hub: HubConfig::default(),
             connections_max: None,
+            internal_connections_max: 256,
             address_connections_max: None,
             streams_max: None,
             address_streams_max: None,
@@ -154,6 +165,7 @@ impl Default for Config {
             connection_streams_max: 256,
             head_bytes_max: 16 * 1024,
             head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
             peer_timeout: Duration::from_secs(30),
             publish_bytes_max: 64 * 1024,
             body_timeout: Duration::from_secs(10),

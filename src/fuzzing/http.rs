@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, Uri};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Entrance};
 use crate::config::{Config, HubConfig};
 use crate::http::{App, Grant, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
@@ -92,7 +92,7 @@ pub fn last_event_id(input: &[u8]) {
     let missed = (1..=4).find(|seq| id(*seq) == last).map(|seq| 4 - seq);
 
     let (factory, _) = factory(&hub);
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).now_or_never().flatten();
+    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).now_or_never();
     let service = factory.service(admitted.expect("there is room"));
     let mut query = form_urlencoded::Serializer::new(String::new());
     let query = query.append_pair("last_event_id", &last).finish();

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Entrance, Evicted};
 use crate::hub::Hub;
 use crate::metrics::{CloseReason, Counters, Limit, SharedCount, read};
 use crate::sync::AtomicU64;
@@ -105,9 +105,22 @@ impl Collector for AdmissionCollector {
             let count = ConstCounter::new(admission.refusals().read(limit));
             count.encode(family.encode_family(&[("limit", limit.label())])?)?;
         }
+        let help = "Connections that were closed to make room for others";
+        let mut family = encoder.encode_descriptor("evicted", help, None, MetricType::Counter)?;
+        for which in Evicted::ALL {
+            let count = ConstCounter::new(admission.evicted(which));
+            count.encode(family.encode_family(&[("kind", which.label())])?)?;
+        }
+        let (public, internal) = (Entrance::Public, Entrance::Internal);
+        let open = |entrance| admission.connections(entrance);
         for (name, help, value) in [
-            ("connections", "Connections that are open", admission.connections()),
-            ("connections_max", "Connections that may be open", admission.connections_max()),
+            ("connections", "Connections to public addresses", open(public)),
+            (
+                "connections_max",
+                "Connections to public addresses that may be open",
+                admission.connections_max(public),
+            ),
+            ("internal_connections", "Connections to internal addresses", open(internal)),
         ] {
             encode(&mut encoder, name, help, &gauge(value))?;
         }

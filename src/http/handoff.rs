@@ -51,12 +51,8 @@ impl Handoff {
     }
 
     /// The same, counted as the connection that it has become.
-    pub(crate) fn complete(self, admitted: Arc<Admitted>) -> Self {
-        // No request waits any more: the one that opened the stream was the last.
-        let permit = match Arc::into_inner(admitted) {
-            Some(admitted) => admitted.into_permit(self.permit.into_stream()),
-            None => self.permit,
-        };
+    pub(crate) fn complete(self, admitted: &Admitted) -> Self {
+        let permit = admitted.take_permit(self.permit.into_stream());
         Self { permit, ..self }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Reject {
     NotFound,
     /// The org has no public stream.
     NotPublic,
+    /// The resource is served on internal addresses only.
+    Internal,
     /// The resource has other methods.
     Method { allow: &'static str },
     /// The path has an invalid org name.
@@ -149,7 +151,7 @@ impl Reject {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::NotPublic => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NotPublic | Self::Internal => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -180,6 +182,9 @@ impl Reject {
                 /livez, /readyz, /metrics"
                 .into(),
             Self::NotPublic => "this organisation has no public stream".into(),
+            Self::Internal => "publishing and /metrics are served on the internal address only \
+                (--internal-listen); this address serves streams, /livez and /readyz"
+                .into(),
             Self::Method { allow } => format!("this resource allows {allow}"),
             Self::Org(why) => why.to_string(),
             Self::Target => {

@@ -91,7 +91,8 @@ impl Sleep {
         .await
     }
 
-    fn restart(&mut self, length: Duration) {
+    /// Begins again, with this length.
+    pub(crate) fn restart(&mut self, length: Duration) {
         self.length = length;
         self.set(Instant::now() + length);
     }

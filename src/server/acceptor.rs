@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::certificate::Tls;
 use super::conn_context::ConnContext;
 use super::reactor::Accepted;
+use crate::admission::Entrance;
 
 /// Accepts the connections of one worker.
 #[derive(Clone, Debug)]
@@ -45,16 +46,14 @@ impl Acceptor {
     }
 
     /// Accepts until the task is aborted. No error ends it: a server that does not accept is down.
-    pub(super) async fn accept(self, listener: Listener, tls: Option<Tls>) {
+    pub(super) async fn accept(self, listener: Listener, tls: Option<Tls>, entrance: Entrance) {
         let listener = watch(listener).expect("a listening socket");
         let mut accepted = 0_u32;
         let mut errors = AcceptErrors::default();
         loop {
             match listener.async_io(Interest::READABLE, TcpListener::accept).await {
                 Ok((socket, peer)) => {
-                    let Some(admitted) = self.context.factory.admit(peer.ip()).await else {
-                        continue;
-                    };
+                    let admitted = self.context.factory.admit(peer.ip(), entrance).await;
                     self.dispatch(Accepted { socket, admitted }, tls.as_ref());
                     accepted = accepted.wrapping_add(1);
                     if accepted.is_multiple_of(ACCEPTS_PER_TURN) {
@@ -72,12 +71,13 @@ impl Acceptor {
     }
 
     /// Passes a connection on: behind TLS to a task, in cleartext to the reactor, where it costs no more than a
-    /// stream until its request arrives.
+    /// stream until its request arrives. One that is beyond a limit has a task, by which it can be closed.
     pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
         let context = &self.context;
         if let Some(tls) = tls {
-            tokio::spawn(tls.serve(accepted, context.clone()));
-        } else if context.reactor.is_open() {
+            let closer = accepted.admitted.closer();
+            tokio::spawn(closer.guard(tls.serve(accepted, context.clone())));
+        } else if context.reactor.is_open() && !accepted.admitted.is_unproven() {
             context.reactor.accept(accepted);
         } else {
             context.serve(accepted, Bytes::new(), None);

@@ -22,9 +22,10 @@ impl ConnContext {
     /// Serves a cleartext connection, of which these bytes have been read, in a task of its own. `verdict` is on
     /// its first request.
     pub(super) fn serve(&self, accepted: Accepted, first: Bytes, verdict: Option<Verdict>) {
+        let closer = accepted.admitted.closer();
         let service = self.factory.service(accepted.admitted).with_verdict(verdict);
         match Connection::cleartext(accepted.socket, first, service, self.clone()) {
-            Ok(connection) => drop(tokio::spawn(connection.serve())),
+            Ok(connection) => drop(tokio::spawn(closer.guard(connection.serve()))),
             Err(why) => tracing::warn!(%why, "a connection could not be watched"),
         }
     }

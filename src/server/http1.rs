@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use mio::net::TcpStream;
 
 use super::conn_context::ConnContext;
+use super::head_clock::HeadClock;
 use super::http2;
 use super::http2_conn::Http2Conn;
 use super::reactor::Transport;
@@ -89,10 +90,11 @@ impl Connection {
 impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     pub(super) fn new(mut io: I, service: Service, context: ConnContext) -> Self {
         let slot = service.handoff_slot().clone();
-        io.socket().observe(Observer::Http1(slot.clone()));
         let config = service.config();
+        let clock = HeadClock::new(service.closer(), service.timer(), config);
+        io.socket().observe(Observer::Http1(slot.clone(), clock.clone()));
         let hyper = http1::Builder::new()
-            .timer(service.timer())
+            .timer(clock)
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
             .serve_connection(io, service);
@@ -102,7 +104,7 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     pub(super) fn hand_off(self, mut handoff: Handoff) {
         let parts = self.hyper.into_parts();
         handoff.surplus = parts.read_buf.len();
-        let handoff = handoff.complete(parts.service.into_admitted());
+        let handoff = handoff.complete(parts.service.admitted());
         match parts.io.into_transport() {
             Ok(transport) => self.context.reactor.hand_off(transport, handoff),
             Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
     use tokio::sync::watch;
 
-    use crate::admission::Admission;
+    use crate::admission::{Admission, Entrance};
     use crate::config::Config;
     use crate::http::{App, ServiceFactory};
     use crate::hub::Hub;
@@ -247,7 +249,7 @@ mod tests {
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
         let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");
-        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await.expect("there is room");
+        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
         let (_draining, draining) = watch::channel(false);
         let service = factory.service(admitted);
         let context =

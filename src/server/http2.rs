@@ -31,10 +31,9 @@ pub(super) async fn serve<I>(
 ) where
     I: Read + Write + Send + Unpin + 'static,
 {
-    let (limit, timer) = (service.config().head_timeout, service.timer());
+    let Config { head_timeout, idle_timeout, .. } = *service.config();
+    let (closer, timer) = (service.closer(), service.timer());
     let mut going_away = false;
-    // Answer one request before GOAWAY, so that the client learns why.
-    let answer_once = service.over_limit();
     let mut hyper = builder(&conn, service.config(), timer.clone())
         .serve_connection(io, Http2Service { service, conn: conn.clone() });
     let mut draining = draining;
@@ -43,8 +42,12 @@ pub(super) async fn serve<I>(
     let mut idle: Option<Sleep> = None;
     let end = poll_fn(|cx| {
         loop {
-            let has_answered = answer_once && conn.had_request();
-            if !going_away && (has_answered || drain.as_mut().poll(cx).is_ready()) {
+            if closer.is_closed() {
+                return Poll::Ready(Ok(()));
+            }
+            // Beyond a limit it answers one request before GOAWAY, so that the client learns why.
+            let is_refused = || conn.had_request() && closer.is_unproven();
+            if !going_away && (is_refused() || drain.as_mut().poll(cx).is_ready()) {
                 going_away = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }
@@ -53,8 +56,15 @@ pub(super) async fn serve<I>(
             }
             if !conn.is_idle(cx) {
                 idle = None;
+                _ = closer.note_busy();
                 return Poll::Pending;
             }
+            let limit = if conn.had_request() && !going_away {
+                closer.note_idle();
+                idle_timeout
+            } else {
+                head_timeout
+            };
             ready!(Pin::new(idle.get_or_insert_with(|| timer.sleep(limit))).poll(cx));
             if going_away {
                 // The client ignored GOAWAY.

@@ -11,6 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::certificate::Tls;
 #[cfg(feature = "tls")]
 use super::certificate::TlsError;
+use super::systemd::PassedSockets;
+use crate::admission::Entrance;
 use crate::config::Config;
 
 /// An address that a server listens on, displayed as the beginning of its URLs.
@@ -20,6 +22,8 @@ pub struct Address {
     pub socket: SocketAddr,
     /// Connections to it begin with a TLS handshake.
     pub secure: bool,
+    /// It is one of [`Config::internal_listen`].
+    pub internal: bool,
 }
 
 /// The sockets of all workers.
@@ -35,6 +39,14 @@ pub(crate) struct Listeners {
 pub(crate) struct Listening {
     pub(crate) socket: TcpListener,
     pub(crate) secure: bool,
+    pub(crate) entrance: Entrance,
+}
+
+/// What kind of address it is.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    secure: bool,
+    entrance: Entrance,
 }
 
 /// Why the server could not listen on an address.
@@ -73,38 +85,65 @@ const NOTSENT_LOWAT: u32 = 16 * 1024;
 // ===== impl Listeners =====
 
 impl Listeners {
+    /// Binds every address for every worker.
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
-        let mut addresses = Vec::new();
-        let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
-        let first = config.listen.iter().map(|asked| (*asked, Tls::is_configured(config)));
-        let plain = config.plain_listen.iter().map(|asked| (*asked, false));
-        for (asked, secure) in first.chain(plain) {
+        Self::open(PassedSockets::default(), config)
+    }
+
+    /// Uses listening sockets that the service manager opened and keeps open, so that no connect is refused
+    /// between one server and the next. All workers accept on each of them. They stand in for the public addresses
+    /// of the configuration, if there is one for a public address.
+    pub(crate) fn open(passed: PassedSockets, config: &Config) -> Result<Self, BindError> {
+        let workers = (0..config.workers).map(|_| Vec::new()).collect();
+        let mut listeners = Self { addresses: Vec::new(), workers };
+        let public = Kind { secure: Tls::is_configured(config), entrance: Entrance::Public };
+        let plain = Kind { secure: false, ..public };
+        let internal = Kind { secure: false, entrance: Entrance::Internal };
+        if passed.public.is_empty() {
+            listeners.bind_all(&config.listen, public, config)?;
+            listeners.bind_all(&config.plain_listen, plain, config)?;
+        } else {
+            listeners.adopt_all(passed.public, public, config)?;
+        }
+        listeners.adopt_all(passed.internal, internal, config)?;
+        listeners.bind_all(&config.internal_listen, internal, config)?;
+        Ok(listeners)
+    }
+
+    fn bind_all(
+        &mut self,
+        addresses: &[SocketAddr],
+        kind: Kind,
+        config: &Config,
+    ) -> Result<(), BindError> {
+        for asked in addresses.iter().copied() {
             if is_exposed(asked, config) {
                 return Err(BindError::Open { address: asked });
             }
             let refused = |why| BindError::Refused { address: asked, why };
             refuse_a_second_server(asked).map_err(refused)?;
             let mut address = asked;
-            for index in 0..workers.len() {
-                let shared = workers[0].last().filter(|_| index > 0 && !REUSE_PORT);
+            for index in 0..self.workers.len() {
+                let shared = self.workers[0].last().filter(|_| index > 0 && !REUSE_PORT);
                 let socket = match shared {
                     Some(Listening { socket, .. }) => socket.try_clone(),
                     None => listen(address, config),
                 };
                 let socket = socket.map_err(refused)?;
                 address = socket.local_addr().map_err(refused)?;
-                workers[index].push(Listening { socket, secure });
+                self.workers[index].push(kind.listening(socket));
             }
-            addresses.push(Address { socket: address, secure });
+            self.addresses.push(kind.address(address));
         }
-        Ok(Self { addresses, workers })
+        Ok(())
     }
 
-    /// Uses listening sockets that the service manager opened and keeps open, so that no connect is refused
-    /// between one server and the next. All workers accept on each of them.
-    pub(crate) fn adopt(sockets: Vec<TcpListener>, config: &Config) -> Result<Self, BindError> {
-        let mut addresses = Vec::new();
-        let mut workers: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
+    fn adopt_all(
+        &mut self,
+        sockets: Vec<TcpListener>,
+        kind: Kind,
+        config: &Config,
+    ) -> Result<(), BindError> {
         for socket in sockets {
             let address = socket.local_addr().map_err(BindError::Inherited)?;
             if is_exposed(address, config) {
@@ -112,14 +151,13 @@ impl Listeners {
             }
             socket.set_nonblocking(true).map_err(BindError::Inherited)?;
             set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
-            let secure = Tls::is_configured(config);
-            for sockets in &mut workers {
+            for sockets in &mut self.workers {
                 let socket = socket.try_clone().map_err(BindError::Inherited)?;
-                sockets.push(Listening { socket, secure });
+                sockets.push(kind.listening(socket));
             }
-            addresses.push(Address { socket: address, secure });
+            self.addresses.push(kind.address(address));
         }
-        Ok(Self { addresses, workers })
+        Ok(())
     }
 
     pub(crate) fn addresses(&self) -> &[Address] {
@@ -178,6 +216,20 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+// ===== impl Kind =====
+
+impl Kind {
+    fn listening(self, socket: TcpListener) -> Listening {
+        let Self { secure, entrance } = self;
+        Listening { socket, secure, entrance }
+    }
+
+    fn address(self, socket: SocketAddr) -> Address {
+        let Self { secure, entrance } = self;
+        Address { socket, secure, internal: entrance == Entrance::Internal }
+    }
+}
+
 // ===== impl Address =====
 
 impl fmt::Display for Address {
@@ -200,7 +252,7 @@ impl fmt::Display for BindError {
             Self::Refused { address, why } if why.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "cannot listen on {address}: another server does (maybe another nudged); stop it, \
-                 or choose another address with --listen"
+                 or choose another address"
             ),
             Self::Refused { address, why } => write!(f, "cannot listen on {address}: {why}"),
             Self::Inherited(why) => {
@@ -232,12 +284,29 @@ mod tests {
         };
         let adopt = |config: &Config| {
             let socket = TcpListener::bind("0.0.0.0:0").expect("a port");
-            Listeners::adopt(vec![socket], config).map(|_| ())
+            let passed = PassedSockets { public: vec![socket], ..PassedSockets::default() };
+            Listeners::open(passed, config).map(|_| ())
+        };
+        let adopt_internal = |config: &Config| {
+            let socket = TcpListener::bind("0.0.0.0:0").expect("a port");
+            let local = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..config.clone() };
+            let passed = PassedSockets { internal: vec![socket], ..PassedSockets::default() };
+            Listeners::open(passed, &local).map(|_| ())
         };
         let bind = |config: &Config| Listeners::bind(config).map(|_| ());
+        let bind_internal = |config: &Config| {
+            let listen = vec![([127, 0, 0, 1], 0).into()];
+            let internal_listen = config.listen.clone();
+            Listeners::bind(&Config { listen, internal_listen, ..config.clone() }).map(|_| ())
+        };
         let key = Secret::publish_key("a-key-that-is-long-enough").expect("a key");
         let (open, closed) = (config(Vec::new()), config(vec![key]));
-        for listen in [&adopt as &dyn Fn(&Config) -> Result<(), BindError>, &bind] {
+        for listen in [
+            &adopt as &dyn Fn(&Config) -> Result<(), BindError>,
+            &bind,
+            &adopt_internal,
+            &bind_internal,
+        ] {
             assert!(matches!(listen(&open), Err(BindError::Open { .. })));
             assert!(listen(&closed).is_ok());
         }

@@ -8,6 +8,7 @@ mod certificate;
 #[cfg(feature = "tls")]
 mod certificate;
 pub(crate) mod conn_context;
+mod head_clock;
 mod http1;
 mod http2;
 mod http2_conn;
@@ -25,7 +26,6 @@ mod worker;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -35,6 +35,7 @@ use tokio::time::Instant;
 
 use self::abort_on_drop::AbortOnDrop;
 use self::listen::Listeners;
+use self::systemd::PassedSockets;
 use self::worker::Worker;
 use crate::admission::Admission;
 use crate::config::Config;
@@ -83,18 +84,19 @@ impl Server {
         &self.config
     }
 
-    /// Binds to listening sockets that are open already, in place of [`Config::listen`].
+    /// Binds to listening sockets that are open already. Those of public addresses stand in for [`Config::listen`] and
+    /// [`Config::plain_listen`], if there is one; those of internal addresses come beside [`Config::internal_listen`].
     ///
     /// # Errors
     /// [`BindError`]: one of them is no listening TCP socket, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
-    pub fn adopt(config: Config, sockets: Vec<TcpListener>) -> Result<Self, BindError> {
+    pub fn adopt(config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
         let tls = Tls::load(&config)?;
-        let listeners = Listeners::adopt(sockets, &config)?;
+        let listeners = Listeners::open(sockets, &config)?;
         Ok(Self { config, listeners, tls })
     }
 
-    /// The addresses it listens on.
+    /// The addresses it listens on, the internal ones last.
     pub fn addresses(&self) -> &[Address] {
         self.listeners.addresses()
     }
@@ -114,7 +116,10 @@ impl Server {
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { config, listeners, tls } = self;
+        let Self { mut config, listeners, tls } = self;
+        // Those of the service manager too.
+        let internal = listeners.addresses().iter().filter(|address| address.internal);
+        config.internal_listen = internal.map(|address| address.socket).collect();
         let (delay, window, timeout) =
             (config.drain_delay, config.drain_window, config.drain_timeout);
         let hub = Hub::with_shards(config.hub.clone(), config.workers);

@@ -9,6 +9,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 
+use super::head_clock::HeadClock;
 use super::http2_conn::Http2Conn;
 use crate::config::READS_PER_TURN;
 use crate::http::HandoffSlot;
@@ -34,8 +35,8 @@ pub(crate) struct Socket {
 pub(super) enum Observer {
     /// Nothing yet: the protocol is not known.
     None,
-    /// HTTP/1, whose stream leaves hyper.
-    Http1(HandoffSlot),
+    /// HTTP/1, whose stream leaves hyper, and whose heads are timed.
+    Http1(HandoffSlot, HeadClock),
     /// HTTP/2.
     Http2(Http2Conn),
 }
@@ -89,7 +90,7 @@ impl Socket {
             let mut buf = ReadBuf::new(&mut bytes[held..]);
             let read = self.inner().poll_read(cx, buf.unfilled());
             let length = held + buf.filled().len();
-            self.note_read(&read);
+            self.note_read(&read)?;
             ready!(read)?;
             let grows = length > held && length < PREFACE.len();
             if self.preface_read.is_some() && grows && PREFACE.starts_with(&bytes[..length]) {
@@ -135,7 +136,7 @@ impl Socket {
         }
         if self.preface_read.is_none() {
             let read = self.inner().poll_read(cx, buf);
-            self.note_read(&read);
+            self.note_read(&read)?;
             return read;
         }
         let mut bytes = [0; FIRST_READ];
@@ -145,18 +146,23 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    fn note_read<T>(&self, read: &Poll<io::Result<T>>) {
-        if let Observer::Http2(conn) = &self.observer {
-            conn.note(read);
+    /// # Errors
+    /// The connection was closed to make room, and serves no request any more.
+    fn note_read<T>(&self, read: &Poll<io::Result<T>>) -> io::Result<()> {
+        match &self.observer {
+            Observer::Http2(conn) => conn.note(read),
+            Observer::Http1(_, clock) if read.is_ready() => return clock.note_read(),
+            Observer::Http1(..) | Observer::None => {}
         }
+        Ok(())
     }
 
     fn note_write(&mut self, wrote: &Poll<io::Result<usize>>) {
         self.has_written = true;
         match &self.observer {
             Observer::Http2(conn) => conn.note(wrote),
-            Observer::Http1(slot) if wrote.is_pending() => slot.note_blocked(),
-            Observer::Http1(_) | Observer::None => {}
+            Observer::Http1(slot, _) if wrote.is_pending() => slot.note_blocked(),
+            Observer::Http1(..) | Observer::None => {}
         }
     }
 }
@@ -168,7 +174,7 @@ impl Read for Socket {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // Its stream is about to leave hyper; the reactor reads what else comes.
-        if matches!(&self.observer, Observer::Http1(slot) if slot.is_taken()) {
+        if matches!(&self.observer, Observer::Http1(slot, _) if slot.is_taken()) {
             return Poll::Pending;
         }
         ready!(self.poll_turn(cx));

@@ -9,21 +9,43 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use super::abort_on_drop::AbortOnDrop;
+#[cfg(doc)]
+use crate::config::Config;
 use crate::hub::Hub;
 use crate::stream::Clock;
+
+/// Listening sockets of the service manager, by the kind of their address.
+#[derive(Debug, Default)]
+pub struct PassedSockets {
+    /// In place of [`Config::listen`] and [`Config::plain_listen`], if there is one.
+    pub public: Vec<TcpListener>,
+    /// In addition to [`Config::internal_listen`]: those that the service manager names `internal`
+    /// (`FileDescriptorName=`).
+    pub internal: Vec<TcpListener>,
+}
+
+/// The name of the sockets of internal addresses.
+const INTERNAL: &str = "internal";
 
 /// Delay from which a driver, which ticks every second, counts as hanging.
 const LATE: Duration = Duration::from_secs(5);
 
-/// The listening sockets that the service manager passed (`LISTEN_FDS`, for the process `LISTEN_PID`), most
-/// often none. Call it once, before threads exist: it removes these environment variables.
+/// The listening sockets that the service manager passed (`LISTEN_FDS`, for the process `LISTEN_PID`, with
+/// `LISTEN_FDNAMES`), most often none. Call it once, before threads exist: it removes these environment variables.
 ///
 /// # Errors
 /// One of them is not a TCP socket.
-pub fn listeners() -> io::Result<Vec<TcpListener>> {
+pub fn listeners() -> io::Result<PassedSockets> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
     let mut passed = ListenFd::from_env();
-    let sockets = (0..passed.len()).map(|index| passed.take_tcp_listener(index));
-    sockets.filter_map(Result::transpose).collect()
+    let mut sockets = PassedSockets::default();
+    for index in 0..passed.len() {
+        let is_internal = names.next() == Some(INTERNAL);
+        let Some(socket) = passed.take_tcp_listener(index)? else { continue };
+        if is_internal { &mut sockets.internal } else { &mut sockets.public }.push(socket);
+    }
+    Ok(sockets)
 }
 
 pub(super) fn ready() {

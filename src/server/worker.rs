@@ -88,9 +88,9 @@ impl Worker {
             let mut driver = tokio::spawn(drive_with(hub, clock, reactor));
             let acceptor = Acceptor::new(context);
             let mut accepting = Vec::new();
-            for Listening { socket, secure } in sockets {
+            for Listening { socket, secure, entrance } in sockets {
                 let tls = tls.clone().filter(|_| secure);
-                accepting.push(tokio::spawn(acceptor.clone().accept(socket, tls)));
+                accepting.push(tokio::spawn(acceptor.clone().accept(socket, tls, entrance)));
             }
             drop(acceptor);
 

@@ -301,7 +301,7 @@ fn a_stream_ends_at_its_maximum_age_without_its_connection() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let server = server(&["--head-timeout", "1s"]);
+    let server = server(&["--head-timeout", "1s", "--idle-timeout", "1s"]);
     let mut client = Http2Client::connect(server.address(), WIDE);
     let answer = client.get("/livez");
     assert_eq!((client.status(answer), client.end(answer).0), (200, End::Stream));

@@ -74,7 +74,7 @@ fn connections(server: &Server) -> Vec<(&'static str, Client)> {
 fn connections_that_asked_during_a_pause_are_answered() {
     on_each(Transport::all(), |transport| {
         let limit = format!("{}s", LIMIT.as_secs());
-        let flags = ["--head-timeout", &limit, "--body-timeout", &limit];
+        let flags = ["--head-timeout", &limit, "--body-timeout", &limit, "--idle-timeout", &limit];
         let server = Server::start_on(transport, &[&flags[..], &["--workers", "1"]].concat());
         let mut all = in_time(|| connections(&server));
         server.pause(PAUSE, || all.iter_mut().for_each(|(rest, client)| client.send(rest)));

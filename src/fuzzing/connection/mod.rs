@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use self::client::Client;
 use self::received::Received;
 use super::http::factory;
+use crate::admission::Entrance;
 use crate::config::HubConfig;
 use crate::hub::Hub;
 use crate::server::acceptor::Acceptor;
@@ -70,8 +71,7 @@ async fn exchange(flags: u8, input: &[u8], hub: &Hub) -> Received {
         SockRef::from(&ours).set_recv_buffer_size(1).expect("a socket");
         SockRef::from(&socket).set_send_buffer_size(1).expect("a socket");
     }
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into()).await;
-    let admitted = admitted.expect("no address has a limit");
+    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
     let tls = (flags & script::TLS != 0).then_some(&*tls::SERVER);
     let mut client = Client::new(ours, flags);
     let mut steps = script::steps(input).into_iter();
@@ -90,13 +90,13 @@ async fn exchange(flags: u8, input: &[u8], hub: &Hub) -> Received {
     let received = client.finish().await;
     // Virtual time passes at once. Real time does too, because the kernel may need some to pass on the client's end.
     for _ in 0..2 * TIMEOUT.as_secs() {
-        if admission.connections() == 0 {
+        if admission.connections(Entrance::Public) == 0 {
             break;
         }
         sleep(Duration::from_secs(1)).await;
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(admission.connections(), 0, "a connection outlives its client");
+    assert_eq!(admission.connections(Entrance::Public), 0, "a connection outlives its client");
     driver.abort();
     _ = driver.await;
     received

@@ -1,5 +1,6 @@
 //! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
+mod access;
 mod open_stream;
 mod verdict;
 
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 pub(crate) use self::verdict::Verdict;
 
+use self::access::close_unproven;
 use self::verdict::FirstVerdict;
 use super::auth::{self, Auth, AuthError, Authorization, Grant};
 use super::conformance;
@@ -27,11 +29,10 @@ use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
 use super::timer::Timer;
-use crate::admission::{Admission, Admitted, StreamPermit};
+use crate::admission::{Admission, Admitted, Closer, Entrance, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::OrgName;
-use crate::metrics::Limit;
 use crate::stream::{Clock, EventStream, StreamMonitor, retry_ms, with_headers};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -114,10 +115,9 @@ impl ServiceFactory {
         Self { app, hub, handoff_slot: HandoffSlot::default() }
     }
 
-    /// Counts a connection, as soon as there is room to serve it or to refuse it. `None` if it has to be
-    /// closed silently.
-    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Arc<Admitted>> {
-        self.app.admission.admit(peer).await.map(Arc::new)
+    /// Counts a connection to an address of this kind, as soon as there is room to serve it or to refuse it.
+    pub(crate) async fn admit(&self, peer: IpAddr, entrance: Entrance) -> Arc<Admitted> {
+        self.app.admission.admit(peer, entrance).await
     }
 
     /// What answers the requests of this connection.
@@ -155,8 +155,13 @@ impl Service {
         &self.handoff_slot
     }
 
-    pub(crate) fn into_admitted(self) -> Arc<Admitted> {
-        self.admitted
+    pub(crate) fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// What closes the connection to make room.
+    pub(crate) fn closer(&self) -> Arc<Closer> {
+        self.admitted.closer()
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -168,9 +173,9 @@ impl Service {
         Timer::new(self.hub.clone(), self.app.clock)
     }
 
-    /// Whether a limit was exceeded at accept, so that the connection should close after its first response.
-    pub(crate) fn over_limit(&self) -> bool {
-        self.admitted.over_limit()
+    /// Whether the connection is beyond a limit and has proven nothing, so that it should close after its response.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.admitted.is_unproven()
     }
 
     #[expect(
@@ -185,6 +190,7 @@ impl Service {
     ) -> ResponseState {
         let route = route(request.method(), request.uri().path());
         let is_stream = matches!(route, Ok(Route::Stream { .. }));
+        let route = route.and_then(|route| self.check_entrance(route));
         let authorized = route.and_then(|route| self.check_room(route)).and_then(|route| {
             let authorized = match verdict.filter(|verdict| verdict.route == route) {
                 Some(verdict) => verdict.authorized,
@@ -247,23 +253,8 @@ impl Service {
         is_event_source: bool,
     ) -> ResponseState {
         let mut response = response.unwrap_or_else(|reject| self.refuse(reject, is_event_source));
-        if self.over_limit() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
+        close_unproven(&self.admitted, &mut response);
         ResponseState::Now(Some(response))
-    }
-
-    /// Probes and metrics are served even at the connection limit.
-    fn check_room(&self, route: Route) -> Result<Route, Reject> {
-        match (&route, self.admitted.limit_reached()) {
-            (Route::Live | Route::Ready | Route::Metrics, _) | (_, None) => Ok(route),
-            (_, Some(limit)) => Err(self.full(limit)),
-        }
-    }
-
-    fn full(&self, limit: Limit) -> Reject {
-        Reject::Full { limit, max: self.app.admission.max(limit) }
     }
 
     /// Refuses. If the cause is temporary, an `EventSource` gets its reconnection time and the end of the
@@ -327,7 +318,8 @@ impl Service {
         grant: Grant,
         request: Request<Incoming>,
     ) -> ResponseState {
-        let (hub, app) = (self.hub.clone(), self.app.clone());
+        self.admitted.keep();
+        let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
         let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
         let timer = self.timer();
@@ -347,7 +339,10 @@ impl Service {
                 }
                 Err(reject) => Err(reject),
             };
-            response.unwrap_or_else(|reject| app.counted(reject).into_response())
+            let mut response =
+                response.unwrap_or_else(|reject| app.counted(reject).into_response());
+            close_unproven(&admitted, &mut response);
+            response
         }))
     }
 

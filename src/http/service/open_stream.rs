@@ -42,7 +42,7 @@ impl Service {
     /// The request that the first bytes of a connection are, and their length, if it is for a stream and fit to be
     /// responded to without hyper.
     fn stream_request(&self, first: &Bytes) -> Option<(Request<()>, usize, Route)> {
-        if self.over_limit() {
+        if self.is_unproven() {
             return None;
         }
         let (request, length) = request_head::parse(first)?;

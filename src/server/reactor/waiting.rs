@@ -52,7 +52,7 @@ impl Reactor {
             Err(verdict) => return self.serve(token, accepted, first, verdict),
         };
         let Accepted { socket, admitted } = accepted;
-        let Handoff { stream, chunked, fields, surplus, permit } = handoff.complete(admitted);
+        let Handoff { stream, chunked, fields, surplus, permit } = handoff.complete(&admitted);
         let conn = StreamConn::new(Transport::Plain(socket), stream, chunked, surplus);
         self.conns.begin_streaming(token, conn, permit);
         self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));

@@ -201,6 +201,23 @@ fn a_server_without_keys_adopts_loopback_sockets_only() {
     assert!(message.contains("no key is configured"), "{message}");
 }
 
+/// A socket that the service manager names `internal` is an internal address, beside `--listen`.
+#[test]
+fn a_passed_socket_may_be_internal() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let mut command = activated(&listener);
+    command.env("LISTEN_FDNAMES", "internal");
+    let server = Server::start_as(command, Transport::Http1, &[]);
+    let [public, internal] = server.addresses[..] else { panic!("two addresses") };
+    assert_eq!(internal, address);
+    for (address, status) in [(public, 404), (internal, 200)] {
+        let mut client = Client::connect(address);
+        client.send("GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n");
+        assert_eq!(client.read_answer().status(), status);
+    }
+}
+
 #[test]
 fn systemd_is_notified_of_ready_watchdog_and_stopping() {
     let folder = TempDir::new();

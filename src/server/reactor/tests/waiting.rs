@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::admission::Entrance;
 use crate::server::reactor::Accepted;
 use crate::stream::{Sockets, drive_with};
 use crate::time::Time;
@@ -28,7 +29,7 @@ async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
     let (socket, peer) = listener.accept().expect("accepted");
     socket.set_nonblocking(true).expect("a socket");
     let socket = mio::net::TcpStream::from_std(socket);
-    let admitted = Arc::new(admission.admit(peer.ip()).await.expect("there is room"));
+    let admitted = admission.admit(peer.ip(), Entrance::Public).await;
     (client, Accepted { socket, admitted })
 }
 
@@ -64,7 +65,7 @@ async fn the_reactor_serves_a_first_request_for_a_stream_and_hyper_any_other() {
     rig.run_until(|| is_answered(&prober, &mut answer)).await;
     rig.publish("after");
     rig.run_until(|| client.read(4096) > 0).await;
-    assert_eq!(rig.admission.connections(), 2);
+    assert_eq!(rig.admission.connections(Entrance::Public), 2);
 }
 
 /// It may end with FIN or with RST.
@@ -76,7 +77,7 @@ async fn a_connection_that_ends_before_its_request_is_released() {
     SockRef::from(&second).set_linger(Some(Duration::ZERO)).expect("connected");
     drop(second);
     let admission = rig.admission.clone();
-    rig.run_until(|| admission.connections() == 0).await;
+    rig.run_until(|| admission.connections(Entrance::Public) == 0).await;
 }
 
 /// The request of a stream and the FIN after it may be read in one turn.
@@ -87,7 +88,7 @@ async fn a_stream_whose_client_has_already_disconnected_frees_its_seat() {
     client.write_all(STREAM).expect("connected");
     client.shutdown(std::net::Shutdown::Write).expect("connected");
     let admission = rig.admission.clone();
-    rig.run_until(|| admission.connections() == 0).await;
+    rig.run_until(|| admission.connections(Entrance::Public) == 0).await;
     assert_eq!((rig.closed(CloseReason::Client), rig.hub.seats()), (1, 0));
 }
 
@@ -109,13 +110,13 @@ async fn a_silent_connection_is_closed_at_the_head_timeout() {
         reactor.turn(Time(6_000));
     }
     reactor.tick(Time(14_999));
-    assert_eq!(admission.connections(), 2, "it has ten seconds");
+    assert_eq!(admission.connections(Entrance::Public), 2, "it has ten seconds");
     reactor.tick(Time(15_000));
     silent.set_nonblocking(false).expect("a socket");
     silent.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     assert_eq!((&silent).read(&mut [0; 1]).expect("the end of the stream"), 0);
     reactor.tick(Time(60_000));
-    assert_eq!((hub.seats(), admission.connections()), (1, 1));
+    assert_eq!((hub.seats(), admission.connections(Entrance::Public)), (1, 1));
 }
 
 /// SCENARIO: the process is stopped for longer than the head timeout; a client that is connected sends its request.
@@ -136,14 +137,14 @@ async fn a_pause_closes_no_silent_connection() {
     hub.driver().resume(Time(60_000));
     for now in [60_000, 69_999] {
         reactor.tick(Time(now));
-        assert_eq!(admission.connections(), 2, "at {now}");
+        assert_eq!(admission.connections(Entrance::Public), 2, "at {now}");
     }
     while hub.seats() == 0 {
         yield_now().await;
         reactor.turn(Time(69_999));
     }
     reactor.tick(Time(70_000));
-    assert_eq!((hub.seats(), admission.connections()), (1, 1));
+    assert_eq!((hub.seats(), admission.connections(Entrance::Public)), (1, 1));
 }
 
 /// A request may still arrive when the reactor ends.

@@ -1,0 +1,145 @@
+//! An accepted connection, and what its requests may have of it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use super::addresses::AddressGuard;
+use super::closer::{Closer, Standing};
+use super::permits::{ConnPermit, StreamPermit};
+use super::places::Places;
+use super::{Admission, Entrance};
+use crate::metrics::Limit;
+use crate::sync::Mutex;
+
+/// An accepted connection. It counts until this is dropped, or has become a stream.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    admission: Admission,
+    entrance: Entrance,
+    peer: IpAddr,
+    permit: Mutex<ConnPermit>,
+    /// Made once a task serves the connection; from the start in a reserved place.
+    closer: OnceLock<Arc<Closer>>,
+}
+
+// ===== impl Admitted =====
+
+impl Admitted {
+    /// A connection in a regular place, or in a reserved one, where it has to prove itself.
+    pub(super) fn new(
+        admission: Admission,
+        entrance: Entrance,
+        peer: IpAddr,
+        permit: ConnPermit,
+        standing: Standing,
+    ) -> Self {
+        let admitted =
+            Self { admission, entrance, peer, permit: Mutex::new(permit), closer: OnceLock::new() };
+        if standing == Standing::Unproven {
+            let closer = admitted.new_closer(standing);
+            _ = admitted.closer.set(closer.clone());
+            admitted.places().list_unproven(closer, super::addresses::network(peer));
+        }
+        admitted
+    }
+
+    fn places(&self) -> &Arc<Places> {
+        self.admission.places(self.entrance)
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.entrance == Entrance::Internal
+    }
+
+    /// What closes it to make room, for the task that serves it.
+    pub(crate) fn closer(&self) -> Arc<Closer> {
+        self.closer.get_or_init(|| self.new_closer(Standing::Regular)).clone()
+    }
+
+    fn new_closer(&self, standing: Standing) -> Arc<Closer> {
+        let address = self.permit.lock().address.as_ref().map(AddressGuard::address);
+        Closer::new(self.places().clone(), standing, address)
+    }
+
+    /// Whether it is beyond a limit and has proven nothing, so that it should close after its response.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.closer.get().is_some_and(|closer| closer.is_unproven())
+    }
+
+    /// Moves to a regular place, if it has none and there is one by now. Once there, it stays there.
+    ///
+    /// # Errors
+    /// The limit for which there is none, and a request for one cannot be served.
+    pub(crate) fn settle(&self) -> Result<(), Limit> {
+        let Some(closer) = self.closer.get().filter(|c| c.standing() != Standing::Regular) else {
+            return Ok(());
+        };
+        let mut held = self.permit.lock();
+        if held.address.as_mut().is_some_and(|address| !address.settle()) {
+            return Err(Limit::Address);
+        }
+        let permit = self.places().try_regular().ok_or(Limit::Connections)?;
+        if !self.places().settle(closer) {
+            return Err(Limit::Connections);
+        }
+        let reserved = held.permit.replace(permit);
+        drop(held);
+        // It may wake an acceptor.
+        drop(reserved);
+        Ok(())
+    }
+
+    /// Lets a publisher whose credential is good keep its connection, in a reserved place if there is no other and
+    /// few do.
+    pub(crate) fn keep(&self) {
+        if self.is_unproven()
+            && self.settle().is_err()
+            && let Some(closer) = self.closer.get()
+        {
+            self.places().keep(closer);
+        }
+    }
+
+    /// The address of the peer, if that is a trusted proxy.
+    fn trusted_proxy(&self) -> Option<IpAddr> {
+        self.admission.trusts(self.peer).then_some(self.peer)
+    }
+
+    /// Counts a stream that it opens: of its peer, or of the client that `behind` finds behind a trusted proxy.
+    ///
+    /// # Errors
+    /// The limit of streams that is reached.
+    pub(crate) fn count_stream(
+        &self,
+        behind: impl FnOnce(IpAddr) -> IpAddr,
+    ) -> Result<StreamPermit, Limit> {
+        let addresses = self.admission.stream_addresses().filter(|_| !self.is_internal());
+        let address = addresses
+            .map(|addresses| addresses.add(self.trusted_proxy().map_or(self.peer, behind)));
+        if address.as_ref().is_some_and(|guard| guard.is_beyond()) {
+            return Err(Limit::AddressStreams);
+        }
+        let permit = self.admission.try_stream().ok_or(Limit::Streams)?;
+        Ok(StreamPermit { permit: Some(permit), address })
+    }
+
+    /// Its permit, for when it outlives the request, which opened this stream.
+    pub(crate) fn take_permit(&self, stream: StreamPermit) -> ConnPermit {
+        if let Some(closer) = self.closer.get() {
+            closer.retire();
+        }
+        let permit = std::mem::take(&mut *self.permit.lock());
+        ConnPermit { stream, ..permit }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        // Before its end is noted, for which others may wait.
+        let permit = std::mem::take(&mut *self.permit.lock());
+        drop(permit);
+        if let Some(closer) = self.closer.get() {
+            closer.retire();
+        }
+    }
+}
