@@ -63,6 +63,8 @@ pub(crate) struct Remains {
     pub(crate) connections: u64,
     /// In bytes: with all subscribers before the attacks, and at the end without any.
     pub(crate) memory: (u64, u64),
+    /// Connections that the server accepts beside the honest ones.
+    pub(crate) places: usize,
 }
 
 /// How long the quiet phase lasts.
@@ -85,7 +87,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub(crate) fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Outcome> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut stage = Stage::start(plan.sizes, plan.public_only)?;
-    let mut remains = Remains::default();
+    let mut remains = Remains { places: plan.sizes.spare(), ..Remains::default() };
     warm_up(&stage)?;
     remains.descriptors.0 = stage.server.descriptors();
 
