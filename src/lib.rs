@@ -72,7 +72,11 @@
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many. hyper neither tells a body that the
 //! client's flow-control window is shut nor why the connection ended. So the request's task, and the bytes of its
-//! events as they are written, report to the stream's seat through a `StreamMonitor`.
+//! events as they are written, report to the stream's seat through a `StreamMonitor`. Of an ordinary response the end is
+//! withheld until its bytes are written, so that the request's task can reset it if its client does not receive it.
+//!
+//! *A client sends no more*, and may still read. A request that is complete is answered: hyper does so over HTTP/1; from
+//! h2, which would drop it, the end of the input is withheld until then. A client that requested a stream has gone.
 //!
 //! *A stream ends* when its [`EventStream`](stream::EventStream) is dropped: by the reactor on end of file, reset,
 //! time-out, stall or drain, by hyper when its connection ends, by a task that is aborted or panics. Dropping it frees
@@ -80,7 +84,8 @@
 //!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their
-//! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. A driver
+//! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. What makes
+//! no progress then, a stream, a response or half a request, ends after the drain grace. A driver
 //! ends with its shard's last stream, a worker with its last connection or at the hard limit. Listening sockets of a
 //! service manager ([`server::systemd`]) accept connects meanwhile, for the next server.
 //!
@@ -94,7 +99,8 @@
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what has
-//!   no stream yet (handshakes, request heads, idle connections) and hyper's pings, one timer per HTTP/2 connection.
+//!   no stream (handshakes, request heads, idle connections, responses that are not read) and hyper's pings, one timer
+//!   per HTTP/2 connection.
 //! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
 //!   stalls, and the timers of connections (`http::Timer`), count from its end, and before such a timer ends the runtime
 //!   has looked at its sockets.

@@ -7,10 +7,10 @@
 pub(crate) type Mutex<T> = parking_lot::Mutex<T>;
 
 #[cfg(not(nudged_loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(nudged_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// loom's mutex with `parking_lot`'s interface.
 #[cfg(nudged_loom)]

@@ -52,7 +52,7 @@ impl Serve {
                 streams.retry_min, streams.retry_max
             ));
         }
-        let ShutdownArgs { drain_delay, drain_window, drain_timeout } = shutdown;
+        let ShutdownArgs { drain_delay, drain_window, drain_grace, drain_timeout } = shutdown;
         if drain_delay.0 + drain_window.0 > drain_timeout.0 {
             return Err(format!(
                 "--drain-delay {drain_delay} and --drain-window {drain_window} together are longer \
@@ -77,6 +77,7 @@ impl Serve {
             key_bytes_max: publishing.key_bytes,
             public: PublicPolicy { orgs, keys: streams.public_keys.iter().collect() },
             stall_timeout: streams.stall_timeout.0,
+            drain_grace: drain_grace.0,
             stream_age_max: streams.max_stream_age.map(|age| age.0),
             org_streams_max: limits.org_streams,
             org_public_streams_max: limits.org_public_streams,
@@ -104,6 +105,7 @@ impl Serve {
             idle_timeout: limits.idle_timeout.0,
             head_bytes_max: limits.head_bytes,
             body_timeout: limits.body_timeout.0,
+            connection_body_bytes_max: limits.connection_body_bytes,
             publish_bytes_max: publishing.publish_bytes,
             publish_rate,
             cors: auth.cors()?,

@@ -181,7 +181,13 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_HEAD_BYTES", value_name = "BYTES", default_value_t = CONFIG.head_bytes_max, value_parser = count(8_192..=1 << 20))]
     pub(super) head_bytes: usize,
 
-    /// How long the body of a publish may take
+    /// Bytes of unfinished publish bodies on one HTTP/2 connection, at least --publish-bytes; the
+    /// publish that exceeds them is refused
+    #[arg(long, env = "NUDGED_CONNECTION_BODY_BYTES", value_name = "BYTES", default_value_t = CONFIG.connection_body_bytes_max, value_parser = count(65_536..=1 << 30))]
+    pub(super) connection_body_bytes: usize,
+
+    /// How long the body of a publish may take, and over HTTP/2 how long a client may take to receive
+    /// a response that is no stream
     #[arg(long, env = "NUDGED_BODY_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.body_timeout), value_parser = duration(100..=3_600_000))]
     pub(super) body_timeout: HumanDuration,
 }
@@ -227,6 +233,12 @@ pub(super) struct ShutdownArgs {
     /// reconnect all at once; 0 ends them at once
     #[arg(long, env = "NUDGED_DRAIN_WINDOW", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_window), value_parser = duration(0..=3_600_000))]
     pub(super) drain_window: HumanDuration,
+
+    /// How long a draining server waits for what makes no progress: a connection without a complete
+    /// request, a stream whose end is due and whose client reads nothing, a response that is not
+    /// read; whole seconds, and up to two more for a stream
+    #[arg(long, env = "NUDGED_DRAIN_GRACE", value_name = "TIME", default_value_t = HumanDuration(HUB.drain_grace), value_parser = duration(1_000..=3_600_000))]
+    pub(super) drain_grace: HumanDuration,
 
     /// The server exits at the latest this long after SIGTERM or SIGINT; not less than --drain-delay
     /// plus --drain-window

@@ -18,6 +18,9 @@ pub struct HubConfig {
     /// A stream ends if it has had something to write and could write none of it for this long since the last pause
     /// of its driver. Counted in whole seconds, at least 1.
     pub stall_timeout: Duration,
+    /// In a drain, a stream whose end is due ends if it could write nothing of what is left for this long, and less
+    /// than two seconds more. Counted in whole seconds, at least 1.
+    pub drain_grace: Duration,
     /// A stream ends at 80 to 100 % of this age, drawn for each; `None` for no limit.
     pub stream_age_max: Option<Duration>,
 
@@ -92,6 +95,7 @@ impl Default for HubConfig {
             keepalive: Duration::from_secs(30),
             retry_ms: (1_000, 5_000),
             stall_timeout: Duration::from_secs(60),
+            drain_grace: Duration::from_secs(1),
             stream_age_max: None,
             history_events: 256,
             history_age: Duration::from_secs(5 * 60),

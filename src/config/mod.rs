@@ -98,8 +98,12 @@ pub struct Config {
     // Publishing
     /// The largest body of a publish, in bytes.
     pub publish_bytes_max: usize,
-    /// How long a request body may take.
+    /// How long a request body may take. Over HTTP/2 also how long a client may take to receive a response that is no
+    /// stream; over HTTP/1, how long it may receive nothing of one.
     pub body_timeout: Duration,
+    /// Bytes of unfinished request bodies that one HTTP/2 connection may have; `publish_bytes_max` if that is more. A
+    /// publish beyond it is refused.
+    pub connection_body_bytes_max: usize,
     /// The rate limit of publishes to one org; `None` for no limit.
     pub publish_rate: Option<PublishRate>,
 
@@ -113,7 +117,8 @@ pub struct Config {
     /// How long the server still accepts after it was asked to stop, while `/readyz` already answers 503:
     /// the time that a load balancer takes to notice.
     pub drain_delay: Duration,
-    /// The time after `drain_delay` over which the streams end, evenly.
+    /// The time after `drain_delay` over which the streams end, evenly. Connections without a complete request
+    /// are closed [`HubConfig::drain_grace`] after the delay.
     pub drain_window: Duration,
     /// The server has ended after this time at the latest, counted from when it was asked to stop. If it is
     /// less than `drain_delay` and `drain_window` together, the remaining streams are cut.
@@ -169,6 +174,7 @@ impl Default for Config {
             peer_timeout: Duration::from_secs(30),
             publish_bytes_max: 64 * 1024,
             body_timeout: Duration::from_secs(10),
+            connection_body_bytes_max: 256 * 1024,
             publish_rate: None,
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),

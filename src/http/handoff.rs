@@ -33,6 +33,8 @@ pub(crate) struct Polled {
     pub(crate) handoff: Option<Handoff>,
     /// The socket did not take all that it had to write.
     pub(crate) blocked: bool,
+    /// The socket took something.
+    pub(crate) progressed: bool,
 }
 
 /// Empties the slot, in a panic too: a stream that is left there would keep its seat.
@@ -74,6 +76,10 @@ impl HandoffSlot {
 
     pub(crate) fn note_blocked(&self) {
         self.0.lock().blocked = true;
+    }
+
+    pub(crate) fn note_progress(&self) {
+        self.0.lock().progressed = true;
     }
 
     pub(super) fn put(&self, handoff: Handoff) {

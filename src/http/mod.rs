@@ -1,6 +1,7 @@
 //! The meaning of requests: [`route`] names what a request asks for, [`service`] responds. No sockets here.
 
 mod auth;
+mod body_budget;
 mod conformance;
 mod cors;
 mod exposition;
@@ -23,7 +24,7 @@ pub(crate) use auth::VERIFICATIONS;
 pub(crate) use fields::Fields;
 pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
 pub(crate) use reject::Reject;
-pub(crate) use response::ResponseFuture;
+pub(crate) use response::{ResponseBody, ResponseFuture};
 pub(crate) use service::{App, Service, ServiceFactory, Verdict};
 pub(crate) use timer::{Sleep, Timer};
 #[cfg(any(test, fuzzing))]

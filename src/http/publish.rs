@@ -1,15 +1,17 @@
 //! Publishing: reads a body within its limits, checks all of it, and only then publishes to the hub.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
 
 use super::auth::{AuthError, Orgs};
+use super::body_budget::{BodyBudget, OverBudget, PartialBody};
 use super::essence;
 use super::rate_limit::RateLimiter;
 use super::reject::Reject;
@@ -56,11 +58,12 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// The limits of a body: its size in bytes, and the time it may take.
-#[derive(Clone, Copy, Debug)]
+/// The limits of a body: its size in bytes, the time it may take, and what all bodies of its connection may take.
+#[derive(Clone, Debug)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes_max: usize,
     pub(crate) timeout: Duration,
+    pub(crate) budget: Option<BodyBudget>,
 }
 
 const JSON: &str = "application/json";
@@ -124,35 +127,45 @@ pub(crate) fn publish_batch(
     Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
 }
 
-/// Reads a body of the `allowed` content type within its limits.
+/// Reads a body of the `allowed` content type within its limits, of which it counts until it is dropped.
 pub(crate) async fn read<B>(
     headers: HeaderMap,
     body: B,
     allowed: &'static str,
     limits: BodyLimits,
     timer: &Timer,
-) -> Result<Bytes, Reject>
+) -> Result<PartialBody, Reject>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(allowed)) {
         return Err(Reject::ContentType { allowed });
     }
     drop(headers);
-    let BodyLimits { bytes_max, timeout } = limits;
+    let BodyLimits { bytes_max, timeout, budget } = limits;
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Reject::TooLarge { max: bytes_max });
     }
-    let collect = Limited::new(body, bytes_max).collect();
-    match timer.sleep(timeout).limit(collect).await {
-        Some(Ok(body)) if body.trailers().is_some() => Err(Reject::Trailers),
-        Some(Ok(body)) => Ok(body.to_bytes()),
-        Some(Err(why)) if why.is::<LengthLimitError>() => Err(Reject::TooLarge { max: bytes_max }),
-        Some(Err(_)) => Err(Reject::Incomplete),
-        None => Err(Reject::TooSlow { seconds: timeout.as_secs() }),
+    let collect = collect(body, bytes_max, PartialBody::begin(budget));
+    let collected = timer.sleep(timeout).limit(collect).await;
+    collected.unwrap_or(Err(Reject::TooSlow { seconds: timeout.as_secs() }))
+}
+
+async fn collect<B>(body: B, max: usize, mut collected: PartialBody) -> Result<PartialBody, Reject>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Reject::Incomplete)?;
+        let data = frame.into_data().map_err(|_| Reject::Trailers)?;
+        if data.len() > max - collected.len() {
+            return Err(Reject::TooLarge { max });
+        }
+        collected.push(&data).map_err(|OverBudget { max }| Reject::Bodies { max })?;
     }
+    Ok(collected)
 }
 
 /// The content type of a publish: to many orgs (`batch`), or to one.

@@ -35,6 +35,8 @@ pub(crate) enum Reject {
     ContentType { allowed: &'static str },
     /// The body is larger than a publish may be.
     TooLarge { max: usize },
+    /// The unfinished bodies on its HTTP/2 connection are as large as they may be together.
+    Bodies { max: usize },
     /// The body did not arrive in time.
     TooSlow { seconds: u64 },
     /// The body ended early or was malformed as HTTP.
@@ -92,7 +94,7 @@ impl Reject {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
             // Jittered, so that clients do not all come back at the same time.
-            Self::Draining | Self::Full { .. } => {
+            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
             }
             Self::RateLimited(RateLimited { wait: Some(wait), .. }) => {
@@ -166,7 +168,9 @@ impl Reject {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
-            Self::Draining | Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
             Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
@@ -196,6 +200,11 @@ impl Reject {
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),
+            Self::Bodies { max } => {
+                format!(
+                    "the unfinished bodies on this connection may have at most {max} bytes together"
+                )
+            }
             Self::TooSlow { seconds } => format!("the body has to arrive within {seconds} s"),
             Self::Incomplete => "the body ended before it was complete, or is malformed".into(),
             Self::Trailers => "the body may have no trailers".into(),

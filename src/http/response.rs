@@ -119,6 +119,13 @@ impl Future for ResponseState {
 
 // ===== impl ResponseBody =====
 
+impl ResponseBody {
+    /// Whether it goes on until its stream ends.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+}
+
 impl Body for ResponseBody {
     type Data = MonitoredBytes;
     type Error = Infallible;

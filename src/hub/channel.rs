@@ -185,12 +185,13 @@ impl Channel {
     ) -> Option<T> {
         let at = self.common.shard(shard);
         let tick = at.tick();
-        let (needs_timer, value) = {
+        let (stalls_at, value) = {
             let mut state = self.state.lock();
-            change(state.seat_mut(shard, key)?, tick)
+            let seat = state.seat_mut(shard, key)?;
+            let (needs_timer, value) = change(seat, tick);
+            (needs_timer.then(|| seat.stalls_after(tick, &self.common)), value)
         };
-        if needs_timer {
-            let stalls_at = tick.after(self.common.stall_ticks()).after(1);
+        if let Some(stalls_at) = stalls_at {
             at.set_timer(stalls_at, Timer::stall(SeatRef::new(self, key)));
         }
         Some(value)

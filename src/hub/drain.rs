@@ -7,8 +7,10 @@ use std::vec;
 use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::Channel;
 use super::driver::ShardDriver;
-use super::seat::Seats;
-use crate::time::Time;
+use super::seat::{SeatKey, Seats};
+use super::seat_ref::SeatRef;
+use super::timers::Timer;
+use crate::time::{Tick, Time};
 
 /// The time over which the streams of a hub end.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,9 @@ pub(crate) enum Pace {
     Over,
 }
 
+/// Streams that could take nothing when their end was due, and when they count as stalled.
+type Stuck = Vec<(Tick, SeatKey)>;
+
 // ===== impl Drain =====
 
 impl Drain {
@@ -78,30 +83,51 @@ impl Drain {
             // What a burst window still holds is delivered before the end.
             channel.release(now);
             driver.shared().common.schedule(&channel);
-            let mut state = channel.state.lock();
-            match state.shards.get_mut(driver.shard_id().index()) {
-                Some(seats) => self.sweep(seats, due, &mut visits, batch),
-                None => self.channel = None,
+            let stuck = {
+                let mut state = channel.state.lock();
+                match state.shards.get_mut(driver.shard_id().index()) {
+                    Some(seats) => self.sweep(seats, due, driver, &mut visits, batch),
+                    None => {
+                        self.channel = None;
+                        Stuck::new()
+                    }
+                }
+            };
+            for (stalls_at, key) in stuck {
+                driver.set_timer(stalls_at, Timer::stall(SeatRef::new(&channel, key)));
             }
         }
         Pace::At(self.next_due())
     }
 
-    /// Ends streams of one channel, and leaves the channel once all its seats have been visited.
-    fn sweep(&mut self, seats: &mut Seats, due: u64, visits: &mut usize, batch: &mut Batch) {
+    /// Ends streams of one channel, and leaves the channel once all its seats have been visited. Returns those that
+    /// take nothing now.
+    fn sweep(
+        &mut self,
+        seats: &mut Seats,
+        due: u64,
+        driver: &ShardDriver,
+        visits: &mut usize,
+        batch: &mut Batch,
+    ) -> Stuck {
+        let (common, tick) = (&driver.shared().common, driver.tick_now());
+        let mut stuck = Stuck::new();
         while self.index < seats.end() {
             if *visits == 0 || batch.is_full() || self.ended == due {
-                return;
+                return stuck;
             }
             *visits -= 1;
-            if let Some(seat) = seats.at_mut(self.index) {
-                seat.draining = true;
+            if let Some((seat, key)) = seats.keyed_mut(self.index) {
                 self.ended += 1;
+                if seat.drain(tick) {
+                    stuck.push((seat.stalls_after(tick, common), key));
+                }
                 seat.notify(WriteKind::CatchUp, batch);
             }
             self.index += 1;
         }
         self.channel = None;
+        stuck
     }
 
     /// Goes on to the next channel, or to the next partition. Returns whether there is one.

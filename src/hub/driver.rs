@@ -117,6 +117,16 @@ impl ShardDriver {
         shard.put_timers(due.into_iter().map(|timer| (tick, timer)));
     }
 
+    /// The shard's time.
+    pub(super) fn tick_now(&self) -> Tick {
+        self.hub.shard().tick()
+    }
+
+    /// Has a timer fire at `tick`.
+    pub(super) fn set_timer(&self, tick: Tick, timer: Timer) {
+        self.hub.shard().set_timer(tick, timer);
+    }
+
     /// Tidies one partition of the registry.
     pub(crate) fn tidy(&self, tick: Tick, now: Time) {
         self.shared().registry.tidy(tick, now);

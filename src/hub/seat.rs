@@ -7,6 +7,7 @@ use slab::Slab;
 
 use super::batch::{Batch, SocketId, WriteKind, WriteOp};
 use super::history::View;
+use super::shard::Common;
 use crate::ids::Seq;
 use crate::metrics::CloseReason;
 use crate::time::Tick;
@@ -39,6 +40,8 @@ pub(crate) struct Seat {
     /// The stream has to end once it has received what there is.
     pub(crate) draining: bool,
 }
+
+const FEWER: &str = "fewer seats than file descriptors";
 
 /// No tick: the socket has taken all bytes.
 const NOT_BLOCKED: Tick = Tick::NEVER;
@@ -117,12 +120,31 @@ impl Seat {
         !mem::replace(&mut self.watched, true)
     }
 
-    /// The tick at which it counts as stalled if it makes no progress for `ticks` after the driver's last pause, which
-    /// ended at `resumed`; `None` if nothing is pending, and then no timer is set.
-    pub(crate) fn stalls_at(&mut self, ticks: u32, resumed: Tick) -> Option<Tick> {
+    /// Its end is due in a drain. Returns whether it takes nothing now: from here on it has less time to go on.
+    #[must_use]
+    pub(crate) fn drain(&mut self, tick: Tick) -> bool {
+        self.draining = true;
+        self.touched = tick;
+        if self.blocked_since != NOT_BLOCKED {
+            self.blocked_since = tick;
+        }
+        // A stall timer that was set before fires too late: the next one that is needed is set anew.
+        self.watched = matches!(self.waiter, Waiter::Busy(_) | Waiter::Blocked { .. });
+        self.watched
+    }
+
+    /// The tick at which it counts as stalled if it makes no progress after the driver's last pause, which ended at
+    /// `resumed`; `None` if nothing is pending, and then no timer is set.
+    pub(crate) fn stalls_at(&mut self, common: &Common, resumed: Tick) -> Option<Tick> {
         self.watched = self.blocked_since != NOT_BLOCKED;
+        self.watched.then(|| self.stalls_after(self.blocked_since.max(resumed), common))
+    }
+
+    /// The tick at which it counts as stalled if it makes no progress from `tick` on.
+    pub(crate) fn stalls_after(&self, tick: Tick, common: &Common) -> Tick {
+        let ticks = if self.draining { common.drain_ticks() } else { common.stall_ticks() };
         // Both ticks are rounded down, so up to a second may be missing.
-        self.watched.then(|| self.blocked_since.max(resumed).after(ticks).after(1))
+        tick.after(ticks).after(1)
     }
 
     /// Notifies the subscriber. A task that waits is woken, to poll for what there is; for a socket, `kind` is
@@ -194,10 +216,7 @@ impl Seats {
         };
         let index = self.slab.insert(seat);
         self.end = self.end.max(index + 1);
-        SeatKey {
-            index: u32::try_from(index).expect("fewer seats than file descriptors"),
-            generation,
-        }
+        SeatKey { index: u32::try_from(index).expect(FEWER), generation }
     }
 
     pub(crate) fn get_mut(&mut self, key: SeatKey) -> Option<&mut Seat> {
@@ -228,6 +247,13 @@ impl Seats {
     /// The seat at this index, for a pass in memory order over `0..end`.
     pub(crate) fn at_mut(&mut self, index: usize) -> Option<&mut Seat> {
         self.slab.get_mut(index)
+    }
+
+    /// The same, with its key.
+    pub(crate) fn keyed_mut(&mut self, index: usize) -> Option<(&mut Seat, SeatKey)> {
+        let seat = self.slab.get_mut(index)?;
+        let (index, generation) = (u32::try_from(index).expect(FEWER), seat.generation);
+        Some((seat, SeatKey { index, generation }))
     }
 
     pub(crate) fn end(&self) -> usize {

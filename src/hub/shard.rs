@@ -64,7 +64,7 @@ struct Inbox {
     driver: Option<Waker>,
 }
 
-/// Timers that a seat may have at once: an age, an expiry, a stall.
+/// Timers that a seat may have at once: an age, a stall, and one in a drain.
 const TIMERS_PER_SEAT: usize = 3;
 
 // ===== impl Shard =====
@@ -322,6 +322,11 @@ impl Common {
     /// The ticks after which a socket that takes nothing is stalled.
     pub(crate) fn stall_ticks(&self) -> u32 {
         ticks(self.config.stall_timeout)
+    }
+
+    /// The same once the end of the stream is due in a drain.
+    pub(crate) fn drain_ticks(&self) -> u32 {
+        ticks(self.config.drain_grace).min(self.stall_ticks())
     }
 
     fn keepalive_ticks(&self) -> u32 {

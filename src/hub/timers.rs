@@ -61,7 +61,7 @@ impl Timer {
         let (tick, resumed) = (common.shard(shard).tick(), common.shard(shard).resumed().tick());
         let reason = match self.kind {
             TimerKind::Deadline(reason) => reason,
-            TimerKind::Stall => match seat.stalls_at(common.stall_ticks(), resumed)? {
+            TimerKind::Stall => match seat.stalls_at(common, resumed)? {
                 later if later > tick => return Some(later),
                 _ => CloseReason::Stalled,
             },

@@ -1,11 +1,13 @@
 //! What the connections of one worker share.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::http1::Connection;
 use super::reactor::{Accepted, Handle};
-use crate::http::{ServiceFactory, Verdict};
+use crate::http::{ServiceFactory, Timer, Verdict};
 
 /// What a connection needs of its worker. Clones are of the same worker.
 #[derive(Clone, Debug)]
@@ -19,6 +21,19 @@ pub(crate) struct ConnContext {
 // ===== impl ConnContext =====
 
 impl ConnContext {
+    /// Resolves after `limit`, or once the worker has drained for [`HubConfig::drain_grace`] if that is earlier: until
+    /// then, what is not yet a request has to become one.
+    ///
+    /// [`HubConfig::drain_grace`]: crate::config::HubConfig::drain_grace
+    pub(super) async fn deadline(&self, timer: Timer, limit: Duration) {
+        let mut draining = self.draining.clone();
+        let mut limit = timer.sleep(limit);
+        if limit.limit(draining.wait_for(|draining| *draining)).await.is_some() {
+            let mut grace = timer.sleep(self.factory.config().hub.drain_grace);
+            _ = grace.limit(limit).await;
+        }
+    }
+
     /// Serves a cleartext connection, of which these bytes have been read, in a task of its own. `verdict` is on
     /// its first request.
     pub(super) fn serve(&self, accepted: Accepted, first: Bytes, verdict: Option<Verdict>) {

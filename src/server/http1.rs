@@ -4,11 +4,13 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Weak;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 
 use super::conn_context::ConnContext;
@@ -17,7 +19,8 @@ use super::http2;
 use super::http2_conn::Http2Conn;
 use super::reactor::Transport;
 use super::socket::{Observer, Socket};
-use crate::http::{Handoff, HandoffSlot, Polled, Service};
+use crate::admission::Admitted;
+use crate::http::{Handoff, HandoffSlot, Polled, Service, Sleep, Timer};
 
 /// A connection that hyper serves.
 #[derive(Debug)]
@@ -25,10 +28,15 @@ pub(crate) struct Connection<I = Socket> {
     hyper: http1::Connection<I, Service>,
     context: ConnContext,
     slot: HandoffSlot,
+    /// Its limits, of which a request that waits is an owner too.
+    admitted: Weak<Admitted>,
     /// It will close after the requests that it has in flight.
     closing: bool,
     /// A stream that leaves once the response before it is written.
     handoff: Option<Handoff>,
+    /// Runs while the connection is held by its client: it takes no response, or completes no request in a drain.
+    patience: Option<Sleep>,
+    timer: Timer,
 }
 
 /// What is between hyper and a socket.
@@ -43,6 +51,8 @@ pub(crate) trait HyperIo {
 #[derive(Debug)]
 pub(super) enum End {
     Closed,
+    /// The client held it for too long.
+    Held,
     HandsOff(Handoff),
     /// Its first bytes were the preface of HTTP/2 (RFC 9113, 3.3).
     IsHttp2,
@@ -66,6 +76,7 @@ impl Connection {
     pub(crate) async fn serve(mut self) {
         match self.run().await {
             End::Closed => {}
+            End::Held => self.reset(),
             End::HandsOff(handoff) => self.hand_off(handoff),
             // Boxed, because most connections have no need for its memory.
             End::IsHttp2 => Box::pin(self.serve_http2()).await,
@@ -78,10 +89,10 @@ impl Connection {
             // What follows other requests is no preface, and PRI no method of ours (RFC 9113, 3.4).
             return tracing::debug!("the preface of HTTP/2 after requests of HTTP/1");
         }
-        let conn = Http2Conn::new();
+        let conn = Http2Conn::new(service.config().body_timeout, service.timer());
         io.observe(Observer::Http2(conn.clone()));
         io.unread(read_buf);
-        http2::serve(io, conn, service, self.context.draining).await;
+        http2::serve(TokioIo::new(io), conn, service, self.context.draining).await;
     }
 }
 
@@ -91,14 +102,31 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
     pub(super) fn new(mut io: I, service: Service, context: ConnContext) -> Self {
         let slot = service.handoff_slot().clone();
         let config = service.config();
-        let clock = HeadClock::new(service.closer(), service.timer(), config);
+        let (admitted, timer) = (service.watch_admitted(), service.timer());
+        let clock = HeadClock::new(service.closer(), timer.clone(), config);
         io.socket().observe(Observer::Http1(slot.clone(), clock.clone()));
         let hyper = http1::Builder::new()
             .timer(clock)
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
+            // A request that is complete is answered, although its client will send no more.
+            .half_close(true)
             .serve_connection(io, service);
-        Self { hyper, context, slot, closing: false, handoff: None }
+        Self {
+            hyper,
+            context,
+            slot,
+            admitted,
+            closing: false,
+            handoff: None,
+            patience: None,
+            timer,
+        }
+    }
+
+    /// Closes the connection, and has the kernel discard what its client has not read.
+    pub(super) fn reset(self) {
+        self.hyper.into_parts().io.socket().discard_unsent();
     }
 
     pub(super) fn hand_off(self, mut handoff: Handoff) {
@@ -117,7 +145,7 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
         let mut drain = pin!(draining.wait_for(|draining| *draining));
         poll_fn(|cx| {
             if !self.closing && drain.as_mut().poll(cx).is_ready() {
-                self.closing = true;
+                (self.closing, self.patience) = (true, None);
                 Pin::new(&mut self.hyper).graceful_shutdown();
             }
             self.poll_end(cx)
@@ -127,16 +155,30 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let poll = || Pin::new(&mut self.hyper).poll(cx);
-        let (ended, Polled { handoff, blocked }) = self.slot.during(poll);
+        let (ended, Polled { handoff, blocked, progressed }) = self.slot.during(poll);
         if let Poll::Ready(ended) = ended {
             return Poll::Ready(ended.into());
         }
         self.handoff = self.handoff.take().or(handoff);
         // An earlier response may still have to be written (pipelining): the socket stays until it is.
-        if blocked {
+        if let Some(handoff) = self.handoff.take_if(|_| !blocked) {
+            return Poll::Ready(End::HandsOff(handoff));
+        }
+        let waits_for_request = self.closing && self.admitted.strong_count() == 1;
+        if progressed || !(blocked || waits_for_request) {
+            self.patience = None;
+        }
+        if !(blocked || waits_for_request) {
             return Poll::Pending;
         }
-        self.handoff.take().map_or(Poll::Pending, |handoff| Poll::Ready(End::HandsOff(handoff)))
+        self.poll_patience(cx)
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let config = self.context.factory.config();
+        let limit = if self.closing { config.hub.drain_grace } else { config.body_timeout };
+        let patience = self.patience.get_or_insert_with(|| self.timer.sleep(limit));
+        Pin::new(patience).poll(cx).map(|()| End::Held)
     }
 }
 
@@ -184,7 +226,7 @@ mod tests {
     use crate::server::reactor::Handle;
     use crate::stream::Clock;
 
-    /// A socket that panics when it is read from again, which hyper does while it waits for a response.
+    /// A socket that panics when it is flushed after a read, which hyper does while it waits for a response.
     struct Bomb {
         socket: Socket,
         was_read: bool,
@@ -206,7 +248,6 @@ mod tests {
             cx: &mut Context<'_>,
             buf: hyper::rt::ReadBufCursor<'_>,
         ) -> Poll<io::Result<()>> {
-            assert!(!self.was_read, "on purpose");
             let read = Pin::new(&mut self.socket).poll_read(cx, buf);
             self.was_read = read.is_ready();
             read
@@ -223,6 +264,7 @@ mod tests {
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            assert!(!self.was_read, "on purpose");
             Poll::Ready(Ok(()))
         }
 

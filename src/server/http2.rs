@@ -2,14 +2,19 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http2::Builder;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::http2_conn::{Http2Conn, Http2Service};
-use crate::config::Config;
+use super::http2_io::Http2Io;
+use crate::admission::Closer;
+use crate::config::{Config, HubConfig};
 use crate::http::{Service, Sleep, Timer};
 use crate::metrics::CloseReason;
 
@@ -21,57 +26,76 @@ const SEND_BUFFER: usize = 8 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
+/// How long requests are still answered whose client sends no more. Those whose body is not complete never can be.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
+
+/// When a connection ends, and what it waits for.
+struct Lifetime {
+    conn: Http2Conn,
+    closer: Arc<Closer>,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    drain_grace: Duration,
+    /// GOAWAY was sent.
+    going_away: bool,
+    /// The worker closes its connections.
+    drains: bool,
+    /// Runs while there is no request in flight.
+    idle: Option<Sleep>,
+    /// Runs once the client sends no more, and requests are still being answered.
+    last: Option<Sleep>,
+    timer: Timer,
+}
+
+/// What follows from the time that has passed.
+enum Due {
+    /// The connection is polled again: h2 may know of the end of the input.
+    Input,
+    /// GOAWAY has to be sent.
+    GoAway,
+    /// The connection has to end: its client ignored GOAWAY.
+    End,
+}
+
 /// Serves a connection until it ends, until the requests in flight end in a drain, or until it was idle for too
-/// long.
+/// long. In a drain, responses that its client does not receive do not count as requests in flight.
 pub(super) async fn serve<I>(
     io: I,
     conn: Http2Conn,
     service: Service,
-    draining: watch::Receiver<bool>,
+    mut draining: watch::Receiver<bool>,
 ) where
-    I: Read + Write + Send + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Config { head_timeout, idle_timeout, .. } = *service.config();
     let (closer, timer) = (service.closer(), service.timer());
-    let mut going_away = false;
-    let mut hyper = builder(&conn, service.config(), timer.clone())
-        .serve_connection(io, Http2Service { service, conn: conn.clone() });
-    let mut draining = draining;
+    let mut lifetime = Lifetime::new(conn.clone(), &service);
+    let hyper = builder(&conn, service.config(), timer);
+    let service = Http2Service { service: service.with_body_budget(), conn: conn.clone() };
+    let io = TokioIo::new(Http2Io::new(io, conn.clone()));
+    let mut hyper = hyper.serve_connection(io, service);
     let mut drain = pin!(draining.wait_for(|draining| *draining));
-    // Runs while there is no request.
-    let mut idle: Option<Sleep> = None;
     let end = poll_fn(|cx| {
         loop {
             if closer.is_closed() {
                 return Poll::Ready(Ok(()));
             }
+            if !lifetime.drains && drain.as_mut().poll(cx).is_ready() {
+                lifetime.drain();
+            }
             // Beyond a limit it answers one request before GOAWAY, so that the client learns why.
             let is_refused = || conn.had_request() && closer.is_unproven();
-            if !going_away && (is_refused() || drain.as_mut().poll(cx).is_ready()) {
-                going_away = true;
+            if !lifetime.going_away && (lifetime.drains || is_refused()) {
+                lifetime.going_away = true;
                 Pin::new(&mut hyper).graceful_shutdown();
             }
             if let Poll::Ready(end) = Pin::new(&mut hyper).poll(cx) {
                 return Poll::Ready(end);
             }
-            if !conn.is_idle(cx) {
-                idle = None;
-                _ = closer.note_busy();
-                return Poll::Pending;
+            match ready!(lifetime.poll_due(cx)) {
+                Due::Input => {}
+                Due::GoAway => Pin::new(&mut hyper).graceful_shutdown(),
+                Due::End => return Poll::Ready(Ok(())),
             }
-            let limit = if conn.had_request() && !going_away {
-                closer.note_idle();
-                idle_timeout
-            } else {
-                head_timeout
-            };
-            ready!(Pin::new(idle.get_or_insert_with(|| timer.sleep(limit))).poll(cx));
-            if going_away {
-                // The client ignored GOAWAY.
-                return Poll::Ready(Ok(()));
-            }
-            (going_away, idle) = (true, None);
-            Pin::new(&mut hyper).graceful_shutdown();
         }
     });
     if let Err(why) = end.await {
@@ -79,6 +103,59 @@ pub(super) async fn serve<I>(
         if why.is_timeout() {
             conn.end_for(CloseReason::Timeout);
         }
+    }
+}
+
+// ===== impl Lifetime =====
+
+impl Lifetime {
+    fn new(conn: Http2Conn, service: &Service) -> Self {
+        let Config { head_timeout, idle_timeout, hub: HubConfig { drain_grace, .. }, .. } =
+            *service.config();
+        Self {
+            conn,
+            closer: service.closer(),
+            head_timeout,
+            idle_timeout,
+            drain_grace,
+            going_away: false,
+            drains: false,
+            idle: None,
+            last: None,
+            timer: service.timer(),
+        }
+    }
+
+    /// From here on an idle connection has less time.
+    fn drain(&mut self) {
+        (self.drains, self.idle) = (true, None);
+    }
+
+    /// What is due, after hyper has been polled.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        if self.conn.withholds_end() {
+            let last = self.last.get_or_insert_with(|| self.timer.sleep(LAST_RESPONSES));
+            if self.conn.end_input(Pin::new(last).poll(cx).is_ready()) {
+                return Poll::Ready(Due::Input);
+            }
+        }
+        if !self.conn.is_idle(self.drains, cx) {
+            self.idle = None;
+            _ = self.closer.note_busy();
+            return Poll::Pending;
+        }
+        let limit = if self.drains {
+            self.drain_grace
+        } else if self.conn.had_request() && !self.going_away {
+            self.closer.note_idle();
+            self.idle_timeout
+        } else {
+            self.head_timeout
+        };
+        ready!(Pin::new(self.idle.get_or_insert_with(|| self.timer.sleep(limit))).poll(cx));
+        self.idle = None;
+        let ignored = std::mem::replace(&mut self.going_away, true);
+        Poll::Ready(if ignored { Due::End } else { Due::GoAway })
     }
 }
 

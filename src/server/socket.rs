@@ -3,11 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use super::head_clock::HeadClock;
 use super::http2_conn::Http2Conn;
@@ -76,6 +78,11 @@ impl Socket {
     /// The socket, which the runtime no longer watches.
     pub(super) fn into_inner(self) -> io::Result<TcpStream> {
         Ok(TcpStream::from_std(self.inner.into_inner().into_std()?))
+    }
+
+    /// Has the kernel discard what the client has not read, and reset the connection once this is dropped.
+    pub(super) fn discard_unsent(&self) {
+        _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));
     }
 
     fn inner(&mut self) -> Pin<&mut TokioIo<tokio::net::TcpStream>> {
@@ -161,8 +168,11 @@ impl Socket {
         self.has_written = true;
         match &self.observer {
             Observer::Http2(conn) => conn.note(wrote),
-            Observer::Http1(slot, _) if wrote.is_pending() => slot.note_blocked(),
-            Observer::Http1(..) | Observer::None => {}
+            Observer::Http1(slot, _) => match wrote {
+                Poll::Pending => slot.note_blocked(),
+                Poll::Ready(_) => slot.note_progress(),
+            },
+            Observer::None => {}
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::conn_context::ConnContext;
@@ -16,7 +19,7 @@ use super::http2_conn::Http2Conn;
 use super::reactor::{Accepted, Transport};
 use super::socket::{Observer, Socket};
 use super::tls_io::Session;
-use crate::http::{Reject, ResponseFuture, Service, Sleep};
+use crate::http::{Reject, ResponseFuture, Service};
 
 /// The IO that hyper gets.
 type TlsIo = TokioIo<Session>;
@@ -24,51 +27,68 @@ type TlsIo = TokioIo<Session>;
 /// Performs the handshake, and serves the connection to its end.
 pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: ConnContext) {
     let service = context.factory.service(accepted.admitted);
-    let mut socket = match Socket::new(accepted.socket, Bytes::new()) {
-        Ok(socket) => socket,
-        Err(why) => return tracing::warn!(%why, "a connection could not be watched"),
-    };
-    let mut limit = service.timer().sleep(service.config().head_timeout);
-    match within(&mut limit, poll_fn(|cx| socket.poll_first(cx))).await {
-        // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.
-        Ok(Some(b'A'..=b'Z')) => return Box::pin(refuse(socket, service)).await,
-        Ok(_) => {}
-        Err(why) => return tracing::debug!(%why, "handshake"),
-    }
-    let session = match within(&mut limit, Session::accept(socket, acceptor)).await {
+    let handshake = handshake(accepted.socket, acceptor, &service, &context);
+    let mut session = match Box::pin(handshake).await {
         Ok(session) => session,
         Err(why) => return tracing::debug!(%why, "handshake"),
     };
-    let speaks_http2 = session.speaks_http2();
-    let mut io = TokioIo::new(session);
-    if speaks_http2 {
-        let conn = Http2Conn::new();
-        io.socket().observe(Observer::Http2(conn.clone()));
-        http2::serve(io, conn, service, context.draining).await;
+    if session.speaks_http2() {
+        let conn = Http2Conn::new(service.config().body_timeout, service.timer());
+        session.socket().observe(Observer::Http2(conn.clone()));
+        http2::serve(session, conn, service, context.draining).await;
     } else {
-        let mut connection = Connection::new(io, service, context);
-        if let End::HandsOff(handoff) = connection.run().await {
-            connection.hand_off(handoff);
+        let mut connection = Connection::new(TokioIo::new(session), service, context);
+        match connection.run().await {
+            End::HandsOff(handoff) => connection.hand_off(handoff),
+            End::Held => connection.reset(),
+            End::Closed | End::IsHttp2 => {}
         }
     }
 }
 
-async fn within<T>(limit: &mut Sleep, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    limit.limit(act).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+/// Performs the handshake within the time that a request head may take, or refuses a client that begins none.
+async fn handshake(
+    socket: TcpStream,
+    acceptor: TlsAcceptor,
+    service: &Service,
+    context: &ConnContext,
+) -> io::Result<Session> {
+    let unwatched = |why: &io::Error| tracing::warn!(%why, "a connection could not be watched");
+    let mut socket = Socket::new(socket, Bytes::new()).inspect_err(unwatched)?;
+    let mut deadline = pin!(context.deadline(service.timer(), service.config().head_timeout));
+    let first = within(deadline.as_mut(), poll_fn(|cx| socket.poll_first(cx))).await?;
+    // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.
+    if matches!(first, Some(b'A'..=b'Z')) {
+        within(deadline, refuse(socket, service)).await?;
+        return Err(io::Error::other("a request in cleartext"));
+    }
+    within(deadline, Session::accept(socket, acceptor)).await
+}
+
+/// What `act` results in, or an error if the deadline comes first.
+async fn within<T>(
+    mut deadline: Pin<&mut impl Future<Output = ()>>,
+    act: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut act = pin!(act);
+    poll_fn(|cx| match act.as_mut().poll(cx) {
+        Poll::Pending => deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        done => done,
+    })
+    .await
 }
 
 /// Responds 400 to a client that speaks cleartext HTTP, which would see nothing but a closed connection.
-async fn refuse(socket: Socket, service: Service) {
+async fn refuse(socket: Socket, service: &Service) -> io::Result<()> {
     let config = service.config();
     let hyper = http1::Builder::new()
         .timer(service.timer())
         .header_read_timeout(config.head_timeout)
         .max_buf_size(config.head_bytes_max)
         .keep_alive(false)
+        .half_close(true)
         .serve_connection(socket, service_fn(|_| ResponseFuture::refusal(Reject::Cleartext)));
-    if let Err(why) = hyper.await {
-        tracing::debug!(%why, "connection");
-    }
+    hyper.await.map_err(io::Error::other)
 }
 
 impl HyperIo for TlsIo {

@@ -21,6 +21,8 @@ struct Shared {
     /// Bytes were written since this was last asked. hyper writes under a lock of its own, so this is all
     /// that may be done there.
     progressed: AtomicBool,
+    /// There is a response.
+    responded: AtomicBool,
 }
 
 /// Bytes of a body, whose monitor learns that they are written. Over HTTP/2 that is when the client has
@@ -35,13 +37,26 @@ pub(crate) struct MonitoredBytes {
 
 impl StreamMonitor {
     pub(crate) fn new() -> Self {
-        let (seat, progressed) = (Mutex::new(None), AtomicBool::new(false));
-        Self(Arc::new(Shared { seat, progressed }))
+        Self(Arc::new(Shared {
+            seat: Mutex::new(None),
+            progressed: AtomicBool::new(false),
+            responded: AtomicBool::new(false),
+        }))
     }
 
     /// Watches this stream from now on.
     pub(crate) fn watch(&self, stream: &mut EventStream) {
         *self.0.seat.lock() = Some(stream.subscription().handle());
+    }
+
+    /// Notes that there is a response: to the request of a stream, or an ordinary one.
+    pub(crate) fn note_response(&self) {
+        self.0.responded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the response is a stream, once there is one.
+    pub(crate) fn response(&self) -> Option<bool> {
+        self.0.responded.load(Ordering::Relaxed).then(|| self.0.seat.lock().is_some())
     }
 
     /// Whether the stream has to end because its client has read nothing for too long, nor since this was

@@ -6,7 +6,7 @@ mod verdict;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
@@ -18,6 +18,7 @@ pub(crate) use self::verdict::Verdict;
 use self::access::close_unproven;
 use self::verdict::FirstVerdict;
 use super::auth::{self, Auth, AuthError, Authorization, Grant};
+use super::body_budget::BodyBudget;
 use super::conformance;
 use super::essence;
 use super::exposition;
@@ -63,11 +64,13 @@ pub(crate) struct Service {
     app: Arc<App>,
     hub: Hub,
     handoff_slot: HandoffSlot,
-    /// Shared with a request that waits for the keys of its token.
+    /// Shared with a request that waits, for its body or for the keys of its token.
     admitted: Arc<Admitted>,
     /// Watches the stream of an HTTP/2 request, which stays with hyper. An HTTP/1 stream is handed off.
     monitor: Option<StreamMonitor>,
     verdict: FirstVerdict,
+    /// What the bodies of an HTTP/2 connection share.
+    body_budget: Option<BodyBudget>,
 }
 
 // ===== impl App =====
@@ -130,6 +133,7 @@ impl ServiceFactory {
             admitted,
             monitor: None,
             verdict: FirstVerdict::default(),
+            body_budget: None,
         }
     }
 
@@ -141,6 +145,13 @@ impl ServiceFactory {
 // ===== impl Service =====
 
 impl Service {
+    /// The same service, whose requests may be many at a time.
+    pub(crate) fn with_body_budget(self) -> Self {
+        let Config { publish_bytes_max, connection_body_bytes_max, .. } = self.app.config;
+        let budget = BodyBudget::new(connection_body_bytes_max.max(publish_bytes_max));
+        Self { body_budget: Some(budget), ..self }
+    }
+
     /// The same service, for one request of an HTTP/2 connection.
     pub(crate) fn with_monitor(self, monitor: StreamMonitor) -> Self {
         Self { monitor: Some(monitor), ..self }
@@ -153,6 +164,11 @@ impl Service {
 
     pub(crate) fn handoff_slot(&self) -> &HandoffSlot {
         &self.handoff_slot
+    }
+
+    /// Refers to the connection as long as it is served. A second owner is a request that waits.
+    pub(crate) fn watch_admitted(&self) -> Weak<Admitted> {
+        Arc::downgrade(&self.admitted)
     }
 
     pub(crate) fn admitted(&self) -> &Admitted {
@@ -321,7 +337,8 @@ impl Service {
         self.admitted.keep();
         let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
         let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
-        let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout };
+        let budget = self.body_budget.clone();
+        let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget };
         let timer = self.timer();
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
@@ -331,9 +348,12 @@ impl Service {
                     let publisher =
                         Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
                     match org {
-                        Some(org) => publish::publish_one(publisher, &org, &body, app.clock.now()),
+                        Some(org) => {
+                            publish::publish_one(publisher, &org, body.bytes(), app.clock.now())
+                        }
                         None => {
-                            publish::publish_batch(publisher, &body, &grant.orgs, app.clock.now())
+                            let now = app.clock.now();
+                            publish::publish_batch(publisher, body.bytes(), &grant.orgs, now)
                         }
                     }
                 }

@@ -39,6 +39,12 @@ impl Service {
         Ok(Handoff { surplus: first.len() - length, ..handoff })
     }
 
+    /// Whether the first bytes of a connection are a request that [`Self::open_stream`] would open a stream for, if it
+    /// is authorised.
+    pub(crate) fn requests_stream(&self, first: &Bytes) -> bool {
+        self.stream_request(first).is_some()
+    }
+
     /// The request that the first bytes of a connection are, and their length, if it is for a stream and fit to be
     /// responded to without hyper.
     fn stream_request(&self, first: &Bytes) -> Option<(Request<()>, usize, Route)> {

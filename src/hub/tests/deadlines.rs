@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::HubConfig;
-use crate::hub::{Batch, Deadline, Hub, Keys, SocketId, Subscription, View, WriteKind, WriteOp};
+use crate::hub::{
+    Batch, Deadline, Hub, Keys, Pace, SocketId, Subscription, View, WriteKind, WriteOp,
+};
 use crate::metrics::{CloseReason, read};
 use crate::stream::EventStream;
 use crate::time::{Tick, Time};
@@ -65,6 +67,65 @@ fn tick(hub: &Hub, tick: u32) -> Vec<WriteOp> {
         batch.wake();
     }
     batch.writes
+}
+
+/// Has the end of every stream be due at this second.
+fn drain_at(hub: &Hub, second: u32) {
+    let now = Tick(second).time();
+    hub.drain(now, Duration::ZERO);
+    let (mut drain, mut batch) = (hub.driver().begin_drain().expect("it drains"), Batch::default());
+    while drain.collect(&hub.driver(), now, &mut batch) == Pace::Now {
+        batch.wake();
+        batch.clear();
+    }
+}
+
+/// The sockets whose streams end as stalled at this second.
+fn stalled_at(hub: &Hub, second: u32) -> Vec<u32> {
+    let is_end = |op: &WriteOp| matches!(op.kind, WriteKind::End(CloseReason::Stalled));
+    tick(hub, second).into_iter().filter(is_end).map(|op| op.socket.0).collect()
+}
+
+/// SCENARIO: the end of a stream is due in a drain, and its client reads nothing.
+/// BUG: the stream held the drain until its stall timeout, a minute.
+/// FIX: it ends after the grace. A client that reads some of it still gets the rest.
+#[test]
+fn a_stream_that_makes_no_progress_when_its_end_is_due_ends_after_the_grace() {
+    let hub = hub(HubConfig::default());
+    let [stuck, recovered, slow] = [0; 3].map(|_| Waiting::new(&hub).subscription);
+    let mut task = Waiting::new(&hub);
+    tick(&hub, 100);
+    for (socket, stream) in [(1, &stuck), (2, &recovered), (3, &slow)] {
+        stream.stay_blocked(SocketId(socket), false);
+    }
+    // It has timers for its stall that fire far too late.
+    recovered.unblock();
+    // A task took an event, and waits for the flow-control window.
+    publish(&hub);
+    task.bell.0.store(true, Ordering::Relaxed);
+    assert!(matches!(
+        task.subscription.poll_next(&Waker::from(task.bell.clone())),
+        Poll::Ready(Some(_))
+    ));
+    task.subscription.handle().rest();
+    task.bell.0.store(false, Ordering::Relaxed);
+
+    assert_eq!(stalled_at(&hub, 130), [0; 0], "the stall timeout is a minute");
+    drain_at(&hub, 130);
+    recovered.stay_blocked(SocketId(2), false);
+    for second in 131..140 {
+        slow.stay_blocked(SocketId(3), true);
+        let mut stalled = stalled_at(&hub, second);
+        stalled.sort_unstable();
+        match second {
+            131 => assert_eq!(stalled, [0; 0], "the grace is a second, and ticks are rounded"),
+            _ => assert_eq!(stalled, [1, 2], "at {second} s"),
+        }
+        assert_eq!(task.subscription.handle().is_stalled(false), second > 131);
+    }
+    assert!(task.bell.0.load(Ordering::Relaxed), "its task was woken");
+    let ends = (140..150).find(|second| stalled_at(&hub, *second).contains(&3));
+    assert!(ends.is_some_and(|second| second <= 142), "without progress it ends at {ends:?}");
 }
 
 fn timers(hub: &Hub) -> usize {

@@ -118,7 +118,7 @@ impl Reactor {
 
     fn read(&mut self, token: Token, closed: bool) {
         if self.conns.waiting(token).is_some() {
-            self.receive(token);
+            self.receive(token, closed);
             if !closed {
                 return;
             }

@@ -32,8 +32,9 @@ impl WaitingConns {
 // ===== impl Reactor =====
 
 impl Reactor {
-    /// Reads the first bytes of a waiting connection, which are most often its request.
-    pub(super) fn receive(&mut self, token: Token) {
+    /// Reads the first bytes of a waiting connection, which are most often its request. `closed` is whether its client
+    /// sends no more: then it has gone, if the request is for a stream.
+    pub(super) fn receive(&mut self, token: Token, closed: bool) {
         let Some(accepted) = self.conns.waiting(token) else { return };
         let length = match read(&mut accepted.socket, &mut self.scratch) {
             Ok(length @ 1..) => length,
@@ -43,6 +44,9 @@ impl Reactor {
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
         let Some(accepted) = self.conns.take_waiting(token) else { return };
         let service = self.context.factory.service(accepted.admitted.clone());
+        if closed && service.requests_stream(&first) {
+            return self.conns.free(token);
+        }
         let open = || if length < READ_BYTES { service.open_stream(&first) } else { Err(None) };
         // A panic ends one connection. It comes again in the connection's task, which contains it.
         let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(None));

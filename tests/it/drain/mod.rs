@@ -1,6 +1,7 @@
 //! The end of a server: it is announced, spread over time, in order for each stream, and loses no event.
 
 mod ending;
+mod held;
 mod resolver;
 mod service_manager;
 mod streams;

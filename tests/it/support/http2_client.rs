@@ -20,6 +20,8 @@ pub(crate) struct Http2Client {
     pub(crate) goaway: Option<u32>,
     /// PINGs that were answered.
     pongs: usize,
+    /// The bytes that may still be sent on a stream, and on the connection (0), since the window it began with (6.9.1).
+    windows: BTreeMap<u32, i64>,
     answers_pings: bool,
     /// The last PING that was not answered.
     unanswered: Option<Vec<u8>>,
@@ -111,6 +113,7 @@ impl Http2Client {
             streams: BTreeMap::new(),
             goaway: None,
             pongs: 0,
+            windows: BTreeMap::new(),
             answers_pings: true,
             unanswered: None,
             closed: false,
@@ -146,6 +149,25 @@ impl Http2Client {
 
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.send_bytes(&frame(kind, flags, stream, payload));
+    }
+
+    /// Sends data, once there is a window for it, unless there is a response before.
+    pub(crate) fn send_data(&mut self, stream: u32, data: &[u8]) {
+        let length = i64::try_from(data.len()).expect("short");
+        let open = self.until("a window", |client| {
+            let has_room = |at| 65_535 + client.windows.get(at).copied().unwrap_or(0) >= length;
+            let open = [0, stream].iter().all(has_room);
+            (open || client.has_status(stream)).then_some(open)
+        });
+        if open {
+            [0, stream].iter().for_each(|at| *self.windows.entry(*at).or_default() -= length);
+            self.send(kind::DATA, 0, stream, data);
+        }
+    }
+
+    /// Whether the status of a response has arrived.
+    pub(crate) fn has_status(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|received| received.status.is_some())
     }
 
     /// Sends a GET, and returns the number of its stream.
@@ -334,6 +356,7 @@ impl Http2Client {
                     received.end = Some(End::Stream);
                 }
             }
+            kind::WINDOW_UPDATE => *self.windows.entry(stream).or_default() += i64::from(code()),
             _ => {}
         }
     }
@@ -386,7 +409,7 @@ fn integer(block: &mut Vec<u8>, value: usize) {
 }
 
 /// The status, which is the first field: from the static table, or three digits of Huffman's code.
-fn status(block: &[u8]) -> u16 {
+pub(crate) fn status(block: &[u8]) -> u16 {
     // A change of the dynamic table's size may come first (RFC 7541, 6.3).
     let at = block.iter().position(|byte| byte >> 5 != 1).expect("a field");
     match &block[at..] {
