@@ -22,7 +22,7 @@ struct Source {
     is_dirty: bool,
 }
 
-/// The benchmark that includes this module.
+/// The program that includes this module.
 const BENCH: &str = env!("CARGO_CRATE_NAME");
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/record");
@@ -59,14 +59,19 @@ pub(crate) fn check_reproducible(folder: Option<&Path>) -> Result<(), String> {
     }
 }
 
-/// Date, command, commit and machine, with which every record begins.
+/// Date, command, commit and machine, with which every record of a benchmark begins.
 pub(crate) fn heading(mode: &str) -> String {
+    heading_of(mode, &format!("cargo bench --features bench --bench {BENCH}"))
+}
+
+/// The same for another program, which this command starts.
+pub(crate) fn heading_of(mode: &str, start: &str) -> String {
     let caveats: String =
         caveats().iter().map(|why| format!("**Not reproducible: {why}.**\n\n")).collect();
     format!(
         "# {mode}, {}\n\n* command: `{}`\n* nudged: {}\n* machine: {}\n\n{caveats}",
         today(),
-        command(),
+        command(start),
         revision(),
         machine()
     )
@@ -83,10 +88,10 @@ pub(crate) fn today() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()[..10].to_owned()
 }
 
-fn command() -> String {
+fn command(start: &str) -> String {
     let given = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let given: Vec<String> = given.collect();
-    let command = format!("cargo bench --features bench --bench {BENCH} -- {}", given.join(" "));
+    let command = format!("{start} -- {}", given.join(" "));
     command.trim_end_matches([' ', '-']).to_owned()
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::error::Error;
-use super::http1::{self, ResponseHead, is_last};
+use super::http1::{Requests, ResponseHead, is_last};
 use super::{http2, now};
 use crate::client::tls::{HTTP_2, Tls};
 use crate::client::url::HttpUrl;
@@ -29,7 +29,7 @@ pub(crate) struct Route {
 
 #[derive(Debug)]
 enum Protocol {
-    Http1 { request: Vec<u8> },
+    Http1 { requests: Requests },
     Http2 { request: Box<Request<()>>, streams: usize },
 }
 
@@ -80,7 +80,7 @@ impl Route {
         headers: &[(String, String)],
     ) -> Result<Self, Error> {
         let protocol = match http2 {
-            None => Protocol::Http1 { request: http1::request(&url, headers) },
+            None => Protocol::Http1 { requests: Requests::new(&url, headers) },
             Some(streams) => {
                 let request = http2::request(&url, headers)?.into();
                 Protocol::Http2 { request, streams }
@@ -122,11 +122,11 @@ pub(crate) async fn serve(
 ) {
     let connected = route.connect(socket).await;
     match &route.protocol {
-        Protocol::Http1 { request } => {
+        Protocol::Http1 { requests } => {
             let Some(stream) = numbers.recv().await else { return };
             let reporter = Reporter { stream, sender };
             let end = match connected {
-                Ok(socket) => receive(socket, request, &reporter).await.into(),
+                Ok(socket) => receive(socket, &requests.of(stream), &reporter).await.into(),
                 Err(end) => end,
             };
             reporter.report(end).await;
@@ -140,7 +140,10 @@ pub(crate) async fn serve(
             while let Some(stream) = numbers.recv().await {
                 let reporter = Reporter { stream, sender: sender.clone() };
                 match &connected {
-                    Ok(connection) => http2::start(connection, request, started, reporter).await,
+                    Ok(connection) => {
+                        let request = http2::of_stream(request, &route.url, stream);
+                        http2::start(connection, request, started, reporter).await;
+                    }
                     Err(end) => reporter.report(end.clone()).await,
                 }
                 started += 1;

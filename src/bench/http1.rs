@@ -1,5 +1,6 @@
 //! Streams over cleartext HTTP/1.1, each on its own connection: one thread, one poller and one read buffer for all.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -23,8 +24,17 @@ pub(crate) struct Http1 {
     buffer: Box<[u8]>,
     address: SocketAddr,
     sources: Vec<IpAddr>,
-    request: Vec<u8>,
+    requests: Requests,
     streams: Vec<Stream>,
+}
+
+/// The requests of the streams.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    url: HttpUrl,
+    headers: Vec<(String, String)>,
+    /// That of every stream, unless the URL contains the stream's number.
+    common: Vec<u8>,
 }
 
 /// A stream, from its connect to its end.
@@ -65,7 +75,7 @@ impl Http1 {
             buffer: vec![0; BUFFER].into(),
             address,
             sources,
-            request: request(url, headers),
+            requests: Requests::new(url, headers),
             streams: Vec::new(),
         })
     }
@@ -82,7 +92,7 @@ impl Http1 {
         let Some(socket) = &mut self.streams[number].socket else { return };
         let connected = socket.take_error().and_then(|why| why.map_or(Ok(()), Err));
         // It is far smaller than the send buffer of a fresh socket.
-        match connected.and_then(|()| socket.write_all(&self.request)) {
+        match connected.and_then(|()| socket.write_all(&self.requests.of(number))) {
             Ok(()) => subscribers.request(number),
             Err(why) => self.end(subscribers, number, Some(why.to_string())),
         }
@@ -190,7 +200,7 @@ pub(crate) fn is_last(body: &[u8]) -> bool {
 }
 
 /// A request for a stream.
-pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Vec<u8> {
+fn request(url: &HttpUrl, headers: &[(String, String)]) -> Vec<u8> {
     let mut text = format!("GET {} HTTP/1.1\r\nhost: {}\r\n", url.path, url.authority);
     text += "accept: text/event-stream\r\ncache-control: no-cache\r\n";
     for (name, value) in headers {
@@ -198,6 +208,22 @@ pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Vec<u8> {
     }
     text += "\r\n";
     text.into_bytes()
+}
+
+// ===== impl Requests =====
+
+impl Requests {
+    pub(crate) fn new(url: &HttpUrl, headers: &[(String, String)]) -> Self {
+        Self { url: url.clone(), headers: headers.to_vec(), common: request(url, headers) }
+    }
+
+    /// That of the stream with this number.
+    pub(crate) fn of(&self, number: usize) -> Cow<'_, [u8]> {
+        match self.url.of_stream(number) {
+            Some(url) => request(&url, &self.headers).into(),
+            None => (&self.common).into(),
+        }
+    }
 }
 
 // ===== impl ResponseHead =====

@@ -25,6 +25,15 @@ pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Result<Req
     request.body(()).map_err(|why| Error::Settings(why.to_string()))
 }
 
+/// The request of the stream with this number.
+pub(crate) fn of_stream(request: &Request<()>, url: &HttpUrl, number: usize) -> Request<()> {
+    let mut request = request.clone();
+    if let Some(url) = url.of_stream(number) {
+        *request.uri_mut() = url.to_string().parse().expect("a number is valid in a path");
+    }
+    request
+}
+
 /// The connection lives until its streams have ended. Returns how they end if the handshake fails.
 pub(crate) async fn handshake(
     socket: Box<dyn Io>,
@@ -47,7 +56,7 @@ pub(crate) async fn handshake(
 /// response.
 pub(crate) async fn start(
     connection: &SendRequest<Bytes>,
-    request: &Request<()>,
+    request: Request<()>,
     started: usize,
     reporter: Reporter,
 ) {
@@ -59,7 +68,7 @@ pub(crate) async fn start(
 
 fn send(
     connection: &SendRequest<Bytes>,
-    request: &Request<()>,
+    request: Request<()>,
     started: usize,
 ) -> Result<ResponseFuture, String> {
     let allowed = connection.current_max_send_streams();
@@ -68,7 +77,7 @@ fn send(
             "the server allows {allowed} streams per connection (--streams-per-connection)"
         ));
     }
-    let sent = connection.clone().send_request(request.clone(), true);
+    let sent = connection.clone().send_request(request, true);
     sent.map(|(response, _)| response).map_err(|why| explain(&why))
 }
 

@@ -15,7 +15,8 @@ use crate::client::url::HttpUrl;
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The stream to open: `http[s]://host:port/path`.
+    /// The stream to open: `http[s]://host:port/path`. Each `{s}` in the path is replaced with the number of
+    /// the stream, from 0 on, for streams of many orgs.
     pub url: String,
     /// Which certificates are accepted.
     pub verify: Verify,

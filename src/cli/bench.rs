@@ -12,8 +12,9 @@ use super::values::{HumanDuration, count, duration, millis};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Bench {
-    /// Stream to open, on any SSE server. A URL without a path is a nudged server: the stream of its org
-    /// "bench" is opened, and published to
+    /// Stream to open, on any SSE server; an s in braces is replaced by the number of the stream, from 0
+    /// on. A URL without a path is a nudged server: the stream of its org "bench" is opened, and published
+    /// to
     #[arg(value_name = "URL")]
     url: String,
 

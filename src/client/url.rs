@@ -68,6 +68,13 @@ impl HttpUrl {
         host.trim_matches(['[', ']'])
     }
 
+    /// The URL of the stream with this number; `None` if it is the same for all: `{s}` in the path becomes the number.
+    #[cfg(feature = "bench")]
+    pub(crate) fn of_stream(&self, number: usize) -> Option<Self> {
+        let path = self.path.contains("{s}").then(|| self.path.replace("{s}", &number.to_string()));
+        path.map(|path| Self { path, ..self.clone() })
+    }
+
     /// Resolves the host, and blocks until then.
     #[cfg(feature = "bench")]
     pub(crate) fn resolve(&self) -> std::io::Result<std::net::SocketAddr> {

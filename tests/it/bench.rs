@@ -29,6 +29,26 @@ fn a_server_without_faults_gets_a_clean_summary() {
     assert!(summary.server.unwrap().pss_before > 0);
 }
 
+/// Over HTTP/1.1 and HTTP/2: each stream of an org of its own, which one publish reaches.
+#[test]
+fn the_url_of_a_stream_may_contain_its_number() {
+    let server = Server::start(&["--coalesce", "0"]);
+    let base = format!("http://{}", server.address());
+    let line = |n: usize| format!("{{\"org\":\"one-{n}\",\"keys\":[\"{{n}}\"]}}\n");
+    for http2 in [None, Some(3)] {
+        let mut options = options(&base, 7);
+        options.url = format!("{base}/api/one-{{s}}/events");
+        options.http2 = http2;
+        let publish = options.publish.as_mut().unwrap();
+        publish.url = format!("{base}/api/events");
+        publish.content_type = "application/x-ndjson".into();
+        publish.body = (0..7).map(line).collect();
+        let summary = run(&options, Arc::default(), |_| {}).unwrap();
+        assert!(summary.is_clean(), "{summary}");
+        assert_eq!(summary.tally.delivered, 70, "{summary}");
+    }
+}
+
 #[test]
 fn a_lost_event_counts_as_missed_even_if_it_is_the_last() {
     let base =
