@@ -157,6 +157,7 @@ impl Server {
         // Accepting stops first, so that no stream begins while the others end.
         drain.send_replace(Some(deadline));
         hub.drain(clock.now(), window);
+        app.close();
         let mut clean = true;
         for worker in workers {
             clean &= worker.join().await;

@@ -35,6 +35,8 @@ struct State {
     fetched: Option<Time>,
     tried: Option<Time>,
     fetching: bool,
+    /// The server ends: no request waits for keys any more.
+    closed: bool,
 }
 
 /// A fetch in progress. Notifies its end when dropped, even if its worker has ended.
@@ -50,7 +52,8 @@ struct Set {
 impl Jwks {
     pub(super) fn new(config: JwksConfig) -> Self {
         let tls = Tls::of(config.url.as_url(), &Verify::System, HTTP_1).map_err(explain);
-        let state = State { keys: [].into(), fetched: None, tried: None, fetching: false };
+        let state =
+            State { keys: [].into(), fetched: None, tried: None, fetching: false, closed: false };
         Self { config, tls, state: Mutex::new(state), ended: watch::Sender::new(()) }
     }
 
@@ -79,12 +82,21 @@ impl Jwks {
         }
     }
 
+    /// Has no request wait for a fetch any more.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.ended.send_replace(());
+    }
+
     /// Starts to fetch the set, unless a fetch is in progress or was started within the interval.
     /// Returns what is notified of the end of the fetch.
     pub(super) fn fetch(self: &Arc<Self>, now: Time) -> Option<watch::Receiver<()>> {
         let mut state = self.state.lock();
         // Subscribed under the lock, before the fetch starts: its end cannot be missed.
         let ended = self.ended.subscribe();
+        if state.closed {
+            return None;
+        }
         if state.fetching {
             return Some(ended);
         }

@@ -103,6 +103,11 @@ impl Auth {
         self.tokens.prefetch(now);
     }
 
+    /// Has no request wait for keys any more: each is authorised with those that there are.
+    pub(crate) fn close(&self) {
+        self.tokens.close();
+    }
+
     /// Authorises a request, or finds that it has to wait until keys are fetched. Inside a runtime.
     ///
     /// # Errors

@@ -64,6 +64,13 @@ impl Tokens {
         }
     }
 
+    /// Has no request wait for keys any more.
+    pub(super) fn close(&self) {
+        if let Some(jwks) = &self.jwks {
+            jwks.close();
+        }
+    }
+
     /// Verifies a token. Inside a runtime.
     ///
     /// # Errors

@@ -105,6 +105,11 @@ impl App {
         reject
     }
 
+    /// Has no request wait for anything but its own body any more: the hub drains.
+    pub(crate) fn close(&self) {
+        self.auth.close();
+    }
+
     /// Fetches published keys, so that the first requests need not wait for them. Inside a runtime.
     pub(crate) fn warm_up(&self) {
         self.auth.prefetch(self.clock.now());
@@ -223,6 +228,11 @@ impl Service {
                 ResponseState::Later(Box::pin(async move {
                     match service.app.auth.authorize_pending(pending).await {
                         Ok(grant) => service.respond_to_route(route, grant, request, &fields),
+                        // The wait was cut short, so the token may be good.
+                        Err(_) if service.hub.is_closing() => {
+                            let is_event_source = is_stream && accepts_events(request.headers());
+                            service.conclude(Err(Reject::Draining), is_event_source)
+                        }
                         Err(why) => service.conclude(Err(Reject::Auth(why)), false),
                     }
                 }))

@@ -2,8 +2,9 @@
 //! limit is an hour, so a server that ends within the test at all has not waited for another.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::http2_client::{
     END_HEADERS, END_STREAM, Http2Client, PREFACE, frame, kind, request,
@@ -190,4 +191,31 @@ fn held_by_a_stream_whose_socket_is_full() {
         assert_eq!(server.wait(), Some(0), "{transport:?}");
         drop(late);
     }
+}
+
+/// SCENARIO: a token names an unknown key, the server that has the keys accepts the connection and never responds, and
+/// the server is asked to stop.
+/// BUG: the request waited for the keys until `--jwks-timeout`, and the drain for the request.
+/// FIX: in a drain no request waits for keys. The token may be good, so a browser is asked to come back.
+#[test]
+fn held_by_a_request_that_waits_for_keys() {
+    const TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJleHAiOjk5OTk5OTk5OTl9.AAAA";
+    let keys = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/keys", keys.local_addr().expect("bound"));
+    let more = ["--jwks-url", &url, "--jwks-timeout", "1m"];
+    let mut server = Server::start(&[&HOUR[..], &more].concat());
+    let _silent = keys.accept().expect("it fetches the keys when it starts");
+    let mut client = server.connect();
+    client.send(&format!(
+        "GET /api/acme/events HTTP/1.1\r\nhost: t\r\naccept: text/event-stream\r\n\
+         authorization: Bearer {TOKEN}\r\n\r\n"
+    ));
+    server.settle();
+    server.signal(Signal::TERM);
+    // Less than the fetch takes.
+    client.socket().set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let response = client.read_answer();
+    assert_eq!(response.status(), 200);
+    assert!(response.body.starts_with("retry: "), "{}", response.body);
+    assert_eq!(server.wait(), Some(0));
 }
