@@ -1,8 +1,12 @@
 //! `/metrics` in the text format of OpenMetrics 1.0. No metric has a label for the org, because the number of
 //! orgs has no bound.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -13,7 +17,28 @@ use prometheus_client::registry::Registry;
 use crate::admission::{Admission, Entrance, Evicted};
 use crate::hub::Hub;
 use crate::metrics::{CloseReason, Counters, Limit, SharedCount, read};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Mutex};
+use crate::time::Time;
+
+/// The metrics of a server.
+#[derive(Debug)]
+pub(crate) struct Exposition {
+    registry: Registry,
+    /// The texts that responses hold, the newest last, each with its time.
+    held: Mutex<VecDeque<(Time, Weak<Text>)>>,
+}
+
+/// The metrics at one time.
+#[derive(Debug)]
+struct Text(String);
+
+/// The response to a scrape, which shares its text.
+struct Held(Arc<Text>);
+
+/// If responses hold so many texts, as those of clients do that do not read, further ones share the last of them until
+/// it is a second old.
+const TEXTS: usize = 8;
+const SHARED: Duration = Duration::from_secs(1);
 
 /// Reads the hub's counters at each scrape.
 #[derive(Debug)]
@@ -41,13 +66,39 @@ const PLAIN: [Plain; 5] = [
     ("rereads", "Times a live stream was told to re-read everything", |c| &c.rereads),
 ];
 
-/// The metrics of a server.
-pub(crate) fn registry(hub: Hub, admission: Admission, log_lines_dropped: SharedCount) -> Registry {
-    let mut registry = Registry::with_prefix("nudged");
-    registry.register_collector(Box::new(HubCollector(hub)));
-    registry.register_collector(Box::new(AdmissionCollector(admission)));
-    registry.register_collector(Box::new(LogCollector(log_lines_dropped)));
-    registry
+// ===== impl Exposition =====
+
+impl Exposition {
+    pub(crate) fn new(hub: Hub, admission: Admission, log_lines_dropped: SharedCount) -> Self {
+        let mut registry = Registry::with_prefix("nudged");
+        registry.register_collector(Box::new(HubCollector(hub)));
+        registry.register_collector(Box::new(AdmissionCollector(admission)));
+        registry.register_collector(Box::new(LogCollector(log_lines_dropped)));
+        Self { registry, held: Mutex::default() }
+    }
+
+    /// The metrics as they are now, or as they were a second ago if clients hold many texts: what all of them hold is
+    /// bounded, however many they are.
+    pub(crate) fn text(&self, now: Time) -> Bytes {
+        let mut held = self.held.lock();
+        held.retain(|(_, text)| text.strong_count() > 0);
+        let shared = held.back().filter(|(at, _)| held.len() >= TEXTS && now < at.after(SHARED));
+        let text = shared.and_then(|(_, text)| text.upgrade()).unwrap_or_else(|| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &self.registry)
+                .expect("writing to a string does not fail");
+            let text = Arc::new(Text(text));
+            held.push_back((now, Arc::downgrade(&text)));
+            text
+        });
+        Bytes::from_owner(Held(text))
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.0.as_bytes()
+    }
 }
 
 impl Collector for HubCollector {
@@ -148,4 +199,30 @@ fn encode(
 
 fn gauge(value: usize) -> ConstGauge {
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// SCENARIO: clients request the metrics again and again, over HTTP/2 with a window of 0.
+    /// BUG: each response was a text of its own; 16 connections held 44 MiB.
+    /// FIX: beyond a few texts, responses share the last one, which is at most a second old.
+    #[test]
+    fn clients_that_read_no_metrics_hold_few_texts() {
+        let (config, hub) = (Config::default(), Hub::new(Config::default().hub));
+        let metrics = Exposition::new(hub, Admission::new(&config, 1_024), SharedCount::default());
+        let mut held = Vec::new();
+        for millis in 0..2_500 {
+            held.push(metrics.text(Time(millis)));
+        }
+        let texts: BTreeSet<_> = held.iter().map(|bytes| bytes.as_ptr()).collect();
+        assert_eq!(texts.len(), TEXTS + 2, "and one a second");
+        drop(held);
+        let (first, second) = (metrics.text(Time(2_500)), metrics.text(Time(2_500)));
+        assert_ne!(first.as_ptr(), second.as_ptr(), "while few are held, each is of its time");
+    }
 }

@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use prometheus_client::registry::Registry;
 
 pub(crate) use self::verdict::Verdict;
 
@@ -21,7 +21,7 @@ use super::auth::{self, Auth, AuthError, Authorization, Grant};
 use super::body_budget::BodyBudget;
 use super::conformance;
 use super::essence;
-use super::exposition;
+use super::exposition::Exposition;
 use super::fields::Fields;
 use super::handoff::{Handoff, HandoffSlot};
 use super::publish::{self, BodyLimits, Publisher};
@@ -42,7 +42,7 @@ use crate::sync::{AtomicBool, Ordering};
 pub(crate) struct App {
     config: Config,
     clock: Clock,
-    metrics: Registry,
+    metrics: Exposition,
     /// The server is about to shut down, so `/readyz` answers 503.
     stopping: AtomicBool,
     admission: Admission,
@@ -78,7 +78,7 @@ pub(crate) struct Service {
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
         let dropped = config.log_lines_dropped.clone();
-        let metrics = exposition::registry(hub, admission.clone(), dropped);
+        let metrics = Exposition::new(hub, admission.clone(), dropped);
         let auth = Auth::new(&config.auth);
         let rate_limiter = config.publish_rate.map(RateLimiter::new);
         Self {
@@ -377,10 +377,7 @@ impl Service {
     }
 
     fn metrics(&self) -> Response<ResponseBody> {
-        let mut out = String::new();
-        prometheus_client::encoding::text::encode(&mut out, &self.app.metrics)
-            .expect("writing to a string does not fail");
-        let mut response = text(out);
+        let mut response = text(self.app.metrics.text(self.app.clock.now()));
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
@@ -394,8 +391,8 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     kinds.any(|kind| essence(kind).eq_ignore_ascii_case("text/event-stream"))
 }
 
-fn text(body: String) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Full(Full::new(body.into())));
+fn text(body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Full(Full::new(body)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
