@@ -45,7 +45,7 @@ fn loom_an_idle_connection_is_always_found() {
         });
         let found = places.take_longest();
         let was_open = used.join().expect("no panic");
-        assert!(found.is_some() || was_open, "closed, and nobody knows");
+        assert!(found.is_some() || was_open, "closed without a trace");
         assert!(found.is_some() || places.take_longest().is_some(), "idle, and in no queue");
         assert!(closer.is_closed() && !closer.note_busy());
     });

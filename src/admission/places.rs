@@ -106,7 +106,7 @@ impl Places {
             return Some(permit);
         }
         let mut permit = pin!(unconstrained(self.regular.clone().acquire_owned()));
-        // From here on it waits in line, so that nobody else gets the place of the connection that is closed.
+        // From here on it waits in line, so that no other connection gets the place of the connection that is closed.
         if let Poll::Ready(permit) = poll_fn(|cx| Poll::Ready(permit.as_mut().poll(cx))).await {
             return permit.ok();
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How long a reader is waited for.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes the text, and returns when it is written, after [`TIMEOUT`] at the latest: a pipe that is full and that nobody
+/// Writes the text, and returns when it is written, after [`TIMEOUT`] at the latest: a pipe that is full and that nothing
 /// reads blocks its writer. A stream that is closed is no error.
 pub(crate) fn print(mut stream: impl Write + Send + 'static, text: String) {
     let (alive, ended) = channel::<()>();

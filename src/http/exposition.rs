@@ -63,7 +63,7 @@ const PLAIN: [Plain; 5] = [
     ("events_coalesced", "Publishes that became part of a later event", |c| &c.coalesced),
     ("events_delivered", "Events handed to streams", |c| &c.delivered),
     ("keepalives", "Comments sent on silent streams", |c| &c.keepalives),
-    ("rereads", "Times a live stream was told to re-read everything", |c| &c.rereads),
+    ("rereads", "Times an open stream got connected, to re-read everything", |c| &c.rereads),
 ];
 
 // ===== impl Exposition =====

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::http::{Sleep, Timer};
 use crate::sync::{AtomicBool, Ordering};
 
-/// The timer that hyper reads heads with, shared with the socket, which tells it what arrives.
+/// The timer that hyper reads heads with, shared with the socket, which notes in it what arrives.
 #[derive(Clone, Debug)]
 pub(super) struct HeadClock(Arc<State>);
 

@@ -22,7 +22,7 @@ pub(super) struct Http2Body {
     unwritten: Option<Arc<Mutex<Unwritten>>>,
 }
 
-/// Bytes that tell the body when they have been written or discarded.
+/// Bytes that notify the body when they have been written or discarded.
 #[derive(Debug)]
 pub(super) struct Http2Bytes {
     bytes: MonitoredBytes,

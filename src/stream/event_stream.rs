@@ -41,7 +41,7 @@ impl EventStream {
     /// if the hub's configuration has a [`stream_age_max`](crate::config::HubConfig::stream_age_max).
     ///
     /// # Errors
-    /// [`SubscribeError`]: the hub was told to close, or the org has as many streams as it may have.
+    /// [`SubscribeError`]: the hub is closing, or the org has as many streams as it may have.
     pub fn open(
         hub: &Hub,
         org: &OrgName,

@@ -73,7 +73,7 @@ const QUIET: Duration = Duration::from_secs(6);
 /// The attackers have left, and the server has to notice it within this time; timeouts are shorter.
 const LEFT: Duration = Duration::from_secs(30);
 
-/// How long the attacks have run before the server is told to end.
+/// How long the attacks have run before the server is asked to end.
 const BEFORE_DRAIN: Duration = Duration::from_secs(3);
 
 /// Streams that are opened and closed before descriptors are first counted: workers open some for themselves once.

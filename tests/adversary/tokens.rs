@@ -18,7 +18,7 @@ pub(crate) fn hostile() -> String {
 }
 
 /// Tokens that look right until their signature is verified: with the secret's algorithm, with a published key's name,
-/// without a name, and with a name that nobody has published.
+/// without a name, and with a name that no set has.
 pub(crate) fn forged(number: usize) -> String {
     let header = match number % 4 {
         0 => json!({ "alg": "HS256", "typ": "JWT" }),

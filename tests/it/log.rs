@@ -1,4 +1,4 @@
-//! The two formats of the log, and a log that nobody reads.
+//! The two formats of the log, and a log that is not read.
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
@@ -65,7 +65,7 @@ fn a_log_line_is_text_by_default() {
     assert!(log.contains("[possible values: text, json]"), "{log}");
 }
 
-// ===== a log that nobody reads =====
+// ===== a log that is not read =====
 
 /// Connections that each cause a log line: more than fit into a pipe (64 KiB) and the server's queue (1,024 lines).
 const BAD_CONNECTIONS: usize = 4_000;
@@ -86,7 +86,7 @@ struct LogReader {
 /// BUG: the pipe was full, and every worker waited in a write to it.
 /// FIX: a thread of its own writes the log. Beyond a bound lines are dropped, and counted in the log and in `/metrics`.
 #[test]
-fn a_log_that_nobody_reads_blocks_nothing() {
+fn a_log_that_is_not_read_blocks_nothing() {
     for (format, transport) in
         [("text", Transport::Http1), ("json", Transport::Http1), ("text", Transport::Tls)]
     {
@@ -107,7 +107,7 @@ fn a_log_that_nobody_reads_blocks_nothing() {
 
 /// The same; the server is asked to stop, and then once more.
 #[test]
-fn a_log_that_nobody_reads_does_not_delay_the_exit() {
+fn a_log_that_is_not_read_does_not_delay_the_exit() {
     for (signals, code) in [(&[Signal::TERM][..], 0), (&[Signal::TERM, Signal::INT], 130)] {
         let Unread { mut server, log } =
             Unread::start(&["--drain-timeout", "1h"], Transport::Http1);
@@ -122,7 +122,7 @@ fn a_log_that_nobody_reads_does_not_delay_the_exit() {
 /// BUG: it waited in the write of its last words, and never ended.
 /// FIX: it waits for a second.
 #[test]
-fn an_error_that_nobody_reads_does_not_keep_the_program_from_ending() {
+fn an_error_that_is_not_read_does_not_keep_the_program_from_ending() {
     let (_unread, full) = full_pipe();
     let mut command = Server::command();
     command.args(["--keepalive", "1s", "--retry-min", "2s", "--retry-max", "1s"]).stderr(full);
@@ -134,7 +134,7 @@ fn an_error_that_nobody_reads_does_not_keep_the_program_from_ending() {
 /// BUG: the panic waited in the write of its message; the process neither served nor ended.
 /// FIX: the message is a log line.
 #[test]
-fn a_panic_that_nobody_reads_ends_the_program() {
+fn a_panic_that_is_not_read_ends_the_program() {
     // A worker that cannot open its poller panics. It opens it last, so with a few descriptors less the program ends
     // otherwise, and one limit fits.
     let start = |files: u32, stderr: Stdio| {
@@ -156,10 +156,10 @@ fn a_panic_that_nobody_reads_ends_the_program() {
 }
 
 /// SCENARIO: the output of the server is a pipe that is full already.
-/// BUG: it waited in the write of its greeting, and served nobody.
+/// BUG: it waited in the write of its greeting, and served no client.
 /// FIX: it waits for a second.
 #[test]
-fn a_greeting_that_nobody_reads_does_not_keep_the_server_from_serving() {
+fn a_greeting_that_is_not_read_does_not_keep_the_server_from_serving() {
     let (_unread, full) = full_pipe();
     let port = ReservedPort::new();
     let mut command = Server::command();

@@ -280,7 +280,7 @@ impl StreamConn {
         Flow::Blocked
     }
 
-    /// Ends the body properly. On a full socket it stays incomplete, which tells the client that it was cut.
+    /// Ends the body properly. On a full socket it stays incomplete, so the client knows that it was cut.
     pub(crate) fn end(&mut self, reason: CloseReason) -> Closed {
         if self.chunked && self.rest.is_none() {
             _ = self.transport.write(LAST_CHUNK);

@@ -161,9 +161,9 @@ fn held_by_a_stream_of_http2_without_a_window_for_its_end() {
     });
 }
 
-/// Requests one after the other, whose responses nobody reads until the socket is full.
+/// Requests one after the other, whose responses are not read until the socket is full.
 #[test]
-fn held_by_responses_that_nobody_reads() {
+fn held_by_responses_that_are_not_read() {
     for transport in Transport::http1() {
         drain_held_by(&format!("{transport:?}"), |dual| {
             let mut peer = dual.connect(transport);
