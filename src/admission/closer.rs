@@ -141,7 +141,7 @@ impl Closer {
 
     /// Forgets it, once it has ended or become a stream.
     pub(super) fn retire(&self) {
-        // Nobody has to wake it any more, or to drop its waker under a lock.
+        // It need not be woken any more, and a later drop of its waker might be under a lock.
         let waker = mem::take(&mut *self.waker.lock());
         drop(waker);
         self.state.store(CLOSED, Ordering::SeqCst);

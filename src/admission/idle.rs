@@ -1,5 +1,5 @@
-//! Connections that were idle, by since when. Some may have received a request since then: whoever looks for an idle
-//! one finds that out, so that a request costs no lock.
+//! Connections that were idle, by since when. Some may have received a request since then. That is found out in the
+//! search for an idle one, so that a request costs no lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

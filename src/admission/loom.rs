@@ -51,7 +51,7 @@ fn loom_an_idle_connection_is_always_found() {
     });
 }
 
-/// Whoever closes one that ends by itself does not wait for ever.
+/// The wait for the end of a closed connection ends, although the connection ends by itself meanwhile.
 #[test]
 fn loom_a_connection_that_is_closed_has_ended_or_will() {
     loom::model(|| {

@@ -44,8 +44,8 @@ impl Wire {
         Self { socket: TokioIo::new(socket), overhead: 0, has_read: AtomicBool::new(false) }
     }
 
-    /// Allows another read. tokio-rustls goes on with a handshake after a read that had to wait, so whoever polls it
-    /// has to say when a turn begins; and it has no other access to a socket in a handshake than a shared reference.
+    /// Allows another read. tokio-rustls goes on with a handshake after a read that had to wait, so each poll of it has
+    /// to begin a turn first; and in a handshake it gives access to the socket by a shared reference only.
     fn begin_turn(&self) {
         self.has_read.store(false, Ordering::Relaxed);
     }

@@ -210,6 +210,7 @@ impl<S: Sockets> Driver<S> {
     fn advance(&mut self, now: Time) {
         let tick = now.tick();
         if tick > self.tick {
+            // A late tick follows a pause: the machine was suspended, the process stopped, or without a CPU.
             let late = now.0.saturating_sub(self.tick.after(1).time().0);
             self.hub.resume(now, Duration::from_millis(late));
             self.tick = tick;

@@ -214,7 +214,7 @@ fn an_idle_connection_of_http2_outlives_the_head_timeout() {
 }
 
 /// SCENARIO: idle connections, such as a balancer pools, take all places.
-/// BUG: whoever came next was refused until the first of them reached a time-out.
+/// BUG: the next client was refused until the first of them reached a time-out.
 /// FIX: they are the first to go, the longest idle one first.
 #[test]
 fn idle_connections_make_room_the_longest_idle_first() {

@@ -26,11 +26,14 @@ impl Service {
     /// Probes and metrics are served even at the connection limit, and publishes if their credential is good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
-            Route::Live | Route::Ready | Route::Metrics => Ok(route),
-            Route::Publish { .. } | Route::PublishBatch => Ok(route),
             Route::Stream { .. } | Route::StreamHead { .. } => {
                 self.admitted.settle().map(|()| route).map_err(|limit| self.full(limit))
             }
+            Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Publish { .. }
+            | Route::PublishBatch => Ok(route),
         }
     }
 

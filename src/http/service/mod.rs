@@ -1,6 +1,7 @@
 //! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
 mod access;
+mod app;
 mod open_stream;
 mod verdict;
 
@@ -13,42 +14,27 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+pub(crate) use self::app::App;
 pub(crate) use self::verdict::Verdict;
 
 use self::access::close_unproven;
 use self::verdict::FirstVerdict;
-use super::auth::{self, Auth, AuthError, Authorization, Grant};
+use super::auth::{self, AuthError, Authorization, Grant};
 use super::body_budget::BodyBudget;
 use super::conformance;
 use super::essence;
-use super::exposition::Exposition;
 use super::fields::Fields;
 use super::handoff::{Handoff, HandoffSlot};
 use super::publish::{self, BodyLimits, Publisher};
-use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
 use super::timer::Timer;
-use crate::admission::{Admission, Admitted, Closer, Entrance, StreamPermit};
+use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::OrgName;
-use crate::stream::{Clock, EventStream, StreamMonitor, retry_ms, with_headers};
-use crate::sync::{AtomicBool, Ordering};
-
-/// The state that the workers of a server share.
-#[derive(Debug)]
-pub(crate) struct App {
-    config: Config,
-    clock: Clock,
-    metrics: Exposition,
-    /// The server is about to shut down, so `/readyz` answers 503.
-    stopping: AtomicBool,
-    admission: Admission,
-    rate_limiter: Option<RateLimiter>,
-    auth: Auth,
-}
+use crate::stream::{EventStream, StreamMonitor, retry_ms, with_headers};
 
 /// Makes a [`Service`] for each connection of one worker.
 #[derive(Clone, Debug)]
@@ -71,49 +57,6 @@ pub(crate) struct Service {
     verdict: FirstVerdict,
     /// What the bodies of an HTTP/2 connection share.
     body_budget: Option<BodyBudget>,
-}
-
-// ===== impl App =====
-
-impl App {
-    pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
-        let dropped = config.log_lines_dropped.clone();
-        let metrics = Exposition::new(hub, admission.clone(), dropped);
-        let auth = Auth::new(&config.auth);
-        let rate_limiter = config.publish_rate.map(RateLimiter::new);
-        Self {
-            config,
-            clock,
-            metrics,
-            stopping: AtomicBool::new(false),
-            admission,
-            rate_limiter,
-            auth,
-        }
-    }
-
-    /// Makes `/readyz` answer 503, so that load balancers send no more connections.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// Counts a refusal if a limit is its cause.
-    fn counted(&self, reject: Reject) -> Reject {
-        if let Some(limit) = reject.limit() {
-            self.admission.count_refusal(limit);
-        }
-        reject
-    }
-
-    /// Has no request wait for anything but its own body any more: the hub drains.
-    pub(crate) fn close(&self) {
-        self.auth.close();
-    }
-
-    /// Fetches published keys, so that the first requests need not wait for them. Inside a runtime.
-    pub(crate) fn warm_up(&self) {
-        self.auth.prefetch(self.clock.now());
-    }
 }
 
 // ===== impl ServiceFactory =====
@@ -265,7 +208,7 @@ impl Service {
             Route::Publish { org } => return self.publish(Some(org), grant, request),
             Route::PublishBatch => return self.publish(None, grant, request),
             Route::Live => Ok(text("live\n".into())),
-            Route::Ready if self.app.stopping.load(Ordering::Relaxed) => Err(Reject::Draining),
+            Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
             Route::Ready => Ok(text("ready\n".into())),
             Route::Metrics => Ok(self.metrics()),
         };

@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -111,24 +110,7 @@ const fn attack(name: &'static str, numbers: &'static str, run: fn(Arc<Arena>) -
 
 /// The settings of a client that trusts the server's certificate.
 pub(crate) fn trusting(certificate: &Certificate, protocols: &[&str]) -> ClientConfig {
-    trusting_with(default_provider(), certificate, protocols)
-}
-
-fn trusting_with(
-    provider: CryptoProvider,
-    certificate: &Certificate,
-    protocols: &[&str],
-) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_file(&certificate.certificate).expect("PEM");
-    roots.add(trusted).expect("a certificate");
-    let mut config = ClientConfig::builder_with_provider(provider.into())
-        .with_protocol_versions(ALL_VERSIONS)
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    config
+    certificate.trusting(default_provider(), ALL_VERSIONS, protocols)
 }
 
 /// Runs `one` this many times at once, and each of them again and again, with this pause.
@@ -176,7 +158,10 @@ impl Arena {
             tls: stage.tls,
             config: trusting(&stage.certificate, &[]).into(),
             http2: trusting(&stage.certificate, &["h2"]).into(),
-            emptying: trusting_with(empty_records::provider(), &stage.certificate, &[]).into(),
+            emptying: stage
+                .certificate
+                .trusting(empty_records::provider(), ALL_VERSIONS, &[])
+                .into(),
             log: stage.log.clone(),
             sizes: stage.sizes,
             network: NETWORKS + number as u8,

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -18,8 +17,9 @@ use hyper::client::conn::http2;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ALL_VERSIONS;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -79,7 +79,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, transport: Transport)
 
 /// Copies bytes both ways, and ends each side as the other ended: closed or reset.
 async fn pass_bytes(mut client: TcpStream, server: SocketAddr) -> std::io::Result<()> {
-    let Ok(mut secure) = secure(server, b"http/1.1").await else {
+    let Ok(mut secure) = secure(server, "http/1.1").await else {
         return SockRef::from(&client).set_linger(Some(Duration::ZERO));
     };
     let passed = tokio::io::copy_bidirectional(&mut client, &mut secure).await;
@@ -97,7 +97,7 @@ async fn pass_requests(
     transport: Transport,
 ) -> hyper::Result<()> {
     let io: Box<dyn Socket> = if transport == Transport::H2 {
-        Box::new(secure(server, b"h2").await.expect("a handshake"))
+        Box::new(secure(server, "h2").await.expect("a handshake"))
     } else {
         Box::new(connect(server).await.expect("it listens"))
     };
@@ -155,19 +155,9 @@ async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
 
 async fn secure(
     server: SocketAddr,
-    protocol: &[u8],
+    protocol: &str,
 ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    let Certificate { certificate, .. } = Certificate::of_tests();
-    let trusted = CertificateDer::from_pem_file(PathBuf::from(certificate)).expect("PEM");
-    roots.add(trusted).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
+    let config = Certificate::of_tests().trusting(default_provider(), ALL_VERSIONS, &[protocol]);
     let socket = connect(server).await?;
     let name = ServerName::from(server.ip());
     TlsConnector::from(Arc::new(config)).connect(name, socket).await

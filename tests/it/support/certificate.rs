@@ -4,6 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+
 /// The files of a self-signed certificate for `localhost` and 127.0.0.1, and of its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
@@ -53,6 +57,25 @@ impl Certificate {
         let output = output.expect("openssl is installed");
         assert!(output.status.success(), "{output:?}");
         Self { certificate, key }
+    }
+
+    /// The settings of a client that trusts this certificate only, and offers these application protocols.
+    pub(crate) fn trusting(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+        protocols: &[&str],
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        let trusted = CertificateDer::from_pem_file(&self.certificate).expect("PEM");
+        roots.add(trusted).expect("a certificate");
+        let mut config = ClientConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
     }
 
     /// The flags that make a server use it.

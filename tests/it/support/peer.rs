@@ -3,11 +3,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConnection};
 use socket2::SockRef;
 
 use super::certificate::Certificate;
@@ -236,17 +236,8 @@ impl Peer {
 
 /// A session that trusts the certificate of tests, and has not begun.
 pub(crate) fn session(transport: Transport) -> ClientConnection {
-    let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_file(Certificate::of_tests().certificate).expect("PEM");
-    roots.add(trusted).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let protocol: &[u8] = if transport == Transport::H2 { b"h2" } else { b"http/1.1" };
-    config.alpn_protocols = vec![protocol.to_vec()];
+    let protocol = if transport == Transport::H2 { "h2" } else { "http/1.1" };
+    let config = Certificate::of_tests().trusting(default_provider(), ALL_VERSIONS, &[protocol]);
     let name = ServerName::try_from("localhost").expect("a name");
     ClientConnection::new(config.into(), name).expect("a session")
 }

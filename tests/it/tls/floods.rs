@@ -9,7 +9,7 @@ use rustls::{ALL_VERSIONS, ClientConnection};
 use socket2::SockRef;
 
 use super::empty_records::{NOTHING, provider};
-use super::{Listener, Session, client, client_with, connect, get_livez, handshake, start};
+use super::{Listener, Session, client, connect, get_livez, handshake, start};
 use crate::support::certificate::Certificate;
 use crate::support::http2_client::{ACK, END_HEADERS, END_STREAM, PREFACE, frame, kind, request};
 use crate::support::programs::{OPENSSL, requires};
@@ -24,7 +24,7 @@ const KEY_UPDATES: usize = 32;
 const HOUR: [&str; 6] = ["--head-timeout", "1h", "--keepalive", "1h", "--peer-timeout", "1h"];
 
 fn session(server: &Server, protocol: &str) -> Session {
-    let mut config = client_with(provider(), &Certificate::of_tests(), &[&TLS13]);
+    let mut config = Certificate::of_tests().trusting(provider(), &[&TLS13], &[]);
     config.alpn_protocols = vec![protocol.into()];
     let session = handshake(server, &config.into()).expect("a handshake");
     // What the kernel buffers is not what the server read.

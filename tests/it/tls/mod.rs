@@ -11,12 +11,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{
-    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    SupportedProtocolVersion,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 
 use crate::support::certificate::Certificate;
 use crate::support::{BOUND, Server, Transport};
@@ -29,23 +25,7 @@ struct Listener(Session);
 
 /// A client that trusts this certificate only.
 fn client(trusted: &Certificate, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-    client_with(rustls::crypto::aws_lc_rs::default_provider(), trusted, versions)
-}
-
-/// The same with other cryptography.
-fn client_with(
-    provider: CryptoProvider,
-    trusted: &Certificate,
-    versions: &[&'static SupportedProtocolVersion],
-) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_file(&trusted.certificate).expect("PEM");
-    roots.add(trusted).expect("a certificate");
-    ClientConfig::builder_with_provider(provider.into())
-        .with_protocol_versions(versions)
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
+    trusted.trusting(rustls::crypto::aws_lc_rs::default_provider(), versions, &[])
 }
 
 /// A server with an additional cleartext address for the test's own requests. That address comes first.
