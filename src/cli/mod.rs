@@ -70,15 +70,15 @@ pub(crate) struct Exit {
     pub(crate) why: String,
 }
 
-/// The arguments or the settings are wrong (sysexits.h).
-const EX_USAGE: u8 = 64;
+/// The arguments or the settings are wrong; what clap, which parses them, ends with too.
+const WRONG_SETTINGS: u8 = 2;
 
 // ===== impl Exit =====
 
 impl Exit {
     /// Wrong arguments or settings.
     pub(crate) fn usage(why: impl Display) -> Self {
-        Self { code: EX_USAGE, why: why.to_string() }
+        Self { code: WRONG_SETTINGS, why: why.to_string() }
     }
 
     /// Any other error.
@@ -144,7 +144,7 @@ mod tests {
                 panic!("another command");
             };
             let Exit { code, why } = bench.run().expect_err("lacking");
-            assert_eq!(code, EX_USAGE);
+            assert_eq!(code, WRONG_SETTINGS);
             assert!(why.contains("cargo install --path . --features bench"), "{why}");
         }
     }

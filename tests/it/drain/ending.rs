@@ -95,7 +95,7 @@ fn a_second_signal_ends_the_server_at_once() {
 fn a_hard_limit_that_would_cut_streams_is_refused() {
     let args = ["--drain-delay", "10s", "--drain-window", "25s"];
     let (code, message) = Server::refuses_to_start(&args);
-    assert_eq!(code, Some(64));
+    assert_eq!(code, Some(2));
     assert!(message.contains("--drain-delay 10s and --drain-window 25s together"), "{message}");
     assert!(message.contains("--drain-timeout 30s"), "{message}");
 }
