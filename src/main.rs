@@ -49,9 +49,7 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
     config.log_lines_dropped = log.dropped();
     let workers = config.workers;
     if !inherited.public.is_empty() {
-        tracing::warn!(
-            "listening on the sockets of LISTEN_FDS; --listen and --plain-listen are ignored"
-        );
+        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
     }
     let server = Server::adopt(config, inherited).map_err(Exit::usage)?;
     block_on(async {

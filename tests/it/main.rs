@@ -20,6 +20,7 @@ mod http2_abuse;
 mod internal;
 mod library;
 mod limits;
+mod listening;
 mod log;
 mod model;
 mod pause;
