@@ -8,6 +8,7 @@ mod client;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
 mod serve;

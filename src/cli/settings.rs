@@ -1,6 +1,5 @@
 //! The settings of `nudged serve`, in the groups and the order of `--help`.
 
-use std::net::SocketAddr;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -10,19 +9,29 @@ use clap::Args;
 use nudged::config::TlsFiles;
 use nudged::config::{self, Config, HubConfig, Network};
 
+use super::listen_address::ListenAddress;
+#[cfg(feature = "tls")]
+use super::listen_address::resolve;
 use super::values::{HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_org};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
 pub(super) struct ListenArgs {
-    /// Address to listen on; separate several with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_LISTEN", value_name = "IP:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
-    pub(super) listen: Vec<SocketAddr>,
+    /// Address to listen on, like 127.0.0.1:6834; localhost:6834 is 127.0.0.1 and ::1, :6834 is every
+    /// address of IPv4 and IPv6, and [::]:6834 takes IPv6 only. Separate several with commas, or repeat
+    /// the flag
+    #[arg(long, env = "NUDGED_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
+    pub(super) listen: Vec<ListenAddress>,
 
     /// Internal address, in cleartext, with connections of its own: it serves everything, and publishing
     /// and /metrics are then served there only; separate several with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_INTERNAL_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
-    pub(super) internal_listen: Vec<SocketAddr>,
+    #[arg(
+        long,
+        env = "NUDGED_INTERNAL_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ','
+    )]
+    pub(super) internal_listen: Vec<ListenAddress>,
 
     /// Worker threads [default: one per core]
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
@@ -52,11 +61,11 @@ pub(super) struct TlsFileArgs {
     #[arg(
         long,
         env = "NUDGED_PLAIN_LISTEN",
-        value_name = "IP:PORT",
+        value_name = "ADDRESS:PORT",
         value_delimiter = ',',
         requires = "tls_cert"
     )]
-    plain_listen: Vec<SocketAddr>,
+    plain_listen: Vec<ListenAddress>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -269,6 +278,6 @@ impl TlsFileArgs {
     pub(super) fn apply_to(self, config: &mut Config) {
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(certificate, key)| TlsFiles { certificate, key });
-        config.plain_listen = self.plain_listen;
+        config.plain_listen = resolve(&self.plain_listen);
     }
 }

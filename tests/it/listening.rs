@@ -141,3 +141,112 @@ fn no_address_is_dropped_for_a_passed_socket() {
         assert_eq!(client.read_answer().status(), 200);
     }
 }
+
+// ===== forms of addresses =====
+
+fn is_served(address: SocketAddr) -> bool {
+    let mut client = Client::connect(address);
+    client.send("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    client.read_answer().status() == 200
+}
+
+/// A port of both families that the kernel gives to no other socket, as long as this one lives.
+fn reserved_port() -> (u16, Socket) {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+    socket.set_only_v6(false).expect("a socket");
+    socket.set_reuse_address(true).expect("a socket");
+    socket.bind(&"[::]:0".parse::<SocketAddr>().expect("one").into()).expect("a port");
+    let address = socket.local_addr().expect("bound").as_socket().expect("IPv6");
+    (address.port(), socket)
+}
+
+/// Needs IPv6, which a machine may lack.
+fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn a_name_and_a_bare_port_are_served_over_both_families() {
+    if !has_ipv6() {
+        return;
+    }
+    let key = ["--publish-key", "a-key-that-is-long-enough"];
+    for (host, v4, v6) in [("localhost", "127.0.0.1", "[::1]"), ("", "0.0.0.0", "[::]")] {
+        for flag in ["--listen", "--internal-listen"] {
+            let (port, _reserved) = reserved_port();
+            let text = format!("{host}:{port}");
+            let server = Server::start(&[&key[..], &[flag, &text]].concat());
+            let both =
+                [format!("{v4}:{port}"), format!("{v6}:{port}")].map(|a| a.parse().expect("one"));
+            let ours = &server.addresses[server.addresses.len() - 2..];
+            assert_eq!(ours, both, "{flag} {text}");
+            for address in ["127.0.0.1", "[::1]"] {
+                assert!(
+                    is_served(format!("{address}:{port}").parse().expect("one")),
+                    "{flag} {text}"
+                );
+            }
+        }
+    }
+}
+
+/// A server without a key listens on loopback only, whatever form the address has.
+#[test]
+fn an_open_server_refuses_a_form_that_a_network_reaches() {
+    for flag in ["--listen", "--internal-listen"] {
+        for address in [":0", "[::]:0", "0.0.0.0:0", "[::ffff:0.0.0.0]:0"] {
+            let (code, message) = Server::refuses_to_start(&[flag, address]);
+            assert_eq!(code, Some(2), "{message}");
+            assert!(message.contains("no key is configured"), "{message}");
+        }
+    }
+    let server = Server::start(&["--listen", "[::ffff:127.0.0.1]:0"]);
+    assert!(server.address().is_ipv4());
+}
+
+/// BUG: the error was `invalid socket address syntax`.
+#[test]
+fn another_form_is_refused_with_what_is_allowed() {
+    for flag in ["--listen", "--internal-listen", "--plain-listen"] {
+        for address in ["localhost", "example.org:80", "6834", ""] {
+            let (code, message) = Server::refuses_to_start(&[flag, address]);
+            assert_eq!(code, Some(2), "{message}");
+            let form = "write it like 127.0.0.1:6834, [::1]:6834, localhost:6834";
+            assert!(message.contains(flag) && message.contains(form), "{message}");
+        }
+    }
+}
+
+/// SCENARIO: a service manager passes a socket of both families (`ListenStream=6834`), and clients come over IPv4.
+/// FIX: limits of an address and trusted proxies know them by their IPv4 addresses.
+#[test]
+fn a_client_over_ipv4_of_a_socket_of_both_families_has_its_ipv4_address() {
+    if !has_ipv6() {
+        return;
+    }
+    let start = |flags: &[&str]| {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+        socket.set_only_v6(false).expect("a socket");
+        socket.bind(&"[::]:0".parse::<SocketAddr>().expect("one").into()).expect("a port");
+        socket.listen(64).expect("a port");
+        let command = with_descriptor(socket.into(), "LISTEN_FDS=1 LISTEN_PID=$$");
+        let mut server =
+            Server::start_as(command, Transport::Http1, &[&["--insecure-open"], flags].concat());
+        let v4 = SocketAddr::from(([127, 0, 0, 1], server.address().port()));
+        server.addresses = vec![v4];
+        server
+    };
+    // Clients over IPv4 are no clients of one IPv6 /64, which would share one place.
+    let proxy = ["--trust-forwarded-for", "127.0.0.0/8", "--address-streams", "1"];
+    let server = start(&proxy);
+    let field = |client: &str| format!("x-forwarded-for: {client}\r\n");
+    let path = "/api/acme/events";
+    let mut streams =
+        ["192.0.2.1", "::ffff:192.0.2.2"].map(|client| server.stream_with(path, &field(client)));
+    streams.iter_mut().for_each(|stream| _ = stream.connected());
+    for again in ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: t\r\n{}\r\n", field(again));
+        let streams = (server.seats(), server.request(&request).status());
+        assert_eq!(streams, (2, 503), "{again}");
+    }
+}
