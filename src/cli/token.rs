@@ -10,8 +10,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use nudged::config::TokenKey;
 use serde_json::{Map, Value, json};
 
-use super::Exit;
 use super::values::{HumanDuration, PublicOrg, duration, public_org};
+use super::{Exit, output};
 
 /// The claims of the token, and the key that signs it.
 #[derive(Args, Clone, Debug)]
@@ -59,8 +59,8 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
         let (token, claims) = self.sign(SystemTime::now()).map_err(Exit::usage)?;
-        eprintln!("{claims}");
-        println!("{token}");
+        output::note(claims);
+        output::write(format_args!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -10,6 +10,7 @@ mod bench_secure;
 mod browser;
 mod client;
 mod client_tls;
+mod command_line;
 mod conformance;
 mod connection_ends;
 mod deadlines;
