@@ -15,12 +15,14 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::BindError;
 use super::conn_context::ConnContext;
 use super::reactor::Accepted;
 use super::tls_conn;
+use super::validity;
 use crate::config::{Config, TlsFiles};
 use crate::sync::Mutex;
 
@@ -34,6 +36,7 @@ pub struct Tls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
     /// Of the files when they were last read, valid or not.
     stamps: [Option<Stamp>; 2],
 }
@@ -75,6 +78,9 @@ pub enum TlsError {
 /// Period at which the files are checked for changes.
 const CHECK: Duration = Duration::from_secs(5);
 
+/// Period at which the certificate is checked to be valid.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
 const TICKETS: usize = 1;
 
@@ -96,8 +102,10 @@ impl Tls {
 
     pub(crate) fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
-        let config = Arc::new(load(&files)?);
-        let current = Arc::new(Mutex::new(Current { config, stamps }));
+        let (config, chain) = load(&files)?;
+        validity::warn(&chain);
+        let current = Current { config: Arc::new(config), chain, stamps };
+        let current = Arc::new(Mutex::new(current));
         Ok(Self { files, current })
     }
 
@@ -108,9 +116,13 @@ impl Tls {
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
         let loaded = load(&self.files);
-        let mut current = self.current.lock();
-        current.stamps = stamps;
-        current.config = Arc::new(loaded?);
+        {
+            let mut current = self.current.lock();
+            current.stamps = stamps;
+            let (config, chain) = loaded?;
+            (current.config, current.chain) = (Arc::new(config), chain);
+        }
+        self.warn_if_invalid();
         Ok(())
     }
 
@@ -135,19 +147,30 @@ impl Tls {
         self.current.lock().config.clone().into()
     }
 
-    /// Reads the files again whenever they have changed.
+    /// Logs a warning if the certificate in use has expired, or is not valid yet.
+    fn warn_if_invalid(&self) {
+        let chain = self.current.lock().chain.clone();
+        validity::warn(&chain);
+    }
+
+    /// Reads the files again whenever they have changed, and checks once a day whether the certificate is still valid.
     pub(super) async fn watch(self) {
+        let mut validated = Instant::now();
         loop {
             #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
             tokio::time::sleep(CHECK).await;
             if stamps(&self.files) != self.current.lock().stamps {
                 self.reload_and_log();
+            } else if validated.elapsed() >= DAY {
+                validated = Instant::now();
+                self.warn_if_invalid();
             }
         }
     }
 }
 
-fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+/// Loads the pair. Returns the certificates too.
+fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>), TlsError> {
     let unreadable = |file: &Path| {
         let file = file.to_owned();
         move |why| TlsError::Unreadable { file, why: reason(why) }
@@ -164,14 +187,14 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
+        .with_single_cert(chain.clone(), key)
         .map_err(unfit)?;
     config.alpn_protocols = ALPN.map(Vec::from).into();
     // Tickets keep a session with its client; the server stores none.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(config)
+    Ok((config, chain))
 }
 
 fn reason(why: pem::Error) -> String {
