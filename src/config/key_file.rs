@@ -65,11 +65,15 @@ impl KeyFile {
         Self::read(path.into(), Content::PublicKey)
     }
 
-    /// Reads the file again.
+    /// Reads the file again, if it is a regular one: to open a pipe could block for ever.
     ///
     /// # Errors
-    /// As when it was read first. The keys stay as they were.
+    /// As when it was read first, or it is no regular file. The keys stay as they were.
     pub fn read_again(&mut self) -> Result<(), InvalidKeyFile> {
+        if std::fs::metadata(&self.path).is_ok_and(|file| !file.is_file()) {
+            let (path, why) = (self.path.clone(), "it is no regular file".into());
+            return Err(InvalidKeyFile { path, why });
+        }
         *self = Self::read(self.path.clone(), self.content)?;
         Ok(())
     }

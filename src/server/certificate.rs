@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::BindError;
 use super::conn_context::ConnContext;
-use super::files::{Stamp, warn_if_all_may_read};
+use super::files::{Stamp, is_irregular, warn_if_all_may_read};
 use super::reactor::Accepted;
 use super::tls_conn;
 use crate::config::{Config, TlsFiles};
@@ -87,13 +87,14 @@ impl Tls {
         Ok(Self { files, current })
     }
 
-    /// Reads the files again. New handshakes use the new pair.
+    /// Reads the files again, if they are regular ones: to open a pipe could block for ever. New handshakes use the new
+    /// pair.
     ///
     /// # Errors
     /// [`TlsError`]: the pair cannot be used. The one before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
-        let loaded = load(&self.files);
+        let loaded = check_regular(&self.files).and_then(|()| load(&self.files));
         let mut current = self.current.lock();
         current.stamps = stamps;
         current.config = Arc::new(loaded?);
@@ -154,6 +155,15 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+fn check_regular(files: &TlsFiles) -> Result<(), TlsError> {
+    match [&files.certificate, &files.key].into_iter().find(|file| is_irregular(file)) {
+        Some(file) => {
+            Err(TlsError::Unreadable { file: file.clone(), why: "it is no regular file".into() })
+        }
+        None => Ok(()),
+    }
 }
 
 fn reason(why: pem::Error) -> String {

@@ -31,6 +31,11 @@ impl Stamp {
     }
 }
 
+/// Whether there is such a file, and to open it could block: a pipe, or a device.
+pub(super) fn is_irregular(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| !file.is_file())
+}
+
 /// Logs a warning if every user of the machine may read a file with a secret. Folders may keep them out; the file
 /// itself does not.
 pub(super) fn warn_if_all_may_read(secret: &Path) {

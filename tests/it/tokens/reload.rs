@@ -1,10 +1,11 @@
 //! SIGHUP: keys and secrets are read again, and no stream ends.
 
 use std::fs::{remove_file, rename, write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::key_server::{Keys, raw_key};
 use super::{SECRET, bearer, key_pair, mint_with, publish, status_of, status_of_stream};
+use crate::support::certificate::Certificate;
 use crate::support::log::Log;
 use crate::support::programs::{OPENSSL, requires};
 use crate::support::server::Signal;
@@ -117,6 +118,34 @@ fn a_file_that_cannot_be_used_is_named_in_the_log_and_its_keys_stay() {
         replace(&pem, &text);
         server.signal(Signal::HUP);
         log.line(&["were read again", file]);
+    }
+}
+
+/// SCENARIO: an operator has a secret, or the key of the certificate, in a pipe, as in `--tls-key <(command)`, and sends
+/// SIGHUP.
+/// BUG: to open a pipe that nobody writes to blocks the thread that handles signals: SIGTERM did nothing any more.
+/// FIX: only regular files are read again.
+#[test]
+fn a_pipe_in_place_of_a_file_blocks_nothing() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let certificate = Certificate::make(&folder.path().join("tls"), "in a pipe");
+    let secret = folder.file("secret");
+    replace(&secret, SECRET);
+    let flags = [&["--jwt-secret-file", &secret][..], &certificate.flags()].concat();
+    for (file, what) in [(&secret, "keys could not"), (&certificate.key, "the certificate in use")]
+    {
+        let text = std::fs::read_to_string(file).expect("a file");
+        let (mut server, log) = server(Transport::Http1, &flags);
+        remove_file(file).expect("a file");
+        let made = Command::new("mkfifo").arg(file).status().expect("mkfifo(1)");
+        assert!(made.success());
+        server.signal(Signal::HUP);
+        log.line(&["ERROR", what, "no regular file", file]);
+        remove_file(file).expect("a pipe");
+        replace(file, &text);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait(), Some(0));
     }
 }
 
