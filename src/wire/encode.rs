@@ -110,9 +110,10 @@ impl Frame {
         Self::enclose(connected(id).as_bytes(), Some(memory))
     }
 
-    /// The comment that keeps a silent stream open, and detects a dead peer.
+    /// The comment that keeps a silent stream open, and detects a dead peer. It is one line: decoders in use dispatch
+    /// an event at any blank line, once they know an id.
     pub const fn keepalive() -> Self {
-        Self { chunked: Bytes::from_static(b"d\r\n: keepalive\n\n\r\n"), payload_start: 3 }
+        Self { chunked: Bytes::from_static(b"c\r\n: keepalive\n\r\n"), payload_start: 3 }
     }
 
     /// A frame around the first event of a stream, see [`greet`].
@@ -122,10 +123,10 @@ impl Frame {
         Self::enclose(&event, None)
     }
 
-    /// The end of a drained stream: a reconnection time in milliseconds. It is no event; a browser takes the
-    /// field as soon as its line has ended.
+    /// The end of a drained stream: a reconnection time in milliseconds. It is no event, and has no blank line, see
+    /// [`Self::keepalive`]; a browser takes the field as soon as its line has ended (WHATWG HTML, 9.2.6).
     pub fn farewell(retry_ms: u32) -> Self {
-        Self::enclose(format!("retry: {retry_ms}\n\n").as_bytes(), None)
+        Self::enclose(format!("retry: {retry_ms}\n").as_bytes(), None)
     }
 
     /// The event in chunk framing.

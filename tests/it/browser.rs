@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use fantoccini::ClientBuilder;
+use nudged::ids::EventId;
+use nudged::wire::{Frame, Greeting};
 use serde_json::{Value, json};
 
 use crate::support::certificate::Certificate;
 use crate::support::port::ReservedPort;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, OPENSSL, requires};
+use crate::support::scripted_server::{ScriptedServer, stream};
 use crate::support::{Server, eventually};
 
 /// Serves a page at `/`, and forwards everything else byte for byte.
@@ -310,4 +313,28 @@ fn mint() -> String {
     let output = command.output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
+}
+
+/// A reconnection time counts once its line has ended (WHATWG HTML, 9.2.6), so the last one of a drained stream needs
+/// no blank line, and is no event. A browser that waited for a blank line would come back after an hour.
+#[test]
+fn a_browser_honours_the_reconnection_time_of_a_farewell() {
+    requires!(CHROMEDRIVER, CHROMIUM);
+    let id: EventId = "00c0ffee00c0ffee-7".parse().expect("an id");
+    let frames = [
+        Frame::greeting(Greeting::Connected, id, 3_600_000),
+        Frame::keepalive(),
+        Frame::farewell(100),
+    ];
+    let body: Vec<u8> = frames.iter().flat_map(Frame::payload).collect();
+    let again = Frame::greeting(Greeting::Resumed, id, 3_600_000).payload();
+    let text = |body: &[u8]| stream(std::str::from_utf8(body).expect("UTF-8"));
+    let script = ScriptedServer::play([text(&body), text(&again)]);
+    let relay = Relay::start(script.address);
+    let browser = Browser::open(&format!("http://{}/", relay.address));
+    eventually("the page has come back", || browser.seen().len() == 2);
+    let names: Vec<_> = browser.seen().into_iter().map(|[name, _, id]| [name, id]).collect();
+    assert_eq!(names, ["connected", "resumed"].map(|name| [name.to_owned(), id.to_string()]));
+    let [_, second] = &script.requests()[..] else { panic!("two requests") };
+    assert!(second.to_ascii_lowercase().contains(&format!("\r\nlast-event-id: {id}\r\n")));
 }

@@ -140,7 +140,7 @@ async fn hyper_serves_an_event_stream_from_its_greeting_to_its_end() {
         app.hub.publish(&org, &keys, app.clock.now());
         let event = read_until(&mut stays, "data: {\"keys\":[\"posts\"]}\n\n\r\n").await;
         assert!(event.contains("event: invalidate\n"), "{event}");
-        read_until(&mut stays, ": keepalive\n\n").await;
+        read_until(&mut stays, ": keepalive\n\r\n").await;
 
         app.hub.close(app.clock.now());
         read_until(&mut stays, "\r\n0\r\n\r\n").await;

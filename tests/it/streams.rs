@@ -84,7 +84,7 @@ fn http_1_0_gets_a_body_that_ends_with_the_connection() {
         assert_eq!(client.read_exact(event.len()), event.as_bytes());
         server.signal(Signal::TERM);
         let end = String::from_utf8(client.read_to_end()).expect("UTF-8");
-        assert!(end.starts_with("retry: ") && end.ends_with("\n\n"), "{end:?}");
+        assert!(end.starts_with("retry: ") && end.matches('\n').count() == 1, "{end:?}");
         assert_eq!(server.wait(), Some(0));
     }
 }
@@ -141,8 +141,8 @@ fn a_silent_stream_gets_keepalives() {
         let server = plain(transport, &["--keepalive", "1s"]);
         let mut stream = server.stream("acme");
         stream.connected();
-        assert_eq!(stream.next(), ": keepalive\n\n");
-        assert_eq!(stream.next(), ": keepalive\n\n");
+        assert_eq!(stream.next(), ": keepalive\n");
+        assert_eq!(stream.next(), ": keepalive\n");
         eventually("both are counted", || server.metric("nudged_keepalives_total") >= 2);
     }
 }

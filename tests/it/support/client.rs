@@ -212,7 +212,7 @@ impl Stream {
     /// Reads the closing `retry` and the end of the stream, and returns the reconnection time.
     pub(crate) fn farewell(&mut self) -> u64 {
         let last = self.next();
-        let retry = last.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry = last.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix('\n'));
         let retry = retry.unwrap_or_else(|| panic!("no closing retry: {last:?}"));
         assert_eq!(self.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
         retry.parse().expect("milliseconds")
