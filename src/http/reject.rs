@@ -29,6 +29,8 @@ pub(crate) enum Reject {
     Target,
     /// An HTTP/1 request has no `host`, several, or an invalid one.
     Host,
+    /// The parameter `ping` of a stream's request has another value than it may have.
+    Ping,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -162,6 +164,7 @@ impl Reject {
             Self::Org(_)
             | Self::Target
             | Self::Host
+            | Self::Ping
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
@@ -198,6 +201,9 @@ impl Reject {
                     .into()
             }
             Self::Host => "a request has one host field, like host: example.org".into(),
+            Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
+                out for comments"
+                .into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),

@@ -49,7 +49,7 @@ impl HttpxSse {
 fn a_decoder_that_dispatches_at_any_blank_line_gets_the_events_and_nothing_else() {
     let id: EventId = "00c0ffee00c0ffee-42".parse().expect("an id");
     let frames = [
-        Frame::greeting(Greeting::Connected, id, 1500),
+        Frame::greeting(Greeting::Connected, id, 1500, 20),
         Frame::keepalive(),
         Frame::keepalive(),
         Frame::invalidate(id, ["posts"]),
