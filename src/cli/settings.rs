@@ -70,7 +70,7 @@ pub(super) struct TlsFileArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct StreamArgs {
-    /// A silent stream gets a comment after this time, ±25 %; whole seconds
+    /// The longest silence of a stream: a comment comes after 75 to 100 % of it; whole seconds
     #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = HumanDuration(HUB.keepalive), value_parser = duration(1_000..=86_400_000))]
     pub(super) keepalive: HumanDuration,
 
