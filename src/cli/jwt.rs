@@ -10,7 +10,6 @@ use nudged::config::{
 use super::values::{HumanDuration, duration};
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Tokens and origins")]
 pub(super) struct JwtArgs {
     /// Secret that HS256 tokens are signed with, at least 32 bytes. Other users of this machine can see
     /// flags: prefer the variable, or --jwt-secret-file

@@ -19,6 +19,7 @@ mod tls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+pub(crate) use self::hub::whole_seconds;
 pub use self::hub::{Allowlist, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]
 pub use self::jwt::{

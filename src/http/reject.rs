@@ -29,6 +29,8 @@ pub(crate) enum Reject {
     Target,
     /// An HTTP/1 request has no `host`, several, or an invalid one.
     Host,
+    /// The parameter `ping` of a stream's request has another value than it may have.
+    Ping,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -126,9 +128,10 @@ impl Reject {
     }
 
     /// The same for an `EventSource`, which never comes back after another status than 200: a stream of one
-    /// `retry:` field, the reconnection time in milliseconds, that then ends.
+    /// `retry:` field, the reconnection time in milliseconds, and a comment, that then ends. Without a blank line, so that
+    /// no decoder dispatches an event.
     pub(crate) fn into_stream_end(self, retry_ms: u32) -> Response<Full<Bytes>> {
-        let body = format!("retry: {retry_ms}\n: {}\n\n", self.detail());
+        let body = format!("retry: {retry_ms}\n: {}\n", self.detail());
         with_headers(Full::new(body.into()))
     }
 
@@ -168,6 +171,7 @@ impl Reject {
             Self::Org(_)
             | Self::Target
             | Self::Host
+            | Self::Ping
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
@@ -205,6 +209,9 @@ impl Reject {
                     .into()
             }
             Self::Host => "a request has one host field, like host: example.org".into(),
+            Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
+                out for comments"
+                .into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),

@@ -8,6 +8,7 @@ mod certificate;
 #[cfg(feature = "tls")]
 mod certificate;
 pub(crate) mod conn_context;
+mod exclusive;
 mod files;
 mod head_clock;
 mod http1;
@@ -90,11 +91,12 @@ impl Server {
         &self.config
     }
 
-    /// Binds to listening sockets that are open already. Those of public addresses stand in for [`Config::listen`] and
-    /// [`Config::plain_listen`], if there is one; those of internal addresses come beside [`Config::internal_listen`].
+    /// Binds to listening sockets that are open already. Those of public addresses stand in for [`Config::listen`], if
+    /// there is one; those of internal addresses come beside [`Config::internal_listen`].
     ///
     /// # Errors
-    /// [`BindError`]: one of them is no listening TCP socket, or is reachable from a network although the
+    /// [`BindError`]: there is one of a public address and a [`Config::plain_listen`], one of them is no listening
+    /// TCP socket, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
         let sources = Sources::load(&config)?;

@@ -18,6 +18,7 @@ pub(crate) use self::app::App;
 pub(crate) use self::verdict::Verdict;
 
 use self::access::close_unproven;
+use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::auth::{self, AuthError, Authorization, Grant};
 use super::body_budget::BodyBudget;
@@ -204,7 +205,8 @@ impl Service {
                 Err(reject) => Err(reject),
             },
             Route::StreamHead { org, view } => {
-                self.check_view(&org, view).map(|()| with_headers(ResponseBody::NoStream))
+                let checked = self.check_view(&org, view).and_then(|()| keepalive(request.uri()));
+                checked.map(|_| with_headers(ResponseBody::NoStream))
             }
             Route::Publish { org } => return self.publish(Some(org), grant, request),
             Route::PublishBatch => return self.publish(None, grant, request),
