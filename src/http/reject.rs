@@ -96,7 +96,10 @@ impl Reject {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
             // Jittered, so that clients do not all come back at the same time.
-            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
+            Self::Draining
+            | Self::Full { .. }
+            | Self::Bodies { .. }
+            | Self::Auth(AuthError::NoKeysYet) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
             }
             Self::RateLimited(RateLimited { wait: Some(wait), .. }) => {
@@ -119,7 +122,7 @@ impl Reject {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self.cause() {
-            Self::Auth(why) => HeaderValue::try_from(why.challenge()).ok(),
+            Self::Auth(why) => HeaderValue::try_from(why.challenge()?).ok(),
             _ => None,
         }
     }
@@ -134,7 +137,11 @@ impl Reject {
 
     /// Whether the same request may succeed soon.
     pub(crate) fn is_temporary(&self) -> bool {
-        matches!(self, Self::Draining | Self::Full { .. })
+        match self {
+            Self::Draining | Self::Full { .. } => true,
+            Self::Auth(why) => why.is_temporary(),
+            _ => false,
+        }
     }
 
     /// The limit that is reached, if that is the cause.
@@ -172,9 +179,10 @@ impl Reject {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
-            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Draining
+            | Self::Full { .. }
+            | Self::Bodies { .. }
+            | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
             Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
