@@ -9,6 +9,7 @@ mod bench;
 mod bench_secure;
 mod browser;
 mod client;
+mod client_retries;
 mod client_tls;
 mod command_line;
 mod conformance;
