@@ -112,16 +112,18 @@ fn greet(server: &Server, workers: usize) {
 async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, Exit> {
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
-    let tls = server.tls().cloned();
+    let reloader = server.reloader();
     let mut run = pin!(server.run(async { _ = stopped.await }));
     poll_fn(|cx| {
         while let Poll::Ready(name) = signals.poll_ignored(cx) {
             tracing::warn!("{name} has no meaning here and is ignored; SIGTERM stops the server");
         }
         while signals.poll_reload(cx).is_ready() {
-            match &tls {
-                Some(tls) => tls.reload_and_log(),
-                None => tracing::warn!("SIGHUP: there is no certificate to read again"),
+            match &reloader {
+                Some(reloader) => reloader.reload(),
+                None => tracing::warn!(
+                    "SIGHUP: there is no certificate, file of keys or JWK set to read again"
+                ),
             }
         }
         while let Poll::Ready(number) = signals.poll_stop(cx) {

@@ -70,7 +70,7 @@ pub(super) struct TlsFileArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct StreamArgs {
-    /// A silent stream gets a comment after this time, ±25 %; whole seconds
+    /// The longest silence of a stream: a comment comes after 75 to 100 % of it; whole seconds
     #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = HumanDuration(HUB.keepalive), value_parser = duration(1_000..=86_400_000))]
     pub(super) keepalive: HumanDuration,
 
@@ -212,6 +212,10 @@ pub(super) struct PublishArgs {
     /// Length of a key
     #[arg(long, env = "NUDGED_KEY_BYTES", value_name = "BYTES", default_value_t = HUB.key_bytes_max, value_parser = count(1..=65_536))]
     pub(super) key_bytes: usize,
+
+    /// Length of an event on the wire; a longer one becomes `connected`. Clients in use read at most 64 KiB for a line
+    #[arg(long, env = "NUDGED_EVENT_BYTES", value_name = "BYTES", default_value_t = HUB.event_bytes_max, value_parser = count(1_024..=1 << 20))]
+    pub(super) event_bytes: usize,
 
     /// Size of the body of a publish
     #[arg(long, env = "NUDGED_PUBLISH_BYTES", value_name = "BYTES", default_value_t = CONFIG.publish_bytes_max, value_parser = count(64..=1 << 30))]

@@ -45,7 +45,7 @@ impl Signals {
         Poll::Pending
     }
 
-    /// The next signal to read the certificate again.
+    /// The next signal to read keys and certificate again.
     pub(crate) fn poll_reload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.reload.poll_recv(cx).map(|_| ())
     }

@@ -3,23 +3,20 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
 use std::future::Future;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::BindError;
 use super::conn_context::ConnContext;
+use super::files::{Stamp, is_irregular, warn_if_all_may_read};
 use super::reactor::Accepted;
 use super::tls_conn;
 use super::validity;
@@ -39,15 +36,6 @@ struct Current {
     chain: Vec<CertificateDer<'static>>,
     /// Of the files when they were last read, valid or not.
     stamps: [Option<Stamp>; 2],
-}
-
-/// Changes when a file is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
 }
 
 /// Why a certificate cannot be used.
@@ -74,12 +62,6 @@ pub enum TlsError {
         why: String,
     },
 }
-
-/// Period at which the files are checked for changes.
-const CHECK: Duration = Duration::from_secs(5);
-
-/// Period at which the certificate is checked to be valid.
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
 const TICKETS: usize = 1;
@@ -109,13 +91,14 @@ impl Tls {
         Ok(Self { files, current })
     }
 
-    /// Reads the files again. New handshakes use the new pair.
+    /// Reads the files again, if they are regular ones: to open a pipe could block for ever. New handshakes use the new
+    /// pair.
     ///
     /// # Errors
     /// [`TlsError`]: the pair cannot be used. The one before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
-        let loaded = load(&self.files);
+        let loaded = check_regular(&self.files).and_then(|()| load(&self.files));
         {
             let mut current = self.current.lock();
             current.stamps = stamps;
@@ -127,7 +110,7 @@ impl Tls {
     }
 
     /// Reloads, and logs the result.
-    pub fn reload_and_log(&self) {
+    pub(super) fn reload_and_log(&self) {
         match self.reload() {
             Ok(()) => tracing::info!("the certificate was read again; new connections use it"),
             Err(why) => tracing::error!(%why, "the certificate in use stays"),
@@ -147,30 +130,21 @@ impl Tls {
         self.current.lock().config.clone().into()
     }
 
+    /// Whether a file has changed since they were last read, valid or not.
+    pub(super) fn has_changed(&self) -> bool {
+        stamps(&self.files) != self.current.lock().stamps
+    }
+
     /// Logs a warning if the certificate in use has expired, or is not valid yet.
-    fn warn_if_invalid(&self) {
+    pub(super) fn warn_if_invalid(&self) {
         let chain = self.current.lock().chain.clone();
         validity::warn(&chain);
     }
-
-    /// Reads the files again whenever they have changed, and checks once a day whether the certificate is still valid.
-    pub(super) async fn watch(self) {
-        let mut validated = Instant::now();
-        loop {
-            #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
-            tokio::time::sleep(CHECK).await;
-            if stamps(&self.files) != self.current.lock().stamps {
-                self.reload_and_log();
-            } else if validated.elapsed() >= DAY {
-                validated = Instant::now();
-                self.warn_if_invalid();
-            }
-        }
-    }
 }
 
-/// Loads the pair. Returns the certificates too.
+/// Loads the pair, and returns the certificates too. Warns of a key that all users may read.
 fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>), TlsError> {
+    warn_if_all_may_read(&files.key);
     let unreadable = |file: &Path| {
         let file = file.to_owned();
         move |why| TlsError::Unreadable { file, why: reason(why) }
@@ -197,6 +171,15 @@ fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>)
     Ok((config, chain))
 }
 
+fn check_regular(files: &TlsFiles) -> Result<(), TlsError> {
+    match [&files.certificate, &files.key].into_iter().find(|file| is_irregular(file)) {
+        Some(file) => {
+            Err(TlsError::Unreadable { file: file.clone(), why: "it is no regular file".into() })
+        }
+        None => Ok(()),
+    }
+}
+
 fn reason(why: pem::Error) -> String {
     match why {
         pem::Error::NoItemsFound => "no PEM section of a private key in it".into(),
@@ -206,20 +189,7 @@ fn reason(why: pem::Error) -> String {
 }
 
 fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
-    [&files.certificate, &files.key].map(|file| fs::metadata(file).ok().map(Stamp::from))
-}
-
-// ===== impl Stamp =====
-
-impl From<fs::Metadata> for Stamp {
-    fn from(file: fs::Metadata) -> Self {
-        Self {
-            device: file.dev(),
-            inode: file.ino(),
-            len: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-        }
-    }
+    [&files.certificate, &files.key].map(|file| Stamp::of(file))
 }
 
 // ===== impl TlsError =====

@@ -28,7 +28,7 @@ fn log_of(args: &[&str], environment: &[(&str, &str)]) -> String {
     text
 }
 
-const MESSAGE: &str = "SIGHUP: there is no certificate to read again";
+const MESSAGE: &str = "SIGHUP: there is no certificate, file of keys or JWK set to read again";
 
 #[test]
 fn a_log_line_is_a_json_object_if_configured() {

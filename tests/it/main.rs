@@ -8,6 +8,7 @@
 mod bench;
 mod bench_secure;
 mod browser;
+mod bytes;
 mod client;
 mod client_retries;
 mod client_tls;
