@@ -30,6 +30,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Publishing",
         &[
             "coalesce",
+            "event-bytes",
             "keys",
             "key-bytes",
             "publish-bytes",
