@@ -4,15 +4,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use fantoccini::ClientBuilder;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::certificate::Certificate;
-use crate::support::port::ReservedPort;
+use crate::support::chromium::Browser;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, OPENSSL, requires};
 use crate::support::{Server, eventually};
 
@@ -29,15 +27,6 @@ struct State {
     open: Vec<TcpStream>,
     /// The heads of the requests for streams.
     heads: Vec<String>,
-}
-
-/// Chromium under WebDriver, ended when this is dropped.
-struct Browser {
-    driver: Child,
-    page: fantoccini::Client,
-    runtime: tokio::runtime::Runtime,
-    profile: std::path::PathBuf,
-    _port: ReservedPort,
 }
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -110,77 +99,6 @@ impl Relay {
         _ = server.write_all(head.as_bytes());
         _ = std::io::copy(&mut server, &mut browser);
         _ = browser.shutdown(Shutdown::Both);
-    }
-}
-
-// ===== impl Browser =====
-
-impl Browser {
-    fn open(url: &str) -> Self {
-        let reserved = ReservedPort::new();
-        let port = reserved.address.port();
-        let profile = std::env::temp_dir().join(format!("nudged-chromium-{port}"));
-        let driver = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("chromedriver starts");
-        eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        let profile_flag = format!("--user-data-dir={}", profile.display());
-        // The certificate of the tests is self-signed.
-        let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-dev-shm-usage", profile_flag,
-        ] } });
-        let Value::Object(capabilities) = capabilities else { unreachable!("an object") };
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let page = runtime.block_on(async {
-            let page =
-                ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-                    .capabilities(capabilities)
-                    .connect(&format!("http://127.0.0.1:{port}"))
-                    .await
-                    .expect("a session");
-            page.goto(url).await.expect("the page");
-            page
-        });
-        Self { driver, page, runtime, profile, _port: reserved }
-    }
-
-    fn go(&self, url: &str) {
-        self.runtime.block_on(self.page.goto(url)).expect("the page");
-    }
-
-    /// Runs a script in the page and returns its result.
-    fn run(&self, script: &str, argument: &str) -> Value {
-        let result = self.page.execute_async(script, vec![argument.into()]);
-        self.runtime.block_on(result).expect("a script")
-    }
-
-    /// The events that the page has received, as name, data and last event id.
-    fn seen(&self) -> Vec<[String; 3]> {
-        let seen = self.runtime.block_on(self.page.execute("return seen", vec![]));
-        serde_json::from_value(seen.expect("a script")).expect("triples")
-    }
-
-    fn expect(&self, expected: &[[&str; 3]]) {
-        let mut seen = self.seen();
-        eventually(&format!("the page has received {expected:?}"), || {
-            seen = self.seen();
-            seen.len() >= expected.len()
-        });
-        assert_eq!(seen, expected);
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        _ = self.runtime.block_on(self.page.clone().close());
-        _ = self.driver.kill();
-        _ = self.driver.wait();
-        _ = std::fs::remove_dir_all(&self.profile);
     }
 }
 
