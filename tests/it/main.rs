@@ -35,5 +35,6 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod units;
 mod untaken;
 mod wire;

@@ -46,6 +46,8 @@ enum End {
 
 /// Of its page.
 pub(crate) const ORIGIN: &str = "https://app.example";
+/// The value of its cookie.
+pub(crate) const COOKIE: &str = "0123-the-cookie-4567";
 /// Its reconnection times are this much shorter than a browser's.
 const HASTE: u32 = 20;
 
@@ -161,7 +163,7 @@ impl Request {
         write!(
             socket,
             "GET {} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\naccept-encoding: gzip\r\n\
-             cache-control: no-cache\r\norigin: {ORIGIN}\r\n{id}\r\n",
+             cache-control: no-cache\r\norigin: {ORIGIN}\r\ncookie: nudged_token={COOKIE}\r\n{id}\r\n",
             self.path, self.address
         )?;
         let mut response = BufReader::new(socket);
