@@ -149,7 +149,7 @@ const LIBRARY_PAGE: &str = r#"<!doctype html>
         window.names = [];
         window.open = url => {
             window.ended = false;
-            listen(url, 'a token', event => event.event && names.push(event.event)).finally(() => window.ended = true);
+            listen(url, 'a token', event => names.push(event.event)).finally(() => window.ended = true);
         };
     </script>"#;
 
