@@ -73,6 +73,11 @@ impl EventSource {
         assert_eq!(names, expected, "{:?}", state.events);
     }
 
+    /// Waits for its first event.
+    pub(crate) fn begins(&self) {
+        self.wait("it receives an event", |state| !state.events.is_empty());
+    }
+
     /// Its number of responses that were streams, and ended without an event.
     pub(crate) fn empty(&self) -> usize {
         lock(&self.state).empty
