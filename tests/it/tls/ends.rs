@@ -14,7 +14,7 @@ use crate::support::{Server, eventually, large};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A server with these flags, what a request adds to its head, and what ends its streams.
-type End = (&'static [&'static str], String, fn(&Server));
+type End = (&'static [&'static str], fn() -> String, fn(&Server));
 
 fn open(server: &Server, version: &str, fields: &str) -> Session {
     let config = client(&Certificate::of_tests(), ALL_VERSIONS);
@@ -27,7 +27,7 @@ fn open(server: &Server, version: &str, fields: &str) -> Session {
 /// A token that ends soon.
 fn short_lived() -> String {
     let mut command = Server::command();
-    command.args(["token", "--secret", SECRET, "--org", "acme", "--ttl", "4s"]);
+    command.args(["token", "--secret", SECRET, "--org", "acme", "--ttl", "6s"]);
     let output = command.output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
     let token = String::from_utf8(output.stdout).expect("ASCII");
@@ -43,13 +43,13 @@ fn every_end_of_a_stream_is_announced() {
     requires!(OPENSSL);
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let ends: [End; 3] = [
-            (&["--drain-window", "0"], String::new(), |server| server.signal(Signal::TERM)),
-            (&["--max-stream-age", "1s"], String::new(), |_| ()),
-            (&["--jwt-secret", SECRET], short_lived(), |_| ()),
+            (&["--drain-window", "0"], String::new, |server| server.signal(Signal::TERM)),
+            (&["--max-stream-age", "1s"], String::new, |_| ()),
+            (&["--jwt-secret", SECRET], short_lived, |_| ()),
         ];
         for (flags, fields, end) in ends {
             let server = start(flags);
-            let mut session = open(&server, version, &fields);
+            let mut session = open(&server, version, &fields());
             let mut text = String::new();
             while !text.contains("event: connected\n") {
                 let mut bytes = [0; 1024];
