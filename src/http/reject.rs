@@ -102,7 +102,10 @@ impl Reject {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             // Jittered, so that clients do not all come back at the same time.
-            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
+            Self::Draining
+            | Self::Full { .. }
+            | Self::Bodies { .. }
+            | Self::Auth(AuthError::NoKeysYet) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
             }
             Self::RateLimited(RateLimited { wait: Some(wait), .. }) => {
@@ -125,7 +128,7 @@ impl Reject {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self.cause() {
-            Self::Auth(why) => HeaderValue::try_from(why.challenge()).ok(),
+            Self::Auth(why) => HeaderValue::try_from(why.challenge()?).ok(),
             _ => None,
         }
     }
@@ -140,7 +143,11 @@ impl Reject {
 
     /// Whether the same request may succeed soon.
     pub(crate) fn is_temporary(&self) -> bool {
-        matches!(self, Self::Draining | Self::Full { .. })
+        match self {
+            Self::Draining | Self::Full { .. } => true,
+            Self::Auth(why) => why.is_temporary(),
+            _ => false,
+        }
     }
 
     /// The limit that is reached, if that is the cause.
@@ -178,9 +185,10 @@ impl Reject {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
-            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Draining
+            | Self::Full { .. }
+            | Self::Bodies { .. }
+            | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
             Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {

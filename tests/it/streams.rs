@@ -382,7 +382,7 @@ fn starting_on_an_occupied_address_reports_the_other_server() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
     let (code, message) = Server::refuses_to_start(&["--listen", &address]);
-    assert_eq!(code, Some(64));
+    assert_eq!(code, Some(2));
     assert!(
         message.contains(&format!("cannot listen on {address}: another server does")),
         "{message}"
@@ -392,7 +392,7 @@ fn starting_on_an_occupied_address_reports_the_other_server() {
 #[test]
 fn a_server_without_keys_refuses_an_address_beyond_loopback() {
     let (code, message) = Server::refuses_to_start(&["--listen", "0.0.0.0:0"]);
-    assert_eq!(code, Some(64));
+    assert_eq!(code, Some(2));
     assert!(
         message.contains("no key is configured") && message.contains("--insecure-open"),
         "{message}"
