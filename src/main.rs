@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
 
-use clap::Parser;
 use nudged::server::{Server, systemd};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -17,10 +16,10 @@ use tracing_subscriber::EnvFilter;
 use self::cli::log::Log;
 use self::cli::output::print;
 use self::cli::signals::Signals;
-use self::cli::{Cli, Command, Exit, Serve};
+use self::cli::{Command, Exit, Serve};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let result = match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(settings)) => serve(*settings),

@@ -1,34 +1,41 @@
 //! Keys of tokens. They are read and checked here, so that a wrong one is an error at start.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nudged::config::{AuthConfig, InvalidKey, JwksConfig, JwksUrl, TokenKey};
+use nudged::config::{
+    AuthConfig, ClaimPointer, CookieName, InvalidKey, JwksConfig, ParameterName, TokenKey,
+};
 
-use super::values::{HumanDuration, duration};
+use super::values::{Hidden, HumanDuration, duration, read_file};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tokens and origins")]
 pub(super) struct JwtArgs {
     /// Secret that HS256 tokens are signed with, at least 32 bytes. Other users of this machine can see
     /// flags: prefer the variable, or --jwt-secret-file
-    #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = token_secret)]
-    jwt_secret: Option<TokenKey>,
+    #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    jwt_secret: Option<Hidden>,
 
     /// File with the secret that HS256 tokens are signed with; trailing white space is ignored
-    #[arg(long, env = "NUDGED_JWT_SECRET_FILE", value_name = "FILE")]
+    #[arg(long, env = "NUDGED_JWT_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
     jwt_secret_file: Option<PathBuf>,
 
     /// PEM file with a public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA; separate several
     /// with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "NUDGED_JWT_KEY",
+        value_name = "FILE",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     jwt_key: Vec<PathBuf>,
 
     /// URL of a JWK set with public keys: https, or http to a loopback address. A token without kid is
     /// refused if more than 4 of its keys could have signed it
-    #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL")]
-    jwks_url: Option<JwksUrl>,
+    #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL", hide_env_values = true)]
+    jwks_url: Option<Hidden>,
 
     /// Shortest time between two fetches of the JWK set, however many tokens name an unknown key
     #[arg(long, env = "NUDGED_JWKS_INTERVAL", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::INTERVAL), value_parser = duration(100..=3_600_000))]
@@ -49,27 +56,56 @@ pub(super) struct JwtArgs {
     /// Accepted audiences (`aud`), separated by commas [default: any]
     #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
     jwt_audience: Vec<String>,
+
+    /// JSON Pointer (RFC 6901) to the claim with the orgs of a token, a name or an array of names, like
+    /// /tenant or /https:~1~1example.com~1org [default: /org and /orgs]
+    #[arg(long, env = "NUDGED_JWT_ORG_CLAIM", value_name = "POINTER")]
+    jwt_org_claim: Option<ClaimPointer>,
+
+    /// JSON Pointer to the claim with the scopes of a token, a string of words or an array [default:
+    /// /scope]
+    #[arg(long, env = "NUDGED_JWT_SCOPE_CLAIM", value_name = "POINTER")]
+    jwt_scope_claim: Option<ClaimPointer>,
+
+    /// Cookie that a token may be in
+    #[arg(long, env = "NUDGED_TOKEN_COOKIE", value_name = "NAME", default_value_t = CookieName::default())]
+    token_cookie: CookieName,
+
+    /// Query parameter that a token may be in
+    #[arg(long, env = "NUDGED_TOKEN_QUERY", value_name = "NAME", default_value_t = ParameterName::default())]
+    token_query: ParameterName,
 }
 
 // ===== impl JwtArgs =====
 
 impl JwtArgs {
     pub(super) fn apply_to(self, auth: &mut AuthConfig) -> Result<(), String> {
-        auth.keys.extend(self.jwt_secret);
+        if let Some(Hidden(secret)) = self.jwt_secret {
+            let key = token_secret(&secret).map_err(|why| format!("--jwt-secret: {why}"))?;
+            auth.keys.push(key);
+        }
         if let Some(file) = self.jwt_secret_file {
-            auth.keys.push(read_key("--jwt-secret-file", &file, token_secret)?);
+            let secret = read_file("--jwt-secret-file", &file)?;
+            auth.keys.push(parse("--jwt-secret-file", &file, token_secret(&secret))?);
         }
         for file in &self.jwt_key {
-            auth.keys.push(read_key("--jwt-key", file, TokenKey::from_pem)?);
+            let pem = read_file("--jwt-key", file)?;
+            auth.keys.push(parse("--jwt-key", file, TokenKey::from_pem(&pem))?);
         }
-        auth.jwks = self.jwks_url.map(|url| JwksConfig {
-            url,
-            interval: self.jwks_interval.0,
-            refresh: self.jwks_refresh.0,
-            timeout: self.jwks_timeout.0,
-        });
+        if let Some(Hidden(url)) = self.jwks_url {
+            auth.jwks = Some(JwksConfig {
+                url: url.parse().map_err(|why: InvalidKey| format!("--jwks-url: {why}"))?,
+                interval: self.jwks_interval.0,
+                refresh: self.jwks_refresh.0,
+                timeout: self.jwks_timeout.0,
+            });
+        }
         auth.issuers = self.jwt_issuer;
         auth.audiences = self.jwt_audience;
+        auth.org_claim = self.jwt_org_claim;
+        auth.scope_claim = self.jwt_scope_claim;
+        auth.token_cookie = self.token_cookie;
+        auth.token_query = self.token_query;
         Ok(())
     }
 }
@@ -80,12 +116,6 @@ fn token_secret(text: &str) -> Result<TokenKey, InvalidKey> {
 }
 
 /// The error names the file, and shows nothing of its contents.
-fn read_key<T>(
-    flag: &str,
-    file: &Path,
-    parse: impl FnOnce(&str) -> Result<T, InvalidKey>,
-) -> Result<T, String> {
-    let shown = file.display();
-    let text = fs::read_to_string(file).map_err(|why| format!("{flag} {shown}: {why}"))?;
-    parse(&text).map_err(|why| format!("{flag} {shown}: {why}"))
+fn parse<T>(flag: &str, file: &Path, parsed: Result<T, InvalidKey>) -> Result<T, String> {
+    parsed.map_err(|why| format!("{flag} {}: {why}", file.display()))
 }

@@ -8,6 +8,7 @@ mod client;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+mod leftover;
 pub(crate) mod log;
 pub(crate) mod output;
 mod serve;
@@ -70,6 +71,14 @@ pub(crate) struct Exit {
     pub(crate) why: String,
 }
 
+/// Parses the command line. Ends the program if it is wrong, or if it asks for help.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|refused| {
+        let arguments = std::env::args_os().skip(1);
+        leftover::hide(refused, &arguments.collect::<Vec<_>>()).exit()
+    })
+}
+
 /// The arguments or the settings are wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
 
@@ -118,6 +127,24 @@ mod tests {
     fn every_setting_of_the_server_is_listed_under_a_heading() {
         for flag in Cli::command().get_arguments() {
             assert!(flag.get_help_heading().is_some(), "{}", flag.get_id());
+        }
+    }
+
+    /// A new flag is judged by its name: it is a secret unless it is exempt here.
+    #[test]
+    fn the_values_of_secrets_are_hidden() {
+        const NAMES_ONLY: [&str; 3] = ["token-cookie", "token-query", "key-bytes"];
+        let command = Cli::command();
+        for command in command.get_subcommands().chain([&command]) {
+            for flag in command.get_arguments().filter(|flag| !flag.is_hide_set()) {
+                let name = flag.get_long().unwrap_or_default();
+                let may_be = ["secret", "secrets", "key", "token", "url"];
+                let is_secret = name.split('-').any(|word| may_be.contains(&word));
+                if is_secret && !NAMES_ONLY.contains(&name) {
+                    assert!(leftover::FLAGS.contains(&&*format!("--{name}")), "{name}");
+                    assert!(flag.is_hide_env_values_set() || flag.get_env().is_none(), "{name}");
+                }
+            }
         }
     }
 

@@ -1,17 +1,16 @@
 //! `nudged token`: signs a token as a backend would, for development and scripts.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use nudged::config::TokenKey;
+use nudged::config::{InvalidKey, TokenKey};
 use serde_json::{Map, Value, json};
 
 use super::Exit;
-use super::values::{HumanDuration, PublicOrg, duration, public_org};
+use super::values::{Hidden, HumanDuration, PublicOrg, duration, public_org, read_file};
 
 /// The claims of the token, and the key that signs it.
 #[derive(Args, Clone, Debug)]
@@ -19,7 +18,7 @@ use super::values::{HumanDuration, PublicOrg, duration, public_org};
 pub(crate) struct Token {
     /// Secret for HS256, the server's --jwt-secret
     #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
-    secret: Option<String>,
+    secret: Option<Hidden>,
 
     /// File with the secret for HS256
     #[arg(long, value_name = "FILE")]
@@ -77,11 +76,8 @@ impl Token {
     }
 
     fn signer(&self) -> Result<(Algorithm, EncodingKey), String> {
-        let read = |file: &PathBuf| {
-            fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))
-        };
         if let Some(file) = &self.key {
-            let pem = read(file)?;
+            let pem = read_file("--key", file)?;
             return private_key(pem.as_bytes()).ok_or_else(|| {
                 format!(
                     "--key {}: expected a PEM private key (PKCS#8): RSA, P-256 or Ed25519",
@@ -89,13 +85,20 @@ impl Token {
                 )
             });
         }
-        let secret = match &self.secret_file {
-            Some(file) => read(file)?,
-            None => self.secret.clone().unwrap_or_default(),
+        let (flag, secret) = match (&self.secret_file, &self.secret) {
+            (Some(file), _) => ("--secret-file", read_file("--secret-file", file)?),
+            (None, secret) => {
+                ("--secret", secret.clone().map(|Hidden(secret)| secret).unwrap_or_default())
+            }
         };
         let secret = secret.trim_end();
         // The server would refuse it.
-        TokenKey::from_secret(secret).map_err(|why| why.to_string())?;
+        TokenKey::from_secret(secret).map_err(|why| match why {
+            InvalidKey::KeyAsSecret => {
+                format!("{flag}: this is a key or a certificate, and no secret; give a private key to --key, as PEM")
+            }
+            why => format!("{flag}: {why}"),
+        })?;
         Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Header, Validation, decode_header};
 use tokio::sync::watch;
 
 use super::claims::Claims;
 use super::jwks::Jwks;
+use super::layout::Layout;
 use crate::config::{AuthConfig, TOKEN_BYTES_MAX, TOKEN_KEYS_MAX, TOKEN_SKEW, TokenKey};
 use crate::time::Time;
 
@@ -18,6 +19,7 @@ pub(super) struct Tokens {
     jwks: Option<Arc<Jwks>>,
     /// One for each algorithm: the library accepts several only of one family.
     validations: [Validation; 4],
+    layout: Layout,
 }
 
 /// What a token is found to be, unless it is refused.
@@ -54,6 +56,7 @@ impl Tokens {
             keys: config.keys.clone(),
             jwks: config.jwks.clone().map(|jwks| Arc::new(Jwks::new(jwks))),
             validations: ALGORITHMS.map(|algorithm| validation(algorithm, config)),
+            layout: Layout::new(config),
         }
     }
 
@@ -146,8 +149,9 @@ impl Tokens {
             let validation = validations.find(|v| v.algorithms.contains(&key.algorithm));
             #[cfg(test)]
             VERIFICATIONS.set(VERIFICATIONS.get() + 1);
-            match decode::<Claims>(token, &key.key, validation.expect("keys are of the four")) {
-                Ok(verified) => Some(Ok(verified.claims)),
+            let validation = validation.expect("keys are of the four");
+            match self.layout.decode(token, &key.key, validation) {
+                Ok(claims) => Some(Ok(claims)),
                 Err(error) => invalid_claims(error.kind()).map(Err),
             }
         })

@@ -1,6 +1,8 @@
 //! Authentication: valid and invalid tokens, over real connections.
 
 mod access;
+mod foreign;
+mod hidden;
 mod key_sets;
 mod keys;
 mod origins;
