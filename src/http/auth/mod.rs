@@ -279,3 +279,6 @@ impl AuthError {
         }
     }
 }
+
+#[cfg(all(test, feature = "jwt"))]
+mod tests;

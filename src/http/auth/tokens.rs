@@ -74,6 +74,12 @@ impl Tokens {
         }
     }
 
+    /// Puts a set in place of one that was fetched.
+    #[cfg(test)]
+    pub(super) fn publish(&self, keys: Vec<TokenKey>) {
+        self.jwks.as_ref().expect("configured").set_keys(keys, Time(0));
+    }
+
     /// Verifies a token. Inside a runtime.
     ///
     /// # Errors
@@ -283,7 +289,7 @@ mod tests {
         let keys: Vec<_> = names.into_iter().map(|id| TokenKey { id, ..key.clone() }).collect();
         let jwks = JwksConfig::new("http://127.0.0.1:1/keys".parse().expect("a URL"));
         let tokens = Tokens::new(&AuthConfig { jwks: Some(jwks), ..AuthConfig::default() });
-        tokens.jwks.as_ref().expect("configured").set_keys(keys, Time(0));
+        tokens.publish(keys);
         tokens
     }
 

@@ -1,6 +1,7 @@
 //! Authentication: valid and invalid tokens, over real connections.
 
 mod access;
+mod credentials;
 mod foreign;
 mod hidden;
 mod key_sets;
