@@ -1,4 +1,5 @@
-//! `nudged token`: signs a token as a backend would, for development and scripts.
+//! `nudged token`: signs a token as a backend would, for development and scripts, with the claims that a server reads by
+//! default.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,9 +41,13 @@ pub(crate) struct Token {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "subscribe", value_parser = ["subscribe", "publish"])]
     scope: Vec<String>,
 
-    /// How long the token is valid
+    /// How long the token is valid, from now on (`exp`)
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration(1_000..=31_536_000_000))]
     ttl: HumanDuration,
+
+    /// How long the streams that it opens may last, from now on (`until`) [default: as long as --ttl]
+    #[arg(long, value_name = "TIME", value_parser = duration(1_000..=31_536_000_000))]
+    until: Option<HumanDuration>,
 
     /// Issuer (`iss`)
     #[arg(long, value_name = "ISSUER")]
@@ -116,6 +121,9 @@ impl Token {
         claims.insert("scope".into(), json!(self.scope.join(" ")));
         claims.insert("iat".into(), json!(since_1970.as_secs()));
         claims.insert("exp".into(), json!((since_1970 + self.ttl.0).as_secs()));
+        if let Some(HumanDuration(until)) = self.until {
+            claims.insert("until".into(), json!((since_1970 + until).as_secs()));
+        }
         let named = [("iss", &self.issuer), ("aud", &self.audience)];
         for (name, value) in named.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))) {
             claims.insert(name.into(), json!(value));

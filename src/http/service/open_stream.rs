@@ -70,8 +70,9 @@ impl Service {
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
         let wall = SystemTime::now();
+        // It would end at once. That `exp` has not passed was verified with the token.
         if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
-            return Err(Reject::Auth(AuthError::Invalid("the time of its streams is over")));
+            return Err(Reject::Auth(AuthError::Invalid("the time for its streams is over")));
         }
         let permit = self.count_stream(request.headers())?;
         let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());

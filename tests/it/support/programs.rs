@@ -19,12 +19,18 @@ pub(crate) static CHROMEDRIVER: Program = Program::new(
 );
 pub(crate) static CHROMIUM: Program =
     Program::new(&["chromium", "--version"], "chromium is missing: apt-get install chromium");
+pub(crate) static GO: Program =
+    Program::new(&["go", "version"], "go is missing: apt-get install golang-go");
 pub(crate) static HAPROXY: Program =
     Program::new(&["haproxy", "-v"], "haproxy is missing: apt-get install haproxy");
+pub(crate) static NODE: Program =
+    Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");
 pub(crate) static NGINX: Program =
     Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
 pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
+pub(crate) static PYTHON: Program =
+    Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
 
 /// Returns from a test whose programs are not all installed.
 macro_rules! requires {

@@ -8,6 +8,7 @@ mod key_sets;
 mod keys;
 mod origins;
 mod secrecy;
+mod until;
 
 use std::process::Command;
 use std::time::SystemTime;
