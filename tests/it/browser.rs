@@ -333,15 +333,13 @@ fn the_page_of_the_readme_resumes_with_a_new_ticket() {
     };
     let relay = Relay::start(server.address());
     let browser = Browser::open(&format!("http://{}/empty", relay.address));
-    let page = format!(
-        "window.seen = [];
+    let page = "window.seen = [];
         window.reloadEverything = () => seen.push(['everything', '', '']);
         window.reload = keys => seen.push(['reload', String(keys), '']);
         const element = document.createElement('script');
         element.textContent = arguments[0];
-        document.head.append(element);"
-    );
-    browser.runtime.block_on(browser.page.execute(&page, vec![script.into()])).expect("a script");
+        document.head.append(element);";
+    browser.runtime.block_on(browser.page.execute(page, vec![script.into()])).expect("a script");
     eventually("the page has subscribed", || server.seats() == 1);
     publish("posts");
     let everything = ["everything", "", ""];

@@ -15,7 +15,8 @@ const README: &str = include_str!("../../../README.md");
 /// A server of each transport with an open stream, all of one token that is made when the servers run.
 fn streams(times: [&str; 4]) -> (String, Vec<(Server, Stream)>) {
     let start = |transport| server(transport, &["--coalesce", "0", "--idle-timeout", "1s"]);
-    let servers: Vec<_> = Transport::all().map(start).collect();
+    let mut servers = Vec::new();
+    servers.extend(Transport::all().map(start));
     let token = mint(&[&["--org", "acme"], &times[..]].concat());
     let open = |server: Server| {
         let mut stream = server.stream_with(&format!("{EVENTS}?token={token}"), "");
