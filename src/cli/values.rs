@@ -7,6 +7,7 @@ use std::fs;
 #[cfg(feature = "jwt")]
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
+#[cfg(any(feature = "jwt", feature = "tls"))]
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(crate) enum LogFormat {
 }
 
 /// How the contents of a key file begin.
+#[cfg(any(feature = "jwt", feature = "tls"))]
 const PEM: &[u8] = b"-----BEGIN ";
 
 // ===== impl Hidden =====
@@ -79,6 +81,7 @@ impl Hidden {
 // ===== files =====
 
 /// Fails, without showing it, if this is what should be in a file, and not its name.
+#[cfg(any(feature = "jwt", feature = "tls"))]
 pub(super) fn check_file_name(flag: &str, file: &Path) -> Result<(), String> {
     let bytes = file.as_os_str().as_encoded_bytes();
     if bytes.windows(PEM.len()).any(|part| part == PEM) || bytes.contains(&b'\n') {
