@@ -6,7 +6,6 @@ use nudged::config::{AuthConfig, CorsPolicy, InvalidKey, InvalidOrigin, Secret};
 use super::values::Hidden;
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Tokens and origins")]
 pub(super) struct AuthArgs {
     #[cfg(feature = "jwt")]
     #[command(flatten)]

@@ -5,6 +5,7 @@ use nudged::config::{Config, ForwardedField, HubConfig, PublicOrgs, PublicPolicy
 
 use super::auth::AuthArgs;
 use super::lacking::LackingArgs;
+use super::listen_address::resolve;
 #[cfg(feature = "tls")]
 use super::settings::TlsFileArgs;
 use super::settings::{
@@ -77,6 +78,7 @@ impl Serve {
             idle_channels_max: history.idle_channels,
             keys_max: publishing.keys,
             key_bytes_max: publishing.key_bytes,
+            event_bytes_max: publishing.event_bytes,
             public: PublicPolicy { orgs, keys: streams.public_keys.iter().collect() },
             stall_timeout: streams.stall_timeout.0,
             drain_grace: drain_grace.0,
@@ -91,8 +93,8 @@ impl Serve {
         });
         #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS is added"))]
         let mut config = Config {
-            listen: listening.listen,
-            internal_listen: listening.internal_listen,
+            listen: resolve(&listening.listen),
+            internal_listen: resolve(&listening.internal_listen),
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
             peer_timeout: streams.peer_timeout.0,

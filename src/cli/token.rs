@@ -10,8 +10,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use nudged::config::{InvalidKey, TokenKey};
 use serde_json::{Map, Value, json};
 
-use super::Exit;
 use super::values::{Hidden, HumanDuration, PublicOrg, duration, public_org, read_file};
+use super::{Exit, output};
 
 /// The claims of the token, and the key that signs it.
 #[derive(Args, Clone, Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Token {
     #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
     secret: Option<Hidden>,
 
-    /// File with the secret for HS256
+    /// File with secrets for HS256, the server's --jwt-secret-file; the first one signs
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 
@@ -63,8 +63,8 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
         let (token, claims) = self.sign(SystemTime::now()).map_err(Exit::usage)?;
-        eprintln!("{claims}");
-        println!("{token}");
+        output::note(claims);
+        output::write(format_args!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -91,19 +91,20 @@ impl Token {
             });
         }
         let (flag, secret) = match (&self.secret_file, &self.secret) {
-            (Some(file), _) => ("--secret-file", read_file("--secret-file", file)?),
+            // The first one, without a date.
+            (Some(file), _) => {
+                let text = read_file("--secret-file", file)?;
+                refuse_key("--secret-file", &text)?;
+                ("--secret-file", text.split_whitespace().next().unwrap_or_default().to_owned())
+            }
             (None, secret) => {
-                ("--secret", secret.clone().map(|Hidden(secret)| secret).unwrap_or_default())
+                let text = secret.as_ref().map_or("", |Hidden(secret)| secret.trim_end());
+                ("--secret", text.to_owned())
             }
         };
-        let secret = secret.trim_end();
         // The server would refuse it.
-        TokenKey::from_secret(secret).map_err(|why| match why {
-            InvalidKey::KeyAsSecret => {
-                format!("{flag}: this is a key or a certificate, and no secret; give a private key to --key, as PEM")
-            }
-            why => format!("{flag}: {why}"),
-        })?;
+        refuse_key(flag, &secret)?;
+        TokenKey::from_secret(&secret).map_err(|why| format!("{flag}: {why}"))?;
         Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))
     }
 
@@ -129,6 +130,16 @@ impl Token {
             claims.insert(name.into(), json!(value));
         }
         Value::Object(claims)
+    }
+}
+
+/// Fails if this is a key or a certificate in place of a secret.
+fn refuse_key(flag: &str, text: &str) -> Result<(), String> {
+    match TokenKey::from_secret(text) {
+        Err(InvalidKey::KeyAsSecret) => Err(format!(
+            "{flag}: this is a key or a certificate, and no secret; give a private key to --key, as PEM"
+        )),
+        _ => Ok(()),
     }
 }
 

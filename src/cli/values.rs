@@ -90,20 +90,29 @@ pub(super) fn check_file_name(flag: &str, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a file with a key or a secret. The error shows nothing of its contents. They may have been given instead of the
-/// name, so a name that no file has is shown only if it has the extension of one.
+/// Fails, without showing it, if this is the secret or the key that should be in the file, and not its name: a name that no
+/// file has is shown only if it has the extension of one.
+#[cfg(feature = "jwt")]
+pub(super) fn check_key_file(flag: &str, file: &Path) -> Result<(), String> {
+    check_file_name(flag, file)?;
+    match fs::metadata(file) {
+        Err(why)
+            if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
+                && !has_extension(file) =>
+        {
+            Err(format!(
+                "{flag}: {why}; the name is not shown, because it may be the secret itself"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a file with a key or a secret. The error shows nothing of its contents.
 #[cfg(feature = "jwt")]
 pub(super) fn read_file(flag: &str, file: &Path) -> Result<String, String> {
-    check_file_name(flag, file)?;
-    fs::read_to_string(file).map_err(|why| {
-        let is_absent = matches!(why.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename);
-        if is_absent && !has_extension(file) {
-            return format!(
-                "{flag}: {why}; the name is not shown, because it may be the secret itself"
-            );
-        }
-        format!("{flag} {}: {why}", file.display())
-    })
+    check_key_file(flag, file)?;
+    fs::read_to_string(file).map_err(|why| format!("{flag} {}: {why}", file.display()))
 }
 
 /// Whether the name ends like that of a file: in a dot and two to five lower-case letters.
@@ -167,5 +176,13 @@ pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {
     match text {
         "*" => Ok(PublicOrg::All),
         org => org.parse().map(PublicOrg::One).map_err(|why: InvalidOrgName| why.to_string()),
+    }
+}
+
+/// An entry of `--public-keys`.
+pub(super) fn public_key(text: &str) -> Result<String, String> {
+    match text.strip_suffix('*').unwrap_or(text).contains('*') {
+        true => Err("a * stands at the end only, for any ending: feed:*".into()),
+        false => Ok(text.to_owned()),
     }
 }

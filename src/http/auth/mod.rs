@@ -96,6 +96,8 @@ pub(crate) enum AuthError {
     Scope(Scope),
     /// The token is in a cookie, and the request, which would change something, is that of a page of another origin.
     Origin,
+    /// None of the keys that there are has signed the token, and the published ones were never fetched: it may be good.
+    NoKeysYet,
 }
 
 // ===== impl Auth =====
@@ -115,6 +117,21 @@ impl Auth {
         self.tokens.prefetch(now);
     }
 
+    /// Whether there are keys for every kind of token that is configured. If not, has them fetched. Inside a runtime.
+    pub(crate) fn is_ready(&self, now: Time) -> bool {
+        self.tokens.is_ready(now)
+    }
+
+    /// Takes the keys of this configuration in place of those that there are, but for the published ones.
+    pub(crate) fn replace_keys(&self, config: &AuthConfig) {
+        self.tokens.replace_keys(config);
+    }
+
+    /// Fetches the published keys again, however new they are. Inside a runtime.
+    pub(crate) fn refetch(&self, now: Time) {
+        self.tokens.refetch(now);
+    }
+
     /// Has no request wait for keys any more: each is authorised with those that there are.
     pub(crate) fn close(&self) {
         self.tokens.close();
@@ -124,7 +141,7 @@ impl Auth {
     /// until keys are fetched. Each credential is verified once. Inside a runtime.
     ///
     /// # Errors
-    /// Why the first of them does not.
+    /// Why the first of them does not, or that one of them cannot be judged yet.
     pub(crate) fn authorize(
         &self,
         request: Presented<'_>,
@@ -151,8 +168,8 @@ impl Auth {
             let pending = PendingAuthorization { tried, scope, org: org.cloned() };
             return Ok(Authorization::WaitForKeys(pending));
         }
-        let first = tried.into_iter().next();
-        Err(first.and_then(Result::err).unwrap_or(AuthError::Missing))
+        let refused: Vec<_> = tried.into_iter().filter_map(Result::err).collect();
+        Err(AuthError::of(&refused))
     }
 
     /// What one credential allows.
@@ -168,7 +185,7 @@ impl Auth {
                 Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
-        match self.tokens.verify(&credential.text, now).map_err(AuthError::Invalid)? {
+        match self.tokens.verify(&credential.text, now)? {
             Verification::Valid(claims) => permission.grant(claims).map(Judgement::Granted),
             Verification::WaitForKeys(token) => Ok(Judgement::WaitForKeys(token)),
         }
@@ -177,28 +194,29 @@ impl Auth {
     /// Authorises a request when the keys that it waits for are fetched.
     ///
     /// # Errors
-    /// Why the first of its credentials does not allow it.
+    /// Why the first of its credentials does not allow it, or that one of them cannot be judged yet.
     pub(crate) async fn authorize_pending(
         &self,
         pending: PendingAuthorization,
     ) -> Result<Grant, AuthError> {
         let PendingAuthorization { tried, scope, org } = pending;
         let permission = Permission { scope, org: org.as_ref() };
-        let mut refused = None;
+        let mut refused = Vec::new();
         for outcome in tried {
             let granted = match outcome {
-                Ok(token) => {
-                    let verified = self.tokens.verify_pending(token).await;
-                    verified.map_err(AuthError::Invalid).and_then(|claims| permission.grant(claims))
-                }
+                Ok(token) => self
+                    .tokens
+                    .verify_pending(token)
+                    .await
+                    .and_then(|claims| permission.grant(claims)),
                 Err(why) => Err(why),
             };
             match granted {
                 Ok(grant) => return Ok(grant),
-                Err(why) => _ = refused.get_or_insert(why),
+                Err(why) => refused.push(why),
             }
         }
-        Err(refused.unwrap_or(AuthError::Missing))
+        Err(AuthError::of(&refused))
     }
 
     /// Whether the URL contains a token, so that a page must not send it as its referrer.
@@ -246,10 +264,22 @@ impl Grant {
 // ===== impl AuthError =====
 
 impl AuthError {
-    /// The value of `www-authenticate` (RFC 6750, 3).
-    pub(crate) fn challenge(self) -> String {
+    /// Why a request is refused whose credentials are refused for these reasons, in their order.
+    fn of(refused: &[Self]) -> Self {
+        let temporary = refused.iter().find(|why| why.is_temporary());
+        temporary.or_else(|| refused.first()).copied().unwrap_or(Self::Missing)
+    }
+
+    /// Whether the same request may succeed soon.
+    pub(crate) fn is_temporary(self) -> bool {
+        matches!(self, Self::NoKeysYet)
+    }
+
+    /// The value of `www-authenticate` (RFC 6750, 3); `None` if another token would not help.
+    pub(crate) fn challenge(self) -> Option<String> {
         let realm = r#"Bearer realm="nudged""#;
-        match self {
+        Some(match self {
+            Self::NoKeysYet => return None,
             Self::Missing | Self::Origin => realm.into(),
             Self::Invalid(why) => {
                 format!(r#"{realm}, error="invalid_token", error_description="{why}""#)
@@ -258,7 +288,7 @@ impl AuthError {
             Self::Scope(scope) => {
                 format!(r#"{realm}, error="insufficient_scope", scope="{}""#, scope.name())
             }
-        }
+        })
     }
 
     pub(crate) fn detail(self) -> String {
@@ -270,6 +300,9 @@ impl AuthError {
                     .into()
             }
             Self::Invalid(why) => format!("the token is refused: {why}"),
+            Self::NoKeysYet => "there are no keys yet to verify tokens with: the JWK set was not \
+                fetched; come back soon"
+                .into(),
             Self::Org => "the token is not for this organisation".into(),
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
             Self::Origin => "a cookie does not authorise the pages of other origins to change \
