@@ -191,7 +191,7 @@ impl Reject {
             | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
+            Self::Auth(AuthError::Org | AuthError::Scope(_) | AuthError::Origin) | Self::Origin => {
                 StatusCode::FORBIDDEN
             }
         }
