@@ -39,5 +39,6 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod units;
 mod untaken;
 mod wire;
