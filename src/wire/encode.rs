@@ -5,6 +5,7 @@
 //! ASCII.
 
 use std::io::Write;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -203,38 +204,56 @@ fn invalidate<'a>(
     event.extend_from_slice(b"id: ");
     id.append_to(&mut event);
     event.extend_from_slice(b"\nevent: invalidate\ndata: {\"keys\":[");
-    for (i, key) in keys.into_iter().enumerate() {
-        if i > 0 {
+    let mut first = true;
+    for key in keys {
+        if !mem::replace(&mut first, false) {
             event.push(b',');
         }
-        serde_json::to_writer(&mut event, key).expect(TO_MEMORY);
-        // Escapes make it longer only.
+        append_json(&mut event, key);
         if event.len() > bytes_max {
             return None;
         }
     }
     event.extend_from_slice(b"]}\n\n");
-    if !event.is_ascii() {
-        event = escape(&event);
-    }
     (event.len() <= bytes_max).then_some(event)
 }
 
-/// Escapes what is not ASCII, all of which is in JSON strings (RFC 8259, 7): some clients take U+0085, U+2028 or U+2029
-/// for the end of a line, or the text for Latin-1.
-#[cold]
-fn escape(event: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(event.len() * 2);
-    for part in String::from_utf8_lossy(event).split_inclusive(|c: char| !c.is_ascii()) {
+/// Appends a string as JSON. Most keys need no escapes.
+fn append_json(event: &mut Vec<u8>, key: &str) {
+    if key.bytes().all(|byte| IS_PLAIN[usize::from(byte)]) {
+        event.reserve(key.len() + 2);
+        event.push(b'"');
+        event.extend_from_slice(key.as_bytes());
+        event.push(b'"');
+    } else {
+        append_escaped(event, key);
+    }
+}
+
+/// Whether a byte is a character that stands for itself in JSON.
+static IS_PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        table[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    table
+};
+
+/// The same for any key. What is not ASCII is escaped (RFC 8259, 7): some clients take U+0085, U+2028 or U+2029 for the
+/// end of a line, or the text for Latin-1.
+fn append_escaped(event: &mut Vec<u8>, key: &str) {
+    let json = serde_json::to_string(key).expect(TO_MEMORY);
+    for part in json.split_inclusive(|c: char| !c.is_ascii()) {
         let ascii = part.trim_end_matches(|c: char| !c.is_ascii());
-        escaped.extend_from_slice(ascii.as_bytes());
+        event.extend_from_slice(ascii.as_bytes());
         for unit in part[ascii.len()..].encode_utf16() {
             let digits = [12, 8, 4, 0].map(|shift| hex_digit(u64::from(unit) >> shift));
-            escaped.extend_from_slice(b"\\u");
-            escaped.extend_from_slice(&digits);
+            event.extend_from_slice(b"\\u");
+            event.extend_from_slice(&digits);
         }
     }
-    escaped
 }
 
 fn connected(id: EventId, keepalive_s: u32) -> Vec<u8> {
