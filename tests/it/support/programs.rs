@@ -35,6 +35,8 @@ pub(crate) static FETCH_EVENT_SOURCE: Program = Program::new(
     &["test", "-e", locked!("node_modules/@microsoft/fetch-event-source")],
     "@microsoft/fetch-event-source is missing: .ci/run programs",
 );
+pub(crate) static GO: Program =
+    Program::new(&["go", "version"], "go is missing: apt-get install golang-go");
 pub(crate) static HAPROXY: Program =
     Program::new(&["haproxy", "-v"], "haproxy is missing: apt-get install haproxy");
 pub(crate) static HTTP_PROXY: Program = Program::new(
@@ -45,10 +47,14 @@ pub(crate) static LIGHTTPD: Program = Program::new(
     &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],
     "lighttpd is missing: apt-get install lighttpd lighttpd-modules-lua",
 );
+pub(crate) static NODE: Program =
+    Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");
 pub(crate) static NGINX: Program =
     Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
 pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
+pub(crate) static PYTHON: Program =
+    Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
 
 pub(crate) static SOCKET_ACTIVATE: Program = Program::new(
     &["systemd-socket-activate", "--version"],
