@@ -40,8 +40,8 @@ pub(crate) static GO: Program =
 pub(crate) static HAPROXY: Program =
     Program::new(&["haproxy", "-v"], "haproxy is missing: apt-get install haproxy");
 pub(crate) static HTTP_PROXY: Program = Program::new(
-    &["node", "-e", concat!("require('", locked!("node_modules/http-proxy"), "')")],
-    "node or http-proxy is missing: .ci/run programs",
+    &[locked!("bin/node"), "-e", concat!("require('", locked!("node_modules/http-proxy"), "')")],
+    "http-proxy is missing: .ci/run programs",
 );
 pub(crate) static LIGHTTPD: Program = Program::new(
     &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],

@@ -108,7 +108,7 @@ impl Recipe {
                 command.args(["-D", "-f"]).arg(file("main.conf"));
             }
             Self::HttpProxy => {
-                command = Command::new("node");
+                command = Command::new(locked!("bin/node"));
                 command.arg(file("http-proxy.cjs")).env("NODE_PATH", locked!("node_modules"));
             }
         }
