@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use nudged::config::{AuthConfig, InvalidKey, JwksConfig, JwksUrl, TokenKey};
 
 use super::values::{HumanDuration, duration};
@@ -43,11 +44,11 @@ pub(super) struct JwtArgs {
     jwks_timeout: HumanDuration,
 
     /// Accepted issuers (`iss`), separated by commas [default: any]
-    #[arg(long, env = "NUDGED_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',')]
+    #[arg(long, env = "NUDGED_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     jwt_issuer: Vec<String>,
 
     /// Accepted audiences (`aud`), separated by commas [default: any]
-    #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
+    #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     jwt_audience: Vec<String>,
 }
 

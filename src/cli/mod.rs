@@ -5,6 +5,7 @@ mod auth;
 mod bench;
 #[cfg(feature = "client")]
 mod client;
+mod given;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
@@ -13,13 +14,15 @@ pub(crate) mod output;
 mod serve;
 mod settings;
 pub(crate) mod signals;
+pub(crate) mod summary;
 #[cfg(feature = "jwt")]
 mod token;
 mod values;
+mod variables;
 
 use std::fmt::Display;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
@@ -35,6 +38,8 @@ pub(crate) use self::serve::Serve;
 #[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
 pub(crate) use self::values::LogFormat;
+
+use self::variables::Unknown;
 
 /// Tells browsers that what they hold is stale: cache invalidations over Server-Sent Events.
 #[derive(Debug, Parser)]
@@ -73,6 +78,38 @@ pub(crate) struct Exit {
 /// The arguments or the settings are wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
 
+// ===== impl Cli =====
+
+impl Cli {
+    /// Parses the arguments and the environment of the process; ends it if they are wrong, or ask for help.
+    pub(crate) fn from_process() -> Self {
+        let matches = variables::without_empty(Self::command()).get_matches();
+        let parsed = Self::from_arg_matches(&matches);
+        parsed.unwrap_or_else(|why| why.format(&mut Self::command()).exit())
+    }
+
+    /// The variables of this process that look like settings and are none, for a server's log.
+    ///
+    /// # Errors
+    /// One of them is most probably misspelt.
+    pub(crate) fn unknown_variables() -> Result<Vec<String>, String> {
+        let variables: Vec<_> = std::env::vars_os()
+            .map(|(name, value)| {
+                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+            })
+            .collect();
+        let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let unknown = variables::unknown(&Self::command(), variables).into_iter();
+        let check = |variable| match variable {
+            Unknown::Misspelt { name, meant } => Err(format!(
+                "the variable {name} is no setting; {meant} is, and may be what is meant"
+            )),
+            Unknown::Other { name } => Ok(name),
+        };
+        unknown.map(check).collect()
+    }
+}
+
 // ===== impl Exit =====
 
 impl Exit {
@@ -89,7 +126,6 @@ impl Exit {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use nudged::config::Config;
 
     use super::*;

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use clap::Args;
 #[cfg(feature = "tls")]
 use nudged::config::TlsFiles;
-use nudged::config::{self, Config, HubConfig, Network};
+use nudged::config::{self, Config, HostName, HubConfig, Network};
 
-use super::values::{HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_org};
+use super::values::{HumanDuration, LogFormat, OrgList, count, duration, millis, org_list};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
@@ -28,10 +28,16 @@ pub(super) struct ListenArgs {
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
     pub(super) workers: Option<usize>,
 
-    /// Listen beyond loopback although no key is configured: anyone who can connect may subscribe
-    /// and publish
+    /// Listen beyond loopback, for any host, and with --cors-origin, although no key is configured:
+    /// anyone who can connect may subscribe and publish
     #[arg(long, env = "NUDGED_INSECURE_OPEN")]
     pub(super) insecure_open: bool,
+
+    /// Hosts that requests may be for, beside localhost and loopback addresses, without ports;
+    /// separate several with commas. A server with a key, or with --insecure-open, answers for any
+    /// host, but if this is given, for these, localhost and all addresses only
+    #[arg(long, env = "NUDGED_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub(super) host: Vec<HostName>,
 }
 
 #[cfg(feature = "tls")]
@@ -41,21 +47,15 @@ pub(super) struct TlsFileArgs {
     /// PEM file with the certificate chain, the server's own certificate first. With it, --listen
     /// speaks TLS, with HTTP/2. Certificate and key are read again when the files change, and on
     /// SIGHUP
-    #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
     /// PEM file with the private key of the certificate
-    #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
 
     /// Address to listen on without TLS, in addition to --listen
-    #[arg(
-        long,
-        env = "NUDGED_PLAIN_LISTEN",
-        value_name = "IP:PORT",
-        value_delimiter = ',',
-        requires = "tls_cert"
-    )]
+    #[arg(long, env = "NUDGED_PLAIN_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
     plain_listen: Vec<SocketAddr>,
 }
 
@@ -90,9 +90,10 @@ pub(super) struct StreamArgs {
     #[arg(long, env = "NUDGED_MAX_STREAM_AGE", value_name = "TIME", value_parser = duration(1_000..=31_536_000_000))]
     pub(super) max_stream_age: Option<HumanDuration>,
 
-    /// Orgs that have a public stream, separated by commas; * for all
-    #[arg(long, env = "NUDGED_PUBLIC_ORGS", value_name = "ORG", value_delimiter = ',', default_value = "*", value_parser = public_org)]
-    pub(super) public_orgs: Vec<PublicOrg>,
+    /// Orgs that have a public stream, separated by commas; * for all, and an empty list for none
+    /// [default: with a key none, without one all]
+    #[arg(long, env = "NUDGED_PUBLIC_ORGS", value_name = "ORG", value_parser = org_list)]
+    pub(super) public_orgs: Option<Vec<OrgList>>,
 
     /// Keys that public streams show, separated by commas; a final * matches any ending
     #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS)]
@@ -217,7 +218,7 @@ pub(super) struct PublishArgs {
     pub(super) publish_rate: Option<usize>,
 
     /// Publishes to one org at once, after a pause [default: as many as --publish-rate]
-    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000), requires = "publish_rate")]
+    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000))]
     pub(super) publish_burst: Option<usize>,
 }
 

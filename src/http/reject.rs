@@ -29,6 +29,8 @@ pub(crate) enum Reject {
     Target,
     /// An HTTP/1 request has no `host`, several, or an invalid one.
     Host,
+    /// The request is for a host that this server does not answer for.
+    Misdirected,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -165,6 +167,7 @@ impl Reject {
             | Self::Trailers
             | Self::Document { .. }
             | Self::Cleartext => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
@@ -197,6 +200,11 @@ impl Reject {
                     .into()
             }
             Self::Host => "a request has one host field, like host: example.org".into(),
+            Self::Misdirected => {
+                "this server does not answer for the host of this request; it does for \
+                localhost, for loopback addresses, and for what --host names"
+                    .into()
+            }
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),

@@ -109,6 +109,7 @@ fn activated(listener: &TcpListener) -> Command {
     let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
     command.args(["-c", script, env!("CARGO_BIN_EXE_nudged")]);
     let socket: OwnedFd = listener.try_clone().expect("a descriptor").into();
+    command.env("NUDGED_HOST", "t,test");
     command.stdin(Stdio::from(socket)).stdout(Stdio::piped());
     command
 }

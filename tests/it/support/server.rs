@@ -270,6 +270,8 @@ fn isolated(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NUDGED_")) {
         command.env_remove(name);
     }
+    // The names by which the clients of the tests call an open server.
+    command.env("NUDGED_HOST", "t,test");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
