@@ -5,7 +5,6 @@ use http::HeaderName;
 use nudged::config::{AuthConfig, CorsPolicy, InvalidOrigin, Secret};
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Tokens and origins")]
 pub(super) struct AuthArgs {
     #[cfg(feature = "jwt")]
     #[command(flatten)]

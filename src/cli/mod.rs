@@ -5,10 +5,13 @@ mod auth;
 mod bench;
 #[cfg(feature = "client")]
 mod client;
+pub(crate) mod first_request;
 mod given;
+mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
 mod serve;
@@ -19,8 +22,11 @@ pub(crate) mod summary;
 mod token;
 mod values;
 mod variables;
+mod whole;
 
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::io;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -72,20 +78,31 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Exit {
     pub(crate) code: u8,
-    pub(crate) why: String,
+    /// What is printed, if anything is.
+    pub(crate) why: Option<String>,
 }
 
-/// The arguments or the settings are wrong (sysexits.h).
-const EX_USAGE: u8 = 64;
+/// The arguments or the settings are wrong; what clap, which parses them, ends with too.
+const WRONG_SETTINGS: u8 = 2;
+
+/// What a shell reports for a program that SIGPIPE has ended: its output has no reader any more.
+const BROKEN_PIPE: u8 = 128 + 13;
 
 // ===== impl Cli =====
 
 impl Cli {
-    /// Parses the arguments and the environment of the process; ends it if they are wrong, or ask for help.
-    pub(crate) fn from_process() -> Self {
-        let matches = variables::without_empty(Self::command()).get_matches();
-        let parsed = Self::from_arg_matches(&matches);
-        parsed.unwrap_or_else(|why| why.format(&mut Self::command()).exit())
+    /// Parses arguments, the first of which is the name of the program, and the environment of the process.
+    ///
+    /// # Errors
+    /// They are wrong, or ask for a text that is printed, the help.
+    pub(crate) fn from_args<T: Into<OsString>>(
+        args: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let first = args.get(1).cloned();
+        let mut command = whole::complete(Self::command(), first.as_deref());
+        let matches = command.try_get_matches_from_mut(args)?;
+        Self::from_arg_matches(&matches).map_err(|why| why.format(&mut command))
     }
 
     /// The variables of this process that look like settings and are none, for a server's log.
@@ -115,12 +132,20 @@ impl Cli {
 impl Exit {
     /// Wrong arguments or settings.
     pub(crate) fn usage(why: impl Display) -> Self {
-        Self { code: EX_USAGE, why: why.to_string() }
+        Self { code: WRONG_SETTINGS, why: Some(why.to_string()) }
     }
 
     /// Any other error.
     pub(crate) fn failure(why: impl Display) -> Self {
-        Self { code: 1, why: why.to_string() }
+        Self { code: 1, why: Some(why.to_string()) }
+    }
+
+    /// Output that cannot be written. If nothing reads it any more, as behind `| head`, nothing is printed about it.
+    pub(crate) fn output(why: &io::Error) -> Self {
+        match why.kind() {
+            io::ErrorKind::BrokenPipe => Self { code: BROKEN_PIPE, why: None },
+            _ => Self::failure(format!("cannot write: {why}")),
+        }
     }
 }
 
@@ -132,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_flags_default_to_the_config() {
-        let cli = Cli::parse_from(["nudged"]);
+        let cli = Cli::from_args(["nudged"]).expect("no argument");
         let parsed = cli.serve.into_config().expect("defaults agree");
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
     }
@@ -144,16 +169,11 @@ mod tests {
             (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
             (["nudged", "--workers", "0"], "0 is not in 1..=1024"),
             (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
+            (["nudged", "--public-keys", "a*b"], "a * stands at the end only"),
+            (["nudged", "--public-keys", "feed:*,a**"], "a * stands at the end only"),
         ] {
-            let refused = Cli::try_parse_from(args).expect_err("out of bounds").to_string();
+            let refused = Cli::from_args(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
-        }
-    }
-
-    #[test]
-    fn every_setting_of_the_server_is_listed_under_a_heading() {
-        for flag in Cli::command().get_arguments() {
-            assert!(flag.get_help_heading().is_some(), "{}", flag.get_id());
         }
     }
 
@@ -165,7 +185,7 @@ mod tests {
             (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),
         ];
         for (_, args, feature) in flags.into_iter().filter(|(has, ..)| !has) {
-            let cli = Cli::parse_from([&["nudged"], args].concat());
+            let cli = Cli::from_args([&["nudged"], args].concat()).expect("they are taken");
             let serve = match cli.command {
                 Some(Command::Serve(serve)) => *serve,
                 _ => cli.serve,
@@ -176,11 +196,13 @@ mod tests {
         #[cfg(not(feature = "bench"))]
         {
             let args = ["nudged", "bench", "http://localhost", "-n", "3", "--help"];
-            let Some(Command::Bench(bench)) = Cli::parse_from(args).command else {
+            let Some(Command::Bench(bench)) = Cli::from_args(args).expect("they are taken").command
+            else {
                 panic!("another command");
             };
             let Exit { code, why } = bench.run().expect_err("lacking");
-            assert_eq!(code, EX_USAGE);
+            assert_eq!(code, WRONG_SETTINGS);
+            let why = why.expect("a text");
             assert!(why.contains("cargo install --path . --features bench"), "{why}");
         }
     }

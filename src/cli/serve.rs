@@ -6,6 +6,7 @@ use nudged::config::{Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 use super::auth::AuthArgs;
 use super::given::GivenArgs;
 use super::lacking::LackingArgs;
+use super::listen_address::resolve;
 #[cfg(feature = "tls")]
 use super::settings::TlsFileArgs;
 use super::settings::{
@@ -18,7 +19,7 @@ use super::values::{OrgList, PublicOrg};
 pub(crate) struct Serve {
     /// Checks all settings and the files that they name, prints what would be served, and serves
     /// nothing. May be run beside a server: no address is listened on, nothing is fetched
-    #[arg(long, help_heading = "Check")]
+    #[arg(long)]
     pub(crate) check: bool,
     // The next ones remove their settings from what was parsed.
     #[command(flatten)]
@@ -86,6 +87,7 @@ impl Serve {
             idle_channels_max: history.idle_channels,
             keys_max: publishing.keys,
             key_bytes_max: publishing.key_bytes,
+            event_bytes_max: publishing.event_bytes,
             public: PublicPolicy { orgs, keys: streams.public_keys.iter().collect() },
             stall_timeout: streams.stall_timeout.0,
             drain_grace: drain_grace.0,
@@ -100,8 +102,8 @@ impl Serve {
         });
         #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS is added"))]
         let mut config = Config {
-            listen: listening.listen,
-            internal_listen: listening.internal_listen,
+            listen: resolve(&listening.listen),
+            internal_listen: resolve(&listening.internal_listen),
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
             hosts: listening.host,

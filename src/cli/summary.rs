@@ -75,23 +75,28 @@ pub(crate) fn report(config: &Config, addresses: &[Address]) -> String {
     text
 }
 
+/// No key is shown, nor what is in a file of keys.
 fn keys(config: &Config) -> String {
+    let mut keys: Vec<String> = Vec::new();
+    let mut conditions = String::new();
+    let auth = &config.auth;
     #[cfg(feature = "jwt")]
-    let tokens = {
-        let auth = &config.auth;
-        let set =
-            if auth.jwks.is_some() { " and a JWK set, which a check does not fetch" } else { "" };
-        let mut text = format!("keys for tokens: {}{set}", counted(auth.keys.len(), "key"));
+    {
+        keys.extend(auth.keys.iter().map(|_| "a secret for tokens".into()));
+        keys.extend(auth.key_files.iter().map(|file| {
+            let kind = if file.is_secret() { "secrets" } else { "a public key" };
+            format!("{kind} for tokens in {}", file.path().display())
+        }));
+        keys.extend(auth.jwks.iter().map(|_| "a JWK set, which a check does not fetch".into()));
         for (name, values) in [("issuer", &auth.issuers), ("audience", &auth.audiences)] {
             if !values.is_empty() {
-                text += &format!("; {name}: {}", values.join(" or "));
+                conditions += &format!("; {name}: {}", values.join(" or "));
             }
         }
-        text
-    };
-    #[cfg(not(feature = "jwt"))]
-    let tokens = "keys for tokens: none";
-    format!("{tokens}\npublish keys: {}", counted(config.auth.publish_keys.len(), "key"))
+    }
+    keys.extend(auth.publish_keys.iter().map(|_| "a publish key".into()));
+    let none = if keys.is_empty() { "none" } else { "" };
+    format!("keys: {none}{}{conditions}", keys.join(", "))
 }
 
 fn hosts(config: &Config) -> String {
@@ -139,9 +144,4 @@ fn some(limit: Option<usize>) -> Option<String> {
 
 fn shown(limit: Option<usize>, default: &str) -> String {
     some(limit).unwrap_or_else(|| default.into())
-}
-
-fn counted(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }

@@ -22,13 +22,12 @@ const KNOWN: [&str; 4] = ["NUDGED_URL", "NUDGED_TOKEN", "NUDGED_TEST_ALL", "NUDG
 /// The most letters that a slip changes, adds, leaves out, or exchanges with the next one.
 const SLIP: usize = 2;
 
-/// Makes empty variables count as unset, for every command.
-pub(super) fn without_empty(command: Command) -> Command {
-    let unset = |arg: Arg| match arg.get_env().is_some_and(is_empty) {
+/// Makes the variable of this setting count as unset if it is empty.
+pub(super) fn unset_if_empty(arg: Arg) -> Arg {
+    match arg.get_env().is_some_and(is_empty) {
         true => arg.env(None::<&'static str>),
         false => arg,
-    };
-    command.mut_args(unset).mut_subcommands(without_empty)
+    }
 }
 
 fn is_empty(variable: &OsStr) -> bool {

@@ -47,7 +47,7 @@ pub(crate) struct State {
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The event with this id was appended to the history.
+    /// The event with this id was appended to the history; if it is too long, it is a `connected` in its place.
     Appended(EventId),
     /// The keys were added to those that are held for the event with this id.
     Joined(EventId),
@@ -142,7 +142,11 @@ impl Channel {
     ) -> EventId {
         let common = &self.common;
         let id = state.history.id(state.history.head() + 1);
-        let member = Frame::invalidate_in(&common.memory, id, keys.clone());
+        let max = common.config.event_bytes_max;
+        let Some(member) = Frame::invalidate_in(&common.memory, id, keys.clone(), max) else {
+            state.history.lose();
+            return id;
+        };
         let public = self.public.then(|| public_variant(common, id, keys, &member)).flatten();
         let event = Event { member, public, published: now };
         self.make_room(&mut state.history, &event, now);
@@ -198,7 +202,8 @@ impl Channel {
     }
 }
 
-/// The event with the public keys only: the same frame if all keys are public, `None` if none is.
+/// The event with the public keys only: the same frame if all keys are public, `None` if none is. It is no longer than
+/// the member's.
 fn public_variant<'k>(
     common: &Common,
     id: EventId,
@@ -211,7 +216,7 @@ fn public_variant<'k>(
     }
     let mut visible = keys.filter(allowed).peekable();
     visible.peek()?;
-    Some(Frame::invalidate_in(&common.memory, id, visible))
+    Frame::invalidate_in(&common.memory, id, visible, usize::MAX)
 }
 
 // ===== impl State =====

@@ -21,7 +21,7 @@ fn refusal(flags: &[&str], variables: &[(&str, &str)]) -> String {
     let mut command = Server::command();
     command.envs(variables.iter().copied()).env("NUDGED_LISTEN", NOWHERE);
     let (code, message) = Server::refuses_to_start_as(command, flags);
-    assert!(matches!(code, Some(2 | 64)), "{flags:?} {variables:?}: {code:?} {message}");
+    assert_eq!(code, Some(2), "{flags:?} {variables:?}: {message}");
     message
 }
 
@@ -203,7 +203,7 @@ fn a_check_says_what_would_be_served_and_serves_nothing() {
         &[&flags[..], &["--public-orgs", "acme,shop", "--org-streams", "9"]].concat(),
         &[("NUDGED_CORS_ORIGIN", "https://app.example")],
     );
-    for part in ["closed", "acme, shop", "https://app.example", "9", "1 key"] {
+    for part in ["closed", "acme, shop", "https://app.example", "9", &secret, "a publish key"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains(SECRET) && !said.contains(KEY), "{said}");
@@ -219,7 +219,7 @@ fn a_check_reads_the_certificate() {
     let said = checked(&[cert, file, key, private], &[]);
     assert!(said.contains("https://127.0.0.1:6834") && said.contains(file), "{said}");
     let wrong = check(&[cert, file, key, file], &[]);
-    assert!(matches!(wrong.status.code(), Some(2 | 64)), "{wrong:?}");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("certificate"), "{wrong:?}");
 }
 
@@ -227,7 +227,7 @@ fn a_check_reads_the_certificate() {
 fn a_check_finds_what_would_keep_the_server_from_starting() {
     let dir = TempDir::new();
     let short = dir.file("short");
-    fs::write(&short, "too short").expect("a file");
+    fs::write(&short, "too-short").expect("a file");
     let elsewhere = &["--listen", NOWHERE, "--publish-key", KEY];
     for (flags, variables, why) in [
         (&["--jwt-secret-file", "/nowhere"][..], &[][..], "/nowhere"),
@@ -243,7 +243,7 @@ fn a_check_finds_what_would_keep_the_server_from_starting() {
         (&["--cors-origin", "https://example.com:abc", "--insecure-open"], &[], "--cors-origin"),
     ] {
         let output = check(flags, variables);
-        assert!(matches!(output.status.code(), Some(2 | 64)), "{flags:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {output:?}");
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(message.contains(why), "{flags:?}: {message}");
         assert_eq!(output.stdout, b"", "{flags:?}");
