@@ -78,6 +78,7 @@ pub(crate) fn report(config: &Config, addresses: &[Address]) -> String {
 /// No key is shown, nor what is in a file of keys.
 fn keys(config: &Config) -> String {
     let mut keys: Vec<String> = Vec::new();
+    #[cfg_attr(not(feature = "jwt"), expect(unused_mut, reason = "only tokens have conditions"))]
     let mut conditions = String::new();
     let auth = &config.auth;
     #[cfg(feature = "jwt")]

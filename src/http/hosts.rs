@@ -118,6 +118,7 @@ mod tests {
             "[127.0.0.1]",
             "localhost.x",
             "xlocalhost",
+            "xxlocalhost",
             ".localhost",
             ".",
             " localhost",
