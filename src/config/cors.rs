@@ -48,6 +48,14 @@ impl CorsPolicy {
         match self {
             Self::SameOrigin => false,
             Self::Any => true,
+            Self::Listed(_) => self.takes_cookies_of(origin),
+        }
+    }
+
+    /// Whether the pages of this origin may act for the user whose cookie their browser sends.
+    pub(crate) fn takes_cookies_of(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::SameOrigin | Self::Any => false,
             Self::Listed(origins) => origins.iter().any(|listed| listed.includes(origin)),
         }
     }

@@ -9,6 +9,7 @@ mod fields;
 mod forwarded;
 mod handoff;
 mod hosts;
+mod origin;
 mod publish;
 mod rate_limit;
 mod reject;

@@ -41,5 +41,6 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod units;
 mod untaken;
 mod wire;
