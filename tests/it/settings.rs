@@ -230,7 +230,7 @@ fn a_check_finds_what_would_keep_the_server_from_starting() {
     fs::write(&short, "too-short").expect("a file");
     let elsewhere = &["--listen", NOWHERE, "--publish-key", KEY];
     for (flags, variables, why) in [
-        (&["--jwt-secret-file", "/nowhere"][..], &[][..], "/nowhere"),
+        (&["--jwt-secret-file", "/nowhere"][..], &[][..], "No such file"),
         (&["--jwt-secret-file", &short], &[], "32 bytes"),
         (&["--listen", "0.0.0.0:0"], &[], "--insecure-open"),
         (&["--internal-listen", "0.0.0.0:0"], &[], "--insecure-open"),
