@@ -10,7 +10,9 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
 
-use nudged::server::{Server, systemd};
+use nudged::config::Config;
+use nudged::server::Server;
+use nudged::server::systemd::{self, PassedSockets};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +21,7 @@ use self::cli::first_request::first_request;
 use self::cli::log::Log;
 use self::cli::output::{answer, print};
 use self::cli::signals::Signals;
+use self::cli::summary::{access, report, serves_no_stream};
 use self::cli::{Cli, Command, Exit, Serve};
 
 fn main() -> ExitCode {
@@ -42,18 +45,32 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
     }
 }
 
-fn serve(settings: Serve) -> Result<ExitCode, Exit> {
+fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
     let log = &settings.logging.log;
     let filter =
         EnvFilter::try_new(log).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
+    let unknown = Cli::unknown_variables().map_err(Exit::usage)?;
     // Before there are threads.
     let inherited =
         systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;
     let log = Log::start(filter, settings.logging.log_format).map_err(Exit::failure)?;
+    for name in unknown {
+        tracing::warn!("the variable {name} is no setting, and is ignored");
+    }
     raise_descriptor_limit();
 
+    let is_check = settings.check;
+    settings.has_internal_socket = !inherited.internal.is_empty();
     let mut config = settings.into_config().map_err(Exit::usage)?;
     config.log_lines_dropped = log.dropped();
+    if serves_no_stream(&config) {
+        tracing::warn!(
+            "no stream can be opened: there is no key for tokens, and --public-orgs names none"
+        );
+    }
+    if is_check {
+        return check(config, &inherited);
+    }
     let workers = config.workers;
     if !inherited.public.is_empty() {
         tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
@@ -65,6 +82,14 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
         run(server, signals).await
     })
     .map_err(Exit::failure)?
+}
+
+/// Prints what would be served.
+fn check(mut config: Config, inherited: &PassedSockets) -> Result<ExitCode, Exit> {
+    let addresses = Server::check(&config, inherited).map_err(Exit::usage)?;
+    config.resolve_public_orgs();
+    print(std::io::stdout(), report(&config, &addresses));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Every stream is a descriptor: take as many as the system allows.
@@ -93,15 +118,7 @@ fn greet(server: &Server, workers: usize) {
         let kind = if address.internal { "internal: publish and scrape here" } else { &workers };
         text += &format!("nudged {version} listening on {address} ({kind})\n");
     }
-    let auth = &server.config().auth;
-    let access = if auth.is_open() {
-        "open: no key is configured, so every client that reaches this address may subscribe and publish"
-    } else if !auth.takes_tokens() {
-        "closed: publishers need their key, and there is no key for tokens: only public streams open"
-    } else {
-        "closed: subscribers and publishers need a token (nudged token --help), public streams none"
-    };
-    text += &format!("{access}\n");
+    text += &access(server.config());
     if let Some(command) = first_request(server.config(), server.addresses()) {
         text += &format!("try: {command}\n");
     }

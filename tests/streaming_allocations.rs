@@ -15,8 +15,8 @@ use nudged::server::Server;
 use tokio::sync::oneshot;
 
 const BOUND: Duration = Duration::from_secs(20);
-const GET: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n";
-const POST: &[u8] = b"POST /api/acme/events HTTP/1.1\r\nhost: t\r\n\
+const GET: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const POST: &[u8] = b"POST /api/acme/events HTTP/1.1\r\nhost: localhost\r\n\
     content-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\":[\"a\"]}";
 /// How each event ends, in its chunk.
 const EVENT_END: &[u8] = b"\n\n\r\n";

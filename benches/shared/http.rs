@@ -78,13 +78,13 @@ impl Connection {
 
 /// A GET request. `fields` are header lines, each with its CRLF.
 pub(crate) fn get(path: &str, fields: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{fields}\r\n")
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n")
 }
 
 /// A POST request.
 pub(crate) fn post(path: &str, content_type: &str, fields: &str, body: &str) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\n{fields}\
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n{fields}\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )

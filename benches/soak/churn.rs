@@ -114,7 +114,7 @@ impl Churn {
                 Ending::HalfClose => self.open()?.half_close()?,
                 Ending::Unread => self.send_part(n, &subscribe(&any_path(n), None))?,
                 Ending::PartialHead => {
-                    self.send_part(n, "GET /api/acme/events HTTP/1.1\r\nhost: so")?
+                    self.send_part(n, "GET /api/acme/events HTTP/1.1\r\nhost: lo")?
                 }
                 Ending::PartialBody => {
                     let path = format!("/api/{}/events", org(n % ORGS));

@@ -1,6 +1,7 @@
 //! Access: keys, and origins.
 
 use clap::Args;
+use http::HeaderName;
 use nudged::config::{AuthConfig, CorsPolicy, InvalidKey, InvalidOrigin, Secret};
 
 use super::values::Hidden;
@@ -17,10 +18,16 @@ pub(super) struct AuthArgs {
     #[arg(long, env = "NUDGED_PUBLISH_KEY", value_name = "KEY", hide_env_values = true)]
     publish_key: Vec<Hidden>,
 
-    /// Origins whose pages may read responses, with cookies, separated by commas; * alone allows any
-    /// origin, without cookies
+    /// Origins whose pages may read responses, with cookies, separated by commas; in
+    /// https://*.preview.example the asterisk is any one label; * alone allows any origin, without
+    /// cookies
     #[arg(long, env = "NUDGED_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
+
+    /// Header fields that these pages may send, beside those of nudged, of tracing and
+    /// x-requested-with; separate several with commas
+    #[arg(long, env = "NUDGED_CORS_HEADER", value_name = "NAME", value_delimiter = ',', value_parser = field_name)]
+    pub(super) cors_header: Vec<HeaderName>,
 }
 
 // ===== impl AuthArgs =====
@@ -66,4 +73,10 @@ impl AuthArgs {
                 .map(CorsPolicy::Listed),
         }
     }
+}
+
+/// Browsers take an asterisk for a name, or for any field but `authorization`, depending on the request.
+fn field_name(text: &str) -> Result<HeaderName, String> {
+    let name = text.parse().ok().filter(|name: &HeaderName| name != "*");
+    name.ok_or_else(|| "a header field has a name like x-tenant".into())
 }

@@ -33,6 +33,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "event-bytes",
             "keys",
             "key-bytes",
+            "event-bytes",
             "publish-bytes",
             "publish-rate",
             "publish-burst",

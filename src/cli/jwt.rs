@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use nudged::config::{
     AuthConfig, ClaimPointer, CookieName, InvalidKey, InvalidKeyFile, JwksConfig, KeyFile,
     ParameterName, TokenKey,
@@ -58,12 +59,12 @@ pub(super) struct JwtArgs {
     jwks_timeout: HumanDuration,
 
     /// Accepted issuers (`iss`), separated by commas [default: any]
-    #[arg(long, env = "NUDGED_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',')]
+    #[arg(long, env = "NUDGED_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     jwt_issuer: Vec<String>,
 
     /// Accepted audiences (`aud`), separated by commas, one of which a token has to name; any alone
     /// accepts tokens for every audience [default: any, but required with --jwks-url]
-    #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
+    #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     jwt_audience: Vec<String>,
 
     /// JSON Pointer (RFC 6901) to the claim with the orgs of a token, a name or an array of names, like

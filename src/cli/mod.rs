@@ -6,6 +6,7 @@ mod bench;
 #[cfg(feature = "client")]
 mod client;
 pub(crate) mod first_request;
+mod given;
 mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -17,9 +18,11 @@ pub(crate) mod output;
 mod serve;
 mod settings;
 pub(crate) mod signals;
+pub(crate) mod summary;
 #[cfg(feature = "jwt")]
 mod token;
 mod values;
+mod variables;
 mod whole;
 
 use std::ffi::OsString;
@@ -42,6 +45,8 @@ pub(crate) use self::serve::Serve;
 #[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
 pub(crate) use self::values::LogFormat;
+
+use self::variables::Unknown;
 
 /// Tells browsers that what they hold is stale: cache invalidations over Server-Sent Events.
 #[derive(Debug, Parser)]
@@ -100,6 +105,27 @@ impl Cli {
         let matches = command.try_get_matches_from_mut(&args);
         let matches = matches.map_err(|refused| leftover::hide(refused, &args))?;
         Self::from_arg_matches(&matches).map_err(|why| why.format(&mut command))
+    }
+
+    /// The variables of this process that look like settings and are none, for a server's log.
+    ///
+    /// # Errors
+    /// One of them is most probably misspelt.
+    pub(crate) fn unknown_variables() -> Result<Vec<String>, String> {
+        let variables: Vec<_> = std::env::vars_os()
+            .map(|(name, value)| {
+                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+            })
+            .collect();
+        let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let unknown = variables::unknown(&Self::command(), variables).into_iter();
+        let check = |variable| match variable {
+            Unknown::Misspelt { name, meant } => Err(format!(
+                "the variable {name} is no setting; {meant} is, and may be what is meant"
+            )),
+            Unknown::Other { name } => Ok(name),
+        };
+        unknown.map(check).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Args;
 use nudged::config::{Config, ForwardedField, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
+use super::given::GivenArgs;
 use super::lacking::LackingArgs;
 use super::listen_address::resolve;
 #[cfg(feature = "tls")]
@@ -11,11 +12,18 @@ use super::settings::TlsFileArgs;
 use super::settings::{
     CONFIG, HistoryArgs, LimitArgs, ListenArgs, LogArgs, PublishArgs, ShutdownArgs, StreamArgs,
 };
-use super::values::{ForwardedFieldArg, PublicOrg};
+use super::values::{ForwardedFieldArg, OrgList, PublicOrg};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Serve {
+    /// Checks all settings and the files that they name, prints what would be served, and serves
+    /// nothing. May be run beside a server: no address is listened on, nothing is fetched
+    #[arg(long)]
+    pub(crate) check: bool,
+    // The next ones remove their settings from what was parsed.
+    #[command(flatten)]
+    given: GivenArgs,
     #[command(flatten)]
     listening: ListenArgs,
     #[cfg(feature = "tls")]
@@ -37,6 +45,9 @@ pub(crate) struct Serve {
     pub(crate) logging: LogArgs,
     #[command(flatten)]
     lacking: LackingArgs,
+    /// Whether the service manager has opened an internal address, which stands for `--internal-listen`.
+    #[arg(skip)]
+    pub(crate) has_internal_socket: bool,
 }
 
 // ===== impl Serve =====
@@ -45,6 +56,7 @@ impl Serve {
     /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
         self.lacking.check()?;
+        self.given.check(self.has_internal_socket, self.streams.public_orgs.as_deref())?;
         #[cfg(feature = "tls")]
         self.tls.check()?;
         let Self { listening, streams, history, limits, publishing, auth, shutdown, .. } = self;
@@ -62,11 +74,10 @@ impl Serve {
                  than --drain-timeout {drain_timeout}, which would cut streams"
             ));
         }
-        let orgs = streams.public_orgs.into_iter().map(|entry| match entry {
-            PublicOrg::All => None,
-            PublicOrg::One(org) => Some(org),
-        });
-        let orgs = orgs.collect::<Option<_>>().map_or(PublicOrgs::All, PublicOrgs::Listed);
+        let orgs = match streams.public_orgs {
+            None => PublicOrgs::IfOpen,
+            Some(lists) => public_orgs(lists),
+        };
         let hub = HubConfig {
             coalesce: publishing.coalesce.0,
             keepalive: streams.keepalive.0,
@@ -97,6 +108,7 @@ impl Serve {
             internal_listen: resolve(&listening.internal_listen),
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
+            hosts: listening.host,
             peer_timeout: streams.peer_timeout.0,
             connections_max: limits.connections,
             internal_connections_max: limits.internal_connections,
@@ -117,6 +129,7 @@ impl Serve {
             publish_bytes_max: publishing.publish_bytes,
             publish_rate,
             cors: auth.cors()?,
+            cors_headers: auth.cors_header.clone(),
             auth: auth.into_config()?,
             drain_delay: drain_delay.0,
             drain_window: drain_window.0,
@@ -128,4 +141,12 @@ impl Serve {
         self.tls.apply_to(&mut config);
         Ok(config)
     }
+}
+
+fn public_orgs(lists: Vec<OrgList>) -> PublicOrgs {
+    let orgs = lists.into_iter().flat_map(|list| list.0).map(|entry| match entry {
+        PublicOrg::All => None,
+        PublicOrg::One(org) => Some(org),
+    });
+    orgs.collect::<Option<_>>().map_or(PublicOrgs::All, PublicOrgs::Listed)
 }

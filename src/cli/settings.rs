@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use clap::Args;
 #[cfg(feature = "tls")]
 use nudged::config::TlsFiles;
-use nudged::config::{self, Config, HubConfig, Network};
+use nudged::config::{self, Config, HostName, HubConfig, Network};
 
 use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
@@ -15,8 +15,8 @@ use super::listen_address::resolve;
 #[cfg(feature = "tls")]
 use super::values::check_file_name;
 use super::values::{
-    ForwardedFieldArg, HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_key,
-    public_org,
+    ForwardedFieldArg, HumanDuration, LogFormat, OrgList, count, duration, millis, org_list,
+    public_key,
 };
 
 #[derive(Args, Clone, Debug)]
@@ -41,10 +41,16 @@ pub(super) struct ListenArgs {
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
     pub(super) workers: Option<usize>,
 
-    /// Listen beyond loopback although no key is configured: anyone who can connect may subscribe
-    /// and publish
+    /// Listen beyond loopback, for any host, and with --cors-origin, although no key is configured:
+    /// anyone who can connect may subscribe and publish
     #[arg(long, env = "NUDGED_INSECURE_OPEN")]
     pub(super) insecure_open: bool,
+
+    /// Hosts that requests may be for, beside localhost and loopback addresses, without ports;
+    /// separate several with commas. A server with a key, or with --insecure-open, answers for any
+    /// host, but if this is given, for these, localhost and all addresses only
+    #[arg(long, env = "NUDGED_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub(super) host: Vec<HostName>,
 }
 
 #[cfg(feature = "tls")]
@@ -53,27 +59,15 @@ pub(super) struct TlsFileArgs {
     /// PEM file with the certificate chain, the server's own certificate first. With it, --listen
     /// speaks TLS, with HTTP/2. Certificate and key are read again when the files change, and on
     /// SIGHUP
-    #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
     /// PEM file with the private key of the certificate
-    #[arg(
-        long,
-        env = "NUDGED_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", hide_env_values = true)]
     tls_key: Option<PathBuf>,
 
     /// Address to listen on without TLS, in addition to --listen
-    #[arg(
-        long,
-        env = "NUDGED_PLAIN_LISTEN",
-        value_name = "ADDRESS:PORT",
-        value_delimiter = ',',
-        requires = "tls_cert"
-    )]
+    #[arg(long, env = "NUDGED_PLAIN_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
     plain_listen: Vec<ListenAddress>,
 }
 
@@ -107,9 +101,10 @@ pub(super) struct StreamArgs {
     #[arg(long, env = "NUDGED_MAX_STREAM_AGE", value_name = "TIME", value_parser = duration(1_000..=31_536_000_000))]
     pub(super) max_stream_age: Option<HumanDuration>,
 
-    /// Orgs that have a public stream, separated by commas; * for all
-    #[arg(long, env = "NUDGED_PUBLIC_ORGS", value_name = "ORG", value_delimiter = ',', default_value = "*", value_parser = public_org)]
-    pub(super) public_orgs: Vec<PublicOrg>,
+    /// Orgs that have a public stream, separated by commas; * for all, and an empty list for none
+    /// [default: with a key none, without one all]
+    #[arg(long, env = "NUDGED_PUBLIC_ORGS", value_name = "ORG", value_parser = org_list)]
+    pub(super) public_orgs: Option<Vec<OrgList>>,
 
     /// Keys that public streams show, separated by commas; a final * matches any ending
     #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS, value_parser = public_key)]
@@ -171,7 +166,7 @@ pub(super) struct LimitArgs {
     pub(super) trust_forwarded_for: Vec<Network>,
 
     /// Field that these proxies write. The other one is not read: a client may have sent it
-    #[arg(long, env = "NUDGED_FORWARDED_FIELD", value_name = "FIELD", value_enum, default_value_t = ForwardedFieldArg::XForwardedFor, requires = "trust_forwarded_for")]
+    #[arg(long, env = "NUDGED_FORWARDED_FIELD", value_name = "FIELD", value_enum, default_value_t = ForwardedFieldArg::XForwardedFor)]
     pub(super) forwarded_field: ForwardedFieldArg,
 
     /// Member streams of one org [default: no limit]
@@ -239,7 +234,7 @@ pub(super) struct PublishArgs {
     pub(super) publish_rate: Option<usize>,
 
     /// Publishes to one org at once, after a pause [default: as many as --publish-rate]
-    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000), requires = "publish_rate")]
+    #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000))]
     pub(super) publish_burst: Option<usize>,
 }
 

@@ -32,6 +32,10 @@ pub(super) enum PublicOrg {
     One(OrgName),
 }
 
+/// A value of `--public-orgs`: several entries, or none.
+#[derive(Clone, Debug)]
+pub(super) struct OrgList(pub(super) Vec<PublicOrg>);
+
 /// The field in which proxies name their clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ForwardedFieldArg {
@@ -170,6 +174,11 @@ pub(super) fn count(
     bounds: RangeInclusive<u64>,
 ) -> impl clap::builder::TypedValueParser<Value = usize> {
     RangedU64ValueParser::<usize>::from(bounds)
+}
+
+pub(super) fn org_list(text: &str) -> Result<OrgList, String> {
+    let entries = text.split(',').filter(|_| !text.is_empty());
+    entries.map(public_org).collect::<Result<_, _>>().map(OrgList)
 }
 
 pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {

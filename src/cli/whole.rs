@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use clap::{Arg, ArgAction, Command};
 
 use super::groups;
+use super::variables::unset_if_empty;
 
 /// Completes the command, which is called with this first argument.
 pub(super) fn complete(command: Command, first: Option<&OsStr>) -> Command {
@@ -32,6 +33,7 @@ fn setting(arg: Arg) -> Arg {
 
 /// A flag of any command.
 fn flag(arg: Arg) -> Arg {
+    let arg = unset_if_empty(arg);
     match arg.get_action() {
         ArgAction::SetTrue => arg.value_parser(switch),
         _ => arg,

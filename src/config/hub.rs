@@ -73,10 +73,12 @@ pub struct PublicPolicy {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum PublicOrgs {
-    /// Every org.
+    /// Every org, unless the server has a key: then none. The hub itself knows no keys, and shows every org.
     #[default]
+    IfOpen,
+    /// Every org.
     All,
-    /// These.
+    /// These, which may be none.
     Listed(HashSet<OrgName>),
 }
 
@@ -138,7 +140,7 @@ impl PublicPolicy {
     /// Whether the org has a public stream.
     pub fn shows(&self, org: &OrgName) -> bool {
         match &self.orgs {
-            PublicOrgs::All => true,
+            PublicOrgs::IfOpen | PublicOrgs::All => true,
             PublicOrgs::Listed(orgs) => orgs.contains(org),
         }
     }

@@ -6,6 +6,8 @@ mod auth;
 mod cors;
 #[cfg(feature = "server")]
 mod credentials;
+#[cfg(feature = "server")]
+mod hosts;
 mod hub;
 #[cfg(feature = "server")]
 mod input;
@@ -18,6 +20,8 @@ mod network;
 #[cfg(all(feature = "server", feature = "tls"))]
 mod tls;
 
+#[cfg(feature = "server")]
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -37,6 +41,7 @@ pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
     cors::{CorsPolicy, InvalidOrigin, Origin},
     credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},
+    hosts::{HostName, InvalidHost},
     input::{
         READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, TLS_OVERHEAD_MAX,
         TLS_OVERHEAD_PER_BYTE,
@@ -62,8 +67,12 @@ pub struct Config {
     pub internal_listen: Vec<SocketAddr>,
     /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
     pub workers: usize,
-    /// Listen beyond loopback although no key is configured.
+    /// Let others than the users of this machine reach a server without keys: listen beyond loopback, answer for any
+    /// host, and allow pages of other origins.
     pub insecure_open: bool,
+    /// Hosts that requests may be for, beside `localhost` and loopback addresses. If there is none, a server that has a
+    /// key, or is open on purpose (`insecure_open`), answers for any; if there is one, it answers for any address too.
+    pub hosts: Vec<HostName>,
 
     // TLS
     /// If set, the addresses in `listen` speak TLS, and HTTP/2 with clients that negotiate it.
@@ -120,8 +129,10 @@ pub struct Config {
     // Tokens and origins
     /// The keys that requests are authorised with. Without any, the server is open.
     pub auth: AuthConfig,
-    /// Which pages of other origins may read responses.
+    /// Which pages of other origins may read responses. Without any key it needs `insecure_open`.
     pub cors: CorsPolicy,
+    /// Header fields that these pages may send, beside the usual ones.
+    pub cors_headers: Vec<http::HeaderName>,
 
     // Shutdown
     /// How long the server still accepts after it was asked to stop, while `/readyz` already answers 503:
@@ -160,6 +171,23 @@ pub const STREAMS_MIN: usize = 65_536;
 // ===== impl Config =====
 
 #[cfg(feature = "server")]
+impl Config {
+    /// Whether everyone who reaches the server may use it, although nobody has said so.
+    pub(crate) fn is_open_by_default(&self) -> bool {
+        self.auth.is_open() && !self.insecure_open
+    }
+
+    /// Makes [`PublicOrgs::IfOpen`] what it means for this server.
+    pub fn resolve_public_orgs(&mut self) {
+        let orgs = &mut self.hub.public.orgs;
+        if matches!(orgs, PublicOrgs::IfOpen) {
+            let none = PublicOrgs::Listed(HashSet::new());
+            *orgs = if self.auth.is_open() { PublicOrgs::All } else { none };
+        }
+    }
+}
+
+#[cfg(feature = "server")]
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -168,6 +196,7 @@ impl Default for Config {
             internal_listen: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             insecure_open: false,
+            hosts: Vec::new(),
             #[cfg(feature = "tls")]
             tls: None,
             hub: HubConfig::default(),
@@ -189,6 +218,7 @@ impl Default for Config {
             publish_rate: None,
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),
+            cors_headers: Vec::new(),
             drain_delay: Duration::ZERO,
             drain_window: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),

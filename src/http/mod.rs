@@ -8,6 +8,7 @@ mod exposition;
 mod fields;
 mod forwarded;
 mod handoff;
+mod hosts;
 mod origin;
 mod publish;
 mod rate_limit;

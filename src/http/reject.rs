@@ -29,6 +29,8 @@ pub(crate) enum Reject {
     Target,
     /// An HTTP/1 request has no `host`, several, or an invalid one.
     Host,
+    /// The request is for a host that this server does not answer for.
+    Misdirected,
     /// The parameter `ping` of a stream's request has another value than it may have.
     Ping,
     /// The body has another transfer coding than chunked.
@@ -182,6 +184,7 @@ impl Reject {
             | Self::Trailers
             | Self::Document { .. }
             | Self::Cleartext => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
@@ -215,6 +218,11 @@ impl Reject {
                     .into()
             }
             Self::Host => "a request has one host field, like host: example.org".into(),
+            Self::Misdirected => {
+                "this server does not answer for the host of this request; it does for \
+                localhost, for loopback addresses, and for what --host names"
+                    .into()
+            }
             Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
                 out for comments"
                 .into(),

@@ -70,13 +70,27 @@ fn unless_in_use<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T>
     attempt()
 }
 
-fn listening(address: SocketAddr, shared: bool, config: &Config) -> io::Result<TcpListener> {
+/// Whether the address is one of this machine that this process may bind. Another socket may be bound to it, and none is
+/// kept from it: this one does not listen.
+pub(super) fn can_bind(address: SocketAddr) -> io::Result<()> {
+    match socket(address)?.bind(&address.into()) {
+        Err(why) if why.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        bound => bound,
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    Ok(socket)
+}
+
+fn listening(address: SocketAddr, shared: bool, config: &Config) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     set_options(&socket, config)?;
     socket.bind(&address.into())?;

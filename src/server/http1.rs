@@ -287,7 +287,9 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut client = std::net::TcpStream::connect(address).expect("it listens");
-        client.write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n").expect("a socket");
+        client
+            .write_all(b"GET /api/acme/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .expect("a socket");
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
         let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");

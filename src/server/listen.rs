@@ -12,7 +12,7 @@ use super::certificate::TlsError;
 use super::exclusive;
 use super::systemd::PassedSockets;
 use crate::admission::Entrance;
-use crate::config::Config;
+use crate::config::{Config, CorsPolicy};
 
 /// An address that a server listens on, displayed as the beginning of its URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum BindError {
         /// The address that is not a loopback address.
         address: SocketAddr,
     },
+    /// Pages of other origins could use the server, which needs [`Config::insecure_open`].
+    OpenToPages,
     /// The system refused to bind or to listen.
     Refused {
         /// The requested address.
@@ -81,19 +83,19 @@ const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 impl Listeners {
     /// Binds every address for every worker.
+    #[cfg(test)]
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
         Self::open(PassedSockets::default(), config)
     }
 
-    /// Uses listening sockets that the service manager opened and keeps open, so that no connect is refused
-    /// between one server and the next. All workers accept on each of them. They stand in for the public addresses
-    /// of the configuration, if there is one for a public address.
+    /// Binds every address for every worker. Uses listening sockets that the service manager opened and keeps open, so
+    /// that no connect is refused between one server and the next. All workers accept on each of them. They stand in
+    /// for the public addresses of the configuration, if there is one for a public address.
     pub(crate) fn open(passed: PassedSockets, config: &Config) -> Result<Self, BindError> {
         let workers = (0..config.workers).map(|_| Vec::new()).collect();
         let mut listeners = Self { addresses: Vec::new(), workers };
-        let public = Kind { secure: Tls::is_configured(config), entrance: Entrance::Public };
-        let plain = Kind { secure: false, ..public };
-        let internal = Kind { secure: false, entrance: Entrance::Internal };
+        refuse_pages(config)?;
+        let [public, plain, internal] = Kind::all(config);
         if passed.public.is_empty() {
             listeners.bind_all(&config.listen, public, config)?;
             listeners.bind_all(&config.plain_listen, plain, config)?;
@@ -114,9 +116,7 @@ impl Listeners {
         config: &Config,
     ) -> Result<(), BindError> {
         for asked in addresses.iter().copied() {
-            if is_exposed(asked, config) {
-                return Err(BindError::Open { address: asked });
-            }
+            refuse_exposed(asked, config)?;
             let refused = |why| BindError::Refused { address: asked, why };
             let sockets = exclusive::listen(asked, self.workers.len(), config).map_err(refused)?;
             let address = sockets[0].local_addr().map_err(refused)?;
@@ -136,9 +136,7 @@ impl Listeners {
     ) -> Result<(), BindError> {
         for socket in sockets {
             let address = socket.local_addr().map_err(BindError::Inherited)?;
-            if is_exposed(address, config) {
-                return Err(BindError::Open { address });
-            }
+            refuse_exposed(address, config)?;
             socket.set_nonblocking(true).map_err(BindError::Inherited)?;
             set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
             for sockets in &mut self.workers {
@@ -150,6 +148,44 @@ impl Listeners {
         Ok(())
     }
 
+    /// The addresses that [`Self::open`] would listen on. None is, nor is it an error if a server listens on one of them:
+    /// it may be the one that these settings are for.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub(crate) fn check(
+        passed: &PassedSockets,
+        config: &Config,
+    ) -> Result<Vec<Address>, BindError> {
+        refuse_pages(config)?;
+        let [public, plain, internal] = Kind::all(config);
+        let mut addresses = Vec::new();
+        for (kind, sockets) in [(public, &passed.public), (internal, &passed.internal)] {
+            for socket in sockets {
+                let address = socket.local_addr().map_err(BindError::Inherited)?;
+                refuse_exposed(address, config)?;
+                addresses.push(kind.address(address));
+            }
+        }
+        let is_bound = !passed.public.is_empty();
+        if is_bound && !config.plain_listen.is_empty() {
+            return Err(BindError::PlainBesideInherited);
+        }
+        for (kind, asked, is_bound) in [
+            (public, &config.listen, is_bound),
+            (plain, &config.plain_listen, false),
+            (internal, &config.internal_listen, false),
+        ] {
+            for address in asked.iter().copied().filter(|_| !is_bound) {
+                refuse_exposed(address, config)?;
+                exclusive::can_bind(address).map_err(|why| BindError::Refused { address, why })?;
+                addresses.push(kind.address(address));
+            }
+        }
+        addresses.sort_by_key(|address| address.internal);
+        Ok(addresses)
+    }
+
     pub(crate) fn addresses(&self) -> &[Address] {
         &self.addresses
     }
@@ -159,9 +195,20 @@ impl Listeners {
     }
 }
 
-/// Whether a network could reach an open server without [`Config::insecure_open`].
-fn is_exposed(address: SocketAddr, config: &Config) -> bool {
-    !address.ip().to_canonical().is_loopback() && config.auth.is_open() && !config.insecure_open
+/// A network must not reach a server that is open by default.
+fn refuse_exposed(address: SocketAddr, config: &Config) -> Result<(), BindError> {
+    match config.is_open_by_default() && !address.ip().to_canonical().is_loopback() {
+        true => Err(BindError::Open { address }),
+        false => Ok(()),
+    }
+}
+
+/// Nor may pages of other origins use it: they act from where it can be reached.
+fn refuse_pages(config: &Config) -> Result<(), BindError> {
+    match config.is_open_by_default() && config.cors != CorsPolicy::SameOrigin {
+        true => Err(BindError::OpenToPages),
+        false => Ok(()),
+    }
 }
 
 /// Sets the options that accepted sockets inherit.
@@ -181,6 +228,13 @@ pub(super) fn set_options(listener: &Socket, _config: &Config) -> io::Result<()>
 // ===== impl Kind =====
 
 impl Kind {
+    /// Of [`Config::listen`], [`Config::plain_listen`] and [`Config::internal_listen`].
+    fn all(config: &Config) -> [Self; 3] {
+        let public = Self { secure: Tls::is_configured(config), entrance: Entrance::Public };
+        let plain = Self { secure: false, ..public };
+        [public, plain, Self { entrance: Entrance::Internal, ..plain }]
+    }
+
     fn listening(self, socket: TcpListener) -> Listening {
         let Self { secure, entrance } = self;
         Listening { socket, secure, entrance }
@@ -210,6 +264,11 @@ impl fmt::Display for BindError {
                 "no key is configured, so every client that can reach {address} could subscribe and \
                  publish; configure one (--jwt-secret-file, --jwt-key, --jwks-url, --publish-key), listen on \
                  a loopback address, or allow it with --insecure-open"
+            ),
+            Self::OpenToPages => f.write_str(
+                "no key is configured, so the pages that --cors-origin allows could subscribe and \
+                 publish; configure one (--jwt-secret-file, --jwt-key, --jwks-url, --publish-key), or allow it \
+                 with --insecure-open",
             ),
             Self::Refused { address, why } if why.kind() == io::ErrorKind::AddrInUse => write!(
                 f,

@@ -83,9 +83,17 @@ impl Server {
     /// # Errors
     /// [`BindError`]: an address that cannot be bound, or a certificate that cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let sources = Sources::load(&config)?;
-        let listeners = Listeners::bind(&config)?;
-        Ok(Self { config, listeners, sources })
+        Self::adopt(config, PassedSockets::default())
+    }
+
+    /// Does what [`Self::adopt`] does, but binds and serves nothing. It may be called while another server listens on the
+    /// same addresses; whether one does is not checked.
+    ///
+    /// # Errors
+    /// [`BindError`], as of [`Self::adopt`].
+    pub fn check(config: &Config, sockets: &PassedSockets) -> Result<Vec<Address>, BindError> {
+        Sources::load(config)?;
+        Listeners::check(sockets, config)
     }
 
     /// The configuration it was bound with.
@@ -100,7 +108,8 @@ impl Server {
     /// [`BindError`]: there is one of a public address and a [`Config::plain_listen`], one of them is no listening
     /// TCP socket, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
-    pub fn adopt(config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
+    pub fn adopt(mut config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
+        config.resolve_public_orgs();
         let sources = Sources::load(&config)?;
         let listeners = Listeners::open(sockets, &config)?;
         Ok(Self { config, listeners, sources })

@@ -164,7 +164,15 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     requires!(CHROMEDRIVER, CHROMIUM, OPENSSL);
     const STREAMS: u64 = 20;
     let certificate = Certificate::of_tests();
-    let more = ["--plain-listen", "127.0.0.1:0", "--coalesce", "0", "--cors-origin", "*"];
+    let more = [
+        "--plain-listen",
+        "127.0.0.1:0",
+        "--coalesce",
+        "0",
+        "--insecure-open",
+        "--cors-origin",
+        "*",
+    ];
     let mut server = Server::start(&[&certificate.flags()[..], &more].concat());
     // The test's own requests go to the cleartext address.
     server.addresses.reverse();

@@ -331,7 +331,7 @@ fn nothing_after_the_request_of_a_stream_is_parsed_as_a_request() {
 /// Unusual requests that RFC 9112 allows.
 #[test]
 fn unusual_but_valid_requests_are_accepted() {
-    let server = server(Transport::Http1, &[]);
+    let server = server(Transport::Http1, &["--host", "t,test,other,my_service,2001:db8::1"]);
     let crlf = |fields: &[&str]| publish(LINE, fields, "\r\n");
     let chunks = |body: &str| message(LINE, &[HOST, CHUNKED], "\r\n", body);
     let good = [

@@ -28,7 +28,7 @@ fn small(more: &[&str]) -> Server {
 }
 
 fn limited(more: &[&str]) -> Server {
-    let few = ["--workers", "1", "--publish-key", KEY, "--coalesce", "0"];
+    let few = ["--workers", "1", "--publish-key", KEY, "--public-orgs", "*", "--coalesce", "0"];
     Server::start_with_files(FILES, Transport::Http1, &[&few[..], &PATIENT, more].concat())
 }
 

@@ -403,7 +403,7 @@ fn a_server_without_keys_refuses_an_address_beyond_loopback() {
 /// The responses are the same, and a refusal is counted once.
 #[test]
 fn a_stream_after_another_request_gets_the_same_response_as_a_first_one() {
-    let flags = ["--cors-origin", "https://app.example", "--org-streams", "4"];
+    let flags = ["--cors-origin", "https://app.example", "--org-streams", "4", "--insecure-open"];
     let server = Server::start(&flags);
     let origin = "origin: https://app.example\r\n";
     for (version, fields, query) in [

@@ -3,7 +3,9 @@
 use crate::admission::Admission;
 use crate::config::{AuthConfig, Config};
 use crate::http::auth::Auth;
+use crate::http::cors::Cors;
 use crate::http::exposition::Exposition;
+use crate::http::hosts::Hosts;
 use crate::http::rate_limit::RateLimiter;
 use crate::http::reject::Reject;
 use crate::hub::Hub;
@@ -21,6 +23,8 @@ pub(crate) struct App {
     pub(super) admission: Admission,
     pub(super) rate_limiter: Option<RateLimiter>,
     pub(super) auth: Auth,
+    pub(super) hosts: Hosts,
+    pub(super) cors: Cors,
 }
 
 // ===== impl App =====
@@ -30,6 +34,7 @@ impl App {
         let dropped = config.log_lines_dropped.clone();
         let metrics = Exposition::new(hub, admission.clone(), dropped);
         let auth = Auth::new(&config.auth);
+        let (hosts, cors) = (Hosts::new(&config), Cors::new(&config));
         let rate_limiter = config.publish_rate.map(RateLimiter::new);
         Self {
             config,
@@ -39,6 +44,8 @@ impl App {
             admission,
             rate_limiter,
             auth,
+            hosts,
+            cors,
         }
     }
 

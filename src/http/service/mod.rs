@@ -282,7 +282,7 @@ impl Service {
     /// The header fields of every response to this request.
     fn fields<B>(&self, request: &Request<B>) -> Fields {
         let mut fields = Fields::default();
-        self.app.config.cors.add_to(&mut fields, request.headers());
+        self.app.cors.add_to(&mut fields, request.headers());
         if self.app.auth.is_in_url(request.uri()) {
             fields.push(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }
@@ -358,8 +358,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let (fields, verdict) = (self.fields(&request), self.verdict.take());
         let chunked = conformance::is_chunked(request.headers());
-        let preflight = |()| self.app.config.cors.preflight(&request);
-        let state = match conformance::check(&request).map(preflight) {
+        let checked = conformance::check(&request).and_then(|()| self.app.hosts.check(&request));
+        let state = match checked.map(|()| self.app.cors.preflight(&request)) {
             Err(reject) => self.conclude(Err(reject), false),
             Ok(Some(response)) => ResponseState::Now(Some(response.map(ResponseBody::Full))),
             Ok(None) => self.respond(request, &fields, verdict),

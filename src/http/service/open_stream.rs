@@ -54,6 +54,7 @@ impl Service {
         }
         let (request, length) = request_head::parse(first)?;
         conformance::check(&request).ok()?;
+        self.app.hosts.check(&request).ok()?;
         let route = route(request.method(), request.uri().path()).ok()?;
         matches!(route, Route::Stream { .. }).then_some((request, length, route))
     }

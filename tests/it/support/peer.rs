@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -31,7 +32,10 @@ pub(crate) struct Peer {
 
 impl Dual {
     pub(crate) fn start(more: &[&str]) -> Self {
-        let mut command = Server::command();
+        Self::start_as(Server::command(), more)
+    }
+
+    pub(crate) fn start_as(mut command: Command, more: &[&str]) -> Self {
         let secure = Transport::all().any(Transport::is_secure);
         if secure {
             command.args(Certificate::of_tests().flags());

@@ -100,6 +100,7 @@ impl Server {
         let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
         command.args(["-c", script, env!("CARGO_BIN_EXE_nudged")]);
         let socket: OwnedFd = listener.try_clone().expect("a descriptor").into();
+        let mut command = isolated(command);
         command.stdin(Stdio::from(socket)).stdout(Stdio::piped());
         command
     }
@@ -281,6 +282,8 @@ fn isolated(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NUDGED_")) {
         command.env_remove(name);
     }
+    // The names by which the clients of the tests call an open server.
+    command.env("NUDGED_HOST", "t,test");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }

@@ -9,7 +9,7 @@ use crate::support::{Transport, eventually};
 fn a_token_is_accepted_in_header_cookie_and_query() {
     let token = mint(&["--org", "acme"]);
     for transport in Transport::all() {
-        let server = server(transport, &[]);
+        let server = server(transport, &["--public-orgs", "acme"]);
         let events = "/api/acme/events";
         server.stream_with(events, &bearer(&token)).connected();
         server.stream_with(events, &format!("cookie: a=b; nudged_token={token}\r\n")).connected();

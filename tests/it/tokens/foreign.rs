@@ -98,7 +98,8 @@ fn any_origin_is_without_cookies() {
 
 #[test]
 fn the_host_of_a_page_is_compared_with_its_port() {
-    let server = server(Transport::Http1, &["--coalesce", "0"]);
+    let server =
+        server(Transport::Http1, &["--coalesce", "0", "--host", "t,test,app.example,example"]);
     let token = mint(&["--org", "acme", "--scope", "publish"]);
     for (host, origin, status) in [
         ("app.example:8443", "https://app.example:8443", 202),

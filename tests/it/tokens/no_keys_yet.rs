@@ -31,7 +31,7 @@ fn until_keys_are_fetched_a_token_is_answered_for_now() {
         let keys = Keys::start();
         let url = keys.url();
         let set = ["--jwks-url", &url, "--jwt-audience", "any", "--jwks-interval", "100ms"];
-        let other = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY];
+        let other = ["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY, "--public-orgs", "acme"];
         let server =
             Server::start_on(transport, &[&set[..], &other, &["--jwks-refresh", "1s"]].concat());
 
