@@ -38,26 +38,31 @@ pub(super) async fn bad_tokens(arena: Arc<Arena>) {
     let count = arena.sizes.scaled(64);
     crowd(&arena, count, PAUSE, |arena, _| async move {
         let mut socket = arena.connect(arena.plain).await?;
-        ask(&arena, &mut socket, "bad").await?;
+        ask(&arena, &mut socket, "authorization: Bearer bad\r\n").await?;
         // Its port is free at once.
         socket.set_zero_linger()
     })
     .await;
 }
 
-/// Tokens that look right, on connections that stay. Their keys are verified, or fetched.
+/// Tokens that look right, as many in each request as are tried, on connections that stay. Their keys are verified, or
+/// fetched.
 pub(super) async fn forged_tokens(arena: Arc<Arena>) {
     crowd(&arena, 16, PAUSE, |arena, number| async move {
         let mut socket = arena.connect(arena.plain).await?;
+        let [bearer, one, other] = [0, 1, 2].map(|more| tokens::forged(number + more));
+        let credentials = format!(
+            "authorization: Bearer {bearer}\r\ncookie: nudged_token={one}; nudged_token={other}\r\n"
+        );
         loop {
-            ask(&arena, &mut socket, &tokens::forged(number)).await?;
+            ask(&arena, &mut socket, &credentials).await?;
         }
     })
     .await;
 }
 
-async fn ask(arena: &Arena, socket: &mut TcpStream, token: &str) -> io::Result<()> {
-    let fields = format!("accept: text/event-stream\r\nauthorization: Bearer {token}\r\n");
+async fn ask(arena: &Arena, socket: &mut TcpStream, credentials: &str) -> io::Result<()> {
+    let fields = format!("accept: text/event-stream\r\n{credentials}");
     socket.write_all(get("/api/big/events", &fields).as_bytes()).await?;
     add(&arena.tally.acts, 1);
     read_responses(socket, 1).await?;
