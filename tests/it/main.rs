@@ -36,4 +36,5 @@ mod support;
 mod tls;
 mod tokens;
 mod untaken;
+mod views;
 mod wire;
