@@ -159,7 +159,10 @@ fn a_union_of_too_many_private_keys_is_hidden_from_the_public() {
             server.post("/api/events", "application/x-ndjson", &lines.join("\n"));
             member.expect_invalidate(&after(&at_member, 1), &["posts"]);
             let reread = after(&at_member, 2);
-            assert_eq!(member.next(), format!("id: {reread}\nevent: connected\ndata: {{}}\n\n"));
+            assert_eq!(
+                member.next(),
+                format!("id: {reread}\nevent: connected\ndata: {{\"keepalive\":20}}\n\n")
+            );
             server.publish(org, &["posts"]);
             let union = (org == "mixed").then_some(&["news", "posts"][..]);
             let expected = [Some(&["posts"][..]), union, Some(&["posts"])];
