@@ -33,7 +33,7 @@ fn operations<T>(
 }
 
 fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
-    Ok(match bytes.int_in_range(0..=13u8)? {
+    Ok(match bytes.int_in_range(0..=14u8)? {
         0 => Step::Subscribe {
             org: index(bytes, 2)?,
             view: *bytes.choose(&[View::Member, View::Public])?,
@@ -62,6 +62,7 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
         10 => Step::Drive,
         11 => Step::Tidy,
         12 => Step::Close,
+        13 => Step::Position { org: index(bytes, 2)?, page: index(bytes, 2)? == 1 },
         _ => {
             Step::EndAfter { subscriber: index(bytes, 256)?, ms: bytes.int_in_range(1..=9_000u64)? }
         }

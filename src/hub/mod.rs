@@ -19,6 +19,7 @@ mod feed;
 mod history;
 mod keys;
 mod pauses;
+mod position;
 mod registry;
 mod seat;
 mod seat_ref;
@@ -49,6 +50,7 @@ use crate::wire::Greeting;
 
 pub use self::feed::View;
 pub use self::keys::{InvalidKeys, Keys};
+pub use self::position::{Position, Positions};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{

@@ -27,6 +27,7 @@ mod log;
 mod model;
 mod pause;
 mod places;
+mod positions;
 mod proxies;
 mod publish;
 mod refusals;
