@@ -9,6 +9,7 @@ use nudged::config;
 use nudged::ids::OrgName;
 
 use super::Exit;
+use super::values::{HumanDuration, duration};
 
 /// The server that a command talks to.
 #[derive(Args, Clone, Debug)]
@@ -45,6 +46,10 @@ pub(crate) struct Publish {
     /// Keys that are stale
     #[arg(required = true)]
     keys: Vec<String>,
+    /// How long to try again while the server cannot be reached, or answers 429, 502, 503 or 504; 0s for
+    /// one attempt
+    #[arg(long, value_name = "TIME", default_value_t = HumanDuration(client::RETRY_FOR), value_parser = duration(0..=86_400_000))]
+    retry_for: HumanDuration,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -96,9 +101,11 @@ fn failure(why: client::Error) -> Exit {
 
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, keys, server } = self;
-        let request = client::Publish { server: server.into_endpoint()?, org, keys };
-        let publish = async { client::publish(&request, &mut stdout()).await };
+        let Self { org, keys, retry_for, server } = self;
+        let (server, retry_for) = (server.into_endpoint()?, retry_for.0);
+        let request = client::Publish { server, org, keys, retry_for };
+        let (mut id, mut notes) = (stdout(), stderr());
+        let publish = client::publish(&request, &mut id, &mut notes);
         crate::block_on(publish).map_err(Exit::failure)?.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     }

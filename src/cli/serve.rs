@@ -76,6 +76,7 @@ impl Serve {
             idle_channels_max: history.idle_channels,
             keys_max: publishing.keys,
             key_bytes_max: publishing.key_bytes,
+            event_bytes_max: publishing.event_bytes,
             public: PublicPolicy { orgs, keys: streams.public_keys.iter().collect() },
             stall_timeout: streams.stall_timeout.0,
             drain_grace: drain_grace.0,

@@ -213,6 +213,10 @@ pub(super) struct PublishArgs {
     #[arg(long, env = "NUDGED_KEY_BYTES", value_name = "BYTES", default_value_t = HUB.key_bytes_max, value_parser = count(1..=65_536))]
     pub(super) key_bytes: usize,
 
+    /// Length of an event on the wire; a longer one becomes `connected`. Clients in use read at most 64 KiB for a line
+    #[arg(long, env = "NUDGED_EVENT_BYTES", value_name = "BYTES", default_value_t = HUB.event_bytes_max, value_parser = count(1_024..=1 << 20))]
+    pub(super) event_bytes: usize,
+
     /// Size of the body of a publish
     #[arg(long, env = "NUDGED_PUBLISH_BYTES", value_name = "BYTES", default_value_t = CONFIG.publish_bytes_max, value_parser = count(64..=1 << 30))]
     pub(super) publish_bytes: usize,

@@ -90,15 +90,12 @@ impl Token {
             });
         }
         let secret = match &self.secret_file {
-            Some(file) => read(file)?,
-            None => self.secret.clone().unwrap_or_default(),
-        };
-        let secret = match &self.secret_file {
-            Some(_) => secret.split_whitespace().next().unwrap_or_default(),
-            None => secret.trim_end(),
+            // The first one, without a date.
+            Some(file) => read(file)?.split_whitespace().next().unwrap_or_default().to_owned(),
+            None => self.secret.as_deref().unwrap_or_default().trim_end().to_owned(),
         };
         // The server would refuse it.
-        TokenKey::from_secret(secret).map_err(|why| why.to_string())?;
+        TokenKey::from_secret(&secret).map_err(|why| why.to_string())?;
         Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))
     }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::tls::{HTTP_1, Tls};
 use super::url::HttpUrl;
-use super::{Endpoint, Error};
+use super::{Endpoint, Error, Token, Verify};
 
 /// A server, and the connection to it that the next request may use.
 #[derive(Debug)]
@@ -121,14 +121,13 @@ pub(crate) async fn within<T>(
 // ===== requests to an endpoint =====
 
 /// A request with the fields that all have.
-pub(super) fn request(endpoint: &Endpoint, method: Method, path: &str) -> request::Builder {
-    let url = endpoint.url.as_url();
+pub(super) fn request(url: &HttpUrl, token: Option<&Token>, method: Method) -> request::Builder {
     let request = Request::builder()
         .method(method)
-        .uri(format!("{}{path}", url.path))
+        .uri(&url.path)
         .header(header::HOST, &url.authority)
         .header(header::USER_AGENT, USER_AGENT);
-    match &endpoint.token {
+    match token {
         Some(token) => request.header(header::AUTHORIZATION, &token.0),
         None => request,
     }
@@ -136,12 +135,12 @@ pub(super) fn request(endpoint: &Endpoint, method: Method, path: &str) -> reques
 
 /// Sends the request over a new connection, which lives as long as the body of the response.
 pub(super) async fn send(
-    endpoint: &Endpoint,
+    url: &HttpUrl,
+    verify: &Verify,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, Error> {
-    let url = endpoint.url.as_url();
     // The system's root certificates are read for each connection: they may have been replaced.
-    let tls = Tls::of(url, &endpoint.verify, HTTP_1)?;
+    let tls = Tls::of(url, verify, HTTP_1)?;
     let mut connection = Connection::new(url.clone(), tls);
     within(RESPONSE_TIMEOUT, &url.address, connection.send(request)).await?
 }

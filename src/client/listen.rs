@@ -5,11 +5,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use super::{Endpoint, Error, OneLine, Verify, exchange};
+use super::url::HttpUrl;
+use super::{Endpoint, Error, InvalidRedirect, OneLine, Verify, exchange};
 use crate::ids::OrgName;
 use crate::wire::{Event, Parser};
 
@@ -55,6 +56,9 @@ const DELAY_MIN: Duration = Duration::from_millis(10);
 /// The bound of the doubled delay, unless `retry:` itself is longer.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
+/// Redirects in a row that are followed, as many as browsers do (Fetch, 4.4).
+pub const REDIRECTS_MAX: u32 = 20;
+
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Writes every event to `events` as it arrives, one line each, and the state of the connection to
@@ -62,11 +66,14 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up
 /// to 60 s.
 ///
+/// Follows redirects (301, 302, 303, 307, 308), at most [`REDIRECTS_MAX`] in a row, from the configured URL anew for each
+/// connection. Like a browser it sends the token to no other origin than the first, and follows none from https to http.
+///
 /// Returns when the server answers `204`, which forbids a client to reconnect; otherwise continues
 /// until the future is dropped.
 ///
 /// # Errors
-/// Any other status than 200, another content type than `text/event-stream`, an event beyond
+/// Any other status than 200, a redirect that cannot be followed, another content type than `text/event-stream`, an event beyond
 /// [`EVENT_LEN_MAX`](crate::wire::EVENT_LEN_MAX), or output that cannot be written.
 pub async fn listen(
     listen: &Listen,
@@ -86,11 +93,11 @@ pub async fn listen(
 impl<E: Write, N: Write> Listener<'_, E, N> {
     async fn run(mut self) -> Result<(), Error> {
         loop {
-            let end = match exchange::send(&self.listen.server, self.request()).await {
-                Ok(response) if response.status() == StatusCode::NO_CONTENT => {
+            let end = match self.connect().await {
+                Ok((_, response)) if response.status() == StatusCode::NO_CONTENT => {
                     return self.note("the server answered 204 No Content: the stream is over");
                 }
-                Ok(response) => self.follow(response).await?,
+                Ok((url, response)) => self.follow(&url, response).await?,
                 Err(why) if why.is_network() => {
                     self.delay.failures = self.delay.failures.saturating_add(1);
                     why.to_string()
@@ -104,10 +111,27 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         }
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
+    /// Sends the request, and follows redirects. Returns the last URL, with its response.
+    async fn connect(&self) -> Result<(HttpUrl, Response<Incoming>), Error> {
         let Listen { server, org, public, .. } = self.listen;
         let path = format!("/api/{org}{}/events", if *public { "/public" } else { "" });
-        let mut request = exchange::request(server, Method::GET, &path)
+        let mut url = server.url.at(&path);
+        let mut token = server.token.as_ref();
+        for _ in 0..=REDIRECTS_MAX {
+            let request = self.request(exchange::request(&url, token, Method::GET));
+            let response = exchange::send(&url, &server.verify, request).await?;
+            let Some(next) = redirect(&url, &response).map_err(Error::Redirect)? else {
+                return Ok((url, response));
+            };
+            // For good, even if a later redirect leads back.
+            token = token.filter(|_| next.is_same_origin(&url));
+            url = next;
+        }
+        Err(Error::Redirect(InvalidRedirect::TooMany))
+    }
+
+    fn request(&self, request: request::Builder) -> Request<Full<Bytes>> {
+        let mut request = request
             .header(header::ACCEPT, "text/event-stream")
             .header(header::CACHE_CONTROL, "no-cache");
         // An id that no header field can carry is not sent; the server then sends `connected`.
@@ -120,7 +144,11 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
     }
 
     /// Follows one connection to its end, and returns why it ended.
-    async fn follow(&mut self, response: Response<Incoming>) -> Result<String, Error> {
+    async fn follow(
+        &mut self,
+        url: &HttpUrl,
+        response: Response<Incoming>,
+    ) -> Result<String, Error> {
         if response.status() != StatusCode::OK {
             return Err(exchange::refusal(&self.listen.server, response).await);
         }
@@ -130,11 +158,15 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         }
         self.delay.failures = 0;
         let Listen { server, org, .. } = self.listen;
+        let redirected = match url.is_same_origin(server.url.as_url()) {
+            true => String::new(),
+            false => format!(", redirected to {}", url.origin()),
+        };
         let unverified = match server.verify {
-            Verify::None if server.url.as_url().is_secure => " (its certificate is not checked)",
+            Verify::None if url.is_secure => " (its certificate is not checked)",
             _ => "",
         };
-        self.note(format_args!("listening to {org} at {}{unverified}", server.url))?;
+        self.note(format_args!("listening to {org} at {}{redirected}{unverified}", server.url))?;
 
         let mut parser = Parser::resume(std::mem::take(&mut self.last_event_id));
         let end = self.write_events(&mut parser, response.into_body()).await;
@@ -172,6 +204,24 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
     }
 }
 
+/// Where this response to a request to this URL leads, if it does: without a `location` it does not.
+fn redirect<B>(url: &HttpUrl, response: &Response<B>) -> Result<Option<HttpUrl>, InvalidRedirect> {
+    let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let Some(location) = response.headers().get(header::LOCATION).filter(|_| is_redirect) else {
+        return Ok(None);
+    };
+    // As browsers read it: a name in UTF-8 stands for its percent-encoding.
+    let ascii = location.as_bytes().iter().fold(String::new(), |text, byte| match byte {
+        0x80.. => format!("{text}%{byte:02X}"),
+        byte => text + char::from(*byte).encode_utf8(&mut [0; 4]),
+    });
+    let next = url.join(&ascii).map_err(InvalidRedirect::Location)?;
+    match url.is_secure && !next.is_secure {
+        true => Err(InvalidRedirect::Insecure),
+        false => Ok(Some(next)),
+    }
+}
+
 // ===== impl ReconnectDelay =====
 
 impl ReconnectDelay {
@@ -195,6 +245,21 @@ impl fmt::Display for EventLine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_redirect_leads_from_https_to_http() {
+        let to = |url: &str, location: &str| {
+            let response = Response::builder().status(307).header(header::LOCATION, location);
+            redirect(&url.parse().expect("a URL"), &response.body(()).expect("a response"))
+        };
+        assert!(matches!(to("https://a/b", "http://a/b"), Err(InvalidRedirect::Insecure)));
+        for (url, location, expected) in
+            [("https://a/b", "//c/d", "https://c/d"), ("http://a/b", "https://a/b", "https://a/b")]
+        {
+            let next = to(url, location).expect("allowed").expect("a redirect");
+            assert_eq!(next.to_string(), expected);
+        }
+    }
 
     #[test]
     fn the_delay_doubles_with_each_failure_in_a_row() {

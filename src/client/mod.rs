@@ -7,6 +7,7 @@
 pub(crate) mod exchange;
 mod listen;
 mod publish;
+mod retry;
 pub(crate) mod tls;
 pub(crate) mod url;
 mod verify;
@@ -18,8 +19,8 @@ use std::{fmt, io};
 
 use http::{HeaderValue, StatusCode};
 
-pub use listen::{Listen, listen};
-pub use publish::{Publish, publish};
+pub use listen::{Listen, REDIRECTS_MAX, listen};
+pub use publish::{Publish, RETRY_FOR, publish};
 pub use tls::TlsError;
 pub use url::{BaseUrl, InvalidUrl};
 pub use verify::{Authorities, Verify};
@@ -86,6 +87,8 @@ pub enum Error {
         /// The detail of the problem body (RFC 9457), if there is one.
         detail: Option<String>,
     },
+    /// A redirect of [`listen`] cannot be followed.
+    Redirect(InvalidRedirect),
     /// The response to [`listen`] is not an event stream but has this content type.
     ContentType(String),
     /// The stream has an event larger than any that the server sends.
@@ -94,6 +97,18 @@ pub enum Error {
     LastEventId,
     /// The output cannot be written.
     Output(io::Error),
+}
+
+/// Why a redirect cannot be followed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InvalidRedirect {
+    /// Its `location` is no URL that a client can use.
+    Location(InvalidUrl),
+    /// It leads from https to http.
+    Insecure,
+    /// It is one of more than [`REDIRECTS_MAX`] in a row.
+    TooMany,
 }
 
 /// How a connection broke.
@@ -135,6 +150,16 @@ impl Error {
         Self::Broken(Broken(why))
     }
 
+    /// Whether the same publish may succeed in a while: the network failed, or the server or a proxy is overloaded or
+    /// restarts.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Broken(Broken(why)) if why.is_parse() => false,
+            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            other => other.is_network(),
+        }
+    }
+
     /// Whether the network failed, rather than the server refused: browsers then reconnect.
     fn is_network(&self) -> bool {
         matches!(
@@ -160,6 +185,7 @@ impl fmt::Display for Error {
             Self::Refused { status, detail: Some(detail) } => {
                 write!(f, "the server answered {status}: {}", OneLine(detail))
             }
+            Self::Redirect(why) => why.fmt(f),
             Self::ContentType(other) => {
                 write!(f, "expected content-type text/event-stream, got {other:?}")
             }
@@ -171,6 +197,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+// ===== impl InvalidRedirect =====
+
+impl fmt::Display for InvalidRedirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Location(why) => write!(f, "a redirect cannot be followed: {why}"),
+            Self::Insecure => f.write_str("a redirect from https to http is not followed"),
+            Self::TooMany => write!(f, "more than {REDIRECTS_MAX} redirects in a row"),
+        }
+    }
+}
 
 // ===== impl Broken =====
 

@@ -68,6 +68,49 @@ impl HttpUrl {
         host.trim_matches(['[', ']'])
     }
 
+    /// Whether requests to both go to the same origin (RFC 6454).
+    pub(crate) fn is_same_origin(&self, other: &Self) -> bool {
+        let same_host = self.address.eq_ignore_ascii_case(&other.address);
+        self.is_secure == other.is_secure && same_host
+    }
+
+    /// Scheme, host and port: what may be shown of a URL whose query may be secret.
+    pub(crate) fn origin(&self) -> String {
+        format!("{}://{}", self.scheme(), self.authority)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+
+    /// What a reference means in a response from this URL (RFC 3986, 5.2), without its fragment.
+    pub(crate) fn join(&self, reference: &str) -> Result<Self, InvalidUrl> {
+        let reference = reference.split('#').next().unwrap_or_default();
+        let before_path = &reference[..reference.find(['/', '?']).unwrap_or(reference.len())];
+        if before_path.contains(':') {
+            return reference.parse();
+        }
+        if let Some(rest) = reference.strip_prefix("//") {
+            return format!("{}://{rest}", self.scheme()).parse();
+        }
+        let (base, _) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let (path, query) = match reference.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (reference, None),
+        };
+        let path = match path {
+            "" if query.is_none() => self.path.clone(),
+            "" => base.to_owned(),
+            path if path.starts_with('/') => without_dots(path),
+            path => {
+                let folder = base.rfind('/').map_or("/", |end| &base[..=end]);
+                without_dots(&format!("{folder}{path}"))
+            }
+        };
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{path}{query}", self.origin()).parse()
+    }
+
     /// The URL of the stream with this number; `None` if it is the same for all: `{s}` in the path becomes the number.
     #[cfg(feature = "bench")]
     pub(crate) fn of_stream(&self, number: usize) -> Option<Self> {
@@ -86,9 +129,26 @@ impl HttpUrl {
 
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.path)
+        write!(f, "{}{}", self.origin(), self.path)
     }
+}
+
+/// An absolute path without segments that are one or two dots (RFC 3986, 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept = Vec::new();
+    let segments = || path.split('/').skip(1);
+    for segment in segments() {
+        match segment {
+            "." => {}
+            ".." => _ = kept.pop(),
+            segment => kept.push(segment),
+        }
+    }
+    // A folder stays a folder.
+    if segments().last().is_some_and(|last| matches!(last, "." | "..")) {
+        kept.push("");
+    }
+    format!("/{}", kept.join("/"))
 }
 
 // ===== impl BaseUrl =====
@@ -111,6 +171,11 @@ impl BaseUrl {
     /// Its path is the prefix: empty, or begins with a slash and does not end with one.
     pub(super) fn as_url(&self) -> &HttpUrl {
         &self.0
+    }
+
+    /// The URL of this path, which begins with a slash.
+    pub(super) fn at(&self, path: &str) -> HttpUrl {
+        HttpUrl { path: format!("{}{path}", self.0.path), ..self.0.clone() }
     }
 }
 
@@ -177,6 +242,46 @@ mod tests {
             ("http://127.0.0.1:81?x=1", "/?x=1"),
         ] {
             assert_eq!(text.parse::<HttpUrl>().expect(text).path, path, "{text}");
+        }
+    }
+
+    /// The examples are of RFC 3986, 5.4, as far as a client needs them.
+    #[test]
+    fn a_reference_is_relative_to_the_url_of_its_response() {
+        let base: HttpUrl = "http://a:81/b/c/d?q".parse().expect("a URL");
+        for (reference, expected) in [
+            ("http://g/h?x", "http://g/h?x"),
+            ("https://g:1", "https://g:1/"),
+            ("//g/h", "http://g/h"),
+            ("/g", "http://a:81/g"),
+            ("/g?y#s", "http://a:81/g?y"),
+            ("/g?at=12:30", "http://a:81/g?at=12:30"),
+            ("g", "http://a:81/b/c/g"),
+            ("g/", "http://a:81/b/c/g/"),
+            ("./g", "http://a:81/b/c/g"),
+            (".", "http://a:81/b/c/"),
+            ("..", "http://a:81/b/"),
+            ("../../../g", "http://a:81/g"),
+            ("/./g/../h", "http://a:81/h"),
+            ("?y", "http://a:81/b/c/d?y"),
+            ("", "http://a:81/b/c/d?q"),
+            ("#s", "http://a:81/b/c/d?q"),
+        ] {
+            let joined = base.join(reference).expect(reference);
+            assert_eq!(joined.to_string(), expected, "{reference:?}");
+        }
+        for reference in ["ftp://g/", "mailto:me", "http:g", "//", "http://me@g/", "/a b"] {
+            assert!(base.join(reference).is_err(), "{reference:?}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let url = |text: &str| text.parse::<HttpUrl>().expect("a URL");
+        let base = url("http://a/b");
+        assert!(base.is_same_origin(&url("http://A:80/c?d")));
+        for other in ["https://a/b", "http://a:81/b", "http://b/b"] {
+            assert!(!base.is_same_origin(&url(other)), "{other}");
         }
     }
 

@@ -53,6 +53,9 @@ pub struct HubConfig {
     pub keys_max: usize,
     /// The length of a key, in bytes.
     pub key_bytes_max: usize,
+    /// The length of an event on the wire, in bytes, without the framing of HTTP. An event that would be longer, of one
+    /// publish or of a union, becomes `connected`. The default is [`EVENT_BYTES_MAX`].
+    pub event_bytes_max: usize,
     /// What the public streams show.
     pub public: PublicPolicy,
 }
@@ -84,6 +87,9 @@ pub struct Allowlist {
     prefixes: Vec<Box<str>>,
 }
 
+/// The default length of an event on the wire: clients in use read at most 64 KiB for a line or an event.
+pub const EVENT_BYTES_MAX: usize = 60 * 1024;
+
 /// The default [`Allowlist`]: the keys that are public in the system that nudged replaces.
 pub const PUBLIC_KEYS: [&str; 4] =
     ["resolve-path", "entity-types", "view-template-history", "contents-filtered"];
@@ -108,6 +114,7 @@ impl Default for HubConfig {
             coalesce: Duration::from_millis(50),
             keys_max: 256,
             key_bytes_max: 512,
+            event_bytes_max: EVENT_BYTES_MAX,
             public: PublicPolicy::default(),
         }
     }

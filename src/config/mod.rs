@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub(crate) use self::hub::whole_seconds;
-pub use self::hub::{Allowlist, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
+pub use self::hub::{Allowlist, EVENT_BYTES_MAX, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]
 pub use self::jwt::{
     JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_KEYS_MAX,

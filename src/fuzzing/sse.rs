@@ -33,6 +33,7 @@ pub fn sse_roundtrip(input: &[u8]) {
     let payload = frame.payload();
     let chunk = [format!("{:x}\r\n", payload.len()).as_bytes(), &payload, b"\r\n"].concat();
     assert_eq!(frame.chunked(), &chunk);
+    assert!(payload.is_ascii());
     if payload.len() > EVENT_LEN_MAX {
         return;
     }

@@ -44,7 +44,7 @@ pub(crate) struct State {
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The event with this id was appended to the history.
+    /// The event with this id was appended to the history; if it is too long, it is a `connected` in its place.
     Appended(EventId),
     /// The keys were added to those that are held for the event with this id.
     Joined(EventId),
@@ -178,7 +178,7 @@ impl Channel {
         }
     }
 
-    /// Appends an event to the feed of a view, which exists.
+    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read everything.
     fn append_to<'k>(
         &self,
         feeds: &mut Feeds,
@@ -189,7 +189,11 @@ impl Channel {
         let Common { config, memory, .. } = &*self.common;
         let history = &mut feeds.get_mut(view).expect(EXISTS).history;
         let id = history.next_id();
-        let event = Event { frame: Frame::invalidate_in(memory, id, keys), published: now };
+        let Some(frame) = Frame::invalidate_in(memory, id, keys, config.event_bytes_max) else {
+            history.lose();
+            return id;
+        };
+        let event = Event { frame, published: now };
         if let Some(oldest) = now.before(config.history_age) {
             history.expire(oldest);
         }

@@ -50,8 +50,8 @@ impl History {
         self.events.push_back(event);
     }
 
-    /// Moves the head without an event, so that no earlier position is covered: what was published is too large
-    /// for an event, and every client has to re-read.
+    /// Moves the head without an event, so that no earlier position is covered: what was published has too many keys or
+    /// bytes for an event, and every client has to re-read.
     pub(crate) fn lose(&mut self) {
         self.head = self.head + 1;
         self.clear();

@@ -1,7 +1,8 @@
 //! Encodes events, each once.
 //!
 //! A publisher cannot break the framing: keys travel inside JSON strings, where every control character is
-//! escaped, so that no CR, LF or NUL in a key reaches a line; names and ids are generated here.
+//! escaped, so that no CR, LF or NUL in a key reaches a line; names and ids are generated here. All that is written is
+//! ASCII.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -94,35 +95,18 @@ const TO_MEMORY: &str = "writing to memory does not fail";
 impl Frame {
     /// `invalidate` with these keys, in their order.
     pub fn invalidate<'a>(id: EventId, keys: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::encode(id, keys, None)
+        let event = invalidate(id, keys, usize::MAX).expect("without a bound");
+        Self::enclose(&event, None)
     }
 
-    /// The same, whose memory is counted.
+    /// The same, whose memory is counted; `None` if the event is longer than `bytes_max`.
     pub(crate) fn invalidate_in<'a>(
         memory: &Arc<MemoryUse>,
         id: EventId,
         keys: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        Self::encode(id, keys, Some(memory))
-    }
-
-    fn encode<'a>(
-        id: EventId,
-        keys: impl IntoIterator<Item = &'a str>,
-        memory: Option<&Arc<MemoryUse>>,
-    ) -> Self {
-        let mut event = Vec::with_capacity(128);
-        event.extend_from_slice(b"id: ");
-        id.append_to(&mut event);
-        event.extend_from_slice(b"\nevent: invalidate\ndata: {\"keys\":[");
-        for (i, key) in keys.into_iter().enumerate() {
-            if i > 0 {
-                event.push(b',');
-            }
-            serde_json::to_writer(&mut event, key).expect(TO_MEMORY);
-        }
-        event.extend_from_slice(b"]}\n\n");
-        Self::enclose(&event, memory)
+        bytes_max: usize,
+    ) -> Option<Self> {
+        Some(Self::enclose(&invalidate(id, keys, bytes_max)?, Some(memory)))
     }
 
     /// `connected` on a live stream, whose longest silence is that of its greeting: re-read everything.
@@ -202,6 +186,50 @@ impl Frame {
             payload_start: u8::try_from(head.len()).expect("at most 18"),
         }
     }
+}
+
+/// The text of an event with these keys, unless it is longer than `bytes_max`.
+fn invalidate<'a>(
+    id: EventId,
+    keys: impl IntoIterator<Item = &'a str>,
+    bytes_max: usize,
+) -> Option<Vec<u8>> {
+    let mut event = Vec::with_capacity(128);
+    event.extend_from_slice(b"id: ");
+    id.append_to(&mut event);
+    event.extend_from_slice(b"\nevent: invalidate\ndata: {\"keys\":[");
+    for (i, key) in keys.into_iter().enumerate() {
+        if i > 0 {
+            event.push(b',');
+        }
+        serde_json::to_writer(&mut event, key).expect(TO_MEMORY);
+        // Escapes make it longer only.
+        if event.len() > bytes_max {
+            return None;
+        }
+    }
+    event.extend_from_slice(b"]}\n\n");
+    if !event.is_ascii() {
+        event = escape(&event);
+    }
+    (event.len() <= bytes_max).then_some(event)
+}
+
+/// Escapes what is not ASCII, all of which is in JSON strings (RFC 8259, 7): some clients take U+0085, U+2028 or U+2029
+/// for the end of a line, or the text for Latin-1.
+#[cold]
+fn escape(event: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(event.len() * 2);
+    for part in String::from_utf8_lossy(event).split_inclusive(|c: char| !c.is_ascii()) {
+        let ascii = part.trim_end_matches(|c: char| !c.is_ascii());
+        escaped.extend_from_slice(ascii.as_bytes());
+        for unit in part[ascii.len()..].encode_utf16() {
+            let digits = [12, 8, 4, 0].map(|shift| hex_digit(u64::from(unit) >> shift));
+            escaped.extend_from_slice(b"\\u");
+            escaped.extend_from_slice(&digits);
+        }
+    }
+    escaped
 }
 
 fn connected(id: EventId, keepalive_s: u32) -> Vec<u8> {

@@ -169,3 +169,56 @@ fn another_value_of_ping_is_refused() {
         assert_eq!(server.metric("nudged_streams_opened_total"), 0);
     }
 }
+
+/// SCENARIO: a publish of 30 KB, within every limit, whose keys are threefold on the wire; or several publishes that
+/// become one event.
+/// BUG: the event was sent, in one line of 90 KB, and broke clients that read at most 64 KiB.
+/// FIX: an event of more than 60 KiB becomes `connected`.
+#[test]
+fn an_event_of_more_than_60_kib_becomes_connected() {
+    let keys = |first: u32, bytes: &str, count: u32| -> Vec<String> {
+        (first..first + count).map(|n| format!("posts:{n}:{bytes}")).collect()
+    };
+    let line = |keys: &[String]| serde_json::json!({ "org": "acme", "keys": keys }).to_string();
+    let escaped = line(&keys(0, &"\u{fc}".repeat(200), 60));
+    // A body of less than 64 KiB.
+    let lines = [(0, 1), (100, 63), (200, 63)];
+    let union = lines.map(|(first, count)| line(&keys(first, &"x".repeat(480), count))).join("\n");
+    for way in Way::all() {
+        let server = way.start(&["--public-keys", "posts:*"]);
+        for body in [&escaped, &union] {
+            let routes = ["/api/acme/events", "/api/acme/public/events"];
+            let mut streams = routes.map(|route| way.open(&server, route));
+            streams.iter_mut().for_each(|stream| _ = stream.next());
+            let published = server.post("/api/events", "application/x-ndjson", body);
+            assert_eq!(published.status(), 202, "{published:?}");
+            for mut stream in streams {
+                let mut event = stream.next();
+                // The first publish of several is an event of its own.
+                while event.contains("\nevent: invalidate\n") {
+                    assert!(event.len() <= 60 * 1024, "{way:?} {}", event.len());
+                    event = stream.next();
+                }
+                assert!(event.ends_with(&tail("connected", 20)), "{way:?} {event}");
+            }
+        }
+    }
+}
+
+/// The characters at which clients in use end a line, and those that a wrong charset changes.
+#[test]
+fn keys_are_ascii_on_the_wire() {
+    for way in Way::all() {
+        let server = way.start(&[]);
+        let mut stream = way.open(&server, "/api/acme/events");
+        stream.next();
+        let key = "\u{85}\u{2028}\u{2029}\u{fc}\u{1f600}";
+        let id = server.publish("acme", &[key]).expect("subscribed");
+        let data = r#"{"keys":["\u0085\u2028\u2029\u00fc\ud83d\ude00"]}"#;
+        assert_eq!(
+            stream.next(),
+            format!("id: {id}\nevent: invalidate\ndata: {data}\n\n"),
+            "{way:?}"
+        );
+    }
+}

@@ -207,13 +207,13 @@ const LONG_TIMEOUTS: &[&str] = &["timeout connect 5s", "timeout client 1m", "tim
 
 /// Events larger than the socket buffers, and a short peer timeout for connections that are not read.
 #[rustfmt::skip]
-const LARGE: [&str; 8] = [
-    "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--peer-timeout", "1s",
+const LARGE: [&str; 10] = [
+    "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--event-bytes", "1048576", "--peer-timeout", "1s",
 ];
 
 #[rustfmt::skip]
-const LARGE_WITH_STALL_TIMEOUT: [&str; 10] = [
-    "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--peer-timeout", "10m",
+const LARGE_WITH_STALL_TIMEOUT: [&str; 12] = [
+    "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--event-bytes", "1048576", "--peer-timeout", "10m",
     "--stall-timeout", "1s",
 ];
 

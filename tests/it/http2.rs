@@ -102,7 +102,7 @@ fn expect_refused(client: &mut Http2Client) {
 fn a_stream_without_a_window_is_reset_and_its_siblings_are_served() {
     #[rustfmt::skip]
     let large = ["--stall-timeout", "5s", "--peer-timeout", "10m", "--history-events", "2",
-        "--publish-bytes", "2000000", "--key-bytes", "65536"];
+        "--publish-bytes", "2000000", "--key-bytes", "65536", "--event-bytes", "1048576"];
     let server = server(&large);
     // A window for the greeting, and little more.
     let mut client = Http2Client::connect(server.address(), 200);

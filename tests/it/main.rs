@@ -10,6 +10,7 @@ mod bench_secure;
 mod browser;
 mod bytes;
 mod client;
+mod client_retries;
 mod client_tls;
 mod command_line;
 mod conformance;

@@ -57,7 +57,7 @@ const CASES_OVER_HTTP2: u32 = 6;
 #[rustfmt::skip]
 const SETTINGS: &[&str] = &[
     "--history-events", "4", "--history-bytes", "100000000", "--workers", "2",
-    "--publish-bytes", "2000000", "--key-bytes", "65536", "--public-keys", "p*",
+    "--publish-bytes", "2000000", "--key-bytes", "65536", "--event-bytes", "1048576", "--public-keys", "p*",
 ];
 
 /// An event of a burst is about as large as the socket buffers of a client that does not read.

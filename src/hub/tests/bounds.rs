@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::Bell;
-use crate::config::{HubConfig, PublicPolicy};
+use crate::config::{EVENT_BYTES_MAX, HubConfig, PublicPolicy};
 use crate::hub::{Batch, Hub, Keys, Positions, Subscription, View};
 use crate::ids::{EventId, OrgName, Seq};
 use crate::time::{Tick, Time};
@@ -244,4 +244,107 @@ fn an_evicted_event_counts_while_a_stream_refers_to_it() {
     drop(rest);
     assert!(bytes() < before, "{} after {before}", bytes());
     drop((stream, hub));
+}
+
+/// A hub with public keys, and a subscriber of each view.
+fn viewed(coalesce: Duration) -> (Hub, OrgName, [Subscription; 2]) {
+    let limits = HubConfig {
+        coalesce,
+        keys_max: 1_000,
+        key_bytes_max: EVENT_BYTES_MAX,
+        public: PublicPolicy { keys: ["p*"].into_iter().collect(), ..PublicPolicy::default() },
+        ..HubConfig::default()
+    };
+    let (hub, org) = (Hub::new(limits), "acme".parse().expect("a name"));
+    let open = |view| hub.subscribe(&org, view, None, Time(0)).expect("open").0;
+    let views = [View::Member, View::Public].map(open);
+    (hub, org, views)
+}
+
+/// The names of the events that a subscriber gets, and the length of the largest.
+fn received(subscription: &mut Subscription) -> (Vec<String>, usize) {
+    let (mut names, mut largest) = (Vec::new(), 0);
+    while let Poll::Ready(Some(frame)) = subscription.poll_next(Waker::noop()) {
+        let payload = frame.payload();
+        let text = std::str::from_utf8(&payload).expect("UTF-8");
+        let name = text.lines().find_map(|line| line.strip_prefix("event: ")).expect("a name");
+        names.push(name.to_owned());
+        largest = largest.max(payload.len());
+    }
+    (names, largest)
+}
+
+/// SCENARIO: a publish whose keys are escaped sixfold becomes an event of 700 KB in one line.
+/// BUG: it was sent, and broke clients that read at most 64 KiB for a line.
+/// FIX: past a bound in bytes, clients re-read everything.
+#[test]
+fn an_event_past_its_bound_in_bytes_becomes_connected() {
+    // Around the key of an event with the number 1.
+    const AROUND: usize =
+        "id: 0123456789abcdef-1\nevent: invalidate\ndata: {\"keys\":[\"\"]}\n\n".len();
+    for first in ["p", "s"] {
+        for (more, expected) in [(0, "invalidate"), (1, "connected")] {
+            let (hub, org, views) = viewed(Duration::ZERO);
+            let key = format!("{first}{}", "x".repeat(EVENT_BYTES_MAX - AROUND - 1 + more));
+            let keys = Keys::new([key.as_str()], hub.config()).expect("within the limits");
+            assert!(hub.publish(&org, &keys, Time(0)).id.is_some());
+            for (mut subscription, view) in views.into_iter().zip([View::Member, View::Public]) {
+                let (names, largest) = received(&mut subscription);
+                assert!(largest <= EVENT_BYTES_MAX);
+                // A public stream that does not see the key is not concerned.
+                let sees = first == "p" || view == View::Member;
+                assert_eq!(names, [expected][..usize::from(sees)], "{key:.1} {view:?}");
+            }
+        }
+    }
+}
+
+/// What counts is the text on the wire, in which a byte may be three or six.
+#[test]
+fn escapes_count_for_the_bound_of_an_event() {
+    for key in ["\u{1}", "é", "\u{2028}", "😀"] {
+        let (hub, org, views) = viewed(Duration::ZERO);
+        let key = format!("p{}", key.repeat(11_000));
+        let keys = Keys::new([key.as_str()], hub.config()).expect("within the limits");
+        hub.publish(&org, &keys, Time(0));
+        for mut subscription in views {
+            assert_eq!(received(&mut subscription).0, ["connected"]);
+        }
+    }
+}
+
+#[test]
+fn a_union_past_the_bound_in_bytes_becomes_connected() {
+    let (hub, org, views) = viewed(Duration::from_millis(50));
+    for n in 0..4 {
+        let key = format!("p{n}{}", "x".repeat(25_000));
+        let keys = Keys::new([key.as_str()], hub.config()).expect("within the limits");
+        hub.publish(&org, &keys, Time(0));
+    }
+    assert!(!hub.driver().close_windows(Time(50)));
+    for mut subscription in views {
+        // The first was sent at once; it is lost with the union where it has not been delivered.
+        assert_eq!(received(&mut subscription).0, ["connected"]);
+    }
+}
+
+proptest! {
+    /// A stream never gets an event that is larger, and the id of each publish covers it.
+    #[test]
+    fn no_event_is_larger_than_its_bound(publishes in prop::collection::vec((".{0,9}", 1..9_000usize), 1..20)) {
+        let (hub, org, mut views) = viewed(Duration::ZERO);
+        for (key, times) in publishes {
+            let key = format!("p{}", key.repeat(times));
+            let key = &key[..key.floor_char_boundary(EVENT_BYTES_MAX)];
+            let keys = Keys::new([key], hub.config()).expect("within the limits");
+            let id = hub.publish(&org, &keys, Time(0)).id.expect("subscribed");
+            for subscription in &mut views {
+                let (names, largest) = received(subscription);
+                prop_assert_eq!(names.len(), 1);
+                prop_assert!(largest <= EVENT_BYTES_MAX);
+                // Every event is seen by both views.
+                prop_assert_eq!(subscription.position().seq, id.seq);
+            }
+        }
+    }
 }

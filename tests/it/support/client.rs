@@ -223,7 +223,19 @@ impl Stream {
 
     /// Reads the next event, which has to be an `invalidate` with this id and these keys.
     pub(crate) fn expect_invalidate(&mut self, id: &str, keys: &[&str]) {
-        let keys = serde_json::to_string(keys).expect("strings");
+        // JSON on a stream is ASCII.
+        let keys: String = serde_json::to_string(keys)
+            .expect("strings")
+            .chars()
+            .map(|c| match c {
+                ' '..='~' => c.to_string(),
+                c => c
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}"))
+                    .collect(),
+            })
+            .collect();
         assert_eq!(
             self.next(),
             format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":{keys}}}\n\n")

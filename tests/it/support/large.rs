@@ -6,8 +6,9 @@ use super::{Server, Stream};
 
 /// Flags with which a server accepts such events.
 #[rustfmt::skip]
-pub(crate) const LARGE: &[&str] =
-    &["--coalesce", "0", "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16"];
+pub(crate) const LARGE: &[&str] = &[
+    "--coalesce", "0", "--publish-bytes", "2000000", "--key-bytes", "65536", "--keys", "16", "--event-bytes", "1048576",
+];
 
 /// The keys of event number `n`.
 pub(crate) fn keys(n: u64) -> Vec<String> {

@@ -53,6 +53,7 @@ fn until_keys_are_fetched_a_token_is_answered_for_now() {
             let retry = retry.strip_prefix("retry: ").expect("a time").parse().expect("a number");
             assert!((1_000..=5_000).contains(&retry), "{answer:?}");
             assert!(rest.starts_with(": there are no keys yet"), "{answer:?}");
+            assert!(rest.ends_with('\n') && rest.lines().count() == 1, "{answer:?}");
         }
         is_for_now(&get_with(&server, events, &bearer(&token)));
         is_for_now(&publish(&server, &token));

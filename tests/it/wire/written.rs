@@ -30,6 +30,7 @@ fn assert_invalidates(keys: &[String]) {
     let frame = Frame::invalidate(id(), keys.iter().map(String::as_str));
     let payload = frame.payload();
     assert_eq!(payload_of_chunk(frame.chunked()), payload);
+    assert!(payload.is_ascii(), "{payload:?}");
 
     let received = by_ours([&payload[..]]);
     let [[name, data, event_id]] = &received.events[..] else {
@@ -75,6 +76,28 @@ fn the_nastiest_keys_do_not_break_the_framing() {
         assert_invalidates(&[filler.repeat(512)]);
     }
     assert_invalidates(&["é\u{2028}".repeat(102)]);
+}
+
+/// SCENARIO: a key has a character that some clients take for the end of a line (U+2028, U+2029, U+0085; Python's
+/// `str.splitlines`), or a client takes the stream, whose type names no charset, for Latin-1.
+/// BUG: the key arrived in pieces, or as other characters.
+/// FIX: what is not ASCII is escaped, beyond U+FFFF as two surrogates (RFC 8259, 7).
+#[test]
+fn characters_beyond_ascii_are_escaped() {
+    let keys = [
+        "a\u{7f}",
+        "\u{80}\u{85}",
+        "é\u{2028}\u{2029}",
+        "\u{ffff}\u{10000}\u{10ffff}",
+        "日\"\\\n😀",
+    ];
+    let payload = Frame::invalidate(id(), keys).payload();
+    let data = concat!(
+        "data: {\"keys\":[\"a\u{7f}\",\"\\u0080\\u0085\",\"\\u00e9\\u2028\\u2029\",",
+        "\"\\uffff\\ud800\\udc00\\udbff\\udfff\",\"\\u65e5\\\"\\\\\\n\\ud83d\\ude00\"]}\n\n"
+    );
+    assert_eq!(payload, format!("id: {ID}\nevent: invalidate\n{data}"));
+    assert_invalidates(&keys.map(str::to_owned));
 }
 
 #[test]

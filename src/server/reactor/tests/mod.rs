@@ -326,5 +326,11 @@ impl Unframer {
 
 fn uncoalesced(history_events: usize) -> HubConfig {
     let key_bytes_max = 1 << 20;
-    HubConfig { coalesce: Duration::ZERO, history_events, key_bytes_max, ..HubConfig::default() }
+    HubConfig {
+        coalesce: Duration::ZERO,
+        history_events,
+        key_bytes_max,
+        event_bytes_max: 2 * key_bytes_max,
+        ..HubConfig::default()
+    }
 }
