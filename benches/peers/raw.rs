@@ -16,8 +16,8 @@ use crate::shared::process::now;
 
 const LISTENER: Token = Token(usize::MAX);
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-    cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\n\
-    transfer-encoding: chunked\r\n\r\n";
+    cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\nx-content-type-options: nosniff\r\n\
+    transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
 const CONNECTED: &str =
     "retry: 1000\nid: 0123456789abcdef-0\nevent: connected\ndata: {\"keepalive\":20}\n\n";
 const KEEPALIVE: &[u8] = b"c\r\n: keepalive\n\r\n";

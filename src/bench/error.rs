@@ -10,7 +10,7 @@ use crate::client;
 pub enum Error {
     /// A URL cannot be used.
     Url {
-        /// The URL as it was given.
+        /// The URL as it was given, unless it has a user, a query or a fragment, which may be secret.
         url: String,
         /// What is wrong with it, and what is allowed.
         why: String,
@@ -32,6 +32,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn url(url: &str, why: impl ToString) -> Self {
+        let url = if url.contains(['@', '?', '#']) { "the URL" } else { url };
         Self::Url { url: url.to_owned(), why: why.to_string() }
     }
 

@@ -18,9 +18,11 @@ pub(crate) fn request(url: &HttpUrl, headers: &[(String, String)]) -> Result<Req
         .header(header::ACCEPT, "text/event-stream")
         .header(header::CACHE_CONTROL, "no-cache");
     for (name, value) in headers {
-        let wrong = || Error::Settings(format!("{name}: {value}: not a header field"));
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-        request = request.header(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+        // The value may be secret.
+        let wrong = |what: &str| Error::Settings(format!("{what} of a header field is invalid"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("the name"))?;
+        let value = HeaderValue::from_str(value).map_err(|_| wrong("the value"))?;
+        request = request.header(name, value);
     }
     request.body(()).map_err(|why| Error::Settings(why.to_string()))
 }

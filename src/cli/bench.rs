@@ -7,7 +7,7 @@ use clap::Args;
 use nudged::bench::{self, Options, Ramp};
 
 use super::client::TlsArgs;
-use super::values::{HumanDuration, count, duration, millis};
+use super::values::{Hidden, HumanDuration, count, duration, millis};
 use super::{Exit, output};
 
 #[derive(Args, Clone, Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Bench {
     /// on. A URL without a path is a nudged server: the stream of its org "bench" is opened, and published
     /// to
     #[arg(value_name = "URL")]
-    url: String,
+    url: Hidden,
 
     /// Streams to open
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = count(1..=10_000_000))]
@@ -45,7 +45,7 @@ pub(crate) struct Bench {
 
     /// URL to POST events to [default: the stream's URL for a nudged server, else nothing is published]
     #[arg(long, value_name = "URL")]
-    publish_url: Option<String>,
+    publish_url: Option<Hidden>,
 
     /// Body to POST; an n in braces is replaced by a mark that identifies the event when it arrives
     #[arg(long, value_name = "BODY", default_value = r#"{"keys":["{n}"]}"#)]
@@ -60,8 +60,8 @@ pub(crate) struct Bench {
     every: HumanDuration,
 
     /// Header field to send with every request; repeat the flag for several
-    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = field)]
-    header: Vec<(String, String)>,
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    header: Vec<Hidden>,
 
     /// Local addresses to open streams from, in turn, separated by commas. For a loopback server, further
     /// loopback addresses are used without this flag if the ports of one do not suffice
@@ -87,7 +87,8 @@ impl Bench {
         let json = self.json;
         let stop = bench::stop_on_interrupt().map_err(Exit::failure)?;
         let progress = |line: &str| output::note(line);
-        let summary = bench::run(&self.into_options(), stop, progress).map_err(Exit::failure)?;
+        let options = self.into_options().map_err(Exit::usage)?;
+        let summary = bench::run(&options, stop, progress).map_err(Exit::failure)?;
         if json {
             let summary = serde_json::to_string(&summary).map_err(Exit::failure)?;
             output::write(format_args!("{summary}\n"))?;
@@ -97,40 +98,43 @@ impl Bench {
         Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn into_options(self) -> Options {
-        let nudged = self
-            .url
+    fn into_options(self) -> Result<Options, String> {
+        let Hidden(url) = self.url;
+        let nudged = url
             .split("://")
             .nth(1)
             .is_some_and(|rest| rest.trim_end_matches('/').find('/').is_none());
         let url = match nudged {
-            true => format!("{}/api/bench/events", self.url.trim_end_matches('/')),
-            false => self.url,
+            true => format!("{}/api/bench/events", url.trim_end_matches('/')),
+            false => url,
         };
-        let publish_url = self.publish_url.or_else(|| nudged.then(|| url.clone()));
+        let publish_url =
+            self.publish_url.map(|Hidden(url)| url).or_else(|| nudged.then(|| url.clone()));
         let publish = publish_url.map(|url| bench::Publish {
             url,
             body: self.publish_body,
             content_type: self.publish_type,
             every: self.every.0,
         });
-        Options {
+        let headers =
+            self.header.iter().map(|Hidden(text)| field(text)).collect::<Result<_, _>>()?;
+        Ok(Options {
             url,
             verify: self.tls.into_verify(),
             http2: self.http2.then_some(self.streams_per_connection),
             subscribers: self.subscribers,
             ramp: Ramp { per_second: self.rate, pending_max: self.at_once },
-            headers: self.header,
+            headers,
             sources: self.source,
             publish,
             duration: self.duration.map(|duration| duration.0),
             processes: self.pid,
             drain_timeout: bench::DRAIN_TIMEOUT,
-        }
+        })
     }
 }
 
 fn field(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("write it like name: value")?;
+    let (name, value) = text.split_once(':').ok_or("--header: write it like name: value")?;
     Ok((name.trim().into(), value.trim().into()))
 }

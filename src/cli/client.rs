@@ -2,25 +2,26 @@
 
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::Args;
-use nudged::client::{self, Endpoint, Token, Verify};
+use nudged::client::{self, Endpoint, InvalidToken, Verify};
 use nudged::config;
 use nudged::ids::OrgName;
 
 use super::Exit;
-use super::values::{HumanDuration, duration};
+use super::values::{Hidden, HumanDuration, duration};
 
 /// The server that a command talks to.
 #[derive(Args, Clone, Debug)]
 struct ServerArgs {
     /// URL of the server, with a proxy's path prefix if there is one
-    #[arg(long, env = "NUDGED_URL", value_name = "URL", default_value_t = format!("http://{}", config::LISTEN))]
-    url: String,
+    #[arg(long, env = "NUDGED_URL", value_name = "URL", default_value = URL.as_str(), hide_env_values = true)]
+    url: Hidden,
 
     /// Token or publish key, sent as authorization: Bearer
     #[arg(long, env = "NUDGED_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<Token>,
+    token: Option<Hidden>,
 
     #[command(flatten)]
     tls: TlsArgs,
@@ -68,13 +69,17 @@ pub(crate) struct Listen {
     server: ServerArgs,
 }
 
+static URL: LazyLock<String> = LazyLock::new(|| format!("http://{}", config::LISTEN));
+
 // ===== impl ServerArgs =====
 
 impl ServerArgs {
     fn into_endpoint(self) -> Result<Endpoint, Exit> {
         let Self { url, token, tls } = self;
-        let wrong = |why| Exit::usage(format!("--url {url}: {why}"));
-        Ok(Endpoint { url: url.parse().map_err(wrong)?, token, verify: tls.into_verify() })
+        let wrong = |why| Exit::usage(format!("--url {}: {why}", url.as_url()));
+        let refused = |why: InvalidToken| Exit::usage(format!("--token: {why}"));
+        let token = token.map(|Hidden(token)| token.parse().map_err(refused)).transpose()?;
+        Ok(Endpoint { url: url.0.parse().map_err(wrong)?, token, verify: tls.into_verify() })
     }
 }
 

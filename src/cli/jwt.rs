@@ -4,33 +4,46 @@ use std::path::PathBuf;
 
 use clap::Args;
 use nudged::config::{
-    AuthConfig, InvalidKey, InvalidKeyFile, JwksConfig, JwksUrl, KeyFile, TokenKey,
+    AuthConfig, ClaimPointer, CookieName, InvalidKey, InvalidKeyFile, JwksConfig, KeyFile,
+    ParameterName, TokenKey,
 };
 
-use super::values::{HumanDuration, duration};
+use super::values::{Hidden, HumanDuration, check_key_file, duration};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct JwtArgs {
     /// Secret that HS256 tokens are signed with, at least 32 bytes. Other users of this machine can see
     /// flags: prefer the variable, or --jwt-secret-file
-    #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true, value_parser = token_secret)]
-    jwt_secret: Option<TokenKey>,
+    #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    jwt_secret: Option<Hidden>,
 
     /// File with secrets that HS256 tokens are signed with, one a line. An old one has a date until which
     /// it is accepted: SECRET until 2026-12-01T00:00:00Z. Read again when it changes, and on SIGHUP;
     /// separate several files with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_JWT_SECRET_FILE", value_name = "FILE", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "NUDGED_JWT_SECRET_FILE",
+        value_name = "FILE",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     jwt_secret_file: Vec<PathBuf>,
 
     /// PEM file with a public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA. Read again when it
     /// changes, and on SIGHUP; separate several with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_JWT_KEY", value_name = "FILE", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "NUDGED_JWT_KEY",
+        value_name = "FILE",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     jwt_key: Vec<PathBuf>,
 
     /// URL of a JWK set with public keys: https, or http to a loopback address. Needs --jwt-audience. A
     /// token without kid is refused if more than 4 of its keys could have signed it
-    #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL")]
-    jwks_url: Option<JwksUrl>,
+    #[arg(long, env = "NUDGED_JWKS_URL", value_name = "URL", hide_env_values = true)]
+    jwks_url: Option<Hidden>,
 
     /// Shortest time between two fetches of the JWK set, however many tokens none of its keys verifies
     #[arg(long, env = "NUDGED_JWKS_INTERVAL", value_name = "TIME", default_value_t = HumanDuration(JwksConfig::INTERVAL), value_parser = duration(100..=3_600_000))]
@@ -52,6 +65,24 @@ pub(super) struct JwtArgs {
     /// accepts tokens for every audience [default: any, but required with --jwks-url]
     #[arg(long, env = "NUDGED_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
     jwt_audience: Vec<String>,
+
+    /// JSON Pointer (RFC 6901) to the claim with the orgs of a token, a name or an array of names, like
+    /// /tenant or /https:~1~1example.com~1org [default: /org and /orgs]
+    #[arg(long, env = "NUDGED_JWT_ORG_CLAIM", value_name = "POINTER")]
+    jwt_org_claim: Option<ClaimPointer>,
+
+    /// JSON Pointer to the claim with the scopes of a token, a string of words or an array [default:
+    /// /scope]
+    #[arg(long, env = "NUDGED_JWT_SCOPE_CLAIM", value_name = "POINTER")]
+    jwt_scope_claim: Option<ClaimPointer>,
+
+    /// Cookie that a token may be in
+    #[arg(long, env = "NUDGED_TOKEN_COOKIE", value_name = "NAME", default_value_t = CookieName::default())]
+    token_cookie: CookieName,
+
+    /// Query parameter that a token may be in
+    #[arg(long, env = "NUDGED_TOKEN_QUERY", value_name = "NAME", default_value_t = ParameterName::default())]
+    token_query: ParameterName,
 }
 
 /// The word for every audience.
@@ -61,22 +92,33 @@ const ANY: &str = "any";
 
 impl JwtArgs {
     pub(super) fn apply_to(self, auth: &mut AuthConfig) -> Result<(), String> {
-        auth.keys.extend(self.jwt_secret);
+        if let Some(Hidden(secret)) = self.jwt_secret {
+            let key = token_secret(&secret).map_err(|why| format!("--jwt-secret: {why}"))?;
+            auth.keys.push(key);
+        }
         let named = |flag: &'static str| move |why: InvalidKeyFile| format!("{flag} {why}");
         for file in self.jwt_secret_file {
+            check_key_file("--jwt-secret-file", &file)?;
             auth.key_files.push(KeyFile::secrets(file).map_err(named("--jwt-secret-file"))?);
         }
         for file in self.jwt_key {
+            check_key_file("--jwt-key", &file)?;
             auth.key_files.push(KeyFile::public_key(file).map_err(named("--jwt-key"))?);
         }
         auth.audiences = audiences(self.jwt_audience, self.jwks_url.is_some())?;
-        auth.jwks = self.jwks_url.map(|url| JwksConfig {
-            url,
-            interval: self.jwks_interval.0,
-            refresh: self.jwks_refresh.0,
-            timeout: self.jwks_timeout.0,
-        });
+        if let Some(Hidden(url)) = self.jwks_url {
+            auth.jwks = Some(JwksConfig {
+                url: url.parse().map_err(|why: InvalidKey| format!("--jwks-url: {why}"))?,
+                interval: self.jwks_interval.0,
+                refresh: self.jwks_refresh.0,
+                timeout: self.jwks_timeout.0,
+            });
+        }
         auth.issuers = self.jwt_issuer;
+        auth.org_claim = self.jwt_org_claim;
+        auth.scope_claim = self.jwt_scope_claim;
+        auth.token_cookie = self.token_cookie;
+        auth.token_query = self.token_query;
         Ok(())
     }
 }

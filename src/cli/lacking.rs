@@ -60,6 +60,14 @@ const FLAGS: &[Flag] = &[
     #[cfg(not(feature = "jwt"))]
     Flag { flag: "jwt-audience", env: "NUDGED_JWT_AUDIENCE", feature: "jwt" },
     #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-org-claim", env: "NUDGED_JWT_ORG_CLAIM", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "jwt-scope-claim", env: "NUDGED_JWT_SCOPE_CLAIM", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "token-cookie", env: "NUDGED_TOKEN_COOKIE", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
+    Flag { flag: "token-query", env: "NUDGED_TOKEN_QUERY", feature: "jwt" },
+    #[cfg(not(feature = "jwt"))]
     Flag { flag: "jwks-url", env: "NUDGED_JWKS_URL", feature: "jwt" },
     #[cfg(not(feature = "jwt"))]
     Flag { flag: "jwks-interval", env: "NUDGED_JWKS_INTERVAL", feature: "jwt" },

@@ -10,6 +10,7 @@ mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+mod leftover;
 mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
@@ -96,7 +97,8 @@ impl Cli {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let first = args.get(1).cloned();
         let mut command = whole::complete(Self::command(), first.as_deref());
-        let matches = command.try_get_matches_from_mut(args)?;
+        let matches = command.try_get_matches_from_mut(&args);
+        let matches = matches.map_err(|refused| leftover::hide(refused, &args))?;
         Self::from_arg_matches(&matches).map_err(|why| why.format(&mut command))
     }
 }
@@ -148,6 +150,24 @@ mod tests {
         ] {
             let refused = Cli::from_args(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
+        }
+    }
+
+    /// A new flag is judged by its name: it is a secret unless it is exempt here.
+    #[test]
+    fn the_values_of_secrets_are_hidden() {
+        const NAMES_ONLY: [&str; 3] = ["token-cookie", "token-query", "key-bytes"];
+        let command = Cli::command();
+        for command in command.get_subcommands().chain([&command]) {
+            for flag in command.get_arguments().filter(|flag| !flag.is_hide_set()) {
+                let name = flag.get_long().unwrap_or_default();
+                let may_be = ["secret", "secrets", "key", "token", "url"];
+                let is_secret = name.split('-').any(|word| may_be.contains(&word));
+                if is_secret && !NAMES_ONLY.contains(&name) {
+                    assert!(leftover::FLAGS.contains(&&*format!("--{name}")), "{name}");
+                    assert!(flag.is_hide_env_values_set() || flag.get_env().is_none(), "{name}");
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! `nudged serve`: flags and environment become a [`Config`].
 
 use clap::Args;
-use nudged::config::{Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
+use nudged::config::{Config, ForwardedField, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
 use super::lacking::LackingArgs;
@@ -11,7 +11,7 @@ use super::settings::TlsFileArgs;
 use super::settings::{
     CONFIG, HistoryArgs, LimitArgs, ListenArgs, LogArgs, PublishArgs, ShutdownArgs, StreamArgs,
 };
-use super::values::PublicOrg;
+use super::values::{ForwardedFieldArg, PublicOrg};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
@@ -45,6 +45,8 @@ impl Serve {
     /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
         self.lacking.check()?;
+        #[cfg(feature = "tls")]
+        self.tls.check()?;
         let Self { listening, streams, history, limits, publishing, auth, shutdown, .. } = self;
         let retry_ms = (streams.retry_min.millis(), streams.retry_max.millis());
         if retry_ms.0 > retry_ms.1 {
@@ -102,6 +104,10 @@ impl Serve {
             streams_max: limits.streams,
             address_streams_max: limits.address_streams,
             trusted_proxies: limits.trust_forwarded_for,
+            forwarded_field: match limits.forwarded_field {
+                ForwardedFieldArg::XForwardedFor => ForwardedField::XForwardedFor,
+                ForwardedFieldArg::Forwarded => ForwardedField::Forwarded,
+            },
             connection_streams_max: small(limits.connection_streams),
             head_timeout: limits.head_timeout.0,
             idle_timeout: limits.idle_timeout.0,

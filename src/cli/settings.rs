@@ -12,8 +12,11 @@ use nudged::config::{self, Config, HubConfig, Network};
 use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
 use super::listen_address::resolve;
+#[cfg(feature = "tls")]
+use super::values::check_file_name;
 use super::values::{
-    HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_key, public_org,
+    ForwardedFieldArg, HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_key,
+    public_org,
 };
 
 #[derive(Args, Clone, Debug)]
@@ -54,7 +57,13 @@ pub(super) struct TlsFileArgs {
     tls_cert: Option<PathBuf>,
 
     /// PEM file with the private key of the certificate
-    #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "NUDGED_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert",
+        hide_env_values = true
+    )]
     tls_key: Option<PathBuf>,
 
     /// Address to listen on without TLS, in addition to --listen
@@ -157,9 +166,13 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_ADDRESS_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) address_streams: Option<usize>,
 
-    /// Proxies whose X-Forwarded-For or Forwarded gives the client's address, separated by commas
+    /// Proxies whose --forwarded-field gives the client's address, separated by commas
     #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
     pub(super) trust_forwarded_for: Vec<Network>,
+
+    /// Field that these proxies write. The other one is not read: a client may have sent it
+    #[arg(long, env = "NUDGED_FORWARDED_FIELD", value_name = "FIELD", value_enum, default_value_t = ForwardedFieldArg::XForwardedFor, requires = "trust_forwarded_for")]
+    pub(super) forwarded_field: ForwardedFieldArg,
 
     /// Member streams of one org [default: no limit]
     #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
@@ -273,6 +286,14 @@ static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
 
 #[cfg(feature = "tls")]
 impl TlsFileArgs {
+    /// Fails if a file is given by its contents.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (flag, file) in [("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)] {
+            file.as_deref().map_or(Ok(()), |file| check_file_name(flag, file))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn apply_to(self, config: &mut Config) {
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(certificate, key)| TlsFiles { certificate, key });

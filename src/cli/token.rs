@@ -1,16 +1,16 @@
-//! `nudged token`: signs a token as a backend would, for development and scripts.
+//! `nudged token`: signs a token as a backend would, for development and scripts, with the claims that a server reads by
+//! default.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use nudged::config::TokenKey;
+use nudged::config::{InvalidKey, TokenKey};
 use serde_json::{Map, Value, json};
 
-use super::values::{HumanDuration, PublicOrg, duration, public_org};
+use super::values::{Hidden, HumanDuration, PublicOrg, duration, public_org, read_file};
 use super::{Exit, output};
 
 /// The claims of the token, and the key that signs it.
@@ -19,7 +19,7 @@ use super::{Exit, output};
 pub(crate) struct Token {
     /// Secret for HS256, the server's --jwt-secret
     #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
-    secret: Option<String>,
+    secret: Option<Hidden>,
 
     /// File with secrets for HS256, the server's --jwt-secret-file; the first one signs
     #[arg(long, value_name = "FILE")]
@@ -41,9 +41,13 @@ pub(crate) struct Token {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "subscribe", value_parser = ["subscribe", "publish"])]
     scope: Vec<String>,
 
-    /// How long the token is valid
+    /// How long the token is valid, from now on (`exp`)
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration(1_000..=31_536_000_000))]
     ttl: HumanDuration,
+
+    /// How long the streams that it opens may last, from now on (`until`) [default: as long as --ttl]
+    #[arg(long, value_name = "TIME", value_parser = duration(1_000..=31_536_000_000))]
+    until: Option<HumanDuration>,
 
     /// Issuer (`iss`)
     #[arg(long, value_name = "ISSUER")]
@@ -77,11 +81,8 @@ impl Token {
     }
 
     fn signer(&self) -> Result<(Algorithm, EncodingKey), String> {
-        let read = |file: &PathBuf| {
-            fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))
-        };
         if let Some(file) = &self.key {
-            let pem = read(file)?;
+            let pem = read_file("--key", file)?;
             return private_key(pem.as_bytes()).ok_or_else(|| {
                 format!(
                     "--key {}: expected a PEM private key (PKCS#8): RSA, P-256 or Ed25519",
@@ -89,13 +90,21 @@ impl Token {
                 )
             });
         }
-        let secret = match &self.secret_file {
+        let (flag, secret) = match (&self.secret_file, &self.secret) {
             // The first one, without a date.
-            Some(file) => read(file)?.split_whitespace().next().unwrap_or_default().to_owned(),
-            None => self.secret.as_deref().unwrap_or_default().trim_end().to_owned(),
+            (Some(file), _) => {
+                let text = read_file("--secret-file", file)?;
+                refuse_key("--secret-file", &text)?;
+                ("--secret-file", text.split_whitespace().next().unwrap_or_default().to_owned())
+            }
+            (None, secret) => {
+                let text = secret.as_ref().map_or("", |Hidden(secret)| secret.trim_end());
+                ("--secret", text.to_owned())
+            }
         };
         // The server would refuse it.
-        TokenKey::from_secret(&secret).map_err(|why| why.to_string())?;
+        refuse_key(flag, &secret)?;
+        TokenKey::from_secret(&secret).map_err(|why| format!("{flag}: {why}"))?;
         Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))
     }
 
@@ -113,11 +122,24 @@ impl Token {
         claims.insert("scope".into(), json!(self.scope.join(" ")));
         claims.insert("iat".into(), json!(since_1970.as_secs()));
         claims.insert("exp".into(), json!((since_1970 + self.ttl.0).as_secs()));
+        if let Some(HumanDuration(until)) = self.until {
+            claims.insert("until".into(), json!((since_1970 + until).as_secs()));
+        }
         let named = [("iss", &self.issuer), ("aud", &self.audience)];
         for (name, value) in named.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))) {
             claims.insert(name.into(), json!(value));
         }
         Value::Object(claims)
+    }
+}
+
+/// Fails if this is a key or a certificate in place of a secret.
+fn refuse_key(flag: &str, text: &str) -> Result<(), String> {
+    match TokenKey::from_secret(text) {
+        Err(InvalidKey::KeyAsSecret) => Err(format!(
+            "{flag}: this is a key or a certificate, and no secret; give a private key to --key, as PEM"
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,14 @@
 //! Values as they are written on the command line.
 
+use std::convert::Infallible;
 use std::fmt;
+#[cfg(feature = "jwt")]
+use std::fs;
+#[cfg(feature = "jwt")]
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
+#[cfg(any(feature = "jwt", feature = "tls"))]
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,11 +20,25 @@ use nudged::ids::{InvalidOrgName, OrgName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HumanDuration(pub(super) Duration);
 
+/// A value that may contain a secret, and that nothing shows: the parser, which quotes what it refuses, takes every
+/// text, and the error of what refuses it later names the flag only.
+#[derive(Clone)]
+pub(super) struct Hidden(pub(super) String);
+
 /// An entry of `--public-orgs`.
 #[derive(Clone, Debug)]
 pub(super) enum PublicOrg {
     All,
     One(OrgName),
+}
+
+/// The field in which proxies name their clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ForwardedFieldArg {
+    /// A list of addresses
+    XForwardedFor,
+    /// The field of RFC 7239
+    Forwarded,
 }
 
 /// Format of a log line.
@@ -27,6 +48,80 @@ pub(crate) enum LogFormat {
     Text,
     /// One object per line
     Json,
+}
+
+/// How the contents of a key file begin.
+#[cfg(any(feature = "jwt", feature = "tls"))]
+const PEM: &[u8] = b"-----BEGIN ";
+
+// ===== impl Hidden =====
+
+impl FromStr for Hidden {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+impl Hidden {
+    /// The value as it is shown in an error, if it has no part of a URL in which a secret may be.
+    #[cfg(feature = "client")]
+    pub(super) fn as_url(&self) -> &str {
+        if self.0.contains(['@', '?', '#']) { "(not shown)" } else { &self.0 }
+    }
+}
+
+// ===== files =====
+
+/// Fails, without showing it, if this is what should be in a file, and not its name.
+#[cfg(any(feature = "jwt", feature = "tls"))]
+pub(super) fn check_file_name(flag: &str, file: &Path) -> Result<(), String> {
+    let bytes = file.as_os_str().as_encoded_bytes();
+    if bytes.windows(PEM.len()).any(|part| part == PEM) || bytes.contains(&b'\n') {
+        return Err(format!("{flag} takes the name of a file, and not its contents"));
+    }
+    Ok(())
+}
+
+/// Fails, without showing it, if this is the secret or the key that should be in the file, and not its name: a name that no
+/// file has is shown only if it has the extension of one.
+#[cfg(feature = "jwt")]
+pub(super) fn check_key_file(flag: &str, file: &Path) -> Result<(), String> {
+    check_file_name(flag, file)?;
+    match fs::metadata(file) {
+        Err(why)
+            if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
+                && !has_extension(file) =>
+        {
+            Err(format!(
+                "{flag}: {why}; the name is not shown, because it may be the secret itself"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a file with a key or a secret. The error shows nothing of its contents.
+#[cfg(feature = "jwt")]
+pub(super) fn read_file(flag: &str, file: &Path) -> Result<String, String> {
+    check_key_file(flag, file)?;
+    fs::read_to_string(file).map_err(|why| format!("{flag} {}: {why}", file.display()))
+}
+
+/// Whether the name ends like that of a file: in a dot and two to five lower-case letters.
+#[cfg(feature = "jwt")]
+fn has_extension(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| {
+        let bytes = extension.as_encoded_bytes();
+        (2..=5).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_lowercase)
+    })
 }
 
 // ===== impl HumanDuration =====

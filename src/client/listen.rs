@@ -1,5 +1,6 @@
 //! `nudged listen`: follows a stream as a browser's `EventSource` does (WHATWG HTML 9.2.2 and 9.2.3).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use serde::de::IgnoredAny;
 
 use super::url::HttpUrl;
 use super::{Endpoint, Error, InvalidRedirect, OneLine, Verify, exchange};
@@ -237,14 +239,66 @@ impl ReconnectDelay {
 impl fmt::Display for EventLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Event { name, data, id } = self.0;
-        write!(f, "{} {}", OneLine(name), OneLine(data))?;
+        write!(f, "{} {}", OneLine(name), OneLine(&readable(data)))?;
         if id.is_empty() { Ok(()) } else { write!(f, "  id={}", OneLine(id)) }
     }
+}
+
+/// The same JSON, with the characters beyond ASCII that a server has escaped (`\u00fc`). A text that is no JSON is left
+/// as it is.
+fn readable(json: &str) -> Cow<'_, str> {
+    let escapes = json.contains("\\u") && serde_json::from_str::<IgnoredAny>(json).is_ok();
+    if !escapes {
+        return json.into();
+    }
+    let mut text = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        // A backslash and the character after it, or an escape with its four digits, or two that are one character.
+        let length = [12, 6].into_iter().find(|length| unescaped(rest, *length).is_some());
+        let (length, character) = match length {
+            Some(length) => (length, unescaped(rest, length)),
+            None => (2, None),
+        };
+        match character {
+            Some(character) => text.push(character),
+            None => text.push_str(&rest[..length]),
+        }
+        rest = &rest[length..];
+    }
+    text.push_str(rest);
+    text.into()
+}
+
+/// The character beyond ASCII that the escapes are of which the text begins with, in so many bytes.
+fn unescaped(json: &str, length: usize) -> Option<char> {
+    let escapes = json.get(..length)?.split("\\u").skip(1);
+    let units: Vec<u16> =
+        escapes.map(|digits| u16::from_str_radix(digits, 16).ok()).collect::<Option<_>>()?;
+    let is_whole = units.len() * 6 == length;
+    let mut characters = char::decode_utf16(units);
+    let character = characters.next()?.ok()?;
+    (is_whole && characters.next().is_none() && !character.is_ascii()).then_some(character)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes_of_json_are_written_as_their_characters() {
+        for (json, expected) in [
+            (r#"{"keys":["\u00fc","\ud83d\ude00x"]}"#, r#"{"keys":["ü","😀x"]}"#),
+            (r#"["\u000a\u0022\\u00fc\\\u00fc"]"#, r#"["\u000a\u0022\\u00fc\\ü"]"#),
+            (r#"["\u00fc\u00fc","\n"]"#, r#"["üü","\n"]"#),
+            (r#"no JSON: \u00fc"#, r#"no JSON: \u00fc"#),
+            (r#"{"keys":["posts"]}"#, r#"{"keys":["posts"]}"#),
+        ] {
+            assert_eq!(readable(json), expected);
+        }
+    }
 
     #[test]
     fn no_redirect_leads_from_https_to_http() {

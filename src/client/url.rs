@@ -51,6 +51,11 @@ impl FromStr for HttpUrl {
         if authority.as_str().contains('@') {
             return Err(InvalidUrl::UserInfo);
         }
+        // What is no number is no port, and would be taken for a part of the name.
+        let rest = &authority.as_str()[authority.host().len()..];
+        if authority.port_u16().is_none() && !matches!(rest, "" | ":") {
+            return Err(InvalidUrl::Scheme);
+        }
         let port = authority.port_u16().unwrap_or(port);
         Ok(Self {
             is_secure,
@@ -224,6 +229,8 @@ mod tests {
             ("/api", "expected http://host:port"),
             ("ws://example.org", "expected http://host:port"),
             ("http://", "expected http://host:port"),
+            ("http://example.org:abc", "expected http://host:port"),
+            ("http://example.org:70000", "expected http://host:port"),
             ("http://a b", "expected http://host:port"),
             ("http://me@example.org", "a user name"),
             ("http://example.org?x", "a query"),

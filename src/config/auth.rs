@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::{ClaimPointer, CookieName, ParameterName};
 #[cfg(feature = "jwt")]
 use super::{JwksConfig, KeyFile, TokenKey};
 
@@ -28,6 +29,14 @@ pub struct AuthConfig {
     pub audiences: Vec<String>,
     /// Keys that publishers without a token send as `authorization: Bearer`.
     pub publish_keys: Vec<Secret>,
+    /// The cookie that a token may be in; `nudged_token` by default.
+    pub token_cookie: CookieName,
+    /// The query parameter that a token may be in; `token` by default.
+    pub token_query: ParameterName,
+    /// The claim with the orgs of a token, a name or an array of names; `None` for `/org` and `/orgs` together.
+    pub org_claim: Option<ClaimPointer>,
+    /// The claim with the scopes of a token, a string of words or an array; `None` for `/scope`.
+    pub scope_claim: Option<ClaimPointer>,
 }
 
 /// A key that is compared as it is, and that `Debug` does not show.
@@ -40,8 +49,12 @@ pub struct Secret(Box<str>);
 pub enum InvalidKey {
     /// A secret for HS256 is too short to withstand guessing (RFC 7518, 3.2).
     ShortSecret,
+    /// What is given as a secret for HS256 has the form of a key or a certificate, which is not secret if it is public.
+    KeyAsSecret,
     /// A publish key is too short to withstand guessing, or has characters that a header cannot have.
     PublishKey,
+    /// A publish key has a comma, which could be meant to separate two.
+    PublishKeyComma,
     /// The key is private; a server that only verifies must not have it.
     Private,
     /// The key is not a PEM public key, or not one for RS256, ES256 or EdDSA.
@@ -84,8 +97,11 @@ impl Secret {
     /// A key that a publisher sends as it is.
     ///
     /// # Errors
-    /// It has less than 16 bytes, or bytes that are not visible ASCII.
+    /// It has less than 16 bytes, or bytes that are not visible ASCII, or a comma.
     pub fn publish_key(text: &str) -> Result<Self, InvalidKey> {
+        if text.contains(',') {
+            return Err(InvalidKey::PublishKeyComma);
+        }
         if text.len() < PUBLISH_KEY_BYTES_MIN || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(InvalidKey::PublishKey);
         }
@@ -111,6 +127,12 @@ impl fmt::Display for InvalidKey {
             Self::ShortSecret => {
                 "a secret for HS256 needs at least 32 bytes; try `openssl rand -hex 32`"
             }
+            Self::KeyAsSecret => {
+                "this is a key or a certificate, and no secret; give a public key to --jwt-key, as PEM"
+            }
+            Self::PublishKeyComma => {
+                "a publish key has no comma; separate several with white space, or repeat the flag"
+            }
             Self::PublishKey => {
                 "a publish key is at least 16 characters of visible ASCII; try `openssl rand -hex 32`"
             }
@@ -135,6 +157,8 @@ mod tests {
     #[test]
     fn short_publish_keys_are_refused_and_debug_shows_none() {
         let key = "0123456789abcdef";
+        let comma = Secret::publish_key("0123456789abcdef,0123456789abcdef");
+        assert_eq!(comma.err(), Some(InvalidKey::PublishKeyComma));
         assert_eq!(Secret::publish_key(&key[1..]).err(), Some(InvalidKey::PublishKey));
         assert_eq!(Secret::publish_key("with a space in it").err(), Some(InvalidKey::PublishKey));
         let key = Secret::publish_key(key).expect("16 bytes");

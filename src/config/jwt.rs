@@ -59,6 +59,18 @@ pub const TOKEN_KEYS_MAX: usize = 4;
 /// The shortest secret for HS256, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
 
+/// How DER in base64 begins, without the armour of PEM: a public key for EdDSA, ES256 and (2,048 to 4,096 bits) RS256. No
+/// random secret begins like this.
+const DER_PREFIXES: [&str; 7] = [
+    "MCowBQYDK2Vw",
+    "MFkwEwYHKoZIzj0",
+    "MIIBIjANBgkqhkiG9w0BAQ",
+    "MIIBojANBgkqhkiG9w0BAQ",
+    "MIICIjANBgkqhkiG9w0BAQ",
+    "MIIBCgKCAQEA",
+    "MIICCgKCAgEA",
+];
+
 /// The shortest RSA modulus, in bytes.
 const RSA_BYTES_MIN: usize = 256;
 
@@ -85,8 +97,11 @@ impl TokenKey {
     /// A secret that the server shares with the issuer, for HS256.
     ///
     /// # Errors
-    /// It has less than 32 bytes.
+    /// It has less than 32 bytes, or the form of a key or a certificate: then everybody may have it.
     pub fn from_secret(secret: &str) -> Result<Self, InvalidKey> {
+        if is_key_document(secret) {
+            return Err(InvalidKey::KeyAsSecret);
+        }
         if secret.len() < SECRET_BYTES_MIN {
             return Err(InvalidKey::ShortSecret);
         }
@@ -163,6 +178,16 @@ impl TokenKey {
                 _ => false,
             }
     }
+}
+
+/// Whether this has the form of an asymmetric key or a certificate: PEM, DER in base64, a JWK or a set of them, a key of
+/// SSH.
+pub(super) fn is_key_document(text: &str) -> bool {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let is_json = text.starts_with('{') && (text.contains("\"kty\"") || text.contains("\"keys\""));
+    let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-ssh-"].iter().any(|kind| text.starts_with(kind));
+    let is_der = DER_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    text.contains("-----BEGIN ") || is_json || is_ssh || is_der
 }
 
 // ===== impl JwksUrl =====

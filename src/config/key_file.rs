@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::jwt::is_key_document;
 use super::{InvalidKey, TokenKey};
 
 /// A file with keys that tokens may be signed with, and its keys as they were when it was read last.
@@ -37,9 +38,6 @@ pub const SECRETS_MAX: usize = 16;
 
 /// The largest file of keys, in bytes.
 pub const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
-
-/// What every key in PEM has, and no secret.
-const PEM: &str = "-----BEGIN";
 
 /// Stands between a secret and its date.
 const UNTIL: &str = "until";
@@ -121,8 +119,8 @@ fn read_limited(path: &Path) -> Result<String, String> {
 }
 
 fn parse_secrets(text: &str) -> Result<Vec<TokenKey>, String> {
-    if text.contains(PEM) {
-        return Err("this is a key in PEM, and no secret; a public one is for --jwt-key".into());
+    if is_key_document(text) {
+        return Err(InvalidKey::KeyAsSecret.to_string());
     }
     let lines = text.lines().map(str::trim_end).enumerate().filter(|(_, line)| !line.is_empty());
     let secrets = lines.map(|(index, line)| {

@@ -4,6 +4,8 @@
 mod auth;
 #[cfg(feature = "server")]
 mod cors;
+#[cfg(feature = "server")]
+mod credentials;
 mod hub;
 #[cfg(feature = "server")]
 mod input;
@@ -34,11 +36,12 @@ pub use self::tls::TlsFiles;
 pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
     cors::{CorsPolicy, InvalidOrigin, Origin},
+    credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},
     input::{
         READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, TLS_OVERHEAD_MAX,
         TLS_OVERHEAD_PER_BYTE,
     },
-    network::{InvalidNetwork, Network},
+    network::{ForwardedField, InvalidNetwork, Network},
 };
 
 #[cfg(feature = "server")]
@@ -85,8 +88,10 @@ pub struct Config {
     /// Streams of one IPv4 address or one IPv6 /64, on all of its connections. Behind a trusted proxy it is the
     /// client's address that counts. `None` for no limit.
     pub address_streams_max: Option<usize>,
-    /// Proxies whose `X-Forwarded-For` or `Forwarded` names the client. Their own addresses are not limited.
+    /// Proxies whose `forwarded_field` names the client. Their own addresses are not limited.
     pub trusted_proxies: Vec<Network>,
+    /// The field that these proxies write. The other one is not read: the client may have sent it.
+    pub forwarded_field: ForwardedField,
     /// Requests, streams among them, that one HTTP/2 connection may have open at the same time.
     pub connection_streams_max: u32,
     /// The largest request head, in bytes; at least 8,192.
@@ -172,6 +177,7 @@ impl Default for Config {
             streams_max: None,
             address_streams_max: None,
             trusted_proxies: Vec::new(),
+            forwarded_field: ForwardedField::default(),
             connection_streams_max: 256,
             head_bytes_max: 16 * 1024,
             head_timeout: Duration::from_secs(10),

@@ -1,4 +1,4 @@
-//! Networks of addresses.
+//! Networks of addresses, and how proxies name the clients behind them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +9,17 @@ use ipnet::IpNet;
 /// A network in CIDR notation, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
+
+/// The header field in which proxies name their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForwardedField {
+    /// `X-Forwarded-For`, which most proxies write.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
 
 /// A text is not a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,6 +44,14 @@ impl CorsPolicy {
         }
     }
 
+    /// Whether the pages of this origin may act for the user whose cookie their browser sends.
+    pub(super) fn takes_cookies_of(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::SameOrigin | Self::Any => false,
+            Self::Listed(origins) => origins.iter().any(|listed| listed.value() == origin),
+        }
+    }
+
     /// The response to a preflight; `None` if the request is not one.
     pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let headers = request.headers();

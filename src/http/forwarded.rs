@@ -1,38 +1,37 @@
-//! The client behind a trusted proxy, from `X-Forwarded-For` and `Forwarded` (RFC 7239). Only what trusted
-//! proxies have added can be believed, so both are read from the right.
+//! The client behind a trusted proxy, from `X-Forwarded-For` or `Forwarded` (RFC 7239): from the one that the proxy
+//! writes, since the client may have sent the other. Only what trusted proxies have added can be believed, so it is read
+//! from the right.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::FORWARDED;
 
-/// The rightmost untrusted address; `proxy` itself if the fields are absent, malformed or disagree: a client
-/// may have sent the one that its proxy does not write.
+use crate::config::ForwardedField;
+
+/// The rightmost untrusted address; `proxy` itself if the field is absent or malformed.
 pub(super) fn client(
     headers: &HeaderMap,
+    field: ForwardedField,
     proxy: IpAddr,
     trusts: impl Fn(IpAddr) -> bool,
 ) -> IpAddr {
-    let read = |name: &str, parse: fn(&str) -> Option<IpAddr>| {
-        let lines = headers.get_all(name).into_iter().rev();
-        // A line that is not ASCII counts as one invalid element.
-        let elements = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
-        let mut elements = elements.map(str::trim).filter(|element| !element.is_empty());
-        let first = parse(elements.next()?);
-        let mut last = first;
-        while let Some(address) = last.filter(|address| trusts(*address)) {
-            match elements.next() {
-                Some(before) => last = parse(before),
-                None => return Some(Some(address)),
-            }
+    let (name, parse): (_, fn(&str) -> Option<IpAddr>) = match field {
+        ForwardedField::XForwardedFor => ("x-forwarded-for", node),
+        ForwardedField::Forwarded => (FORWARDED.as_str(), element),
+    };
+    let lines = headers.get_all(name).into_iter().rev();
+    // A line that is not ASCII counts as one invalid element.
+    let elements = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
+    let mut elements = elements.map(str::trim).filter(|element| !element.is_empty());
+    let mut last = elements.next().and_then(parse);
+    while let Some(address) = last.filter(|address| trusts(*address)) {
+        match elements.next() {
+            Some(before) => last = parse(before),
+            None => return address,
         }
-        Some(last)
-    };
-    let client = match (read("x-forwarded-for", node), read(FORWARDED.as_str(), element)) {
-        (Some(one), Some(other)) => one.filter(|one| other == Some(*one)),
-        (one, other) => one.or(other).flatten(),
-    };
-    client.unwrap_or(proxy)
+    }
+    last.unwrap_or(proxy)
 }
 
 /// `for` of an element like `for="[2001:db8::1]:4711";proto=https`. Quotes are not matched: no address has
@@ -58,12 +57,16 @@ mod tests {
     const PROXY: &str = "10.0.0.1";
 
     fn client_of(fields: &[(&'static str, &str)]) -> String {
+        client_by(ForwardedField::XForwardedFor, fields)
+    }
+
+    fn client_by(field: ForwardedField, fields: &[(&'static str, &str)]) -> String {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().expect("a value"));
         }
         let trusts = |address: IpAddr| address.to_string().starts_with("10.");
-        client(&headers, PROXY.parse().expect("an address"), trusts).to_string()
+        client(&headers, field, PROXY.parse().expect("an address"), trusts).to_string()
     }
 
     #[test]
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_forwarded_is_read_too() {
+    fn the_field_forwarded_is_read_if_the_proxy_writes_it() {
         for (value, expected) in [
             ("for=192.0.2.1", "192.0.2.1"),
             ("proto=https;For=192.0.2.1;by=10.0.0.1", "192.0.2.1"),
@@ -100,18 +103,11 @@ mod tests {
             ("for=_hidden", PROXY),
             ("proto=https", PROXY),
         ] {
-            assert_eq!(client_of(&[("forwarded", value)]), expected, "{value}");
+            let field = ForwardedField::Forwarded;
+            assert_eq!(client_by(field, &[("forwarded", value)]), expected, "{value}");
+            let other = [("forwarded", value), ("x-forwarded-for", "198.51.100.9")];
+            assert_eq!(client_by(field, &other), expected, "{value}");
+            assert_eq!(client_of(&[("forwarded", value)]), PROXY, "{value}");
         }
-    }
-
-    /// SCENARIO: the proxy writes one of the fields, and forwards the other, which the client sent.
-    /// BUG: whichever field is preferred, it may be the one in which the client chooses its own address.
-    /// FIX: fields that disagree are ignored, and the request counts as the proxy's.
-    #[test]
-    fn fields_that_disagree_are_ignored() {
-        let both = |one, other| client_of(&[("x-forwarded-for", one), ("forwarded", other)]);
-        assert_eq!(both("192.0.2.1", "for=192.0.2.1"), "192.0.2.1");
-        assert_eq!(both("192.0.2.1", "for=198.51.100.9"), PROXY);
-        assert_eq!(both("192.0.2.1", "for=unknown"), PROXY);
     }
 }

@@ -1,6 +1,7 @@
 //! Publishing: reads a body within its limits, checks all of it, and only then publishes to the hub.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::auth::{AuthError, Orgs};
 use super::body_budget::{BodyBudget, OverBudget, PartialBody};
@@ -23,21 +25,26 @@ use crate::time::Time;
 
 /// The body of a publish to one org.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Publish<'a> {
     #[serde(borrow)]
-    keys: Vec<Key<'a>>,
+    keys: KeyList<'a>,
 }
 
 /// One line of a publish to many orgs.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct BatchLine<'a> {
     #[serde(borrow)]
     org: Cow<'a, str>,
     #[serde(borrow)]
-    keys: Vec<Key<'a>>,
+    keys: KeyList<'a>,
 }
+
+/// What a `Vec` is, but for its errors, which would name a sequence.
+struct KeyList<'a>(Vec<Key<'a>>);
+
+struct KeyListVisitor;
 
 /// Borrows from the body unless the string has escapes.
 #[derive(Deserialize)]
@@ -142,6 +149,9 @@ where
     if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(allowed)) {
         return Err(Reject::ContentType { allowed });
     }
+    if has_content_coding(&headers) {
+        return Err(Reject::ContentCoding);
+    }
     drop(headers);
     let BodyLimits { bytes_max, timeout, budget } = limits;
     if body.size_hint().lower() > bytes_max as u64 {
@@ -150,6 +160,14 @@ where
     let collect = collect(body, bytes_max, PartialBody::begin(budget));
     let collected = timer.sleep(timeout).limit(collect).await;
     collected.unwrap_or(Err(Reject::TooSlow { seconds: timeout.as_secs() }))
+}
+
+/// Whether the body is encoded, for which "identity" is the word that it is not (RFC 9110, 8.4 and 12.5.3).
+fn has_content_coding(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut codings = codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 async fn collect<B>(body: B, max: usize, mut collected: PartialBody) -> Result<PartialBody, Reject>
@@ -187,11 +205,23 @@ fn parse_object<'a, T: Deserialize<'a>>(
     if text.trim_ascii_start().starts_with(b"[") {
         return Err(Reject::Document { expected, why: "this is an array".into() });
     }
-    serde_json::from_slice(text).map_err(|why| Reject::Document { expected, why: why.to_string() })
+    serde_json::from_slice(text)
+        .map_err(|why| Reject::Document { expected, why: in_terms_of_json(&why.to_string()) })
 }
 
-fn check_keys<'a>(keys: Vec<Key<'a>>, limits: &HubConfig) -> Result<Keys<'a>, Reject> {
-    Keys::new(keys.into_iter().map(|key| key.0), limits).map_err(Reject::Keys)
+/// What serde found in place of what was expected, by its name in JSON.
+fn in_terms_of_json(why: &str) -> String {
+    for (serde, json) in [("map", "object"), ("sequence", "array")] {
+        let found = why.strip_prefix("invalid type: ").and_then(|found| found.strip_prefix(serde));
+        if let Some(rest) = found {
+            return format!("invalid type: {json}{rest}");
+        }
+    }
+    why.to_owned()
+}
+
+fn check_keys<'a>(keys: KeyList<'a>, limits: &HubConfig) -> Result<Keys<'a>, Reject> {
+    Keys::new(keys.0.into_iter().map(|key| key.0), limits).map_err(Reject::Keys)
 }
 
 fn accepted(body: String) -> Response<Full<Bytes>> {
@@ -199,6 +229,30 @@ fn accepted(body: String) -> Response<Full<Bytes>> {
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
+}
+
+// ===== impl KeyList =====
+
+impl<'de: 'a, 'a> Deserialize<'de> for KeyList<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(KeyListVisitor).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeyListVisitor {
+    type Value = Vec<Key<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut keys: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(key) = keys.next_element()? {
+            list.push(key);
+        }
+        Ok(list)
+    }
 }
 
 #[cfg(test)]

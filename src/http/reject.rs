@@ -35,6 +35,8 @@ pub(crate) enum Reject {
     Coding,
     /// The body has another content type.
     ContentType { allowed: &'static str },
+    /// The body has a content coding.
+    ContentCoding,
     /// The body is larger than a publish may be.
     TooLarge { max: usize },
     /// The unfinished bodies on its HTTP/2 connection are as large as they may be together.
@@ -94,6 +96,10 @@ impl Reject {
         match self.cause() {
             Self::Method { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            // Which coding it may have (RFC 9110, 12.5.3): this tells it from another content type.
+            Self::ContentCoding => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             // Jittered, so that clients do not all come back at the same time.
             Self::Draining
@@ -165,7 +171,7 @@ impl Reject {
         match self {
             Self::NotFound | Self::NotPublic | Self::Internal => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ContentType { .. } | Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Org(_)
@@ -185,7 +191,7 @@ impl Reject {
             | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
+            Self::Auth(AuthError::Org | AuthError::Scope(_) | AuthError::Origin) | Self::Origin => {
                 StatusCode::FORBIDDEN
             }
         }
@@ -215,6 +221,7 @@ impl Reject {
                 .into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
+            Self::ContentCoding => "a publish has no content-encoding; send the body as it is".into(),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),
             Self::Bodies { max } => {
                 format!(

@@ -50,7 +50,8 @@ pub(crate) struct ResponseFuture {
     pub(super) chunked: bool,
 }
 
-/// What keeps a browser from interpreting, embedding or storing a response that is not a stream.
+/// What keeps a browser from interpreting, embedding or storing a response that is not a stream, unless the response
+/// has such a field of its own: one that asks to come back has those of a stream.
 const SECURITY: [(HeaderName, &str); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
@@ -81,7 +82,7 @@ impl Future for ResponseFuture {
             let full = matches!(response.body(), ResponseBody::Full(_));
             let headers = response.headers_mut();
             for (name, value) in SECURITY.into_iter().filter(|_| full) {
-                headers.insert(name, HeaderValue::from_static(value));
+                headers.entry(name).or_insert(HeaderValue::from_static(value));
             }
             mem::take(fields).add_to(headers);
             // After malformed trailers, hyper would parse the rest of them as the next request. Only a publish

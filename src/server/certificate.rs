@@ -19,6 +19,7 @@ use super::conn_context::ConnContext;
 use super::files::{Stamp, is_irregular, warn_if_all_may_read};
 use super::reactor::Accepted;
 use super::tls_conn;
+use super::validity;
 use crate::config::{Config, TlsFiles};
 use crate::sync::Mutex;
 
@@ -32,6 +33,7 @@ pub struct Tls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
     /// Of the files when they were last read, valid or not.
     stamps: [Option<Stamp>; 2],
 }
@@ -82,8 +84,10 @@ impl Tls {
 
     pub(crate) fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
-        let config = Arc::new(load(&files)?);
-        let current = Arc::new(Mutex::new(Current { config, stamps }));
+        let (config, chain) = load(&files)?;
+        validity::warn(&chain);
+        let current = Current { config: Arc::new(config), chain, stamps };
+        let current = Arc::new(Mutex::new(current));
         Ok(Self { files, current })
     }
 
@@ -95,9 +99,13 @@ impl Tls {
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
         let loaded = check_regular(&self.files).and_then(|()| load(&self.files));
-        let mut current = self.current.lock();
-        current.stamps = stamps;
-        current.config = Arc::new(loaded?);
+        {
+            let mut current = self.current.lock();
+            current.stamps = stamps;
+            let (config, chain) = loaded?;
+            (current.config, current.chain) = (Arc::new(config), chain);
+        }
+        self.warn_if_invalid();
         Ok(())
     }
 
@@ -126,10 +134,16 @@ impl Tls {
     pub(super) fn has_changed(&self) -> bool {
         stamps(&self.files) != self.current.lock().stamps
     }
+
+    /// Logs a warning if the certificate in use has expired, or is not valid yet.
+    pub(super) fn warn_if_invalid(&self) {
+        let chain = self.current.lock().chain.clone();
+        validity::warn(&chain);
+    }
 }
 
-/// Warns of a key that all users may read.
-fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+/// Loads the pair, and returns the certificates too. Warns of a key that all users may read.
+fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>), TlsError> {
     warn_if_all_may_read(&files.key);
     let unreadable = |file: &Path| {
         let file = file.to_owned();
@@ -147,14 +161,14 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
+        .with_single_cert(chain.clone(), key)
         .map_err(unfit)?;
     config.alpn_protocols = ALPN.map(Vec::from).into();
     // Tickets keep a session with its client; the server stores none.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(config)
+    Ok((config, chain))
 }
 
 fn check_regular(files: &TlsFiles) -> Result<(), TlsError> {

@@ -27,6 +27,8 @@ mod test_tls;
 mod tls_conn;
 #[cfg(feature = "tls")]
 mod tls_io;
+#[cfg(feature = "tls")]
+mod validity;
 mod worker;
 
 use std::future::{Future, poll_fn};

@@ -30,6 +30,10 @@ impl Tls {
         match *self {}
     }
 
+    pub(super) fn warn_if_invalid(&self) {
+        match *self {}
+    }
+
     pub(super) fn serve(&self, _accepted: Accepted, _context: ConnContext) -> Ready<()> {
         match *self {}
     }

@@ -123,10 +123,11 @@ pub(crate) fn retry_ms(config: &HubConfig) -> u32 {
 }
 
 /// The header fields of every event stream.
-pub(crate) const HEADERS: [(HeaderName, &str); 3] = [
+pub(crate) const HEADERS: [(HeaderName, &str); 4] = [
     (header::CONTENT_TYPE, "text/event-stream"),
     (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
     (HeaderName::from_static("x-accel-buffering"), "no"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
 /// A response with the header fields of an event stream.

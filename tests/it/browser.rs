@@ -4,22 +4,20 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use fantoccini::ClientBuilder;
 use nudged::ids::EventId;
 use nudged::wire::{Frame, Greeting};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::certificate::Certificate;
-use crate::support::port::ReservedPort;
+use crate::support::chromium::Browser;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, OPENSSL, requires};
 use crate::support::scripted_server::{ScriptedServer, stream};
 use crate::support::{Server, eventually};
 
-/// Serves a page at `/`, and forwards everything else byte for byte.
+/// Serves a page at `/`, and tickets at `/ticket`, and forwards what is for the API byte for byte.
 #[derive(Clone)]
 struct Relay {
     address: SocketAddr,
@@ -34,15 +32,6 @@ struct State {
     conceals_ends: bool,
     /// The heads of the requests for streams.
     heads: Vec<String>,
-}
-
-/// Chromium under WebDriver, ended when this is dropped.
-struct Browser {
-    driver: Child,
-    page: fantoccini::Client,
-    runtime: tokio::runtime::Runtime,
-    profile: std::path::PathBuf,
-    _port: ReservedPort,
 }
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -100,7 +89,11 @@ impl Relay {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         if !head.starts_with("GET /api/") {
-            let body = if head.starts_with("GET / ") { PAGE } else { "" };
+            let body = match head.split(' ').nth(1) {
+                Some("/") => PAGE.to_owned(),
+                Some("/ticket") => mint(&["--ttl", "5s", "--until", "1h"]),
+                _ => String::new(),
+            };
             let length = body.len();
             _ = write!(
                 browser,
@@ -122,77 +115,6 @@ impl Relay {
             return; // `open` keeps the connection
         }
         _ = browser.shutdown(Shutdown::Both);
-    }
-}
-
-// ===== impl Browser =====
-
-impl Browser {
-    fn open(url: &str) -> Self {
-        let reserved = ReservedPort::new();
-        let port = reserved.address.port();
-        let profile = std::env::temp_dir().join(format!("nudged-chromium-{port}"));
-        let driver = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("chromedriver starts");
-        eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        let profile_flag = format!("--user-data-dir={}", profile.display());
-        // The certificate of the tests is self-signed.
-        let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-dev-shm-usage", profile_flag,
-        ] } });
-        let Value::Object(capabilities) = capabilities else { unreachable!("an object") };
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let page = runtime.block_on(async {
-            let page =
-                ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-                    .capabilities(capabilities)
-                    .connect(&format!("http://127.0.0.1:{port}"))
-                    .await
-                    .expect("a session");
-            page.goto(url).await.expect("the page");
-            page
-        });
-        Self { driver, page, runtime, profile, _port: reserved }
-    }
-
-    fn go(&self, url: &str) {
-        self.runtime.block_on(self.page.goto(url)).expect("the page");
-    }
-
-    /// Runs a script in the page and returns its result.
-    fn run(&self, script: &str, argument: &str) -> Value {
-        let result = self.page.execute_async(script, vec![argument.into()]);
-        self.runtime.block_on(result).expect("a script")
-    }
-
-    /// The events that the page has received, as name, data and last event id.
-    fn seen(&self) -> Vec<[String; 3]> {
-        let seen = self.runtime.block_on(self.page.execute("return seen", vec![]));
-        serde_json::from_value(seen.expect("a script")).expect("triples")
-    }
-
-    fn expect(&self, expected: &[[&str; 3]]) {
-        let mut seen = self.seen();
-        eventually(&format!("the page has received {expected:?}"), || {
-            seen = self.seen();
-            seen.len() >= expected.len()
-        });
-        assert_eq!(seen, expected);
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        _ = self.runtime.block_on(self.page.clone().close());
-        _ = self.driver.kill();
-        _ = self.driver.wait();
-        _ = std::fs::remove_dir_all(&self.profile);
     }
 }
 
@@ -298,7 +220,8 @@ fn a_page_of_another_origin_is_served_if_it_is_listed() {
     let server = Server::start(&flags);
     let published = || server.metric("nudged_events_published_total");
     let browser = Browser::open(&format!("{origin}/empty"));
-    let cookie = format!("document.cookie = 'nudged_token={}'", mint());
+    let token = mint(&["--scope", "subscribe,publish"]);
+    let cookie = format!("document.cookie = 'nudged_token={token}'");
     browser.runtime.block_on(browser.page.execute(&cookie, vec![])).expect("a script");
 
     let url = format!("http://{}/api/acme/events", server.address());
@@ -315,10 +238,64 @@ fn a_page_of_another_origin_is_served_if_it_is_listed() {
     assert_eq!(server.metric("nudged_streams_opened_total"), 2);
 }
 
-/// A token to subscribe and publish to acme.
-fn mint() -> String {
+/// SCENARIO: a stream is interrupted after its ticket has expired, so that the page needs a new one.
+/// BUG: the page of the README had forgotten its position with the old URL, and read everything again, once a ticket.
+/// FIX: it carries the last id to the new URL, and resumes.
+#[test]
+fn the_page_of_the_readme_resumes_with_a_new_ticket() {
+    requires!(CHROMEDRIVER, CHROMIUM);
+    let readme = include_str!("../../README.md");
+    let start = readme.find("let last = '';").expect("the script of the README");
+    let script = readme[start..].split("\n```").next().expect("its end");
+    // The relay serves one request on a connection, which the server has to close after a refusal.
+    let times = ["--retry-min", "200ms", "--retry-max", "200ms", "--idle-timeout", "100ms"];
+    let flags = [&["--jwt-secret", SECRET, "--coalesce", "0"][..], &times].concat();
+    let server = Server::start(&flags);
+    let publisher = mint(&["--scope", "publish"]);
+    let publish = |key: &str| {
+        let body = json!({ "keys": [key] }).to_string();
+        let length = body.len();
+        let answer = server.request(&format!(
+            "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {publisher}\r\ncontent-length: {length}\r\n\r\n{body}"
+        ));
+        assert_eq!(answer.status(), 202);
+    };
+    let relay = Relay::start(server.address());
+    let browser = Browser::open(&format!("http://{}/empty", relay.address));
+    let page = "window.seen = [];
+        window.reloadEverything = () => seen.push(['everything', '', '']);
+        window.reload = keys => seen.push(['reload', String(keys), '']);
+        const element = document.createElement('script');
+        element.textContent = arguments[0];
+        document.head.append(element);";
+    browser.runtime.block_on(browser.page.execute(page, vec![script.into()])).expect("a script");
+    eventually("the page has subscribed", || server.seats() == 1);
+    publish("posts");
+    let everything = ["everything", "", ""];
+    browser.expect(&[everything, ["reload", "posts", ""]]);
+    let head = relay.last_head();
+    assert!(!head.contains("last_event_id"), "there is no position yet: {head}");
+
+    let target = head.split(' ').nth(1).expect("a target").to_owned();
+    eventually("the ticket has expired", || {
+        let mut client = server.connect();
+        client.send(&format!("GET {target} HTTP/1.1\r\nhost: t\r\n\r\n"));
+        client.read_head().starts_with("HTTP/1.1 401 ")
+    });
+    relay.set_upstream(None);
+    eventually("the seat is free", || server.seats() == 0);
+    publish("missed");
+    relay.set_upstream(Some(server.address()));
+    browser.expect(&[everything, ["reload", "posts", ""], ["reload", "missed", ""]]);
+    let head = relay.last_head();
+    assert!(head.contains("&last_event_id=") && !head.contains(&target), "{head}");
+}
+
+/// A token for acme.
+fn mint(args: &[&str]) -> String {
     let mut command = Server::command();
-    command.args(["token", "--secret", SECRET, "--org", "acme", "--scope", "subscribe,publish"]);
+    command.args(["token", "--secret", SECRET, "--org", "acme"]).args(args);
     let output = command.output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()

@@ -1,7 +1,7 @@
 //! The exact bytes of streams, on every way by which they reach a client.
 
 use crate::support::server::Signal;
-use crate::support::{Server, Stream, Transport};
+use crate::support::{Server, Stream, Transport, header};
 use crate::wire::decoders::HttpxSse;
 
 /// How a stream reaches its client.
@@ -220,5 +220,58 @@ fn keys_are_ascii_on_the_wire() {
             format!("id: {id}\nevent: invalidate\ndata: {data}\n\n"),
             "{way:?}"
         );
+    }
+}
+
+/// SCENARIO: a proxy keeps connections to its upstream, and a stream ends.
+/// BUG: the head did not say that the connection ends with it, so the proxy sent the next request into it.
+/// FIX: over HTTP/1.1 it says so. Over HTTP/2 there is no such field, and over HTTP/1.0 it is the rule.
+#[test]
+fn the_head_of_a_stream_says_that_its_connection_closes() {
+    for way in Way::all() {
+        let server = way.start(&[]);
+        for route in ["/api/acme/events", "/api/acme/public/events"] {
+            let Stream { head, .. } = way.open(&server, route);
+            let over_http2 = matches!(way, Way::Over(Transport::H2 | Transport::H2c));
+            let connection = (!over_http2).then_some("close");
+            assert_eq!(header(&head, "connection"), connection, "{way:?}: {head}");
+            assert_eq!(header(&head, "x-content-type-options"), Some("nosniff"), "{way:?}: {head}");
+        }
+        let mut client = server.connect();
+        client.send("HEAD /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = client.read_head();
+        assert_eq!(header(&head, "x-content-type-options"), Some("nosniff"), "{head}");
+        assert_eq!(header(&head, "connection"), None, "the connection goes on: {head}");
+    }
+}
+
+/// SCENARIO: a browser is asked to come back by a stream that ends at once, behind a proxy that compresses.
+/// BUG: its `cache-control` was that of an error, so that the proxy transformed and held it.
+/// FIX: it has the fields of a stream.
+#[test]
+fn the_answer_that_asks_to_come_back_has_the_fields_of_a_stream() {
+    for way in Way::all() {
+        let server = way.start(&["--streams", "1"]);
+        let mut stream = way.open(&server, "/api/acme/events");
+        stream.next();
+        let answer = server.request(
+            "GET /api/acme/events HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n\r\n",
+        );
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        for (name, value) in [
+            ("content-type", "text/event-stream"),
+            ("cache-control", "no-cache, no-store, no-transform"),
+            ("x-accel-buffering", "no"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{way:?}: {answer:?}");
+        }
+        let text = &answer.body;
+        assert!(
+            text.starts_with("retry: ") && text.contains("\n: the server has as many"),
+            "{text}"
+        );
+        assert!(HttpxSse::default().decode(text).is_empty(), "{way:?}: {text}");
     }
 }

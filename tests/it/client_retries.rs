@@ -22,7 +22,7 @@ fn redirect(status: &str, location: &str) -> String {
     format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n")
 }
 
-fn has_token(request: &String) -> bool {
+fn has_token(request: &str) -> bool {
     request.contains("\r\nauthorization: Bearer s3cret\r\n")
 }
 
@@ -57,7 +57,7 @@ fn listen_follows_the_redirects_that_a_browser_follows() {
         let path = "/api/acme/events";
         let again = "/api/acme/events?again";
         assert_eq!(targets, [path, "/moved/%C3%A9?x=1", "/other", path, again], "{status}");
-        assert!(requests.iter().all(has_token), "the origin is the same");
+        assert!(requests.iter().all(|request| has_token(request)), "the origin is the same");
         let resumes = |request: &String| request.contains("\r\nlast-event-id: e-1\r\n");
         assert_eq!(
             requests.iter().map(resumes).collect::<Vec<_>>(),
@@ -74,9 +74,12 @@ fn listen_sends_its_token_to_no_other_origin() {
     let there = format!("//{}/there", other.address);
     let first = ScriptedServer::play([redirect("307 Temporary Redirect", &there)]);
     listening(first.server(Some("s3cret")), false, None).result.expect("over");
-    assert!(first.requests().iter().all(has_token));
+    assert!(first.requests().iter().all(|request| has_token(request)));
     for requests in [other.requests(), end.requests()] {
-        assert!(requests.len() == 1 && !requests.iter().any(has_token), "{requests:?}");
+        assert!(
+            requests.len() == 1 && !requests.iter().any(|request| has_token(request)),
+            "{requests:?}"
+        );
     }
 }
 

@@ -382,3 +382,31 @@ fn a_length_besides_chunks_ends_the_connection() {
     let old = publish("POST /api/acme/events HTTP/1.0", &[LENGTH], "\r\n");
     assert_eq!(server.request(&old).status(), 202);
 }
+
+/// What hyper refuses by itself, before there is a request: these are all responses without a problem body, as the
+/// README says.
+#[test]
+fn the_responses_of_the_library_have_no_body() {
+    let post = "POST /api/acme/events HTTP/1.1\r\nhost: t\r\n";
+    let many: String = (0..101).map(|n| format!("x{n}: a\r\n")).collect();
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &["--head-bytes", "131072"]);
+        for (status, request) in [
+            (400, "hello\r\n\r\n".to_owned()),
+            (400, "GET /livez HTTP/1.2\r\nhost: t\r\n\r\n".to_owned()),
+            (400, format!("{post}: a\r\n\r\n")),
+            (400, format!("{post}content-length: x\r\n\r\n")),
+            (400, format!("{post}content-length: 1\r\ncontent-length: 2\r\n\r\n")),
+            (400, format!("{post}transfer-encoding: gzip\r\n\r\n")),
+            (414, format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "a".repeat(70_000))),
+            (431, format!("{post}{many}\r\n")),
+            (431, format!("{post}content-length: {}\r\n\r\n", u64::MAX)),
+        ] {
+            let mut client = server.connect();
+            client.send(&request);
+            let answer = client.read_answer();
+            assert_eq!((answer.status(), answer.body.as_str()), (status, ""), "{request:.60}");
+            assert_eq!(answer.header("content-type"), None, "{request:.60}: {answer:?}");
+        }
+    }
+}

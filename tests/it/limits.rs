@@ -207,6 +207,42 @@ fn streams_have_their_limits_on_every_transport() {
     }
 }
 
+/// SCENARIO: the proxy writes one of the two fields, and forwards the other one as its client sent it.
+/// BUG: both were read: where they differed, the clients of a proxy shared one limit, which one of them could exhaust;
+/// where the proxy left its own out, the client chose its address.
+/// FIX: `--forwarded-field` says which one the proxy writes, and the other one is not read.
+#[test]
+fn only_the_field_that_the_proxy_writes_names_the_client() {
+    let names = [None, Some("x-forwarded-for"), Some("forwarded")];
+    for (transport, name) in
+        Transport::all().flat_map(|transport| names.map(|name| (transport, name)))
+    {
+        let mut flags = vec!["--address-streams", "1", "--trust-forwarded-for", "127.0.0.1"];
+        flags.extend(name.into_iter().flat_map(|name| ["--forwarded-field", name]));
+        let server = server(transport, &flags);
+        let fields = |ours: &str, theirs: &str| match name {
+            Some("forwarded") => format!("forwarded: for={ours}\r\nx-forwarded-for: {theirs}\r\n"),
+            _ => format!("x-forwarded-for: {ours}\r\nforwarded: for={theirs}\r\n"),
+        };
+        let events = "/api/acme/events";
+        // Each chooses an address of its own in the other field, and all the same one.
+        let (one, other) =
+            (fields("192.0.2.1", "198.51.100.7"), fields("192.0.2.2", "198.51.100.7"));
+        let mut streams = [&one, &other].map(|fields| server.stream_with(events, fields));
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let disguised = fields("192.0.2.1", "198.51.100.8");
+        expect_retry(&ask(&server, "acme", &disguised), "your address");
+        // Without the field it is the proxy's own request, whatever the other one says.
+        let absent = disguised.lines().nth(1).expect("two fields").to_owned() + "\r\n";
+        let mut proxy = server.stream_with(events, &absent);
+        proxy.connected();
+        expect_retry(
+            &ask(&server, "acme", &absent.replace("198.51.100.8", "198.51.100.9")),
+            "your address",
+        );
+    }
+}
+
 /// The field is ignored unless the peer is a listed proxy.
 #[test]
 fn a_client_cannot_choose_its_address() {

@@ -40,6 +40,7 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod units;
 mod untaken;
 mod views;
 mod wire;

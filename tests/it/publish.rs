@@ -93,7 +93,7 @@ fn every_refusal_states_the_error_and_the_bound() {
         (r#"{"keys":[]}"#, 422, "at least one is needed"),
         (r#"{}"#, 400, "missing field `keys`"),
         (r#"{"keys":["a"],"kyes":[]}"#, 400, "unknown field `kyes`, expected `keys`"),
-        (r#"{"keys":"a"}"#, 400, "expected a sequence"),
+        (r#"{"keys":"a"}"#, 400, "expected an array of strings"),
         (r#"{"keys":[1]}"#, 400, "expected a string"),
         (r#"{"keys":["a"]"#, 400, "EOF"),
         (r#"{"keys":["\ud800"]}"#, 400, "unexpected end of hex escape"),

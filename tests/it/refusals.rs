@@ -1,7 +1,7 @@
 //! The bounds of a publish: the largest accepted, the smallest refused, and that no part of a refused request was
 //! published.
 
-use crate::support::{Answer, Client, Server, eventually};
+use crate::support::{Answer, Client, Server, Transport, eventually};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -260,5 +260,80 @@ fn a_connection_stays_open_after_a_refusal() {
             body.len()
         ));
         assert_eq!(client.read_answer().status(), status);
+    }
+}
+
+/// SCENARIO: a publisher compresses its body.
+/// BUG: the coding was ignored, and the compressed bytes were parsed: "expected value at line 1 column 1".
+/// FIX: 415, with the coding that is accepted (RFC 9110, 12.5.3 and 15.5.16).
+#[test]
+fn a_content_coding_is_refused() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &[]);
+        for (path, kind, body) in [
+            ("/api/acme/events", JSON, r#"{"keys":["a"]}"#),
+            ("/api/events", NDJSON, r#"{"org":"acme","keys":["a"]}"#),
+        ] {
+            for (fields, status) in [
+                ("", 202),
+                ("content-encoding: identity\r\n", 202),
+                ("content-encoding: Identity\r\n", 202),
+                ("content-encoding:\r\n", 202),
+                ("content-encoding: gzip\r\n", 415),
+                ("content-encoding: identity, br\r\n", 415),
+                ("content-encoding: identity\r\ncontent-encoding: zstd\r\n", 415),
+                ("content-encoding: \u{fc}\r\n", 415),
+            ] {
+                let length = body.len();
+                let answer = server.request(&format!(
+                    "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-type: {kind}\r\n{fields}\
+                     content-length: {length}\r\n\r\n{body}"
+                ));
+                assert_eq!(answer.status(), status, "{transport:?} {fields:?}: {answer:?}");
+                if status == 415 {
+                    assert_eq!(answer.header("accept-encoding"), Some("identity"), "{answer:?}");
+                    assert_eq!(
+                        answer.problem(),
+                        "a publish has no content-encoding; send the body as it is"
+                    );
+                }
+            }
+        }
+        assert_eq!(published(&server), 8);
+    }
+}
+
+/// SCENARIO: a publisher sends something else than what is expected.
+/// BUG: the error named a type of the source: "expected struct Publish".
+/// FIX: it names what JSON knows.
+#[test]
+fn no_error_names_a_type_of_the_source() {
+    let server = server(&[]);
+    #[rustfmt::skip]
+    let values = [
+        "null", "true", "1", "-1", "1.5", "1e999", "\"a\"", "[]", "[[]]", "{}", "{\"a\":1}", "", "{", "{\"keys\"",
+        "{\"keys\":[\"a\"]} x", "{\"keys\":[\"a\"],\"keys\":[\"a\"]}", "{1:2}", "\u{fc}", "[\"a\",1]", "[null]", "[{}]",
+    ];
+    let wrap = |value: &str| {
+        let whole = value.to_owned();
+        [whole, format!("{{\"keys\":{value}}}"), format!("{{\"org\":{value},\"keys\":[\"a\"]}}")]
+    };
+    for value in values.into_iter().flat_map(wrap) {
+        for (path, kind) in [("/api/acme/events", JSON), ("/api/events", NDJSON)] {
+            let answer = server.post(path, kind, &value);
+            if answer.status() == 202 {
+                continue;
+            }
+            let detail = answer.problem();
+            #[rustfmt::skip]
+            let foreign = [
+                "struct", "enum", "tuple", "variant", "newtype", "Publish", "Batch", "Line", "Key", "Cow", "Vec", "String",
+                "str ", "u64", "i64", "f64", "unit", "Option", "sequence", " map", "borrowed",
+            ];
+            for word in foreign {
+                assert!(!detail.contains(word), "{value}: {detail}");
+            }
+            assert!(detail.contains("expected a ") || detail.contains("key"), "{value}: {detail}");
+        }
     }
 }

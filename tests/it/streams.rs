@@ -23,7 +23,9 @@ fn the_head_has_every_field_of_the_contract() {
                 content-type: text/event-stream\r\n\
                 cache-control: no-cache, no-store, no-transform\r\n\
                 x-accel-buffering: no\r\n\
-                transfer-encoding: chunked\r\n";
+                x-content-type-options: nosniff\r\n\
+                transfer-encoding: chunked\r\n\
+                connection: close\r\n";
             assert_eq!(stream.head, format!("{expected}date: {date}\r\n\r\n"), "{transport:?}");
         }
     }

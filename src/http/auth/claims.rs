@@ -1,4 +1,4 @@
-//! The claims of a token: its orgs, its scopes, and when it expires.
+//! The claims of a token: its orgs, its scopes, when it expires, and when the streams end that it has opened.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +33,9 @@ pub(super) struct Claims {
     scope: OneOrMany,
     /// Seconds since 1970. A valid token has it: the library requires it.
     exp: Option<f64>,
+    /// When its streams end, in the same form; `exp` if there is none.
+    #[serde(default, deserialize_with = "number")]
+    until: Option<f64>,
 }
 
 /// A string, or an array of strings.
@@ -46,7 +49,7 @@ enum OneOrMany {
 /// The name that stands for every org.
 const EVERY: &str = "*";
 
-/// The latest expiry that is represented: the end of the year 9999, in seconds since 1970.
+/// The latest time that is represented: the end of the year 9999, in seconds since 1970.
 const EXP_MAX: f64 = 253_402_300_799.0;
 
 // ===== impl Scope =====
@@ -82,9 +85,34 @@ impl Claims {
         names.any(|name| scope.name().split(' ').any(|allowed| name == allowed))
     }
 
-    pub(super) fn expires(&self) -> SystemTime {
-        let seconds = self.exp.unwrap_or_default().clamp(0.0, EXP_MAX);
+    /// When a stream that it opens has to end, be it before `exp` or after it.
+    pub(super) fn stream_end(&self) -> SystemTime {
+        let seconds = self.until.or(self.exp).unwrap_or_default().clamp(0.0, EXP_MAX);
         SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)
+    }
+
+    /// Reads claims of which some stand elsewhere: the orgs at the pointer `org`, and nowhere else, the scopes at `scope`.
+    ///
+    /// # Errors
+    /// One of them is of another type.
+    #[cfg(feature = "jwt")]
+    pub(super) fn read(
+        claims: &serde_json::Value,
+        org: Option<&str>,
+        scope: Option<&str>,
+    ) -> serde_json::Result<Self> {
+        let names = |pointer: &str| match claims.pointer(pointer) {
+            Some(names) => OneOrMany::deserialize(names),
+            None => Ok(OneOrMany::default()),
+        };
+        let time = |name: &str| claims.get(name).map(f64::deserialize).transpose();
+        Ok(Self {
+            org: names(org.unwrap_or("/org"))?,
+            orgs: if org.is_some() { OneOrMany::default() } else { names("/orgs")? },
+            scope: names(scope.unwrap_or("/scope"))?,
+            exp: time("exp")?,
+            until: time("until")?,
+        })
     }
 
     pub(super) fn into_orgs(self) -> Orgs {
@@ -93,6 +121,11 @@ impl Claims {
         }
         Orgs::Listed(self.org.into_vec().into_iter().chain(self.orgs.into_vec()).collect())
     }
+}
+
+/// A number; `null` is none.
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(deserializer).map(Some)
 }
 
 // ===== impl OneOrMany =====
@@ -173,7 +206,48 @@ mod tests {
     #[test]
     fn any_expiry_has_a_representation() {
         for exp in [0.0, 1.5, 1e300, -1e300] {
-            claims(serde_json::json!({ "exp": exp })).expires();
+            claims(serde_json::json!({ "exp": exp })).stream_end();
+            claims(serde_json::json!({ "exp": 1, "until": exp })).stream_end();
         }
+    }
+
+    #[test]
+    fn streams_end_at_until_or_else_at_exp() {
+        for (json, end) in [
+            (serde_json::json!({"exp": 60}), 60),
+            (serde_json::json!({"exp": 60, "until": 3600}), 3600),
+            (serde_json::json!({"exp": 60, "until": 30}), 30),
+            (serde_json::json!({"exp": 60, "until": -1}), 0),
+        ] {
+            let ends = claims(json.clone()).stream_end();
+            assert_eq!(ends, SystemTime::UNIX_EPOCH + Duration::from_secs(end), "{json}");
+        }
+        for until in [serde_json::json!(null), "1".into(), serde_json::json!([1]), true.into()] {
+            let json = serde_json::json!({"exp": 60, "until": until});
+            assert!(serde_json::from_value::<Claims>(json.clone()).is_err(), "{json}");
+            #[cfg(feature = "jwt")]
+            assert!(Claims::read(&json, Some("/a"), None).is_err(), "{json}");
+        }
+    }
+
+    #[cfg(feature = "jwt")]
+    #[test]
+    fn claims_are_read_where_the_pointers_say() {
+        let json = serde_json::json!({
+            "https://example.com/org": "acme", "org": "other", "orgs": ["third"], "a": {"b.c": ["subscribe"]},
+            "scope": "publish", "exp": 60, "until": 90,
+        });
+        let read = |org, scope| Claims::read(&json, org, scope).expect("names");
+        let claims = read(Some("/https:~1~1example.com~1org"), Some("/a/b.c"));
+        assert!(claims.allows(Scope::Subscribe) && !claims.allows(Scope::Publish));
+        assert_eq!(claims.stream_end(), SystemTime::UNIX_EPOCH + Duration::from_secs(90));
+        assert_eq!(claims.into_orgs(), Orgs::Listed(vec!["acme".into()]));
+        let claims = read(None, Some("/nowhere"));
+        assert!(!claims.allows(Scope::Publish));
+        assert_eq!(claims.into_orgs(), Orgs::Listed(vec!["other".into(), "third".into()]));
+        assert_eq!(read(Some("/nowhere"), None).into_orgs(), Orgs::Listed(vec![]));
+        assert_eq!(read(Some("/orgs/0"), None).into_orgs(), Orgs::Listed(vec!["third".into()]));
+        assert!(Claims::read(&json, Some("/a"), None).is_err(), "an object is no name");
+        assert!(Claims::read(&json, Some("/exp"), None).is_err(), "a number is no name");
     }
 }

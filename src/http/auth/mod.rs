@@ -1,9 +1,12 @@
-//! Authorises requests: finds the token, verifies it, and compares its claims with the permission that the
-//! request needs. No token is kept, cached or logged.
+//! Authorises requests: finds their tokens, verifies them, and compares their claims with the permission that the
+//! request needs. The first that grants it counts. No token is kept, cached or logged.
 
 mod claims;
+mod credential;
 #[cfg(feature = "jwt")]
 mod jwks;
+#[cfg(feature = "jwt")]
+mod layout;
 #[cfg(not(feature = "jwt"))]
 #[path = "no_tokens.rs"]
 mod tokens;
@@ -12,15 +15,15 @@ mod tokens;
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri};
 use subtle::{Choice, ConstantTimeEq};
 
 use self::claims::Claims;
 pub(crate) use self::claims::{Orgs, Scope};
+use self::credential::{Credential, Names, Place};
 #[cfg(all(test, feature = "jwt"))]
 pub(crate) use self::tokens::VERIFICATIONS;
 use self::tokens::{PendingToken, Tokens, Verification};
-use super::query;
 use crate::config::{AuthConfig, Secret};
 use crate::ids::OrgName;
 use crate::time::Time;
@@ -30,7 +33,17 @@ use crate::time::Time;
 pub(crate) struct Auth {
     open: bool,
     publish_keys: Vec<Secret>,
+    names: Names,
     tokens: Tokens,
+}
+
+/// The parts of a request that it is authorised by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Presented<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) uri: &'a Uri,
+    /// A page of another origin requests a change: its browser's cookies say nothing of what the user wants.
+    pub(crate) ignores_cookies: bool,
 }
 
 /// What a request needs.
@@ -44,15 +57,22 @@ pub(crate) struct Permission<'a> {
 /// The outcome of a request that is not refused.
 pub(crate) enum Authorization {
     Granted(Grant),
-    /// The key of its token may be among those that are being fetched.
+    /// The key of one of its tokens may be among those that are being fetched.
     WaitForKeys(PendingAuthorization),
 }
 
-/// A request whose token waits for keys.
+/// A request of which no token grants what it needs, and at least one waits for keys.
 pub(crate) struct PendingAuthorization {
-    token: Box<PendingToken>,
+    /// What became of each credential, in their order.
+    tried: Vec<Result<Box<PendingToken>, AuthError>>,
     scope: Scope,
     org: Option<OrgName>,
+}
+
+/// What one credential is found to be, unless it is refused.
+enum Judgement {
+    Granted(Grant),
+    WaitForKeys(Box<PendingToken>),
 }
 
 /// What a valid token allows.
@@ -74,20 +94,11 @@ pub(crate) enum AuthError {
     Org,
     /// The token does not have the scope.
     Scope(Scope),
+    /// The token is in a cookie, and the request, which would change something, is that of a page of another origin.
+    Origin,
     /// None of the keys that there are has signed the token, and the published ones were never fetched: it may be good.
     NoKeysYet,
 }
-
-/// Where a token was found.
-enum Credential<'a> {
-    Bearer(&'a str),
-    Query(String),
-    Cookie(&'a str),
-}
-
-/// The cookie and the query parameter that a token may be in.
-const COOKIE: &str = "nudged_token";
-const QUERY: &str = "token";
 
 // ===== impl Auth =====
 
@@ -96,6 +107,7 @@ impl Auth {
         Self {
             open: config.is_open(),
             publish_keys: config.publish_keys.clone(),
+            names: Names::new(config),
             tokens: Tokens::new(config),
         }
     }
@@ -125,81 +137,102 @@ impl Auth {
         self.tokens.close();
     }
 
-    /// Authorises a request, or finds that it has to wait until keys are fetched. Inside a runtime.
+    /// Authorises a request by the first of its credentials that grants what it needs, or finds that it has to wait
+    /// until keys are fetched. Each credential is verified once. Inside a runtime.
     ///
     /// # Errors
-    /// Why it is not allowed.
+    /// Why the first of them does not, or that one of them cannot be judged yet.
     pub(crate) fn authorize(
         &self,
-        headers: &HeaderMap,
-        uri: &Uri,
+        request: Presented<'_>,
         permission: Permission<'_>,
         now: Time,
     ) -> Result<Authorization, AuthError> {
         if self.open {
             return Ok(Authorization::Granted(Grant::everyone()));
         }
-        let credential = credential(headers, uri).ok_or(AuthError::Missing)?;
-        if self.is_publish_key(&credential) {
+        let mut tried = Vec::new();
+        for credential in self.names.credentials(request.headers, request.uri) {
+            if credential.place == Place::Cookie && request.ignores_cookies {
+                tried.push(Err(AuthError::Origin));
+                continue;
+            }
+            match self.judge(&credential, permission, now) {
+                Ok(Judgement::Granted(grant)) => return Ok(Authorization::Granted(grant)),
+                Ok(Judgement::WaitForKeys(token)) => tried.push(Ok(token)),
+                Err(why) => tried.push(Err(why)),
+            }
+        }
+        if tried.iter().any(Result::is_ok) {
+            let Permission { scope, org } = permission;
+            let pending = PendingAuthorization { tried, scope, org: org.cloned() };
+            return Ok(Authorization::WaitForKeys(pending));
+        }
+        let refused: Vec<_> = tried.into_iter().filter_map(Result::err).collect();
+        Err(AuthError::of(&refused))
+    }
+
+    /// What one credential allows.
+    fn judge(
+        &self,
+        credential: &Credential<'_>,
+        permission: Permission<'_>,
+        now: Time,
+    ) -> Result<Judgement, AuthError> {
+        if self.is_publish_key(credential) {
             return match permission.scope {
-                Scope::Publish | Scope::Either => Ok(Authorization::Granted(Grant::everyone())),
+                Scope::Publish | Scope::Either => Ok(Judgement::Granted(Grant::everyone())),
                 Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
-        match self.tokens.verify(credential.text(), now)? {
-            Verification::Valid(claims) => permission.grant(claims).map(Authorization::Granted),
-            Verification::WaitForKeys(token) => {
-                let Permission { scope, org } = permission;
-                let pending = PendingAuthorization { token, scope, org: org.cloned() };
-                Ok(Authorization::WaitForKeys(pending))
-            }
+        match self.tokens.verify(&credential.text, now)? {
+            Verification::Valid(claims) => permission.grant(claims).map(Judgement::Granted),
+            Verification::WaitForKeys(token) => Ok(Judgement::WaitForKeys(token)),
         }
     }
 
     /// Authorises a request when the keys that it waits for are fetched.
     ///
     /// # Errors
-    /// Why it is not allowed.
+    /// Why the first of its credentials does not allow it, or that one of them cannot be judged yet.
     pub(crate) async fn authorize_pending(
         &self,
         pending: PendingAuthorization,
     ) -> Result<Grant, AuthError> {
-        let PendingAuthorization { token, scope, org } = pending;
-        let claims = self.tokens.verify_pending(token).await?;
-        Permission { scope, org: org.as_ref() }.grant(claims)
+        let PendingAuthorization { tried, scope, org } = pending;
+        let permission = Permission { scope, org: org.as_ref() };
+        let mut refused = Vec::new();
+        for outcome in tried {
+            let granted = match outcome {
+                Ok(token) => self
+                    .tokens
+                    .verify_pending(token)
+                    .await
+                    .and_then(|claims| permission.grant(claims)),
+                Err(why) => Err(why),
+            };
+            match granted {
+                Ok(grant) => return Ok(grant),
+                Err(why) => refused.push(why),
+            }
+        }
+        Err(AuthError::of(&refused))
+    }
+
+    /// Whether the URL contains a token, so that a page must not send it as its referrer.
+    pub(crate) fn is_in_url(&self, uri: &Uri) -> bool {
+        self.names.parameters(uri).next().is_some()
     }
 
     /// Compares with every key to the end, so that the time does not depend on the keys. A publish key
     /// does not expire, so it is accepted in `authorization` only and never in a URL.
     fn is_publish_key(&self, credential: &Credential<'_>) -> bool {
-        let Credential::Bearer(text) = credential else { return false };
-        let equal = |key: &Secret| key.as_bytes().ct_eq(text.as_bytes());
+        if credential.place != Place::Bearer {
+            return false;
+        }
+        let equal = |key: &Secret| key.as_bytes().ct_eq(credential.text.as_bytes());
         self.publish_keys.iter().map(equal).fold(Choice::from(0), |any, one| any | one).into()
     }
-}
-
-/// The token of a request. `authorization` and the query, which a page sets itself, precede the cookie,
-/// which a browser sends with every request.
-fn credential<'a>(headers: &'a HeaderMap, uri: &Uri) -> Option<Credential<'a>> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = bearer.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| Credential::Bearer(token.trim()))
-    });
-    bearer
-        .or_else(|| query(uri, QUERY).map(Credential::Query))
-        .or_else(|| cookie(headers).map(Credential::Cookie))
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
-}
-
-/// Whether the URL contains a token, so that a page must not send it as its referrer.
-pub(crate) fn is_in_url(uri: &Uri) -> bool {
-    uri.query().is_some_and(|text| text.contains(QUERY)) && query(uri, QUERY).is_some()
 }
 
 // ===== impl Permission =====
@@ -210,7 +243,7 @@ impl Permission<'_> {
         if !claims.allows(scope) {
             return Err(AuthError::Scope(scope));
         }
-        let expires = Some(claims.expires());
+        let expires = Some(claims.stream_end());
         let orgs = claims.into_orgs();
         if org.is_some_and(|org| !orgs.allow(org)) {
             return Err(AuthError::Org);
@@ -228,20 +261,15 @@ impl Grant {
     }
 }
 
-// ===== impl Credential =====
-
-impl Credential<'_> {
-    fn text(&self) -> &str {
-        match self {
-            Self::Bearer(text) | Self::Cookie(text) => text,
-            Self::Query(text) => text,
-        }
-    }
-}
-
 // ===== impl AuthError =====
 
 impl AuthError {
+    /// Why a request is refused whose credentials are refused for these reasons, in their order.
+    fn of(refused: &[Self]) -> Self {
+        let temporary = refused.iter().find(|why| why.is_temporary());
+        temporary.or_else(|| refused.first()).copied().unwrap_or(Self::Missing)
+    }
+
     /// Whether the same request may succeed soon.
     pub(crate) fn is_temporary(self) -> bool {
         matches!(self, Self::NoKeysYet)
@@ -252,7 +280,7 @@ impl AuthError {
         let realm = r#"Bearer realm="nudged""#;
         Some(match self {
             Self::NoKeysYet => return None,
-            Self::Missing => realm.into(),
+            Self::Missing | Self::Origin => realm.into(),
             Self::Invalid(why) => {
                 format!(r#"{realm}, error="invalid_token", error_description="{why}""#)
             }
@@ -265,9 +293,12 @@ impl AuthError {
 
     pub(crate) fn detail(self) -> String {
         match self {
-            Self::Missing => "a token is needed: as authorization: Bearer, as the cookie \
-                nudged_token, or as the query parameter token"
-                .into(),
+            Self::Missing => {
+                "a token is needed: as authorization: Bearer, or in the query parameter \
+                or the cookie for it (token and nudged_token, unless --token-query and \
+                --token-cookie say otherwise)"
+                    .into()
+            }
             Self::Invalid(why) => format!("the token is refused: {why}"),
             Self::NoKeysYet => "there are no keys yet to verify tokens with: the JWK set was not \
                 fetched; come back soon"
@@ -277,6 +308,13 @@ impl AuthError {
                 "the token has neither the scope subscribe nor publish".into()
             }
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
+            Self::Origin => "a cookie does not authorise the pages of other origins to change \
+                anything; send the token as authorization: Bearer, or name the page's origin in \
+                --cors-origin"
+                .into(),
         }
     }
 }
+
+#[cfg(all(test, feature = "jwt"))]
+mod tests;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Header, Validation, decode_header};
 use tokio::sync::watch;
 
 use super::AuthError;
 use super::claims::Claims;
 use super::jwks::Jwks;
+use super::layout::Layout;
 use crate::config::{AuthConfig, TOKEN_BYTES_MAX, TOKEN_KEYS_MAX, TOKEN_SKEW, TokenKey};
 use crate::sync::Mutex;
 use crate::time::Time;
@@ -22,6 +23,7 @@ pub(super) struct Tokens {
     jwks: Option<Arc<Jwks>>,
     /// One for each algorithm: the library accepts several only of one family.
     validations: [Validation; 4],
+    layout: Layout,
 }
 
 /// What a token is found to be, unless it is refused.
@@ -65,6 +67,7 @@ impl Tokens {
             keys: Mutex::new(config.token_keys().cloned().collect()),
             jwks: config.jwks.clone().map(|jwks| Arc::new(Jwks::new(jwks))),
             validations: ALGORITHMS.map(|algorithm| validation(algorithm, config)),
+            layout: Layout::new(config),
         }
     }
 
@@ -103,6 +106,12 @@ impl Tokens {
         if let Some(jwks) = &self.jwks {
             jwks.close();
         }
+    }
+
+    /// Puts a set in place of one that was fetched.
+    #[cfg(test)]
+    pub(super) fn publish(&self, keys: Vec<TokenKey>) {
+        self.jwks.as_ref().expect("configured").set_keys(keys, Time(0));
     }
 
     /// Verifies a token. Inside a runtime.
@@ -194,8 +203,9 @@ impl Tokens {
             let validation = validations.find(|v| v.algorithms.contains(&key.algorithm));
             #[cfg(test)]
             VERIFICATIONS.set(VERIFICATIONS.get() + 1);
-            match decode::<Claims>(token, &key.key, validation.expect("keys are of the four")) {
-                Ok(verified) => Some(Ok(verified.claims)),
+            let validation = validation.expect("keys are of the four");
+            match self.layout.decode(token, &key.key, validation) {
+                Ok(claims) => Some(Ok(claims)),
                 Err(error) => invalid_claims(error.kind()).map(Err),
             }
         })
@@ -411,7 +421,7 @@ mod tests {
         let keys: Vec<_> = names.into_iter().map(|id| TokenKey { id, ..ed_key(FIRST) }).collect();
         let tokens =
             Tokens::new(&AuthConfig { jwks: Some(unreachable()), ..AuthConfig::default() });
-        tokens.jwks.as_ref().expect("configured").set_keys(keys, Time(0));
+        tokens.publish(keys);
         tokens
     }
 

@@ -20,12 +20,13 @@ pub(crate) use self::verdict::Verdict;
 use self::access::close_unproven;
 use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
-use super::auth::{self, AuthError, Authorization, Grant};
+use super::auth::{AuthError, Authorization, Grant, Presented};
 use super::body_budget::BodyBudget;
 use super::conformance;
 use super::essence;
 use super::fields::Fields;
 use super::handoff::{Handoff, HandoffSlot};
+use super::origin;
 use super::publish::{self, BodyLimits, Publisher};
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
@@ -272,15 +273,18 @@ impl Service {
         let Some(permission) = route.permission() else {
             return Ok(Authorization::Granted(Grant::everyone()));
         };
-        let (headers, uri, now) = (request.headers(), request.uri(), self.app.clock.now());
-        self.app.auth.authorize(headers, uri, permission, now)
+        let ignores_cookies =
+            !request.method().is_safe() && origin::is_foreign(request, &self.app.config.cors);
+        let presented =
+            Presented { headers: request.headers(), uri: request.uri(), ignores_cookies };
+        self.app.auth.authorize(presented, permission, self.app.clock.now())
     }
 
     /// The header fields of every response to this request.
     fn fields<B>(&self, request: &Request<B>) -> Fields {
         let mut fields = Fields::default();
         self.app.config.cors.add_to(&mut fields, request.headers());
-        if auth::is_in_url(request.uri()) {
+        if self.app.auth.is_in_url(request.uri()) {
             fields.push(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }
         fields

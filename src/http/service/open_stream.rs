@@ -73,8 +73,9 @@ impl Service {
         self.check_view(org, view)?;
         let keepalive = keepalive(request.uri())?;
         let wall = SystemTime::now();
+        // It would end at once. That `exp` has not passed was verified with the token.
         if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
-            return Err(Reject::Auth(AuthError::Invalid("it has expired")));
+            return Err(Reject::Auth(AuthError::Invalid("the time for its streams is over")));
         }
         let permit = self.count_stream(request.headers())?;
         let id = last_event_id(request.headers(), request.uri());
@@ -99,7 +100,8 @@ impl Service {
     /// Counts a stream of the client, which may be behind a trusted proxy.
     fn count_stream(&self, headers: &HeaderMap) -> Result<StreamPermit, Reject> {
         let trusts = |ip| self.app.admission.trusts(ip);
-        let behind = |proxy| forwarded::client(headers, proxy, trusts);
+        let field = self.app.config.forwarded_field;
+        let behind = |proxy| forwarded::client(headers, field, proxy, trusts);
         self.admitted.count_stream(behind).map_err(|limit| self.full(limit))
     }
 

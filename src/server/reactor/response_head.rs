@@ -20,7 +20,7 @@ pub(super) struct ResponseHeads {
 
 impl ResponseHeads {
     /// The head of a response that begins now, with additional fields, as hyper writes it for
-    /// [`EventStream::into_response`](crate::stream::EventStream::into_response).
+    /// [`EventStream::into_response`](crate::stream::EventStream::into_response) if the connection ends with it.
     pub(super) fn write(&mut self, chunked: bool, fields: &Fields) -> &mut Vec<u8> {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -50,7 +50,8 @@ fn write_fixed(chunked: bool, date: HttpDate) -> Vec<u8> {
         write!(head, "{name}: {value}\r\n").expect(TO_MEMORY);
     }
     if chunked {
-        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        // The connection ends with its stream. Over HTTP/1.0 every connection does that did not agree on more.
+        head.extend_from_slice(b"transfer-encoding: chunked\r\nconnection: close\r\n");
     }
     write!(head, "date: {date}\r\n").expect(TO_MEMORY);
     head

@@ -279,11 +279,14 @@ impl StreamConn {
         Flow::Blocked
     }
 
-    /// Ends the body properly. On a full socket it stays incomplete, so the client knows that it was cut.
+    /// Ends the body properly: with its last chunk if it is chunked, and with the TLS session if there is one. On a
+    /// full socket it stays incomplete, so the client knows that it was cut.
     pub(crate) fn end(&mut self, reason: CloseReason) -> Closed {
-        if self.chunked && self.rest.is_none() {
-            _ = self.transport.write(LAST_CHUNK);
-            self.transport.close();
+        if self.rest.is_none() {
+            let ended = if self.chunked { self.transport.write(LAST_CHUNK).is_ok() } else { true };
+            if ended {
+                self.transport.close();
+            }
         }
         if reason == CloseReason::Stalled {
             // Otherwise the kernel would keep its send buffer for a client that does not read.

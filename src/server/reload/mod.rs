@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::key_files::KeyFiles;
 use super::BindError;
@@ -32,6 +33,9 @@ pub(super) struct Sources {
 
 /// Period at which the files are checked for changes.
 const CHECK: Duration = Duration::from_secs(5);
+
+/// Period at which the certificate is checked to be valid.
+const DAY: Duration = Duration::from_secs(86_400);
 
 // ===== impl Reloader =====
 
@@ -65,16 +69,20 @@ impl Sources {
         has_some.then(|| Reloader(self.asked.clone()))
     }
 
-    /// Reads again what has changed, and everything when it is asked to.
+    /// Reads again what has changed, and everything when it is asked to. Warns once a day of a certificate that is not
+    /// valid.
     pub(super) async fn watch(mut self, app: Arc<App>) {
+        let mut validated = Instant::now();
         loop {
             #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
             let asked = tokio::time::timeout(CHECK, self.asked.notified()).await.is_ok();
             self.keys.read_again(asked, &app);
-            if let Some(tls) = &self.tls
-                && (asked || tls.has_changed())
-            {
+            let Some(tls) = &self.tls else { continue };
+            if asked || tls.has_changed() {
                 tls.reload_and_log();
+            } else if validated.elapsed() >= DAY {
+                validated = Instant::now();
+                tls.warn_if_invalid();
             }
         }
     }

@@ -7,9 +7,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -103,16 +101,6 @@ impl Browser {
     }
 }
 
-/// The program on this listening socket, as a service manager starts it.
-fn activated(listener: &TcpListener) -> Command {
-    let mut command = Command::new("sh");
-    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
-    command.args(["-c", script, env!("CARGO_BIN_EXE_nudged")]);
-    let socket: OwnedFd = listener.try_clone().expect("a descriptor").into();
-    command.stdin(Stdio::from(socket)).stdout(Stdio::piped());
-    command
-}
-
 /// One server after another uses the same socket, while browsers subscribe and a backend publishes.
 #[test]
 fn a_restart_refuses_no_connection_and_loses_no_event() {
@@ -120,7 +108,7 @@ fn a_restart_refuses_no_connection_and_loses_no_event() {
     let address = listener.local_addr().expect("bound");
     let window = ["--workers", "2", "--drain-window", "300ms", "--listen", "127.0.0.1:1"];
     let args = [&window[..], &["--retry-min", "20ms", "--retry-max", "100ms"]].concat();
-    let mut server = Server::start_as(activated(&listener), Transport::Http1, &args);
+    let mut server = Server::start_as(Server::activated(&listener), Transport::Http1, &args);
     assert_eq!(server.addresses, [address], "--listen is ignored");
 
     let published = Arc::new(AtomicUsize::new(0));
@@ -153,7 +141,7 @@ fn a_restart_refuses_no_connection_and_loses_no_event() {
     for _ in 0..3 {
         server.signal(Signal::TERM);
         assert_eq!(server.wait(), Some(0));
-        server = Server::start_as(activated(&listener), Transport::Http1, &args);
+        server = Server::start_as(Server::activated(&listener), Transport::Http1, &args);
         eventually("all have reconnected", || server.seats() == 20);
         let before = published.load(Ordering::Acquire);
         eventually("more has been published", || published.load(Ordering::Acquire) >= before + 20);
@@ -196,7 +184,7 @@ fn publish(address: SocketAddr, key: &str, refused: &AtomicUsize) -> bool {
 #[test]
 fn a_server_without_keys_adopts_loopback_sockets_only() {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
-    let (code, message) = Server::refuses_to_start_as(activated(&listener), &[]);
+    let (code, message) = Server::refuses_to_start_as(Server::activated(&listener), &[]);
     assert_eq!(code, Some(2));
     assert!(message.contains("no key is configured"), "{message}");
 }
@@ -206,7 +194,7 @@ fn a_server_without_keys_adopts_loopback_sockets_only() {
 fn a_passed_socket_may_be_internal() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
-    let mut command = activated(&listener);
+    let mut command = Server::activated(&listener);
     command.env("LISTEN_FDNAMES", "internal");
     let server = Server::start_as(command, Transport::Http1, &[]);
     let [public, internal] = server.addresses[..] else { panic!("two addresses") };

@@ -43,6 +43,47 @@ impl Certificate {
         Self::make_by(&signer, &extensions, dir, name)
     }
 
+    /// Makes one that is valid between these times (`YYYYMMDDHHMMSSZ`).
+    pub(crate) fn make_for([from, to]: [&str; 2], dir: &Path) -> Self {
+        let made = Self::make(dir, "nudged tests");
+        let file = |what: &str| dir.join(what).display().to_string();
+        let settings = format!(
+            "[ca]\ndefault_ca=a\n[a]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\n\
+             x509_extensions=e\n[p]\ncommonName=supplied\n[e]\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n",
+            file("index"),
+            file("serial"),
+            dir.display(),
+        );
+        std::fs::write(file("settings"), settings).expect("a file");
+        std::fs::write(file("index"), "").expect("a file");
+        let [request, settings] = ["request", "settings"].map(file);
+        let run = |args: &[&str]| {
+            let output = Command::new("openssl").args(args).output().expect("openssl is installed");
+            assert!(output.status.success(), "{output:?}");
+        };
+        run(&["req", "-new", "-key", &made.key, "-subj", "/CN=nudged tests", "-out", &request]);
+        run(&[
+            "ca",
+            "-config",
+            &settings,
+            "-batch",
+            "-selfsign",
+            "-create_serial",
+            "-notext",
+            "-in",
+            &request,
+            "-keyfile",
+            &made.key,
+            "-out",
+            &made.certificate,
+            "-startdate",
+            from,
+            "-enddate",
+            to,
+        ]);
+        made
+    }
+
     fn make_by(signer: &[&str], extensions: &[&str], dir: &Path, name: &str) -> Self {
         std::fs::create_dir_all(dir).expect("a directory");
         let file = |what: &str| dir.join(what).display().to_string();

@@ -13,18 +13,53 @@ pub(crate) struct Program {
     works: OnceLock<bool>,
 }
 
+/// The path of what `.ci/run programs` installs.
+macro_rules! locked {
+    ($path:literal) => {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/target/programs/", $path)
+    };
+}
+pub(crate) use locked;
+
+pub(crate) static CADDY: Program =
+    Program::new(&[locked!("bin/caddy"), "version"], "caddy is missing: .ci/run programs");
 pub(crate) static CHROMEDRIVER: Program = Program::new(
     &["chromedriver", "--version"],
     "chromedriver is missing: apt-get install chromium-driver",
 );
 pub(crate) static CHROMIUM: Program =
     Program::new(&["chromium", "--version"], "chromium is missing: apt-get install chromium");
+pub(crate) static ENVOY: Program =
+    Program::new(&[locked!("bin/envoy"), "--version"], "envoy is missing: .ci/run programs");
+pub(crate) static FETCH_EVENT_SOURCE: Program = Program::new(
+    &["test", "-e", locked!("node_modules/@microsoft/fetch-event-source")],
+    "@microsoft/fetch-event-source is missing: .ci/run programs",
+);
+pub(crate) static GO: Program =
+    Program::new(&["go", "version"], "go is missing: apt-get install golang-go");
 pub(crate) static HAPROXY: Program =
     Program::new(&["haproxy", "-v"], "haproxy is missing: apt-get install haproxy");
+pub(crate) static HTTP_PROXY: Program = Program::new(
+    &["node", "-e", concat!("require('", locked!("node_modules/http-proxy"), "')")],
+    "node or http-proxy is missing: .ci/run programs",
+);
+pub(crate) static LIGHTTPD: Program = Program::new(
+    &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],
+    "lighttpd is missing: apt-get install lighttpd lighttpd-modules-lua",
+);
+pub(crate) static NODE: Program =
+    Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");
 pub(crate) static NGINX: Program =
     Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
 pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
+pub(crate) static PYTHON: Program =
+    Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
+
+pub(crate) static SOCKET_ACTIVATE: Program = Program::new(
+    &["systemd-socket-activate", "--version"],
+    "systemd-socket-activate is missing: apt-get install systemd",
+);
 
 /// Returns from a test whose programs are not all installed.
 macro_rules! requires {

@@ -1,9 +1,11 @@
-//! Debian's nginx and HAProxy, configured as usual.
+//! Proxies: nginx and HAProxy configured as usual, and all of `.proxies`.
 
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use super::port::ReservedPort;
+use super::recipe::Recipe;
 use super::server::{Signal, signal};
 use super::temp_dir::TempDir;
 use super::{Client, Server, Stream, eventually, header};
@@ -11,9 +13,9 @@ use super::{Client, Server, Stream, eventually, header};
 /// A proxy process with its own configuration, ended when this is dropped.
 pub(crate) struct Proxy {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _port: ReservedPort,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// What the documentation recommends for nginx's `location`.
@@ -50,23 +52,62 @@ impl Proxy {
         })
     }
 
+    /// Starts a proxy of `.proxies` in front of this address.
+    pub(crate) fn recipe(recipe: Recipe, to: SocketAddr) -> Self {
+        Self::recipe_as(recipe, &recipe.text(), to)
+    }
+
+    /// The same with another text as its first file.
+    pub(crate) fn recipe_as(recipe: Recipe, text: &str, to: SocketAddr) -> Self {
+        let (port, dir) = (ReservedPort::new(), TempDir::new());
+        let output = File::create(dir.path().join("output.log")).expect("a file");
+        let mut command = recipe.command(text, dir.path(), port.address, to);
+        command.stdout(output.try_clone().expect("a descriptor")).stderr(output);
+        Self::run(command, port, dir)
+    }
+
     fn start(program: &str, file: &str, config: impl FnOnce(SocketAddr) -> String) -> Self {
         let port = ReservedPort::new();
         let address = port.address;
         let dir = TempDir::new();
-        std::fs::write(dir.path().join(file), config(address)).expect("a file");
+        fs::write(dir.path().join(file), config(address)).expect("a file");
         let mut command = Command::new(program);
         match program {
             "nginx" => command.arg("-p").arg(dir.path()).args(["-c", file]),
             // Master and worker as in nginx, so that both proxies are ended in the same way.
             _ => command.args(["-W", "-f"]).arg(dir.path().join(file)),
         };
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = child.spawn().unwrap_or_else(|why| panic!("{program}: {why}"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self::run(command, port, dir)
+    }
+
+    fn run(mut command: Command, port: ReservedPort, dir: TempDir) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|why| panic!("{command:?}: {why}"));
         // Made before anything can fail, so that the process is ended in any case.
-        let proxy = Self { child, address, _port: port, _dir: dir };
-        eventually("the proxy listens", || TcpStream::connect(address).is_ok());
+        let mut proxy = Self { child, address: port.address, _port: port, dir };
+        eventually("the proxy listens", || {
+            let ended = proxy.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "{ended:?}, {command:?}:\n{}", proxy.logs());
+            TcpStream::connect(proxy.address).is_ok()
+        });
         proxy
+    }
+
+    /// What its logs have (`*.log` in its folder).
+    pub(crate) fn logs(&self) -> String {
+        let files = fs::read_dir(self.dir.path()).expect("a folder");
+        let files = files.map(|file| file.expect("a file").path());
+        let logs = files.filter(|file| file.extension().is_some_and(|e| e == "log"));
+        logs.map(|log| String::from_utf8_lossy(&fs::read(log).expect("a file")).into_owned())
+            .collect()
+    }
+
+    /// Ends it, and returns what its logs have.
+    pub(crate) fn end(mut self) -> String {
+        _ = signal(self.child.id(), Signal::TERM);
+        _ = self.child.wait();
+        self.logs()
     }
 
     pub(crate) fn stream(&self) -> Stream {
@@ -80,7 +121,7 @@ impl Proxy {
     pub(crate) fn kill(&self) {
         let master = self.child.id();
         let children = format!("/proc/{master}/task/{master}/children");
-        let workers = std::fs::read_to_string(children).expect("a master with a worker");
+        let workers = fs::read_to_string(children).expect("a master with a worker");
         assert!(!workers.trim().is_empty(), "the proxy has no worker to kill");
         // The master first, or it would start another worker; a worker may end with its master.
         let pids = std::iter::once(master.to_string());

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,16 @@ impl Server {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_nudged"));
         isolated(command)
+    }
+
+    /// The program on this listening socket, as a service manager starts it.
+    pub(crate) fn activated(listener: &TcpListener) -> Command {
+        let mut command = Command::new("sh");
+        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_nudged")]);
+        let socket: OwnedFd = listener.try_clone().expect("a descriptor").into();
+        command.stdin(Stdio::from(socket)).stdout(Stdio::piped());
+        command
     }
 
     /// Runs a server that has to refuse to start, and returns its exit code and its stderr.

@@ -151,6 +151,50 @@ fn a_bad_certificate_is_logged_and_the_one_in_use_is_kept() {
     eventually("the valid one is used", || presents(&server, &second));
 }
 
+/// SCENARIO: a certificate is not renewed, or the clock of the machine that made it is ahead.
+/// BUG: it was served without a word in the log, while every client refused it.
+/// FIX: a warning at the start, and whenever it is read.
+#[test]
+fn a_certificate_that_is_not_valid_is_served_with_a_warning() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let valid = make(&folder, "valid");
+    let files = [folder.file("chain.pem"), folder.file("private.pem")];
+    for (from, to, what) in [
+        (
+            "20200101000000Z",
+            "20200102000000Z",
+            "the certificate has expired: it was valid until Thu, 02 Jan 2020",
+        ),
+        (
+            "20900101000000Z",
+            "20900102000000Z",
+            "the certificate is not valid yet: it will be from Sun, 01 Jan 2090",
+        ),
+    ] {
+        let invalid = Certificate::make_for([from, to], &folder.path().join(from));
+        replace(&files[0], &files[1], &invalid);
+        let (server, mut log) = server([&files[0], &files[1]]);
+        // One line at the start, and one when it is read again.
+        server.signal(Signal::HUP);
+        let mut warnings = 0;
+        while let line = await_line(&mut log, "")
+            && !line.contains("was read again")
+        {
+            assert!(line.contains("WARN") && line.contains(what), "{line}");
+            warnings += 1;
+        }
+        assert_eq!(warnings, 2, "{what}");
+        replace(&files[0], &files[1], &valid);
+        server.signal(Signal::HUP);
+        while let line = await_line(&mut log, "")
+            && !line.contains("was read again")
+        {
+            assert!(!line.contains(what), "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_bad_certificate_at_the_start_is_a_configuration_error() {
     requires!(OPENSSL);

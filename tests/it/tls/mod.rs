@@ -2,6 +2,7 @@
 
 mod certificates;
 mod empty_records;
+mod ends;
 mod floods;
 mod handshakes;
 mod streams;

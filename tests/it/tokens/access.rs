@@ -85,6 +85,10 @@ fn every_claim_of_a_token_is_checked() {
         ("it has expired", with("exp", json!(now() - 60))),
         ("it never expires", without("exp")),
         ("its expiry is no time", with("exp", json!("tomorrow"))),
+        ("the end of its streams is no time", with("until", json!("tomorrow"))),
+        ("the end of its streams is no time", with("until", json!(null))),
+        ("the end of its streams has passed", with("until", json!(now() - 60))),
+        ("the end of its streams is before 1970", with("until", json!(-1e300))),
         ("it is not valid yet", with("nbf", json!(now() + 600))),
         ("another issuer", with("iss", json!("them"))),
         ("no issuer", without("iss")),
@@ -94,6 +98,9 @@ fn every_claim_of_a_token_is_checked() {
     ] {
         assert_eq!(status_of(&server, &token), 401, "{why}");
     }
+    // Beyond what a clock has.
+    let token = with("until", json!(1e300));
+    server.stream_with("/api/acme/events", &bearer(&token)).connected();
     for (why, token) in [
         ("it allows nothing", without("scope")),
         ("it is for no org", without("org")),

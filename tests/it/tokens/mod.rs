@@ -1,6 +1,9 @@
 //! Authentication: valid and invalid tokens, over real connections.
 
 mod access;
+mod credentials;
+mod foreign;
+mod hidden;
 mod key_server;
 mod key_sets;
 mod keys;
@@ -10,6 +13,7 @@ mod reload;
 mod rotation;
 mod secrecy;
 mod secret_files;
+mod until;
 
 use std::process::Command;
 use std::time::SystemTime;

@@ -55,3 +55,23 @@ fn responses_other_than_streams_have_security_headers() {
         assert!(policy.contains("default-src 'none'"), "{policy}");
     }
 }
+
+/// SCENARIO: the name of the query parameter is written with an escape, as `?%74oken=`.
+/// BUG: the token was accepted, and its URL went on as the referrer.
+/// FIX: the names of parameters are decoded before they are compared, here too.
+#[test]
+fn no_spelling_of_the_token_in_a_url_reaches_a_referrer() {
+    for transport in Transport::all() {
+        let server = super::server(transport, &[]);
+        let token = super::mint(&["--org", "acme"]);
+        for query in ["token=", "%74oken=", "a=b&tok%65n=", "%74%6f%6B%65%6e=", "token=old&token="]
+        {
+            let path = format!("/api/acme/events?{query}{token}");
+            let mut stream = server.stream_with(&path, "");
+            stream.connected();
+            assert!(stream.head.contains("referrer-policy: no-referrer\r\n"), "{}", stream.head);
+        }
+        let other = server.stream_with("/api/acme/events?xtoken=1", &super::bearer(&token));
+        assert!(!other.head.contains("referrer-policy"), "{}", other.head);
+    }
+}

@@ -187,15 +187,29 @@ async fn a_token_is_verified_once_if_no_stream_opens() {
     let mut rig = Rig::with(Config { auth, hub, ..Config::default() });
     let _seat = rig.open();
     let claims = serde_json::json!({"org": "acme", "scope": "subscribe", "exp": 1_u64 << 40});
-    let mut verified = 0;
-    for (secret, status) in SECRETS.into_iter().zip(["HTTP/1.1 503 ", "HTTP/1.1 401 "]) {
+    let [good, forged] = SECRETS.map(|secret| {
         let key = EncodingKey::from_secret(secret.as_bytes());
-        let token = encode(&Header::default(), &claims, &key).expect("a token");
+        encode(&Header::default(), &claims, &key).expect("a token")
+    });
+    let another = format!("{}A", &forged[..forged.len() - 1]);
+    let mut verified = 0;
+    for (tokens, count, status) in [
+        (["x", &good], 1, "HTTP/1.1 503 "),
+        ([&forged, "x"], 1, "HTTP/1.1 401 "),
+        ([&forged, &good], 2, "HTTP/1.1 503 "),
+        ([&good, &forged], 1, "HTTP/1.1 503 "),
+        ([&forged, &forged], 1, "HTTP/1.1 401 "),
+        ([&forged, &another], 2, "HTTP/1.1 401 "),
+    ] {
         let mut client = rig.connect().await;
         // The second request of a connection is hyper's alone.
         for _ in 0..2 {
-            let target = format!("/api/acme/events?token={token}");
-            write!(client, "GET {target} HTTP/1.1\r\nhost: test\r\n\r\n").expect("connected");
+            let [query, cookie] = tokens;
+            write!(
+                client,
+                "GET /api/acme/events?token={query} HTTP/1.1\r\nhost: test\r\ncookie: nudged_token={cookie}\r\n\r\n"
+            )
+            .expect("connected");
             let mut answer = Vec::new();
             rig.run_until(|| {
                 let mut bytes = [0; 4096];
@@ -205,7 +219,7 @@ async fn a_token_is_verified_once_if_no_stream_opens() {
             })
             .await;
             assert!(answer.starts_with(status.as_bytes()), "{}", answer.escape_ascii());
-            verified += 1;
+            verified += count;
             assert_eq!(crate::http::VERIFICATIONS.get(), verified, "{status}");
         }
     }

@@ -1,5 +1,10 @@
-//! Behind Debian's nginx and HAProxy, in common configurations: events arrive at once, not when a buffer is full, and
-//! a connection that nginx closes frees its seat.
+//! Behind proxies. Here Debian's nginx and HAProxy in common configurations: events arrive at once, not when a buffer is
+//! full, and a connection that nginx closes frees its seat. In the modules the configurations of `.proxies`.
+
+mod kept_socket;
+mod pages;
+mod recipes;
+mod settings;
 
 use crate::support::programs::{HAPROXY, NGINX, requires};
 use crate::support::proxy::{Proxy, RECOMMENDED};
