@@ -9,6 +9,7 @@ mod fields;
 mod forwarded;
 mod handoff;
 mod hosts;
+mod last_event_id;
 mod origin;
 mod publish;
 mod rate_limit;

@@ -3,6 +3,7 @@
 //! * `GET /api/{org}/events` -- the member stream; `HEAD` shows its head
 //! * `POST /api/{org}/events` -- publish to one org
 //! * `GET /api/{org}/public/events` -- the public stream; `HEAD` shows its head
+//! * `GET /api/{org}/position` -- where its views are
 //! * `POST /api/events` -- publish to many orgs
 //! * `GET /livez`, `GET /readyz`, `GET /metrics` -- operations
 
@@ -21,6 +22,7 @@ pub(crate) enum Route {
     StreamHead { org: OrgName, view: View },
     Publish { org: OrgName },
     PublishBatch,
+    Position { org: OrgName },
     Live,
     Ready,
     Metrics,
@@ -36,6 +38,7 @@ impl Route {
             | Self::StreamHead { org, view: View::Member } => (Scope::Subscribe, Some(org)),
             Self::Publish { org } => (Scope::Publish, Some(org)),
             Self::PublishBatch => (Scope::Publish, None),
+            Self::Position { org } => (Scope::Either, Some(org)),
             Self::Stream { view: View::Public, .. }
             | Self::StreamHead { view: View::Public, .. } => return None,
             Self::Live | Self::Ready | Self::Metrics => return None,
@@ -58,6 +61,10 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
             },
             Some((org, "events")) => org_events(method, org),
             Some((org, "public/events")) => stream(method, org, View::Public, "GET, HEAD"),
+            Some((org, "position")) => match *method {
+                Method::GET | Method::HEAD => Ok(Route::Position { org: parse_org(org)? }),
+                _ => Err(Reject::Method { allow: "GET, HEAD" }),
+            },
             _ => Err(Reject::NotFound),
         };
     }
@@ -119,6 +126,8 @@ mod tests {
                 Route::Stream { org: org(), view: View::Public },
             ),
             (Method::POST, "/api/events", Route::PublishBatch),
+            (Method::GET, "/api/acme/position", Route::Position { org: org() }),
+            (Method::HEAD, "/api/acme/position", Route::Position { org: org() }),
             (Method::GET, "/livez", Route::Live),
             (Method::HEAD, "/readyz", Route::Ready),
             (Method::GET, "/metrics", Route::Metrics),
@@ -141,6 +150,8 @@ mod tests {
             "/api/a/b/events",
             "/api/acme/events/",
             "/api/acme/public",
+            "/api/acme/public/position",
+            "/api/position",
             "/API/acme/events",
             "/livez/",
         ] {
@@ -166,6 +177,7 @@ mod tests {
         for (path, expected) in [
             ("/api/acme/events", "GET, HEAD, POST"),
             ("/api/acme/public/events", "GET, HEAD"),
+            ("/api/acme/position", "GET, HEAD"),
             ("/livez", "GET, HEAD"),
         ] {
             let refused = route(&Method::DELETE, path);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::server::Signal;
-use crate::support::{Server, Stream, Transport, eventually};
+use crate::support::{Server, Stream, Transport, after, eventually};
 
 fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[&["--coalesce", "0"][..], more].concat())
@@ -65,18 +65,19 @@ fn the_public_stream_resumes_with_public_keys_only() {
         let server = server(transport, &["--public-keys", "posts"]);
         let public = |headers: &str| server.stream_with("/api/acme/public/events", headers);
         let last = public("").connected();
-        server.publish("acme", &["secret"]);
-        let mixed = server.publish("acme", &["secret", "posts"]).expect("remembered");
-        let hidden = server.publish("acme", &["secret"]).expect("remembered");
+        let [mixed, live] = [1, 2].map(|count| after(&last, count));
+        for keys in [&["secret"][..], &["secret", "posts"], &["secret"]] {
+            server.publish("acme", keys);
+        }
 
         let by_header = public(&format!("last-event-id: {last}\r\n"));
         let path = format!("/api/acme/public/events?last_event_id={last}");
         let by_query = server.stream_with(&path, "");
-        let nothing_missed = public(&format!("last-event-id: {hidden}\r\n"));
+        let nothing_missed = public(&format!("last-event-id: {mixed}\r\n"));
         let mut streams =
-            [resumed(by_header, &last), resumed(by_query, &last), resumed(nothing_missed, &hidden)];
+            [resumed(by_header, &last), resumed(by_query, &last), resumed(nothing_missed, &mixed)];
         streams[..2].iter_mut().for_each(|stream| stream.expect_invalidate(&mixed, &["posts"]));
-        let live = server.publish("acme", &["posts"]).expect("subscribed");
+        server.publish("acme", &["posts"]);
         streams.iter_mut().for_each(|stream| stream.expect_invalidate(&live, &["posts"]));
     }
 }
@@ -99,6 +100,108 @@ fn the_header_takes_precedence_over_the_query() {
         // A query is percent-encoded (WHATWG URL, application/x-www-form-urlencoded).
         let escaped = format!("/api/acme/events?last_event_id={}", live.replace('-', "%2D"));
         resumed(server.stream_with(&escaped, ""), &live);
+    }
+}
+
+/// Where a request says its position: parameters of its query, and values of its fields.
+type Said<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
+/// The greeting of a stream that is opened so: as the first request of its connection, and after another one.
+fn greetings(server: &Server, (parameters, fields): Said<'_>) -> [(String, String); 2] {
+    let query: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let path = format!("/api/acme/events?x=1&{}", query.join("&"));
+    let fields: String = fields.iter().map(|value| format!("last-event-id: {value}\r\n")).collect();
+    [false, true].map(|later| {
+        let mut client = server.connect();
+        if later {
+            client.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
+            client.read_answer();
+        }
+        let (_, id, name) = Stream::open(client, &path, &fields).greeting();
+        (name, id)
+    })
+}
+
+/// SCENARIO: a client cannot set fields, as `EventSource` and its polyfills in a new page, and says its position in the
+/// URL, in the spelling of its library. Or it sends an empty `Last-Event-ID` beside it.
+/// BUG: only `last_event_id` was understood, and an empty field hid it: `connected` for no reason.
+/// FIX: every spelling is understood, and what is empty is no position.
+#[test]
+fn a_position_is_understood_in_every_spelling() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let old = server.stream("acme").connected();
+        let new = server.publish("acme", &["a"]).expect("remembered");
+        let (old, new) = (&*old, &*new);
+        let escaped = new.replace('-', "%2D");
+        let resumed = ("resumed".to_owned(), new.to_owned());
+        let cases: [Said<'_>; 18] = [
+            (&[("last_event_id", new)], &[]),
+            (&[("lastEventId", new)], &[]),
+            (&[("lastEventID", new)], &[]),
+            (&[("last-event-id", new)], &[]),
+            (&[("Last-Event-ID", new)], &[]),
+            (&[("LastEventId", new)], &[]),
+            (&[("last%5Fevent%5Fid", &escaped)], &[]),
+            (&[("lastEventId", new)], &[""]),
+            (&[("lastEventId", new)], &["", "  "]),
+            (&[("lastEventId", ""), ("last_event_id", new)], &[]),
+            (&[("last_event_id", "")], &[new]),
+            // They agree.
+            (&[("lastEventId", new), ("last_event_id", new)], &[]),
+            (&[("last_event_id", new), ("last_event_id", &escaped)], &[]),
+            (&[], &[new, new]),
+            (&[], &["", new]),
+            // The field is what an `EventSource` has received since it was made with this URL.
+            (&[("last_event_id", old)], &[new]),
+            (&[("last_event_id", old), ("lastEventId", new)], &[new]),
+            (&[("last_event_id", "garbage")], &[new]),
+        ];
+        for said in cases {
+            for greeting in greetings(&server, said) {
+                assert_eq!(greeting, resumed, "{transport:?}: {said:?}");
+            }
+        }
+    }
+}
+
+/// SCENARIO: a page adds its position to a URL that has one already, or a proxy adds a field.
+/// BUG: the first of the two counted, and where that was the newer one, what lay between them was lost silently.
+/// FIX: two positions that differ are none: `connected`.
+#[test]
+fn two_positions_that_differ_mean_connected() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let old = server.stream("acme").connected();
+        let new = server.publish("acme", &["a"]).expect("remembered");
+        let (old, new) = (&*old, &*new);
+        let connected = ("connected".to_owned(), new.to_owned());
+        let both = format!("{new}, {old}");
+        let cases: [Said<'_>; 10] = [
+            (&[("last_event_id", new), ("last_event_id", old)], &[]),
+            (&[("last_event_id", old), ("last_event_id", new)], &[]),
+            (&[("lastEventId", new), ("Last-Event-ID", old)], &[]),
+            (&[("lastEventId", new), ("last_event_id", "garbage")], &[]),
+            (&[], &[new, old]),
+            (&[], &[old, new]),
+            (&[], &[new, "\u{e9}"]),
+            (&[("last_event_id", new)], &[new, old]),
+            (&[("last_event_id", new)], &["\u{e9}"]),
+            (&[], &[&both]),
+        ];
+        for said in cases {
+            for greeting in greetings(&server, said) {
+                assert_eq!(greeting, connected, "{transport:?}: {said:?}");
+            }
+        }
+        // Nothing else is a position.
+        let others =
+            ["lastEvent", "last_event_ids", "event_id", "last__event__id", "last event id"];
+        for name in others.map(|name| name.replace(' ', "+")) {
+            for greeting in greetings(&server, (&[(&name, new)], &[])) {
+                assert_eq!(greeting, connected, "{transport:?}: {name}");
+            }
+        }
     }
 }
 

@@ -181,7 +181,7 @@ impl Auth {
     ) -> Result<Judgement, AuthError> {
         if self.is_publish_key(credential) {
             return match permission.scope {
-                Scope::Publish => Ok(Judgement::Granted(Grant::everyone())),
+                Scope::Publish | Scope::Either => Ok(Judgement::Granted(Grant::everyone())),
                 Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
@@ -304,6 +304,9 @@ impl AuthError {
                 fetched; come back soon"
                 .into(),
             Self::Org => "the token is not for this organisation".into(),
+            Self::Scope(Scope::Either) => {
+                "the token has neither the scope subscribe nor publish".into()
+            }
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
             Self::Origin => "a cookie does not authorise the pages of other origins to change \
                 anything; send the token as authorization: Bearer, or name the page's origin in \

@@ -14,7 +14,10 @@ impl Service {
         let is_public = !self.admitted.is_internal();
         let has_internal = !self.app.config.internal_listen.is_empty();
         match route {
-            Route::Publish { .. } | Route::PublishBatch | Route::Metrics
+            Route::Publish { .. }
+            | Route::PublishBatch
+            | Route::Position { .. }
+            | Route::Metrics
                 if is_public && has_internal =>
             {
                 Err(Reject::Internal)
@@ -23,7 +26,7 @@ impl Service {
         }
     }
 
-    /// Probes and metrics are served even at the connection limit, and publishes if their credential is good.
+    /// Probes, metrics and positions are served even at the connection limit, and publishes if their credential is good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
             Route::Stream { .. } | Route::StreamHead { .. } => {
@@ -33,7 +36,8 @@ impl Service {
             | Route::Ready
             | Route::Metrics
             | Route::Publish { .. }
-            | Route::PublishBatch => Ok(route),
+            | Route::PublishBatch
+            | Route::Position { .. } => Ok(route),
         }
     }
 

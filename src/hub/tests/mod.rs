@@ -45,6 +45,11 @@ pub(crate) enum Step {
         moved: bool,
     },
     PollAll,
+    /// A backend reads where the org is. With `page`, a stream begins there later.
+    Position {
+        org: usize,
+        page: bool,
+    },
     /// Ends this many milliseconds from now.
     EndAfter {
         subscriber: usize,
@@ -68,11 +73,13 @@ pub(crate) enum Step {
     Close,
 }
 
-/// The run of the channel to which an id belongs.
+/// The run to which an id belongs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
     This,
     Former,
+    /// That of the other view.
+    Other,
 }
 
 /// The state of a browser.
@@ -105,9 +112,10 @@ struct World {
     sweeps: [VecDeque<Sweep>; 2],
     orgs: [OrgName; 2],
     twins: [Option<TwinOrg>; 2],
-    /// Every run of a channel so far.
+    /// Every run of a view so far.
     epochs: HashSet<Epoch>,
-    former: [Epoch; 2],
+    /// The last run of each view of each org before this one.
+    former: [[Epoch; 2]; 2],
     pairs: Vec<Pair>,
     away: Vec<Client>,
     limits: Limits,
@@ -160,7 +168,7 @@ impl World {
             orgs: ["a", "b"].map(|org| org.parse().expect("a name")),
             twins: [None, None],
             epochs: HashSet::new(),
-            former: [Epoch(0); 2],
+            former: [[Epoch(0); 2]; 2],
             pairs: Vec::new(),
             away: Vec::new(),
             limits,
@@ -174,7 +182,7 @@ impl World {
         let (here, away) = (self.pairs.len(), self.away.len());
         match step {
             Step::Subscribe { org, view, back, shard, crowd } => {
-                let id = back.and_then(|(back, run)| self.some_id(org, back, run));
+                let id = back.and_then(|(back, run)| self.some_id(org, view, back, run));
                 (0..crowd).for_each(|_| self.subscribe(org, view, id, shard));
             }
             Step::Publish { org, keys, shard } => self.publish(org, &keys, shard),
@@ -186,6 +194,7 @@ impl World {
                 self.poll(subscriber);
             }
             Step::PollAll => self.poll_all(),
+            Step::Position { org, page } => self.position(org, page),
             Step::EndAfter { subscriber, ms } if here > 0 => {
                 let pair = &mut self.pairs[subscriber % here];
                 let at = self.now + ms;
