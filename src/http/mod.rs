@@ -1,5 +1,6 @@
 //! The meaning of requests: [`route`] names what a request asks for, [`service`] responds. No sockets here.
 
+mod accept;
 mod auth;
 mod body_budget;
 mod conformance;

@@ -21,6 +21,7 @@ mod internal;
 mod library;
 mod limits;
 mod log;
+mod metrics;
 mod model;
 mod pause;
 mod places;

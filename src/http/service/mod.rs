@@ -23,6 +23,7 @@ use super::auth::{self, AuthError, Authorization, Grant};
 use super::body_budget::BodyBudget;
 use super::conformance;
 use super::essence;
+use super::exposition::Format;
 use super::fields::Fields;
 use super::handoff::{Handoff, HandoffSlot};
 use super::publish::{self, BodyLimits, Publisher};
@@ -210,7 +211,7 @@ impl Service {
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
             Route::Ready => Ok(text("ready\n".into())),
-            Route::Metrics => Ok(self.metrics()),
+            Route::Metrics => Ok(self.metrics(Format::accepted_by(request.headers()))),
         };
         self.conclude(response, is_stream && accepts_events(request.headers()))
     }
@@ -319,10 +320,10 @@ impl Service {
         }))
     }
 
-    fn metrics(&self) -> Response<ResponseBody> {
-        let mut response = text(self.app.metrics.text(self.app.clock.now()));
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    fn metrics(&self, format: Format) -> Response<ResponseBody> {
+        let mut response = text(self.app.metrics.text(format, self.app.clock.now()));
+        let kind = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
 }
