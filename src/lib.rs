@@ -82,6 +82,11 @@
 //! time-out, stall or drain, by hyper when its connection ends, by a task that is aborted or panics. Dropping it frees
 //! the seat. There is nothing else to free: no timer, no listener, no queue.
 //!
+//! *Keys and certificates change.* One task, `server::reload`, reads their files again when they change, and everything
+//! when a [`Reloader`](server::Reloader) asks for it. Requests and handshakes take what is there when they begin; streams
+//! that are open are not looked at. Published keys have no task: the request that needs them, or a probe of readiness,
+//! has them fetched.
+//!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their
 //! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. What makes

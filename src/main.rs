@@ -1,5 +1,7 @@
 //! The program: arguments, logging, run, exit code.
 #![forbid(unsafe_code)]
+// They panic where their output cannot be written: see `cli::output`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 
@@ -8,31 +10,36 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
 
-use clap::Parser;
 use nudged::server::{Server, systemd};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
+use self::cli::first_request::first_request;
 use self::cli::log::Log;
-use self::cli::output::print;
+use self::cli::output::{answer, print};
 use self::cli::signals::Signals;
 use self::cli::{Cli, Command, Exit, Serve};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let result = Cli::from_args(std::env::args_os()).map_or_else(answer, run_command);
+    result.unwrap_or_else(|exit| {
+        if let Some(why) = exit.why {
+            print(std::io::stderr(), format!("nudged: {why}\n"));
+        }
+        ExitCode::from(exit.code)
+    })
+}
+
+fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
+    match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(settings)) => serve(*settings),
         Some(Command::Publish(request)) => request.run(),
         Some(Command::Listen(request)) => request.run(),
         Some(Command::Token(request)) => request.run(),
         Some(Command::Bench(load)) => load.run(),
-    };
-    result.unwrap_or_else(|exit| {
-        print(std::io::stderr(), format!("nudged: {}\n", exit.why));
-        ExitCode::from(exit.code)
-    })
+    }
 }
 
 fn serve(settings: Serve) -> Result<ExitCode, Exit> {
@@ -49,9 +56,7 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
     config.log_lines_dropped = log.dropped();
     let workers = config.workers;
     if !inherited.public.is_empty() {
-        tracing::warn!(
-            "listening on the sockets of LISTEN_FDS; --listen and --plain-listen are ignored"
-        );
+        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
     }
     let server = Server::adopt(config, inherited).map_err(Exit::usage)?;
     block_on(async {
@@ -97,9 +102,8 @@ fn greet(server: &Server, workers: usize) {
         "closed: subscribers and publishers need a token (nudged token --help), public streams none"
     };
     text += &format!("{access}\n");
-    if let Some(address) = server.addresses().first() {
-        let token = if auth.is_open() { "" } else { " -H \"authorization: Bearer $TOKEN\"" };
-        text += &format!("try: curl -N{token} {address}/api/acme/events\n");
+    if let Some(command) = first_request(server.config(), server.addresses()) {
+        text += &format!("try: {command}\n");
     }
     print(std::io::stdout(), text);
 }
@@ -108,13 +112,18 @@ fn greet(server: &Server, workers: usize) {
 async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, Exit> {
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
-    let tls = server.tls().cloned();
+    let reloader = server.reloader();
     let mut run = pin!(server.run(async { _ = stopped.await }));
     poll_fn(|cx| {
+        while let Poll::Ready(name) = signals.poll_ignored(cx) {
+            tracing::warn!("{name} has no meaning here and is ignored; SIGTERM stops the server");
+        }
         while signals.poll_reload(cx).is_ready() {
-            match &tls {
-                Some(tls) => tls.reload_and_log(),
-                None => tracing::warn!("SIGHUP: there is no certificate to read again"),
+            match &reloader {
+                Some(reloader) => reloader.reload(),
+                None => tracing::warn!(
+                    "SIGHUP: there is no certificate, file of keys or JWK set to read again"
+                ),
             }
         }
         while let Poll::Ready(number) = signals.poll_stop(cx) {

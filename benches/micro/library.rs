@@ -45,7 +45,7 @@ const KEYS: [&str; 3] = ["posts", "feed:123", "entity-types"];
 const SEATS: usize = 10_000;
 const SECOND: Duration = Duration::from_secs(1);
 /// Seconds after which the first stream is due for a keepalive, and after which each has received one.
-const KEEPALIVE: (usize, usize) = (22, 37);
+const KEEPALIVE: (usize, usize) = (15, 19);
 
 pub(crate) const CASES: [Case; 10] = [
     Case { name: "encode", what: "an event of three keys is encoded", run: |_| encode() },

@@ -4,7 +4,6 @@ use clap::Args;
 use nudged::config::{AuthConfig, CorsPolicy, InvalidOrigin, Secret};
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Tokens and origins")]
 pub(super) struct AuthArgs {
     #[cfg(feature = "jwt")]
     #[command(flatten)]

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use nudged::bench::{self, Options, Ramp};
 
-use super::Exit;
 use super::client::TlsArgs;
 use super::values::{HumanDuration, count, duration, millis};
+use super::{Exit, output};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Bench {
@@ -86,12 +86,13 @@ impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
         let json = self.json;
         let stop = bench::stop_on_interrupt().map_err(Exit::failure)?;
-        let progress = |line: &str| eprintln!("{line}");
+        let progress = |line: &str| output::note(line);
         let summary = bench::run(&self.into_options(), stop, progress).map_err(Exit::failure)?;
         if json {
-            println!("{}", serde_json::to_string(&summary).map_err(Exit::failure)?);
+            let summary = serde_json::to_string(&summary).map_err(Exit::failure)?;
+            output::write(format_args!("{summary}\n"))?;
         } else {
-            print!("{summary}");
+            output::write(&summary)?;
         }
         Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

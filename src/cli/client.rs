@@ -85,6 +85,13 @@ fn authorities(file: &str) -> Result<Verify, String> {
     Verify::authorities(file.as_ref())
 }
 
+fn failure(why: client::Error) -> Exit {
+    match why {
+        client::Error::Output(why) => Exit::output(&why),
+        why => Exit::failure(why),
+    }
+}
+
 // ===== impl Publish, Listen =====
 
 impl Publish {
@@ -92,7 +99,7 @@ impl Publish {
         let Self { org, keys, server } = self;
         let request = client::Publish { server: server.into_endpoint()?, org, keys };
         let publish = async { client::publish(&request, &mut stdout()).await };
-        crate::block_on(publish).map_err(Exit::failure)?.map_err(Exit::failure)?;
+        crate::block_on(publish).map_err(Exit::failure)?.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -104,7 +111,7 @@ impl Listen {
         let request = client::Listen { server, org, public, last_event_id };
         let (mut events, mut notes) = (stdout(), stderr());
         let listen = client::listen(&request, &mut events, &mut notes);
-        crate::block_on(listen).map_err(Exit::failure)?.map_err(Exit::failure)?;
+        crate::block_on(listen).map_err(Exit::failure)?.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }

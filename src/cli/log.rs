@@ -85,7 +85,7 @@ impl Log {
         panic::set_hook(Box::new(move |panic| panics.push(&panic_line(format, panic))));
         // Its own errors would go to standard error directly, and wait for its reader.
         let log = tracing_subscriber::fmt().log_internal_errors(false);
-        let log = log.with_env_filter(filter).with_ansi(io::stderr().is_terminal());
+        let log = log.with_env_filter(filter).with_ansi(is_coloured());
         let log = log.with_writer(queue.clone());
         match format {
             LogFormat::Text => log.finish().with(filter_fn(may_be_logged)).init(),
@@ -109,6 +109,13 @@ impl Drop for Log {
         _ = self.queue.lines.try_send(Vec::new());
         _ = self.ended.recv_timeout(FLUSH_TIMEOUT);
     }
+}
+
+/// Whether standard error is a terminal that shows colours, and its user wants them (no-color.org).
+fn is_coloured() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// The HTTP/2 library is never logged, whatever the filter says: its lines hold parts of requests, tokens

@@ -5,9 +5,12 @@ mod auth;
 mod bench;
 #[cfg(feature = "client")]
 mod client;
+pub(crate) mod first_request;
+mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
 mod serve;
@@ -16,10 +19,13 @@ pub(crate) mod signals;
 #[cfg(feature = "jwt")]
 mod token;
 mod values;
+mod whole;
 
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::io;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
@@ -67,36 +73,65 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Exit {
     pub(crate) code: u8,
-    pub(crate) why: String,
+    /// What is printed, if anything is.
+    pub(crate) why: Option<String>,
 }
 
-/// The arguments or the settings are wrong (sysexits.h).
-const EX_USAGE: u8 = 64;
+/// The arguments or the settings are wrong; what clap, which parses them, ends with too.
+const WRONG_SETTINGS: u8 = 2;
+
+/// What a shell reports for a program that SIGPIPE has ended: its output has no reader any more.
+const BROKEN_PIPE: u8 = 128 + 13;
+
+// ===== impl Cli =====
+
+impl Cli {
+    /// Parses arguments, the first of which is the name of the program, and the environment of the process.
+    ///
+    /// # Errors
+    /// They are wrong, or ask for a text that is printed, the help.
+    pub(crate) fn from_args<T: Into<OsString>>(
+        args: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let first = args.get(1).cloned();
+        let mut command = whole::complete(Self::command(), first.as_deref());
+        let matches = command.try_get_matches_from_mut(args)?;
+        Self::from_arg_matches(&matches).map_err(|why| why.format(&mut command))
+    }
+}
 
 // ===== impl Exit =====
 
 impl Exit {
     /// Wrong arguments or settings.
     pub(crate) fn usage(why: impl Display) -> Self {
-        Self { code: EX_USAGE, why: why.to_string() }
+        Self { code: WRONG_SETTINGS, why: Some(why.to_string()) }
     }
 
     /// Any other error.
     pub(crate) fn failure(why: impl Display) -> Self {
-        Self { code: 1, why: why.to_string() }
+        Self { code: 1, why: Some(why.to_string()) }
+    }
+
+    /// Output that cannot be written. If nothing reads it any more, as behind `| head`, nothing is printed about it.
+    pub(crate) fn output(why: &io::Error) -> Self {
+        match why.kind() {
+            io::ErrorKind::BrokenPipe => Self { code: BROKEN_PIPE, why: None },
+            _ => Self::failure(format!("cannot write: {why}")),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use nudged::config::Config;
 
     use super::*;
 
     #[test]
     fn the_flags_default_to_the_config() {
-        let cli = Cli::parse_from(["nudged"]);
+        let cli = Cli::from_args(["nudged"]).expect("no argument");
         let parsed = cli.serve.into_config().expect("defaults agree");
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
     }
@@ -108,16 +143,11 @@ mod tests {
             (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
             (["nudged", "--workers", "0"], "0 is not in 1..=1024"),
             (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
+            (["nudged", "--public-keys", "a*b"], "a * stands at the end only"),
+            (["nudged", "--public-keys", "feed:*,a**"], "a * stands at the end only"),
         ] {
-            let refused = Cli::try_parse_from(args).expect_err("out of bounds").to_string();
+            let refused = Cli::from_args(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
-        }
-    }
-
-    #[test]
-    fn every_setting_of_the_server_is_listed_under_a_heading() {
-        for flag in Cli::command().get_arguments() {
-            assert!(flag.get_help_heading().is_some(), "{}", flag.get_id());
         }
     }
 
@@ -129,7 +159,7 @@ mod tests {
             (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),
         ];
         for (_, args, feature) in flags.into_iter().filter(|(has, ..)| !has) {
-            let cli = Cli::parse_from([&["nudged"], args].concat());
+            let cli = Cli::from_args([&["nudged"], args].concat()).expect("they are taken");
             let serve = match cli.command {
                 Some(Command::Serve(serve)) => *serve,
                 _ => cli.serve,
@@ -140,11 +170,13 @@ mod tests {
         #[cfg(not(feature = "bench"))]
         {
             let args = ["nudged", "bench", "http://localhost", "-n", "3", "--help"];
-            let Some(Command::Bench(bench)) = Cli::parse_from(args).command else {
+            let Some(Command::Bench(bench)) = Cli::from_args(args).expect("they are taken").command
+            else {
                 panic!("another command");
             };
             let Exit { code, why } = bench.run().expect_err("lacking");
-            assert_eq!(code, EX_USAGE);
+            assert_eq!(code, WRONG_SETTINGS);
+            let why = why.expect("a text");
             assert!(why.contains("cargo install --path . --features bench"), "{why}");
         }
     }

@@ -5,6 +5,7 @@ use nudged::config::{Config, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
 use super::lacking::LackingArgs;
+use super::listen_address::resolve;
 #[cfg(feature = "tls")]
 use super::settings::TlsFileArgs;
 use super::settings::{
@@ -89,8 +90,8 @@ impl Serve {
         });
         #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS is added"))]
         let mut config = Config {
-            listen: listening.listen,
-            internal_listen: listening.internal_listen,
+            listen: resolve(&listening.listen),
+            internal_listen: resolve(&listening.internal_listen),
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
             peer_timeout: streams.peer_timeout.0,

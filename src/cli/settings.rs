@@ -1,6 +1,5 @@
-//! The settings of `nudged serve`, in the groups and the order of `--help`.
+//! The settings of `nudged serve`, in the order of `--help`; their groups are in `groups.rs`.
 
-use std::net::SocketAddr;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -10,19 +9,30 @@ use clap::Args;
 use nudged::config::TlsFiles;
 use nudged::config::{self, Config, HubConfig, Network};
 
-use super::values::{HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_org};
+use super::listen_address::ListenAddress;
+#[cfg(feature = "tls")]
+use super::listen_address::resolve;
+use super::values::{
+    HumanDuration, LogFormat, PublicOrg, count, duration, millis, public_key, public_org,
+};
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Listening")]
 pub(super) struct ListenArgs {
-    /// Address to listen on; separate several with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_LISTEN", value_name = "IP:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
-    pub(super) listen: Vec<SocketAddr>,
+    /// Address to listen on, like 127.0.0.1:6834; localhost:6834 is 127.0.0.1 and ::1, :6834 is every
+    /// address of IPv4 and IPv6, and [::]:6834 takes IPv6 only. Separate several with commas, or repeat
+    /// the flag
+    #[arg(long, env = "NUDGED_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
+    pub(super) listen: Vec<ListenAddress>,
 
     /// Internal address, in cleartext, with connections of its own: it serves everything, and publishing
     /// and /metrics are then served there only; separate several with commas, or repeat the flag
-    #[arg(long, env = "NUDGED_INTERNAL_LISTEN", value_name = "IP:PORT", value_delimiter = ',')]
-    pub(super) internal_listen: Vec<SocketAddr>,
+    #[arg(
+        long,
+        env = "NUDGED_INTERNAL_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ','
+    )]
+    pub(super) internal_listen: Vec<ListenAddress>,
 
     /// Worker threads [default: one per core]
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
@@ -36,7 +46,6 @@ pub(super) struct ListenArgs {
 
 #[cfg(feature = "tls")]
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "TLS")]
 pub(super) struct TlsFileArgs {
     /// PEM file with the certificate chain, the server's own certificate first. With it, --listen
     /// speaks TLS, with HTTP/2. Certificate and key are read again when the files change, and on
@@ -52,17 +61,16 @@ pub(super) struct TlsFileArgs {
     #[arg(
         long,
         env = "NUDGED_PLAIN_LISTEN",
-        value_name = "IP:PORT",
+        value_name = "ADDRESS:PORT",
         value_delimiter = ',',
         requires = "tls_cert"
     )]
-    plain_listen: Vec<SocketAddr>,
+    plain_listen: Vec<ListenAddress>,
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Streams")]
 pub(super) struct StreamArgs {
-    /// A silent stream gets a comment after this time, ±25 %; whole seconds
+    /// The longest silence of a stream: a comment comes after 75 to 100 % of it; whole seconds
     #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = HumanDuration(HUB.keepalive), value_parser = duration(1_000..=86_400_000))]
     pub(super) keepalive: HumanDuration,
 
@@ -95,12 +103,11 @@ pub(super) struct StreamArgs {
     pub(super) public_orgs: Vec<PublicOrg>,
 
     /// Keys that public streams show, separated by commas; a final * matches any ending
-    #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS)]
+    #[arg(long, env = "NUDGED_PUBLIC_KEYS", value_name = "KEY", value_delimiter = ',', default_values = config::PUBLIC_KEYS, value_parser = public_key)]
     pub(super) public_keys: Vec<String>,
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "History")]
 pub(super) struct HistoryArgs {
     /// Events kept per org, for clients that reconnect
     #[arg(long, env = "NUDGED_HISTORY_EVENTS", value_name = "N", default_value_t = HUB.history_events, value_parser = count(1..=1_000_000))]
@@ -126,7 +133,6 @@ pub(super) struct HistoryArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Limits")]
 pub(super) struct LimitArgs {
     /// Connections in total [default: as many as the limit of open files allows, less a reserve]
     #[arg(long, env = "NUDGED_CONNECTIONS", value_name = "N", value_parser = count(1..=100_000_000))]
@@ -193,7 +199,6 @@ pub(super) struct LimitArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Publishing")]
 pub(super) struct PublishArgs {
     /// Publishes to an org within this time after its last event are merged into one event; 0 turns
     /// that off
@@ -222,10 +227,9 @@ pub(super) struct PublishArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Shutdown")]
 pub(super) struct ShutdownArgs {
-    /// How long the server still accepts after SIGTERM or SIGINT, while /readyz says 503: the time that
-    /// a load balancer needs to notice
+    /// How long the server still accepts after SIGTERM, SIGINT or SIGQUIT, while /readyz says 503: the
+    /// time that a load balancer needs to notice
     #[arg(long, env = "NUDGED_DRAIN_DELAY", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_delay), value_parser = duration(0..=3_600_000))]
     pub(super) drain_delay: HumanDuration,
 
@@ -240,14 +244,13 @@ pub(super) struct ShutdownArgs {
     #[arg(long, env = "NUDGED_DRAIN_GRACE", value_name = "TIME", default_value_t = HumanDuration(HUB.drain_grace), value_parser = duration(1_000..=3_600_000))]
     pub(super) drain_grace: HumanDuration,
 
-    /// The server exits at the latest this long after SIGTERM or SIGINT; not less than --drain-delay
-    /// plus --drain-window
+    /// The server exits at the latest this long after SIGTERM, SIGINT or SIGQUIT; not less than
+    /// --drain-delay plus --drain-window
     #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_timeout), value_parser = duration(0..=3_600_000))]
     pub(super) drain_timeout: HumanDuration,
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Logging")]
 pub(crate) struct LogArgs {
     /// Log lines written to standard error: error, warn, info, debug, or targets with levels
     #[arg(long, env = "NUDGED_LOG", value_name = "FILTER", default_value = "warn")]
@@ -269,6 +272,6 @@ impl TlsFileArgs {
     pub(super) fn apply_to(self, config: &mut Config) {
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(certificate, key)| TlsFiles { certificate, key });
-        config.plain_listen = self.plain_listen;
+        config.plain_listen = resolve(&self.plain_listen);
     }
 }

@@ -8,10 +8,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Receivers of the signals. From the first call of [`Signals::new`] on, none of them ends the process.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    /// SIGTERM and SIGINT.
-    stop: [(Signal, SignalKind); 2],
+    /// SIGTERM, SIGINT and SIGQUIT, which nginx stops gracefully for.
+    stop: [(Signal, SignalKind); 3],
     /// SIGHUP.
     reload: Signal,
+    /// Those that other servers reopen their logs or upgrade for, with their names. Without a receiver, each would end
+    /// the process at once.
+    ignored: [(Signal, &'static str); 2],
 }
 
 // ===== impl Signals =====
@@ -20,8 +23,16 @@ impl Signals {
     /// Inside a runtime.
     pub(crate) fn new() -> io::Result<Self> {
         let receive = |kind| signal(kind).map(|signal| (signal, kind));
-        let stop = [receive(SignalKind::terminate())?, receive(SignalKind::interrupt())?];
-        Ok(Self { stop, reload: signal(SignalKind::hangup())? })
+        let stop = [
+            receive(SignalKind::terminate())?,
+            receive(SignalKind::interrupt())?,
+            receive(SignalKind::quit())?,
+        ];
+        let ignored = [
+            (signal(SignalKind::user_defined1())?, "SIGUSR1"),
+            (signal(SignalKind::user_defined2())?, "SIGUSR2"),
+        ];
+        Ok(Self { stop, reload: signal(SignalKind::hangup())?, ignored })
     }
 
     /// The number of the next signal to stop.
@@ -34,8 +45,18 @@ impl Signals {
         Poll::Pending
     }
 
-    /// The next signal to read the certificate again.
+    /// The next signal to read keys and certificate again.
     pub(crate) fn poll_reload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.reload.poll_recv(cx).map(|_| ())
+    }
+
+    /// The name of the next signal that means nothing.
+    pub(crate) fn poll_ignored(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        for (signal, name) in &mut self.ignored {
+            if signal.poll_recv(cx).is_ready() {
+                return Poll::Ready(name);
+            }
+        }
+        Poll::Pending
     }
 }

@@ -10,8 +10,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use nudged::config::TokenKey;
 use serde_json::{Map, Value, json};
 
-use super::Exit;
 use super::values::{HumanDuration, PublicOrg, duration, public_org};
+use super::{Exit, output};
 
 /// The claims of the token, and the key that signs it.
 #[derive(Args, Clone, Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Token {
     #[arg(long, env = "NUDGED_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
     secret: Option<String>,
 
-    /// File with the secret for HS256
+    /// File with secrets for HS256, the server's --jwt-secret-file; the first one signs
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 
@@ -59,8 +59,8 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
         let (token, claims) = self.sign(SystemTime::now()).map_err(Exit::usage)?;
-        eprintln!("{claims}");
-        println!("{token}");
+        output::note(claims);
+        output::write(format_args!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -93,7 +93,10 @@ impl Token {
             Some(file) => read(file)?,
             None => self.secret.clone().unwrap_or_default(),
         };
-        let secret = secret.trim_end();
+        let secret = match &self.secret_file {
+            Some(_) => secret.split_whitespace().next().unwrap_or_default(),
+            None => secret.trim_end(),
+        };
         // The server would refuse it.
         TokenKey::from_secret(secret).map_err(|why| why.to_string())?;
         Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))

@@ -83,3 +83,11 @@ pub(super) fn public_org(text: &str) -> Result<PublicOrg, String> {
         org => org.parse().map(PublicOrg::One).map_err(|why: InvalidOrgName| why.to_string()),
     }
 }
+
+/// An entry of `--public-keys`.
+pub(super) fn public_key(text: &str) -> Result<String, String> {
+    match text.strip_suffix('*').unwrap_or(text).contains('*') {
+        true => Err("a * stands at the end only, for any ending: feed:*".into()),
+        false => Ok(text.to_owned()),
+    }
+}

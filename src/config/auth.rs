@@ -4,7 +4,7 @@
 use std::fmt;
 
 #[cfg(feature = "jwt")]
-use super::{JwksConfig, TokenKey};
+use super::{JwksConfig, KeyFile, TokenKey};
 
 /// The keys that requests are authorised with, and what else a token has to contain. Without any key the
 /// server is open: every request is authorised.
@@ -13,13 +13,17 @@ pub struct AuthConfig {
     /// Keys that tokens may be signed with.
     #[cfg(feature = "jwt")]
     pub keys: Vec<TokenKey>,
+    /// Files with further keys, which are read again when they change, and on a reload.
+    #[cfg(feature = "jwt")]
+    pub key_files: Vec<KeyFile>,
     /// A URL that publishes further keys.
     #[cfg(feature = "jwt")]
     pub jwks: Option<JwksConfig>,
     /// Accepted issuers (`iss`); empty for any.
     #[cfg(feature = "jwt")]
     pub issuers: Vec<String>,
-    /// Accepted audiences (`aud`), one of which a token has to name; empty for any.
+    /// Accepted audiences (`aud`), one of which a token has to name; empty for any. An issuer that publishes its keys
+    /// most often signs tokens for other services too: with `jwks` name yours.
     #[cfg(feature = "jwt")]
     pub audiences: Vec<String>,
     /// Keys that publishers without a token send as `authorization: Bearer`.
@@ -57,9 +61,15 @@ impl AuthConfig {
     /// Whether there is a key that tokens may be signed with.
     pub fn takes_tokens(&self) -> bool {
         #[cfg(feature = "jwt")]
-        return !self.keys.is_empty() || self.jwks.is_some();
+        return !self.keys.is_empty() || !self.key_files.is_empty() || self.jwks.is_some();
         #[cfg(not(feature = "jwt"))]
         return false;
+    }
+
+    /// The keys that tokens may be signed with, without the published ones.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn token_keys(&self) -> impl Iterator<Item = &TokenKey> {
+        self.keys.iter().chain(self.key_files.iter().flat_map(KeyFile::keys))
     }
 
     /// Whether there is no key, so that every client may subscribe and publish.

@@ -9,8 +9,9 @@ use crate::ids::OrgName;
 #[derive(Clone, Debug)]
 pub struct HubConfig {
     // Streams
-    /// The silence after which a stream gets a comment; the time of each is drawn from ±25 % of it. Counted
-    /// in whole seconds, at least 1.
+    /// The longest silence of a stream: a comment comes after 75 to 100 % of it, drawn for each. Counted in whole
+    /// seconds, at least 1. Whatever is drawn is at least a second less, so that a driver which is up to a second late
+    /// keeps to it, too; with 1 s there is no such reserve, and a comment follows at the next whole second.
     pub keepalive: Duration,
     /// The reconnection time at the start of a stream is drawn from this range, in milliseconds, so that
     /// clients do not all reconnect at once.
@@ -92,7 +93,7 @@ pub const PUBLIC_KEYS: [&str; 4] =
 impl Default for HubConfig {
     fn default() -> Self {
         Self {
-            keepalive: Duration::from_secs(30),
+            keepalive: Duration::from_secs(20),
             retry_ms: (1_000, 5_000),
             stall_timeout: Duration::from_secs(60),
             drain_grace: Duration::from_secs(1),
@@ -110,6 +111,18 @@ impl Default for HubConfig {
             public: PublicPolicy::default(),
         }
     }
+}
+
+impl HubConfig {
+    /// [`keepalive`](Self::keepalive) in the whole seconds in which it counts, at least 1.
+    pub fn keepalive_seconds(&self) -> u32 {
+        whole_seconds(self.keepalive)
+    }
+}
+
+/// The whole seconds in which a time counts: at least 1, and far less than the hub's time can hold.
+pub(crate) fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX).clamp(1, u32::MAX / 4)
 }
 
 // ===== impl PublicPolicy =====

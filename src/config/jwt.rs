@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
+};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
 use super::InvalidKey;
@@ -15,7 +17,7 @@ use crate::client::url::HttpUrl;
 pub struct JwksConfig {
     /// Where it is published.
     pub url: JwksUrl,
-    /// The least time from one fetch to the next, however many tokens name unknown keys.
+    /// The least time from one fetch to the next, however many tokens no key verifies.
     pub interval: Duration,
     /// The age at which the set is fetched again even if it has the key of every token.
     pub refresh: Duration,
@@ -30,6 +32,8 @@ pub struct TokenKey {
     /// Its name in the published set (`kid`).
     pub(crate) id: Option<String>,
     pub(crate) key: DecodingKey,
+    /// From when on it verifies nothing; `None` for never.
+    pub(crate) until: Option<SystemTime>,
 }
 
 /// `https://…`, or `http://…` to a loopback address: otherwise the keys could be replaced in transit.
@@ -87,7 +91,7 @@ impl TokenKey {
             return Err(InvalidKey::ShortSecret);
         }
         let key = DecodingKey::from_secret(secret.as_bytes());
-        Ok(Self { algorithm: Algorithm::HS256, id: None, key })
+        Ok(Self { algorithm: Algorithm::HS256, id: None, key, until: None })
     }
 
     /// A public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
@@ -113,7 +117,8 @@ impl TokenKey {
         Self::from_jwk(&jwk)
     }
 
-    /// A key of a published set, from which only public keys are accepted.
+    /// A key of a published set, from which only public keys are accepted that may verify signatures (RFC 7517, 4.2 to
+    /// 4.4).
     ///
     /// # Errors
     /// It is too short, or of another kind, algorithm or use.
@@ -130,8 +135,10 @@ impl TokenKey {
         };
         let named = jwk.common.key_algorithm;
         let used = jwk.common.public_key_use.as_ref();
+        let operations = jwk.common.key_operations.as_ref();
         if named.is_some_and(|named| named != KeyAlgorithm::from(algorithm))
             || used.is_some_and(|used| *used != PublicKeyUse::Signature)
+            || operations.is_some_and(|may| !may.contains(&KeyOperations::Verify))
         {
             return Err(InvalidKey::Unsupported);
         }
@@ -141,7 +148,20 @@ impl TokenKey {
         {
             return Err(InvalidKey::WeakRsa);
         }
-        Ok(Self { algorithm, id: jwk.common.key_id.clone(), key })
+        Ok(Self { algorithm, id: jwk.common.key_id.clone(), key, until: None })
+    }
+
+    /// Whether it verifies what the other one does. In no constant time, so for public keys only.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        use DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
+        self.algorithm == other.algorithm
+            && match (self.key.kind(), other.key.kind()) {
+                (SecretOrDer(ours), SecretOrDer(theirs)) => ours == theirs,
+                (RsaModulusExponent { n, e }, RsaModulusExponent { n: other_n, e: other_e }) => {
+                    (n, e) == (other_n, other_e)
+                }
+                _ => false,
+            }
     }
 }
 

@@ -9,6 +9,8 @@ mod hub;
 mod input;
 #[cfg(feature = "jwt")]
 mod jwt;
+#[cfg(feature = "jwt")]
+mod key_file;
 #[cfg(feature = "server")]
 mod network;
 #[cfg(all(feature = "server", feature = "tls"))]
@@ -17,12 +19,15 @@ mod tls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+pub(crate) use self::hub::whole_seconds;
 pub use self::hub::{Allowlist, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]
 pub use self::jwt::{
     JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksConfig, JwksUrl, TOKEN_BYTES_MAX, TOKEN_KEYS_MAX,
     TOKEN_SKEW, TokenKey,
 };
+#[cfg(feature = "jwt")]
+pub use self::key_file::{InvalidKeyFile, KEY_FILE_BYTES_MAX, KeyFile, SECRETS_MAX};
 #[cfg(all(feature = "server", feature = "tls"))]
 pub use self::tls::TlsFiles;
 #[cfg(feature = "server")]

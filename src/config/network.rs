@@ -17,8 +17,9 @@ pub struct InvalidNetwork;
 // ===== impl Network =====
 
 impl Network {
+    /// An IPv4 address within IPv6, as a socket of both families reports it, counts as the IPv4 address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        self.0.contains(&address)
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -27,7 +28,18 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse().or_else(|_| address()).map(Self).map_err(|_| InvalidNetwork)
+        text.parse().or_else(|_| address()).map(canonical).map(Self).map_err(|_| InvalidNetwork)
+    }
+}
+
+/// A network of IPv4 that is written as one of IPv6 (`::ffff:10.0.0.0/104`), as what it is.
+fn canonical(net: IpNet) -> IpNet {
+    let v4 = (net.addr().to_canonical(), net.prefix_len().checked_sub(96));
+    match v4 {
+        (address @ IpAddr::V4(_), Some(bits)) if matches!(net, IpNet::V6(_)) => {
+            IpNet::new(address, bits).unwrap_or(net)
+        }
+        _ => net,
     }
 }
 
@@ -40,3 +52,28 @@ impl fmt::Display for InvalidNetwork {
 }
 
 impl std::error::Error for InvalidNetwork {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCENARIO: a proxy connects over IPv4 to a socket of both families, which reports it as `::ffff:10.0.0.1`.
+    /// FIX: it counts as 10.0.0.1, and so does a network that is written that way.
+    #[test]
+    fn an_ipv4_address_within_ipv6_is_the_ipv4_address() {
+        for text in ["10.0.0.0/8", "::ffff:10.0.0.0/104", "10.0.0.1", "::ffff:10.0.0.1"] {
+            let network: Network = text.parse().expect(text);
+            for address in ["10.0.0.1", "::ffff:10.0.0.1"] {
+                assert!(network.contains(address.parse().expect("an address")), "{text} {address}");
+            }
+            for address in ["11.0.0.1", "::ffff:11.0.0.1", "::1", "::10.0.0.1"] {
+                assert!(
+                    !network.contains(address.parse().expect("an address")),
+                    "{text} {address}"
+                );
+            }
+        }
+        let all: Network = "::/0".parse().expect("all of IPv6");
+        assert!(all.contains("2001:db8::1".parse().expect("an address")));
+    }
+}

@@ -29,6 +29,8 @@ pub(crate) enum Reject {
     Target,
     /// An HTTP/1 request has no `host`, several, or an invalid one.
     Host,
+    /// The parameter `ping` of a stream's request has another value than it may have.
+    Ping,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -94,7 +96,10 @@ impl Reject {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
             // Jittered, so that clients do not all come back at the same time.
-            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
+            Self::Draining
+            | Self::Full { .. }
+            | Self::Bodies { .. }
+            | Self::Auth(AuthError::NoKeysYet) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
             }
             Self::RateLimited(RateLimited { wait: Some(wait), .. }) => {
@@ -117,21 +122,26 @@ impl Reject {
 
     fn challenge(&self) -> Option<HeaderValue> {
         match self.cause() {
-            Self::Auth(why) => HeaderValue::try_from(why.challenge()).ok(),
+            Self::Auth(why) => HeaderValue::try_from(why.challenge()?).ok(),
             _ => None,
         }
     }
 
     /// The same for an `EventSource`, which never comes back after another status than 200: a stream of one
-    /// `retry:` field, the reconnection time in milliseconds, that then ends.
+    /// `retry:` field, the reconnection time in milliseconds, and a comment, that then ends. Without a blank line, so that
+    /// no decoder dispatches an event.
     pub(crate) fn into_stream_end(self, retry_ms: u32) -> Response<Full<Bytes>> {
-        let body = format!("retry: {retry_ms}\n: {}\n\n", self.detail());
+        let body = format!("retry: {retry_ms}\n: {}\n", self.detail());
         with_headers(Full::new(body.into()))
     }
 
     /// Whether the same request may succeed soon.
     pub(crate) fn is_temporary(&self) -> bool {
-        matches!(self, Self::Draining | Self::Full { .. })
+        match self {
+            Self::Draining | Self::Full { .. } => true,
+            Self::Auth(why) => why.is_temporary(),
+            _ => false,
+        }
     }
 
     /// The limit that is reached, if that is the cause.
@@ -161,6 +171,7 @@ impl Reject {
             Self::Org(_)
             | Self::Target
             | Self::Host
+            | Self::Ping
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
@@ -168,9 +179,10 @@ impl Reject {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Line { why, .. } => why.status(),
-            Self::Draining | Self::Full { .. } | Self::Bodies { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Draining
+            | Self::Full { .. }
+            | Self::Bodies { .. }
+            | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
             Self::Auth(AuthError::Org | AuthError::Scope(_)) | Self::Origin => {
@@ -197,6 +209,9 @@ impl Reject {
                     .into()
             }
             Self::Host => "a request has one host field, like host: example.org".into(),
+            Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
+                out for comments"
+                .into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::TooLarge { max } => format!("the body may have at most {max} bytes"),

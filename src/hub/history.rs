@@ -86,14 +86,15 @@ impl History {
         self.clear();
     }
 
-    /// The event on which a client re-reads everything. It puts the client at the head.
-    pub(crate) fn reread(&mut self) -> &Frame {
+    /// The event on which a client re-reads everything. It puts the client at the head. `keepalive_s` is the same in
+    /// each call.
+    pub(crate) fn reread(&mut self, keepalive_s: u32) -> &Frame {
         let (head, id) = (self.head, self.id(self.head));
         if self.reread.as_ref().is_none_or(|(seq, _)| *seq != head) {
             self.reread = None;
         }
         let memory = &self.memory;
-        &self.reread.get_or_insert_with(|| (head, Frame::connected_in(memory, id))).1
+        &self.reread.get_or_insert_with(|| (head, Frame::connected_in(memory, id, keepalive_s))).1
     }
 
     /// Removes the oldest event, if there is one, and gives back memory as the ring empties.

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::Duration;
 
 use super::channel::Channel;
 use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
 use super::timers::Timer;
 use super::wheel::Wheel;
-use crate::config::HubConfig;
+use crate::config::{HubConfig, whole_seconds};
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
 use crate::time::{Tick, Time};
@@ -297,34 +296,32 @@ impl Common {
         }
     }
 
-    /// The tick at which a seat that was touched at `tick` is looked at next: a period later, ±25 %,
-    /// so that subscribers that connected at once do not need their keepalives at once.
+    /// The tick at which a seat that was touched at `tick` is looked at next: after 75 to 100 % of a period, so that
+    /// subscribers that connected at once do not need their keepalives at once. A tick is rounded down, so the silence
+    /// is at most as long as drawn, and as late as the driver.
     pub(crate) fn keepalive_at(&self, tick: Tick) -> Tick {
-        let period = self.keepalive_ticks();
-        tick.after(fastrand::u32(self.keepalive_min()..=period + period / 4))
+        tick.after(fastrand::u32(self.keepalive_min()..=self.keepalive_max()))
     }
 
     /// The ticks of silence from which a comment is due.
     pub(crate) fn keepalive_min(&self) -> u32 {
-        let period = self.keepalive_ticks();
-        (period - period / 4).max(1)
+        let period = self.config.keepalive_seconds();
+        (period - period / 4).min(self.keepalive_max())
+    }
+
+    /// The ticks of silence after which a comment is due in any case. The last second of a period is a reserve for a
+    /// driver that is late.
+    fn keepalive_max(&self) -> u32 {
+        (self.config.keepalive_seconds() - 1).max(1)
     }
 
     /// The ticks after which a socket that takes nothing is stalled.
     pub(crate) fn stall_ticks(&self) -> u32 {
-        ticks(self.config.stall_timeout)
+        whole_seconds(self.config.stall_timeout)
     }
 
     /// The same once the end of the stream is due in a drain.
     pub(crate) fn drain_ticks(&self) -> u32 {
-        ticks(self.config.drain_grace).min(self.stall_ticks())
+        whole_seconds(self.config.drain_grace).min(self.stall_ticks())
     }
-
-    fn keepalive_ticks(&self) -> u32 {
-        ticks(self.config.keepalive)
-    }
-}
-
-fn ticks(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4)
 }

@@ -18,7 +18,7 @@ use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Seq};
 use crate::metrics::{self, CloseReason};
 use crate::time::Tick;
-use crate::wire::Frame;
+use crate::wire::{Frame, Keepalive};
 
 /// One subscriber: a seat in a channel's slab, freed when this is dropped. It is a cursor into the
 /// channel's history; nothing is queued for it.
@@ -29,6 +29,7 @@ pub struct Subscription {
     shard: ShardId,
     view: View,
     reason: CloseReason,
+    keepalive: Keepalive,
     /// [`Self::poll_next`] has returned the end.
     over: bool,
 }
@@ -70,6 +71,7 @@ impl Subscription {
             shard,
             view,
             reason: CloseReason::Client,
+            keepalive: Keepalive::default(),
             over: false,
         }
     }
@@ -83,10 +85,9 @@ impl Subscription {
         shard.set_keepalive(tick, SeatRef::new(&self.channel, self.key));
     }
 
-    /// The next event or comment for this subscriber, or `None` once its stream has to end. While
+    /// The next event or keepalive for this subscriber, or `None` once its stream has to end. While
     /// there is none, `waker` is kept, and woken when that changes.
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
-        let shard = self.channel.common.shard(self.shard);
         let mut guard = self.channel.state.lock();
         let State { history, shards, closing, .. } = &mut *guard;
         let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
@@ -94,7 +95,7 @@ impl Subscription {
             // Its socket takes no end: the task that writes to it has to close it.
             Some(CloseReason::Stalled) => Poll::Pending,
             Some(_) => Poll::Ready(None),
-            None => poll_seat(seat, history, self.view, *closing, shard),
+            None => poll_seat(seat, history, self, *closing),
         };
         if matches!(polled, Poll::Ready(None)) {
             self.reason = seat.ending.unwrap_or(CloseReason::Drained);
@@ -133,7 +134,8 @@ impl Subscription {
             } else {
                 // It is the only frame: nothing lies beyond the head.
                 seat.cursor = history.head();
-                frames.push((seat.cursor, history.reread().clone()));
+                let keepalive_s = self.config().keepalive_seconds();
+                frames.push((seat.cursor, history.reread(keepalive_s).clone()));
                 reread = true;
             }
         }
@@ -174,6 +176,16 @@ impl Subscription {
             (seat.block(tick, took_some), ())
         });
         blocked.expect(HELD);
+    }
+
+    /// Has it kept open by a comment, or by an event.
+    pub fn keep_alive_by(&mut self, keepalive: Keepalive) {
+        self.keepalive = keepalive;
+    }
+
+    /// What it is kept open by.
+    pub(crate) fn keepalive(&self) -> Keepalive {
+        self.keepalive
     }
 
     /// Has the stream end at this deadline, or at an earlier one that it has.
@@ -231,20 +243,21 @@ impl Subscription {
     }
 }
 
-/// The next event or comment of a seat whose stream goes on.
+/// The next event or keepalive of a seat whose stream goes on.
 fn poll_seat(
     seat: &mut Seat,
     history: &mut History,
-    view: View,
+    subscription: &Subscription,
     closing: bool,
-    shard: &Shard,
 ) -> Poll<Option<Frame>> {
+    let Subscription { view, keepalive, .. } = *subscription;
+    let (shard, config) = (subscription.shard(), subscription.config());
     while seat.cursor < history.head() {
         let Some(event) = history.get(seat.cursor + 1) else {
             seat.cursor = history.head();
             seat.touch(shard.tick());
             metrics::add(&shard.counters.rereads, 1);
-            return Poll::Ready(Some(history.reread().clone()));
+            return Poll::Ready(Some(history.reread(config.keepalive_seconds()).clone()));
         };
         seat.cursor = seat.cursor + 1;
         if let Some(frame) = event.seen_by(view) {
@@ -259,7 +272,7 @@ fn poll_seat(
     if seat.keepalive_due {
         seat.touch(shard.tick());
         metrics::add(&shard.counters.keepalives, 1);
-        return Poll::Ready(Some(Frame::keepalive()));
+        return Poll::Ready(Some(keepalive.frame()));
     }
     Poll::Pending
 }

@@ -76,7 +76,7 @@ impl Timer {
     }
 }
 
-/// Has a comment sent to a subscriber that has been silent for long enough. Returns when its seat has to be
+/// Has a keepalive sent to a subscriber that has been silent for long enough. Returns when its seat has to be
 /// looked at again, if it is still taken.
 pub(super) fn keep_alive(
     seat: &SeatRef,

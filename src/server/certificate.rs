@@ -3,12 +3,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
 use std::future::Future;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -19,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::BindError;
 use super::conn_context::ConnContext;
+use super::files::{Stamp, is_irregular, warn_if_all_may_read};
 use super::reactor::Accepted;
 use super::tls_conn;
 use crate::config::{Config, TlsFiles};
@@ -36,15 +34,6 @@ struct Current {
     config: Arc<ServerConfig>,
     /// Of the files when they were last read, valid or not.
     stamps: [Option<Stamp>; 2],
-}
-
-/// Changes when a file is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
 }
 
 /// Why a certificate cannot be used.
@@ -72,9 +61,6 @@ pub enum TlsError {
     },
 }
 
-/// Period at which the files are checked for changes.
-const CHECK: Duration = Duration::from_secs(5);
-
 /// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
 const TICKETS: usize = 1;
 
@@ -101,13 +87,14 @@ impl Tls {
         Ok(Self { files, current })
     }
 
-    /// Reads the files again. New handshakes use the new pair.
+    /// Reads the files again, if they are regular ones: to open a pipe could block for ever. New handshakes use the new
+    /// pair.
     ///
     /// # Errors
     /// [`TlsError`]: the pair cannot be used. The one before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
-        let loaded = load(&self.files);
+        let loaded = check_regular(&self.files).and_then(|()| load(&self.files));
         let mut current = self.current.lock();
         current.stamps = stamps;
         current.config = Arc::new(loaded?);
@@ -115,7 +102,7 @@ impl Tls {
     }
 
     /// Reloads, and logs the result.
-    pub fn reload_and_log(&self) {
+    pub(super) fn reload_and_log(&self) {
         match self.reload() {
             Ok(()) => tracing::info!("the certificate was read again; new connections use it"),
             Err(why) => tracing::error!(%why, "the certificate in use stays"),
@@ -135,19 +122,15 @@ impl Tls {
         self.current.lock().config.clone().into()
     }
 
-    /// Reads the files again whenever they have changed.
-    pub(super) async fn watch(self) {
-        loop {
-            #[expect(clippy::disallowed_methods, reason = "not in the serving path")]
-            tokio::time::sleep(CHECK).await;
-            if stamps(&self.files) != self.current.lock().stamps {
-                self.reload_and_log();
-            }
-        }
+    /// Whether a file has changed since they were last read, valid or not.
+    pub(super) fn has_changed(&self) -> bool {
+        stamps(&self.files) != self.current.lock().stamps
     }
 }
 
+/// Warns of a key that all users may read.
 fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    warn_if_all_may_read(&files.key);
     let unreadable = |file: &Path| {
         let file = file.to_owned();
         move |why| TlsError::Unreadable { file, why: reason(why) }
@@ -174,6 +157,15 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
+fn check_regular(files: &TlsFiles) -> Result<(), TlsError> {
+    match [&files.certificate, &files.key].into_iter().find(|file| is_irregular(file)) {
+        Some(file) => {
+            Err(TlsError::Unreadable { file: file.clone(), why: "it is no regular file".into() })
+        }
+        None => Ok(()),
+    }
+}
+
 fn reason(why: pem::Error) -> String {
     match why {
         pem::Error::NoItemsFound => "no PEM section of a private key in it".into(),
@@ -183,20 +175,7 @@ fn reason(why: pem::Error) -> String {
 }
 
 fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
-    [&files.certificate, &files.key].map(|file| fs::metadata(file).ok().map(Stamp::from))
-}
-
-// ===== impl Stamp =====
-
-impl From<fs::Metadata> for Stamp {
-    fn from(file: fs::Metadata) -> Self {
-        Self {
-            device: file.dev(),
-            inode: file.ino(),
-            len: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-        }
-    }
+    [&files.certificate, &files.key].map(|file| Stamp::of(file))
 }
 
 // ===== impl TlsError =====

@@ -1,16 +1,15 @@
-//! Listening sockets: one per worker and address, which share the port (`SO_REUSEPORT`), with the options that
-//! accepted sockets inherit (tcp(7)). Only Linux spreads connections over such sockets; elsewhere the workers
-//! share one.
+//! The listening sockets of all workers, with the options that accepted sockets inherit (tcp(7)).
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Socket};
 
 use super::certificate::Tls;
 #[cfg(feature = "tls")]
 use super::certificate::TlsError;
+use super::exclusive;
 use super::systemd::PassedSockets;
 use crate::admission::Entrance;
 use crate::config::Config;
@@ -67,16 +66,12 @@ pub enum BindError {
     },
     /// A socket from the service manager is no listening TCP socket.
     Inherited(io::Error),
+    /// There is a [`Config::plain_listen`], in whose place sockets from the service manager would stand.
+    PlainBesideInherited,
     /// The certificate cannot be used.
     #[cfg(feature = "tls")]
     Tls(TlsError),
 }
-
-/// Length of the accept queue; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
-/// Whether each worker listens with a socket of its own.
-const REUSE_PORT: bool = cfg!(target_os = "linux");
 
 /// Unsent bytes in the kernel from which a socket counts as full (`TCP_NOTSENT_LOWAT`).
 #[cfg(target_os = "linux")]
@@ -102,8 +97,10 @@ impl Listeners {
         if passed.public.is_empty() {
             listeners.bind_all(&config.listen, public, config)?;
             listeners.bind_all(&config.plain_listen, plain, config)?;
-        } else {
+        } else if config.plain_listen.is_empty() {
             listeners.adopt_all(passed.public, public, config)?;
+        } else {
+            return Err(BindError::PlainBesideInherited);
         }
         listeners.adopt_all(passed.internal, internal, config)?;
         listeners.bind_all(&config.internal_listen, internal, config)?;
@@ -121,17 +118,10 @@ impl Listeners {
                 return Err(BindError::Open { address: asked });
             }
             let refused = |why| BindError::Refused { address: asked, why };
-            refuse_a_second_server(asked).map_err(refused)?;
-            let mut address = asked;
-            for index in 0..self.workers.len() {
-                let shared = self.workers[0].last().filter(|_| index > 0 && !REUSE_PORT);
-                let socket = match shared {
-                    Some(Listening { socket, .. }) => socket.try_clone(),
-                    None => listen(address, config),
-                };
-                let socket = socket.map_err(refused)?;
-                address = socket.local_addr().map_err(refused)?;
-                self.workers[index].push(kind.listening(socket));
+            let sockets = exclusive::listen(asked, self.workers.len(), config).map_err(refused)?;
+            let address = sockets[0].local_addr().map_err(refused)?;
+            for (sockets, socket) in self.workers.iter_mut().zip(sockets) {
+                sockets.push(kind.listening(socket));
             }
             self.addresses.push(kind.address(address));
         }
@@ -169,33 +159,14 @@ impl Listeners {
     }
 }
 
-/// With `SO_REUSEPORT` a second server would silently get half of the connections. A socket without that
-/// option cannot be bound beside a listening one, so binding one detects it.
-fn refuse_a_second_server(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
-    }
-    socket(address)?.bind(&address.into())
-}
-
-fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
-    let socket = socket(address)?;
-    socket.set_reuse_port(REUSE_PORT)?;
-    socket.set_nonblocking(true)?;
-    set_options(&socket, config)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// Whether a network could reach an open server without [`Config::insecure_open`].
 fn is_exposed(address: SocketAddr, config: &Config) -> bool {
-    !address.ip().is_loopback() && config.auth.is_open() && !config.insecure_open
+    !address.ip().to_canonical().is_loopback() && config.auth.is_open() && !config.insecure_open
 }
 
 /// Sets the options that accepted sockets inherit.
 #[cfg(target_os = "linux")]
-fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
+pub(super) fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
     listener.set_tcp_user_timeout(Some(config.peer_timeout))?;
     listener.set_tcp_notsent_lowat(NOTSENT_LOWAT)
@@ -203,17 +174,8 @@ fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
 
 /// What accepted sockets inherit. The time after which the kernel gives a peer up is the system's.
 #[cfg(not(target_os = "linux"))]
-fn set_options(listener: &Socket, _config: &Config) -> io::Result<()> {
+pub(super) fn set_options(listener: &Socket, _config: &Config) -> io::Result<()> {
     listener.set_tcp_nodelay(true)
-}
-
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    Ok(socket)
 }
 
 // ===== impl Kind =====
@@ -258,6 +220,11 @@ impl fmt::Display for BindError {
             Self::Inherited(why) => {
                 write!(f, "cannot listen on a socket of LISTEN_FDS: {why}")
             }
+            Self::PlainBesideInherited => f.write_str(
+                "--plain-listen cannot be used with the sockets of LISTEN_FDS, which replace the public \
+                 addresses; use --internal-listen, or a socket of the service manager with \
+                 FileDescriptorName=internal",
+            ),
             #[cfg(feature = "tls")]
             Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }

@@ -8,6 +8,8 @@ mod certificate;
 #[cfg(feature = "tls")]
 mod certificate;
 pub(crate) mod conn_context;
+mod exclusive;
+mod files;
 mod head_clock;
 mod http1;
 mod http2;
@@ -16,6 +18,7 @@ mod http2_conn;
 mod http2_io;
 mod listen;
 pub(crate) mod reactor;
+mod reload;
 mod socket;
 pub mod systemd;
 #[cfg(all(test, feature = "tls"))]
@@ -37,6 +40,7 @@ use tokio::time::Instant;
 
 use self::abort_on_drop::AbortOnDrop;
 use self::listen::Listeners;
+use self::reload::Sources;
 use self::systemd::PassedSockets;
 use self::worker::Worker;
 use crate::admission::Admission;
@@ -49,13 +53,14 @@ pub use self::certificate::Tls;
 #[cfg(feature = "tls")]
 pub use self::certificate::TlsError;
 pub use self::listen::{Address, BindError};
+pub use self::reload::Reloader;
 
 /// A server that is bound to its addresses and does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
     listeners: Listeners,
-    tls: Option<Tls>,
+    sources: Sources,
 }
 
 /// Why a server did not start, or stopped by itself.
@@ -76,9 +81,9 @@ impl Server {
     /// # Errors
     /// [`BindError`]: an address that cannot be bound, or a certificate that cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let tls = Tls::load(&config)?;
+        let sources = Sources::load(&config)?;
         let listeners = Listeners::bind(&config)?;
-        Ok(Self { config, listeners, tls })
+        Ok(Self { config, listeners, sources })
     }
 
     /// The configuration it was bound with.
@@ -86,16 +91,17 @@ impl Server {
         &self.config
     }
 
-    /// Binds to listening sockets that are open already. Those of public addresses stand in for [`Config::listen`] and
-    /// [`Config::plain_listen`], if there is one; those of internal addresses come beside [`Config::internal_listen`].
+    /// Binds to listening sockets that are open already. Those of public addresses stand in for [`Config::listen`], if
+    /// there is one; those of internal addresses come beside [`Config::internal_listen`].
     ///
     /// # Errors
-    /// [`BindError`]: one of them is no listening TCP socket, or is reachable from a network although the
+    /// [`BindError`]: there is one of a public address and a [`Config::plain_listen`], one of them is no listening
+    /// TCP socket, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
-        let tls = Tls::load(&config)?;
+        let sources = Sources::load(&config)?;
         let listeners = Listeners::open(sockets, &config)?;
-        Ok(Self { config, listeners, tls })
+        Ok(Self { config, listeners, sources })
     }
 
     /// The addresses it listens on, the internal ones last.
@@ -105,7 +111,13 @@ impl Server {
 
     /// Its certificate, which can be reloaded while it runs.
     pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+        self.sources.tls()
+    }
+
+    /// What asks it to read its keys and its certificate again while it runs; `None` if it has neither files of keys, nor
+    /// a JWK set, nor a certificate. Files that change it reads again by itself, within 5 s.
+    pub fn reloader(&self) -> Option<Reloader> {
+        self.sources.reloader()
     }
 
     /// Serves until `stop` resolves, and then drains: `/readyz` responds 503 at once; after
@@ -118,7 +130,7 @@ impl Server {
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { mut config, listeners, tls } = self;
+        let Self { mut config, listeners, sources } = self;
         // Those of the service manager too.
         let internal = listeners.addresses().iter().filter(|address| address.internal);
         config.internal_listen = internal.map(|address| address.socket).collect();
@@ -134,13 +146,15 @@ impl Server {
 
         let mut workers = Vec::new();
         for (shard, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let worker = Worker::new(app.clone(), hub.on_shard(shard), clock, sockets, tls.clone());
+            let tls = sources.tls().cloned();
+            let worker = Worker::new(app.clone(), hub.on_shard(shard), clock, sockets, tls);
             workers.push(worker.start(draining.clone()).map_err(ServeError::Start)?);
         }
         drop(draining);
         systemd::ready();
         let _watchdog = systemd::ping_watchdog(hub.clone(), clock);
-        let _reload = tls.map(|tls| AbortOnDrop::spawn(tls.watch()));
+        let has_sources = sources.reloader().is_some();
+        let _reload = has_sources.then(|| AbortOnDrop::spawn(sources.watch(app.clone())));
 
         let stopped = async {
             stop.await;

@@ -22,16 +22,15 @@ impl Tls {
         Ok(None)
     }
 
-    /// Reads the files again.
-    pub fn reload_and_log(&self) {
+    pub(super) fn reload_and_log(&self) {
+        match *self {}
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
         match *self {}
     }
 
     pub(super) fn serve(&self, _accepted: Accepted, _context: ConnContext) -> Ready<()> {
         match *self {}
-    }
-
-    pub(super) fn watch(self) -> Ready<()> {
-        match self {}
     }
 }

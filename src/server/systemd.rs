@@ -17,7 +17,7 @@ use crate::stream::Clock;
 /// Listening sockets of the service manager, by the kind of their address.
 #[derive(Debug, Default)]
 pub struct PassedSockets {
-    /// In place of [`Config::listen`] and [`Config::plain_listen`], if there is one.
+    /// In place of [`Config::listen`], if there is one. [`Config::plain_listen`] has to be empty then.
     pub public: Vec<TcpListener>,
     /// In addition to [`Config::internal_listen`]: those that the service manager names `internal`
     /// (`FileDescriptorName=`).
@@ -30,22 +30,72 @@ const INTERNAL: &str = "internal";
 /// Delay from which a driver, which ticks every second, counts as hanging.
 const LATE: Duration = Duration::from_secs(5);
 
-/// The listening sockets that the service manager passed (`LISTEN_FDS`, for the process `LISTEN_PID`, with
-/// `LISTEN_FDNAMES`), most often none. Call it once, before threads exist: it removes these environment variables.
+/// The listening sockets that the service manager passed (`LISTEN_FDS`, with `LISTEN_FDNAMES`), most often none. As in
+/// sd_listen_fds(3), they are none if `LISTEN_PID` is another process. Call it once, before threads exist: it removes
+/// these environment variables.
 ///
 /// # Errors
-/// One of them is not a TCP socket.
+/// `LISTEN_FDS` or `LISTEN_PID` is no number, `LISTEN_PID` is missing, or one of the sockets is no TCP socket that
+/// listens.
 pub fn listeners() -> io::Result<PassedSockets> {
-    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let names = variable("LISTEN_FDNAMES");
+    let is_ours =
+        are_meant_for(std::process::id(), &variable("LISTEN_FDS"), &variable("LISTEN_PID"))?;
     let mut names = names.split(':');
     let mut passed = ListenFd::from_env();
     let mut sockets = PassedSockets::default();
-    for index in 0..passed.len() {
+    for index in 0..if is_ours { passed.len() } else { 0 } {
         let is_internal = names.next() == Some(INTERNAL);
-        let Some(socket) = passed.take_tcp_listener(index)? else { continue };
+        let Some(socket) = take(&mut passed, index)? else { continue };
         if is_internal { &mut sockets.internal } else { &mut sockets.public }.push(socket);
     }
     Ok(sockets)
+}
+
+/// Whether sockets were passed to the process with this id. A variable that is empty counts as none.
+fn are_meant_for(process: u32, sockets: &str, for_process: &str) -> io::Result<bool> {
+    let number = |name: &str, text: &str| {
+        text.parse::<u32>().map_err(|_| invalid(format!("{name} is no number: {text:?}")))
+    };
+    if sockets.is_empty() || number("LISTEN_FDS", sockets)? == 0 {
+        return Ok(false);
+    }
+    if for_process.is_empty() {
+        return Err(invalid(
+            "LISTEN_PID is missing, which says for which process the sockets are: a service manager sets both, and \
+             a script that passes sockets has to, or to unset LISTEN_FDS"
+                .into(),
+        ));
+    }
+    Ok(number("LISTEN_PID", for_process)? == process)
+}
+
+fn take(passed: &mut ListenFd, index: usize) -> io::Result<Option<TcpListener>> {
+    // The first descriptor that is passed is the 3.
+    let refused = |why| invalid(format!("descriptor {} {why}", index + 3));
+    match passed.take_tcp_listener(index) {
+        Err(_) => Err(refused("is no TCP socket")),
+        Ok(Some(socket)) if !listens(&socket)? => {
+            Err(refused("is a TCP socket that does not listen"))
+        }
+        Ok(socket) => Ok(socket),
+    }
+}
+
+/// Whether listen(2) was called on it. A socket that is bound only would never get a connection.
+#[cfg(target_os = "linux")]
+fn listens(socket: &TcpListener) -> io::Result<bool> {
+    socket2::SockRef::from(socket).is_listener()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn listens(_socket: &TcpListener) -> io::Result<bool> {
+    Ok(true)
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 pub(super) fn ready() {
@@ -76,5 +126,37 @@ pub(super) fn ping_watchdog(hub: Hub, clock: Clock) -> Option<AbortOnDrop> {
 fn notify(state: NotifyState<'_>) {
     if let Err(why) = sd_notify::notify(&[state]) {
         tracing::warn!(%why, "the service manager could not be notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCENARIO: a script starts the server with `LISTEN_FDS=1`, and without `LISTEN_PID`.
+    /// BUG: the server took descriptor 3 whatever it was for (sd_listen_fds(3) takes none).
+    /// FIX: an error names the variable that is missing.
+    #[test]
+    fn sockets_are_taken_by_the_process_that_they_are_meant_for() {
+        let ours =
+            |sockets, process| are_meant_for(7, sockets, process).map_err(|why| why.to_string());
+        for (sockets, process, expected) in [
+            ("1", "7", true),
+            ("2", "8", false),
+            ("", "", false),
+            ("", "7", false),
+            ("0", "", false),
+        ] {
+            assert_eq!(ours(sockets, process), Ok(expected), "{sockets:?} {process:?}");
+        }
+        for (sockets, process, why) in [
+            ("1", "", "LISTEN_PID is missing"),
+            ("x", "7", "LISTEN_FDS is no number: \"x\""),
+            ("-1", "7", "LISTEN_FDS is no number"),
+            ("1", "me", "LISTEN_PID is no number: \"me\""),
+        ] {
+            let refused = ours(sockets, process).expect_err("refused");
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 }

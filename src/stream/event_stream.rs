@@ -14,7 +14,7 @@ use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName};
 use crate::metrics::CloseReason;
 use crate::time::Time;
-use crate::wire::{self, Greeting};
+use crate::wire::{self, Greeting, Keepalive};
 
 /// One open stream: an [`http_body::Body`] that does not end by itself, and the guard of a seat, which is freed when
 /// this is dropped. Whatever serves it, hyper or the reactor of a worker, and however that ends, this is the only
@@ -76,6 +76,13 @@ impl EventStream {
         self
     }
 
+    /// Has the stream kept open by a comment, which is the default, or by an event.
+    #[must_use]
+    pub fn with_keepalive(mut self, keepalive: Keepalive) -> Self {
+        self.subscription.keep_alive_by(keepalive);
+        self
+    }
+
     /// The response that a browser's `EventSource` expects (WHATWG HTML, 9.2), with header fields that keep caches
     /// from storing it and proxies from buffering or compressing it.
     pub fn into_response(self) -> Response<Self> {
@@ -97,13 +104,15 @@ impl EventStream {
         let Some(opening) = self.opening.take() else { return };
         let Opening { greeting, retry_ms } = *opening;
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
-        greet(out, greeting, self.subscription.position(), retry_ms);
+        let keepalive_s = self.subscription.config().keepalive_seconds();
+        greet(out, greeting, self.subscription.position(), retry_ms, keepalive_s);
     }
 
     /// The greeting, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
         let Opening { greeting, retry_ms } = *self.opening.take()?;
-        Some(wire::Frame::greeting(greeting, self.subscription.position(), retry_ms))
+        let (id, config) = (self.subscription.position(), self.subscription.config());
+        Some(wire::Frame::greeting(greeting, id, retry_ms, config.keepalive_seconds()))
     }
 }
 

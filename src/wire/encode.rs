@@ -20,6 +20,17 @@ pub struct Frame {
     payload_start: u8,
 }
 
+/// What keeps a silent stream open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keepalive {
+    /// [`Frame::keepalive`], which is no event.
+    #[default]
+    Comment,
+    /// [`Frame::ping`], for clients that cannot see comments.
+    Event,
+}
+
 /// How a stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,26 +46,40 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const CRLF: &[u8] = b"\r\n";
 
-/// Appends the first event of a stream: `retry:` in milliseconds, the position, the greeting.
-pub fn greet(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32) {
+/// Appends the first event of a stream: `retry:` in milliseconds, the position, the greeting, and the longest silence
+/// in seconds.
+pub fn greet(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32, keepalive_s: u32) {
+    out.extend_from_slice(b"retry: ");
+    out.extend_from_slice(itoa::Buffer::new().format(retry_ms).as_bytes());
+    out.push(b'\n');
+    append_greeting(out, greeting, id, keepalive_s);
+}
+
+fn append_greeting(out: &mut Vec<u8>, greeting: Greeting, id: EventId, keepalive_s: u32) {
     let name = match greeting {
         Greeting::Connected => "connected",
         Greeting::Resumed => "resumed",
     };
-    out.extend_from_slice(b"retry: ");
-    out.extend_from_slice(itoa::Buffer::new().format(retry_ms).as_bytes());
-    out.extend_from_slice(b"\nid: ");
+    out.extend_from_slice(b"id: ");
     id.append_to(out);
     out.extend_from_slice(b"\nevent: ");
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\ndata: {}\n\n");
+    out.extend_from_slice(b"\ndata: {\"keepalive\":");
+    out.extend_from_slice(itoa::Buffer::new().format(keepalive_s).as_bytes());
+    out.extend_from_slice(b"}\n\n");
 }
 
 /// Appends the same as a chunk, which is that of [`Frame::greeting`].
-pub(crate) fn greet_chunked(out: &mut Vec<u8>, greeting: Greeting, id: EventId, retry_ms: u32) {
+pub(crate) fn greet_chunked(
+    out: &mut Vec<u8>,
+    greeting: Greeting,
+    id: EventId,
+    retry_ms: u32,
+    keepalive_s: u32,
+) {
     let start = out.len();
     out.extend_from_slice(b"00\r\n");
-    greet(out, greeting, id, retry_ms);
+    greet(out, greeting, id, retry_ms, keepalive_s);
     let length = out.len() - start - b"00\r\n".len();
     assert!(length < 256, "two digits");
     out[start..start + 2]
@@ -100,32 +125,40 @@ impl Frame {
         Self::enclose(&event, memory)
     }
 
-    /// `connected` on a live stream: re-read everything.
-    pub fn connected(id: EventId) -> Self {
-        Self::enclose(connected(id).as_bytes(), None)
+    /// `connected` on a live stream, whose longest silence is that of its greeting: re-read everything.
+    pub fn connected(id: EventId, keepalive_s: u32) -> Self {
+        Self::enclose(&connected(id, keepalive_s), None)
     }
 
     /// The same, whose memory is counted.
-    pub(crate) fn connected_in(memory: &Arc<MemoryUse>, id: EventId) -> Self {
-        Self::enclose(connected(id).as_bytes(), Some(memory))
+    pub(crate) fn connected_in(memory: &Arc<MemoryUse>, id: EventId, keepalive_s: u32) -> Self {
+        Self::enclose(&connected(id, keepalive_s), Some(memory))
     }
 
-    /// The comment that keeps a silent stream open, and detects a dead peer.
+    /// The comment that keeps a silent stream open, and detects a dead peer. It is one line: decoders in use dispatch
+    /// an event at any blank line, once they know an id.
     pub const fn keepalive() -> Self {
-        Self { chunked: Bytes::from_static(b"d\r\n: keepalive\n\n\r\n"), payload_start: 3 }
+        Self { chunked: Bytes::from_static(b"c\r\n: keepalive\n\r\n"), payload_start: 3 }
+    }
+
+    /// The same as an event, for clients that cannot see comments. It has no id, so it leaves a client's last one as
+    /// it is.
+    pub const fn ping() -> Self {
+        let chunked = Bytes::from_static(b"16\r\nevent: ping\ndata: {}\n\n\r\n");
+        Self { chunked, payload_start: 4 }
     }
 
     /// A frame around the first event of a stream, see [`greet`].
-    pub fn greeting(greeting: Greeting, id: EventId, retry_ms: u32) -> Self {
-        let mut event = Vec::with_capacity(96);
-        greet(&mut event, greeting, id, retry_ms);
+    pub fn greeting(greeting: Greeting, id: EventId, retry_ms: u32, keepalive_s: u32) -> Self {
+        let mut event = Vec::with_capacity(112);
+        greet(&mut event, greeting, id, retry_ms, keepalive_s);
         Self::enclose(&event, None)
     }
 
-    /// The end of a drained stream: a reconnection time in milliseconds. It is no event; a browser takes the
-    /// field as soon as its line has ended.
+    /// The end of a drained stream: a reconnection time in milliseconds. It is no event, and has no blank line, see
+    /// [`Self::keepalive`]; a browser takes the field as soon as its line has ended (WHATWG HTML, 9.2.6).
     pub fn farewell(retry_ms: u32) -> Self {
-        Self::enclose(format!("retry: {retry_ms}\n\n").as_bytes(), None)
+        Self::enclose(format!("retry: {retry_ms}\n").as_bytes(), None)
     }
 
     /// The event in chunk framing.
@@ -176,8 +209,22 @@ impl Frame {
     }
 }
 
-fn connected(id: EventId) -> String {
-    format!("id: {id}\nevent: connected\ndata: {{}}\n\n")
+fn connected(id: EventId, keepalive_s: u32) -> Vec<u8> {
+    let mut event = Vec::with_capacity(96);
+    append_greeting(&mut event, Greeting::Connected, id, keepalive_s);
+    event
+}
+
+// ===== impl Keepalive =====
+
+impl Keepalive {
+    /// Its frame, which is encoded once for all streams.
+    pub const fn frame(self) -> Frame {
+        match self {
+            Self::Comment => Frame::keepalive(),
+            Self::Event => Frame::ping(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,8 +239,10 @@ mod tests {
             let id = id.parse().expect("an id");
             for greeting in [Greeting::Connected, Greeting::Resumed] {
                 let mut out = b"head".to_vec();
-                greet_chunked(&mut out, greeting, id, retry_ms);
-                assert_eq!(out[4..], Frame::greeting(greeting, id, retry_ms).chunked()[..]);
+                let keepalive_s = if retry_ms == 0 { 1 } else { u32::MAX };
+                greet_chunked(&mut out, greeting, id, retry_ms, keepalive_s);
+                let frame = Frame::greeting(greeting, id, retry_ms, keepalive_s);
+                assert_eq!(out[4..], frame.chunked()[..]);
             }
         }
     }

@@ -6,7 +6,7 @@ mod memory;
 mod parse;
 
 pub(crate) use encode::greet_chunked;
-pub use encode::{Frame, Greeting, LAST_CHUNK, greet};
+pub use encode::{Frame, Greeting, Keepalive, LAST_CHUNK, greet};
 #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub(crate) use memory::cost;
 pub(crate) use memory::{MemoryUse, block};

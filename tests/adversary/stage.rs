@@ -117,7 +117,8 @@ impl Stage {
         let keys = format!("http://{}/", publish_keys()?);
         let mut command = guarded(NUDGED)?;
         command.arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.args(["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY, "--jwks-url", &keys]);
+        command.args(["--jwt-secret", SECRET, "--publish-key", PUBLISH_KEY]);
+        command.args(["--jwks-url", &keys, "--jwt-audience", "any"]);
         command.args(certificate.flags());
         let args: Vec<_> = flags.iter().map(String::as_str).collect();
         let mut server = Server::start_as(command, Transport::Http1, &args);

@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use fantoccini::ClientBuilder;
+use nudged::ids::EventId;
+use nudged::wire::{Frame, Greeting};
 use serde_json::{Value, json};
 
 use crate::support::certificate::Certificate;
 use crate::support::port::ReservedPort;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, OPENSSL, requires};
+use crate::support::scripted_server::{ScriptedServer, stream};
 use crate::support::{Server, eventually};
 
 /// Serves a page at `/`, and forwards everything else byte for byte.
@@ -27,6 +30,8 @@ struct State {
     /// The server; `None` while it is unreachable.
     upstream: Option<SocketAddr>,
     open: Vec<TcpStream>,
+    /// The end of a server's connection does not end that of its browser.
+    conceals_ends: bool,
     /// The heads of the requests for streams.
     heads: Vec<String>,
 }
@@ -42,6 +47,9 @@ struct Browser {
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+/// What a greeting says of a server with the default settings.
+const KEEPALIVE: &str = r#"{"keepalive":20}"#;
+
 const PAGE: &str = "<!doctype html><title>nudged</title><script>
     const seen = [];
     const source = new EventSource('/api/acme/events');
@@ -55,7 +63,8 @@ impl Relay {
     fn start(upstream: impl Into<Option<SocketAddr>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let state = State { upstream: upstream.into(), open: vec![], heads: vec![] };
+        let state =
+            State { upstream: upstream.into(), open: vec![], conceals_ends: false, heads: vec![] };
         let relay = Self { address, state: Arc::new(Mutex::new(state)) };
         let accepting = relay.clone();
         thread::spawn(move || {
@@ -109,6 +118,9 @@ impl Relay {
         };
         _ = server.write_all(head.as_bytes());
         _ = std::io::copy(&mut server, &mut browser);
+        if self.state.lock().expect("no panic").conceals_ends {
+            return; // `open` keeps the connection
+        }
         _ = browser.shutdown(Shutdown::Both);
     }
 }
@@ -195,7 +207,7 @@ fn a_browser_reconnects_and_receives_the_events_it_missed() {
     eventually("the page has subscribed", || server.seats() == 1);
     let posts = server.publish("acme", &["posts"]).expect("subscribed");
     let at_first = posts.replace("-1", "-0");
-    let connected = ["connected", "{}", &at_first];
+    let connected = ["connected", KEEPALIVE, &at_first];
     let first = ["invalidate", r#"{"keys":["posts"]}"#, &posts];
     browser.expect(&[connected, first]);
 
@@ -204,7 +216,7 @@ fn a_browser_reconnects_and_receives_the_events_it_missed() {
     let missed = server.publish("acme", &["missed"]).expect("remembered");
     let too = server.publish("acme", &["missed-too"]).expect("remembered");
     relay.set_upstream(Some(server.address()));
-    let resumed = ["resumed", "{}", &posts];
+    let resumed = ["resumed", KEEPALIVE, &posts];
     let second = ["invalidate", r#"{"keys":["missed"]}"#, &missed];
     let third = ["invalidate", r#"{"keys":["missed-too"]}"#, &too];
     browser.expect(&[connected, first, resumed, second, third]);
@@ -310,4 +322,71 @@ fn mint() -> String {
     let output = command.output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
+}
+
+/// A reconnection time counts once its line has ended (WHATWG HTML, 9.2.6), so the last one of a drained stream needs
+/// no blank line, and is no event. A browser that waited for a blank line would come back after an hour.
+#[test]
+fn a_browser_honours_the_reconnection_time_of_a_farewell() {
+    requires!(CHROMEDRIVER, CHROMIUM);
+    let id: EventId = "00c0ffee00c0ffee-7".parse().expect("an id");
+    let frames = [
+        Frame::greeting(Greeting::Connected, id, 3_600_000, 20),
+        Frame::keepalive(),
+        Frame::farewell(100),
+    ];
+    let body: Vec<u8> = frames.iter().flat_map(Frame::payload).collect();
+    let again = Frame::greeting(Greeting::Resumed, id, 3_600_000, 20).payload();
+    let text = |body: &[u8]| stream(std::str::from_utf8(body).expect("UTF-8"));
+    let script = ScriptedServer::play([text(&body), text(&again)]);
+    let relay = Relay::start(script.address);
+    let browser = Browser::open(&format!("http://{}/", relay.address));
+    eventually("the page has come back", || browser.seen().len() == 2);
+    let names: Vec<_> = browser.seen().into_iter().map(|[name, _, id]| [name, id]).collect();
+    assert_eq!(names, ["connected", "resumed"].map(|name| [name.to_owned(), id.to_string()]));
+    let [_, second] = &script.requests()[..] else { panic!("two requests") };
+    assert!(second.to_ascii_lowercase().contains(&format!("\r\nlast-event-id: {id}\r\n")));
+}
+
+/// The snippet of the README, behind a proxy that never tells that its upstream has died.
+#[test]
+fn a_page_that_wants_pings_notices_silence() {
+    requires!(CHROMEDRIVER, CHROMIUM);
+    let readme = include_str!("../../README.md");
+    let mut scripts = readme.split("```js\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let snippet = scripts.find(|script| script.contains("ping: 'event'")).expect("the snippet");
+    let server = Server::start(&["--coalesce", "0", "--keepalive", "2s"]);
+    let relay = Relay::start(server.address());
+    let browser = Browser::open(&format!("http://{}/empty", relay.address));
+    let script = format!(
+        "window.seen = [];
+        const reloadEverything = () => seen.push(['everything', '', '']);
+        const reload = keys => seen.push(['keys', ...keys, '']);
+        {snippet}"
+    );
+    browser.runtime.block_on(browser.page.execute(&script, vec![])).expect("a script");
+    eventually("the page has subscribed", || !browser.seen().is_empty());
+    server.publish("acme", &["posts"]).expect("subscribed");
+    eventually("the page has reloaded", || browser.seen().len() == 2);
+    assert!(relay.last_head().starts_with("GET /api/acme/events?ping=event HTTP/1.1\r\n"));
+
+    // The upstream of each connection ends; the page's own connections stay, in silence.
+    let upstream = {
+        let mut state = relay.state.lock().expect("no panic");
+        state.conceals_ends = true;
+        state.open.iter().skip(1).step_by(2).for_each(|s| _ = s.shutdown(Shutdown::Both));
+        state.upstream.take()
+    };
+    eventually("the seat is free", || server.seats() == 0);
+    server.publish("acme", &["missed"]).expect("remembered");
+    relay.state.lock().expect("no panic").upstream = upstream;
+    let seen = ["everything", "keys posts", "keys missed"];
+    let mut names = Vec::new();
+    eventually("the page has come back", || {
+        let events = browser.seen().into_iter();
+        names = events.map(|[name, key, _]| format!("{name} {key}").trim().to_owned()).collect();
+        names.len() == seen.len()
+    });
+    assert_eq!(names, seen);
+    assert!(relay.last_head().contains("ping=event&last_event_id="), "{}", relay.last_head());
 }

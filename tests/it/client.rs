@@ -18,7 +18,7 @@ use crate::support::scripted_server::{
 fn listen_sends_the_requests_of_an_event_source_and_writes_one_line_for_each_event() {
     let script = ScriptedServer::play([
         stream(
-            "retry: 10\nid: e-1\nevent: connected\ndata: {}\n\n: keepalive\n\n\
+            "retry: 10\nid: e-1\nevent: connected\ndata: {}\n\n: keepalive\n\
              id: e-2\nevent: invalidate\ndata: {\"keys\":[\"posts\"]}\n\ndata: \u{1b}[2J\ndata: b\n\n",
         ),
         no_content(),
@@ -86,7 +86,7 @@ fn listen_writes_an_event_before_its_stream_ends() {
 #[test]
 fn listen_carries_its_last_event_id_from_stream_to_stream() {
     let script = ScriptedServer::play([
-        stream("retry: 10\n\n"),                 // no id: the given one is kept
+        stream("retry: 10\n"),                   // no id: the given one is kept
         stream("id: e-5\n\nid: e-6\ndata: cut"), // an id counts without data, but not without an empty line
         stream("data: x\n\n"),
         stream("id\n\n"), // the server resets the id

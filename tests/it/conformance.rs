@@ -317,7 +317,7 @@ fn nothing_after_the_request_of_a_stream_is_parsed_as_a_request() {
             let server = server(transport, &["--drain-window", "0"]);
             let mut client = server.connect();
             client.send(&with_another_after(&request));
-            client.read_until(b"event: connected\ndata: {}\n\n\r\n");
+            client.read_until(b"event: connected\ndata: {\"keepalive\":20}\n\n\r\n");
             // A publish would show up on the stream before its end.
             server.signal(Signal::TERM);
             let rest = String::from_utf8(client.read_to_end()).expect("ASCII");

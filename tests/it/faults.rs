@@ -330,7 +330,7 @@ fn the_process_of_a_client() {
     let mut clients: Vec<_> = (0..STREAMS).map(|_| Client::connect(address)).collect();
     clients.iter_mut().for_each(|client| client.send(REQUEST));
     if std::env::var(READS).is_ok_and(|reads| reads == "yes") {
-        clients.iter_mut().for_each(|client| _ = client.read_until(b"data: {}\n\n\r\n"));
+        clients.iter_mut().for_each(|client| _ = client.read_until(b"}\n\n\r\n"));
     }
     println!("{} has its streams", std::process::id());
     std::io::stdout().flush().expect("a pipe");

@@ -84,7 +84,8 @@ fn an_address_has_its_limit_of_streams_on_all_connections() {
         clients[0].reset(streams.swap_remove(0));
         eventually("there is room", || {
             let stream = clients[1].get("/api/acme/events");
-            clients[1].event(stream).contains("event: connected\n")
+            // A refusal has no event.
+            [(); 2].map(|()| clients[1].line(stream))[1].starts_with("id: ")
         });
         clients.iter_mut().for_each(expect_refused);
     }
@@ -279,7 +280,7 @@ fn a_drain_sends_goaway_and_ends_every_stream_in_order() {
     for stream in streams {
         let (end, last) = client.end(stream);
         assert_eq!(end, End::Stream);
-        assert!(last.starts_with("retry: ") && last.ends_with("\n\n"), "{last:?}");
+        assert!(last.starts_with("retry: ") && last.matches('\n').count() == 1, "{last:?}");
     }
     assert_eq!(client.closing(), Some(code::NO_ERROR));
     assert_eq!(server.wait(), Some(0));

@@ -145,6 +145,6 @@ fn silence_on_the_internal_address_keeps_no_publisher_out() {
 fn an_internal_address_that_a_network_reaches_needs_a_key() {
     let open = ["--listen", "127.0.0.1:0", "--internal-listen", "0.0.0.0:0"];
     let (code, message) = Server::refuses_to_start(&open);
-    assert_eq!(code, Some(64));
+    assert_eq!(code, Some(2));
     assert!(message.contains("no key is configured"), "{message}");
 }

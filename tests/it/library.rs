@@ -73,7 +73,8 @@ async fn an_axum_application_mounts_the_hub() {
         let (app, address) = start().await;
         let mut browser = TcpStream::connect(address).await.expect("it listens");
         browser.write_all(b"GET /acme/changes HTTP/1.1\r\nhost: t\r\n\r\n").await.expect("open");
-        let greeting = read_until(&mut browser, "event: connected\ndata: {}\n\n").await;
+        let greeting =
+            read_until(&mut browser, "event: connected\ndata: {\"keepalive\":20}\n\n").await;
         assert!(greeting.contains("content-type: text/event-stream\r\n"), "{greeting}");
         assert_eq!(app.hub.seats(), 1);
 
@@ -117,7 +118,8 @@ async fn start_hyper(config: HubConfig) -> (App, SocketAddr) {
 async fn subscribe(address: SocketAddr) -> TcpStream {
     let mut socket = TcpStream::connect(address).await.expect("it listens");
     socket.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").await.expect("open");
-    let greeting = read_until(&mut socket, "event: connected\ndata: {}\n\n\r\n").await;
+    let greeting =
+        read_until(&mut socket, "event: connected\ndata: {\"keepalive\":1}\n\n\r\n").await;
     assert!(greeting.contains("content-type: text/event-stream\r\n"), "{greeting}");
     socket
 }
@@ -140,7 +142,7 @@ async fn hyper_serves_an_event_stream_from_its_greeting_to_its_end() {
         app.hub.publish(&org, &keys, app.clock.now());
         let event = read_until(&mut stays, "data: {\"keys\":[\"posts\"]}\n\n\r\n").await;
         assert!(event.contains("event: invalidate\n"), "{event}");
-        read_until(&mut stays, ": keepalive\n\n").await;
+        read_until(&mut stays, ": keepalive\n\r\n").await;
 
         app.hub.close(app.clock.now());
         read_until(&mut stays, "\r\n0\r\n\r\n").await;

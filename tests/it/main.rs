@@ -8,8 +8,10 @@
 mod bench;
 mod bench_secure;
 mod browser;
+mod bytes;
 mod client;
 mod client_tls;
+mod command_line;
 mod conformance;
 mod connection_ends;
 mod deadlines;
@@ -20,6 +22,7 @@ mod http2_abuse;
 mod internal;
 mod library;
 mod limits;
+mod listening;
 mod log;
 mod metrics;
 mod model;

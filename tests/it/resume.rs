@@ -51,7 +51,7 @@ fn http_1_0_resumes_without_chunks() {
         let retry = client.read_until(b"\n");
         assert!(retry.starts_with(b"retry: "));
         let rest = format!(
-            "id: {last}\nevent: resumed\ndata: {{}}\n\n\
+            "id: {last}\nevent: resumed\ndata: {{\"keepalive\":20}}\n\n\
              id: {missed}\nevent: invalidate\ndata: {{\"keys\":[\"a\"]}}\n\n"
         );
         assert_eq!(String::from_utf8(client.read_exact(rest.len())).expect("UTF-8"), rest);

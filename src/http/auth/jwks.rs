@@ -1,12 +1,11 @@
-//! Published keys (RFC 7517): one set, fetched when a token names a key that is not in it or when the set
-//! is too old, and kept if that fails. This needs no timer.
+//! Published keys (RFC 7517): one set, fetched when none of its keys verifies a token or when the set is too old, and
+//! kept if that fails. This needs no timer: before the first set, probes of readiness have it fetched too.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use jsonwebtoken::Header;
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -31,8 +30,8 @@ pub(super) struct Jwks {
 
 #[derive(Debug)]
 struct State {
-    keys: Arc<[TokenKey]>,
-    fetched: Option<Time>,
+    /// What was fetched last, and when; `None` until a fetch has succeeded.
+    set: Option<(Arc<[TokenKey]>, Time)>,
     tried: Option<Time>,
     fetching: bool,
     /// The server ends: no request waits for keys any more.
@@ -52,34 +51,40 @@ struct Set {
 impl Jwks {
     pub(super) fn new(config: JwksConfig) -> Self {
         let tls = Tls::of(config.url.as_url(), &Verify::System, HTTP_1).map_err(explain);
-        let state =
-            State { keys: [].into(), fetched: None, tried: None, fetching: false, closed: false };
+        let state = State { set: None, tried: None, fetching: false, closed: false };
         Self { config, tls, state: Mutex::new(state), ended: watch::Sender::new(()) }
     }
 
-    /// The keys as they are now.
-    pub(super) fn keys(&self) -> Arc<[TokenKey]> {
-        self.state.lock().keys.clone()
+    /// The keys as they are now; `None` until a fetch has succeeded.
+    pub(super) fn keys(&self) -> Option<Arc<[TokenKey]>> {
+        self.state.lock().set.as_ref().map(|(keys, _)| keys.clone())
+    }
+
+    /// Whether a fetch has ever succeeded.
+    pub(super) fn has_keys(&self) -> bool {
+        self.state.lock().set.is_some()
     }
 
     /// Puts a set in place of one that was fetched.
     #[cfg(test)]
     pub(super) fn set_keys(&self, keys: Vec<TokenKey>, now: Time) {
         let mut state = self.state.lock();
-        (state.keys, state.fetched, state.tried) = (keys.into(), Some(now), Some(now));
-    }
-
-    /// Whether the set has a key that fits the token's header.
-    pub(super) fn knows(&self, header: &Header) -> bool {
-        self.state.lock().keys.iter().any(|key| key.fits(header))
+        (state.set, state.tried) = (Some((keys.into(), now)), Some(now));
     }
 
     /// Starts to fetch the set again if it is too old; until then the old one is used.
     pub(super) fn refresh(self: &Arc<Self>, now: Time) {
-        let fetched = self.state.lock().fetched;
+        let fetched = self.state.lock().set.as_ref().map(|(_, at)| *at);
         if fetched.is_some_and(|then| now >= then.after(self.config.refresh)) {
             self.fetch(now);
         }
+    }
+
+    /// Starts to fetch the set again whenever it was fetched last, unless a fetch is in progress. Not for requests:
+    /// they could cause any number of fetches.
+    pub(super) fn refetch(self: &Arc<Self>, now: Time) {
+        self.state.lock().tried = None;
+        self.fetch(now);
     }
 
     /// Has no request wait for a fetch any more.
@@ -112,13 +117,15 @@ impl Jwks {
             match jwks.load().await {
                 Ok(keys) => {
                     tracing::info!(count = keys.len(), "keys were fetched");
-                    let mut state = jwks.state.lock();
-                    state.keys = keys.into();
-                    state.fetched = Some(now);
+                    jwks.state.lock().set = Some((keys.into(), now));
                 }
                 Err(why) => {
                     let host = jwks.config.url.as_url().host();
-                    tracing::warn!(%why, host, "keys could not be fetched; the last ones stay");
+                    if jwks.has_keys() {
+                        tracing::warn!(%why, host, "keys could not be fetched; the last ones stay");
+                    } else {
+                        tracing::warn!(%why, host, "keys could not be fetched; there are none yet");
+                    }
                 }
             }
         });
@@ -169,7 +176,7 @@ fn parse(body: &[u8]) -> Result<Vec<TokenKey>, String> {
     let keys = jwks.filter_map(|jwk| TokenKey::from_jwk(&jwk).ok());
     let keys: Vec<_> = keys.take(JWKS_KEYS_MAX).collect();
     if keys.is_empty() {
-        return Err("it has no key for RS256, ES256 or EdDSA".into());
+        return Err("it has no key that may verify RS256, ES256 or EdDSA".into());
     }
     Ok(keys)
 }
@@ -206,6 +213,11 @@ mod tests {
             "{}",
             "3",
             &ED.replace("}", r#","use":"enc"}"#),
+            &ED.replace("}", r#","key_ops":["sign"]}"#),
+            &ED.replace("}", r#","key_ops":[]}"#),
+            &ED.replace("}", r#","use":"sig","key_ops":["encrypt","wrapKey"]}"#),
+            &ED.replace("}", r#","use":"enc","key_ops":["verify"]}"#),
+            &ED.replace("}", r#","key_ops":"verify"}"#),
             &ED.replace("}", r#","alg":"ES256"}"#),
             r#"{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"weak"}"#,
         ];
@@ -213,8 +225,16 @@ mod tests {
             assert_eq!(ids(&format!("{other},{ED}")), Ok(vec![Some("a".into())]), "{other}");
             assert!(ids(other).is_err(), "{other}");
         }
+        for good in [
+            r#","use":"sig"}"#,
+            r#","key_ops":["verify"]}"#,
+            r#","use":"sig","key_ops":["sign","new","verify"],"alg":"EdDSA"}"#,
+        ] {
+            assert_eq!(ids(&ED.replace("}", good)), Ok(vec![Some("a".into())]), "{good}");
+        }
         assert_eq!(ids(&[ED; 100].join(",")).map(|ids| ids.len()), Ok(JWKS_KEYS_MAX));
     }
+
     /// The path that a fetch requests, and its result for this response.
     fn fetch(response: &str, timeout: Duration) -> (String, Result<usize, String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");

@@ -74,6 +74,8 @@ pub(crate) enum AuthError {
     Org,
     /// The token does not have the scope.
     Scope(Scope),
+    /// None of the keys that there are has signed the token, and the published ones were never fetched: it may be good.
+    NoKeysYet,
 }
 
 /// Where a token was found.
@@ -103,6 +105,21 @@ impl Auth {
         self.tokens.prefetch(now);
     }
 
+    /// Whether there are keys for every kind of token that is configured. If not, has them fetched. Inside a runtime.
+    pub(crate) fn is_ready(&self, now: Time) -> bool {
+        self.tokens.is_ready(now)
+    }
+
+    /// Takes the keys of this configuration in place of those that there are, but for the published ones.
+    pub(crate) fn replace_keys(&self, config: &AuthConfig) {
+        self.tokens.replace_keys(config);
+    }
+
+    /// Fetches the published keys again, however new they are. Inside a runtime.
+    pub(crate) fn refetch(&self, now: Time) {
+        self.tokens.refetch(now);
+    }
+
     /// Has no request wait for keys any more: each is authorised with those that there are.
     pub(crate) fn close(&self) {
         self.tokens.close();
@@ -129,7 +146,7 @@ impl Auth {
                 Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
-        match self.tokens.verify(credential.text(), now).map_err(AuthError::Invalid)? {
+        match self.tokens.verify(credential.text(), now)? {
             Verification::Valid(claims) => permission.grant(claims).map(Authorization::Granted),
             Verification::WaitForKeys(token) => {
                 let Permission { scope, org } = permission;
@@ -148,7 +165,7 @@ impl Auth {
         pending: PendingAuthorization,
     ) -> Result<Grant, AuthError> {
         let PendingAuthorization { token, scope, org } = pending;
-        let claims = self.tokens.verify_pending(token).await.map_err(AuthError::Invalid)?;
+        let claims = self.tokens.verify_pending(token).await?;
         Permission { scope, org: org.as_ref() }.grant(claims)
     }
 
@@ -225,10 +242,16 @@ impl Credential<'_> {
 // ===== impl AuthError =====
 
 impl AuthError {
-    /// The value of `www-authenticate` (RFC 6750, 3).
-    pub(crate) fn challenge(self) -> String {
+    /// Whether the same request may succeed soon.
+    pub(crate) fn is_temporary(self) -> bool {
+        matches!(self, Self::NoKeysYet)
+    }
+
+    /// The value of `www-authenticate` (RFC 6750, 3); `None` if another token would not help.
+    pub(crate) fn challenge(self) -> Option<String> {
         let realm = r#"Bearer realm="nudged""#;
-        match self {
+        Some(match self {
+            Self::NoKeysYet => return None,
             Self::Missing => realm.into(),
             Self::Invalid(why) => {
                 format!(r#"{realm}, error="invalid_token", error_description="{why}""#)
@@ -237,7 +260,7 @@ impl AuthError {
             Self::Scope(scope) => {
                 format!(r#"{realm}, error="insufficient_scope", scope="{}""#, scope.name())
             }
-        }
+        })
     }
 
     pub(crate) fn detail(self) -> String {
@@ -246,6 +269,9 @@ impl AuthError {
                 nudged_token, or as the query parameter token"
                 .into(),
             Self::Invalid(why) => format!("the token is refused: {why}"),
+            Self::NoKeysYet => "there are no keys yet to verify tokens with: the JWK set was not \
+                fetched; come back soon"
+                .into(),
             Self::Org => "the token is not for this organisation".into(),
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
         }

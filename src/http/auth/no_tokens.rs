@@ -1,5 +1,6 @@
 //! Stands in for `tokens` in a build without the feature `jwt`: every token is invalid.
 
+use super::AuthError;
 use super::claims::Claims;
 use crate::config::AuthConfig;
 use crate::time::Time;
@@ -24,16 +25,24 @@ impl Tokens {
 
     pub(super) fn prefetch(&self, _now: Time) {}
 
+    pub(super) fn is_ready(&self, _now: Time) -> bool {
+        true
+    }
+
+    pub(super) fn replace_keys(&self, _config: &AuthConfig) {}
+
+    pub(super) fn refetch(&self, _now: Time) {}
+
     pub(super) fn close(&self) {}
 
-    pub(super) fn verify(&self, _token: &str, _now: Time) -> Result<Verification, &'static str> {
-        Err("no key is known that it could be signed with")
+    pub(super) fn verify(&self, _token: &str, _now: Time) -> Result<Verification, AuthError> {
+        Err(AuthError::Invalid("no key is known that it could be signed with"))
     }
 
     pub(super) async fn verify_pending(
         &self,
         pending: Box<PendingToken>,
-    ) -> Result<Claims, &'static str> {
+    ) -> Result<Claims, AuthError> {
         match *pending {}
     }
 }

@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use crate::admission::Admission;
-use crate::config::Config;
+use crate::config::{AuthConfig, Config};
 use crate::http::auth::Auth;
 use crate::http::exposition::Exposition;
 use crate::http::rate_limit::RateLimiter;
@@ -62,6 +62,21 @@ impl App {
     /// Has no request wait for anything but its own body any more: the hub drains.
     pub(crate) fn close(&self) {
         self.auth.close();
+    }
+
+    /// Whether there are keys for every kind of token that is configured. If not, has them fetched. Inside a runtime.
+    pub(super) fn has_keys(&self) -> bool {
+        self.auth.is_ready(self.clock.now())
+    }
+
+    /// Takes the keys of this configuration in place of those that there are, but for the published ones.
+    pub(crate) fn replace_keys(&self, config: &AuthConfig) {
+        self.auth.replace_keys(config);
+    }
+
+    /// Fetches published keys again, however new they are. Inside a runtime.
+    pub(crate) fn refetch_keys(&self) {
+        self.auth.refetch(self.clock.now());
     }
 
     /// Fetches published keys, so that the first requests need not wait for them. Inside a runtime.

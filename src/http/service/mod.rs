@@ -18,6 +18,7 @@ pub(crate) use self::app::App;
 pub(crate) use self::verdict::Verdict;
 
 use self::access::close_unproven;
+use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::auth::{self, AuthError, Authorization, Grant};
 use super::body_budget::BodyBudget;
@@ -170,15 +171,16 @@ impl Service {
             Ok((Authorization::WaitForKeys(pending), route)) => {
                 let (service, fields) = (self.clone(), fields.clone());
                 ResponseState::Later(Box::pin(async move {
-                    match service.app.auth.authorize_pending(pending).await {
-                        Ok(grant) => service.respond_to_route(route, grant, request, &fields),
-                        // The wait was cut short, so the token may be good.
-                        Err(_) if service.hub.is_closing() => {
-                            let is_event_source = is_stream && accepts_events(request.headers());
-                            service.conclude(Err(Reject::Draining), is_event_source)
+                    let reject = match service.app.auth.authorize_pending(pending).await {
+                        Ok(grant) => {
+                            return service.respond_to_route(route, grant, request, &fields);
                         }
-                        Err(why) => service.conclude(Err(Reject::Auth(why)), false),
-                    }
+                        // The wait was cut short, so the token may be good.
+                        Err(_) if service.hub.is_closing() => Reject::Draining,
+                        Err(why) => Reject::Auth(why),
+                    };
+                    let is_event_source = is_stream && accepts_events(request.headers());
+                    service.conclude(Err(reject), is_event_source)
                 }))
             }
             Err(reject) => {
@@ -204,12 +206,14 @@ impl Service {
                 Err(reject) => Err(reject),
             },
             Route::StreamHead { org, view } => {
-                self.check_view(&org, view).map(|()| with_headers(ResponseBody::NoStream))
+                let checked = self.check_view(&org, view).and_then(|()| keepalive(request.uri()));
+                checked.map(|_| with_headers(ResponseBody::NoStream))
             }
             Route::Publish { org } => return self.publish(Some(org), grant, request),
             Route::PublishBatch => return self.publish(None, grant, request),
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
+            Route::Ready if !self.app.has_keys() => Err(Reject::Auth(AuthError::NoKeysYet)),
             Route::Ready => Ok(text("ready\n".into())),
             Route::Metrics => Ok(self.metrics(Format::accepted_by(request.headers()))),
         };

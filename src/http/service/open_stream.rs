@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, Request, Uri, Version};
 
 use super::{Service, Verdict};
 use crate::admission::StreamPermit;
@@ -17,6 +17,7 @@ use crate::ids::OrgName;
 use crate::metrics::Limit;
 use crate::stream::EventStream;
 use crate::time::Tick;
+use crate::wire::Keepalive;
 
 impl Service {
     /// Opens the stream that the first bytes of a connection request.
@@ -60,7 +61,7 @@ impl Service {
     /// Opens the stream of a request that is authorised.
     ///
     /// # Errors
-    /// The org has no public stream, the server shuts down, or a limit is reached.
+    /// The org has no public stream, a parameter has no such value, the server shuts down, or a limit is reached.
     pub(crate) fn open<B>(
         &self,
         org: &OrgName,
@@ -69,6 +70,7 @@ impl Service {
         grant: &Grant,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
+        let keepalive = keepalive(request.uri())?;
         let wall = SystemTime::now();
         if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
             return Err(Reject::Auth(AuthError::Invalid("it has expired")));
@@ -87,6 +89,7 @@ impl Service {
                 Reject::Full { limit, max }
             }
         })?;
+        let stream = stream.with_keepalive(keepalive);
         Ok(match grant.expires {
             Some(expires) => (stream.with_expiry(expires, wall), permit),
             None => (stream, permit),
@@ -105,5 +108,14 @@ impl Service {
             View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
             View::Public | View::Member => Ok(()),
         }
+    }
+}
+
+/// What the request wants its stream to be kept open by.
+pub(super) fn keepalive(uri: &Uri) -> Result<Keepalive, Reject> {
+    match query(uri, "ping").as_deref() {
+        None => Ok(Keepalive::Comment),
+        Some("event") => Ok(Keepalive::Event),
+        Some(_) => Err(Reject::Ping),
     }
 }

@@ -118,7 +118,7 @@ impl World {
         };
         pair.waits = got == Next::Nothing;
         let more = match &got {
-            Next::Event(text) if text == ": keepalive\n\n" => {
+            Next::Event(text) if text == ": keepalive\n" => {
                 assert_eq!(expected, Next::Nothing);
                 let silence = self.tick - pair.touched;
                 assert!(silence >= KEEPALIVE * 3 / 4, "after {silence} s of silence");

@@ -1,5 +1,6 @@
 //! One org as a list of all its events, and what its subscribers receive.
 
+use super::KEEPALIVE;
 use crate::hub::View;
 use crate::ids::{Epoch, EventId, Seq};
 use crate::wire;
@@ -97,7 +98,8 @@ impl TwinOrg {
         if !self.covers(*position) {
             *position = head;
             let id = self.id(head);
-            return Next::Event(format!("id: {id}\nevent: connected\ndata: {{}}\n\n"));
+            let data = format!("{{\"keepalive\":{KEEPALIVE}}}");
+            return Next::Event(format!("id: {id}\nevent: connected\ndata: {data}\n\n"));
         }
         while *position < head {
             *position += 1;

@@ -158,11 +158,11 @@ impl StreamConn {
         Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, false, ctx)))
     }
 
-    /// Writes the keepalive comment.
+    /// Writes a keepalive.
     pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let before = self.stream.subscription().position().seq;
-        let comment = Frame::keepalive();
-        let parts = [part(before, &comment, self.chunked)];
+        let keepalive = self.stream.subscription().keepalive().frame();
+        let parts = [part(before, &keepalive, self.chunked)];
         let cut = write(&mut self.transport, &parts)?;
         Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, false, ctx)))
     }

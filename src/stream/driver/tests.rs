@@ -1,6 +1,6 @@
 //! The driver's turns, counted, in virtual time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,6 +14,7 @@ use crate::config::HubConfig;
 use crate::hub::{Batch, Hub, Keys, View};
 use crate::ids::OrgName;
 use crate::stream::{Clock, EventStream};
+use crate::sync::Mutex;
 use crate::time::Time;
 
 /// Counts what it wakes.
@@ -255,6 +256,70 @@ async fn a_burst_is_delivered_in_time_though_its_workers_driver_has_ended() {
         wait(Duration::from_millis(100)).await;
         assert_eq!(streams.poll(), 6, "held before the drain: {held_before_the_drain}");
         other.abort();
+    }
+}
+
+/// When a stream last received something, and the longest and the shortest silence before a comment or an event.
+#[derive(Debug)]
+struct Silence {
+    last: Time,
+    longest: u64,
+    shortest_before_a_comment: u64,
+}
+
+/// Reads a stream for as long as it lives.
+async fn read(mut stream: EventStream, clock: Clock, silence: Arc<Mutex<Silence>>) {
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut stream).poll_frame(cx)).await {
+        let bytes = frame.map(|frame| frame.into_data()).expect("infallible").expect("data");
+        let (mut silence, now) = (silence.lock(), clock.now());
+        let gap = now.0 - silence.last.0;
+        silence.last = now;
+        silence.longest = silence.longest.max(gap);
+        if bytes.starts_with(b":") {
+            silence.shortest_before_a_comment = silence.shortest_before_a_comment.min(gap);
+        }
+    }
+}
+
+/// SCENARIO: a proxy ends what is silent for 30 s, and the keepalive period is 30 s.
+/// BUG: keepalives came up to a quarter of the period, and a tick, later than that.
+/// FIX: they come at 75 to 100 % of the period, and not in its last second, so that a late tick is in time, too.
+#[tokio::test(start_paused = true)]
+async fn no_stream_is_silent_for_longer_than_the_keepalive_period() {
+    for seconds in [1, 2, 3, 4, 7, 20, 30] {
+        let config = HubConfig {
+            keepalive: Duration::from_secs(seconds),
+            coalesce: Duration::ZERO,
+            ..HubConfig::default()
+        };
+        let (hub, clock) = (Hub::new(config), Clock::start());
+        let driver = tokio::spawn(drive(hub.clone(), clock));
+        let mut silences = Vec::new();
+        for n in 0..200 {
+            wait(Duration::from_millis(37)).await;
+            let org: OrgName = format!("org-{}", n % 20).parse().expect("a name");
+            let stream = EventStream::open(&hub, &org, View::Member, None, clock.now());
+            let last = clock.now();
+            let silence = Silence { last, longest: 0, shortest_before_a_comment: u64::MAX };
+            let silence = Arc::new(Mutex::new(silence));
+            silences.push(silence.clone());
+            tokio::spawn(read(stream.expect("not closing"), clock, silence));
+        }
+        // Some orgs have events now and then, some never.
+        for n in 0..100 {
+            wait(Duration::from_millis(seconds * 97)).await;
+            let org: OrgName = format!("org-{}", n % 7).parse().expect("a name");
+            let keys = Keys::new(["k"], hub.config()).expect("a key");
+            hub.publish(&org, &keys, clock.now());
+        }
+        driver.abort();
+        let silences: Vec<_> = silences.iter().map(|silence| silence.lock()).collect();
+        let longest = silences.iter().map(|silence| silence.longest).max().expect("some");
+        let shortest = silences.iter().map(|silence| silence.shortest_before_a_comment).min();
+        let (reserve, rounding) = (1_000 * u64::from(seconds > 1), 2);
+        assert!(longest <= seconds * 1_000 - reserve + rounding, "{longest} ms of {seconds} s");
+        let least = (seconds - seconds / 4).min((seconds - 1).max(1)) - 1;
+        assert!(shortest.expect("some") >= least * 1_000, "{shortest:?} ms of {seconds} s");
     }
 }
 

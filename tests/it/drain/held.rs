@@ -202,7 +202,7 @@ fn held_by_a_request_that_waits_for_keys() {
     const TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJleHAiOjk5OTk5OTk5OTl9.AAAA";
     let keys = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/keys", keys.local_addr().expect("bound"));
-    let more = ["--jwks-url", &url, "--jwks-timeout", "1m"];
+    let more = ["--jwks-url", &url, "--jwt-audience", "any", "--jwks-timeout", "1m"];
     let mut server = Server::start(&[&HOUR[..], &more].concat());
     let _silent = keys.accept().expect("it fetches the keys when it starts");
     let mut client = server.connect();

@@ -116,7 +116,7 @@ impl SilentResolver {
 
     /// A server that looks up a name here, for the request of this client.
     fn server(&self, settings: &[&[&str]]) -> (Server, Client) {
-        let keys: &[&str] = &["--jwks-url", "https://keys.example/keys"];
+        let keys: &[&str] = &["--jwks-url", "https://keys.example/keys", "--jwt-audience", "any"];
         let settings = [&[keys], settings].concat().concat();
         let server = Server::start_as(self.command(), Transport::Http1, &settings);
         let mut client = Client::connect(server.address());

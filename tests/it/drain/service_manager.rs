@@ -197,7 +197,7 @@ fn publish(address: SocketAddr, key: &str, refused: &AtomicUsize) -> bool {
 fn a_server_without_keys_adopts_loopback_sockets_only() {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let (code, message) = Server::refuses_to_start_as(activated(&listener), &[]);
-    assert_eq!(code, Some(64));
+    assert_eq!(code, Some(2));
     assert!(message.contains("no key is configured"), "{message}");
 }
 

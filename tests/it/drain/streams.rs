@@ -84,6 +84,6 @@ fn a_stream_requested_while_draining_gets_a_reconnection_time() {
     let answer = late.read_answer();
     assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
-    assert!(answer.body.starts_with("retry: ") && answer.body.ends_with("\n\n"), "{answer:?}");
+    assert!(answer.body.starts_with("retry: ") && !answer.body.contains("\n\n"), "{answer:?}");
     assert_eq!(server.wait(), Some(0));
 }

@@ -196,7 +196,10 @@ impl Stream {
     pub(crate) fn greeting(&mut self) -> (u64, String, String) {
         let block = self.next();
         let lines: Vec<_> = block.split('\n').collect();
-        let [retry, id, event, "data: {}", "", ""] = lines[..] else { panic!("{block:?}") };
+        let [retry, id, event, data, "", ""] = lines[..] else { panic!("{block:?}") };
+        let keepalive =
+            data.strip_prefix(r#"data: {"keepalive":"#).and_then(|d| d.strip_suffix('}'));
+        assert!(keepalive.is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{block:?}");
         let retry = retry.strip_prefix("retry: ").expect("retry").parse().expect("milliseconds");
         let id = id.strip_prefix("id: ").expect("an id").to_owned();
         (retry, id, event.strip_prefix("event: ").expect("a name").to_owned())
@@ -212,7 +215,7 @@ impl Stream {
     /// Reads the closing `retry` and the end of the stream, and returns the reconnection time.
     pub(crate) fn farewell(&mut self) -> u64 {
         let last = self.next();
-        let retry = last.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry = last.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix('\n'));
         let retry = retry.unwrap_or_else(|| panic!("no closing retry: {last:?}"));
         assert_eq!(self.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
         retry.parse().expect("milliseconds")

@@ -243,16 +243,26 @@ impl Http2Client {
         self.until("a status", |client| client.streams.get(&stream)?.status)
     }
 
-    /// The next event or comment of a stream.
+    /// The next event of a stream, with the comments before it.
     pub(crate) fn event(&mut self, stream: u32) -> String {
-        let event = self.until(&format!("an event on {stream}"), |client| {
+        self.take_until(stream, b"\n\n")
+    }
+
+    /// The next line of a stream.
+    pub(crate) fn line(&mut self, stream: u32) -> String {
+        self.take_until(stream, b"\n")
+    }
+
+    /// The data of a stream up to and including `end`.
+    fn take_until(&mut self, stream: u32, end: &[u8]) -> String {
+        let text = self.until(&format!("{end:?} on {stream}"), |client| {
             let Received { data, searched, .. } = client.streams.get_mut(&stream)?;
-            let from = std::mem::replace(searched, data.len().saturating_sub(1));
-            let end = from + data[from..].windows(2).position(|two| two == b"\n\n")? + 2;
+            let from = std::mem::replace(searched, (data.len() + 1).saturating_sub(end.len()));
+            let found = data[from..].windows(end.len()).position(|window| window == end)?;
             *searched = 0;
-            Some(data.drain(..end).collect())
+            Some(data.drain(..from + found + end.len()).collect())
         });
-        String::from_utf8(event).expect("UTF-8")
+        String::from_utf8(text).expect("UTF-8")
     }
 
     /// Waits for the end of a stream; returns how it ended, and the data before that.

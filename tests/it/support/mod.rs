@@ -8,6 +8,7 @@ pub(crate) mod exclusive;
 pub(crate) mod http2_client;
 pub(crate) mod killed;
 pub(crate) mod large;
+pub(crate) mod log;
 pub(crate) mod peer;
 pub(crate) mod port;
 pub(crate) mod programs;

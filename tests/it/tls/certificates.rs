@@ -162,7 +162,7 @@ fn a_bad_certificate_at_the_start_is_a_configuration_error() {
         replace(&files[0], &files[1], &first);
         spoil();
         let (code, message) = Server::refuses_to_start(&flags);
-        assert_eq!(code, Some(64), "{message}");
+        assert_eq!(code, Some(2), "{message}");
         assert!(
             message.contains("cannot use the certificate") && message.contains(what),
             "{message}"

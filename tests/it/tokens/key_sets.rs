@@ -1,104 +1,21 @@
 //! JWK sets that are fetched, and change while streams are open.
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use the real clock, and loom does not replace their locks"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests use the real clock")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use serde_json::json;
 
-use super::{bearer, key_pair, mint_with, status_of};
+use super::key_server::{Keys, raw_key};
+use super::{bearer, key_pair, mint_with, status_of, status_of_stream};
 use crate::support::certificate::Certificate;
 use crate::support::programs::{OPENSSL, requires};
 use crate::support::temp_dir::TempDir;
 use crate::support::{Server, Transport, eventually};
 
-/// A server of a JWK set on loopback: its current response, if any, and the number of requests.
-struct Keys {
-    address: SocketAddr,
-    answer: Arc<Mutex<Option<String>>>,
-    requests: Arc<AtomicUsize>,
-}
-
-impl Keys {
-    fn start() -> Self {
-        Self::start_with(None)
-    }
-
-    /// The same over HTTPS.
-    fn start_with(tls: Option<rustls::ServerConfig>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let (answer, requests) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
-        let keys = Self { address, answer: answer.clone(), requests: requests.clone() };
-        let tls = tls.map(Arc::new);
-        // The thread ends with the process; each request is bounded in time.
-        std::thread::spawn(move || {
-            for socket in listener.incoming() {
-                let socket = socket.expect("accepted");
-                socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-                requests.fetch_add(1, Ordering::SeqCst);
-                let body = answer.lock().expect("no panic").clone();
-                // A client that does not trust the certificate closes the connection during the handshake.
-                _ = match &tls {
-                    None => answer_with(socket, body),
-                    Some(tls) => {
-                        let session = rustls::ServerConnection::new(tls.clone());
-                        let session = session.expect("a configuration");
-                        answer_with(rustls::StreamOwned::new(session, socket), body)
-                    }
-                };
-            }
-        });
-        keys
-    }
-
-    fn publish(&self, keys: &[(&str, &str)]) {
-        let keys: Vec<_> = keys
-            .iter()
-            .map(|(kid, x)| json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": kid, "x": x}))
-            .collect();
-        *self.answer.lock().expect("no panic") = Some(json!({ "keys": keys }).to_string());
-    }
-
-    fn fail(&self) {
-        *self.answer.lock().expect("no panic") = None;
-    }
-}
-
-fn answer_with(mut io: impl Read + Write, body: Option<String>) -> std::io::Result<()> {
-    _ = io.read(&mut [0; 4096])?;
-    let Some(body) = body else { return Ok(()) };
-    write!(
-        io,
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{body}",
-        body.len()
-    )?;
-    io.flush()
-}
-
-/// The raw key at the end of an Ed25519 public key, in base64url as in a JWK (RFC 8037).
-fn raw_key(public: &str) -> String {
-    let args = ["pkey", "-pubin", "-in", public, "-outform", "DER"];
-    let der = Command::new("openssl").args(args).output().expect("openssl").stdout;
-    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for three in der[der.len() - 32..].chunks(3) {
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - three.len()));
-        let digit = |n: usize| char::from(digits[(bits >> (18 - 6 * n)) as usize & 63]);
-        text.extend((0..=three.len()).map(digit));
-    }
-    text
+/// A server that accepts tokens of these keys, for any audience.
+fn server(keys: &Keys, more: &[&str]) -> Server {
+    let url = keys.url();
+    Server::start(&[&["--jwks-url", &url, "--jwt-audience", "any"], more].concat())
 }
 
 /// While streams are open, a token uses a key that the server has not fetched yet; the set's server fails; tokens name
@@ -114,13 +31,12 @@ fn keys_are_fetched_when_needed_and_kept_when_fetching_fails() {
     let unknown = mint_with(&["--org", "acme", "--key", &pairs[0][0], "--kid", "3"]);
 
     let keys = Keys::start();
-    keys.publish(&[("1", &one)]);
-    let url = format!("http://{}/keys", keys.address);
-    let server = Server::start(&["--jwks-url", &url, "--jwks-interval", "300ms"]);
+    keys.publish(&[(Some("1"), &one)]);
+    let server = server(&keys, &["--jwks-interval", "300ms"]);
     let mut first = server.stream_with("/api/acme/events", &bearer(&tokens[0]));
     first.connected();
 
-    keys.publish(&[("1", &one), ("2", &two)]);
+    keys.publish(&[(Some("1"), &one), (Some("2"), &two)]);
     eventually("the new key is accepted", || status_of_stream(&server, &tokens[1]) == 200);
 
     keys.fail();
@@ -129,10 +45,10 @@ fn keys_are_fetched_when_needed_and_kept_when_fetching_fails() {
         server.stream_with("/api/acme/events", &bearer(token)).connected();
     }
 
-    let requests = keys.requests.load(Ordering::SeqCst);
+    let requests = keys.requests();
     let start = Instant::now();
     (0..200).for_each(|_| assert_eq!(status_of(&server, &unknown), 401));
-    let fetches = keys.requests.load(Ordering::SeqCst) - requests;
+    let fetches = keys.requests() - requests;
     let most = start.elapsed().as_millis() / 300 + 2;
     assert!(fetches as u128 <= most, "{fetches} fetches, {most} allowed by the interval");
 }
@@ -146,12 +62,10 @@ fn a_token_of_a_withdrawn_key_opens_no_more_streams() {
     let [one, two] = pairs.each_ref().map(|[_, public]| raw_key(public));
     let token = mint_with(&["--org", "acme", "--key", &pairs[0][0], "--kid", "1"]);
     let keys = Keys::start();
-    keys.publish(&[("1", &one)]);
-    let url = format!("http://{}/keys", keys.address);
-    let flags = ["--jwks-url", &url, "--jwks-interval", "100ms", "--jwks-refresh", "1s"];
-    let server = Server::start(&flags);
+    keys.publish(&[(Some("1"), &one)]);
+    let server = server(&keys, &["--jwks-interval", "100ms", "--jwks-refresh", "1s"]);
     eventually("the key is accepted", || status_of_stream(&server, &token) == 200);
-    keys.publish(&[("2", &two)]);
+    keys.publish(&[(Some("2"), &two)]);
     eventually("it is withdrawn", || status_of_stream(&server, &token) == 401);
 }
 
@@ -177,28 +91,49 @@ fn keys_are_fetched_over_https_with_the_root_certificates_of_the_system() {
         .expect("a pair");
     let [private, public] = key_pair(&folder, "one", &["-algorithm", "ED25519"]);
     let keys = Keys::start_with(Some(tls));
-    keys.publish(&[("1", &raw_key(&public))]);
+    keys.publish(&[(Some("1"), &raw_key(&public))]);
     let token = mint_with(&["--org", "acme", "--key", &private, "--kid", "1"]);
-    let url = format!("https://{}/keys", keys.address);
-    for (trusted, status) in [(&authority, 200), (&Certificate::of_tests(), 401)] {
+    let url = format!("https://127.0.0.1:{}/keys", keys.port());
+    for (trusted, status) in [(&authority, 200), (&Certificate::of_tests(), 503)] {
         let mut command = Server::command();
         command.env("SSL_CERT_FILE", &trusted.certificate).env_remove("SSL_CERT_DIR");
-        let requests = keys.requests.load(Ordering::SeqCst);
+        let requests = keys.requests();
         let server = Server::start_as(
             command,
             Transport::Http1,
-            &["--jwks-url", &url, "--jwks-interval", "300ms"],
+            &["--jwks-url", &url, "--jwt-audience", "any", "--jwks-interval", "300ms"],
         );
-        eventually("the server has fetched the keys", || {
-            keys.requests.load(Ordering::SeqCst) > requests
-        });
+        eventually("the server has fetched the keys", || keys.requests() > requests);
         assert_eq!(status_of_stream(&server, &token), status);
     }
 }
 
-/// The status of a response that may be a stream.
-fn status_of_stream(server: &Server, token: &str) -> u16 {
-    let mut client = server.connect();
-    client.send(&format!("GET /api/acme/events HTTP/1.1\r\nhost: t\r\n{}\r\n", bearer(token)));
-    client.read_head().split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+/// SCENARIO: an issuer signs tokens for several services with the same keys, and one of them is nudged.
+/// BUG: without `--jwt-audience` tokens that were made for another service opened streams.
+/// FIX: with a JWK set an audience has to be named, or the word `any` says on purpose that each will do.
+#[test]
+fn a_key_set_needs_an_audience() {
+    requires!(OPENSSL);
+    let folder = TempDir::new();
+    let [private, public] = key_pair(&folder, "one", &["-algorithm", "ED25519"]);
+    let keys = Keys::start();
+    keys.publish(&[(None, &raw_key(&public))]);
+    let url = keys.url();
+    let set = ["--listen", "127.0.0.1:0", "--jwks-url", &url];
+    for (audiences, why) in [
+        (&[][..], "--jwt-audience any"),
+        (&["--jwt-audience", "any,nudged"], "stands alone"),
+        (&["--jwt-audience", "any", "--jwt-audience", "any"], "stands alone"),
+    ] {
+        let (code, message) = Server::refuses_to_start(&[&set[..], audiences].concat());
+        assert!(code.is_some_and(|code| code != 0), "{message}");
+        assert!(message.contains("--jwt-audience") && message.contains(why), "{message}");
+    }
+    let token =
+        |audience: &str| mint_with(&["--org", "acme", "--key", &private, "--audience", audience]);
+    for (accepted, other) in [("nudged,edge", 401), ("any", 200)] {
+        let server = Server::start(&[&set[..], &["--jwt-audience", accepted]].concat());
+        assert_eq!(status_of_stream(&server, &token("edge")), 200, "{accepted}");
+        assert_eq!(status_of_stream(&server, &token("billing")), other, "{accepted}");
+    }
 }

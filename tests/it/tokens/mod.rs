@@ -1,10 +1,15 @@
 //! Authentication: valid and invalid tokens, over real connections.
 
 mod access;
+mod key_server;
 mod key_sets;
 mod keys;
+mod no_keys_yet;
 mod origins;
+mod reload;
+mod rotation;
 mod secrecy;
+mod secret_files;
 
 use std::process::Command;
 use std::time::SystemTime;
@@ -68,4 +73,22 @@ fn get_with(server: &Server, path: &str, headers: &str) -> Answer {
 
 fn status_of(server: &Server, token: &str) -> u16 {
     get_with(server, "/api/acme/events", &bearer(token)).status()
+}
+
+/// Publishes with this token or key.
+fn publish(server: &Server, token: &str) -> Answer {
+    let body = r#"{"keys":["a"]}"#;
+    server.request(&format!(
+        "POST /api/acme/events HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{}\
+         content-length: {}\r\n\r\n{body}",
+        bearer(token),
+        body.len()
+    ))
+}
+
+/// The status of a response that may be a stream.
+fn status_of_stream(server: &Server, token: &str) -> u16 {
+    let mut client = server.connect();
+    client.send(&format!("GET /api/acme/events HTTP/1.1\r\nhost: t\r\n{}\r\n", bearer(token)));
+    client.read_head().split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
 }

@@ -1,6 +1,7 @@
 //! The wire format in both directions. Our parser and `sse-codec`, which shares no code with it, read what we write;
 //! our parser and a naive twin agree on any bytes.
 
+pub(crate) mod decoders;
 mod read;
 #[path = "../../../src/fuzzing/readers.rs"]
 mod readers;

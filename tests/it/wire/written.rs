@@ -82,13 +82,17 @@ fn every_event_has_the_exact_bytes_of_the_contract() {
     let keys = ["posts", "feed:123"];
     let invalidate =
         format!("id: {ID}\nevent: invalidate\ndata: {{\"keys\":[\"posts\",\"feed:123\"]}}\n\n");
-    let connected = format!("id: {ID}\nevent: connected\ndata: {{}}\n\n");
-    let resumed = format!("retry: 1500\nid: {ID}\nevent: resumed\ndata: {{}}\n\n");
+    let connected = format!("id: {ID}\nevent: connected\ndata: {{\"keepalive\":20}}\n\n");
+    let resumed = format!("retry: 1500\nid: {ID}\nevent: resumed\ndata: {{\"keepalive\":7}}\n\n");
+    let greeting = format!("retry: 1500\n{connected}");
     for (frame, text) in [
         (Frame::invalidate(id(), keys), invalidate),
-        (Frame::connected(id()), connected.clone()),
-        (Frame::greeting(Greeting::Connected, id(), 1500), format!("retry: 1500\n{connected}")),
-        (Frame::greeting(Greeting::Resumed, id(), 1500), resumed),
+        (Frame::connected(id(), 20), connected),
+        (Frame::greeting(Greeting::Connected, id(), 1500, 20), greeting),
+        (Frame::greeting(Greeting::Resumed, id(), 1500, 7), resumed),
+        (Frame::keepalive(), ": keepalive\n".to_owned()),
+        (Frame::ping(), "event: ping\ndata: {}\n\n".to_owned()),
+        (Frame::farewell(1500), "retry: 1500\n".to_owned()),
     ] {
         assert_eq!(frame.payload(), text);
         assert_eq!(payload_of_chunk(frame.chunked()), text.as_bytes());

@@ -1,0 +1,73 @@
+//! The request that the greeting proposes: one that this server answers.
+
+use nudged::config::{Config, PublicOrgs};
+use nudged::server::Address;
+
+/// A command for a shell; `None` without an address.
+pub(crate) fn first_request(config: &Config, addresses: &[Address]) -> Option<String> {
+    let address = addresses.first()?;
+    if config.auth.is_open() {
+        return Some(format!("curl -N {address}/api/acme/events"));
+    }
+    if config.auth.takes_tokens() {
+        let token = "-H \"authorization: Bearer $TOKEN\"";
+        return Some(format!("curl -N {token} {address}/api/acme/events"));
+    }
+    // There is no token that opens a member stream.
+    if let Some(org) = public_org(&config.hub.public.orgs) {
+        return Some(format!("curl -N {address}/api/{org}/public/events"));
+    }
+    let publishing = addresses.iter().find(|address| address.internal).unwrap_or(address);
+    Some(format!(
+        "curl -H \"authorization: Bearer $KEY\" -H 'content-type: application/json' \
+         -d '{{\"keys\":[\"posts\"]}}' {publishing}/api/acme/events"
+    ))
+}
+
+/// An org that has a public stream.
+fn public_org(orgs: &PublicOrgs) -> Option<&str> {
+    match orgs {
+        PublicOrgs::All => Some("acme"),
+        PublicOrgs::Listed(orgs) => orgs.iter().map(|org| org.as_str()).min(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nudged::config::{AuthConfig, Secret};
+
+    use super::*;
+
+    fn proposed(orgs: PublicOrgs, internal: bool) -> String {
+        let key = Secret::publish_key("a-key-that-is-long-enough").expect("a key");
+        let auth = AuthConfig { publish_keys: vec![key], ..AuthConfig::default() };
+        let mut config = Config { auth, ..Config::default() };
+        config.hub.public.orgs = orgs;
+        let address = |port: u16, internal| Address {
+            socket: ([127, 0, 0, 1], port).into(),
+            secure: false,
+            internal,
+        };
+        let addresses = [address(1, false), address(2, true)];
+        first_request(&config, &addresses[..if internal { 2 } else { 1 }]).expect("an address")
+    }
+
+    #[test]
+    fn with_a_publish_key_alone_a_public_stream_or_a_publish_is_proposed() {
+        let listed = |names: &[&str]| {
+            PublicOrgs::Listed(names.iter().map(|name| name.parse().expect("a name")).collect())
+        };
+        for (orgs, internal, url) in [
+            (PublicOrgs::All, false, "http://127.0.0.1:1/api/acme/public/events"),
+            (listed(&["b", "a"]), true, "http://127.0.0.1:1/api/a/public/events"),
+            (listed(&[]), false, "http://127.0.0.1:1/api/acme/events"),
+            (listed(&[]), true, "http://127.0.0.1:2/api/acme/events"),
+        ] {
+            let command = proposed(orgs, internal);
+            assert!(command.ends_with(url), "{command}");
+            assert!(!command.contains("$TOKEN"), "{command}");
+            assert_eq!(command.contains("$KEY"), command.contains("-d "), "{command}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The log of a server, read as it is written, so that its pipe is never full.
+
+use std::io::{BufRead, BufReader};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use super::{BOUND, Server};
+
+/// The lines of a log that no test has taken yet.
+pub(crate) struct Log(Receiver<String>);
+
+// ===== impl Log =====
+
+impl Log {
+    /// Of a server whose stderr is piped.
+    pub(crate) fn of(server: &mut Server) -> Self {
+        let stderr = BufReader::new(server.take_stderr());
+        let (lines, log) = channel();
+        // It ends with the server.
+        thread::spawn(move || {
+            for line in stderr.lines() {
+                let Ok(line) = line else { return };
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(log)
+    }
+
+    /// The next line that contains all of these parts; those before are dropped.
+    pub(crate) fn line(&self, parts: &[&str]) -> String {
+        loop {
+            let line = self.next(parts);
+            if parts.iter().all(|part| line.contains(part)) {
+                return line;
+            }
+        }
+    }
+
+    /// The next lines, up to one that contains this.
+    pub(crate) fn until(&self, part: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let line = self.next(&[part]);
+            text.push_str(&line);
+            text.push('\n');
+            if line.contains(part) {
+                return text;
+            }
+        }
+    }
+
+    fn next(&self, awaited: &[&str]) -> String {
+        let line = self.0.recv_timeout(BOUND);
+        line.unwrap_or_else(|why| panic!("no line with {awaited:?}: {why}"))
+    }
+}
