@@ -10,21 +10,21 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrgName(Arc<str>);
 
-/// One run of one organisation's channel. No two runs share one, across restarts too, so that the history
-/// never covers an id from an earlier run.
+/// One run of one view of an organisation's channel. No two runs share one, across views and restarts too, so that
+/// a history never covers an id from an earlier run or from the other view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub(crate) u64);
 
-/// The sequence number of an event in one run of a channel, from 1; and a position in the channel, the number
-/// of the last event before it. 0 is the position before the first event.
+/// The sequence number of an event in one run of a view, from 1, without gaps; and a position in it, the number of the
+/// last event before it. 0 is the position before the first event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
-/// A position in a channel: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. The browser
+/// A position in a view of a channel: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. The browser
 /// sends it back as `Last-Event-ID` (WHATWG HTML, 9.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
-    /// The run of the channel.
+    /// The run of the view.
     pub epoch: Epoch,
     /// The position in it.
     pub seq: Seq,

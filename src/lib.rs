@@ -37,9 +37,9 @@
 //! # Data flow
 //!
 //! ```text
-//!  publish ──► Hub ──► Channel (one per org) ── History: events encoded once, with ids
-//!                        │
-//!                        └─ Seats: a slab per shard; a seat is a cursor into the history
+//!  publish ──► Hub ──► Channel (one per org)
+//!                        └─ Feed (one per view): History: events encoded once, with ids
+//!                             └─ Seats: a slab per shard; a seat is a cursor into the history
 //!                                │ marked dirty, the shard's driver woken once
 //!  worker thread (one per core: its own listeners, runtime, shard of the hub)
 //!     accept ─► Reactor: waits for the first request (beyond a limit: hyper)
@@ -53,9 +53,10 @@
 //! ```
 //!
 //! *An event is delivered.* [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the channel's history and
-//! puts the channel into the inbox of every shard that has seats of it. The driver sweeps these seats in memory order,
-//! some in each turn, and has a share of the worker's time: as long as the other tasks have just run, within bounds. A
-//! streaming connection of the reactor gets what lies between its cursor and the head in one
+//! puts the channel into the inbox of every shard that has seats of it. Each view, the members' and the public one, has
+//! ids, a history and seats of its own; the public one begins with the first public stream. The driver sweeps the seats
+//! of a view in memory order, some in each turn, and has a share of the worker's time: as long as the other tasks have
+//! just run, within bounds. A streaming connection of the reactor gets what lies between its cursor and the head in one
 //! `write` or `writev`; for a stream that hyper polls, the driver wakes the task, which takes its frames from the same
 //! cursor. Events that are published during a sweep wait for the next one, so batches grow with load.
 //!
@@ -100,7 +101,7 @@
 //! * **A subscriber is a cursor.** Nothing is queued for it. One that does not read costs its seat and the rest of at
 //!   most one event that was cut, whose memory all subscribers share.
 //! * **Nothing is lost silently.** A cursor that falls out of the history, and a `Last-Event-ID` that the history does
-//!   not cover, get `connected`: re-read everything.
+//!   not cover, get `connected`: re-read everything. So does an id of the other view.
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what has

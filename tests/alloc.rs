@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use counting::{LIVE_BLOCKS, LIVE_BYTES, allocations};
 use http_body::Body;
-use nudged::config::HubConfig;
+use nudged::config::{HubConfig, PublicPolicy};
 use nudged::hub::{Hub, Keys, View};
 use nudged::ids::OrgName;
 use nudged::stream::{Clock, EventStream, drive};
@@ -57,7 +57,8 @@ async fn allocations_are_bounded() {
 
 fn a_delivery_allocates_nothing_and_a_publish_a_fixed_number() {
     let mut by_publish = Vec::new();
-    for subscribers in [1, 100, 10_000] {
+    // Some of both views.
+    for subscribers in [2, 100, 10_000] {
         let (hub, clock) = (Hub::new(uncoalesced()), Clock::start());
         let mut driver = pin!(drive(hub.clone(), clock));
         let views = [View::Member, View::Public].into_iter().cycle();
@@ -84,9 +85,9 @@ fn a_delivery_allocates_nothing_and_a_publish_a_fixed_number() {
         by_publish.push(counts);
     }
     println!("allocations of one publish: {by_publish:?}");
-    // The history's ring grows at the same publishes for any number of subscribers.
+    // The rings of both histories grow at the same publishes for any number of subscribers.
     assert!(by_publish.iter().all(|counts| *counts == by_publish[0]), "{by_publish:?}");
-    assert!(by_publish[0].iter().all(|count| *count <= 8), "{by_publish:?}");
+    assert!(by_publish[0].iter().all(|count| *count <= 10), "{by_publish:?}");
 }
 
 async fn a_stream_leaves_nothing_behind() {
@@ -112,8 +113,8 @@ async fn a_stream_leaves_nothing_behind() {
     assert!(after <= before + 4 * 1024, "{before} bytes became {after}");
 }
 
-/// Bytes of an idle org beside its history: its channel, its name, its entry in the registry, and the one event that
-/// is always kept.
+/// Bytes of an idle org beside its history: its channel, its name, its entry in the registry, and the one event of each
+/// view that is always kept.
 const IDLE_ORG_BYTES: usize = 1_536;
 
 /// So many that a leak of 64 bytes for each would exceed the budget.
@@ -128,6 +129,7 @@ const NAMES: usize = 200_000;
 /// FIX: both purge their stale entries as soon as these outnumber the live ones.
 async fn invented_orgs_stay_within_the_budget() {
     let budget = HubConfig {
+        public: everything_is_public(),
         history_bytes_total: 1 << 20,
         idle_channels_max: 4_096,
         stream_age_max: Some(Duration::from_secs(3_600)),
@@ -141,10 +143,11 @@ async fn invented_orgs_stay_within_the_budget() {
     for n in 0..NAMES {
         let org = format!("invented-{n}").parse().expect("a name");
         hub.publish(&org, &keys, clock.now());
-        let stream = EventStream::open(&hub, &org, View::Member, None, clock.now());
+        let open = |view| EventStream::open(&hub, &org, view, None, clock.now());
+        let streams = [View::Public, View::Member].map(open);
         hub.publish(&org, &keys, clock.now());
         hub.publish(&org, &keys, clock.now());
-        drop(stream.expect("not closing"));
+        streams.into_iter().for_each(|stream| drop(stream.expect("not closing")));
         hub.publish(&org, &keys, clock.now());
         if n % 256 == 0 {
             // The driver runs, but no time passes: everything happens within one tick.
@@ -188,18 +191,23 @@ fn a_hub_leaves_nothing_behind() {
     assert_eq!(LIVE_BLOCKS.load(Relaxed), before);
 }
 
-/// Orgs with a subscriber each, which reads nothing.
-fn orgs_with_a_stream(hub: &Hub, count: usize) -> Vec<(OrgName, EventStream)> {
+/// Orgs with a subscriber each of these views, which reads nothing.
+fn orgs_with_streams(hub: &Hub, count: usize, views: &[View]) -> Vec<(OrgName, Vec<EventStream>)> {
     let orgs = (0..count).map(|n| format!("org-{n}").parse::<OrgName>().expect("a name"));
-    let open = |org: &_| EventStream::open(hub, org, View::Member, None, Time(0)).expect("open");
-    orgs.map(|org| (org.clone(), open(&org))).collect()
+    let open =
+        |org: &_, view: &_| EventStream::open(hub, org, *view, None, Time(0)).expect("not closing");
+    orgs.map(|org| (org.clone(), views.iter().map(|view| open(&org, view)).collect())).collect()
+}
+
+fn everything_is_public() -> PublicPolicy {
+    PublicPolicy { keys: ["*"].iter().collect(), ..PublicPolicy::default() }
 }
 
 /// Publishes this many events, of sizes around `key_bytes`, to one org after the other. Returns the most bytes that
 /// were allocated meanwhile.
 fn publish_to(
     hub: &Hub,
-    orgs: &[(OrgName, EventStream)],
+    orgs: &[(OrgName, Vec<EventStream>)],
     events: usize,
     key_bytes: usize,
 ) -> usize {
@@ -224,19 +232,24 @@ const BESIDE: usize = 256 * 1024;
 /// FIX: what is counted is what an event costs, and a history gives back what it no longer needs.
 fn histories_cost_no_more_than_their_bound() {
     const BOUND: usize = 4 << 20;
-    for (orgs, key_bytes) in [(1, 8), (40, 8), (2_000, 8), (300, 100), (40, 5_000), (2_000, 300)] {
+    let (members, both) = (&[View::Member][..], &[View::Member, View::Public][..]);
+    let orgs = [(1, 8), (40, 8), (2_000, 8), (300, 100), (40, 5_000), (2_000, 300)];
+    let orgs = orgs.map(|(orgs, key_bytes)| (orgs, key_bytes, members)).into_iter();
+    for (orgs, key_bytes, views) in orgs.chain([(40, 8, both), (2_000, 300, both)]) {
         let limits = HubConfig {
             history_bytes: BOUND,
             history_bytes_total: BOUND,
             history_events: 1_000_000,
             key_bytes_max: 1 << 20,
+            public: everything_is_public(),
             ..uncoalesced()
         };
         let hub = Hub::new(limits);
-        let orgs = orgs_with_a_stream(&hub, orgs);
+        let orgs = orgs_with_streams(&hub, orgs, views);
         let before = LIVE_BYTES.load(Relaxed);
         let most = publish_to(&hub, &orgs, 60_000, key_bytes) - before;
-        println!("{} orgs, keys of {key_bytes}: {most} bytes of {BOUND}", orgs.len());
+        let count = orgs.len();
+        println!("{count} orgs, {views:?}, keys of {key_bytes}: {most} bytes of {BOUND}");
         assert!(most <= BOUND * 11 / 10 + BESIDE, "{most} bytes");
         assert!(most >= BOUND * 7 / 10, "{most} bytes");
     }
@@ -254,7 +267,7 @@ fn cut_events_count_until_they_are_freed() {
         ..uncoalesced()
     };
     let hub = Hub::new(limits);
-    let mut orgs = orgs_with_a_stream(&hub, 40);
+    let mut orgs = orgs_with_streams(&hub, 40, &[View::Member]);
     let before = LIVE_BYTES.load(Relaxed);
     let mut cut = Vec::new();
     for round in 0..40 {
@@ -262,7 +275,9 @@ fn cut_events_count_until_they_are_freed() {
         let mut cx = Context::from_waker(Waker::noop());
         // The greeting, and the event.
         for _ in 0..2 {
-            if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut orgs[round].1).poll_frame(&mut cx) {
+            if let Poll::Ready(Some(Ok(frame))) =
+                Pin::new(&mut orgs[round].1[0]).poll_frame(&mut cx)
+            {
                 cut.extend(frame.into_data().ok().map(|data| data.slice(data.len() / 2..)));
             }
         }

@@ -109,7 +109,7 @@ pub(super) struct StreamArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct HistoryArgs {
-    /// Events kept per org, for clients that reconnect
+    /// Events kept per org and view (members, public), for clients that reconnect
     #[arg(long, env = "NUDGED_HISTORY_EVENTS", value_name = "N", default_value_t = HUB.history_events, value_parser = count(1..=1_000_000))]
     pub(super) history_events: usize,
 
@@ -123,7 +123,7 @@ pub(super) struct HistoryArgs {
     pub(super) history_bytes: usize,
 
     /// Memory for the events of all orgs together, in bytes, with evicted ones that a stream has still
-    /// to write the rest of; above it, an org that is published to keeps only its newest event
+    /// to write the rest of; above it, an org that is published to keeps only the newest event of each view
     #[arg(long, env = "NUDGED_HISTORY_BYTES_TOTAL", value_name = "BYTES", default_value_t = HUB.history_bytes_total)]
     pub(super) history_bytes_total: usize,
 

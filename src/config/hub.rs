@@ -26,15 +26,15 @@ pub struct HubConfig {
     pub stream_age_max: Option<Duration>,
 
     // History
-    /// Events in the history of each org; at least 1.
+    /// Events in the history of each view of an org, the members' and the public one; at least 1.
     pub history_events: usize,
     /// How long an event is kept, and an org without subscribers.
     pub history_age: Duration,
-    /// Bytes of memory for the history of one org: what its events cost, not their text alone. The newest event is
-    /// always kept.
+    /// Bytes of memory for the histories of one org, of both views: what their events cost, not their text alone. The
+    /// larger one gives way. The newest event of each is always kept.
     pub history_bytes: usize,
     /// Bytes of memory for the histories of all orgs together. Evicted events count too, while a stream has still to
-    /// write the rest of one. Beyond it, an org that is published to keeps its newest event only.
+    /// write the rest of one. Beyond it, an org that is published to keeps the newest event of each view only.
     pub history_bytes_total: usize,
 
     // Limits

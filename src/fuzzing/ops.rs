@@ -40,6 +40,7 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
             back: match bytes.int_in_range(0..=12u8)? {
                 back @ 0..=5 => Some((back.into(), Run::This)),
                 back @ 6..=7 => Some((u64::from(back) - 6, Run::Former)),
+                back @ 11..=12 => Some((u64::from(back) - 11, Run::Other)),
                 _ => None,
             },
             shard: index(bytes, 2)?,
@@ -47,7 +48,7 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
         },
         1 => {
             let (org, shard, count) = (index(bytes, 2)?, index(bytes, 2)?, 1 + index(bytes, 3)?);
-            let keys = (0..count).map(|_| bytes.int_in_range(0..=5u8)).collect::<Result<_>>()?;
+            let keys = (0..count).map(|_| bytes.int_in_range(0..=11u8)).collect::<Result<_>>()?;
             Step::Publish { org, keys, shard }
         }
         2 => Step::Poll { subscriber: index(bytes, 256)?, moved: index(bytes, 2)? == 1 },

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
-use super::history::{Event, View};
+use super::history::Event;
 use crate::ids::Seq;
 use crate::metrics::CloseReason;
 
@@ -37,7 +37,7 @@ pub(crate) struct SocketId(pub(crate) u32);
 pub(crate) enum WriteKind {
     /// The last `count` events of the batch. They count as taken; those that cannot be written are given
     /// back.
-    Events { count: usize, view: View },
+    Events { count: usize },
     /// More than that, or the end: the stream takes from its subscription what it needs.
     CatchUp,
     /// A comment. It counts as sent.

@@ -1,18 +1,19 @@
-//! One org's channel: its history, its burst window, and its seats, behind one lock. What has to be done
+//! One org's channel: its burst window, and for each view a history and seats, behind one lock. What has to be done
 //! once the lock is released is returned.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::coalesce::{Burst, Coalescer};
-use super::history::{Event, History, View};
+use super::coalesce::{Burst, Coalescer, Kept};
+use super::feed::{Feed, Feeds, View};
+use super::history::Event;
 use super::keys::Keys;
-use super::seat::{Seat, SeatKey, Seats};
+use super::seat::{Seat, SeatKey};
 use super::seat_ref::SeatRef;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
-use crate::ids::{Epoch, EventId, OrgName, Seq};
+use crate::ids::{EventId, OrgName, Seq};
 use crate::sync::Mutex;
 use crate::time::{Tick, Time};
 use crate::wire::Frame;
@@ -30,13 +31,9 @@ pub(crate) struct Channel {
 /// What the lock protects.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) history: History,
+    pub(crate) feeds: Feeds,
     coalescer: Coalescer,
-    /// The seats by shard; a shard that never had one may be missing.
-    pub(crate) shards: SmallVec<[Seats; 2]>,
-    /// How many of the seats are of public streams.
-    public_seats: u32,
-    /// When the last seat was freed; meaningless while there are any.
+    /// Until when the channel was in use; meaningless while it has seats.
     pub(crate) idle_since: Time,
     /// Every stream ends once it has received what there is.
     pub(crate) closing: bool,
@@ -58,12 +55,11 @@ pub(crate) enum Outcome {
 // ===== impl Channel =====
 
 impl Channel {
-    pub(crate) fn new(org: OrgName, common: Arc<Common>, epoch: Epoch, now: Time) -> Self {
+    pub(crate) fn new(org: OrgName, common: Arc<Common>, now: Time) -> Self {
+        let member = Feed::new(View::Member, common.new_epoch(), common.memory.clone());
         let state = State {
-            history: History::new(epoch, common.memory.clone()),
+            feeds: Feeds { member, public: None },
             coalescer: Coalescer::default(),
-            shards: SmallVec::new(),
-            public_seats: 0,
             idle_since: now,
             closing: false,
             removed: false,
@@ -76,37 +72,62 @@ impl Channel {
         let coalesce = self.common.config.coalesce;
         if coalesce.is_zero() || !state.coalescer.is_open(now) {
             state.coalescer.open(now.after(coalesce));
-            return Outcome::Appended(self.append(&mut state, keys.iter(), now));
+            return Outcome::Appended(self.append(&mut state.feeds, keys.iter(), now));
         }
-        let id = state.history.id(state.history.head() + 1);
-        let first = state.coalescer.hold(keys, self.common.config.keys_max);
+        let id = state.feeds.member.history.next_id();
+        let keys_max = self.common.config.keys_max;
+        let first = state.coalescer.hold(keys, keys_max, |key| self.shows(key));
         if first { Outcome::Held(id, state.coalescer.closes()) } else { Outcome::Joined(id) }
     }
 
     /// Appends what the burst window holds, if it holds anything.
     pub(crate) fn release(&self, now: Time) {
         let mut state = self.state.lock();
-        let Some(burst) = state.coalescer.release() else { return };
+        let Some(Burst { keys, kept }) = state.coalescer.release() else { return };
         state.coalescer.open(now.after(self.common.config.coalesce));
-        match burst {
-            Burst::Keys(keys) => {
-                self.append(&mut state, keys.iter().map(AsRef::as_ref), now);
+        let keys = keys.iter().map(AsRef::as_ref);
+        let feeds = &mut state.feeds;
+        match kept {
+            Kept::All => _ = self.append(feeds, keys, now),
+            Kept::Public => {
+                feeds.member.history.lose();
+                self.append_public(feeds, keys, now);
             }
-            Burst::TooMany => state.history.lose(),
+            Kept::Nothing => feeds.iter_mut().for_each(|(_, feed)| feed.history.lose()),
         }
     }
 
-    /// Marks the seats of every shard as dirty. Returns the shards on which they were clean.
-    pub(crate) fn mark_dirty(&self) -> SmallVec<[ShardId; 8]> {
+    /// The feed of a view, a new one if nobody has asked for it before.
+    pub(crate) fn feed<'s>(&self, state: &'s mut State, view: View) -> &'s mut Feed {
+        let new = || Feed::new(view, self.common.new_epoch(), self.common.memory.clone());
+        match view {
+            View::Member => &mut state.feeds.member,
+            View::Public => state.feeds.public.get_or_insert_with(|| Box::new(new())),
+        }
+    }
+
+    /// Marks the seats of every shard as dirty for which there is something new. Returns the shards on which they
+    /// were clean.
+    pub(crate) fn mark_dirty(&self) -> SmallVec<[(ShardId, View); 8]> {
         let mut state = self.state.lock();
-        let shards = (0..).map(ShardId).zip(&mut state.shards);
-        shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some(shard)).collect()
+        let State { feeds, closing, .. } = &mut *state;
+        let mut marked = SmallVec::new();
+        for (view, feed) in feeds.iter_mut() {
+            if feed.has_moved() || *closing {
+                let shards = (0..).map(ShardId).zip(&mut feed.shards);
+                let shards = shards.filter(|(_, seats)| seats.len() > 0);
+                marked.extend(
+                    shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some((shard, view))),
+                );
+            }
+        }
+        marked
     }
 
     /// The shards on which it has seats.
     pub(crate) fn shards(&self) -> SmallVec<[ShardId; 8]> {
         let state = self.state.lock();
-        let shards = (0..).map(ShardId).zip(&state.shards);
+        let shards = state.feeds.iter().flat_map(|feed| (0..).map(ShardId).zip(&feed.shards));
         shards.filter_map(|(shard, seats)| (seats.len() > 0).then_some(shard)).collect()
     }
 
@@ -116,7 +137,7 @@ impl Channel {
         let age = self.common.config.history_age;
         let mut state = self.state.lock();
         if let Some(oldest) = now.before(age) {
-            state.history.expire(oldest);
+            state.feeds.iter_mut().for_each(|(_, feed)| feed.history.expire(oldest));
         }
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
@@ -134,46 +155,57 @@ impl Channel {
         state.removed
     }
 
+    /// Appends these keys to the feeds that show any of them. Returns the id of the members' event.
     fn append<'k>(
         &self,
-        state: &mut State,
+        feeds: &mut Feeds,
         keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) -> EventId {
-        let common = &self.common;
-        let id = state.history.id(state.history.head() + 1);
-        let member = Frame::invalidate_in(&common.memory, id, keys.clone());
-        let public = self.public.then(|| public_variant(common, id, keys, &member)).flatten();
-        let event = Event { member, public, published: now };
-        self.make_room(&mut state.history, &event, now);
-        state.history.append(event);
-        // Its ring may have grown.
-        while state.history.len() > 1 && self.is_over(&state.history, 0) {
-            state.history.evict();
-        }
+        let id = self.append_to(feeds, View::Member, keys.clone(), now);
+        self.append_public(feeds, keys, now);
         id
     }
 
-    /// Removes the events for which the history has no room besides this one.
-    fn make_room(&self, history: &mut History, event: &Event, now: Time) {
-        let config = &self.common.config;
-        if let Some(oldest) = now.before(config.history_age) {
-            history.expire(oldest);
+    /// Appends those of these keys that the public sees to its feed, if it has one.
+    fn append_public<'k>(&self, feeds: &mut Feeds, keys: impl Iterator<Item = &'k str>, now: Time) {
+        if feeds.public.is_none() {
+            return;
         }
-        let cost = event.cost();
-        while history.len() > 0
-            && (history.len() >= config.history_events || self.is_over(history, cost))
-        {
-            history.evict();
+        let mut visible = keys.filter(|key| self.shows(key)).peekable();
+        if visible.peek().is_some() {
+            self.append_to(feeds, View::Public, visible, now);
         }
     }
 
-    /// Whether the history, with so many bytes more, or all of them together have more than they may. These bytes are
-    /// counted in the total already.
-    fn is_over(&self, history: &History, more: usize) -> bool {
+    /// Appends an event to the feed of a view, which exists.
+    fn append_to<'k>(
+        &self,
+        feeds: &mut Feeds,
+        view: View,
+        keys: impl Iterator<Item = &'k str>,
+        now: Time,
+    ) -> EventId {
         let Common { config, memory, .. } = &*self.common;
-        history.bytes() + more > config.history_bytes
-            || memory.bytes() > config.history_bytes_total as u64
+        let history = &mut feeds.get_mut(view).expect(EXISTS).history;
+        let id = history.next_id();
+        let event = Event { frame: Frame::invalidate_in(memory, id, keys), published: now };
+        if let Some(oldest) = now.before(config.history_age) {
+            history.expire(oldest);
+        }
+        while history.len() > 0 && history.len() >= config.history_events {
+            history.evict();
+        }
+        feeds.make_room(view, Some(event.frame.cost()), config, memory);
+        feeds.get_mut(view).expect(EXISTS).history.append(event);
+        // Its ring may have grown.
+        feeds.make_room(view, None, config, memory);
+        id
+    }
+
+    /// Whether the org's public streams show the key.
+    fn shows(&self, key: &str) -> bool {
+        self.public && self.common.config.public.keys.allows(key)
     }
 
     /// Changes a seat, if it is still taken, and sets a stall timer if `change` returns that one is needed.
@@ -187,7 +219,7 @@ impl Channel {
         let tick = at.tick();
         let (stalls_at, value) = {
             let mut state = self.state.lock();
-            let seat = state.seat_mut(shard, key)?;
+            let seat = state.feeds.seat_mut(shard, key)?;
             let (needs_timer, value) = change(seat, tick);
             (needs_timer.then(|| seat.stalls_after(tick, &self.common)), value)
         };
@@ -198,26 +230,12 @@ impl Channel {
     }
 }
 
-/// The event with the public keys only: the same frame if all keys are public, `None` if none is.
-fn public_variant<'k>(
-    common: &Common,
-    id: EventId,
-    keys: impl Iterator<Item = &'k str> + Clone,
-    member: &Frame,
-) -> Option<Frame> {
-    let allowed = |key: &&str| common.config.public.keys.allows(key);
-    if keys.clone().all(|key| allowed(&key)) {
-        return Some(member.clone());
-    }
-    let mut visible = keys.filter(allowed).peekable();
-    visible.peek()?;
-    Some(Frame::invalidate_in(&common.memory, id, visible))
-}
+const EXISTS: &str = "the feed has an event to append";
 
 // ===== impl State =====
 
 impl State {
-    /// Takes a seat.
+    /// Takes a seat of a feed that exists, which the caller has checked.
     pub(crate) fn take_seat(
         &mut self,
         shard: ShardId,
@@ -225,44 +243,26 @@ impl State {
         position: Seq,
         tick: Tick,
     ) -> SeatKey {
-        self.public_seats += u32::from(view == View::Public);
-        self.seats_mut(shard).insert(position, tick)
+        let feed = self.feeds.get_mut(view).expect("a stream opens its feed first");
+        feed.seats_mut(shard).insert(position, tick)
     }
 
-    /// Frees a seat, which was taken for this view.
-    pub(crate) fn free_seat(&mut self, shard: ShardId, view: View, key: SeatKey) -> Option<Seat> {
-        let seat = self.shards[shard.index()].remove(key)?;
-        self.public_seats -= u32::from(view == View::Public);
-        Some(seat)
+    /// Frees a seat.
+    pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
+        self.feeds.get_mut(key.view())?.shards[shard.index()].remove(key)
     }
 
     /// Subscribers of this view.
     pub(crate) fn seats_of(&self, view: View) -> usize {
-        match view {
-            View::Member => self.seats() - self.public_seats as usize,
-            View::Public => self.public_seats as usize,
-        }
+        self.feeds.get(view).map_or(0, Feed::seats)
     }
 
-    /// The seats of a shard, which it adds if they are missing.
-    pub(crate) fn seats_mut(&mut self, shard: ShardId) -> &mut Seats {
-        while self.shards.len() <= shard.index() {
-            self.shards.push(Seats::default());
-        }
-        &mut self.shards[shard.index()]
-    }
-
-    /// The seat with this key, unless it has been freed.
-    pub(crate) fn seat_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seat> {
-        self.shards.get_mut(shard.index())?.get_mut(key)
+    /// Subscribers of both views.
+    pub(crate) fn seats(&self) -> usize {
+        self.feeds.seats()
     }
 
     fn idle_since(&self) -> Option<Time> {
         (self.seats() == 0 && !self.coalescer.is_holding()).then_some(self.idle_since)
-    }
-
-    /// Subscribers on all shards, counted in the slabs.
-    pub(crate) fn seats(&self) -> usize {
-        self.shards.iter().map(Seats::len).sum()
     }
 }

@@ -1,8 +1,6 @@
 //! The burst window of a channel: what is published soon after an event is held back, and becomes one event
 //! with the union of the keys.
 
-use std::mem;
-
 use indexmap::IndexSet;
 
 use super::keys::Keys;
@@ -12,17 +10,25 @@ use crate::time::Time;
 #[derive(Debug, Default)]
 pub(crate) struct Coalescer {
     closes: Time,
-    held: Option<Box<IndexSet<Box<str>>>>,
-    /// More keys were held than one event may have.
-    overflowed: bool,
+    held: Option<Box<Burst>>,
 }
 
-/// What a window held.
-#[derive(Debug)]
-pub(crate) enum Burst {
-    Keys(Box<IndexSet<Box<str>>>),
-    /// More keys than one event may have: subscribers have to re-read everything.
-    TooMany,
+/// What a window holds.
+#[derive(Debug, Default)]
+pub(crate) struct Burst {
+    pub(crate) keys: IndexSet<Box<str>>,
+    pub(crate) kept: Kept,
+}
+
+/// Which keys of a burst are left: where they are more than one event may have, subscribers have to re-read everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kept {
+    #[default]
+    All,
+    /// They are too many for an event of the members' view, and these are all that the public sees.
+    Public,
+    /// They are too many for both views.
+    Nothing,
 }
 
 // ===== impl Coalescer =====
@@ -47,28 +53,37 @@ impl Coalescer {
     }
 
     /// Adds to what is held. Returns whether these are the first keys.
-    pub(crate) fn hold(&mut self, keys: &Keys<'_>, keys_max: usize) -> bool {
+    pub(crate) fn hold(
+        &mut self,
+        keys: &Keys<'_>,
+        keys_max: usize,
+        is_public: impl Fn(&str) -> bool,
+    ) -> bool {
         let first = self.held.is_none();
-        let held = self.held.get_or_insert_default();
-        if self.overflowed {
-            return first;
-        }
+        let Burst { keys: held, kept } = &mut **self.held.get_or_insert_default();
         for key in keys.iter() {
-            if !held.contains(key) {
+            let keeps = match kept {
+                Kept::All => true,
+                Kept::Public => is_public(key),
+                Kept::Nothing => false,
+            };
+            if keeps && !held.contains(key) {
                 held.insert(key.into());
             }
         }
+        if held.len() > keys_max && *kept == Kept::All {
+            *kept = Kept::Public;
+            held.retain(|key| is_public(key));
+        }
         if held.len() > keys_max {
-            self.overflowed = true;
-            **held = IndexSet::new();
+            *kept = Kept::Nothing;
+            *held = IndexSet::new();
         }
         first
     }
 
     /// Takes out what is held.
     pub(crate) fn release(&mut self) -> Option<Burst> {
-        let held = self.held.take()?;
-        let overflowed = mem::take(&mut self.overflowed);
-        Some(if overflowed { Burst::TooMany } else { Burst::Keys(held) })
+        self.held.take().map(|held| *held)
     }
 }

@@ -7,6 +7,7 @@ use std::vec;
 use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::Channel;
 use super::driver::ShardDriver;
+use super::feed::View;
 use super::seat::{SeatKey, Seats};
 use super::seat_ref::SeatRef;
 use super::timers::Timer;
@@ -30,8 +31,8 @@ pub(crate) struct Drain {
     partition: usize,
     /// Channels of the partition before it that have not been swept.
     channels: vec::IntoIter<Arc<Channel>>,
-    /// The channel that is being swept, and the index of its next seat.
-    channel: Option<Arc<Channel>>,
+    /// The channel that is being swept, with the view, and the index of its next seat.
+    channel: Option<(Arc<Channel>, View)>,
     index: usize,
 }
 
@@ -72,7 +73,7 @@ impl Drain {
             if visits == 0 || batch.is_full() {
                 return Pace::Now;
             }
-            let Some(channel) = self.channel.clone() else {
+            let Some((channel, view)) = self.channel.clone() else {
                 if !self.next_channel(driver) {
                     driver.set_drained();
                     return Pace::Over;
@@ -85,10 +86,11 @@ impl Drain {
             driver.shared().common.schedule(&channel);
             let stuck = {
                 let mut state = channel.state.lock();
-                match state.shards.get_mut(driver.shard_id().index()) {
+                let feed = state.feeds.get_mut(view);
+                match feed.and_then(|feed| feed.shards.get_mut(driver.shard_id().index())) {
                     Some(seats) => self.sweep(seats, due, driver, &mut visits, batch),
                     None => {
-                        self.channel = None;
+                        self.leave();
                         Stuck::new()
                     }
                 }
@@ -100,7 +102,7 @@ impl Drain {
         Pace::At(self.next_due())
     }
 
-    /// Ends streams of one channel, and leaves the channel once all its seats have been visited. Returns those that
+    /// Ends streams of one view of a channel, and leaves it once all its seats have been visited. Returns those that
     /// take nothing now.
     fn sweep(
         &mut self,
@@ -126,14 +128,22 @@ impl Drain {
             }
             self.index += 1;
         }
-        self.channel = None;
+        self.leave();
         stuck
+    }
+
+    /// Goes on to the other view of the channel, or leaves it.
+    fn leave(&mut self) {
+        self.index = 0;
+        self.channel = match self.channel.take() {
+            Some((channel, View::Member)) => Some((channel, View::Public)),
+            _ => None,
+        };
     }
 
     /// Goes on to the next channel, or to the next partition. Returns whether there is one.
     fn next_channel(&mut self, driver: &ShardDriver) -> bool {
-        self.index = 0;
-        self.channel = self.channels.next();
+        self.channel = self.channels.next().map(|channel| (channel, View::Member));
         if self.channel.is_some() {
             return true;
         }
@@ -170,7 +180,7 @@ impl Drain {
 mod tests {
     use super::*;
     use crate::config::HubConfig;
-    use crate::hub::{Hub, SEATS_PER_TURN, Subscription, View};
+    use crate::hub::{Hub, SEATS_PER_TURN, Subscription};
     use std::task::{Poll, Waker};
     use std::time::Duration;
 

@@ -61,7 +61,8 @@ impl ShardDriver {
 
     /// The next channel to sweep.
     pub(crate) fn next_sweep(&self) -> Option<Sweep> {
-        Some(Sweep::new(self.hub.shard().pop_dirty()?, self.shard_id()))
+        let (channel, view) = self.hub.shard().pop_dirty()?;
+        Some(Sweep::new(channel, self.shard_id(), view))
     }
 
     /// Goes on after a pause of this length, in which neither sockets nor clocks were looked at.

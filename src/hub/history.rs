@@ -1,4 +1,4 @@
-//! What one channel remembers: a ring of encoded events, and which positions it covers.
+//! What one view of a channel remembers: a ring of encoded events, and which positions it covers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,22 +8,10 @@ use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
 use crate::wire::{self, Frame, MemoryUse};
 
-/// Which keys of an org a stream shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum View {
-    /// Every key.
-    Member,
-    /// The keys on the public allowlist.
-    Public,
-}
-
-/// One event, encoded for both views.
+/// One event, encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
-    pub(crate) member: Frame,
-    /// `None` if no key is public.
-    pub(crate) public: Option<Frame>,
+    pub(crate) frame: Frame,
     pub(crate) published: Time,
 }
 
@@ -43,23 +31,6 @@ pub(crate) struct History {
     reread: Option<(Seq, Frame)>,
 }
 
-// ===== impl Event =====
-
-impl Event {
-    pub(crate) fn seen_by(&self, view: View) -> Option<&Frame> {
-        match view {
-            View::Member => Some(&self.member),
-            View::Public => self.public.as_ref(),
-        }
-    }
-
-    /// Bytes of its frames.
-    pub(crate) fn cost(&self) -> usize {
-        let public = self.public.as_ref().filter(|frame| !frame.shares_memory_with(&self.member));
-        self.member.cost() + public.map_or(0, Frame::cost)
-    }
-}
-
 // ===== impl History =====
 
 impl History {
@@ -70,7 +41,7 @@ impl History {
 
     pub(crate) fn append(&mut self, event: Event) {
         self.head = self.head + 1;
-        self.frames += event.cost();
+        self.frames += event.frame.cost();
         if self.events.len() == self.events.capacity() {
             // Doubling would leave half of a large ring empty.
             self.events.reserve_exact(self.events.len() / 4 + 1);
@@ -100,7 +71,7 @@ impl History {
     /// Removes the oldest event, if there is one, and gives back memory as the ring empties.
     pub(crate) fn evict(&mut self) {
         let Some(event) = self.events.pop_front() else { return };
-        self.frames -= event.cost();
+        self.frames -= event.frame.cost();
         let length = self.events.len();
         // The last event makes room for the next one.
         if length > 0 && is_sparse(length, self.events.capacity()) {
@@ -148,6 +119,11 @@ impl History {
 
     pub(crate) fn id(&self, seq: Seq) -> EventId {
         EventId { epoch: self.epoch, seq }
+    }
+
+    /// The id of the next event.
+    pub(crate) fn next_id(&self) -> EventId {
+        self.id(self.head + 1)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 //! socket, no runtime, and no clock: `now` is passed in.
 //!
 //! ```text
-//! publish ──► Channel: append to History ──► mark its shards dirty ──► wake their drivers, once each
+//! publish ──► Channel: append to the Histories ──► mark its shards dirty ──► wake their drivers, once each
 //! driver  ──► Sweep: visit the channel's seats on this shard ──► wake (or write to) those that are behind
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
@@ -15,6 +15,7 @@ mod channel;
 mod coalesce;
 mod drain;
 mod driver;
+mod feed;
 mod history;
 mod keys;
 mod pauses;
@@ -46,7 +47,7 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::time::Time;
 use crate::wire::Greeting;
 
-pub use self::history::View;
+pub use self::feed::View;
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
@@ -159,8 +160,9 @@ impl Hub {
             if let Some(max) = self.org_max(view).filter(|max| state.seats_of(view) >= *max) {
                 return Err(SubscribeError::OrgFull { max });
             }
-            let resumed = last_event_id.filter(|id| state.history.covers_id(*id));
-            let position = resumed.map_or_else(|| state.history.head(), |id| id.seq);
+            let history = &channel.feed(&mut state, view).history;
+            let resumed = last_event_id.filter(|id| history.covers_id(*id));
+            let position = resumed.map_or_else(|| history.head(), |id| id.seq);
             let subscription = Subscription::new(&channel, &mut state, self.shard, view, position);
             drop(state);
             subscription.arm();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::channel::Channel;
 use super::shard::Common;
-use crate::ids::{Epoch, OrgName};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::ids::OrgName;
+use crate::sync::Mutex;
 use crate::time::{Tick, Time};
 
 /// The channels of a hub.
@@ -15,7 +15,6 @@ use crate::time::{Tick, Time};
 pub(crate) struct Registry {
     partitions: [Mutex<Partition>; PARTITIONS],
     hasher: RandomState,
-    next_epoch: AtomicU64,
     common: Arc<Common>,
 }
 
@@ -34,11 +33,8 @@ const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
 
 impl Registry {
     pub(crate) fn new(common: Arc<Common>) -> Self {
-        let hasher = RandomState::new();
-        // The standard library's hasher is seeded by the operating system: no two runs share epochs.
-        let next_epoch = AtomicU64::new(hasher.hash_one("epoch"));
         let partitions = std::array::from_fn(|_| Mutex::new(Partition::default()));
-        Self { partitions, hasher, next_epoch, common }
+        Self { partitions, hasher: RandomState::new(), common }
     }
 
     pub(crate) fn get(&self, org: &OrgName) -> Option<Arc<Channel>> {
@@ -51,8 +47,7 @@ impl Registry {
         if let Some(channel) = partition.channels.get(org) {
             return channel.clone();
         }
-        let epoch = Epoch(self.next_epoch.fetch_add(1, Ordering::Relaxed));
-        let channel = Arc::new(Channel::new(org.clone(), self.common.clone(), epoch, now));
+        let channel = Arc::new(Channel::new(org.clone(), self.common.clone(), now));
         partition.insert(channel.clone(), self.idle_max());
         channel
     }
@@ -135,6 +130,7 @@ impl Partition {
 mod tests {
     use super::*;
     use crate::config::HubConfig;
+    use crate::hub::View;
     use crate::hub::shard::ShardId;
     use crate::ids::Seq;
 
@@ -147,8 +143,8 @@ mod tests {
         let (mut partition, mut scanned) = (Partition::default(), 0);
         for n in 0..10_000 {
             let org = format!("org-{n}").parse().expect("a name");
-            let channel = Arc::new(Channel::new(org, common.clone(), Epoch(n), Time(0)));
-            channel.state.lock().seats_mut(ShardId(0)).insert(Seq(0), Tick(0));
+            let channel = Arc::new(Channel::new(org, common.clone(), Time(0)));
+            channel.state.lock().take_seat(ShardId(0), View::Member, Seq(0), Tick(0));
             scanned += partition.insert(channel, 16);
         }
         assert_eq!(partition.channels.len(), 10_000);

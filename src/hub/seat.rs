@@ -1,4 +1,4 @@
-//! The seats of one channel on one shard: a slab, one slot for each subscriber.
+//! The seats of one view of a channel on one shard: a slab, one slot for each subscriber.
 
 use std::mem;
 use std::task::Waker;
@@ -6,14 +6,14 @@ use std::task::Waker;
 use slab::Slab;
 
 use super::batch::{Batch, SocketId, WriteKind, WriteOp};
-use super::history::View;
+use super::feed::View;
 use super::shard::Common;
 use crate::ids::Seq;
 use crate::metrics::CloseReason;
 use crate::time::Tick;
 
 /// The index of a seat, with a generation as an ABA guard: slots are used again, and a stale key must never
-/// reach another subscriber's seat.
+/// reach another subscriber's seat. The lowest bit of the generation is the view of the seat's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeatKey {
     index: u32,
@@ -56,19 +56,20 @@ pub(crate) enum Waiter {
     /// The task that serves the stream: it was woken, or has something to write. Only an end wakes it again.
     Busy(Waker),
     /// The stream's socket, which the shard's driver writes.
-    Socket { socket: SocketId, view: View },
+    Socket { socket: SocketId },
     /// The same while it is full: only an end is written to it.
     Blocked { socket: SocketId },
 }
 
 /// The slab.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seats {
     slab: Slab<Seat>,
+    /// That of the last seat.
     generation: u32,
     /// One more than the highest index in use since the slab was last empty.
     end: usize,
-    /// The channel is in the inbox of the shard, or is being swept.
+    /// They are in the inbox of the shard, or are being swept.
     dirty: bool,
 }
 
@@ -153,7 +154,7 @@ impl Seat {
     // A call costs a third of what a sweep costs a seat.
     #[inline(always)]
     pub(crate) fn notify(&mut self, kind: WriteKind, batch: &mut Batch) {
-        if let Waiter::Socket { socket, .. } = self.waiter {
+        if let Waiter::Socket { socket } = self.waiter {
             batch.writes.push(WriteOp { socket, kind });
             if matches!(kind, WriteKind::CatchUp) {
                 // From here on it takes by itself, until it has taken all.
@@ -197,11 +198,24 @@ impl Seat {
     }
 }
 
+// ===== impl SeatKey =====
+
+impl SeatKey {
+    pub(crate) fn view(self) -> View {
+        if self.generation & 1 == View::Public as u32 { View::Public } else { View::Member }
+    }
+}
+
 // ===== impl Seats =====
 
 impl Seats {
+    /// No seats, for streams of this view.
+    pub(crate) fn of(view: View) -> Self {
+        Self { slab: Slab::new(), generation: view as u32, end: 0, dirty: false }
+    }
+
     pub(crate) fn insert(&mut self, cursor: Seq, tick: Tick) -> SeatKey {
-        self.generation = self.generation.wrapping_add(1);
+        self.generation = self.generation.wrapping_add(2);
         let generation = self.generation;
         let seat = Seat {
             cursor,
@@ -285,8 +299,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_tells_the_view_of_its_seat() {
+        for view in [View::Member, View::Public] {
+            let mut seats = Seats::of(view);
+            assert!((0..5).all(|n| seats.insert(Seq(n), Tick(0)).view() == view));
+        }
+    }
+
+    #[test]
     fn a_stale_key_reaches_no_other_seat() {
-        let mut seats = Seats::default();
+        let mut seats = Seats::of(View::Member);
         let first = seats.insert(Seq(0), Tick(0));
         assert!(seats.remove(first).is_some());
         let second = seats.insert(Seq(7), Tick(0));
@@ -298,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_emptied_slab_frees_its_memory() {
-        let mut seats = Seats::default();
+        let mut seats = Seats::of(View::Public);
         let keys: Vec<_> = (0..1000).map(|n| seats.insert(Seq(n), Tick(0))).collect();
         for key in keys.into_iter().skip(8).rev() {
             seats.remove(key);

@@ -35,7 +35,7 @@ impl SeatRef {
     pub(crate) fn is_taken(&self, shard: ShardId) -> bool {
         self.channel
             .upgrade()
-            .is_some_and(|channel| channel.state.lock().seat_mut(shard, self.key).is_some())
+            .is_some_and(|channel| channel.state.lock().feeds.seat_mut(shard, self.key).is_some())
     }
 }
 
@@ -69,7 +69,7 @@ impl SeatHandle {
     /// Records the cause for which the stream will be dropped, unless one is known.
     pub(crate) fn note(&self, reason: CloseReason) {
         let Some(channel) = self.channel.upgrade() else { return };
-        if let Some(seat) = channel.state.lock().seat_mut(self.shard, self.key) {
+        if let Some(seat) = channel.state.lock().feeds.seat_mut(self.shard, self.key) {
             seat.ending.get_or_insert(reason);
         }
     }

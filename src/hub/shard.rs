@@ -2,18 +2,21 @@
 //! driver alone does it, at its own pace.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::channel::Channel;
+use super::feed::View;
 use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::config::{HubConfig, whole_seconds};
+use crate::ids::Epoch;
 use crate::metrics::Counters;
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::{Tick, Time};
 use crate::wire::MemoryUse;
 
@@ -24,6 +27,8 @@ pub(crate) struct Common {
     pub(crate) shards: Box<[Shard]>,
     /// The memory of all histories, and of events that were evicted and that streams still refer to.
     pub(crate) memory: Arc<MemoryUse>,
+    epochs: RandomState,
+    epochs_begun: AtomicU64,
 }
 
 /// The number of a shard.
@@ -50,11 +55,11 @@ pub(crate) struct Shard {
     pub(crate) drained: AtomicBool,
 }
 
-/// Work for the shard's driver. Both lists have at most one entry for a channel, and keep none alive: a
+/// Work for the shard's driver. The lists have at most one entry for a channel's view or a channel, and keep none alive: a
 /// channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
-    dirty: VecDeque<Weak<Channel>>,
+    dirty: VecDeque<(Weak<Channel>, View)>,
     /// Burst windows to close, by time, and by a number that keeps the times apart.
     windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
@@ -176,10 +181,10 @@ impl Shard {
         wheel.purge(self.seats(), TIMERS_PER_SEAT, |timer| timer.seat.is_taken(self.id));
     }
 
-    /// Leaves a channel to sweep, whose seats have been marked dirty.
-    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>) {
-        let channel = Arc::downgrade(channel);
-        self.post(|inbox| inbox.dirty.push_back(channel));
+    /// Leaves the seats that a channel has for a view, which have been marked dirty, to be swept.
+    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>, view: View) {
+        let dirty = (Arc::downgrade(channel), view);
+        self.post(|inbox| inbox.dirty.push_back(dirty));
     }
 
     /// Leaves a burst window to close. Returns whether there is a driver that will.
@@ -202,17 +207,18 @@ impl Shard {
         windows.filter_map(|((closes, _), channel)| Some((closes, channel.upgrade()?)))
     }
 
-    /// The next channel to sweep.
-    pub(crate) fn pop_dirty(&self) -> Option<Arc<Channel>> {
+    /// The next channel to sweep, for this view.
+    pub(crate) fn pop_dirty(&self) -> Option<(Arc<Channel>, View)> {
         self.pop(|inbox| inbox.dirty.pop_front())
     }
 
     /// A channel whose burst window has closed by now.
     pub(crate) fn pop_window(&self, now: Time) -> Option<Arc<Channel>> {
-        self.pop(|inbox| {
+        let (channel, ()) = self.pop(|inbox| {
             let window = inbox.windows.first_entry().filter(|window| window.key().0 <= now)?;
-            Some(window.remove())
-        })
+            Some((window.remove(), ()))
+        })?;
+        Some(channel)
     }
 
     /// Has `driver` woken at the next work. Returns whether a channel is dirty already, and when the
@@ -230,11 +236,14 @@ impl Shard {
     }
 
     /// Takes work out until it is for a channel that still exists.
-    fn pop(&self, take: impl Fn(&mut Inbox) -> Option<Weak<Channel>>) -> Option<Arc<Channel>> {
+    fn pop<T>(
+        &self,
+        take: impl Fn(&mut Inbox) -> Option<(Weak<Channel>, T)>,
+    ) -> Option<(Arc<Channel>, T)> {
         loop {
-            let channel = take(&mut self.inbox.lock())?;
+            let (channel, what) = take(&mut self.inbox.lock())?;
             if let Some(channel) = channel.upgrade() {
-                return Some(channel);
+                return Some((channel, what));
             }
         }
     }
@@ -266,17 +275,25 @@ impl Common {
     pub(crate) fn new(config: HubConfig, shards: usize) -> Self {
         let last = u16::try_from(shards - 1).expect("1 to 65,536 shards");
         let shards = (0..=last).map(ShardId).map(Shard::new).collect();
-        Self { config, shards, memory: Arc::default() }
+        let (epochs, epochs_begun) = (RandomState::new(), AtomicU64::new(0));
+        Self { config, shards, memory: Arc::default(), epochs, epochs_begun }
+    }
+
+    /// The epoch of a new run. The hasher is seeded by the operating system, so that no two runs share one, and that
+    /// those of a public stream tell nothing of what else there is.
+    pub(crate) fn new_epoch(&self) -> Epoch {
+        let begun = self.epochs_begun.fetch_add(1, Ordering::Relaxed);
+        Epoch(self.epochs.hash_one(begun))
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> &Shard {
         &self.shards[id.index()]
     }
 
-    /// Leaves the channel to every shard on which it has subscribers.
+    /// Leaves the channel to every shard on which it has subscribers of a view that has something new.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
-        for shard in channel.mark_dirty() {
-            self.shard(shard).push_dirty(channel);
+        for (shard, view) in channel.mark_dirty() {
+            self.shard(shard).push_dirty(channel, view);
         }
     }
 

@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 
 use super::batch::SocketId;
 use super::channel::{Channel, State};
-use super::history::{History, View};
+use super::feed::{Feed, View};
+use super::history::History;
 use super::seat::{Seat, SeatKey, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
 use super::shard::{Shard, ShardId};
@@ -89,7 +90,8 @@ impl Subscription {
     /// there is none, `waker` is kept, and woken when that changes.
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
         let mut guard = self.channel.state.lock();
-        let State { history, shards, closing, .. } = &mut *guard;
+        let State { feeds, closing, .. } = &mut *guard;
+        let Feed { history, shards, .. } = feeds.get_mut(self.view).expect(HELD);
         let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
         let polled = match seat.ending {
             // Its socket takes no end: the task that writes to it has to close it.
@@ -110,7 +112,7 @@ impl Subscription {
     /// Keeps the waker of the task that serves the stream, which is about to write something of its own.
     pub(crate) fn set_busy(&self, waker: &Waker) {
         let mut state = self.channel.state.lock();
-        let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
+        let seat = state.feeds.seat_mut(self.shard, self.key).expect(HELD);
         let replaced = seat.set_waker(waker, false);
         drop(state);
         drop(replaced);
@@ -121,7 +123,8 @@ impl Subscription {
     pub(crate) fn take_frames(&self, socket: SocketId, frames: &mut Frames) -> Taken {
         let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
-        let State { history, shards, closing, .. } = &mut *state;
+        let State { feeds, closing, .. } = &mut *state;
+        let Feed { history, shards, .. } = feeds.get_mut(self.view).expect(HELD);
         let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
         if let Some(reason) = seat.ending {
             return Taken::End(reason);
@@ -130,7 +133,7 @@ impl Subscription {
         while seat.cursor < history.head() && frames.len() < FRAMES_PER_TAKE {
             if let Some(event) = history.get(seat.cursor + 1) {
                 seat.cursor = seat.cursor + 1;
-                frames.extend(event.seen_by(self.view).map(|frame| (seat.cursor, frame.clone())));
+                frames.push((seat.cursor, event.frame.clone()));
             } else {
                 // It is the only frame: nothing lies beyond the head.
                 seat.cursor = history.head();
@@ -148,7 +151,7 @@ impl Subscription {
             return Taken::End(CloseReason::Drained);
         }
         seat.unblock();
-        seat.waiter = Waiter::Socket { socket, view: self.view };
+        seat.waiter = Waiter::Socket { socket };
         Taken::Idle
     }
 
@@ -166,7 +169,7 @@ impl Subscription {
     /// Notes that the socket took all that was written to it.
     pub(crate) fn unblock(&self) {
         let mut state = self.channel.state.lock();
-        state.shards[self.shard.index()].get_mut(self.key).expect(HELD).unblock();
+        state.feeds.seat_mut(self.shard, self.key).expect(HELD).unblock();
     }
 
     fn block(&self, socket: SocketId, change: impl FnOnce(&mut Seat), took_some: bool) {
@@ -209,9 +212,9 @@ impl Subscription {
     /// The position up to which events have been delivered.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
-        let seat = state.shards[self.shard.index()].get_mut(self.key).expect(HELD);
-        let seq = seat.cursor;
-        state.history.id(seq)
+        let Feed { history, shards, .. } = state.feeds.get_mut(self.view).expect(HELD);
+        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
+        history.id(seat.cursor)
     }
 
     /// The organisation whose invalidations it receives.
@@ -250,9 +253,9 @@ fn poll_seat(
     subscription: &Subscription,
     closing: bool,
 ) -> Poll<Option<Frame>> {
-    let Subscription { view, keepalive, .. } = *subscription;
+    let keepalive = subscription.keepalive;
     let (shard, config) = (subscription.shard(), subscription.config());
-    while seat.cursor < history.head() {
+    if seat.cursor < history.head() {
         let Some(event) = history.get(seat.cursor + 1) else {
             seat.cursor = history.head();
             seat.touch(shard.tick());
@@ -260,11 +263,9 @@ fn poll_seat(
             return Poll::Ready(Some(history.reread(config.keepalive_seconds()).clone()));
         };
         seat.cursor = seat.cursor + 1;
-        if let Some(frame) = event.seen_by(view) {
-            seat.touch(shard.tick());
-            metrics::add(&shard.counters.delivered, 1);
-            return Poll::Ready(Some(frame.clone()));
-        }
+        seat.touch(shard.tick());
+        metrics::add(&shard.counters.delivered, 1);
+        return Poll::Ready(Some(event.frame.clone()));
     }
     if closing || seat.draining {
         return Poll::Ready(None);
@@ -283,7 +284,7 @@ impl Drop for Subscription {
         // The seat holds a waker, and dropping that may run any code: not under the lock.
         let seat = {
             let mut state = self.channel.state.lock();
-            let seat = state.free_seat(self.shard, self.view, self.key);
+            let seat = state.free_seat(self.shard, self.key);
             if state.seats() == 0 {
                 state.idle_since = shard.tick().time();
             }

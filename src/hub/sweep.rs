@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::{Channel, State};
-use super::history::{History, View};
+use super::feed::{Feed, View};
+use super::history::History;
 use super::seat::{Seat, Waiter};
 use super::shard::ShardId;
 use crate::ids::Seq;
 use crate::time::Tick;
 
-/// A pass over the seats that one channel has on one shard, in memory order, some at a time.
+/// A pass over the seats that one channel has on one shard for one view, in memory order, some at a time.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     channel: Arc<Channel>,
     shard: ShardId,
+    view: View,
     /// The index of the next seat.
     index: usize,
     /// The head, and whether streams had to end, when the pass began.
@@ -29,14 +31,15 @@ pub(crate) const EVENTS_PER_WRITE: usize = 64;
 // ===== impl Sweep =====
 
 impl Sweep {
-    pub(super) fn new(channel: Arc<Channel>, shard: ShardId) -> Self {
-        Self { channel, shard, index: 0, began_at: (Seq(0), false), over: false }
+    pub(super) fn new(channel: Arc<Channel>, shard: ShardId, view: View) -> Self {
+        Self { channel, shard, view, index: 0, began_at: (Seq(0), false), over: false }
     }
 
     /// Collects what some of the subscribers need. Returns whether the sweep goes on.
     pub(crate) fn collect(&mut self, batch: &mut Batch) -> bool {
         let mut state = self.channel.state.lock();
-        let State { history, shards, closing, .. } = &mut *state;
+        let State { feeds, closing, .. } = &mut *state;
+        let Feed { history, shards, .. } = feeds.get_mut(self.view).expect("it has had seats");
         let seats = &mut shards[self.shard.index()];
         let tick = self.channel.common.shard(self.shard).tick();
         let now_at = (history.head(), *closing);
@@ -75,7 +78,7 @@ impl Drop for Sweep {
     /// The channel stays marked as dirty until a sweep is done, so it is left to the next driver.
     fn drop(&mut self) {
         if !self.over {
-            self.channel.common.shard(self.shard).push_dirty(&self.channel);
+            self.channel.common.shard(self.shard).push_dirty(&self.channel, self.view);
         }
     }
 }
@@ -89,24 +92,14 @@ fn deliver(
     tick: Tick,
     batch: &mut Batch,
 ) -> usize {
-    let Waiter::Socket { view, .. } = seat.waiter else {
-        seat.notify(WriteKind::CatchUp, batch);
-        return 0;
-    };
     let count = usize::try_from(history.head().since(seat.cursor)).unwrap_or(usize::MAX);
     let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
-    if closing || !near {
+    if closing || !near || !matches!(seat.waiter, Waiter::Socket { .. }) {
         seat.notify(WriteKind::CatchUp, batch);
         return 0;
     }
-    // A member sees every event.
-    let visible =
-        view == View::Member || history.newest(count).any(|event| event.seen_by(view).is_some());
     seat.cursor = history.head();
-    if !visible {
-        return 0;
-    }
     seat.touch(tick);
-    seat.notify(WriteKind::Events { count, view }, batch);
+    seat.notify(WriteKind::Events { count }, batch);
     count
 }

@@ -48,7 +48,7 @@ impl Timer {
     pub(super) fn expire(&self, shard: ShardId) {
         let Some(channel) = self.seat.channel.upgrade() else { return };
         let mut state = channel.state.lock();
-        let Some(seat) = state.seat_mut(shard, self.seat.key) else { return };
+        let Some(seat) = state.feeds.seat_mut(shard, self.seat.key) else { return };
         seat.ending.get_or_insert(CloseReason::Expired);
     }
 
@@ -57,7 +57,7 @@ impl Timer {
     pub(super) fn fire(&self, shard: ShardId, common: &Common, batch: &mut Batch) -> Option<Tick> {
         let channel = self.seat.channel.upgrade()?;
         let mut state = channel.state.lock();
-        let seat = state.seat_mut(shard, self.seat.key)?;
+        let seat = state.feeds.seat_mut(shard, self.seat.key)?;
         let (tick, pauses) = (common.shard(shard).tick(), &common.shard(shard).pauses);
         let resumed = pauses.last(common.config.stall_timeout).tick();
         let reason = match self.kind {
@@ -86,7 +86,7 @@ pub(super) fn keep_alive(
 ) -> Option<Tick> {
     let channel = seat.channel.upgrade()?;
     let mut state = channel.state.lock();
-    let seat = state.seat_mut(shard, seat.key)?;
+    let seat = state.feeds.seat_mut(shard, seat.key)?;
     let shard = common.shard(shard);
     let tick = shard.tick();
     if tick.since(seat.touched) < common.keepalive_min() {

@@ -181,11 +181,6 @@ impl Frame {
         cost(self.chunked.len())
     }
 
-    /// Whether both are the same encoding, not only equal.
-    pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
-        self.chunked.as_ptr() == other.chunked.as_ptr()
-    }
-
     fn payload_range(&self) -> std::ops::Range<usize> {
         usize::from(self.payload_start)..self.chunked.len() - CRLF.len()
     }

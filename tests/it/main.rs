@@ -40,4 +40,5 @@ mod support;
 mod tls;
 mod tokens;
 mod untaken;
+mod views;
 mod wire;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::Bell;
-use crate::config::HubConfig;
+use crate::config::{HubConfig, PublicPolicy};
 use crate::hub::{Batch, Hub, Keys, Subscription, View};
-use crate::ids::OrgName;
+use crate::ids::{EventId, OrgName, Seq};
 use crate::time::{Tick, Time};
+use crate::wire::Greeting;
 
 fn keepalive_hub(seconds: u64) -> (Hub, Subscription, Arc<Bell>) {
     let keepalive = Duration::from_secs(seconds);
@@ -142,6 +143,47 @@ fn histories_stay_within_their_bytes() {
     drop(held);
     (0..64).for_each(|part| hub.driver().tidy(Tick(part), Time(600_000)));
     assert_eq!(total(), 0);
+}
+
+/// Whether a client that comes back with this id is resumed.
+fn resumes(hub: &Hub, org: &OrgName, view: View, id: EventId) -> bool {
+    let subscribed = hub.subscribe(org, view, Some(id), Time(0)).expect("open");
+    subscribed.1 == Greeting::Resumed
+}
+
+/// Within the bytes of an org the larger history gives way: what the public does not see cannot push out what it does,
+/// which would reveal it, and what it sees cannot push out all that members see.
+#[test]
+fn a_flood_in_one_view_leaves_the_other_its_history() {
+    let limits = HubConfig {
+        coalesce: Duration::ZERO,
+        history_bytes: 20_000,
+        public: PublicPolicy { keys: ["p*"].iter().collect(), ..PublicPolicy::default() },
+        ..HubConfig::default()
+    };
+    let hub = Hub::new(limits);
+    let org: OrgName = "acme".parse().expect("a name");
+    let streams = [View::Member, View::Public]
+        .map(|view| hub.subscribe(&org, view, None, Time(0)).expect("open").0);
+    let [member, public] = streams.each_ref().map(Subscription::position);
+    let publish = |key: &str, times: usize| {
+        let keys = Keys::new([key], hub.config()).expect("a key");
+        (0..times).for_each(|_| _ = hub.publish(&org, &keys, Time(0)));
+        let total = hub.shared.common.memory.bytes();
+        assert!(total <= 20_000, "{total}");
+    };
+    publish("public", 10);
+    assert!(resumes(&hub, &org, View::Member, member));
+    publish(&format!("secret-{}", "k".repeat(400)), 200);
+    assert!(!resumes(&hub, &org, View::Member, member));
+    assert!(resumes(&hub, &org, View::Public, public));
+    publish(&format!("p-{}", "k".repeat(400)), 200);
+    assert!(!resumes(&hub, &org, View::Public, public));
+    // Each of them has its share of the bytes.
+    let ten_back = |id: EventId, head: u64| EventId { seq: Seq(head - 10), ..id };
+    assert!(resumes(&hub, &org, View::Member, ten_back(member, 410)));
+    assert!(resumes(&hub, &org, View::Public, ten_back(public, 210)));
+    drop(streams);
 }
 
 /// An event that a stream has received a part of counts until it has received, or dropped, the rest.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::twin::{TwinOrg, visible};
 use super::{World, name};
-use crate::hub::{Batch, Keys};
+use crate::hub::{Batch, Keys, View};
 use crate::time::{Tick, Time};
 
 // ===== impl World =====
@@ -24,15 +24,17 @@ impl World {
             assert!(published.id.is_none() || self.closing);
             return;
         };
-        let seq = twin.publish(&keys, self.now);
-        assert_eq!(published.id, Some(twin.id(seq)));
+        assert_eq!(published.id, Some(twin.member.id(twin.member.events.len() + 1)));
         let here = self.pairs.iter_mut().map(|pair| &mut pair.client);
-        // A client from a former run of the channel cannot resume.
-        let epoch = twin.epoch;
-        let away = self.away.iter_mut().filter(|client| client.last.epoch == epoch);
-        for client in here.chain(away).filter(|client| client.org == org) {
-            client.owed.entry(seq).or_default().extend(visible(&keys, client.view));
+        for client in here.chain(&mut self.away).filter(|client| client.org == org) {
+            // A client from a former run of the channel cannot resume.
+            let feed = twin.feed(client.view).filter(|feed| feed.epoch == client.last.epoch);
+            let visible = visible(&keys, client.view);
+            if let Some(feed) = feed.filter(|_| !visible.is_empty()) {
+                client.owed.entry(feed.events.len() + 1).or_default().extend(visible);
+            }
         }
+        twin.publish(&keys, self.now);
     }
 
     /// One batch of one sweep. Returns whether there may be more.
@@ -75,15 +77,18 @@ impl World {
         }
         for pair in self.pairs.iter().filter(|pair| pair.waits) {
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
-            if pair.position < twin.events.len() || self.closing || pair.ended {
+            let feed = twin.feed(pair.client.view).expect("it has a subscriber");
+            if pair.position < feed.events.len() || self.closing || pair.ended {
                 assert!(pair.bell.0.load(Ordering::Relaxed), "not woken for a pending event");
             }
         }
         if !self.closing {
             let events: usize = self.twins.iter().flatten().map(TwinOrg::bytes).sum();
             let shared = &self.hubs[0].shared;
-            let overhead = shared.registry.sum(|channel| channel.state.lock().history.overhead());
-            assert!(overhead <= self.orgs.len() * 2_048, "{overhead} bytes");
+            let overhead = shared.registry.sum(|channel| {
+                channel.state.lock().feeds.iter().map(|feed| feed.history.overhead()).sum()
+            });
+            assert!(overhead <= self.orgs.len() * 2 * 2_048, "{overhead} bytes");
             let bytes = shared.common.memory.bytes();
             assert_eq!(bytes, (events + overhead) as u64, "bytes of all histories");
         }
@@ -97,7 +102,11 @@ impl World {
             let has_subscribers = self.pairs.iter().any(|pair| pair.client.org == org);
             let is_resumable = self.now < twin.idle_since + self.limits.age;
             if !has_subscribers && !is_resumable && twin.held.is_none() {
-                self.former[org] = twin.epoch;
+                for view in [View::Member, View::Public] {
+                    if let Some(feed) = twin.feed(view) {
+                        self.former[org][view as usize] = feed.epoch;
+                    }
+                }
                 *place = None;
             }
         }

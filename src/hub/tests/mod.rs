@@ -68,11 +68,13 @@ pub(crate) enum Step {
     Close,
 }
 
-/// The run of the channel to which an id belongs.
+/// The run to which an id belongs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
     This,
     Former,
+    /// That of the other view.
+    Other,
 }
 
 /// The state of a browser.
@@ -105,9 +107,10 @@ struct World {
     sweeps: [VecDeque<Sweep>; 2],
     orgs: [OrgName; 2],
     twins: [Option<TwinOrg>; 2],
-    /// Every run of a channel so far.
+    /// Every run of a view so far.
     epochs: HashSet<Epoch>,
-    former: [Epoch; 2],
+    /// The last run of each view of each org before this one.
+    former: [[Epoch; 2]; 2],
     pairs: Vec<Pair>,
     away: Vec<Client>,
     limits: Limits,
@@ -160,7 +163,7 @@ impl World {
             orgs: ["a", "b"].map(|org| org.parse().expect("a name")),
             twins: [None, None],
             epochs: HashSet::new(),
-            former: [Epoch(0); 2],
+            former: [[Epoch(0); 2]; 2],
             pairs: Vec::new(),
             away: Vec::new(),
             limits,
@@ -174,7 +177,7 @@ impl World {
         let (here, away) = (self.pairs.len(), self.away.len());
         match step {
             Step::Subscribe { org, view, back, shard, crowd } => {
-                let id = back.and_then(|(back, run)| self.some_id(org, back, run));
+                let id = back.and_then(|(back, run)| self.some_id(org, view, back, run));
                 (0..crowd).for_each(|_| self.subscribe(org, view, id, shard));
             }
             Step::Publish { org, keys, shard } => self.publish(org, &keys, shard),

@@ -8,10 +8,10 @@ use crate::hub::View;
 fn step() -> impl Strategy<Value = Step> {
     let (org, shard, subscriber) = (|| 0..2usize, || 0..2usize, || 0..1_000usize);
     let view = prop_oneof![Just(View::Member), Just(View::Public)];
-    let run = prop_oneof![9 => Just(Run::This), 1 => Just(Run::Former)];
+    let run = prop_oneof![9 => Just(Run::This), 1 => Just(Run::Former), 1 => Just(Run::Other)];
     let back = prop::option::of((0..6u64, run));
     let crowd = prop_oneof![15 => Just(1usize), 1 => Just(40)];
-    let keys = prop::collection::vec(0..6u8, 1..4);
+    let keys = prop::collection::vec(0..12u8, 1..4);
     prop_oneof![
         9 => (org(), view, back, shard(), crowd).prop_map(|(org, view, back, shard, crowd)| Step::Subscribe { org, view, back, shard, crowd }),
         18 => (org(), keys, shard()).prop_map(|(org, keys, shard)| Step::Publish { org, keys, shard }),

@@ -5,23 +5,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use super::twin::{Next, TwinOrg, visible};
+use super::twin::{Next, TwinFeed, TwinOrg, visible};
 use super::{Bell, Client, KEEPALIVE, Pair, Run, World};
 use crate::hub::{SubscribeError, View};
-use crate::ids::{EventId, Seq};
+use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
 use crate::wire::{self, Greeting, Parser};
 
 // ===== impl World =====
 
 impl World {
-    pub(super) fn some_id(&self, org: usize, back: u64, run: Run) -> Option<EventId> {
+    pub(super) fn some_id(&self, org: usize, view: View, back: u64, run: Run) -> Option<EventId> {
         let twin = self.twins[org].as_ref()?;
-        let epoch = match run {
-            Run::This => twin.epoch,
-            Run::Former => self.former[org],
+        let view = match (run, view) {
+            (Run::Other, View::Member) => View::Public,
+            (Run::Other, View::Public) => View::Member,
+            (Run::This | Run::Former, view) => view,
         };
-        Some(EventId { epoch, seq: Seq((twin.events.len() as u64 + 1).saturating_sub(back)) })
+        let feed = twin.feed(view)?;
+        let epoch = match run {
+            Run::This | Run::Other => feed.epoch,
+            Run::Former => self.former[org][view as usize],
+        };
+        Some(EventId { epoch, seq: Seq((feed.events.len() as u64 + 1).saturating_sub(back)) })
+    }
+
+    /// The epoch of a view, which the twin takes from the hub.
+    fn epoch(&self, org: usize, view: View) -> Epoch {
+        let channel = self.hubs[0].shared.registry.get(&self.orgs[org]).expect("it is in use");
+        let state = channel.state.lock();
+        state.feeds.get(view).expect("it is in use").history.id(Seq(0)).epoch
+    }
+
+    /// The twin of an org that is in use, with the feed of a view.
+    fn open_twin(&mut self, org: usize, view: View) -> &TwinFeed {
+        for view in [View::Member, view] {
+            let opens = self.twins[org].as_ref().is_none_or(|twin| twin.feed(view).is_none());
+            if opens {
+                let epoch = self.epoch(org, view);
+                assert!(self.epochs.insert(epoch), "the epoch was used before");
+                let new = || TwinOrg::new(epoch, self.now, self.limits);
+                self.twins[org].get_or_insert_with(new).open(view, epoch);
+            }
+        }
+        self.twins[org].as_ref().and_then(|twin| twin.feed(view)).expect("both are open")
     }
 
     /// A new client, which may send an id.
@@ -29,11 +56,11 @@ impl World {
         let Some((mut pair, greeting)) = self.open(org, view, id, shard) else { return };
         if greeting == Greeting::Resumed {
             let twin = self.twins[org].as_ref().expect("it has a subscriber");
-            let missed =
-                twin.events.iter().map(|event| event.keys.as_ref()).chain([twin.held.as_ref()]);
+            let feed = twin.feed(view).expect("it has a subscriber");
+            let held = twin.held.as_ref().map(|keys| visible(keys, view));
+            let missed = feed.events.iter().map(|event| event.keys.clone()).chain([held]);
             for (n, keys) in missed.enumerate().skip(pair.position) {
-                let keys = keys.map(|keys| visible(keys, view)).unwrap_or_default();
-                pair.client.owed.insert(n + 1, keys);
+                pair.client.owed.insert(n + 1, keys.unwrap_or_default());
             }
         }
         self.pairs.push(pair);
@@ -62,18 +89,14 @@ impl World {
             return None;
         }
         let (ours, greeting) = opened.expect("not closing");
-        let twin = self.twins[org].get_or_insert_with(|| {
-            let epoch = ours.position().epoch;
-            assert!(self.epochs.insert(epoch), "the epoch was used before");
-            TwinOrg::new(epoch, self.now, self.limits)
-        });
+        let feed = self.open_twin(org, view);
         let resumed = id
-            .filter(|id| id.epoch == twin.epoch)
+            .filter(|id| id.epoch == feed.epoch)
             .map(|id| usize::try_from(id.seq.0).expect("small"))
-            .filter(|position| twin.covers(*position));
-        let position = resumed.unwrap_or(twin.events.len());
+            .filter(|position| feed.covers(*position));
+        let position = resumed.unwrap_or(feed.events.len());
         assert_eq!(greeting, resumed.map_or(Greeting::Connected, |_| Greeting::Resumed));
-        let last = twin.id(position);
+        let last = feed.id(position);
         assert_eq!(ours.position(), last);
         let client = Client { org, view, last, owed: BTreeMap::new() };
         let bell = Arc::new(Bell(AtomicBool::new(false)));
@@ -106,7 +129,8 @@ impl World {
         let expected = if pair.ended {
             Next::End
         } else {
-            twin.next(&mut pair.position, pair.client.view, self.closing)
+            let feed = twin.feed(pair.client.view).expect("it has a subscriber");
+            feed.next(&mut pair.position, self.closing)
         };
         pair.bell.0.store(false, Ordering::Relaxed);
         let got = match pair.ours.poll_next(&Waker::from(pair.bell.clone())) {

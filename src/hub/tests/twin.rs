@@ -1,4 +1,4 @@
-//! One org as a list of all its events, and what its subscribers receive.
+//! One org as a list of all events of each view, and what its subscribers receive.
 
 use super::KEEPALIVE;
 use crate::hub::View;
@@ -7,14 +7,22 @@ use crate::wire;
 
 /// An org with a channel.
 pub(super) struct TwinOrg {
-    pub(super) epoch: Epoch,
-    pub(super) events: Vec<TwinEvent>,
-    /// Events that are too old to be delivered again.
-    expired: usize,
+    pub(super) member: TwinFeed,
+    /// From the first public stream on.
+    pub(super) public: Option<TwinFeed>,
     pub(super) closes: u64,
     pub(super) held: Option<Vec<String>>,
     /// When the last subscriber left.
     pub(super) idle_since: u64,
+    limits: Limits,
+}
+
+/// The events of one view.
+pub(super) struct TwinFeed {
+    pub(super) epoch: Epoch,
+    pub(super) events: Vec<TwinEvent>,
+    /// Events that are too old to be delivered again.
+    expired: usize,
     limits: Limits,
 }
 
@@ -57,35 +65,73 @@ pub(super) fn add(union: &mut Vec<String>, keys: &[String]) {
 // ===== impl TwinOrg =====
 
 impl TwinOrg {
-    pub(super) fn new(epoch: Epoch, now: u64, limits: Limits) -> Self {
-        let (events, closes, held) = (Vec::new(), 0, None);
-        Self { epoch, events, expired: 0, closes, held, idle_since: now, limits }
+    pub(super) fn new(member: Epoch, now: u64, limits: Limits) -> Self {
+        let member = TwinFeed::new(member, limits);
+        Self { member, public: None, closes: 0, held: None, idle_since: now, limits }
     }
 
-    /// The number of the event that will carry the keys.
-    pub(super) fn publish(&mut self, keys: &[String], now: u64) -> usize {
-        let seq = self.events.len() + 1;
+    pub(super) fn feed(&self, view: View) -> Option<&TwinFeed> {
+        match view {
+            View::Member => Some(&self.member),
+            View::Public => self.public.as_ref(),
+        }
+    }
+
+    /// The feed of a view, which a public stream opens with this epoch.
+    pub(super) fn open(&mut self, view: View, epoch: Epoch) -> &mut TwinFeed {
+        match view {
+            View::Member => &mut self.member,
+            View::Public => self.public.get_or_insert_with(|| TwinFeed::new(epoch, self.limits)),
+        }
+    }
+
+    pub(super) fn feeds(&self) -> impl Iterator<Item = &TwinFeed> {
+        std::iter::once(&self.member).chain(&self.public)
+    }
+
+    pub(super) fn publish(&mut self, keys: &[String], now: u64) {
         let open = self.held.is_some() || now < self.closes;
         if open && self.limits.coalesce > 0 {
             add(self.held.get_or_insert_default(), keys);
         } else {
             let mut unique = Vec::new();
             add(&mut unique, keys);
-            self.append(Some(unique), now);
+            self.append(&unique, now);
         }
-        seq
     }
 
     /// Appends the held keys as an event.
     pub(super) fn release(&mut self, now: u64) {
         if let Some(held) = self.held.take() {
-            self.append((held.len() <= self.limits.keys_max).then_some(held), now);
+            self.append(&held, now);
         }
     }
 
     pub(super) fn expire(&mut self, now: u64) {
-        let old = |event: &TwinEvent| event.published + self.limits.age < now;
-        self.expired = self.events.iter().take_while(|event| old(event)).count();
+        self.member.expire(now);
+        self.public.iter_mut().for_each(|feed| feed.expire(now));
+    }
+
+    /// Bytes of the events in its histories.
+    pub(super) fn bytes(&self) -> usize {
+        self.feeds().map(TwinFeed::bytes).sum()
+    }
+
+    fn append(&mut self, keys: &[String], now: u64) {
+        self.closes = now + self.limits.coalesce;
+        self.member.append(keys.to_vec(), now);
+        let public = visible(keys, View::Public);
+        if let Some(feed) = self.public.as_mut().filter(|_| !public.is_empty()) {
+            feed.append(public, now);
+        }
+    }
+}
+
+// ===== impl TwinFeed =====
+
+impl TwinFeed {
+    fn new(epoch: Epoch, limits: Limits) -> Self {
+        Self { epoch, events: Vec::new(), expired: 0, limits }
     }
 
     pub(super) fn covers(&self, position: usize) -> bool {
@@ -93,7 +139,7 @@ impl TwinOrg {
     }
 
     /// The next event after `position`, which is advanced.
-    pub(super) fn next(&self, position: &mut usize, view: View, closing: bool) -> Next {
+    pub(super) fn next(&self, position: &mut usize, closing: bool) -> Next {
         let head = self.events.len();
         if !self.covers(*position) {
             *position = head;
@@ -101,38 +147,37 @@ impl TwinOrg {
             let data = format!("{{\"keepalive\":{KEEPALIVE}}}");
             return Next::Event(format!("id: {id}\nevent: connected\ndata: {data}\n\n"));
         }
-        while *position < head {
+        if *position < head {
             *position += 1;
-            if let Some(text) = self.text(*position, view) {
-                return Next::Event(text);
-            }
+            return Next::Event(
+                self.text(*position).expect("a covered position is before no loss"),
+            );
         }
         if closing { Next::End } else { Next::Nothing }
-    }
-
-    /// Bytes of the events in its history: each with its chunk framing, once if both views of it are the same.
-    pub(super) fn bytes(&self) -> usize {
-        let size = |text: String| wire::cost(format!("{:x}\r\n{text}\r\n", text.len()).len());
-        let both = |seq| {
-            let (member, public) = (self.text(seq, View::Member), self.text(seq, View::Public));
-            let public = public.filter(|public| Some(public) != member.as_ref());
-            member.map_or(0, size) + public.map_or(0, size)
-        };
-        (self.oldest() + 1..=self.events.len()).map(both).sum()
     }
 
     pub(super) fn id(&self, position: usize) -> EventId {
         EventId { epoch: self.epoch, seq: Seq(position as u64) }
     }
 
-    fn append(&mut self, keys: Option<Vec<String>>, now: u64) {
-        let lost = keys.is_none();
-        self.closes = now + self.limits.coalesce;
-        self.events.push(TwinEvent { keys, published: now });
+    fn expire(&mut self, now: u64) {
+        let old = |event: &TwinEvent| event.published + self.limits.age < now;
+        self.expired = self.events.iter().take_while(|event| old(event)).count();
+    }
+
+    fn append(&mut self, keys: Vec<String>, now: u64) {
+        let lost = keys.len() > self.limits.keys_max;
+        self.events.push(TwinEvent { keys: (!lost).then_some(keys), published: now });
         // A loss discards the whole history at once.
         if !lost {
             self.expire(now);
         }
+    }
+
+    /// Bytes of the events in its history, each with its chunk framing.
+    fn bytes(&self) -> usize {
+        let size = |text: String| wire::cost(format!("{:x}\r\n{text}\r\n", text.len()).len());
+        (self.oldest() + 1..=self.events.len()).map(|seq| self.text(seq).map_or(0, size)).sum()
     }
 
     /// The number of events before the oldest in the history.
@@ -142,11 +187,9 @@ impl TwinOrg {
         beyond.max(self.expired).max(lost.map_or(0, |at| at + 1))
     }
 
-    fn text(&self, seq: usize, view: View) -> Option<String> {
-        let keys = visible(self.events[seq - 1].keys.as_ref()?, view);
-        let json = serde_json::to_string(&keys).expect("strings");
+    fn text(&self, seq: usize) -> Option<String> {
+        let keys = serde_json::to_string(self.events[seq - 1].keys.as_ref()?).expect("strings");
         let id = self.id(seq);
-        (!keys.is_empty())
-            .then(|| format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":{json}}}\n\n"))
+        Some(format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":{keys}}}\n\n"))
     }
 }

@@ -144,10 +144,10 @@ impl Sockets for Reactor {
                 WriteKind::CatchUp => self.conns.step(token, |conn, ctx| conn.resume(ctx)),
                 WriteKind::Keepalive => self.conns.step(token, |conn, ctx| conn.keep_alive(ctx)),
                 WriteKind::End(reason) => self.conns.step(token, |conn, _| Err(conn.end(reason))),
-                WriteKind::Events { count, view } => {
+                WriteKind::Events { count } => {
                     let events = &batch.events[batch.events.len() - count..];
                     let head = batch.head;
-                    self.conns.step(token, |conn, ctx| conn.deliver(events, head, view, ctx));
+                    self.conns.step(token, |conn, ctx| conn.deliver(events, head, ctx));
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::response_head::ResponseHeads;
 use super::transport::Transport;
 use crate::config::STREAM_INPUT_MAX;
 use crate::http::Fields;
-use crate::hub::{Event, Frames, SocketId, Taken, View};
+use crate::hub::{Event, Frames, SocketId, Taken};
 use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
 use crate::stream::EventStream;
@@ -132,18 +132,17 @@ impl StreamConn {
         &mut self,
         events: &[Event],
         head: Seq,
-        view: View,
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
         let before = Seq(head.0 - events.len() as u64);
         if let [event] = events {
             // The common case needs no list.
-            let one = event.seen_by(view).map(|frame| part(head, frame, self.chunked));
-            return self.write_events(one.as_slice(), before, ctx);
+            let one = part(head, &event.frame, self.chunked);
+            return self.write_events(&[one], before, ctx);
         }
-        let visible = (before.0 + 1..).map(Seq).zip(events);
-        let visible = visible.filter_map(|(seq, event)| Some((seq, event.seen_by(view)?)));
-        let parts: Parts<'_> = visible.map(|(seq, frame)| part(seq, frame, self.chunked)).collect();
+        let numbered = (before.0 + 1..).map(Seq).zip(events);
+        let parts: Parts<'_> =
+            numbered.map(|(seq, event)| part(seq, &event.frame, self.chunked)).collect();
         self.write_events(&parts, before, ctx)
     }
 

@@ -28,6 +28,12 @@ pub(crate) use self::transport::Transport;
 /// The bound of every wait, which a working program meets even on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
+/// The id of the event that is `count` events after the position `id`, in the same view.
+pub(crate) fn after(id: &str, count: u64) -> String {
+    let (epoch, seq) = id.split_once('-').expect("<epoch>-<seq>");
+    format!("{epoch}-{}", seq.parse::<u64>().expect("a number") + count)
+}
+
 /// Polls until the condition holds, and fails at [`BOUND`].
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
