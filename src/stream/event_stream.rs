@@ -94,7 +94,7 @@ impl EventStream {
         &mut self.subscription
     }
 
-    /// The last frame of a drained stream: a reconnection time of its own.
+    /// The last frame of a stream that ends with others: a reconnection time of its own.
     pub(crate) fn farewell(&self) -> wire::Frame {
         wire::Frame::farewell(retry_ms(self.subscription.config()))
     }
@@ -104,15 +104,16 @@ impl EventStream {
         let Some(opening) = self.opening.take() else { return };
         let Opening { greeting, retry_ms } = *opening;
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
-        let keepalive_s = self.subscription.config().keepalive_seconds();
-        greet(out, greeting, self.subscription.position(), retry_ms, keepalive_s);
+        let (greeting, id) = self.subscription.begin(greeting);
+        greet(out, greeting, id, retry_ms, self.subscription.config().keepalive_seconds());
     }
 
     /// The greeting, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
         let Opening { greeting, retry_ms } = *self.opening.take()?;
-        let (id, config) = (self.subscription.position(), self.subscription.config());
-        Some(wire::Frame::greeting(greeting, id, retry_ms, config.keepalive_seconds()))
+        let (greeting, id) = self.subscription.begin(greeting);
+        let keepalive_s = self.subscription.config().keepalive_seconds();
+        Some(wire::Frame::greeting(greeting, id, retry_ms, keepalive_s))
     }
 }
 
@@ -156,9 +157,9 @@ impl Body for EventStream {
             }
             None => ready!(stream.subscription.poll_next(cx.waker())),
         };
-        // Only a drain ends many streams at once; other streams keep the reconnection time of their greeting.
-        let is_drained = !over && stream.subscription.is_drained();
-        let next = next.or_else(|| is_drained.then(|| stream.farewell()));
+        // Streams that end by themselves keep the reconnection time of their greeting.
+        let has_farewell = !over && stream.subscription.has_farewell();
+        let next = next.or_else(|| has_farewell.then(|| stream.farewell()));
         Poll::Ready(next.map(|frame| Ok(Frame::data(frame.payload()))))
     }
 }

@@ -125,6 +125,16 @@ impl Frame {
         Self::enclose(&event, memory)
     }
 
+    /// The same event with another id, of an epoch that no history has: a client that comes back with it re-reads
+    /// everything.
+    pub(crate) fn uncovered(&self, memory: &Arc<MemoryUse>) -> Self {
+        let mut chunked = self.chunked.to_vec();
+        let digit = &mut chunked[usize::from(self.payload_start) + b"id: ".len()];
+        let value = char::from(*digit).to_digit(16).expect("an id begins with a digit");
+        *digit = hex_digit(u64::from(value) ^ 8);
+        Self { chunked: share(chunked, Some(memory)), payload_start: self.payload_start }
+    }
+
     /// `connected` on a live stream, whose longest silence is that of its greeting: re-read everything.
     pub fn connected(id: EventId, keepalive_s: u32) -> Self {
         Self::enclose(&connected(id, keepalive_s), None)

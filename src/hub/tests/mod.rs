@@ -7,6 +7,8 @@ mod deadlines;
 mod drivers;
 #[cfg(test)]
 mod random;
+#[cfg(test)]
+mod requests;
 mod subscribers;
 mod twin;
 
