@@ -1,4 +1,4 @@
-//! `nudged publish` and `nudged listen`.
+//! `nudged publish`, `nudged reread` and `nudged listen`.
 
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
@@ -50,6 +50,14 @@ pub(crate) struct Publish {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(crate) struct Reread {
+    /// Name of the org [default: every org, which needs a publish key or a token for all orgs]
+    org: Option<OrgName>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Listen {
     /// Name of the org
     org: OrgName,
@@ -92,7 +100,7 @@ fn failure(why: client::Error) -> Exit {
     }
 }
 
-// ===== impl Publish, Listen =====
+// ===== impl Publish, Reread, Listen =====
 
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
@@ -100,6 +108,16 @@ impl Publish {
         let request = client::Publish { server: server.into_endpoint()?, org, keys };
         let publish = async { client::publish(&request, &mut stdout()).await };
         crate::block_on(publish).map_err(Exit::failure)?.map_err(failure)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Reread {
+    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
+        let Self { org, server } = self;
+        let request = client::Reread { server: server.into_endpoint()?, org };
+        let reread = async { client::reread(&request, &mut stdout()).await };
+        crate::block_on(reread).map_err(Exit::failure)?.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }

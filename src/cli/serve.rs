@@ -109,6 +109,7 @@ impl Serve {
             connection_body_bytes_max: limits.connection_body_bytes,
             publish_bytes_max: publishing.publish_bytes,
             publish_rate,
+            reread_window: publishing.reread_window.0,
             cors: auth.cors()?,
             auth: auth.into_config()?,
             drain_delay: drain_delay.0,

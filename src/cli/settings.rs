@@ -224,6 +224,11 @@ pub(super) struct PublishArgs {
     /// Publishes to one org at once, after a pause [default: as many as --publish-rate]
     #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000), requires = "publish_rate")]
     pub(super) publish_burst: Option<usize>,
+
+    /// Time over which streams end, or get connected, once that is requested (DELETE, reread), evenly,
+    /// so that their clients do not all re-read at once; 0 is at once
+    #[arg(long, env = "NUDGED_REREAD_WINDOW", value_name = "TIME", default_value_t = HumanDuration(CONFIG.reread_window), value_parser = duration(0..=3_600_000))]
+    pub(super) reread_window: HumanDuration,
 }
 
 #[derive(Args, Clone, Debug)]

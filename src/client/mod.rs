@@ -7,6 +7,7 @@
 pub(crate) mod exchange;
 mod listen;
 mod publish;
+mod reread;
 pub(crate) mod tls;
 pub(crate) mod url;
 mod verify;
@@ -20,6 +21,7 @@ use http::{HeaderValue, StatusCode};
 
 pub use listen::{Listen, listen};
 pub use publish::{Publish, publish};
+pub use reread::{Reread, reread};
 pub use tls::TlsError;
 pub use url::{BaseUrl, InvalidUrl};
 pub use verify::{Authorities, Verify};

@@ -112,6 +112,10 @@ pub struct Config {
     /// The rate limit of publishes to one org; `None` for no limit.
     pub publish_rate: Option<PublishRate>,
 
+    // Requests about open streams
+    /// The time over which the streams end, or re-read everything, that are requested to.
+    pub reread_window: Duration,
+
     // Tokens and origins
     /// The keys that requests are authorised with. Without any, the server is open.
     pub auth: AuthConfig,
@@ -181,6 +185,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             connection_body_bytes_max: 256 * 1024,
             publish_rate: None,
+            reread_window: Duration::from_secs(5),
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),
             drain_delay: Duration::ZERO,

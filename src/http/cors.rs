@@ -11,7 +11,7 @@ use crate::http::fields::Fields;
 
 /// The response to a permitted preflight. Browsers cache it for two hours at most.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
-    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE"),
     (
         header::ACCESS_CONTROL_ALLOW_HEADERS,
         "authorization, content-type, last-event-id, cache-control",

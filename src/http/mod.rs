@@ -3,6 +3,7 @@
 mod accept;
 mod auth;
 mod body_budget;
+mod command;
 mod conformance;
 mod cors;
 mod exposition;

@@ -31,6 +31,7 @@ mod places;
 mod proxies;
 mod publish;
 mod refusals;
+mod requests;
 mod resume;
 mod seats;
 mod soak;

@@ -127,7 +127,9 @@ fn unknown_paths_methods_and_types_are_refused_with_the_allowed_ones() {
     );
 
     for (path, allow) in [
-        ("/api/acme/events", "GET, HEAD, POST"),
+        ("/api/acme/events", "GET, HEAD, POST, DELETE"),
+        ("/api/acme/reread", "POST"),
+        ("/api/reread", "POST"),
         ("/api/acme/public/events", "GET, HEAD"),
         ("/api/events", "POST"),
         ("/metrics", "GET, HEAD"),

@@ -14,7 +14,12 @@ impl Service {
         let is_public = !self.admitted.is_internal();
         let has_internal = !self.app.config.internal_listen.is_empty();
         match route {
-            Route::Publish { .. } | Route::PublishBatch | Route::Metrics
+            Route::Publish { .. }
+            | Route::PublishBatch
+            | Route::EndMembers { .. }
+            | Route::Reread { .. }
+            | Route::RereadAll
+            | Route::Metrics
                 if is_public && has_internal =>
             {
                 Err(Reject::Internal)
@@ -33,7 +38,10 @@ impl Service {
             | Route::Ready
             | Route::Metrics
             | Route::Publish { .. }
-            | Route::PublishBatch => Ok(route),
+            | Route::PublishBatch
+            | Route::EndMembers { .. }
+            | Route::Reread { .. }
+            | Route::RereadAll => Ok(route),
         }
     }
 

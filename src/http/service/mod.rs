@@ -2,6 +2,7 @@
 
 mod access;
 mod app;
+mod command;
 mod open_stream;
 mod verdict;
 
@@ -22,6 +23,7 @@ use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::auth::{self, AuthError, Authorization, Grant};
 use super::body_budget::BodyBudget;
+use super::command::Command;
 use super::conformance;
 use super::essence;
 use super::exposition::Format;
@@ -211,6 +213,11 @@ impl Service {
             }
             Route::Publish { org } => return self.publish(Some(org), grant, request),
             Route::PublishBatch => return self.publish(None, grant, request),
+            Route::EndMembers { org } => {
+                return self.command(Command::EndMembers(org), &grant, request);
+            }
+            Route::Reread { org } => return self.command(Command::Reread(org), &grant, request),
+            Route::RereadAll => return self.command(Command::RereadAll, &grant, request),
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
             Route::Ready if !self.app.has_keys() => Err(Reject::Auth(AuthError::NoKeysYet)),
