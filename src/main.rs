@@ -47,6 +47,10 @@ fn serve(settings: Serve) -> Result<ExitCode, Exit> {
     let log = &settings.logging.log;
     let filter =
         EnvFilter::try_new(log).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
+    let filter = match settings.logging.access_log {
+        true => filter.add_directive("nudged::access=info".parse().expect("a target and a level")),
+        false => filter,
+    };
     // Before there are threads.
     let inherited =
         systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;

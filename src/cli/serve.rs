@@ -45,7 +45,9 @@ impl Serve {
     /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
         self.lacking.check()?;
-        let Self { listening, streams, history, limits, publishing, auth, shutdown, .. } = self;
+        let Self {
+            listening, streams, history, limits, publishing, auth, shutdown, logging, ..
+        } = self;
         let retry_ms = (streams.retry_min.millis(), streams.retry_max.millis());
         if retry_ms.0 > retry_ms.1 {
             return Err(format!(
@@ -116,6 +118,7 @@ impl Serve {
             drain_window: drain_window.0,
             drain_timeout: drain_timeout.0,
             hub,
+            access_log: logging.access_log,
             ..Config::default()
         };
         #[cfg(feature = "tls")]

@@ -264,6 +264,11 @@ pub(crate) struct LogArgs {
     /// Format of a log line
     #[arg(long, env = "NUDGED_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+
+    /// Log a line for each stream that ends, whatever --log is: its org, kind and client address, the
+    /// cause, how long it was open, and how many events it delivered
+    #[arg(long, env = "NUDGED_ACCESS_LOG")]
+    pub(crate) access_log: bool,
 }
 
 pub(super) static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);

@@ -134,6 +134,9 @@ pub struct Config {
     pub drain_timeout: Duration,
 
     // Logging
+    /// A line for each stream that ends, by `tracing`, with the target `nudged::access` and the level `info`: its org,
+    /// kind and client address, the cause of its end, how long it was open, and how many events it delivered.
+    pub access_log: bool,
     /// Lines of its log that the application has dropped: `nudged_log_lines_dropped_total` in `/metrics`. The
     /// server itself logs by `tracing`, and keeps nothing.
     pub log_lines_dropped: SharedCount,
@@ -191,6 +194,7 @@ impl Default for Config {
             drain_delay: Duration::ZERO,
             drain_window: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+            access_log: false,
             log_lines_dropped: SharedCount::default(),
         }
     }

@@ -254,6 +254,25 @@ impl Subscription {
         &self.channel.common.config
     }
 
+    pub(crate) fn view(&self) -> View {
+        self.view
+    }
+
+    /// The cause that counts if it is dropped now.
+    pub(crate) fn ends_for(&self) -> CloseReason {
+        let mut state = self.channel.state.lock();
+        let seat = state.feeds.seat_mut(self.shard, self.key);
+        self.reason_with(seat.and_then(|seat| seat.ending))
+    }
+
+    /// The same, where this was noted in its seat.
+    fn reason_with(&self, noted: Option<CloseReason>) -> CloseReason {
+        match self.reason {
+            CloseReason::Client => noted.unwrap_or(CloseReason::Client),
+            known => known,
+        }
+    }
+
     /// Sets the cause for which this will be dropped; without it, it is [`CloseReason::Client`].
     pub fn close_because(&mut self, reason: CloseReason) {
         self.reason = reason;
@@ -352,11 +371,7 @@ impl Drop for Subscription {
             seat
         };
         debug_assert!(seat.is_some(), "a seat is freed once");
-        let noted = seat.and_then(|seat| seat.ending);
-        let reason = match self.reason {
-            CloseReason::Client => noted.unwrap_or(CloseReason::Client),
-            known => known,
-        };
+        let reason = self.reason_with(seat.and_then(|seat| seat.ending));
         shard.remove_seat();
         metrics::add(&shard.counters.closed[self.view as usize][reason as usize], 1);
     }

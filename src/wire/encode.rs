@@ -171,6 +171,13 @@ impl Frame {
         Self::enclose(format!("retry: {retry_ms}\n").as_bytes(), None)
     }
 
+    /// Whether it is an invalidation, which begins with its id and its name.
+    pub(crate) fn is_invalidate(&self) -> bool {
+        let payload = self.bytes(false);
+        let mut lines = payload.split(|byte| *byte == b'\n');
+        lines.nth(1) == Some(b"event: invalidate")
+    }
+
     /// The event in chunk framing.
     pub fn chunked(&self) -> &Bytes {
         &self.chunked

@@ -5,6 +5,7 @@
     reason = "tests use the real clock, and loom does not replace their locks"
 )]
 
+mod access_log;
 mod bench;
 mod bench_secure;
 mod browser;

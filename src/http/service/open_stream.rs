@@ -11,11 +11,11 @@ use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
-use crate::http::{conformance, forwarded, query, request_head};
+use crate::http::{access_log, conformance, forwarded, query, request_head};
 use crate::hub::{SubscribeError, View};
 use crate::ids::OrgName;
 use crate::metrics::Limit;
-use crate::stream::EventStream;
+use crate::stream::{AccessRecord, EventStream};
 use crate::time::Tick;
 use crate::wire::Keepalive;
 
@@ -89,11 +89,21 @@ impl Service {
                 Reject::Full { limit, max }
             }
         })?;
-        let stream = stream.with_keepalive(keepalive);
+        let stream = self.logged(stream.with_keepalive(keepalive), request.headers());
         Ok(match grant.expires {
             Some(expires) => (stream.with_expiry(expires, wall), permit),
             None => (stream, permit),
         })
+    }
+
+    /// Has the end of the stream logged, if there is an access log.
+    fn logged(&self, stream: EventStream, headers: &HeaderMap) -> EventStream {
+        if !self.app.config.access_log {
+            return stream;
+        }
+        let trusts = |ip| self.app.admission.trusts(ip);
+        let client = self.admitted.client(|proxy| forwarded::client(headers, proxy, trusts));
+        stream.with_record(AccessRecord::new(self.app.clock, client, access_log::write))
     }
 
     /// Counts a stream of the client, which may be behind a trusted proxy.

@@ -113,7 +113,7 @@ impl StreamConn {
         parts.push(Part { seq: before, owner: None, bytes: opening });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.transport, &parts)?;
-        ctx.count(taken, begun(&parts, cut).saturating_sub(1));
+        self.count(ctx, taken, begun(&parts, cut).saturating_sub(1));
         match cut {
             None if matches!(taken, Taken::Idle) => Ok(Flow::Idle),
             None => self.catch_up(ctx),
@@ -153,7 +153,7 @@ impl StreamConn {
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
         let cut = write(&mut self.transport, parts)?;
-        ctx.count(Taken::Some, begun(parts, cut));
+        self.count(ctx, Taken::Some, begun(parts, cut));
         Ok(cut
             .map_or(Flow::Idle, |cut| self.give_back(parts, Taken::Some, cut, before, false, ctx)))
     }
@@ -232,6 +232,16 @@ impl StreamConn {
         }
     }
 
+    /// Counts the parts that the socket took; the others are given back, and taken and counted again.
+    fn count(&mut self, ctx: ConnCtx<'_>, taken: Taken, begun: usize) {
+        if taken == Taken::Reread {
+            metrics::add(&ctx.counters.rereads, begun as u64);
+        } else {
+            metrics::add(&ctx.counters.delivered, begun as u64);
+            self.stream.count(begun);
+        }
+    }
+
     /// Records the reason for which this is dropped.
     pub(crate) fn close_because(&mut self, over: Closed) {
         self.stream.subscription().close_because(over.0);
@@ -255,7 +265,7 @@ impl StreamConn {
             let parts: Parts<'_> =
                 frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
             let cut = write(&mut self.transport, &parts)?;
-            ctx.count(taken, begun(&parts, cut));
+            self.count(ctx, taken, begun(&parts, cut));
             if let Some(cut) = cut {
                 return Ok(self.give_back(&parts, taken, cut, before, take > 0, ctx));
             }
@@ -370,17 +380,6 @@ fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
         cut.index += 1;
     }
     cut
-}
-
-// ===== impl ConnCtx =====
-
-impl ConnCtx<'_> {
-    /// Counts the parts that the socket took; the others are given back, and taken and counted again.
-    fn count(&self, taken: Taken, begun: usize) {
-        let counters = self.counters;
-        let counter = if taken == Taken::Reread { &counters.rereads } else { &counters.delivered };
-        metrics::add(counter, begun as u64);
-    }
 }
 
 // ===== impl Closed =====
