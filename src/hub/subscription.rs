@@ -254,6 +254,14 @@ impl Subscription {
         &self.channel.common.config
     }
 
+    /// Whether it is its turn to re-read, and whether it is its turn to end.
+    #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+    pub(crate) fn turn(&self) -> (bool, bool) {
+        let mut state = self.channel.state.lock();
+        let seat = state.feeds.seat_mut(self.shard, self.key).expect(HELD);
+        (seat.is_reread_due(), seat.draining == Some(CloseReason::Removed))
+    }
+
     pub(crate) fn view(&self) -> View {
         self.view
     }
