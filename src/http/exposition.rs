@@ -28,12 +28,14 @@ use crate::time::Time;
 pub(crate) struct Exposition {
     registry: Registry,
     /// The texts that responses hold in each format, the newest last, each with its time.
-    held: Mutex<[VecDeque<(Time, Weak<Text>)>; Format::COUNT]>,
+    held: Mutex<[Texts; Format::COUNT]>,
 }
 
 /// The metrics at one time.
 #[derive(Debug)]
 struct Text(String);
+
+type Texts = VecDeque<(Time, Weak<Text>)>;
 
 /// The response to a scrape, which shares its text.
 struct Held(Arc<Text>);

@@ -154,7 +154,8 @@ impl Seat {
 
     /// Why it has to end now, without another event; `None` if it goes on.
     pub(crate) fn ends_for(&self) -> Option<CloseReason> {
-        self.ending.or(self.draining.filter(|reason| *reason == CloseReason::Removed))
+        let removed = self.draining.filter(|reason| *reason == CloseReason::Removed);
+        self.ending.or(removed)
     }
 
     /// It has to re-read everything, as soon as it has taken what there is.
