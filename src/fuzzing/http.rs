@@ -31,7 +31,9 @@ pub fn route(input: &[u8]) {
         ["", "api", org, "events"] => ("GET, HEAD, POST, DELETE", Some(org)),
         ["", "api", org, "reread"] => ("POST", Some(org)),
         ["", "api", "reread"] => ("POST", None),
-        ["", "api", org, "public", "events"] => ("GET, HEAD", Some(org)),
+        ["", "api", org, "public", "events"] | ["", "api", org, "position"] => {
+            ("GET, HEAD", Some(org))
+        }
         _ => return assert!(matches!(ours, Err(Reject::NotFound)), "{ours:?}"),
     };
     if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
@@ -46,9 +48,12 @@ pub fn route(input: &[u8]) {
     let decoded = String::from_utf8(percent_decode(segment.as_bytes())).ok();
     let expected = decoded.and_then(|name| name.parse::<OrgName>().ok());
     let found = match ours {
-        Ok(Route::Stream { org, .. } | Route::StreamHead { org, .. } | Route::Publish { org }) => {
-            Some(org)
-        }
+        Ok(
+            Route::Stream { org, .. }
+            | Route::StreamHead { org, .. }
+            | Route::Publish { org }
+            | Route::Position { org },
+        ) => Some(org),
         Err(Reject::Org(_)) => None,
         other => panic!("{other:?}"),
     };
@@ -96,11 +101,15 @@ pub fn last_event_id(input: &[u8]) {
     let (factory, _) = factory(&hub);
     let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).now_or_never();
     let service = factory.service(admitted.expect("there is room"));
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    let query = query.append_pair("last_event_id", &last).finish();
-    let in_query = format!("/api/acme/events?{query}").parse::<Uri>();
+    let in_query = |names: &[&str]| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let query = query.extend_pairs(names.iter().map(|name| (name, &last))).finish();
+        let uri = format!("/api/acme/events?{query}").parse::<Uri>();
+        Some(Request::builder().uri(uri.ok()?).header("last-event-id", ""))
+    };
     let requests = [
-        in_query.ok().map(|uri| Request::builder().uri(uri)),
+        in_query(&["last_event_id"]),
+        in_query(&["lastEventId", "Last-Event-ID"]),
         HeaderValue::from_str(&last)
             .ok()
             .filter(|value| value.to_str().is_ok())

@@ -11,6 +11,7 @@ mod exposition;
 mod fields;
 mod forwarded;
 mod handoff;
+mod last_event_id;
 mod publish;
 mod rate_limit;
 mod reject;

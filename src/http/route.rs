@@ -4,6 +4,7 @@
 //! * `POST /api/{org}/events` -- publish to one org
 //! * `DELETE /api/{org}/events` -- end the member streams of an org
 //! * `GET /api/{org}/public/events` -- the public stream; `HEAD` shows its head
+//! * `GET /api/{org}/position` -- where its views are
 //! * `POST /api/events` -- publish to many orgs
 //! * `POST /api/{org}/reread`, `POST /api/reread` -- have the clients of one org, or of all, re-read everything
 //! * `GET /livez`, `GET /readyz`, `GET /metrics` -- operations
@@ -26,6 +27,7 @@ pub(crate) enum Route {
     EndMembers { org: OrgName },
     Reread { org: OrgName },
     RereadAll,
+    Position { org: OrgName },
     Live,
     Ready,
     Metrics,
@@ -43,6 +45,7 @@ impl Route {
                 (Scope::Publish, Some(org))
             }
             Self::PublishBatch | Self::RereadAll => (Scope::Publish, None),
+            Self::Position { org } => (Scope::Either, Some(org)),
             Self::Stream { view: View::Public, .. }
             | Self::StreamHead { view: View::Public, .. } => return None,
             Self::Live | Self::Ready | Self::Metrics => return None,
@@ -64,6 +67,10 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
             Some((org, "events")) => org_events(method, org),
             Some((org, "reread")) => post(method, || Ok(Route::Reread { org: parse_org(org)? })),
             Some((org, "public/events")) => stream(method, org, View::Public, "GET, HEAD"),
+            Some((org, "position")) => match *method {
+                Method::GET | Method::HEAD => Ok(Route::Position { org: parse_org(org)? }),
+                _ => Err(Reject::Method { allow: "GET, HEAD" }),
+            },
             _ => Err(Reject::NotFound),
         };
     }
@@ -138,6 +145,8 @@ mod tests {
                 "/api/reread/events",
                 Route::Stream { org: "reread".parse().expect("a name"), view: View::Member },
             ),
+            (Method::GET, "/api/acme/position", Route::Position { org: org() }),
+            (Method::HEAD, "/api/acme/position", Route::Position { org: org() }),
             (Method::GET, "/livez", Route::Live),
             (Method::HEAD, "/readyz", Route::Ready),
             (Method::GET, "/metrics", Route::Metrics),
@@ -160,6 +169,8 @@ mod tests {
             "/api/a/b/events",
             "/api/acme/events/",
             "/api/acme/public",
+            "/api/acme/public/position",
+            "/api/position",
             "/API/acme/events",
             "/livez/",
         ] {
@@ -187,6 +198,7 @@ mod tests {
             ("/api/acme/reread", "POST"),
             ("/api/reread", "POST"),
             ("/api/acme/public/events", "GET, HEAD"),
+            ("/api/acme/position", "GET, HEAD"),
             ("/livez", "GET, HEAD"),
         ] {
             let refused = route(&Method::PUT, path);

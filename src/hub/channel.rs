@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub(crate) feeds: Feeds,
     coalescer: Coalescer,
     /// Until when the channel was in use; meaningless while it has seats.
-    pub(crate) idle_since: Time,
+    idle_since: Time,
     /// Every stream ends once it has received what there is.
     pub(crate) closing: bool,
     /// It has left the registry: a subscriber that found it before has to look its org up again.
@@ -262,6 +262,11 @@ impl State {
     /// Subscribers of both views.
     pub(crate) fn seats(&self) -> usize {
         self.feeds.seats()
+    }
+
+    /// Notes that the channel is in use until `now`.
+    pub(crate) fn use_until(&mut self, now: Time) {
+        self.idle_since = self.idle_since.max(now);
     }
 
     fn idle_since(&self) -> Option<Time> {

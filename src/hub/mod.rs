@@ -21,6 +21,7 @@ mod keys;
 mod pass;
 mod passes;
 mod pauses;
+mod position;
 mod registry;
 mod request;
 mod seat;
@@ -53,6 +54,7 @@ use crate::wire::Greeting;
 
 pub use self::feed::View;
 pub use self::keys::{InvalidKeys, Keys};
+pub use self::position::{Position, Positions};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{

@@ -374,7 +374,7 @@ impl Drop for Subscription {
             let mut state = self.channel.state.lock();
             let seat = state.free_seat(self.shard, self.key);
             if state.seats() == 0 {
-                state.idle_since = shard.tick().time();
+                state.use_until(shard.tick().time());
             }
             seat
         };

@@ -23,7 +23,7 @@ fn lines(mut server: Server) -> Vec<String> {
     log.lines().map(|line| line.expect("text")).collect()
 }
 
-fn left(server: &Server, mut stream: Stream, seats: u64) {
+fn left(server: &Server, stream: Stream, seats: u64) {
     stream.client.reset();
     eventually("the seat is free", || server.seats() == seats);
 }

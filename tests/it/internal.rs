@@ -65,6 +65,7 @@ fn publishing_and_metrics_leave_the_public_addresses() {
             request(split.public, &post("/api/acme/events", JSON, KEYS)),
             request(split.public, &post("/api/events", NDJSON, LINE)),
             get(split.public, "/metrics"),
+            get(split.public, "/api/acme/position"),
         ];
         for answer in refused {
             assert_eq!(answer.status(), 404, "{transport:?}: {answer:?}");
@@ -83,6 +84,7 @@ fn publishing_and_metrics_leave_the_public_addresses() {
                 assert!(stream.next().contains("event: invalidate"), "{transport:?}");
             }
         }
+        assert_eq!(get(split.internal, "/api/acme/position").status(), 200);
         let metrics = get(split.internal, "/metrics").body;
         assert!(metrics.contains("\nnudged_streams_open{kind=\"member\"} 2\n"), "{metrics}");
         // That of the stream, and that of this request.

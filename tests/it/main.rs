@@ -29,6 +29,7 @@ mod metrics;
 mod model;
 mod pause;
 mod places;
+mod positions;
 mod proxies;
 mod publish;
 mod refusals;

@@ -103,6 +103,108 @@ fn the_header_takes_precedence_over_the_query() {
     }
 }
 
+/// Where a request says its position: parameters of its query, and values of its fields.
+type Said<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
+/// The greeting of a stream that is opened so: as the first request of its connection, and after another one.
+fn greetings(server: &Server, (parameters, fields): Said<'_>) -> [(String, String); 2] {
+    let query: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let path = format!("/api/acme/events?x=1&{}", query.join("&"));
+    let fields: String = fields.iter().map(|value| format!("last-event-id: {value}\r\n")).collect();
+    [false, true].map(|later| {
+        let mut client = server.connect();
+        if later {
+            client.send("GET /livez HTTP/1.1\r\nhost: test\r\n\r\n");
+            client.read_answer();
+        }
+        let (_, id, name) = Stream::open(client, &path, &fields).greeting();
+        (name, id)
+    })
+}
+
+/// SCENARIO: a client cannot set fields, as `EventSource` and its polyfills in a new page, and says its position in the
+/// URL, in the spelling of its library. Or it sends an empty `Last-Event-ID` beside it.
+/// BUG: only `last_event_id` was understood, and an empty field hid it: `connected` for no reason.
+/// FIX: every spelling is understood, and what is empty is no position.
+#[test]
+fn a_position_is_understood_in_every_spelling() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let old = server.stream("acme").connected();
+        let new = server.publish("acme", &["a"]).expect("remembered");
+        let (old, new) = (&*old, &*new);
+        let escaped = new.replace('-', "%2D");
+        let resumed = ("resumed".to_owned(), new.to_owned());
+        let cases: [Said<'_>; 18] = [
+            (&[("last_event_id", new)], &[]),
+            (&[("lastEventId", new)], &[]),
+            (&[("lastEventID", new)], &[]),
+            (&[("last-event-id", new)], &[]),
+            (&[("Last-Event-ID", new)], &[]),
+            (&[("LastEventId", new)], &[]),
+            (&[("last%5Fevent%5Fid", &escaped)], &[]),
+            (&[("lastEventId", new)], &[""]),
+            (&[("lastEventId", new)], &["", "  "]),
+            (&[("lastEventId", ""), ("last_event_id", new)], &[]),
+            (&[("last_event_id", "")], &[new]),
+            // They agree.
+            (&[("lastEventId", new), ("last_event_id", new)], &[]),
+            (&[("last_event_id", new), ("last_event_id", &escaped)], &[]),
+            (&[], &[new, new]),
+            (&[], &["", new]),
+            // The field is what an `EventSource` has received since it was made with this URL.
+            (&[("last_event_id", old)], &[new]),
+            (&[("last_event_id", old), ("lastEventId", new)], &[new]),
+            (&[("last_event_id", "garbage")], &[new]),
+        ];
+        for said in cases {
+            for greeting in greetings(&server, said) {
+                assert_eq!(greeting, resumed, "{transport:?}: {said:?}");
+            }
+        }
+    }
+}
+
+/// SCENARIO: a page adds its position to a URL that has one already, or a proxy adds a field.
+/// BUG: the first of the two counted, and where that was the newer one, what lay between them was lost silently.
+/// FIX: two positions that differ are none: `connected`.
+#[test]
+fn two_positions_that_differ_mean_connected() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let old = server.stream("acme").connected();
+        let new = server.publish("acme", &["a"]).expect("remembered");
+        let (old, new) = (&*old, &*new);
+        let connected = ("connected".to_owned(), new.to_owned());
+        let both = format!("{new}, {old}");
+        let cases: [Said<'_>; 10] = [
+            (&[("last_event_id", new), ("last_event_id", old)], &[]),
+            (&[("last_event_id", old), ("last_event_id", new)], &[]),
+            (&[("lastEventId", new), ("Last-Event-ID", old)], &[]),
+            (&[("lastEventId", new), ("last_event_id", "garbage")], &[]),
+            (&[], &[new, old]),
+            (&[], &[old, new]),
+            (&[], &[new, "\u{e9}"]),
+            (&[("last_event_id", new)], &[new, old]),
+            (&[("last_event_id", new)], &["\u{e9}"]),
+            (&[], &[&both]),
+        ];
+        for said in cases {
+            for greeting in greetings(&server, said) {
+                assert_eq!(greeting, connected, "{transport:?}: {said:?}");
+            }
+        }
+        // Nothing else is a position.
+        let others =
+            ["lastEvent", "last_event_ids", "event_id", "last__event__id", "last event id"];
+        for name in others.map(|name| name.replace(' ', "+")) {
+            for greeting in greetings(&server, (&[(&name, new)], &[])) {
+                assert_eq!(greeting, connected, "{transport:?}: {name}");
+            }
+        }
+    }
+}
+
 /// An id belongs to one org: an id of another org resumes nothing.
 #[test]
 fn the_id_of_another_org_is_not_covered() {

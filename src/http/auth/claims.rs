@@ -11,6 +11,8 @@ use crate::ids::OrgName;
 pub(crate) enum Scope {
     Subscribe,
     Publish,
+    /// Any of them.
+    Either,
 }
 
 /// The orgs that a token is valid for.
@@ -50,10 +52,12 @@ const EXP_MAX: f64 = 253_402_300_799.0;
 // ===== impl Scope =====
 
 impl Scope {
+    /// As in `scope` of a challenge (RFC 6750, 3).
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
             Self::Publish => "publish",
+            Self::Either => "subscribe publish",
         }
     }
 }
@@ -74,7 +78,8 @@ impl Orgs {
 impl Claims {
     /// Whether the scope is in `scope`, a list separated by spaces (RFC 8693, 4.2) or an array.
     pub(super) fn allows(&self, scope: Scope) -> bool {
-        self.scope.iter().flat_map(str::split_ascii_whitespace).any(|name| name == scope.name())
+        let mut names = self.scope.iter().flat_map(str::split_ascii_whitespace);
+        names.any(|name| scope.name().split(' ').any(|allowed| name == allowed))
     }
 
     pub(super) fn expires(&self) -> SystemTime {
@@ -155,6 +160,10 @@ mod tests {
             assert!(claims(serde_json::json!({"scope": good})).allows(Scope::Subscribe), "{good}");
         }
         assert!(claims(serde_json::json!({"scope": ["publish"]})).allows(Scope::Publish));
+        for either in ["subscribe", "publish", "a publish"] {
+            assert!(claims(serde_json::json!({"scope": either})).allows(Scope::Either), "{either}");
+        }
+        assert!(!claims(serde_json::json!({"scope": "a b"})).allows(Scope::Either));
         for bad in ["", "Subscribe", "subscribe,publish", "unsubscribe", "subscribe:all"] {
             assert!(!claims(serde_json::json!({"scope": bad})).allows(Scope::Subscribe), "{bad}");
         }

@@ -142,7 +142,7 @@ impl Auth {
         let credential = credential(headers, uri).ok_or(AuthError::Missing)?;
         if self.is_publish_key(&credential) {
             return match permission.scope {
-                Scope::Publish => Ok(Authorization::Granted(Grant::everyone())),
+                Scope::Publish | Scope::Either => Ok(Authorization::Granted(Grant::everyone())),
                 Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
             };
         }
@@ -273,6 +273,9 @@ impl AuthError {
                 fetched; come back soon"
                 .into(),
             Self::Org => "the token is not for this organisation".into(),
+            Self::Scope(Scope::Either) => {
+                "the token has neither the scope subscribe nor publish".into()
+            }
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
         }
     }

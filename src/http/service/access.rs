@@ -19,6 +19,7 @@ impl Service {
             | Route::EndMembers { .. }
             | Route::Reread { .. }
             | Route::RereadAll
+            | Route::Position { .. }
             | Route::Metrics
                 if is_public && has_internal =>
             {
@@ -28,7 +29,7 @@ impl Service {
         }
     }
 
-    /// Probes and metrics are served even at the connection limit, and publishes if their credential is good.
+    /// Probes, metrics and positions are served even at the connection limit, and publishes if their credential is good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
             Route::Stream { .. } | Route::StreamHead { .. } => {
@@ -41,7 +42,8 @@ impl Service {
             | Route::PublishBatch
             | Route::EndMembers { .. }
             | Route::Reread { .. }
-            | Route::RereadAll => Ok(route),
+            | Route::RereadAll
+            | Route::Position { .. } => Ok(route),
         }
     }
 

@@ -36,7 +36,7 @@ use super::route::{Route, route};
 use super::timer::Timer;
 use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
 use crate::config::Config;
-use crate::hub::Hub;
+use crate::hub::{Hub, Position, Positions};
 use crate::ids::OrgName;
 use crate::stream::{EventStream, StreamMonitor, retry_ms, with_headers};
 
@@ -218,6 +218,7 @@ impl Service {
             }
             Route::Reread { org } => return self.command(Command::Reread(org), &grant, request),
             Route::RereadAll => return self.command(Command::RereadAll, &grant, request),
+            Route::Position { org } => Ok(self.position(&org)),
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
             Route::Ready if !self.app.has_keys() => Err(Reject::Auth(AuthError::NoKeysYet)),
@@ -329,6 +330,17 @@ impl Service {
             close_unproven(&admitted, &mut response);
             response
         }))
+    }
+
+    fn position(&self, org: &OrgName) -> Response<ResponseBody> {
+        let Positions { member, public } = self.hub.position(org, self.app.clock.now());
+        let view = |Position { id, streams }| format!("{{\"id\":\"{id}\",\"streams\":{streams}}}");
+        let public = public.map(|at| format!(",\"public\":{}", view(at))).unwrap_or_default();
+        let body = format!("{{\"member\":{}{public}}}", view(member));
+        let mut response = Response::new(ResponseBody::Full(Full::new(body.into())));
+        let kind = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
     }
 
     fn metrics(&self, format: Format) -> Response<ResponseBody> {

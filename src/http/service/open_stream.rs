@@ -9,6 +9,7 @@ use super::{Service, Verdict};
 use crate::admission::StreamPermit;
 use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
+use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
 use crate::http::{access_log, conformance, forwarded, query, request_head};
@@ -76,8 +77,7 @@ impl Service {
             return Err(Reject::Auth(AuthError::Invalid("it has expired")));
         }
         let permit = self.count_stream(request.headers())?;
-        let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-        let id = header.map(Into::into).or_else(|| query(request.uri(), "last_event_id"));
+        let id = last_event_id(request.headers(), request.uri());
         let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
         let stream = stream.map_err(|why| match why {
             SubscribeError::Closing => Reject::Draining,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::Bell;
 use crate::config::{HubConfig, PublicPolicy};
-use crate::hub::{Batch, Hub, Keys, Subscription, View};
+use crate::hub::{Batch, Hub, Keys, Positions, Subscription, View};
 use crate::ids::{EventId, OrgName, Seq};
 use crate::time::{Tick, Time};
 use crate::wire::Greeting;
@@ -102,6 +102,42 @@ fn invented_orgs_stay_within_their_bound() {
         assert!(hub.channels() <= 640 + 64 * 2 || n % 97 != 0, "{} after {n}", hub.channels());
     }
     assert!(hub.channels() <= 640 + 64 * 2);
+}
+
+#[test]
+fn orgs_that_are_invented_for_their_positions_stay_within_their_bound() {
+    let hub = Hub::new(HubConfig { idle_channels_max: 640, ..HubConfig::default() });
+    for n in 0..20_000 {
+        hub.position(&format!("org-{n}").parse().expect("a name"), Time(n));
+        assert!(hub.channels() <= 640 + 64 * 2 || n % 97 != 0, "{} after {n}", hub.channels());
+    }
+    assert!(hub.channels() <= 640 + 64 * 2);
+}
+
+/// From the last time that it is read, the streams of both views are resumed; afterwards there is a new run.
+#[test]
+fn a_position_is_remembered_for_the_age_of_the_history() {
+    let hub = Hub::new(HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() });
+    let org: OrgName = "acme".parse().expect("a name");
+    let first = hub.position(&org, Time(0));
+    let tidy = |seconds: u64| {
+        (0..64).for_each(|part| hub.driver().tidy(Tick(part), Time(seconds * 1_000)))
+    };
+    tidy(299);
+    assert_eq!(hub.position(&org, Time(200_000)), first, "the same run");
+    tidy(499);
+    let keys = Keys::new(["entity-types"], hub.config()).expect("a key");
+    assert!(hub.publish(&org, &keys, Time(499_000)).id.is_some());
+    let ids = |of: Positions| [(View::Member, of.member.id), (View::Public, of.public.unwrap().id)];
+    for (view, id) in ids(first) {
+        let opened = hub.subscribe(&org, view, Some(id), Time(499_000));
+        let (mut stream, greeting) = opened.expect("open");
+        assert_eq!(greeting, Greeting::Resumed);
+        assert!(stream.poll_next(Waker::noop()).is_ready(), "the event that was published since");
+    }
+    tidy(500);
+    assert_eq!(hub.channels(), 0);
+    assert!(ids(first).into_iter().all(|(view, id)| !resumes(&hub, &org, view, id)));
 }
 
 #[test]

@@ -47,6 +47,11 @@ pub(crate) enum Step {
         moved: bool,
     },
     PollAll,
+    /// A backend reads where the org is. With `page`, a stream begins there later.
+    Position {
+        org: usize,
+        page: bool,
+    },
     /// Ends this many milliseconds from now.
     EndAfter {
         subscriber: usize,
@@ -211,6 +216,7 @@ impl World {
                 self.poll(subscriber);
             }
             Step::PollAll => self.poll_all(),
+            Step::Position { org, page } => self.position(org, page),
             Step::EndAfter { subscriber, ms } if here > 0 => {
                 let pair = &mut self.pairs[subscriber % here];
                 let at = self.now + ms;

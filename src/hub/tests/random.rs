@@ -17,6 +17,7 @@ fn step() -> impl Strategy<Value = Step> {
         18 => (org(), keys, shard()).prop_map(|(org, keys, shard)| Step::Publish { org, keys, shard }),
         15 => (subscriber(), any::<bool>()).prop_map(|(subscriber, moved)| Step::Poll { subscriber, moved }),
         2 => Just(Step::PollAll),
+        2 => (org(), any::<bool>()).prop_map(|(org, page)| Step::Position { org, page }),
         3 => (subscriber(), 1..9_000u64).prop_map(|(subscriber, ms)| Step::EndAfter { subscriber, ms }),
         3 => subscriber().prop_map(Step::Drop),
         3 => subscriber().prop_map(Step::Leave),

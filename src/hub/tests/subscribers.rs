@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 use super::twin::{Next, TwinFeed, TwinOrg, visible};
 use super::{Bell, Client, KEEPALIVE, Pair, Run, World};
-use crate::hub::{SubscribeError, View};
+use crate::hub::{Position, SubscribeError, View};
 use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
 use crate::wire::{self, Greeting, Parser};
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// The twin of an org that is in use, with the feed of a view.
-    fn open_twin(&mut self, org: usize, view: View) -> &TwinFeed {
+    pub(super) fn open_twin(&mut self, org: usize, view: View) -> &TwinFeed {
         for view in [View::Member, view] {
             let opens = self.twins[org].as_ref().is_none_or(|twin| twin.feed(view).is_none());
             if opens {
@@ -116,11 +116,38 @@ impl World {
         Some((pair, greeting))
     }
 
+    /// A backend reads the positions of an org before its database. A page that it makes is a client that is away.
+    pub(super) fn position(&mut self, org: usize, page: bool) {
+        // A stream that was refused then leaves a channel of which the twin knows nothing.
+        if self.closing {
+            return;
+        }
+        let positions = self.hubs[0].position(&self.orgs[org], Time(self.now));
+        let read = [Some(positions.member), positions.public];
+        for (view, read) in [View::Member, View::Public].into_iter().zip(read) {
+            let Position { id, streams } = read.expect("every org is public");
+            let feed = self.open_twin(org, view);
+            assert_eq!(id, feed.id(feed.events.len()));
+            let here = |pair: &&Pair| pair.client.org == org && pair.client.view == view;
+            assert_eq!(streams, self.pairs.iter().filter(here).count());
+            // What is held comes after it.
+            let held = self.twins[org].as_ref().and_then(|twin| twin.held.as_ref());
+            let held = held.map(|keys| visible(keys, view)).filter(|keys| !keys.is_empty());
+            let next = usize::try_from(id.seq.0).expect("small") + 1;
+            let owed = held.map(|keys| (next, keys)).into_iter().collect();
+            if page {
+                self.away.push(Client { org, view, last: id, owed });
+            }
+        }
+        let twin = self.twins[org].as_mut().expect("it is open");
+        twin.idle_since = twin.idle_since.max(self.now);
+    }
+
     pub(super) fn leave(&mut self, index: usize) -> Client {
         let Pair { client, .. } = self.pairs.swap_remove(index);
         if !self.pairs.iter().any(|pair| pair.client.org == client.org) {
             let twin = self.twins[client.org].as_mut().expect("it had a subscriber");
-            twin.idle_since = self.tick * 1_000;
+            twin.idle_since = twin.idle_since.max(self.tick * 1_000);
         }
         client
     }

@@ -146,3 +146,33 @@ fn one_line_for_another_org_refuses_the_whole_batch() {
     assert_eq!(batch(&format!("{acme}\n{acme}\n")).status(), 202);
     assert!(published() > before);
 }
+
+/// A backend that publishes reads positions, and so may a page that subscribes.
+#[test]
+fn a_position_needs_either_scope_and_its_org() {
+    for transport in Transport::all() {
+        let server = server(transport, &["--publish-key", PUBLISH_KEY]);
+        let position = |field: &str| get_with(&server, "/api/acme/position", field);
+        let good = [
+            mint(&["--org", "acme"]),
+            mint(&["--org", "acme", "--scope", "publish"]),
+            mint(&["--org", "*", "--scope", "publish"]),
+            PUBLISH_KEY.to_owned(),
+        ];
+        for credential in &good {
+            assert_eq!(position(&bearer(credential)).status(), 200, "{transport:?}");
+        }
+        assert_eq!(position("").status(), 401);
+        assert_eq!(position(&bearer("x")).status(), 401);
+        assert_eq!(position(&bearer(&mint(&["--org", "other"]))).status(), 403);
+        let claims = json!({ "org": "acme", "scope": "other", "exp": now() + 60 });
+        let refused = position(&bearer(&sign(SECRET.as_bytes(), &claims)));
+        assert_eq!(refused.status(), 403);
+        let challenge = refused.header("www-authenticate").expect("a challenge");
+        assert!(challenge.ends_with(r#"scope="subscribe publish""#), "{challenge}");
+        assert!(refused.problem().contains("neither the scope subscribe nor publish"));
+        let in_url = get_with(&server, &format!("/api/acme/position?token={}", good[0]), "");
+        assert_eq!(in_url.status(), 200);
+        assert_eq!(in_url.header("referrer-policy"), Some("no-referrer"));
+    }
+}
