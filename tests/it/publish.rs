@@ -134,7 +134,7 @@ fn unknown_paths_methods_and_types_are_refused_with_the_allowed_ones() {
         ("/api/events", "POST"),
         ("/metrics", "GET, HEAD"),
     ] {
-        let answer = server.request(&format!("DELETE {path} HTTP/1.1\r\nhost: t\r\n\r\n"));
+        let answer = server.request(&format!("PUT {path} HTTP/1.1\r\nhost: t\r\n\r\n"));
         assert_eq!((answer.status(), answer.header("allow")), (405, Some(allow)));
         assert!(answer.problem().contains(allow));
     }
