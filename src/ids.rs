@@ -106,6 +106,11 @@ impl Add<u64> for Seq {
 // ===== impl EventId =====
 
 impl EventId {
+    /// The same position in an epoch that no history has: it is never covered.
+    pub(crate) fn uncovered(self) -> Self {
+        Self { epoch: Epoch(self.epoch.0 ^ 1 << 63), ..self }
+    }
+
     /// Appends what [`fmt::Display`] writes, in a tenth of its instructions: every stream begins with one.
     pub(crate) fn append_to(self, out: &mut Vec<u8>) {
         let digits: [u8; 16] = std::array::from_fn(|i| hex_digit(self.epoch.0 >> (60 - 4 * i)));

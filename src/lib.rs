@@ -88,6 +88,11 @@
 //! that are open are not looked at. Published keys have no task: the request that needs them, or a probe of readiness,
 //! has them fetched.
 //!
+//! *A backend requests something of open streams*: [`Hub::end_members`](hub::Hub::end_members) ends those of an org's
+//! members, [`Hub::reread`](hub::Hub::reread) has them re-read everything. Each driver makes a pass over the seats at the
+//! pace that spreads them evenly over a window. A reread begins a new epoch of ids at once; a stream that has still to
+//! re-read gets events under ids that no history covers, which are encoded once too, while the window lasts.
+//!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their
 //! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. What makes

@@ -39,6 +39,7 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
         None => serve(cli.serve),
         Some(Command::Serve(settings)) => serve(*settings),
         Some(Command::Publish(request)) => request.run(),
+        Some(Command::Reread(request)) => request.run(),
         Some(Command::Listen(request)) => request.run(),
         Some(Command::Token(request)) => request.run(),
         Some(Command::Bench(load)) => load.run(),
@@ -50,6 +51,10 @@ fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
     let filter =
         EnvFilter::try_new(log).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
     let unknown = Cli::unknown_variables().map_err(Exit::usage)?;
+    let filter = match settings.logging.access_log {
+        true => filter.add_directive("nudged::access=info".parse().expect("a target and a level")),
+        false => filter,
+    };
     // Before there are threads.
     let inherited =
         systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;

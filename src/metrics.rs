@@ -26,6 +26,8 @@ pub enum CloseReason {
     Expired,
     /// The stream reached its maximum age.
     MaxAge,
+    /// A backend requested the member streams of the org to end.
+    Removed,
 }
 
 /// A limit at which requests are refused.
@@ -72,7 +74,7 @@ pub struct Counters {
 // ===== impl CloseReason =====
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Client,
         Self::Reset,
         Self::Timeout,
@@ -82,6 +84,7 @@ impl CloseReason {
         Self::Stalled,
         Self::Expired,
         Self::MaxAge,
+        Self::Removed,
     ];
 
     /// The label in `nudged_streams_closed_total{reason="…"}`.
@@ -96,6 +99,7 @@ impl CloseReason {
             Self::Stalled => "stalled",
             Self::Expired => "expired",
             Self::MaxAge => "max_age",
+            Self::Removed => "removed",
         }
     }
 }

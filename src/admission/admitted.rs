@@ -105,6 +105,11 @@ impl Admitted {
         self.admission.trusts(self.peer).then_some(self.peer)
     }
 
+    /// The address of its client: of its peer, or the one that `behind` finds behind a trusted proxy.
+    pub(crate) fn client(&self, behind: impl FnOnce(IpAddr) -> IpAddr) -> IpAddr {
+        self.trusted_proxy().map_or(self.peer, behind)
+    }
+
     /// Counts a stream that it opens: of its peer, or of the client that `behind` finds behind a trusted proxy.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `nudged publish` and `nudged listen`.
+//! `nudged publish`, `nudged reread` and `nudged listen`.
 
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
@@ -56,6 +56,18 @@ pub(crate) struct Publish {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(crate) struct Reread {
+    /// Name of the org [default: every org, which needs a publish key or a token for all orgs]
+    org: Option<OrgName>,
+    /// How long to try again while the server cannot be reached, or answers 429, 502, 503 or 504; 0s for
+    /// one attempt
+    #[arg(long, value_name = "TIME", default_value_t = HumanDuration(client::RETRY_FOR), value_parser = duration(0..=86_400_000))]
+    retry_for: HumanDuration,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Listen {
     /// Name of the org
     org: OrgName,
@@ -102,7 +114,7 @@ fn failure(why: client::Error) -> Exit {
     }
 }
 
-// ===== impl Publish, Listen =====
+// ===== impl Publish, Reread, Listen =====
 
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
@@ -112,6 +124,18 @@ impl Publish {
         let (mut id, mut notes) = (stdout(), stderr());
         let publish = client::publish(&request, &mut id, &mut notes);
         crate::block_on(publish).map_err(Exit::failure)?.map_err(failure)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Reread {
+    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
+        let Self { org, retry_for, server } = self;
+        let request =
+            client::Reread { server: server.into_endpoint()?, org, retry_for: retry_for.0 };
+        let (mut count, mut notes) = (stdout(), stderr());
+        let reread = client::reread(&request, &mut count, &mut notes);
+        crate::block_on(reread).map_err(Exit::failure)?.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -36,6 +36,8 @@ macro_rules! lacking_command {
 #[cfg(not(feature = "client"))]
 lacking_command!(Publish, "publish", "client");
 #[cfg(not(feature = "client"))]
+lacking_command!(Reread, "reread", "client");
+#[cfg(not(feature = "client"))]
 lacking_command!(Listen, "listen", "client");
 #[cfg(not(feature = "jwt"))]
 lacking_command!(Token, "token", "jwt");

@@ -34,13 +34,13 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
 #[cfg(feature = "client")]
-pub(crate) use self::client::{Listen, Publish};
+pub(crate) use self::client::{Listen, Publish, Reread};
 #[cfg(not(feature = "bench"))]
 pub(crate) use self::lacking::Bench;
 #[cfg(not(feature = "jwt"))]
 pub(crate) use self::lacking::Token;
 #[cfg(not(feature = "client"))]
-pub(crate) use self::lacking::{Listen, Publish};
+pub(crate) use self::lacking::{Listen, Publish, Reread};
 pub(crate) use self::serve::Serve;
 #[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Serve(Box<Serve>),
     /// Publish stale keys to all subscribers of an org
     Publish(Publish),
+    /// Have all clients of an org re-read everything, or those of every org; prints how many streams are open
+    Reread(Reread),
     /// Print the events of an org as they arrive; reconnects as a browser does
     Listen(Listen),
     /// Sign a token for development; prints the token to standard output, its claims to standard

@@ -59,7 +59,9 @@ impl Serve {
         self.given.check(self.has_internal_socket, self.streams.public_orgs.as_deref())?;
         #[cfg(feature = "tls")]
         self.tls.check()?;
-        let Self { listening, streams, history, limits, publishing, auth, shutdown, .. } = self;
+        let Self {
+            listening, streams, history, limits, publishing, auth, shutdown, logging, ..
+        } = self;
         let retry_ms = (streams.retry_min.millis(), streams.retry_max.millis());
         if retry_ms.0 > retry_ms.1 {
             return Err(format!(
@@ -128,6 +130,7 @@ impl Serve {
             connection_body_bytes_max: limits.connection_body_bytes,
             publish_bytes_max: publishing.publish_bytes,
             publish_rate,
+            reread_window: publishing.reread_window.0,
             cors: auth.cors()?,
             cors_headers: auth.cors_header.clone(),
             auth: auth.into_config()?,
@@ -135,6 +138,7 @@ impl Serve {
             drain_window: drain_window.0,
             drain_timeout: drain_timeout.0,
             hub,
+            access_log: logging.access_log,
             ..Config::default()
         };
         #[cfg(feature = "tls")]

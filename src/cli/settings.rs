@@ -236,6 +236,11 @@ pub(super) struct PublishArgs {
     /// Publishes to one org at once, after a pause [default: as many as --publish-rate]
     #[arg(long, env = "NUDGED_PUBLISH_BURST", value_name = "N", value_parser = count(1..=1_000_000))]
     pub(super) publish_burst: Option<usize>,
+
+    /// Time over which streams end, or get connected, once that is requested (DELETE, reread), evenly,
+    /// so that their clients do not all re-read at once; 0 is at once
+    #[arg(long, env = "NUDGED_REREAD_WINDOW", value_name = "TIME", default_value_t = HumanDuration(CONFIG.reread_window), value_parser = duration(0..=3_600_000))]
+    pub(super) reread_window: HumanDuration,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -271,6 +276,11 @@ pub(crate) struct LogArgs {
     /// Format of a log line
     #[arg(long, env = "NUDGED_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+
+    /// Log a line for each stream that ends, whatever --log is: its org, kind and client address, the
+    /// cause, how long it was open, and how many events it delivered
+    #[arg(long, env = "NUDGED_ACCESS_LOG")]
+    pub(crate) access_log: bool,
 }
 
 pub(super) static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);

@@ -7,6 +7,7 @@
 pub(crate) mod exchange;
 mod listen;
 mod publish;
+mod reread;
 mod retry;
 pub(crate) mod tls;
 pub(crate) mod url;
@@ -21,6 +22,7 @@ use http::{HeaderValue, StatusCode};
 
 pub use listen::{Listen, REDIRECTS_MAX, listen};
 pub use publish::{Publish, RETRY_FOR, publish};
+pub use reread::{Reread, reread};
 pub use tls::TlsError;
 pub use url::{BaseUrl, InvalidUrl};
 pub use verify::{Authorities, Verify};

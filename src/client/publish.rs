@@ -1,12 +1,12 @@
 //! `nudged publish`: one publish to one org.
 
 use std::io::Write;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use serde::{Deserialize, Serialize};
 
-use super::retry::{Pauses, retry_after};
+use super::retry::{Failure, accepted, repeat};
 use super::{Endpoint, Error, OneLine, exchange};
 use crate::ids::OrgName;
 
@@ -51,25 +51,12 @@ pub async fn publish(
     out: &mut impl Write,
     notes: &mut impl Write,
 ) -> Result<(), Error> {
-    let mut pauses = Pauses::new(publish.retry_for);
-    let answer = loop {
-        let (why, retry_after) = match attempt(publish).await {
-            Ok(answer) => break answer,
-            Err(failure) => failure,
-        };
-        let pause = if why.is_temporary() { pauses.next(retry_after) } else { None };
-        let Some(pause) = pause else { return Err(why) };
-        // What is beside the result is not worth an error.
-        _ = writeln!(notes, "{why}; trying again in {pause:.1?}").and_then(|()| notes.flush());
-        #[expect(clippy::disallowed_methods, reason = "a client's retry, not a stream")]
-        tokio::time::sleep(pause).await;
-    };
+    let answer = repeat(publish.retry_for, notes, || attempt(publish)).await?;
     let id = answer.id.as_deref().unwrap_or("accepted");
     writeln!(out, "{}", OneLine(id)).and_then(|()| out.flush()).map_err(Error::Output)
 }
 
-/// Publishes once. An error comes with the time for which the server asks to be left alone.
-async fn attempt(publish: &Publish) -> Result<Answer, (Error, Option<Duration>)> {
+async fn attempt(publish: &Publish) -> Result<Answer, Failure> {
     let Publish { server, org, keys, .. } = publish;
     let body = serde_json::to_vec(&Body { keys }).expect("strings are JSON");
     let url = server.url.at(&format!("/api/{org}/events"));
@@ -78,13 +65,7 @@ async fn attempt(publish: &Publish) -> Result<Answer, (Error, Option<Duration>)>
         .body(body.into())
         .expect("every part was checked when it was parsed");
 
-    let response =
-        exchange::send(&url, &server.verify, request).await.map_err(|why| (why, None))?;
-    if response.status() != StatusCode::ACCEPTED {
-        let retry_after = retry_after(response.headers(), SystemTime::now());
-        return Err((exchange::refusal(server, response).await, retry_after));
-    }
-    let body = exchange::read_body(server, response).await.map_err(|why| (why, None))?;
+    let body = accepted(server, exchange::send(&url, &server.verify, request).await).await?;
     // By its status it was accepted; a body without an id does not change that.
-    Ok(serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default())
+    Ok(serde_json::from_slice(&body).unwrap_or_default())
 }

@@ -1,9 +1,17 @@
 //! When a request that failed is sent again.
 
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header};
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::time::Instant;
+
+use super::{Endpoint, Error, exchange};
+
+/// Why an attempt failed, and for how long the server asks to be left alone.
+pub(super) type Failure = (Error, Option<Duration>);
 
 /// The pauses between the attempts of one request.
 #[derive(Debug)]
@@ -38,6 +46,45 @@ impl Pauses {
         let left = self.end.saturating_duration_since(Instant::now());
         (pause < left).then_some(pause)
     }
+}
+
+/// Makes attempts until one succeeds, fails for good, or is too late to be followed by another. Says in `notes` why there is
+/// another.
+pub(super) async fn repeat<T, F>(
+    time: Duration,
+    notes: &mut impl Write,
+    attempt: impl Fn() -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut pauses = Pauses::new(time);
+    loop {
+        let (why, retry_after) = match attempt().await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let pause = if why.is_temporary() { pauses.next(retry_after) } else { None };
+        let Some(pause) = pause else { return Err(why) };
+        // What is beside the result is not worth an error.
+        _ = writeln!(notes, "{why}; trying again in {pause:.1?}").and_then(|()| notes.flush());
+        #[expect(clippy::disallowed_methods, reason = "a client's retry, not a stream")]
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The body of a response that accepts the request; empty if it is too large.
+pub(super) async fn accepted(
+    server: &Endpoint,
+    response: Result<Response<Incoming>, Error>,
+) -> Result<Bytes, Failure> {
+    let response = response.map_err(|why| (why, None))?;
+    if response.status() != StatusCode::ACCEPTED {
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        return Err((exchange::refusal(server, response).await, retry_after));
+    }
+    let body = exchange::read_body(server, response).await.map_err(|why| (why, None))?;
+    Ok(body.unwrap_or_default())
 }
 
 /// For how long the server asks to be left alone (RFC 9110, 10.2.3).

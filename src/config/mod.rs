@@ -126,6 +126,10 @@ pub struct Config {
     /// The rate limit of publishes to one org; `None` for no limit.
     pub publish_rate: Option<PublishRate>,
 
+    // Requests about open streams
+    /// The time over which the streams end, or re-read everything, that are requested to.
+    pub reread_window: Duration,
+
     // Tokens and origins
     /// The keys that requests are authorised with. Without any, the server is open.
     pub auth: AuthConfig,
@@ -146,6 +150,9 @@ pub struct Config {
     pub drain_timeout: Duration,
 
     // Logging
+    /// A line for each stream that ends, by `tracing`, with the target `nudged::access` and the level `info`: its org,
+    /// kind and client address, the cause of its end, how long it was open, and how many events it delivered.
+    pub access_log: bool,
     /// Lines of its log that the application has dropped: `nudged_log_lines_dropped_total` in `/metrics`. The
     /// server itself logs by `tracing`, and keeps nothing.
     pub log_lines_dropped: SharedCount,
@@ -216,12 +223,14 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             connection_body_bytes_max: 256 * 1024,
             publish_rate: None,
+            reread_window: Duration::from_secs(5),
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),
             cors_headers: Vec::new(),
             drain_delay: Duration::ZERO,
             drain_window: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+            access_log: false,
             log_lines_dropped: SharedCount::default(),
         }
     }

@@ -28,7 +28,9 @@ pub fn route(input: &[u8]) {
     let (allow, org) = match segments[..] {
         ["", "livez" | "readyz" | "metrics"] => ("GET, HEAD", None),
         ["", "api", "events"] => ("POST", None),
-        ["", "api", org, "events"] => ("GET, HEAD, POST", Some(org)),
+        ["", "api", org, "events"] => ("GET, HEAD, POST, DELETE", Some(org)),
+        ["", "api", org, "reread"] => ("POST", Some(org)),
+        ["", "api", "reread"] => ("POST", None),
         ["", "api", org, "public", "events"] | ["", "api", org, "position"] => {
             ("GET, HEAD", Some(org))
         }

@@ -33,7 +33,7 @@ fn operations<T>(
 }
 
 fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
-    Ok(match bytes.int_in_range(0..=14u8)? {
+    Ok(match bytes.int_in_range(0..=16u8)? {
         0 => Step::Subscribe {
             org: index(bytes, 2)?,
             view: *bytes.choose(&[View::Member, View::Public])?,
@@ -63,6 +63,8 @@ fn hub_step(bytes: &mut Unstructured<'_>) -> Result<Step> {
         11 => Step::Tidy,
         12 => Step::Close,
         13 => Step::Position { org: index(bytes, 2)?, page: index(bytes, 2)? == 1 },
+        15 => Step::Reread { org: index(bytes, 3)?, shard: index(bytes, 2)? },
+        16 => Step::EndMembers { org: index(bytes, 2)?, shard: index(bytes, 2)? },
         _ => {
             Step::EndAfter { subscriber: index(bytes, 256)?, ms: bytes.int_in_range(1..=9_000u64)? }
         }

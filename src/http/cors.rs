@@ -19,7 +19,7 @@ pub(super) struct Cors {
 
 /// Beside those of [`REQUEST_FIELDS`] and of the configuration. Browsers cache it for two hours at most.
 const PREFLIGHT: [(HeaderName, &str); 2] = [
-    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE"),
     (header::ACCESS_CONTROL_MAX_AGE, "7200"),
 ];
 

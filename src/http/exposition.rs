@@ -1,5 +1,7 @@
-//! `/metrics` in the text format of OpenMetrics 1.0. No metric has a label for the org, because the number of
-//! orgs has no bound.
+//! `/metrics` in the text format of Prometheus, or in that of OpenMetrics for a client that asks for it. No metric has a
+//! label for the org, because the number of orgs has no bound.
+
+mod format;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+pub(crate) use self::format::Format;
 use crate::admission::{Admission, Entrance, Evicted};
 use crate::hub::Hub;
 use crate::metrics::{CloseReason, Counters, Limit, SharedCount, read};
@@ -24,18 +27,20 @@ use crate::time::Time;
 #[derive(Debug)]
 pub(crate) struct Exposition {
     registry: Registry,
-    /// The texts that responses hold, the newest last, each with its time.
-    held: Mutex<VecDeque<(Time, Weak<Text>)>>,
+    /// The texts that responses hold in each format, the newest last, each with its time.
+    held: Mutex<[Texts; Format::COUNT]>,
 }
 
 /// The metrics at one time.
 #[derive(Debug)]
 struct Text(String);
 
+type Texts = VecDeque<(Time, Weak<Text>)>;
+
 /// The response to a scrape, which shares its text.
 struct Held(Arc<Text>);
 
-/// If responses hold so many texts, as those of clients do that do not read, further ones share the last of them until
+/// If responses hold so many texts in one format, as those of clients do that do not read, further ones share the last of them until
 /// it is a second old.
 const TEXTS: usize = 8;
 const SHARED: Duration = Duration::from_secs(1);
@@ -79,15 +84,15 @@ impl Exposition {
 
     /// The metrics as they are now, or as they were a second ago if clients hold many texts: what all of them hold is
     /// bounded, however many they are.
-    pub(crate) fn text(&self, now: Time) -> Bytes {
-        let mut held = self.held.lock();
+    pub(crate) fn text(&self, format: Format, now: Time) -> Bytes {
+        let held = &mut self.held.lock()[format as usize];
         held.retain(|(_, text)| text.strong_count() > 0);
         let shared = held.back().filter(|(at, _)| held.len() >= TEXTS && now < at.after(SHARED));
         let text = shared.and_then(|(_, text)| text.upgrade()).unwrap_or_else(|| {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &self.registry)
                 .expect("writing to a string does not fail");
-            let text = Arc::new(Text(text));
+            let text = Arc::new(Text(format.convert(text)));
             held.push_back((now, Arc::downgrade(&text)));
             text
         });
@@ -217,12 +222,15 @@ mod tests {
         let metrics = Exposition::new(hub, Admission::new(&config, 1_024), SharedCount::default());
         let mut held = Vec::new();
         for millis in 0..2_500 {
-            held.push(metrics.text(Time(millis)));
+            held.push(metrics.text(Format::Prometheus, Time(millis)));
         }
         let texts: BTreeSet<_> = held.iter().map(|bytes| bytes.as_ptr()).collect();
         assert_eq!(texts.len(), TEXTS + 2, "and one a second");
         drop(held);
-        let (first, second) = (metrics.text(Time(2_500)), metrics.text(Time(2_500)));
+        let (first, second) = (
+            metrics.text(Format::Prometheus, Time(2_500)),
+            metrics.text(Format::Prometheus, Time(2_500)),
+        );
         assert_ne!(first.as_ptr(), second.as_ptr(), "while few are held, each is of its time");
     }
 }

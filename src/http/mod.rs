@@ -1,7 +1,10 @@
 //! The meaning of requests: [`route`] names what a request asks for, [`service`] responds. No sockets here.
 
+mod accept;
+mod access_log;
 mod auth;
 mod body_budget;
+mod command;
 mod conformance;
 mod cors;
 mod exposition;

@@ -73,7 +73,7 @@ pub(crate) struct BodyLimits {
     pub(crate) budget: Option<BodyBudget>,
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
 const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]}"#;
@@ -145,14 +145,32 @@ pub(crate) async fn read<B>(
 where
     B: Body<Data = Bytes>,
 {
+    check_content(&headers, allowed)?;
+    drop(headers);
+    read_any(body, limits, timer).await
+}
+
+/// Checks that a body is of the `allowed` content type, and not encoded.
+pub(super) fn check_content(headers: &HeaderMap, allowed: &'static str) -> Result<(), Reject> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(allowed)) {
         return Err(Reject::ContentType { allowed });
     }
-    if has_content_coding(&headers) {
+    if has_content_coding(headers) {
         return Err(Reject::ContentCoding);
     }
-    drop(headers);
+    Ok(())
+}
+
+/// Reads a body of any content type within its limits.
+pub(super) async fn read_any<B>(
+    body: B,
+    limits: BodyLimits,
+    timer: &Timer,
+) -> Result<PartialBody, Reject>
+where
+    B: Body<Data = Bytes>,
+{
     let BodyLimits { bytes_max, timeout, budget } = limits;
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Reject::TooLarge { max: bytes_max });
@@ -198,7 +216,7 @@ fn parse_line<'a>(line: &'a [u8], limits: &HubConfig) -> Result<(OrgName, Keys<'
 }
 
 /// Parses an object only: serde would accept an array of the members' values, too.
-fn parse_object<'a, T: Deserialize<'a>>(
+pub(super) fn parse_object<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     expected: &'static str,
 ) -> Result<T, Reject> {
@@ -224,7 +242,7 @@ fn check_keys<'a>(keys: KeyList<'a>, limits: &HubConfig) -> Result<Keys<'a>, Rej
     Keys::new(keys.0.into_iter().map(|key| key.0), limits).map_err(Reject::Keys)
 }
 
-fn accepted(body: String) -> Response<Full<Bytes>> {
+pub(super) fn accepted(body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));

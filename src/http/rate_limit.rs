@@ -14,6 +14,8 @@ use crate::time::Time;
 pub(super) struct RateLimiter {
     rate: PublishRate,
     buckets: Mutex<Buckets>,
+    /// When requests about all orgs at once have their whole burst again, in the same unit.
+    all_full_at: Mutex<u64>,
 }
 
 /// A publish beyond the rate limit.
@@ -42,7 +44,7 @@ const ORGS_MIN: usize = 1_024;
 
 impl RateLimiter {
     pub(super) fn new(rate: PublishRate) -> Self {
-        Self { rate, buckets: Mutex::new(Buckets::default()) }
+        Self { rate, buckets: Mutex::default(), all_full_at: Mutex::new(0) }
     }
 
     /// Counts one publish to each of these orgs, if all of them are allowed now.
@@ -66,6 +68,15 @@ impl RateLimiter {
             let full_at = buckets.full_at(org, now) + count * self.interval();
             buckets.set(org, full_at, now);
         }
+        Ok(())
+    }
+
+    /// Counts one request about all orgs at once, if it is allowed now. These have a burst of their own.
+    pub(super) fn try_acquire_all(&self, now: Time) -> Result<(), RateLimited> {
+        let now = now.0.saturating_mul(1_000);
+        let mut full_at = self.all_full_at.lock();
+        self.check((*full_at).max(now), 1, now)?;
+        *full_at = (*full_at).max(now) + self.interval();
         Ok(())
     }
 
@@ -156,6 +167,15 @@ mod tests {
         for n in 0..4 {
             assert_eq!(take(&limiter, &[1], 100_000).is_ok(), n < 3);
         }
+    }
+
+    #[test]
+    fn requests_about_all_orgs_have_a_rate_of_their_own() {
+        let limiter = limiter(10, 3);
+        let all = |now| limiter.try_acquire_all(Time(now)).is_ok();
+        assert!((0..3).all(|_| all(5_000)) && !all(5_000) && !all(5_099));
+        assert_eq!(take(&limiter, &[1], 5_000), Ok(()));
+        assert!(all(5_100) && !all(5_100));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! * `GET /api/{org}/events` -- the member stream; `HEAD` shows its head
 //! * `POST /api/{org}/events` -- publish to one org
+//! * `DELETE /api/{org}/events` -- end the member streams of an org
 //! * `GET /api/{org}/public/events` -- the public stream; `HEAD` shows its head
 //! * `GET /api/{org}/position` -- where its views are
 //! * `POST /api/events` -- publish to many orgs
+//! * `POST /api/{org}/reread`, `POST /api/reread` -- have the clients of one org, or of all, re-read everything
 //! * `GET /livez`, `GET /readyz`, `GET /metrics` -- operations
 
 use http::Method;
@@ -22,6 +24,9 @@ pub(crate) enum Route {
     StreamHead { org: OrgName, view: View },
     Publish { org: OrgName },
     PublishBatch,
+    EndMembers { org: OrgName },
+    Reread { org: OrgName },
+    RereadAll,
     Position { org: OrgName },
     Live,
     Ready,
@@ -36,8 +41,10 @@ impl Route {
         let (scope, org) = match self {
             Self::Stream { org, view: View::Member }
             | Self::StreamHead { org, view: View::Member } => (Scope::Subscribe, Some(org)),
-            Self::Publish { org } => (Scope::Publish, Some(org)),
-            Self::PublishBatch => (Scope::Publish, None),
+            Self::Publish { org } | Self::EndMembers { org } | Self::Reread { org } => {
+                (Scope::Publish, Some(org))
+            }
+            Self::PublishBatch | Self::RereadAll => (Scope::Publish, None),
             Self::Position { org } => (Scope::Either, Some(org)),
             Self::Stream { view: View::Public, .. }
             | Self::StreamHead { view: View::Public, .. } => return None,
@@ -55,11 +62,10 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
     let path = path.strip_prefix('/').ok_or(Reject::NotFound)?;
     if let Some(rest) = path.strip_prefix("api/") {
         return match rest.split_once('/') {
-            None if rest == "events" => match *method {
-                Method::POST => Ok(Route::PublishBatch),
-                _ => Err(Reject::Method { allow: "POST" }),
-            },
+            None if rest == "events" => post(method, || Ok(Route::PublishBatch)),
+            None if rest == "reread" => post(method, || Ok(Route::RereadAll)),
             Some((org, "events")) => org_events(method, org),
+            Some((org, "reread")) => post(method, || Ok(Route::Reread { org: parse_org(org)? })),
             Some((org, "public/events")) => stream(method, org, View::Public, "GET, HEAD"),
             Some((org, "position")) => match *method {
                 Method::GET | Method::HEAD => Ok(Route::Position { org: parse_org(org)? }),
@@ -83,8 +89,13 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
 fn org_events(method: &Method, org: &str) -> Result<Route, Reject> {
     match *method {
         Method::POST => Ok(Route::Publish { org: parse_org(org)? }),
-        _ => stream(method, org, View::Member, "GET, HEAD, POST"),
+        Method::DELETE => Ok(Route::EndMembers { org: parse_org(org)? }),
+        _ => stream(method, org, View::Member, "GET, HEAD, POST, DELETE"),
     }
+}
+
+fn post(method: &Method, route: impl FnOnce() -> Result<Route, Reject>) -> Result<Route, Reject> {
+    if *method == Method::POST { route() } else { Err(Reject::Method { allow: "POST" }) }
 }
 
 fn stream(method: &Method, org: &str, view: View, allow: &'static str) -> Result<Route, Reject> {
@@ -126,6 +137,14 @@ mod tests {
                 Route::Stream { org: org(), view: View::Public },
             ),
             (Method::POST, "/api/events", Route::PublishBatch),
+            (Method::DELETE, "/api/acme/events", Route::EndMembers { org: org() }),
+            (Method::POST, "/api/acme/reread", Route::Reread { org: org() }),
+            (Method::POST, "/api/reread", Route::RereadAll),
+            (
+                Method::GET,
+                "/api/reread/events",
+                Route::Stream { org: "reread".parse().expect("a name"), view: View::Member },
+            ),
             (Method::GET, "/api/acme/position", Route::Position { org: org() }),
             (Method::HEAD, "/api/acme/position", Route::Position { org: org() }),
             (Method::GET, "/livez", Route::Live),
@@ -175,12 +194,14 @@ mod tests {
     #[test]
     fn another_method_is_refused_with_the_allowed_ones() {
         for (path, expected) in [
-            ("/api/acme/events", "GET, HEAD, POST"),
+            ("/api/acme/events", "GET, HEAD, POST, DELETE"),
+            ("/api/acme/reread", "POST"),
+            ("/api/reread", "POST"),
             ("/api/acme/public/events", "GET, HEAD"),
             ("/api/acme/position", "GET, HEAD"),
             ("/livez", "GET, HEAD"),
         ] {
-            let refused = route(&Method::DELETE, path);
+            let refused = route(&Method::PUT, path);
             assert!(
                 matches!(refused, Err(Reject::Method { allow }) if allow == expected),
                 "{path}"

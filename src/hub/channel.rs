@@ -139,6 +139,7 @@ impl Channel {
         if let Some(oldest) = now.before(age) {
             state.feeds.iter_mut().for_each(|(_, feed)| feed.history.expire(oldest));
         }
+        state.feeds.iter_mut().for_each(|(_, feed)| feed.expire_requests(now));
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
 
@@ -204,6 +205,7 @@ impl Channel {
         feeds.get_mut(view).expect(EXISTS).history.append(event);
         // Its ring may have grown.
         feeds.make_room(view, None, config, memory);
+        feeds.get_mut(view).expect(EXISTS).keep_uncovered(now);
         id
     }
 

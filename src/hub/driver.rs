@@ -1,13 +1,16 @@
 //! All that the driver of a shard asks of the hub. Whatever visits seats collects into a [`Batch`] under a
 //! lock; the driver acts on it once no lock is held, a bounded number of seats at a time.
 
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::batch::{Batch, SEATS_PER_TURN, VISITS_PER_TURN};
+use super::channel::Channel;
 use super::drain::Drain;
+use super::feed::View;
 use super::seat_ref::SeatRef;
 use super::shard::ShardId;
 use super::sweep::Sweep;
@@ -143,6 +146,16 @@ impl ShardDriver {
     pub(crate) fn begin_drain(&self) -> Option<Drain> {
         let window = (*self.shared().drain.lock())?;
         Some(Drain::new(window, self.hub.shard().seats()))
+    }
+
+    /// The next seats of whose streams something was requested.
+    pub(super) fn pop_request(&self) -> Option<(Arc<Channel>, View)> {
+        self.hub.shard().pop_request()
+    }
+
+    /// Seats that are taken on the shard.
+    pub(super) fn seats(&self) -> usize {
+        self.hub.shard().seats()
     }
 
     /// Every stream of the shard has been made to end.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::history::History;
+use super::request::Requested;
 use super::seat::{Seat, SeatKey, Seats};
 use super::shard::ShardId;
 use crate::config::HubConfig;
@@ -30,6 +31,8 @@ pub(crate) struct Feed {
     view: View,
     /// The head for which the seats were marked as dirty last.
     announced: Seq,
+    /// What was requested of the streams, until it is done.
+    pub(crate) requested: Option<Box<Requested>>,
 }
 
 /// The feeds of a channel. The public one exists from the first public stream on, and as long as the channel: before
@@ -45,7 +48,7 @@ pub(crate) struct Feeds {
 impl Feed {
     pub(crate) fn new(view: View, epoch: Epoch, memory: Arc<MemoryUse>) -> Self {
         let history = History::new(epoch, memory);
-        Self { history, shards: SmallVec::new(), view, announced: Seq(0) }
+        Self { history, shards: SmallVec::new(), view, announced: Seq(0), requested: None }
     }
 
     /// The seats of a shard, which it adds if they are missing.

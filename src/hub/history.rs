@@ -57,6 +57,20 @@ impl History {
         self.clear();
     }
 
+    /// Begins another epoch, so that no id from before it is covered, without a change of positions. The events are
+    /// kept for streams that have still to take them, if there are any.
+    pub(crate) fn renew(&mut self, epoch: Epoch, has_streams: bool) {
+        self.epoch = epoch;
+        self.reread = None;
+        if !has_streams {
+            self.clear();
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<MemoryUse> {
+        &self.memory
+    }
+
     /// The event on which a client re-reads everything. It puts the client at the head. `keepalive_s` is the same in
     /// each call.
     pub(crate) fn reread(&mut self, keepalive_s: u32) -> &Frame {

@@ -18,9 +18,12 @@ mod driver;
 mod feed;
 mod history;
 mod keys;
+mod pass;
+mod passes;
 mod pauses;
 mod position;
 mod registry;
+mod request;
 mod seat;
 mod seat_ref;
 mod shard;
@@ -37,14 +40,15 @@ pub(crate) mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::channel::Outcome;
-use self::drain::DrainWindow;
+use self::channel::{Channel, Outcome};
+use self::pass::Window;
 use self::registry::Registry;
+use self::request::Reached;
 use self::shard::{Common, Shard, ShardId};
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName};
 use crate::metrics::{self, Counters};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::time::Time;
 use crate::wire::Greeting;
 
@@ -55,9 +59,11 @@ pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{
     batch::{Batch, SEATS_PER_TURN, SocketId, WriteKind, WriteOp},
-    drain::{Drain, Pace},
+    drain::Drain,
     driver::ShardDriver,
     history::Event,
+    pass::Pace,
+    passes::Passes,
     seat::{is_sparse, shrink_if_sparse},
     seat_ref::{SeatHandle, SeatRef},
     subscription::{Frames, Taken},
@@ -105,7 +111,11 @@ struct Shared {
     /// Every channel is marked as closing.
     closed: AtomicBool,
     /// Over which time streams end, if not at once.
-    drain: Mutex<Option<DrainWindow>>,
+    drain: Mutex<Option<Window>>,
+    /// The last request to all streams to re-read everything: its number, which counts them, and its window.
+    reread: Mutex<Option<(u64, Window)>>,
+    /// Its number; 0 before the first.
+    rereads: AtomicU64,
 }
 
 // ===== impl Hub =====
@@ -125,6 +135,8 @@ impl Hub {
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             drain: Mutex::new(None),
+            reread: Mutex::new(None),
+            rereads: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared), shard: ShardId(0) }
     }
@@ -217,9 +229,53 @@ impl Hub {
     /// does, but spreads the ends evenly over `window` from `now` on, so that the clients do not all reconnect
     /// at once. Until its end is due a stream continues as before.
     pub fn drain(&self, now: Time, window: Duration) {
-        *self.shared.drain.lock() = Some(DrainWindow { from: now, to: now.after(window) });
+        *self.shared.drain.lock() = Some(Window::from(now, window));
         self.shared.closing.store(true, Ordering::Release);
         self.shared.wake_drivers();
+    }
+
+    /// Ends the member streams of `org` that are open now, evenly over `window` from `now` on, each with a new
+    /// reconnection time, so that each client comes back with its next token, and is refused without one. Until its end
+    /// is due a stream continues as before, and then gets no further event: its client resumes. Returns their number.
+    pub fn end_members(&self, org: &OrgName, now: Time, window: Duration) -> usize {
+        self.request(org, |channel| channel.request_end(Window::from(now, window)))
+    }
+
+    /// Has every client of `org` re-read everything: those of the streams that are open now get `connected`, evenly
+    /// over `window` from `now` on, and no id from before resumes. Until then a stream continues as before. Returns the
+    /// number of streams.
+    pub fn reread(&self, org: &OrgName, now: Time, window: Duration) -> usize {
+        self.request(org, |channel| channel.request_reread(Window::from(now, window), true))
+    }
+
+    /// The same for every org, evenly over all streams.
+    pub fn reread_all(&self, now: Time, window: Duration) -> usize {
+        let (window, mut streams) = (Window::from(now, window), 0);
+        for channels in (0..).map_while(|partition| self.shared.registry.channels_of(partition)) {
+            // One that has left the registry has no streams, and none will resume there.
+            let reached = channels.iter().filter_map(|c| c.request_reread(window, false));
+            streams += reached.map(|reached| reached.streams).sum::<usize>();
+        }
+        {
+            let mut last = self.shared.reread.lock();
+            let serial = last.map_or(1, |(serial, _)| serial + 1);
+            *last = Some((serial, window));
+            self.shared.rereads.store(serial, Ordering::Release);
+        }
+        self.shared.wake_drivers();
+        streams
+    }
+
+    /// Requests something of the streams of an org, and has the shards' drivers do it.
+    fn request(&self, org: &OrgName, request: impl Fn(&Channel) -> Option<Reached>) -> usize {
+        loop {
+            let Some(channel) = self.shared.registry.get(org) else { return 0 };
+            let Some(Reached { streams, passes }) = request(&channel) else { continue };
+            for (shard, view) in passes {
+                self.shared.common.shard(shard).push_request(&channel, view);
+            }
+            return streams;
+        }
     }
 
     /// Whether [`Hub::close`] or [`Hub::drain`] has been called.

@@ -29,19 +29,29 @@ pub(crate) struct Seat {
     generation: u32,
     /// The tick of the last delivery.
     pub(crate) touched: Tick,
-    /// It was silent for too long: its task sends a comment unless there is an event.
-    pub(crate) keepalive_due: bool,
     /// The tick since which pending bytes have made no progress; [`NOT_BLOCKED`] if none are pending.
     blocked_since: Tick,
-    /// A stall timer is set.
-    watched: bool,
+    /// [`KEEPALIVE_DUE`] and [`WATCHED`].
+    flags: u8,
+    /// That of [`Seats::round`] if the stream has re-read everything since that was requested last; [`DUE`] if it has
+    /// to do so now, as soon as it has taken what there is.
+    round: u8,
     /// The stream has to end, without another event.
     pub(crate) ending: Option<CloseReason>,
-    /// The stream has to end once it has received what there is.
-    pub(crate) draining: bool,
+    /// The stream has to end with a farewell, for this reason: once it has received what there is if the server drains.
+    pub(crate) draining: Option<CloseReason>,
 }
 
 const FEWER: &str = "fewer seats than file descriptors";
+
+/// It was silent for too long: its task sends a comment unless there is an event.
+const KEEPALIVE_DUE: u8 = 1;
+
+/// A stall timer is set.
+const WATCHED: u8 = 2;
+
+/// The round of a stream that has to re-read now. No round is counted by this number.
+const DUE: u8 = 0;
 
 /// No tick: the socket has taken all bytes.
 const NOT_BLOCKED: Tick = Tick::NEVER;
@@ -71,6 +81,12 @@ pub(crate) struct Seats {
     end: usize,
     /// They are in the inbox of the shard, or are being swept.
     dirty: bool,
+    /// A pass does what was requested of them, or is about to begin.
+    passing: bool,
+    /// Counts the requests to re-read everything, in a circle without [`DUE`].
+    round: u8,
+    /// The generation of the last seat whose stream has to end.
+    ends_until: Option<u32>,
 }
 
 // ===== impl Seat =====
@@ -79,7 +95,7 @@ impl Seat {
     /// Something is delivered, which ends the silence.
     pub(crate) fn touch(&mut self, tick: Tick) {
         self.touched = tick;
-        self.keepalive_due = false;
+        self.flags &= !KEEPALIVE_DUE;
     }
 
     /// The socket is full, after it took something or nothing. Returns whether a stall timer has to be set.
@@ -88,7 +104,7 @@ impl Seat {
         if took_some || self.blocked_since == NOT_BLOCKED {
             self.blocked_since = tick;
         }
-        !mem::replace(&mut self.watched, true)
+        self.watch()
     }
 
     /// The socket took all bytes.
@@ -118,32 +134,81 @@ impl Seat {
             NOT_BLOCKED => self.touched,
             since => since.max(self.touched),
         };
-        !mem::replace(&mut self.watched, true)
+        self.watch()
     }
 
-    /// Its end is due in a drain. Returns whether it takes nothing now: from here on it has less time to go on.
+    /// Its end is due, for this reason or one before. Returns whether it takes nothing now: from here on it has less
+    /// time to go on.
     #[must_use]
-    pub(crate) fn drain(&mut self, tick: Tick) -> bool {
-        self.draining = true;
+    pub(crate) fn leave(&mut self, reason: CloseReason, tick: Tick) -> bool {
+        self.draining.get_or_insert(reason);
         self.touched = tick;
         if self.blocked_since != NOT_BLOCKED {
             self.blocked_since = tick;
         }
         // A stall timer that was set before fires too late: the next one that is needed is set anew.
-        self.watched = matches!(self.waiter, Waiter::Busy(_) | Waiter::Blocked { .. });
-        self.watched
+        let is_stuck = matches!(self.waiter, Waiter::Busy(_) | Waiter::Blocked { .. });
+        self.set(WATCHED, is_stuck);
+        is_stuck
+    }
+
+    /// Why it has to end now, without another event; `None` if it goes on.
+    pub(crate) fn ends_for(&self) -> Option<CloseReason> {
+        let removed = self.draining.filter(|reason| *reason == CloseReason::Removed);
+        self.ending.or(removed)
+    }
+
+    /// It has to re-read everything, as soon as it has taken what there is.
+    pub(crate) fn reread(&mut self) {
+        self.round = DUE;
+    }
+
+    pub(crate) fn is_reread_due(&self) -> bool {
+        self.round == DUE
+    }
+
+    /// It re-reads everything, in this round of its feed.
+    pub(crate) fn has_reread(&mut self, round: u8) {
+        self.round = round;
+    }
+
+    /// Whether it has re-read everything since that was requested last, or was opened since.
+    pub(crate) fn is_current(&self, round: u8) -> bool {
+        self.round == round
+    }
+
+    /// It was silent for too long.
+    pub(crate) fn set_keepalive_due(&mut self) {
+        self.set(KEEPALIVE_DUE, true);
+    }
+
+    pub(crate) fn is_keepalive_due(&self) -> bool {
+        self.flags & KEEPALIVE_DUE != 0
+    }
+
+    /// Notes that a stall timer is needed. Returns whether one has to be set.
+    fn watch(&mut self) -> bool {
+        let is_set = self.flags & WATCHED != 0;
+        self.set(WATCHED, true);
+        !is_set
+    }
+
+    fn set(&mut self, flag: u8, value: bool) {
+        self.flags = if value { self.flags | flag } else { self.flags & !flag };
     }
 
     /// The tick at which it counts as stalled if it makes no progress after the driver's last pause, which ended at
     /// `resumed`; `None` if nothing is pending, and then no timer is set.
     pub(crate) fn stalls_at(&mut self, common: &Common, resumed: Tick) -> Option<Tick> {
-        self.watched = self.blocked_since != NOT_BLOCKED;
-        self.watched.then(|| self.stalls_after(self.blocked_since.max(resumed), common))
+        let is_blocked = self.blocked_since != NOT_BLOCKED;
+        self.set(WATCHED, is_blocked);
+        is_blocked.then(|| self.stalls_after(self.blocked_since.max(resumed), common))
     }
 
     /// The tick at which it counts as stalled if it makes no progress from `tick` on.
     pub(crate) fn stalls_after(&self, tick: Tick, common: &Common) -> Tick {
-        let ticks = if self.draining { common.drain_ticks() } else { common.stall_ticks() };
+        let ticks =
+            if self.draining.is_some() { common.drain_ticks() } else { common.stall_ticks() };
         // Both ticks are rounded down, so up to a second may be missing.
         tick.after(ticks).after(1)
     }
@@ -211,7 +276,15 @@ impl SeatKey {
 impl Seats {
     /// No seats, for streams of this view.
     pub(crate) fn of(view: View) -> Self {
-        Self { slab: Slab::new(), generation: view as u32, end: 0, dirty: false }
+        Self {
+            slab: Slab::new(),
+            generation: view as u32,
+            end: 0,
+            dirty: false,
+            passing: false,
+            round: DUE + 1,
+            ends_until: None,
+        }
     }
 
     pub(crate) fn insert(&mut self, cursor: Seq, tick: Tick) -> SeatKey {
@@ -222,11 +295,11 @@ impl Seats {
             waiter: Waiter::None,
             generation,
             touched: tick,
-            keepalive_due: false,
             blocked_since: NOT_BLOCKED,
-            watched: false,
+            flags: 0,
+            round: self.round,
             ending: None,
-            draining: false,
+            draining: None,
         };
         let index = self.slab.insert(seat);
         self.end = self.end.max(index + 1);
@@ -256,6 +329,56 @@ impl Seats {
     /// From here on a change marks the seats dirty again.
     pub(crate) fn end_sweep(&mut self) {
         self.dirty = false;
+    }
+
+    pub(crate) fn round(&self) -> u8 {
+        self.round
+    }
+
+    /// Every stream that is open now has to re-read everything.
+    pub(crate) fn request_reread(&mut self) {
+        self.round = self.round.checked_add(1).unwrap_or_else(|| {
+            // No stream may take an old round for this one.
+            let open = self.slab.iter_mut().map(|(_, seat)| seat);
+            open.filter(|seat| seat.round != DUE).for_each(|seat| seat.round = DUE + 1);
+            DUE + 2
+        });
+    }
+
+    /// Every stream that is open now has to end.
+    pub(crate) fn request_end(&mut self) {
+        if self.len() > 0 {
+            self.ends_until = Some(self.generation);
+        }
+    }
+
+    /// A pass is needed for what was requested. Returns whether it has to be begun.
+    pub(crate) fn request_pass(&mut self) -> bool {
+        self.len() > 0 && !mem::replace(&mut self.passing, true)
+    }
+
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing
+    }
+
+    /// The pass has visited all.
+    pub(crate) fn end_pass(&mut self) {
+        self.passing = false;
+        self.ends_until = None;
+    }
+
+    /// Whether the stream of the seat at this index has been requested to end, and has not been made to.
+    pub(crate) fn has_to_end(&self, index: usize) -> bool {
+        let Some(until) = self.ends_until else { return false };
+        // The generation comes around again, but not within a window.
+        let since = self.generation.wrapping_sub(until);
+        let is_later = |seat: &Seat| seat.generation.wrapping_sub(until).wrapping_sub(1) < since;
+        self.slab.get(index).is_some_and(|seat| seat.draining.is_none() && !is_later(seat))
+    }
+
+    /// Whether the stream of the seat at this index has been requested to re-read everything, and has not been made to.
+    pub(crate) fn has_to_reread(&self, index: usize) -> bool {
+        self.slab.get(index).is_some_and(|seat| seat.round != DUE && seat.round != self.round)
     }
 
     /// The seat at this index, for a pass in memory order over `0..end`.

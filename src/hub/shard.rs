@@ -63,6 +63,8 @@ struct Inbox {
     /// Burst windows to close, by time, and by a number that keeps the times apart.
     windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
+    /// Seats of whose streams something was requested.
+    requests: VecDeque<(Weak<Channel>, View)>,
     /// The shard's driver has ended, and closes no window any more.
     ended: bool,
     driver: Option<Waker>,
@@ -187,6 +189,12 @@ impl Shard {
         self.post(|inbox| inbox.dirty.push_back(dirty));
     }
 
+    /// Leaves the seats that a channel has for a view, of whose streams something was requested.
+    pub(crate) fn push_request(&self, channel: &Arc<Channel>, view: View) {
+        let request = (Arc::downgrade(channel), view);
+        self.post(|inbox| inbox.requests.push_back(request));
+    }
+
     /// Leaves a burst window to close. Returns whether there is a driver that will.
     fn push_window(&self, closes: Time, channel: &Arc<Channel>) -> bool {
         let channel = Arc::downgrade(channel);
@@ -212,6 +220,11 @@ impl Shard {
         self.pop(|inbox| inbox.dirty.pop_front())
     }
 
+    /// The next seats of whose streams something was requested.
+    pub(crate) fn pop_request(&self) -> Option<(Arc<Channel>, View)> {
+        self.pop(|inbox| inbox.requests.pop_front())
+    }
+
     /// A channel whose burst window has closed by now.
     pub(crate) fn pop_window(&self, now: Time) -> Option<Arc<Channel>> {
         let (channel, ()) = self.pop(|inbox| {
@@ -227,7 +240,7 @@ impl Shard {
         let mut inbox = self.inbox.lock();
         inbox.driver = Some(driver.clone());
         let closes = inbox.windows.first_key_value().map(|((closes, _), _)| *closes);
-        (!inbox.dirty.is_empty(), closes)
+        (!inbox.dirty.is_empty() || !inbox.requests.is_empty(), closes)
     }
 
     /// Wakes the driver without work.

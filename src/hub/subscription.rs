@@ -11,6 +11,7 @@ use super::batch::SocketId;
 use super::channel::{Channel, State};
 use super::feed::{Feed, View};
 use super::history::History;
+use super::request::Requested;
 use super::seat::{Seat, SeatKey, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
 use super::shard::{Shard, ShardId};
@@ -19,7 +20,7 @@ use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Seq};
 use crate::metrics::{self, CloseReason};
 use crate::time::Tick;
-use crate::wire::{Frame, Keepalive};
+use crate::wire::{Frame, Greeting, Keepalive};
 
 /// One subscriber: a seat in a channel's slab, freed when this is dropped. It is a cursor into the
 /// channel's history; nothing is queued for it.
@@ -52,6 +53,14 @@ pub(crate) enum Taken {
 pub(crate) type Frames = SmallVec<[(Seq, Frame); FRAMES_PER_TAKE]>;
 
 const FRAMES_PER_TAKE: usize = 16;
+
+/// What a feed has next for a seat.
+struct Next<'f> {
+    history: &'f mut History,
+    requested: Option<&'f Requested>,
+    /// That of the seats.
+    round: u8,
+}
 
 // ===== impl Subscription =====
 
@@ -91,16 +100,16 @@ impl Subscription {
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
         let mut guard = self.channel.state.lock();
         let State { feeds, closing, .. } = &mut *guard;
-        let Feed { history, shards, .. } = feeds.get_mut(self.view).expect(HELD);
-        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
-        let polled = match seat.ending {
+        let feed = feeds.get_mut(self.view).expect(HELD);
+        let (mut next, seat) = Next::of(feed, self.shard, self.key);
+        let polled = match seat.ends_for() {
             // Its socket takes no end: the task that writes to it has to close it.
             Some(CloseReason::Stalled) => Poll::Pending,
             Some(_) => Poll::Ready(None),
-            None => poll_seat(seat, history, self, *closing),
+            None => poll_seat(seat, &mut next, self, *closing),
         };
         if matches!(polled, Poll::Ready(None)) {
-            self.reason = seat.ending.unwrap_or(CloseReason::Drained);
+            self.reason = seat.ending.or(seat.draining).unwrap_or(CloseReason::Drained);
             self.over = true;
         }
         let replaced = seat.set_waker(waker, polled.is_pending());
@@ -124,31 +133,28 @@ impl Subscription {
         let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
         let State { feeds, closing, .. } = &mut *state;
-        let Feed { history, shards, .. } = feeds.get_mut(self.view).expect(HELD);
-        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
-        if let Some(reason) = seat.ending {
+        let feed = feeds.get_mut(self.view).expect(HELD);
+        let (mut next, seat) = Next::of(feed, self.shard, self.key);
+        if let Some(reason) = seat.ends_for() {
             return Taken::End(reason);
         }
-        let mut reread = false;
-        while seat.cursor < history.head() && frames.len() < FRAMES_PER_TAKE {
-            if let Some(event) = history.get(seat.cursor + 1) {
-                seat.cursor = seat.cursor + 1;
-                frames.push((seat.cursor, event.frame.clone()));
-            } else {
-                // It is the only frame: nothing lies beyond the head.
-                seat.cursor = history.head();
-                let keepalive_s = self.config().keepalive_seconds();
-                frames.push((seat.cursor, history.reread(keepalive_s).clone()));
-                reread = true;
-            }
+        while frames.len() < FRAMES_PER_TAKE
+            && let Some(frame) = next.event(seat)
+        {
+            frames.push((seat.cursor, frame));
         }
+        // It is the only frame: nothing lies beyond the head.
+        let keepalive_s = self.config().keepalive_seconds();
+        let reread = if frames.is_empty() { next.reread(seat, keepalive_s) } else { None };
+        let is_reread = reread.is_some();
+        frames.extend(reread.map(|frame| (seat.cursor, frame)));
         if !frames.is_empty() {
             seat.touch(shard.tick());
             seat.waiter = Waiter::None;
-            return if reread { Taken::Reread } else { Taken::Some };
+            return if is_reread { Taken::Reread } else { Taken::Some };
         }
-        if *closing || seat.draining {
-            return Taken::End(CloseReason::Drained);
+        if *closing || seat.draining.is_some() {
+            return Taken::End(seat.draining.unwrap_or(CloseReason::Drained));
         }
         seat.unblock();
         seat.waiter = Waiter::Socket { socket };
@@ -156,9 +162,16 @@ impl Subscription {
     }
 
     /// Gives back what was taken after `seq`, because the stream's socket is full, after it `took_some` or nothing.
-    /// Sweeps pass over the stream until it takes again.
-    pub(crate) fn give_back(&self, seq: Seq, socket: SocketId, took_some: bool) {
-        self.block(socket, |seat| seat.cursor = seq, took_some);
+    /// With `reread`, that is the event after which the client re-reads everything. Sweeps pass over the stream until
+    /// it takes again.
+    pub(crate) fn give_back(&self, seq: Seq, reread: bool, socket: SocketId, took_some: bool) {
+        let change = |seat: &mut Seat| {
+            seat.cursor = seq;
+            if reread {
+                seat.reread();
+            }
+        };
+        self.block(socket, change, took_some);
     }
 
     /// Notes that the socket is full, where nothing has to be given back.
@@ -212,9 +225,24 @@ impl Subscription {
     /// The position up to which events have been delivered.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
-        let Feed { history, shards, .. } = state.feeds.get_mut(self.view).expect(HELD);
-        let seat = shards[self.shard.index()].get_mut(self.key).expect(HELD);
-        history.id(seat.cursor)
+        let feed = state.feeds.get_mut(self.view).expect(HELD);
+        let (next, seat) = Next::of(feed, self.shard, self.key);
+        let id = next.history.id(seat.cursor);
+        // An id of the history would count as that of a client that has re-read.
+        if seat.is_current(next.round) { id } else { id.uncovered() }
+    }
+
+    /// How the stream begins, and at which position. If everything has to be re-read since it was opened, that is now.
+    pub(crate) fn begin(&self, greeting: Greeting) -> (Greeting, EventId) {
+        let mut state = self.channel.state.lock();
+        let feed = state.feeds.get_mut(self.view).expect(HELD);
+        let (next, seat) = Next::of(feed, self.shard, self.key);
+        if seat.is_current(next.round) {
+            return (greeting, next.history.id(seat.cursor));
+        }
+        seat.cursor = next.history.head();
+        seat.has_reread(next.round);
+        (Greeting::Connected, next.history.id(seat.cursor))
     }
 
     /// The organisation whose invalidations it receives.
@@ -224,6 +252,33 @@ impl Subscription {
 
     pub(crate) fn config(&self) -> &HubConfig {
         &self.channel.common.config
+    }
+
+    /// Whether it is its turn to re-read, and whether it is its turn to end.
+    #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+    pub(crate) fn turn(&self) -> (bool, bool) {
+        let mut state = self.channel.state.lock();
+        let seat = state.feeds.seat_mut(self.shard, self.key).expect(HELD);
+        (seat.is_reread_due(), seat.draining == Some(CloseReason::Removed))
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.view
+    }
+
+    /// The cause that counts if it is dropped now.
+    pub(crate) fn ends_for(&self) -> CloseReason {
+        let mut state = self.channel.state.lock();
+        let seat = state.feeds.seat_mut(self.shard, self.key);
+        self.reason_with(seat.and_then(|seat| seat.ending))
+    }
+
+    /// The same, where this was noted in its seat.
+    fn reason_with(&self, noted: Option<CloseReason>) -> CloseReason {
+        match self.reason {
+            CloseReason::Client => noted.unwrap_or(CloseReason::Client),
+            known => known,
+        }
     }
 
     /// Sets the cause for which this will be dropped; without it, it is [`CloseReason::Client`].
@@ -236,9 +291,9 @@ impl Subscription {
         self.over
     }
 
-    /// Whether its stream ends because the server does.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.reason == CloseReason::Drained
+    /// Whether its stream ends as one of many, so that its client needs a reconnection time of its own.
+    pub(crate) fn has_farewell(&self) -> bool {
+        matches!(self.reason, CloseReason::Drained | CloseReason::Removed)
     }
 
     fn shard(&self) -> &Shard {
@@ -249,33 +304,66 @@ impl Subscription {
 /// The next event or keepalive of a seat whose stream goes on.
 fn poll_seat(
     seat: &mut Seat,
-    history: &mut History,
+    next: &mut Next<'_>,
     subscription: &Subscription,
     closing: bool,
 ) -> Poll<Option<Frame>> {
-    let keepalive = subscription.keepalive;
-    let (shard, config) = (subscription.shard(), subscription.config());
-    if seat.cursor < history.head() {
-        let Some(event) = history.get(seat.cursor + 1) else {
-            seat.cursor = history.head();
-            seat.touch(shard.tick());
-            metrics::add(&shard.counters.rereads, 1);
-            return Poll::Ready(Some(history.reread(config.keepalive_seconds()).clone()));
-        };
-        seat.cursor = seat.cursor + 1;
+    let (keepalive, shard) = (subscription.keepalive, subscription.shard());
+    let (counters, keepalive_s) = (&shard.counters, subscription.config().keepalive_seconds());
+    let event = next.event(seat).map(|frame| (frame, &counters.delivered));
+    let event = event.or_else(|| Some((next.reread(seat, keepalive_s)?, &counters.rereads)));
+    if let Some((frame, counter)) = event {
         seat.touch(shard.tick());
-        metrics::add(&shard.counters.delivered, 1);
-        return Poll::Ready(Some(event.frame.clone()));
+        metrics::add(counter, 1);
+        return Poll::Ready(Some(frame));
     }
-    if closing || seat.draining {
+    if closing || seat.draining.is_some() {
         return Poll::Ready(None);
     }
-    if seat.keepalive_due {
+    if seat.is_keepalive_due() {
         seat.touch(shard.tick());
         metrics::add(&shard.counters.keepalives, 1);
         return Poll::Ready(Some(keepalive.frame()));
     }
     Poll::Pending
+}
+
+// ===== impl Next =====
+
+impl<'f> Next<'f> {
+    /// That of a seat, with the seat.
+    fn of(feed: &'f mut Feed, shard: ShardId, key: SeatKey) -> (Self, &'f mut Seat) {
+        let Feed { history, shards, requested, .. } = feed;
+        let seats = &mut shards[shard.index()];
+        let round = seats.round();
+        (Self { history, requested: requested.as_deref(), round }, seats.get_mut(key).expect(HELD))
+    }
+
+    /// The next event; `None` if there is none, or the client has to re-read everything instead.
+    fn event(&self, seat: &mut Seat) -> Option<Frame> {
+        if seat.cursor == self.history.head() {
+            return None;
+        }
+        let seq = seat.cursor + 1;
+        let frame = if seat.is_current(self.round) {
+            self.history.get(seq)?.frame.clone()
+        } else {
+            self.requested?.event(seq, self.history)?
+        };
+        seat.cursor = seq;
+        Some(frame)
+    }
+
+    /// The event on which the client re-reads everything, if it has to: because it has missed the next event, or was
+    /// requested to.
+    fn reread(&mut self, seat: &mut Seat, keepalive_s: u32) -> Option<Frame> {
+        if seat.cursor == self.history.head() && !seat.is_reread_due() {
+            return None;
+        }
+        seat.cursor = self.history.head();
+        seat.has_reread(self.round);
+        Some(self.history.reread(keepalive_s).clone())
+    }
 }
 
 impl Drop for Subscription {
@@ -291,11 +379,7 @@ impl Drop for Subscription {
             seat
         };
         debug_assert!(seat.is_some(), "a seat is freed once");
-        let noted = seat.and_then(|seat| seat.ending);
-        let reason = match self.reason {
-            CloseReason::Client => noted.unwrap_or(CloseReason::Client),
-            known => known,
-        };
+        let reason = self.reason_with(seat.and_then(|seat| seat.ending));
         shard.remove_seat();
         metrics::add(&shard.counters.closed[self.view as usize][reason as usize], 1);
     }

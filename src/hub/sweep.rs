@@ -41,7 +41,7 @@ impl Sweep {
         let State { feeds, closing, .. } = &mut *state;
         let Feed { history, shards, .. } = feeds.get_mut(self.view).expect("it has had seats");
         let seats = &mut shards[self.shard.index()];
-        let tick = self.channel.common.shard(self.shard).tick();
+        let (tick, round) = (self.channel.common.shard(self.shard).tick(), seats.round());
         let now_at = (history.head(), *closing);
         if self.index == 0 {
             self.began_at = now_at;
@@ -53,7 +53,7 @@ impl Sweep {
             if let Some(seat) = seats.at_mut(self.index)
                 && (seat.cursor < history.head() || *closing)
             {
-                events = events.max(deliver(seat, history, *closing, tick, batch));
+                events = events.max(deliver(seat, round, history, *closing, tick, batch));
             }
             self.index += 1;
         }
@@ -87,6 +87,7 @@ impl Drop for Sweep {
 /// to hold for it.
 fn deliver(
     seat: &mut Seat,
+    round: u8,
     history: &History,
     closing: bool,
     tick: Tick,
@@ -94,7 +95,8 @@ fn deliver(
 ) -> usize {
     let count = usize::try_from(history.head().since(seat.cursor)).unwrap_or(usize::MAX);
     let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
-    if closing || !near || !matches!(seat.waiter, Waiter::Socket { .. }) {
+    if closing || !near || !seat.is_current(round) || !matches!(seat.waiter, Waiter::Socket { .. })
+    {
         seat.notify(WriteKind::CatchUp, batch);
         return 0;
     }

@@ -96,7 +96,7 @@ pub(super) fn keep_alive(
         seat.touch(tick);
         metrics::add(&shard.counters.keepalives, 1);
     } else {
-        seat.keepalive_due = true;
+        seat.set_keepalive_due();
     }
     seat.notify(WriteKind::Keepalive, batch);
     Some(common.keepalive_at(tick))

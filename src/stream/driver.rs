@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Sleep;
 
 use super::share::TimeShare;
-use crate::hub::{Batch, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer};
+use crate::hub::{
+    Batch, Drain, Hub, Pace, Passes, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer,
+};
 use crate::time::{Clock, Tick, Time};
 
 /// Drives the shard of this handle. Every shard needs one driver; without it nothing that is published on
@@ -95,6 +97,8 @@ pub(crate) struct Driver<S> {
     /// Timers that have expired and have not fired yet.
     ending: Vec<Timer>,
     batch: Batch,
+    /// What was requested of streams, and is spread over time.
+    passes: Passes,
     /// Once the hub drains: the sweep that ends the streams, and when it continues.
     drain: Option<(Drain, Pace)>,
 }
@@ -114,6 +118,7 @@ impl<S: Sockets> Driver<S> {
             silent: Vec::new(),
             ending: Vec::new(),
             batch: Batch::default(),
+            passes: Passes::default(),
             drain: None,
         }
     }
@@ -145,6 +150,9 @@ impl<S: Sockets> Driver<S> {
             self.serve();
         }
         self.sweep();
+        more |= self.passes.turn(&self.hub, now, &mut self.batch, |batch| {
+            serve(batch, &mut self.sockets);
+        });
         more |= self.end_some(now);
         more |= !self.silent.is_empty() || !self.ending.is_empty() || !self.sweeps.is_empty();
         more
@@ -201,9 +209,7 @@ impl<S: Sockets> Driver<S> {
 
     /// Performs what was collected, now that no lock is held.
     fn serve(&mut self) {
-        self.batch.wake();
-        self.sockets.apply(&mut self.batch);
-        self.batch.clear();
+        serve(&mut self.batch, &mut self.sockets);
     }
 
     /// Ticks the wheels if a second has passed.
@@ -235,8 +241,11 @@ impl<S: Sockets> Driver<S> {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = self.tick.after(1).time();
-            // Computed after the registration, so that a drain that begins in between wakes the driver.
-            let until = [window, self.next_end()].into_iter().flatten().fold(tick, Time::min);
+            // Computed after the registration, so that a drain or a request in between wakes the driver.
+            let until = [window, self.next_end(), self.passes.next(&self.hub)]
+                .into_iter()
+                .flatten()
+                .fold(tick, Time::min);
             let until = self.clock.instant(until);
             if sleep.deadline() != until {
                 sleep.as_mut().reset(until);
@@ -253,6 +262,13 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
     }
+}
+
+/// Performs what was collected, and empties the batch.
+fn serve(batch: &mut Batch, sockets: &mut impl Sockets) {
+    batch.wake();
+    sockets.apply(batch);
+    batch.clear();
 }
 
 /// Lets the other tasks of the runtime run once, in any runtime.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
+use super::access::AccessRecord;
 use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName};
@@ -22,8 +23,17 @@ use crate::wire::{self, Greeting, Keepalive};
 #[derive(Debug)]
 pub struct EventStream {
     subscription: Subscription,
-    /// Boxed and freed once it is written, so that it costs an idle stream nothing.
-    opening: Option<Box<Opening>>,
+    /// Boxed and freed once the stream has begun, unless it is logged, so that it costs an idle stream nothing.
+    extra: Option<Box<Extra>>,
+}
+
+/// What not every stream has.
+#[derive(Debug)]
+struct Extra {
+    /// Until it is written.
+    opening: Option<Opening>,
+    /// If there is an access log.
+    record: Option<AccessRecord>,
 }
 
 /// What a stream begins with.
@@ -57,7 +67,8 @@ impl EventStream {
         }
         let retry_ms = retry_ms(hub.config());
         let opening = Opening { greeting, retry_ms };
-        Ok(Self { subscription, opening: Some(Box::new(opening)) })
+        let extra = Extra { opening: Some(opening), record: None };
+        Ok(Self { subscription, extra: Some(Box::new(extra)) })
     }
 
     /// Ends the stream at `deadline`, or at an earlier one that it has. No event follows; the body ends as a complete
@@ -83,6 +94,33 @@ impl EventStream {
         self
     }
 
+    /// Has the end of the stream logged, which has not begun.
+    #[cfg(feature = "server")]
+    pub(crate) fn with_record(mut self, record: AccessRecord) -> Self {
+        if let Some(extra) = &mut self.extra {
+            extra.record = Some(record);
+        }
+        self
+    }
+
+    /// Counts events that were delivered, for the access log.
+    #[inline]
+    pub(crate) fn count(&mut self, events: usize) {
+        if let Some(record) = self.extra.as_mut().and_then(|extra| extra.record.as_mut()) {
+            record.count(events as u64);
+        }
+    }
+
+    /// What it begins with, once.
+    fn take_opening(&mut self) -> Option<Opening> {
+        let extra = self.extra.as_mut()?;
+        let opening = extra.opening.take();
+        if extra.record.is_none() {
+            self.extra = None;
+        }
+        opening
+    }
+
     /// The response that a browser's `EventSource` expects (WHATWG HTML, 9.2), with header fields that keep caches
     /// from storing it and proxies from buffering or compressing it.
     pub fn into_response(self) -> Response<Self> {
@@ -94,25 +132,25 @@ impl EventStream {
         &mut self.subscription
     }
 
-    /// The last frame of a drained stream: a reconnection time of its own.
+    /// The last frame of a stream that ends with others: a reconnection time of its own.
     pub(crate) fn farewell(&self) -> wire::Frame {
         wire::Frame::farewell(retry_ms(self.subscription.config()))
     }
 
     /// Appends the greeting, once, as part of a chunked body or not.
     pub(crate) fn write_greeting(&mut self, out: &mut Vec<u8>, chunked: bool) {
-        let Some(opening) = self.opening.take() else { return };
-        let Opening { greeting, retry_ms } = *opening;
+        let Some(Opening { greeting, retry_ms }) = self.take_opening() else { return };
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
-        let keepalive_s = self.subscription.config().keepalive_seconds();
-        greet(out, greeting, self.subscription.position(), retry_ms, keepalive_s);
+        let (greeting, id) = self.subscription.begin(greeting);
+        greet(out, greeting, id, retry_ms, self.subscription.config().keepalive_seconds());
     }
 
     /// The greeting, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
-        let Opening { greeting, retry_ms } = *self.opening.take()?;
-        let (id, config) = (self.subscription.position(), self.subscription.config());
-        Some(wire::Frame::greeting(greeting, id, retry_ms, config.keepalive_seconds()))
+        let Opening { greeting, retry_ms } = self.take_opening()?;
+        let (greeting, id) = self.subscription.begin(greeting);
+        let keepalive_s = self.subscription.config().keepalive_seconds();
+        Some(wire::Frame::greeting(greeting, id, retry_ms, keepalive_s))
     }
 }
 
@@ -139,6 +177,15 @@ pub(crate) fn with_headers<B>(body: B) -> Response<B> {
     response
 }
 
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        if let Some(record) = self.extra.as_ref().and_then(|extra| extra.record.as_ref()) {
+            let subscription = &self.subscription;
+            record.end(subscription.org(), subscription.view(), subscription.ends_for());
+        }
+    }
+}
+
 impl Body for EventStream {
     type Data = Bytes;
     type Error = Infallible;
@@ -155,11 +202,18 @@ impl Body for EventStream {
                 stream.subscription.set_busy(cx.waker());
                 Some(greeting)
             }
-            None => ready!(stream.subscription.poll_next(cx.waker())),
+            None => {
+                let next = ready!(stream.subscription.poll_next(cx.waker()));
+                let is_logged = stream.extra.is_some();
+                stream.count(usize::from(
+                    is_logged && next.as_ref().is_some_and(wire::Frame::is_invalidate),
+                ));
+                next
+            }
         };
-        // Only a drain ends many streams at once; other streams keep the reconnection time of their greeting.
-        let is_drained = !over && stream.subscription.is_drained();
-        let next = next.or_else(|| is_drained.then(|| stream.farewell()));
+        // Streams that end by themselves keep the reconnection time of their greeting.
+        let has_farewell = !over && stream.subscription.has_farewell();
+        let next = next.or_else(|| has_farewell.then(|| stream.farewell()));
         Poll::Ready(next.map(|frame| Ok(Frame::data(frame.payload()))))
     }
 }

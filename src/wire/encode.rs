@@ -110,6 +110,16 @@ impl Frame {
         Some(Self::enclose(&invalidate(id, keys, bytes_max)?, Some(memory)))
     }
 
+    /// The same event with another id, of an epoch that no history has: a client that comes back with it re-reads
+    /// everything.
+    pub(crate) fn uncovered(&self, memory: &Arc<MemoryUse>) -> Self {
+        let mut chunked = self.chunked.to_vec();
+        let digit = &mut chunked[usize::from(self.payload_start) + b"id: ".len()];
+        let value = char::from(*digit).to_digit(16).expect("an id begins with a digit");
+        *digit = hex_digit(u64::from(value) ^ 8);
+        Self { chunked: share(chunked, Some(memory)), payload_start: self.payload_start }
+    }
+
     /// `connected` on a live stream, whose longest silence is that of its greeting: re-read everything.
     pub fn connected(id: EventId, keepalive_s: u32) -> Self {
         Self::enclose(&connected(id, keepalive_s), None)
@@ -144,6 +154,13 @@ impl Frame {
     /// [`Self::keepalive`]; a browser takes the field as soon as its line has ended (WHATWG HTML, 9.2.6).
     pub fn farewell(retry_ms: u32) -> Self {
         Self::enclose(format!("retry: {retry_ms}\n").as_bytes(), None)
+    }
+
+    /// Whether it is an invalidation, which begins with its id and its name.
+    pub(crate) fn is_invalidate(&self) -> bool {
+        let payload = self.bytes(false);
+        let mut lines = payload.split(|byte| *byte == b'\n');
+        lines.nth(1) == Some(b"event: invalidate")
     }
 
     /// The event in chunk framing.

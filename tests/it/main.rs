@@ -5,6 +5,7 @@
     reason = "tests use the real clock, and loom does not replace their locks"
 )]
 
+mod access_log;
 mod bench;
 mod bench_secure;
 mod browser;
@@ -26,6 +27,7 @@ mod library;
 mod limits;
 mod listening;
 mod log;
+mod metrics;
 mod model;
 mod pause;
 mod places;
@@ -33,6 +35,7 @@ mod positions;
 mod proxies;
 mod publish;
 mod refusals;
+mod requests;
 mod resume;
 mod seats;
 mod settings;

@@ -16,6 +16,9 @@ impl Service {
         match route {
             Route::Publish { .. }
             | Route::PublishBatch
+            | Route::EndMembers { .. }
+            | Route::Reread { .. }
+            | Route::RereadAll
             | Route::Position { .. }
             | Route::Metrics
                 if is_public && has_internal =>
@@ -37,6 +40,9 @@ impl Service {
             | Route::Metrics
             | Route::Publish { .. }
             | Route::PublishBatch
+            | Route::EndMembers { .. }
+            | Route::Reread { .. }
+            | Route::RereadAll
             | Route::Position { .. } => Ok(route),
         }
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod app;
+mod command;
 mod open_stream;
 mod verdict;
 
@@ -22,8 +23,10 @@ use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::auth::{AuthError, Authorization, Grant, Presented};
 use super::body_budget::BodyBudget;
+use super::command::Command;
 use super::conformance;
 use super::essence;
+use super::exposition::Format;
 use super::fields::Fields;
 use super::handoff::{Handoff, HandoffSlot};
 use super::origin;
@@ -211,12 +214,17 @@ impl Service {
             }
             Route::Publish { org } => return self.publish(Some(org), grant, request),
             Route::PublishBatch => return self.publish(None, grant, request),
+            Route::EndMembers { org } => {
+                return self.command(Command::EndMembers(org), &grant, request);
+            }
+            Route::Reread { org } => return self.command(Command::Reread(org), &grant, request),
+            Route::RereadAll => return self.command(Command::RereadAll, &grant, request),
             Route::Position { org } => Ok(self.position(&org)),
             Route::Live => Ok(text("live\n".into())),
             Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
             Route::Ready if !self.app.has_keys() => Err(Reject::Auth(AuthError::NoKeysYet)),
             Route::Ready => Ok(text("ready\n".into())),
-            Route::Metrics => Ok(self.metrics()),
+            Route::Metrics => Ok(self.metrics(Format::accepted_by(request.headers()))),
         };
         self.conclude(response, is_stream && accepts_events(request.headers()))
     }
@@ -339,10 +347,10 @@ impl Service {
         response
     }
 
-    fn metrics(&self) -> Response<ResponseBody> {
-        let mut response = text(self.app.metrics.text(self.app.clock.now()));
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    fn metrics(&self, format: Format) -> Response<ResponseBody> {
+        let mut response = text(self.app.metrics.text(format, self.app.clock.now()));
+        let kind = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
 }

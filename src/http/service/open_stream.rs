@@ -1,5 +1,6 @@
 //! Opens streams: checks that the request may have one, resumes it where it left off, and sets its deadline.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,11 +13,11 @@ use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
 use crate::http::route::{Route, route};
-use crate::http::{conformance, forwarded, query, request_head};
+use crate::http::{access_log, conformance, forwarded, query, request_head};
 use crate::hub::{SubscribeError, View};
 use crate::ids::OrgName;
 use crate::metrics::Limit;
-use crate::stream::EventStream;
+use crate::stream::{AccessRecord, EventStream};
 use crate::time::Tick;
 use crate::wire::Keepalive;
 
@@ -91,19 +92,32 @@ impl Service {
                 Reject::Full { limit, max }
             }
         })?;
-        let stream = stream.with_keepalive(keepalive);
+        let stream = self.logged(stream.with_keepalive(keepalive), request.headers());
         Ok(match grant.expires {
             Some(expires) => (stream.with_expiry(expires, wall), permit),
             None => (stream, permit),
         })
     }
 
+    /// Has the end of the stream logged, if there is an access log.
+    fn logged(&self, stream: EventStream, headers: &HeaderMap) -> EventStream {
+        if !self.app.config.access_log {
+            return stream;
+        }
+        let client = self.admitted.client(|proxy| self.forwarded(headers, proxy));
+        stream.with_record(AccessRecord::new(self.app.clock, client, access_log::write))
+    }
+
     /// Counts a stream of the client, which may be behind a trusted proxy.
     fn count_stream(&self, headers: &HeaderMap) -> Result<StreamPermit, Reject> {
-        let trusts = |ip| self.app.admission.trusts(ip);
-        let field = self.app.config.forwarded_field;
-        let behind = |proxy| forwarded::client(headers, field, proxy, trusts);
+        let behind = |proxy| self.forwarded(headers, proxy);
         self.admitted.count_stream(behind).map_err(|limit| self.full(limit))
+    }
+
+    /// The client that a trusted proxy names.
+    fn forwarded(&self, headers: &HeaderMap, proxy: IpAddr) -> IpAddr {
+        let trusts = |ip| self.app.admission.trusts(ip);
+        forwarded::client(headers, self.app.config.forwarded_field, proxy, trusts)
     }
 
     pub(super) fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {

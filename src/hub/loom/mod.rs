@@ -4,6 +4,7 @@
 mod delivery;
 mod ends;
 mod registry;
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

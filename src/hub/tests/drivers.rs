@@ -1,10 +1,13 @@
 //! Steps of publishers and drivers.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::twin::{TwinOrg, visible};
-use super::{World, name};
+use super::{WINDOW, World, name};
+use crate::hub::feed::Feed;
 use crate::hub::{Batch, Keys, View};
+use crate::ids::Epoch;
 use crate::time::{Tick, Time};
 
 // ===== impl World =====
@@ -25,10 +28,12 @@ impl World {
             return;
         };
         assert_eq!(published.id, Some(twin.member.id(twin.member.events.len() + 1)));
-        let here = self.pairs.iter_mut().map(|pair| &mut pair.client);
-        for client in here.chain(&mut self.away).filter(|client| client.org == org) {
-            // A client from a former run of the channel cannot resume.
-            let feed = twin.feed(client.view).filter(|feed| feed.epoch == client.last.epoch);
+        let here = self.pairs.iter_mut().map(|pair| (&mut pair.client, pair.stale));
+        let away = self.away.iter_mut().map(|client| (client, false));
+        for (client, stale) in here.chain(away).filter(|(client, _)| client.org == org) {
+            // A client from a former run of the channel cannot resume, nor can one that has not re-read.
+            let is_reached = |epoch| stale || epoch == client.last.epoch;
+            let feed = twin.feed(client.view).filter(|feed| is_reached(feed.epoch));
             let visible = visible(&keys, client.view);
             if let Some(feed) = feed.filter(|_| !visible.is_empty()) {
                 client.owed.entry(feed.events.len() + 1).or_default().extend(visible);
@@ -69,8 +74,15 @@ impl World {
             self.hubs[shard].driver().timers(Tick(self.tick as u32), &mut timers);
             self.hubs[shard].driver().fire(&timers, &mut batch);
             batch.wake();
+            let (hub, passes) = (&self.hubs[shard], &mut self.passes[shard]);
+            batch.clear();
+            while passes.turn(&hub.driver(), Time(self.now), &mut batch, |batch| {
+                batch.wake();
+                batch.clear();
+            }) {}
             while self.collect(shard) {}
         }
+        self.follow_passes();
         let ticked = self.tick * 1_000;
         for pair in &mut self.pairs {
             pair.ended |= pair.deadline.is_some_and(|at| at <= ticked);
@@ -78,7 +90,7 @@ impl World {
         for pair in self.pairs.iter().filter(|pair| pair.waits) {
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
             let feed = twin.feed(pair.client.view).expect("it has a subscriber");
-            if pair.position < feed.events.len() || self.closing || pair.ended {
+            if pair.position < feed.events.len() || self.closing || pair.ended || pair.due {
                 assert!(pair.bell.0.load(Ordering::Relaxed), "not woken for a pending event");
             }
         }
@@ -90,12 +102,72 @@ impl World {
             });
             assert!(overhead <= self.orgs.len() * 2 * 2_048, "{overhead} bytes");
             let bytes = shared.common.memory.bytes();
-            assert_eq!(bytes, (events + overhead) as u64, "bytes of all histories");
+            let uncovered = shared
+                .registry
+                .sum(|channel| channel.state.lock().feeds.iter().map(Feed::uncovered_bytes).sum());
+            assert!(uncovered <= events.max(512) * 2, "{uncovered} bytes beside {events}");
+            assert_eq!(bytes, (events + overhead + uncovered) as u64, "bytes of all histories");
+        }
+    }
+
+    /// Learns from the hub which streams have had their turn, whose order is its own.
+    fn follow_passes(&mut self) {
+        for pair in &mut self.pairs {
+            let (is_due, ends) = pair.ours.turn();
+            assert!(pair.stale || !is_due, "nothing was requested");
+            pair.due = is_due;
+            assert!(pair.unwanted || !ends, "nobody asked for its end");
+            pair.ended |= ends;
+            let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
+            let feed = twin.feed(pair.client.view).expect("it has a subscriber");
+            let is_over = feed.requested.is_none_or(|last| last.window_to <= self.now);
+            assert!(!pair.stale || pair.due || pair.ended || !is_over, "it has had no turn");
+        }
+    }
+
+    pub(super) fn reread(&mut self, org: usize, shard: usize) {
+        if self.closing {
+            return;
+        }
+        let (now, window) = (Time(self.now), Duration::from_millis(WINDOW));
+        let streams = match self.orgs.get(org) {
+            Some(name) => self.hubs[shard].reread(name, now, window),
+            None => self.hubs[shard].reread_all(now, window),
+        };
+        let is_meant = |other: usize| org >= self.orgs.len() || org == other;
+        let meant = self.pairs.iter_mut().filter(|pair| is_meant(pair.client.org));
+        assert_eq!(streams, meant.map(|pair| pair.stale = true).count());
+        for org in (0..self.orgs.len()).filter(|org| is_meant(*org)) {
+            for view in [View::Member, View::Public] {
+                let Some(feed) = self.twins[org].as_ref().and_then(|twin| twin.feed(view)) else {
+                    continue;
+                };
+                self.former[org][view as usize] = feed.epoch;
+                let epoch = self.epoch(org, view);
+                assert!(self.epochs.insert(epoch), "the epoch was used before");
+                let mut pairs = self.pairs.iter();
+                let has = pairs.any(|pair| pair.client.org == org && pair.client.view == view);
+                let twin = self.twins[org].as_mut().expect("it has a feed");
+                twin.open(view, epoch).reread(epoch, self.now + WINDOW, has);
+            }
+        }
+    }
+
+    pub(super) fn end_members(&mut self, org: usize, shard: usize) {
+        let window = Duration::from_millis(WINDOW);
+        let ending = self.hubs[shard].end_members(&self.orgs[org], Time(self.now), window);
+        let meant = self.pairs.iter_mut().filter(|pair| pair.client.org == org);
+        let meant = meant.filter(|pair| pair.client.view == View::Member);
+        assert_eq!(ending, meant.map(|pair| pair.unwanted = true).count());
+        if let Some(last) = self.twins[org].as_mut().and_then(|twin| twin.member.requested.as_mut())
+        {
+            last.window_to = if ending > 0 { self.now + WINDOW } else { last.window_to };
         }
     }
 
     pub(super) fn tidy(&mut self) {
         (0..64).for_each(|part| self.hubs[0].driver().tidy(Tick(part), Time(self.now)));
+        self.forget_requests();
         for (org, place) in self.twins.iter_mut().enumerate() {
             let Some(twin) = place else { continue };
             twin.expire(self.now);
@@ -108,6 +180,22 @@ impl World {
                     }
                 }
                 *place = None;
+            }
+        }
+    }
+
+    /// Learns from the hub what it has forgotten: that is for memory only.
+    fn forget_requests(&mut self) {
+        for (org, name) in self.orgs.iter().enumerate() {
+            let Some(channel) = self.hubs[0].shared.registry.get(name) else { continue };
+            let Some(twin) = &mut self.twins[org] else { continue };
+            for view in [View::Member, View::Public] {
+                let state = channel.state.lock();
+                let forgotten = state.feeds.get(view).is_some_and(|feed| feed.requested.is_none());
+                if forgotten && twin.feed(view).is_some() {
+                    let epoch = Epoch(0);
+                    twin.open(view, epoch).requested = None;
+                }
             }
         }
     }

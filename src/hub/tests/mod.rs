@@ -7,6 +7,8 @@ mod deadlines;
 mod drivers;
 #[cfg(test)]
 mod random;
+#[cfg(test)]
+mod requests;
 mod subscribers;
 mod twin;
 
@@ -17,7 +19,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use self::twin::{Limits, TwinOrg};
-use super::{Deadline, Hub, Subscription, Sweep, View};
+use super::{Deadline, Hub, Passes, Subscription, Sweep, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::{Epoch, EventId, OrgName};
 use crate::metrics::CloseReason;
@@ -69,6 +71,16 @@ pub(crate) enum Step {
     },
     /// All pending work of the drivers.
     Drive,
+    /// Everything has to be re-read: what an org has, or, with a number beyond the orgs, what all have.
+    Reread {
+        org: usize,
+        shard: usize,
+    },
+    /// The member streams of an org have to end.
+    EndMembers {
+        org: usize,
+        shard: usize,
+    },
     Tidy,
     Close,
 }
@@ -101,8 +113,13 @@ struct Pair {
     /// The last delivery, in whole seconds.
     touched: u64,
     deadline: Option<u64>,
-    /// Its deadline has passed.
+    /// Its deadline has passed, or its turn to end has come.
     ended: bool,
+    /// It has to re-read, and its turn has come.
+    stale: bool,
+    due: bool,
+    /// It has to end.
+    unwanted: bool,
 }
 
 struct Bell(AtomicBool);
@@ -110,6 +127,7 @@ struct Bell(AtomicBool);
 struct World {
     hubs: [Hub; 2],
     sweeps: [VecDeque<Sweep>; 2],
+    passes: [Passes; 2],
     orgs: [OrgName; 2],
     twins: [Option<TwinOrg>; 2],
     /// Every run of a view so far.
@@ -125,6 +143,9 @@ struct World {
 }
 
 const KEEPALIVE: u64 = 4;
+
+/// Over which what is requested of streams is spread.
+const WINDOW: u64 = 700;
 
 /// Applies the steps to a hub and to its twin, and panics where they differ.
 pub(crate) fn compare(coalesce: u64, history: usize, steps: impl IntoIterator<Item = Step>) {
@@ -165,6 +186,7 @@ impl World {
         Self {
             hubs: [hub.on_shard(0), hub.on_shard(1)],
             sweeps: Default::default(),
+            passes: Default::default(),
             orgs: ["a", "b"].map(|org| org.parse().expect("a name")),
             twins: [None, None],
             epochs: HashSet::new(),
@@ -218,6 +240,8 @@ impl World {
             Step::Wait(ms) => self.now += ms,
             Step::Sweep { shard } => _ = self.collect(shard),
             Step::Drive => self.drive(),
+            Step::Reread { org, shard } => self.reread(org, shard),
+            Step::EndMembers { org, shard } => self.end_members(org, shard),
             Step::Tidy => self.tidy(),
             Step::Close => self.close(),
         }

@@ -26,6 +26,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..7u64).prop_map(|halves| Step::Wait(halves * 500)),
         8 => shard().prop_map(|shard| Step::Sweep { shard }),
         6 => Just(Step::Drive),
+        3 => (0..3usize, shard()).prop_map(|(org, shard)| Step::Reread { org, shard }),
+        1 => (org(), shard()).prop_map(|(org, shard)| Step::EndMembers { org, shard }),
         2 => Just(Step::Tidy),
         1 => prop::bool::weighted(0.3).prop_map(|close| if close { Step::Close } else { Step::Tidy }),
     ]

@@ -31,7 +31,7 @@ impl World {
     }
 
     /// The epoch of a view, which the twin takes from the hub.
-    fn epoch(&self, org: usize, view: View) -> Epoch {
+    pub(super) fn epoch(&self, org: usize, view: View) -> Epoch {
         let channel = self.hubs[0].shared.registry.get(&self.orgs[org]).expect("it is in use");
         let state = channel.state.lock();
         state.feeds.get(view).expect("it is in use").history.id(Seq(0)).epoch
@@ -109,6 +109,9 @@ impl World {
             touched: self.tick,
             deadline: None,
             ended: false,
+            stale: false,
+            due: false,
+            unwanted: false,
         };
         Some((pair, greeting))
     }
@@ -157,7 +160,14 @@ impl World {
             Next::End
         } else {
             let feed = twin.feed(pair.client.view).expect("it has a subscriber");
-            feed.next(&mut pair.position, self.closing)
+            if pair.stale {
+                let (next, rereads) = feed.next_stale(&mut pair.position, pair.due, self.closing);
+                pair.stale &= !rereads;
+                pair.due &= !rereads;
+                next
+            } else {
+                feed.next(&mut pair.position, self.closing)
+            }
         };
         pair.bell.0.store(false, Ordering::Relaxed);
         let got = match pair.ours.poll_next(&Waker::from(pair.bell.clone())) {
@@ -208,7 +218,9 @@ impl Client {
         Parser::default().push(text.as_bytes(), |event| events.push(event)).expect("small");
         let [wire::Event { name, data, id }] = &events[..] else { panic!("one event: {text:?}") };
         let id: EventId = id.parse().expect("an id");
-        assert!(id.epoch == self.last.epoch && id.seq > self.last.seq, "{id} after {}", self.last);
+        // A request to re-read begins another epoch, where it is.
+        let is_new = id.epoch != self.last.epoch;
+        assert!(id.seq > self.last.seq || is_new && id.seq == self.last.seq, "after {}", self.last);
         self.last = id;
         let seq = usize::try_from(id.seq.0).expect("small");
         if name == "connected" {

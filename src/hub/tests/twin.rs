@@ -23,13 +23,28 @@ pub(super) struct TwinFeed {
     pub(super) events: Vec<TwinEvent>,
     /// Events that are too old to be delivered again.
     expired: usize,
+    /// Events that were dropped by a reread without streams.
+    cleared: usize,
+    /// The last request to re-read, while it is remembered.
+    pub(super) requested: Option<TwinRequest>,
     limits: Limits,
+}
+
+/// What streams that have not re-read receive.
+#[derive(Clone, Copy)]
+pub(super) struct TwinRequest {
+    /// Events before it.
+    barrier: usize,
+    /// Events from this one on are kept for them, beside those before the barrier.
+    kept_from: usize,
+    pub(super) window_to: u64,
 }
 
 /// `None` where the keys were too many for an event.
 pub(super) struct TwinEvent {
     pub(super) keys: Option<Vec<String>>,
     published: u64,
+    epoch: Epoch,
 }
 
 #[derive(Clone, Copy)]
@@ -131,7 +146,46 @@ impl TwinOrg {
 
 impl TwinFeed {
     fn new(epoch: Epoch, limits: Limits) -> Self {
-        Self { epoch, events: Vec::new(), expired: 0, limits }
+        Self { epoch, events: Vec::new(), expired: 0, cleared: 0, requested: None, limits }
+    }
+
+    /// Everything has to be re-read, over a window that ends then.
+    pub(super) fn reread(&mut self, epoch: Epoch, window_to: u64, has_streams: bool) {
+        let barrier = self.events.len();
+        self.epoch = epoch;
+        if has_streams {
+            self.requested = Some(TwinRequest { barrier, kept_from: barrier, window_to });
+        } else {
+            self.cleared = barrier;
+        }
+    }
+
+    /// The next event for a stream that has not re-read, and whether it does so with it.
+    pub(super) fn next_stale(
+        &self,
+        position: &mut usize,
+        due: bool,
+        closing: bool,
+    ) -> (Next, bool) {
+        let head = self.events.len();
+        if self.covers(*position) {
+            let seq = *position + 1;
+            let is_kept = |last: TwinRequest| seq <= last.barrier || seq > last.kept_from;
+            if *position < head && self.requested.is_some_and(is_kept) {
+                *position = seq;
+                return (Next::Event(self.text(seq, true).expect("covered")), false);
+            }
+            if *position == head && !due {
+                return (if closing { Next::End } else { Next::Nothing }, false);
+            }
+        }
+        *position = head;
+        (Next::Event(self.connected()), true)
+    }
+
+    fn connected(&self) -> String {
+        let id = self.id(self.events.len());
+        format!("id: {id}\nevent: connected\ndata: {{\"keepalive\":{KEEPALIVE}}}\n\n")
     }
 
     pub(super) fn covers(&self, position: usize) -> bool {
@@ -143,14 +197,12 @@ impl TwinFeed {
         let head = self.events.len();
         if !self.covers(*position) {
             *position = head;
-            let id = self.id(head);
-            let data = format!("{{\"keepalive\":{KEEPALIVE}}}");
-            return Next::Event(format!("id: {id}\nevent: connected\ndata: {data}\n\n"));
+            return Next::Event(self.connected());
         }
         if *position < head {
             *position += 1;
             return Next::Event(
-                self.text(*position).expect("a covered position is before no loss"),
+                self.text(*position, false).expect("a covered position is before no loss"),
             );
         }
         if closing { Next::End } else { Next::Nothing }
@@ -167,7 +219,11 @@ impl TwinFeed {
 
     fn append(&mut self, keys: Vec<String>, now: u64) {
         let lost = keys.len() > self.limits.keys_max;
-        self.events.push(TwinEvent { keys: (!lost).then_some(keys), published: now });
+        let (keys, epoch) = ((!lost).then_some(keys), self.epoch);
+        self.events.push(TwinEvent { keys, published: now, epoch });
+        if let Some(last) = self.requested.as_mut().filter(|last| now > last.window_to + 1_000) {
+            last.kept_from = self.events.len();
+        }
         // A loss discards the whole history at once.
         if !lost {
             self.expire(now);
@@ -177,19 +233,25 @@ impl TwinFeed {
     /// Bytes of the events in its history, each with its chunk framing.
     fn bytes(&self) -> usize {
         let size = |text: String| wire::cost(format!("{:x}\r\n{text}\r\n", text.len()).len());
-        (self.oldest() + 1..=self.events.len()).map(|seq| self.text(seq).map_or(0, size)).sum()
+        (self.oldest() + 1..=self.events.len())
+            .map(|seq| self.text(seq, false).map_or(0, size))
+            .sum()
     }
 
     /// The number of events before the oldest in the history.
     fn oldest(&self) -> usize {
         let lost = self.events.iter().rposition(|event| event.keys.is_none());
         let beyond = self.events.len().saturating_sub(self.limits.history);
-        beyond.max(self.expired).max(lost.map_or(0, |at| at + 1))
+        beyond.max(self.expired).max(self.cleared).max(lost.map_or(0, |at| at + 1))
     }
 
-    fn text(&self, seq: usize) -> Option<String> {
-        let keys = serde_json::to_string(self.events[seq - 1].keys.as_ref()?).expect("strings");
-        let id = self.id(seq);
+    /// An event, for a stream that has re-read, or for one that has not.
+    fn text(&self, seq: usize, stale: bool) -> Option<String> {
+        let event = &self.events[seq - 1];
+        let keys = serde_json::to_string(event.keys.as_ref()?).expect("strings");
+        let id = EventId { epoch: event.epoch, seq: Seq(seq as u64) };
+        let is_after = self.requested.is_some_and(|last| seq > last.barrier);
+        let id = if stale && is_after { id.uncovered() } else { id };
         Some(format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":{keys}}}\n\n"))
     }
 }

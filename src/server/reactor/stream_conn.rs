@@ -31,8 +31,8 @@ pub(crate) struct StreamConn {
     discarded: u32,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
-    /// `rest` is the end of the body.
-    finishing: bool,
+    /// `rest` is the end of the body, for this reason.
+    finishing: Option<CloseReason>,
 }
 
 /// The id by which the hub knows the connection, and the counters of its shard.
@@ -94,7 +94,7 @@ impl StreamConn {
         discarded: usize,
     ) -> Self {
         let discarded = u32::try_from(discarded).unwrap_or(u32::MAX);
-        Self { transport, stream, rest: None, discarded, chunked, finishing: false }
+        Self { transport, stream, rest: None, discarded, chunked, finishing: None }
     }
 
     /// Writes the response head, the greeting and the missed events as one.
@@ -113,12 +113,12 @@ impl StreamConn {
         parts.push(Part { seq: before, owner: None, bytes: opening });
         parts.extend(frames.iter().map(|(seq, frame)| part(*seq, frame, self.chunked)));
         let cut = write(&mut self.transport, &parts)?;
-        ctx.count(taken, begun(&parts, cut).saturating_sub(1));
+        self.count(ctx, taken, begun(&parts, cut).saturating_sub(1));
         match cut {
             None if matches!(taken, Taken::Idle) => Ok(Flow::Idle),
             None => self.catch_up(ctx),
             Some(cut) => {
-                self.give_back(&parts, cut, before, false, ctx);
+                self.give_back(&parts, taken, cut, before, false, ctx);
                 if cut.index == 0 {
                     self.rest = Some(Box::new(parts[0].rest(cut.offset)));
                 }
@@ -153,8 +153,9 @@ impl StreamConn {
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
         let cut = write(&mut self.transport, parts)?;
-        ctx.count(Taken::Some, begun(parts, cut));
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(parts, cut, before, false, ctx)))
+        self.count(ctx, Taken::Some, begun(parts, cut));
+        Ok(cut
+            .map_or(Flow::Idle, |cut| self.give_back(parts, Taken::Some, cut, before, false, ctx)))
     }
 
     /// Writes a keepalive.
@@ -163,7 +164,8 @@ impl StreamConn {
         let keepalive = self.stream.subscription().keepalive().frame();
         let parts = [part(before, &keepalive, self.chunked)];
         let cut = write(&mut self.transport, &parts)?;
-        Ok(cut.map_or(Flow::Idle, |cut| self.give_back(&parts, cut, before, false, ctx)))
+        Ok(cut
+            .map_or(Flow::Idle, |cut| self.give_back(&parts, Taken::Some, cut, before, false, ctx)))
     }
 
     /// Continues after [`Flow::Blocked`] or [`Flow::More`].
@@ -179,9 +181,9 @@ impl StreamConn {
             self.stream.subscription().stay_blocked(ctx.socket, took_some);
             return Ok(Flow::Blocked);
         }
-        if self.finishing {
+        if let Some(reason) = self.finishing {
             self.transport.close();
-            return Err(Closed(CloseReason::Drained));
+            return Err(Closed(reason));
         }
         if rest.is_some() {
             self.stream.subscription().unblock();
@@ -230,6 +232,16 @@ impl StreamConn {
         }
     }
 
+    /// Counts the parts that the socket took; the others are given back, and taken and counted again.
+    fn count(&mut self, ctx: ConnCtx<'_>, taken: Taken, begun: usize) {
+        if taken == Taken::Reread {
+            metrics::add(&ctx.counters.rereads, begun as u64);
+        } else {
+            metrics::add(&ctx.counters.delivered, begun as u64);
+            self.stream.count(begun);
+        }
+    }
+
     /// Records the reason for which this is dropped.
     pub(crate) fn close_because(&mut self, over: Closed) {
         self.stream.subscription().close_because(over.0);
@@ -243,7 +255,9 @@ impl StreamConn {
             let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
             match taken {
                 Taken::Idle => return Ok(Flow::Idle),
-                Taken::End(CloseReason::Drained) => return self.finish(ctx),
+                Taken::End(reason @ (CloseReason::Drained | CloseReason::Removed)) => {
+                    return self.finish(reason, ctx);
+                }
                 Taken::End(reason) => return Err(self.end(reason)),
                 Taken::Some | Taken::Reread => {}
             }
@@ -251,9 +265,9 @@ impl StreamConn {
             let parts: Parts<'_> =
                 frames.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
             let cut = write(&mut self.transport, &parts)?;
-            ctx.count(taken, begun(&parts, cut));
+            self.count(ctx, taken, begun(&parts, cut));
             if let Some(cut) = cut {
-                return Ok(self.give_back(&parts, cut, before, take > 0, ctx));
+                return Ok(self.give_back(&parts, taken, cut, before, take > 0, ctx));
             }
         }
         self.stream.subscription().unblock();
@@ -265,6 +279,7 @@ impl StreamConn {
     fn give_back(
         &mut self,
         parts: &[Part<'_>],
+        taken: Taken,
         cut: Cut,
         before: Seq,
         took_others: bool,
@@ -273,9 +288,12 @@ impl StreamConn {
         if cut.offset > 0 {
             self.rest = Some(Box::new(parts[cut.index].rest(cut.offset)));
         }
-        let reached = begun(parts, Some(cut)).checked_sub(1).map_or(before, |last| parts[last].seq);
+        let begun = begun(parts, Some(cut));
+        let reached = begun.checked_sub(1).map_or(before, |last| parts[last].seq);
         let took_some = cut != Cut::default() || took_others || self.transport.progressed();
-        self.stream.subscription().give_back(reached, ctx.socket, took_some);
+        // A reread is the last of the parts.
+        let reread = taken == Taken::Reread && begun < parts.len();
+        self.stream.subscription().give_back(reached, reread, ctx.socket, took_some);
         Flow::Blocked
     }
 
@@ -296,7 +314,7 @@ impl StreamConn {
     }
 
     /// Writes a last `retry:` and the end of the body as one.
-    fn finish(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+    fn finish(&mut self, reason: CloseReason, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let farewell = self.stream.farewell();
         let mut end = farewell.bytes(self.chunked).to_vec();
         if self.chunked {
@@ -304,7 +322,7 @@ impl StreamConn {
         }
         let end = Bytes::from(end);
         self.rest = Some(Box::new(end));
-        self.finishing = true;
+        self.finishing = Some(reason);
         self.resume(ctx)
     }
 }
@@ -365,17 +383,6 @@ fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
         cut.index += 1;
     }
     cut
-}
-
-// ===== impl ConnCtx =====
-
-impl ConnCtx<'_> {
-    /// Counts the parts that the socket took; the others are given back, and taken and counted again.
-    fn count(&self, taken: Taken, begun: usize) {
-        let counters = self.counters;
-        let counter = if taken == Taken::Reread { &counters.rereads } else { &counters.delivered };
-        metrics::add(counter, begun as u64);
-    }
 }
 
 // ===== impl Closed =====

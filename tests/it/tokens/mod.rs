@@ -10,6 +10,7 @@ mod keys;
 mod no_keys_yet;
 mod origins;
 mod reload;
+mod requests;
 mod rotation;
 mod secrecy;
 mod secret_files;

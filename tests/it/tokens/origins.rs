@@ -32,7 +32,7 @@ fn a_preflight_succeeds_for_allowed_origins_only() {
     assert_eq!(allowed.status(), 204);
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(allowed.header("access-control-allow-credentials"), Some("true"));
-    assert_eq!(allowed.header("access-control-allow-methods"), Some("GET, HEAD, POST"));
+    assert_eq!(allowed.header("access-control-allow-methods"), Some("GET, HEAD, POST, DELETE"));
     for origin in ["https://app.example.evil.example", "http://app.example", "null"] {
         let refused = preflight(origin);
         assert_eq!(refused.status(), 403, "{origin}");

@@ -1,0 +1,58 @@
+//! `nudged reread`: has the clients of one org, or of all, re-read everything.
+
+use std::io::Write;
+use std::time::Duration;
+
+use http::Method;
+use serde::Deserialize;
+
+use super::retry::{Failure, accepted, repeat};
+use super::{Endpoint, Error, exchange};
+use crate::ids::OrgName;
+
+/// Whose clients re-read everything.
+#[derive(Clone, Debug)]
+pub struct Reread {
+    /// The server.
+    pub server: Endpoint,
+    /// The organisation; `None` for all, which needs a publish key or a token for all organisations.
+    pub org: Option<OrgName>,
+    /// How long attempts are repeated that fail for a reason that may pass; zero for one attempt.
+    pub retry_for: Duration,
+}
+
+#[derive(Deserialize, Default)]
+struct Answer {
+    streams: Option<u64>,
+}
+
+/// Has the clients re-read everything: those of open streams over the server's `--reread-window`. Writes the number of
+/// these streams as one line. Tries again as [`publish`](super::publish) does.
+///
+/// # Errors
+/// The server cannot be reached, or refuses, and no attempt is left within [`Reread::retry_for`]; it refuses for good;
+/// or the output cannot be written.
+pub async fn reread(
+    reread: &Reread,
+    out: &mut impl Write,
+    notes: &mut impl Write,
+) -> Result<(), Error> {
+    let answer = repeat(reread.retry_for, notes, || attempt(reread)).await?;
+    let written = match answer.streams {
+        Some(streams) => writeln!(out, "{streams} streams"),
+        None => writeln!(out, "accepted"),
+    };
+    written.and_then(|()| out.flush()).map_err(Error::Output)
+}
+
+async fn attempt(reread: &Reread) -> Result<Answer, Failure> {
+    let Reread { server, org, .. } = reread;
+    let path =
+        org.as_ref().map_or_else(|| "/api/reread".into(), |org| format!("/api/{org}/reread"));
+    let url = server.url.at(&path);
+    let request = exchange::request(&url, server.token.as_ref(), Method::POST)
+        .body(bytes::Bytes::new().into())
+        .expect("every part was checked when it was parsed");
+    let body = accepted(server, exchange::send(&url, &server.verify, request).await).await?;
+    Ok(serde_json::from_slice(&body).unwrap_or_default())
+}

@@ -1,0 +1,93 @@
+//! Requests about the streams of an org, or of all: to end those of its members, or to have all clients re-read
+//! everything.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::Body;
+use http_body_util::Full;
+use serde::Deserialize;
+
+use super::auth::{AuthError, Orgs};
+use super::publish::{self, BodyLimits, Publisher};
+use super::reject::Reject;
+use super::timer::Timer;
+use crate::ids::OrgName;
+use crate::time::Time;
+
+/// What is requested.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// The member streams of an org end.
+    EndMembers(OrgName),
+    /// The clients of an org re-read everything.
+    Reread(OrgName),
+    /// Those of all orgs do.
+    RereadAll,
+}
+
+/// The body, if there is one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+const NOTHING: &str = "an empty body, or {}";
+
+// ===== impl Command =====
+
+impl Command {
+    /// Whether a token for these orgs allows it. That for one org was checked with its path.
+    pub(super) fn check(&self, orgs: &Orgs) -> Result<(), Reject> {
+        match (self, orgs) {
+            (Self::RereadAll, Orgs::All) | (Self::EndMembers(_) | Self::Reread(_), _) => Ok(()),
+            (Self::RereadAll, _) => Err(Reject::Auth(AuthError::Org)),
+        }
+    }
+
+    /// Has it done over this window. It counts as a publish to its org; one for all orgs against a limit of its own. The
+    /// response has the number of streams.
+    pub(super) fn run(
+        &self,
+        Publisher { hub, rate_limiter }: Publisher<'_>,
+        now: Time,
+        window: Duration,
+    ) -> Result<Response<Full<Bytes>>, Reject> {
+        if let Some(rate_limiter) = rate_limiter {
+            let acquired = match self {
+                Self::EndMembers(org) | Self::Reread(org) => rate_limiter
+                    .try_acquire(std::iter::once(org), now)
+                    .map_err(|(_, limited)| limited),
+                Self::RereadAll => rate_limiter.try_acquire_all(now),
+            };
+            acquired.map_err(Reject::RateLimited)?;
+        }
+        let streams = match self {
+            Self::EndMembers(org) => hub.end_members(org, now, window),
+            Self::Reread(org) => hub.reread(org, now, window),
+            Self::RereadAll => hub.reread_all(now, window),
+        };
+        Ok(publish::accepted(format!("{{\"streams\":{streams}}}")))
+    }
+}
+
+/// Reads the body, which says nothing.
+///
+/// # Errors
+/// It says something, or does not arrive within its limits.
+pub(super) async fn read<B>(
+    headers: HeaderMap,
+    body: B,
+    limits: BodyLimits,
+    timer: &Timer,
+) -> Result<(), Reject>
+where
+    B: Body<Data = Bytes>,
+{
+    let body = publish::read_any(body, limits, timer).await?;
+    if !body.bytes().is_empty() {
+        publish::check_content(&headers, publish::JSON)?;
+        let Nothing {} = publish::parse_object(body.bytes(), NOTHING)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,426 @@
+//! What is requested of open streams (to end, to re-read) in virtual time: which streams it reaches, when, and which ids
+//! resume afterwards.
+
+use std::collections::BTreeMap;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::config::HubConfig;
+use crate::hub::{
+    Batch, Frames, Hub, Keys, Passes, SEATS_PER_TURN, SocketId, Subscription, Taken, View,
+    WriteKind,
+};
+use crate::ids::{EventId, OrgName};
+use crate::time::Time;
+use crate::wire::{Greeting, Parser};
+
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// A hub with the passes of its drivers.
+struct World {
+    hub: Hub,
+    passes: Vec<Passes>,
+    now: u64,
+}
+
+/// A stream, and what its client has.
+struct Client {
+    stream: Subscription,
+    last: EventId,
+    events: Vec<String>,
+    ended: bool,
+}
+
+// ===== impl World =====
+
+impl World {
+    fn new(shards: usize) -> Self {
+        let config = HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() };
+        let passes = (0..shards).map(|_| Passes::default()).collect();
+        Self { hub: Hub::with_shards(config, shards), passes, now: 1_000 }
+    }
+
+    fn open(&self, org: &str, view: View, id: Option<EventId>, shard: usize) -> (Client, Greeting) {
+        let hub = self.hub.on_shard(shard);
+        let (stream, greeting) = hub.subscribe(&name(org), view, id, Time(self.now)).expect("open");
+        let (greeting, last) = stream.begin(greeting);
+        let mut client = Client { stream, last, events: Vec::new(), ended: false };
+        client.take();
+        (client, greeting)
+    }
+
+    fn member(&self, org: &str) -> Client {
+        self.open(org, View::Member, None, 0).0
+    }
+
+    fn publish(&self, org: &str, key: &str) {
+        let keys = Keys::new([key], self.hub.config()).expect("a key");
+        self.hub.publish(&name(org), &keys, Time(self.now));
+        for shard in 0..self.passes.len() {
+            let mut batch = Batch::default();
+            while let Some(mut sweep) = self.hub.on_shard(shard).driver().next_sweep() {
+                while {
+                    let more = sweep.collect(&mut batch);
+                    batch.wake();
+                    batch.clear();
+                    more
+                } {}
+            }
+        }
+    }
+
+    fn reread(&self, org: &str) -> usize {
+        self.hub.reread(&name(org), Time(self.now), WINDOW)
+    }
+
+    fn end(&self, org: &str) -> usize {
+        self.hub.end_members(&name(org), Time(self.now), WINDOW)
+    }
+
+    /// One turn of every driver. Returns how many streams were reached.
+    fn turn(&mut self) -> usize {
+        let mut reached = 0;
+        for (shard, passes) in self.passes.iter_mut().enumerate() {
+            let (driver, mut batch) = (self.hub.on_shard(shard).driver(), Batch::default());
+            passes.turn(&driver, Time(self.now), &mut batch, |batch| {
+                assert!(batch.seats() <= SEATS_PER_TURN);
+                reached += batch.seats();
+                batch.wake();
+                batch.clear();
+            });
+        }
+        reached
+    }
+
+    /// All turns that are due until so many milliseconds from now. Returns how many streams were reached at each time.
+    fn run(&mut self, ms: u64) -> BTreeMap<u64, usize> {
+        let (end, mut reached) = (self.now + ms, BTreeMap::new());
+        loop {
+            let count = self.turn();
+            if count > 0 {
+                *reached.entry(self.now).or_default() += count;
+            }
+            let drivers = (0..self.passes.len()).map(|n| self.hub.on_shard(n).driver());
+            let next = drivers.zip(&self.passes).filter_map(|(d, passes)| passes.next(&d)).min();
+            match next {
+                Some(next) if next.0 <= end => self.now = self.now.max(next.0),
+                _ => {
+                    self.now = end;
+                    return reached;
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let drivers = (0..self.passes.len()).map(|n| self.hub.on_shard(n).driver());
+        drivers.zip(&self.passes).all(|(driver, passes)| passes.next(&driver).is_none())
+    }
+}
+
+// ===== impl Client =====
+
+impl Client {
+    /// Takes what there is, as a browser does.
+    fn take(&mut self) {
+        loop {
+            match self.stream.poll_next(Waker::noop()) {
+                Poll::Pending => return,
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    return;
+                }
+                Poll::Ready(Some(frame)) => {
+                    let mut parser = Parser::default();
+                    let take = |event: crate::wire::Event| {
+                        let key = event.data.trim_matches(|c| "{}[]\"".contains(c));
+                        let what = key.strip_prefix("keys\":[\"").unwrap_or("");
+                        self.events.push(if event.name == "connected" {
+                            "connected".into()
+                        } else {
+                            what.into()
+                        });
+                        self.last = event.id.parse().expect("an id");
+                    };
+                    parser.push(&frame.payload(), take).expect("small");
+                }
+            }
+        }
+    }
+
+    fn has_reread(&mut self) -> bool {
+        self.take();
+        self.events.iter().any(|event| event == "connected")
+    }
+}
+
+fn name(org: &str) -> OrgName {
+    org.parse().expect("a name")
+}
+
+fn count<'a>(
+    clients: impl IntoIterator<Item = &'a mut Client>,
+    is: fn(&mut Client) -> bool,
+) -> usize {
+    clients.into_iter().filter_map(|client| is(client).then_some(())).count()
+}
+
+/// At each time as many were reached as the part of the window that has passed.
+#[test]
+fn a_reread_and_an_end_are_spread_evenly_over_the_window() {
+    for ends in [false, true] {
+        let mut world = World::new(1);
+        let mut clients: Vec<_> = (0..1_000).map(|_| world.member("acme")).collect();
+        let others: Vec<_> = (0..5).map(|_| world.open("acme", View::Public, None, 0).0).collect();
+        let begin = world.now;
+        let requested = if ends { world.end("acme") } else { world.reread("acme") };
+        assert_eq!(requested, if ends { 1_000 } else { 1_005 });
+        let (mut sum, reached) = (0, world.run(6_000));
+        for (at, count) in reached {
+            sum += count;
+            let share = usize::try_from((at - begin) / 5).expect("small");
+            assert!(
+                sum <= share + 1 + 5 && sum + 5 >= share.min(1_000),
+                "{sum} at {at} of {begin}"
+            );
+        }
+        assert!(world.is_idle(), "a pass goes on");
+        let is: fn(&mut Client) -> bool = if ends {
+            |client| {
+                client.take();
+                client.ended
+            }
+        } else {
+            Client::has_reread
+        };
+        assert_eq!(count(&mut clients, is), 1_000);
+        drop(others);
+    }
+}
+
+/// SCENARIO: a member is removed; the others come back while the last streams have still to end.
+/// BUG (avoided): those that have come back are ended again.
+#[test]
+fn only_member_streams_that_are_open_at_the_request_end() {
+    let mut world = World::new(2);
+    let mut old: Vec<_> =
+        (0..40).map(|n| world.open("acme", View::Member, None, n % 2).0).collect();
+    let mut public = world.open("acme", View::Public, None, 0).0;
+    let mut other = world.member("other");
+    assert_eq!(world.end("acme"), 40);
+    let mut back = Vec::new();
+    for _ in 0..60 {
+        world.run(100);
+        for n in (0..old.len()).rev() {
+            old[n].take();
+            if old[n].ended {
+                let Client { stream, last, .. } = old.swap_remove(n);
+                drop(stream);
+                world.publish("acme", "while");
+                let (client, greeting) = world.open("acme", View::Member, Some(last), n % 2);
+                assert_eq!(greeting, Greeting::Resumed);
+                back.push(client);
+            }
+        }
+    }
+    assert!(old.is_empty() && world.is_idle());
+    assert_eq!(back.len(), 40);
+    let closed = |client: &mut Client| {
+        client.take();
+        client.ended
+    };
+    assert_eq!(count(back.iter_mut().chain([&mut public, &mut other]), closed), 0);
+    assert_eq!(world.end("nobody"), 0);
+}
+
+/// The end of a removed stream comes before what it has still to take: its client resumes, if it may.
+#[test]
+fn a_stream_whose_end_is_due_gets_no_further_event() {
+    let mut world = World::new(1);
+    let mut task = world.member("acme");
+    let socket = world.member("acme");
+    let (id, mut frames) = (SocketId(3), Frames::new());
+    assert_eq!(socket.stream.take_frames(id, &mut frames), Taken::Idle);
+    socket.stream.stay_blocked(id, false);
+    assert_eq!(world.end("acme"), 2);
+    world.run(5_000);
+    world.publish("acme", "secret");
+    task.take();
+    assert!(task.ended && task.events.is_empty(), "{:?}", task.events);
+    let taken = socket.stream.take_frames(id, &mut frames);
+    assert_eq!(taken, Taken::End(crate::metrics::CloseReason::Removed));
+    assert!(frames.is_empty());
+}
+
+/// SCENARIO: a database is restored. Clients are away, have been told to re-read, or have still to be told.
+/// BUG (avoided): one that has not re-read comes back with the id of an event published since, and is `resumed`.
+#[test]
+fn no_id_from_before_resumes_and_every_id_after_a_reread_does() {
+    for all in [false, true] {
+        let mut world = World::new(1);
+        let away = world.member("acme").last;
+        let mut clients: Vec<_> = (0..100).map(|_| world.member("acme")).collect();
+        world.publish("acme", "before");
+        clients.iter_mut().for_each(Client::take);
+        let before = clients[0].last;
+        let now = Time(world.now);
+        let streams = if all { world.hub.reread_all(now, WINDOW) } else { world.reread("acme") };
+        assert_eq!(streams, 100);
+        let resumes = |world: &World, id| world.open("acme", View::Member, Some(id), 0).1;
+        for step in 0..60 {
+            world.run(100);
+            let key = format!("k{step}");
+            world.publish("acme", &key);
+            for client in &mut clients {
+                let reread = client.has_reread();
+                assert!(client.events.contains(&key), "every stream gets every event");
+                let expected = if reread { Greeting::Resumed } else { Greeting::Connected };
+                assert_eq!(resumes(&world, client.last), expected, "{} at {step}", client.last);
+            }
+            assert_eq!(resumes(&world, away), Greeting::Connected);
+            assert_eq!(resumes(&world, before), Greeting::Connected);
+        }
+        for client in &clients {
+            let (rereads, keys): (Vec<_>, Vec<_>) =
+                client.events.iter().partition(|event| *event == "connected");
+            assert_eq!(rereads.len(), 1, "once each");
+            let all: Vec<_> = (0..60).map(|n| format!("k{n}")).collect();
+            assert_eq!(keys[0], "before");
+            assert!(keys[1..].iter().copied().eq(&all), "in order: {keys:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_opens_after_the_request_does_not_reread_again() {
+    let mut world = World::new(1);
+    let mut old: Vec<_> = (0..10).map(|_| world.member("acme")).collect();
+    world.reread("acme");
+    world.run(1_000);
+    let (mut new, greeting) = world.open("acme", View::Member, Some(old[9].last), 0);
+    assert_eq!(greeting, Greeting::Connected);
+    world.run(5_000);
+    assert_eq!(count(&mut old, Client::has_reread), 10);
+    assert!(!new.has_reread());
+}
+
+/// A stream that was taken a seat for, and whose greeting was not written yet.
+#[test]
+fn a_stream_that_is_about_to_begin_begins_with_what_was_requested() {
+    let world = World::new(1);
+    let last = world.member("acme").last;
+    let hub = world.hub.on_shard(0);
+    let (stream, greeting) =
+        hub.subscribe(&name("acme"), View::Member, Some(last), Time(0)).expect("open");
+    assert_eq!(greeting, Greeting::Resumed);
+    world.reread("acme");
+    let position = stream.position();
+    assert_eq!(world.open("acme", View::Member, Some(position), 0).1, Greeting::Connected);
+    let (greeting, id) = stream.begin(greeting);
+    assert_eq!(greeting, Greeting::Connected);
+    assert_eq!(world.open("acme", View::Member, Some(id), 0).1, Greeting::Resumed);
+}
+
+/// SCENARIO: requests come again and again, faster than a window passes.
+/// BUG (avoided): each begins with the first streams again, and the last ones never have their turn.
+#[test]
+fn requests_within_a_window_starve_no_stream() {
+    for ends in [false, true] {
+        let mut world = World::new(1);
+        let mut clients: Vec<_> = (0..100).map(|_| world.member("acme")).collect();
+        for round in 0..600 {
+            if ends {
+                world.end("acme")
+            } else {
+                world.reread("acme")
+            };
+            world.run(10);
+            clients.iter_mut().for_each(Client::take);
+            assert!(world.passes[0].len() <= 1, "at {round}");
+        }
+        let is: fn(&mut Client) -> bool = if ends {
+            |client| {
+                client.take();
+                client.ended
+            }
+        } else {
+            Client::has_reread
+        };
+        assert_eq!(count(&mut clients, is), 100);
+        if !ends {
+            // Each of them re-reads once more after the last request.
+            let last = clients[0].events.len();
+            clients.iter_mut().for_each(|client| client.events.clear());
+            assert!(last <= 4, "{last} times in 6 s");
+            world.run(6_000);
+            assert!(count(&mut clients, Client::has_reread) > 95);
+        }
+        assert!(world.is_idle());
+    }
+}
+
+/// A socket took nothing of the `connected`: it is given back, and taken again.
+#[test]
+fn a_reread_that_the_socket_does_not_take_is_not_lost() {
+    let mut world = World::new(1);
+    let client = world.member("acme");
+    let (id, mut frames) = (SocketId(3), Frames::new());
+    assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Idle);
+    world.reread("acme");
+    let mut kinds = Vec::new();
+    world.passes[0].turn(&world.hub.driver(), Time(world.now), &mut Batch::default(), |batch| {
+        kinds.extend(
+            batch.writes.iter().map(|op| (op.socket, matches!(op.kind, WriteKind::CatchUp))),
+        );
+        batch.clear();
+    });
+    assert_eq!(kinds, [(id, true)]);
+    assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Reread);
+    let seq = frames[0].0;
+    client.stream.give_back(seq, true, id, false);
+    frames.clear();
+    assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Reread);
+    frames.clear();
+    assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Idle);
+}
+
+/// What is kept for streams that have not re-read is bounded by the history, and freed after the window.
+#[test]
+fn a_reread_leaves_no_memory() {
+    let mut world = World::new(1);
+    let mut clients: Vec<_> = (0..3).map(|_| world.member("acme")).collect();
+    (0..400).for_each(|n| world.publish("acme", &format!("{n:0100}")));
+    let memory = |world: &World| world.hub.shared.common.memory.bytes();
+    let before = memory(&world);
+    world.reread("acme");
+    (0..400).for_each(|n| world.publish("acme", &format!("{n:0100}")));
+    assert!(memory(&world) <= 2 * before + 4_096, "{} of {before}", memory(&world));
+    clients.iter_mut().for_each(Client::take);
+    world.run(7_000);
+    world.publish("acme", &format!("{:0100}", 7));
+    assert!(memory(&world) <= before + 1_024, "{} of {before}", memory(&world));
+    (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), Time(world.now)));
+    let requested = world.hub.shared.registry.sum(|channel| {
+        channel.state.lock().feeds.iter().filter(|feed| feed.requested.is_some()).count()
+    });
+    assert_eq!(requested, 0);
+}
+
+/// A driver that ends in the middle of its work leaves a pass to its successor.
+#[test]
+fn a_dropped_driver_leaves_its_passes_to_the_next() {
+    for all in [false, true] {
+        let mut world = World::new(1);
+        let mut clients: Vec<_> = (0..10).map(|_| world.member("acme")).collect();
+        let now = Time(world.now);
+        if all {
+            world.hub.reread_all(now, WINDOW)
+        } else {
+            world.reread("acme")
+        };
+        world.run(1_000);
+        world.passes[0] = Passes::default();
+        world.run(5_000);
+        assert_eq!(count(&mut clients, Client::has_reread), 10);
+    }
+}
