@@ -33,7 +33,6 @@ const GROUPS: &[(&str, &[&str])] = &[
             "event-bytes",
             "keys",
             "key-bytes",
-            "event-bytes",
             "publish-bytes",
             "publish-rate",
             "publish-burst",

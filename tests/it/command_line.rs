@@ -256,7 +256,7 @@ fn the_request_that_the_greeting_proposes_works() {
         let mut server = Killed(child.expect("the program"));
         let mut lines = BufReader::new(server.0.stdout.take().expect("piped")).lines();
         let line =
-            lines.find_map(|line| Some(line.expect("text").strip_prefix("try: curl ")?.to_owned()));
+            lines.find_map(|line| Some(line.expect("text").strip_prefix("try: curl")?.to_owned()));
         let line =
             line.expect("a proposal").replace("$TOKEN", token.trim()).replace("$KEY", PUBLISH_KEY);
         let url = line.split(' ').find_map(|word| word.strip_prefix("http://")).expect("a URL");
