@@ -1,4 +1,4 @@
-//! Settings that have no effect without another one. Given alone they are an error: whoever sets one relies on it.
+//! Settings that have no effect without another one. Given alone they are an error: they would be relied on.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,10 @@ const RULES: &[(&str, Needed)] = &[
     ("public_keys", Needed::PublicStreams),
     ("org_streams", Needed::MemberStreams),
     ("org_public_streams", Needed::PublicStreams),
-    ("trust_forwarded_for", Needed::OneOf(&["address_streams", "address_connections"])),
+    (
+        "trust_forwarded_for",
+        Needed::OneOf(&["address_streams", "address_connections", "access_log"]),
+    ),
     ("forwarded_field", Needed::OneOf(&["trust_forwarded_for"])),
     ("publish_burst", Needed::OneOf(&["publish_rate"])),
     ("jwks_interval", Needed::OneOf(&["jwks_url"])),

@@ -81,7 +81,7 @@ mod tests {
 
     /// SCENARIO: a flag is added to the server.
     /// BUG: it stood under the heading that happened to be the last one, `--log` under "Tokens".
-    /// FIX: one table has the heading of every flag. Whoever adds a flag adds it there, or this fails.
+    /// FIX: one table has the heading of every flag. A flag that is not in it fails this test.
     #[test]
     fn every_flag_of_the_server_stands_in_its_group() {
         for args in

@@ -6,7 +6,7 @@ use nudged::server::Address;
 /// Orgs that are named in a line; there may be thousands.
 const ORGS_SHOWN: usize = 10;
 
-/// Who may subscribe and publish.
+/// Which clients may subscribe and publish.
 pub(crate) fn access(config: &Config) -> String {
     let auth = &config.auth;
     let access = if auth.is_open() {

@@ -179,7 +179,7 @@ pub const STREAMS_MIN: usize = 65_536;
 
 #[cfg(feature = "server")]
 impl Config {
-    /// Whether everyone who reaches the server may use it, although nobody has said so.
+    /// Whether every client that reaches the server may use it, without a setting that says so.
     pub(crate) fn is_open_by_default(&self) -> bool {
         self.auth.is_open() && !self.insecure_open
     }

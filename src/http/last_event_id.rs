@@ -14,7 +14,7 @@ const FIELD: &str = "last-event-id";
 /// What the client says, if it says one thing only. What is empty says nothing.
 ///
 /// An `EventSource` reconnects with the URL that it was made with, and with a field that is later than the position in
-/// that URL. So the URL counts only without a field. Nothing tells which of two fields, or of two parameters, is the
+/// that URL. So the URL counts only without a field. It is not known which of two fields, or of two parameters, is the
 /// later one.
 pub(super) fn last_event_id<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Cow<'a, str>> {
     let fields = headers.get_all(FIELD).into_iter();

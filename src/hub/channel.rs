@@ -97,7 +97,7 @@ impl Channel {
         }
     }
 
-    /// The feed of a view, a new one if nobody has asked for it before.
+    /// The feed of a view, a new one if this is the first use of it.
     pub(crate) fn feed<'s>(&self, state: &'s mut State, view: View) -> &'s mut Feed {
         let new = || Feed::new(view, self.common.new_epoch(), self.common.memory.clone());
         match view {

@@ -27,7 +27,7 @@ pub struct Position {
 // ===== impl Hub =====
 
 impl Hub {
-    /// Where the views of `org` are. Whoever reads this first and the data second has data to which nothing is missing
+    /// Where the views of `org` are. A backend that reads this first and the data second has data to which nothing is missing
     /// but what is published after `id`; a stream that [resumes](Hub::subscribe) from there receives it.
     ///
     /// As after a stream that has ended, the org is remembered for [`history_age`] from now on, within

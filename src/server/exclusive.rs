@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// SCENARIO: two servers are started together on the same address, by a supervisor and by hand, say.
-    /// BUG: each checked that nobody listened and then listened, with `SO_REUSEPORT`. Once in 20 to 70 times both passed the
+    /// BUG: each checked that nothing listened and then listened, with `SO_REUSEPORT`. Once in 20 to 70 times both passed the
     /// check, and each got half of the clients and half of the publishes.
     /// FIX: the kernel decides, when the first socket listens, for the server's life.
     #[test]

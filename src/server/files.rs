@@ -1,4 +1,4 @@
-//! What is known of a file beside its content: whether it changes, and who may read it.
+//! What is known of a file beside its content: whether it changes, and which users may read it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

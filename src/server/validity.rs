@@ -31,7 +31,7 @@ fn complaints(chain: &[CertificateDer<'_>], now: UnixTime) -> Vec<String> {
 /// That it has expired, or is not valid yet; `None` if it is valid, or no certificate that clients could check.
 fn state(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
-    // webpki looks at the times before anything else. That nobody is trusted is an error too, and does not matter.
+    // webpki looks at the times before anything else. That no issuer is trusted is an error too, and does not matter.
     let trusted = RootCertStore::empty();
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
     let checked =

@@ -1,4 +1,4 @@
-//! What the access log tells of a stream, once it has ended.
+//! What the access log has of a stream, once it has ended.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -333,7 +333,7 @@ fn a_browser_honours_the_reconnection_time_of_a_farewell() {
     assert!(second.to_ascii_lowercase().contains(&format!("\r\nlast-event-id: {id}\r\n")));
 }
 
-/// The snippet of the README, behind a proxy that never tells that its upstream has died.
+/// The snippet of the README, behind a proxy that never ends a response whose upstream has died.
 #[test]
 fn a_page_that_wants_pings_notices_silence() {
     requires!(CHROMEDRIVER, CHROMIUM);

@@ -255,7 +255,7 @@ fn nothing_after_malformed_trailers_is_parsed_as_a_request() {
         for (server, line, status) in [
             (&open, "GET /livez HTTP/1.1", 200),
             (&open, "POST /nowhere HTTP/1.1", 404),
-            (&open, "DELETE /api/acme/events HTTP/1.1", 405),
+            (&open, "PUT /api/acme/events HTTP/1.1", 405),
             (&open, LINE, 400),
             (&closed, LINE, 401),
         ] {
@@ -277,7 +277,7 @@ fn an_unread_body_is_not_parsed_as_a_request() {
     for (index, (line, status)) in [
         ("GET /livez HTTP/1.1", 200),
         ("POST /nowhere HTTP/1.1", 404),
-        ("DELETE /api/acme/events HTTP/1.1", 405),
+        ("PUT /api/acme/events HTTP/1.1", 405),
         ("OPTIONS * HTTP/1.1", 404),
         ("POST /api/events HTTP/1.1", 415),
         ("CONNECT /api/acme/events HTTP/1.1", 405),

@@ -70,7 +70,7 @@ fn a_position_has_the_id_and_the_streams_of_each_view() {
     }
 }
 
-/// SCENARIO: a backend makes a page of an organisation that nobody has used; before the page has its stream, something
+/// SCENARIO: a backend makes a page of an organisation that was never used; before the page has its stream, something
 /// changes.
 /// BUG: there was nothing to read before the database, so the page had to read everything twice, or missed the change.
 /// FIX: the position is remembered as if a stream had been there: the first stream is resumed.

@@ -93,7 +93,7 @@ fn the_member_streams_of_an_org_end_and_come_back() {
         again.expect_invalidate(&missed, &["p"]);
         server.publish("other", &["b"]);
         assert!(others[0].next().contains("[\"p\"]") && others[1].next().contains("[\"b\"]"));
-        assert_eq!(accepted(&server, "DELETE", "/api/nobody/events"), 0);
+        assert_eq!(accepted(&server, "DELETE", "/api/unused/events"), 0);
     }
 }
 
@@ -115,7 +115,7 @@ fn a_stream_that_comes_back_within_the_window_stays() {
 }
 
 /// SCENARIO: a backend restores its database from a backup.
-/// BUG: no client could be told that what it has is of another history; one that was away was even `resumed`.
+/// BUG: no client could learn that what it has is of another history; one that was away was even `resumed`.
 /// FIX: each open stream gets `connected`, once, within the window, and no id from before resumes.
 #[test]
 fn every_client_rereads_once() {

@@ -276,7 +276,7 @@ fn greeting(args: &[&str]) -> String {
 }
 
 /// SCENARIO: a server with a key serves strangers at `/api/acme/public/events`.
-/// BUG: it did so for every organisation, could not be told not to, and its first line said that there were none.
+/// BUG: it did so for every organisation, had no setting against it, and its first line said that there were none.
 /// FIX: with a key there are none but those of `--public-orgs`, whose list may be empty, and the first lines say which.
 #[test]
 fn a_closed_server_has_the_public_streams_that_it_is_told() {

@@ -42,8 +42,9 @@ pub(crate) struct Auth {
 pub(crate) struct Presented<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) uri: &'a Uri,
-    /// A page of another origin requests a change: its browser's cookies say nothing of what the user wants.
-    pub(crate) ignores_cookies: bool,
+    /// A page of another origin requests a change: neither its browser's cookies nor its way to an open server say what
+    /// the user wants.
+    pub(crate) is_foreign: bool,
 }
 
 /// What a request needs.
@@ -94,7 +95,7 @@ pub(crate) enum AuthError {
     Org,
     /// The token does not have the scope.
     Scope(Scope),
-    /// The token is in a cookie, and the request, which would change something, is that of a page of another origin.
+    /// A page of another origin would change something, without a credential that it must know itself.
     Origin,
     /// None of the keys that there are has signed the token, and the published ones were never fetched: it may be good.
     NoKeysYet,
@@ -149,11 +150,14 @@ impl Auth {
         now: Time,
     ) -> Result<Authorization, AuthError> {
         if self.open {
-            return Ok(Authorization::Granted(Grant::everyone()));
+            return match request.is_foreign {
+                true => Err(AuthError::Origin),
+                false => Ok(Authorization::Granted(Grant::everyone())),
+            };
         }
         let mut tried = Vec::new();
         for credential in self.names.credentials(request.headers, request.uri) {
-            if credential.place == Place::Cookie && request.ignores_cookies {
+            if credential.place == Place::Cookie && request.is_foreign {
                 tried.push(Err(AuthError::Origin));
                 continue;
             }
@@ -308,10 +312,12 @@ impl AuthError {
                 "the token has neither the scope subscribe nor publish".into()
             }
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
-            Self::Origin => "a cookie does not authorise the pages of other origins to change \
-                anything; send the token as authorization: Bearer, or name the page's origin in \
-                --cors-origin"
-                .into(),
+            Self::Origin => {
+                "a page of another origin may not change anything, and a cookie does not \
+                authorise it; name its origin in --cors-origin, or send a token as \
+                authorization: Bearer"
+                    .into()
+            }
         }
     }
 }

@@ -51,7 +51,7 @@ fn authorize(auth: &Auth, tokens: &[&str]) -> Result<Authorization, AuthError> {
         headers.append(header::COOKIE, line);
     }
     let uri = "/api/acme/events".parse().expect("a URI");
-    let request = Presented { headers: &headers, uri: &uri, ignores_cookies: false };
+    let request = Presented { headers: &headers, uri: &uri, is_foreign: false };
     let org = "acme".parse().expect("a name");
     auth.authorize(request, Permission { scope: Scope::Subscribe, org: Some(&org) }, Time(0))
 }

@@ -36,7 +36,7 @@ use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
 use super::timer::Timer;
 use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
-use crate::config::Config;
+use crate::config::{Config, CorsPolicy};
 use crate::hub::{Hub, Position, Positions};
 use crate::ids::OrgName;
 use crate::stream::{EventStream, StreamMonitor, retry_ms, with_headers};
@@ -281,10 +281,12 @@ impl Service {
         let Some(permission) = route.permission() else {
             return Ok(Authorization::Granted(Grant::everyone()));
         };
-        let ignores_cookies =
-            !request.method().is_safe() && origin::is_foreign(request, &self.app.config.cors);
-        let presented =
-            Presented { headers: request.headers(), uri: request.uri(), ignores_cookies };
+        let cors = &self.app.config.cors;
+        // What is open to every page needs no more than that.
+        let is_foreign = !request.method().is_safe()
+            && origin::is_foreign(request, cors)
+            && !(self.app.config.auth.is_open() && *cors == CorsPolicy::Any);
+        let presented = Presented { headers: request.headers(), uri: request.uri(), is_foreign };
         self.app.auth.authorize(presented, permission, self.app.clock.now())
     }
 

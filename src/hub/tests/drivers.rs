@@ -116,7 +116,7 @@ impl World {
             let (is_due, ends) = pair.ours.turn();
             assert!(pair.stale || !is_due, "nothing was requested");
             pair.due = is_due;
-            assert!(pair.unwanted || !ends, "nobody asked for its end");
+            assert!(pair.unwanted || !ends, "its end was not requested");
             pair.ended |= ends;
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
             let feed = twin.feed(pair.client.view).expect("it has a subscriber");

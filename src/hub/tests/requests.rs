@@ -230,7 +230,7 @@ fn only_member_streams_that_are_open_at_the_request_end() {
         client.ended
     };
     assert_eq!(count(back.iter_mut().chain([&mut public, &mut other]), closed), 0);
-    assert_eq!(world.end("nobody"), 0);
+    assert_eq!(world.end("unused"), 0);
 }
 
 /// The end of a removed stream comes before what it has still to take: its client resumes, if it may.
@@ -252,7 +252,7 @@ fn a_stream_whose_end_is_due_gets_no_further_event() {
     assert!(frames.is_empty());
 }
 
-/// SCENARIO: a database is restored. Clients are away, have been told to re-read, or have still to be told.
+/// SCENARIO: a database is restored. Clients are away, have re-read, or have still to do so.
 /// BUG (avoided): one that has not re-read comes back with the id of an event published since, and is `resumed`.
 #[test]
 fn no_id_from_before_resumes_and_every_id_after_a_reread_does() {

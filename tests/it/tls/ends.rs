@@ -1,4 +1,4 @@
-//! How streams over TLS end: with close_notify, which tells an HTTP/1.0 client, whose body has no other end, that
+//! How streams over TLS end: with close_notify, by which an HTTP/1.0 client, whose body has no other end, knows that
 //! nothing was cut off.
 
 use std::io::{Read, Write};

@@ -119,3 +119,49 @@ fn the_host_of_a_page_is_compared_with_its_port() {
         assert_eq!(found, status, "{host} {origin}");
     }
 }
+
+/// Requests that change something and that a page may make without a preflight, or with one that is granted.
+const CHANGES: [&str; 3] = ["DELETE /api/acme/events", "POST /api/acme/reread", "POST /api/reread"];
+
+fn change(server: &Server, request: &str, fields: &str) -> u16 {
+    server.request(&format!("{request} HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n")).status()
+}
+
+#[test]
+fn a_page_of_another_origin_neither_ends_streams_nor_has_them_re_read_by_cookie() {
+    for transport in Transport::all() {
+        let server = server(transport, &[]);
+        let token = mint(&["--org", "*", "--scope", "publish"]);
+        let cookie = format!("cookie: nudged_token={token}\r\n");
+        for request in CHANGES {
+            let foreign = format!("{cookie}origin: https://evil.example\r\n");
+            assert_eq!(change(&server, request, &foreign), 403, "{transport:?} {request}");
+            let own = format!("{cookie}origin: http://localhost\r\n");
+            assert_eq!(change(&server, request, &own), 202, "{transport:?} {request}");
+        }
+    }
+}
+
+/// SCENARIO: a developer with an open server on loopback visits a stranger's page.
+/// BUG: a request without a body needs no preflight, so the page had every client re-read everything, as often as it liked.
+/// FIX: a page of another origin changes nothing on an open server, unless `--cors-origin` allows it.
+#[test]
+fn a_page_of_another_origin_changes_nothing_on_an_open_server() {
+    let evil = "origin: https://evil.example\r\nsec-fetch-site: cross-site\r\n";
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &[]);
+        for request in CHANGES {
+            assert_eq!(change(&server, request, evil), 403, "{transport:?} {request}");
+            assert_eq!(change(&server, request, ""), 202, "{transport:?} {request}");
+            let own = "origin: http://localhost\r\nsec-fetch-site: same-origin\r\n";
+            assert_eq!(change(&server, request, own), 202, "{transport:?} {request}");
+        }
+    }
+    for (origins, status) in [("*", 202), ("https://evil.example", 202), ("https://b.example", 403)]
+    {
+        let server = Server::start(&["--insecure-open", "--cors-origin", origins]);
+        for request in CHANGES {
+            assert_eq!(change(&server, request, evil), status, "{origins} {request}");
+        }
+    }
+}

@@ -145,7 +145,7 @@ fn a_refused_secret_is_not_printed() {
     }
 }
 
-/// SCENARIO: the URL of a JWK set has a key in its query, and somebody asks for help where it is set.
+/// SCENARIO: the URL of a JWK set has a key in its query, and `--help` is run where it is set.
 /// BUG: `--help` shows the values of variables, and the one of the URL was not exempt.
 /// FIX: the values of all settings that may contain a secret are hidden.
 #[test]
@@ -204,7 +204,7 @@ fn a_publish_key_is_one_value() {
 }
 
 /// SCENARIO: `--jwt-secret-file` is given the PEM file of a public key.
-/// BUG: its text was the secret, so that everybody who has the public key could sign tokens.
+/// BUG: its text was the secret, so that anyone with the public key could sign tokens.
 /// FIX: what has the form of a key is refused as a secret, and the error names the flag that takes it.
 #[test]
 fn a_public_key_is_no_secret() {

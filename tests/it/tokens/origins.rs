@@ -108,8 +108,10 @@ fn an_allowed_page_sees_when_to_come_back_and_may_be_traced() {
         let headers = "access-control-allow-headers: authorization, content-type, last-event-id, \
             cache-control, traceparent, tracestate, baggage, sentry-trace, x-requested-with, \
             x-tenant, x-b";
-        let (methods, age) =
-            ("access-control-allow-methods: GET, HEAD, POST", "access-control-max-age: 7200");
+        let (methods, age) = (
+            "access-control-allow-methods: GET, HEAD, POST, DELETE",
+            "access-control-max-age: 7200",
+        );
         let expected = [COOKIES, headers, methods, ALLOWED, EXPOSED, age, VARY];
         assert_eq!(cors_fields(&preflight.head), expected, "{transport:?}");
     }

@@ -1,4 +1,4 @@
-//! Files with secrets: several at a time, and who may read them.
+//! Files with secrets: several at a time, and which users may read them.
 
 use std::fs::{Permissions, set_permissions, write};
 use std::os::unix::fs::PermissionsExt;
