@@ -12,12 +12,12 @@ use nudged::config::{self, Config, HostName, HubConfig, Network};
 use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
 use super::listen_address::resolve;
-#[cfg(feature = "tls")]
-use super::values::check_file_name;
 use super::values::{
     ForwardedFieldArg, HumanDuration, LogFormat, OrgList, count, duration, millis, org_list,
     public_key,
 };
+#[cfg(feature = "tls")]
+use super::values::{check_file_name, check_key_file};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListenArgs {
@@ -293,10 +293,8 @@ static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
 impl TlsFileArgs {
     /// Fails if a file is given by its contents.
     pub(super) fn check(&self) -> Result<(), String> {
-        for (flag, file) in [("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)] {
-            file.as_deref().map_or(Ok(()), |file| check_file_name(flag, file))?;
-        }
-        Ok(())
+        self.tls_cert.as_deref().map_or(Ok(()), |file| check_file_name("--tls-cert", file))?;
+        self.tls_key.as_deref().map_or(Ok(()), |file| check_key_file("--tls-key", file))
     }
 
     pub(super) fn apply_to(self, config: &mut Config) {
