@@ -1,6 +1,8 @@
 //! Authorises requests: finds their tokens, verifies them, and compares their claims with the permission that the
 //! request needs. The first that grants it counts. No token is kept, cached or logged.
 
+#[cfg(feature = "jwt")]
+mod checks;
 mod claims;
 mod credential;
 #[cfg(feature = "jwt")]
