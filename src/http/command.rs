@@ -1,5 +1,4 @@
-//! Requests about the streams of an org, or of all: to end those of its members, or to have all clients re-read
-//! everything.
+//! Commands to the open streams of an org, or of all: those of its members end, or all clients re-read everything.
 
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::timer::Timer;
 use crate::ids::OrgName;
 use crate::time::Time;
 
-/// What is requested.
+/// What the streams are to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// The member streams of an org end.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
-use super::access::AccessRecord;
+use super::access_record::AccessRecord;
 use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName};

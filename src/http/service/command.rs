@@ -4,7 +4,7 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::Service;
-use super::access::close_unproven;
+use super::admit::close_unproven;
 use crate::config::Config;
 use crate::http::auth::Grant;
 use crate::http::command::{self, Command};

@@ -1,6 +1,6 @@
 //! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
-mod access;
+mod admit;
 mod app;
 mod command;
 mod open_stream;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 pub(crate) use self::app::App;
 pub(crate) use self::verdict::Verdict;
 
-use self::access::close_unproven;
+use self::admit::close_unproven;
 use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::auth::{AuthError, Authorization, Grant, Presented};
