@@ -36,7 +36,7 @@ pub(crate) fn write(text: impl std::fmt::Display) -> Result<(), Exit> {
     written.map_err(|why| Exit::output(&why))
 }
 
-/// Writes a line beside that to standard error. What it says is not worth an error if it cannot be written.
+/// Writes a line beside that to standard error. That it cannot be written is no error.
 #[cfg(any(feature = "jwt", feature = "bench"))]
 pub(crate) fn note(text: impl std::fmt::Display) {
     _ = writeln!(std::io::stderr(), "{text}");

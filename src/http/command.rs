@@ -29,9 +29,9 @@ pub(super) enum Command {
 /// The body, if there is one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct Empty {}
 
-const NOTHING: &str = "an empty body, or {}";
+const EXPECTED: &str = "an empty body, or {}";
 
 // ===== impl Command =====
 
@@ -44,7 +44,7 @@ impl Command {
         }
     }
 
-    /// Has it done over this window. It counts as a publish to its org; one for all orgs against a limit of its own. The
+    /// Has the hub carry it out over this window. It counts as a publish to its org; one for all orgs against a limit of its own. The
     /// response has the number of streams.
     pub(super) fn run(
         &self,
@@ -70,10 +70,10 @@ impl Command {
     }
 }
 
-/// Reads the body, which says nothing.
+/// Reads the body, which has to be empty or an empty object.
 ///
 /// # Errors
-/// It says something, or does not arrive within its limits.
+/// It is something else, or does not arrive within its limits.
 pub(super) async fn read<B>(
     headers: HeaderMap,
     body: B,
@@ -86,7 +86,7 @@ where
     let body = publish::read_any(body, limits, timer).await?;
     if !body.bytes().is_empty() {
         publish::check_content(&headers, publish::JSON)?;
-        let Nothing {} = publish::parse_object(body.bytes(), NOTHING)?;
+        let Empty {} = publish::parse_object(body.bytes(), EXPECTED)?;
     }
     Ok(())
 }

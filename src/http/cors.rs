@@ -9,7 +9,7 @@ use super::reject::Reject;
 use crate::config::{Config, CorsPolicy};
 use crate::http::fields::Fields;
 
-/// The policy, and what the response to a permitted preflight says.
+/// The policy, and the header fields of the response to a permitted preflight.
 #[derive(Debug)]
 pub(super) struct Cors {
     policy: CorsPolicy,

@@ -11,7 +11,7 @@ use crate::config::{Config, HostName};
 /// Which hosts requests may be for.
 #[derive(Debug)]
 pub(super) enum Hosts {
-    /// Any: strangers reach the server under any name, or tokens keep them out.
+    /// Any: credentials protect the server, or every client may use it under any name (`insecure_open`).
     Any,
     /// `localhost` and these; of addresses, those of loopback, or all of them. An address cannot be rebound.
     Named { names: Vec<HostName>, addresses: bool },

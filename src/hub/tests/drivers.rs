@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Learns from the hub which streams have had their turn, whose order is its own.
+    /// Takes from the hub which streams have had their turn, whose order is its own.
     fn follow_passes(&mut self) {
         for pair in &mut self.pairs {
             let (is_due, ends) = pair.ours.turn();
