@@ -8,14 +8,17 @@
 //!
 //! * [`ids`], [`time`], [`config`], [`metrics`]: names and ids, clocks, limits with their defaults, counters.
 //! * [`wire`]: the SSE text format, written, and parsed as a browser parses it.
-//! * [`hub`]: the state. Channels, their histories and coalescing windows, seats in slabs, timer wheels.
+//! * [`hub`]: the state. Channels, the feeds of their views, histories and coalescing windows, seats in slabs, timer
+//!   wheels, and the commands to open streams.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
 //!   driver, the one task of a shard that sleeps.
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
 //!   to make room for another.
-//! * `http`: what a request means. Routes, authorisation, publishing, responses, `/metrics`. Knows no socket.
-//! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves.
-//! * [`client`]: a client, for `nudged publish` and `nudged listen`; `bench`: the load generator, for `nudged bench`.
+//! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows no
+//!   socket.
+//! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload` reads
+//!   keys and certificates again.
+//! * [`client`]: a client, for `nudged publish`, `reread` and `listen`; `bench`: the load generator, for `nudged bench`.
 //!
 //! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
 //!
@@ -53,9 +56,9 @@
 //! ```
 //!
 //! *An event is delivered.* [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the channel's history and
-//! puts the channel into the inbox of every shard that has seats of it. Each view, the members' and the public one, has
-//! ids, a history and seats of its own; the public one begins with the first public stream. The driver sweeps the seats
-//! of a view in memory order, some in each turn, and has a share of the worker's time: as long as the other tasks have
+//! puts the channel into the inbox of every shard that has seats of it. Each view, the members' and the public one, is a
+//! feed with ids, a history and seats of its own; the public one begins with the first public stream. The driver sweeps
+//! the seats of a feed in memory order, some in each turn, and has a share of the worker's time: as long as the other tasks have
 //! just run, within bounds. A streaming connection of the reactor gets what lies between its cursor and the head in one
 //! `write` or `writev`; for a stream that hyper polls, the driver wakes the task, which takes its frames from the same
 //! cursor. Events that are published during a sweep wait for the next one, so batches grow with load.
@@ -65,6 +68,9 @@
 //! what a connect costs beyond its system calls. `http::request_head` parses such a request as hyper does, and leaves
 //! every other request, malformed ones too, to hyper. The response head, the greeting and the missed events are one
 //! write.
+//!
+//! *A stream resumes* at the id that its client sends, if the history covers it. [`Hub::position`](hub::Hub::position) is
+//! the id of now, for a page whose data its backend reads after it; the channel is remembered for it as after a stream.
 //!
 //! *A stream leaves hyper* if its connection is behind TLS or has carried another request before. The service puts the
 //! stream into the `HandoffSlot` and its future stays pending. The connection, which polled the service, takes the stream
@@ -83,15 +89,20 @@
 //! time-out, stall or drain, by hyper when its connection ends, by a task that is aborted or panics. Dropping it frees
 //! the seat. There is nothing else to free: no timer, no listener, no queue.
 //!
-//! *Keys and certificates change.* One task, `server::reload`, reads their files again when they change, and everything
-//! when a [`Reloader`](server::Reloader) asks for it. Requests and handshakes take what is there when they begin; streams
-//! that are open are not looked at. Published keys have no task: the request that needs them, or a probe of readiness,
-//! has them fetched.
+//! *A request is checked* in this order: what RFC 9112 forbids (`http::conformance`), its host (`http::hosts`), its route,
+//! whether its address serves that and has room (`http::service::admit`), its credentials (`http::auth`), of which the
+//! first that grants it counts. A page of another origin changes something only with a credential of its own, not with
+//! one that its browser adds.
 //!
-//! *A backend requests something of open streams*: [`Hub::end_members`](hub::Hub::end_members) ends those of an org's
-//! members, [`Hub::reread`](hub::Hub::reread) has them re-read everything. Each driver makes a pass over the seats at the
-//! pace that spreads them evenly over a window. A reread begins a new epoch of ids at once; a stream that has still to
-//! re-read gets events under ids that no history covers, which are encoded once too, while the window lasts.
+//! *Keys and certificates change.* One task, `server::reload`, reads their files again when they change, and everything
+//! when a [`Reloader`](server::Reloader) asks for it. Requests and handshakes use what there is when they begin; open
+//! streams are not checked again. Published keys have no task: the request that needs them, or a probe of readiness, has
+//! them fetched.
+//!
+//! *A backend commands open streams*: [`Hub::end_members`](hub::Hub::end_members) ends those of an org's members,
+//! [`Hub::reread`](hub::Hub::reread) has all of an org's clients re-read everything. Each driver makes a pass over the
+//! seats at the pace that spreads them evenly over a window. A reread begins a new epoch of ids at once; a stream that
+//! has still to re-read gets events under ids that no history covers, which are encoded once too, while the window lasts.
 //!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their

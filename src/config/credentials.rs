@@ -43,7 +43,7 @@ const POINTER_BYTES_MAX: usize = 256;
 pub(crate) const POSITION_PARAMETERS: [&str; 3] = ["last_event_id", "lasteventid", "last-event-id"];
 
 /// The query parameter with the form of keepalives, in any case.
-const PING_PARAMETER: &str = "ping";
+pub(crate) const PING_PARAMETER: &str = "ping";
 
 // ===== impl CookieName =====
 
