@@ -98,7 +98,6 @@ impl Pass {
         seats: usize,
     ) -> Self {
         let mut pass = Self::over_shard(Aim::CommandsOfOne, window, seats);
-        pass.partition = usize::MAX;
         pass.channel = Some((channel, view));
         pass
     }
@@ -110,9 +109,7 @@ impl Pass {
 
     /// Begins again with the first seat, at the same pace: of this channel and view, or of the shard.
     pub(super) fn restart(&mut self, one: Option<(Arc<Channel>, View)>) {
-        self.index = 0;
-        self.partition = if one.is_some() { usize::MAX } else { 0 };
-        self.channel = one;
+        (self.index, self.partition, self.channel) = (0, 0, one);
     }
 
     /// Collects what some of the streams need that are due.
@@ -212,6 +209,9 @@ impl Pass {
         self.channel = self.channels.next().map(|channel| (channel, View::Member));
         if self.channel.is_some() {
             return true;
+        }
+        if self.aim == Aim::CommandsOfOne {
+            return false;
         }
         let Some(channels) = driver.shared().registry.channels_of(self.partition) else {
             return false;

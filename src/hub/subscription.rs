@@ -196,7 +196,7 @@ impl Subscription {
     }
 
     /// Has it kept open by a comment, or by an event.
-    pub fn keep_alive_by(&mut self, keepalive: Keepalive) {
+    pub fn set_keepalive(&mut self, keepalive: Keepalive) {
         self.keepalive = keepalive;
     }
 

@@ -90,7 +90,7 @@ impl EventStream {
     /// Has the stream kept open by a comment, which is the default, or by an event.
     #[must_use]
     pub fn with_keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.subscription.keep_alive_by(keepalive);
+        self.subscription.set_keepalive(keepalive);
         self
     }
 

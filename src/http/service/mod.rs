@@ -300,6 +300,12 @@ impl Service {
         fields
     }
 
+    fn body_limits(&self) -> BodyLimits {
+        let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
+        let budget = self.body_budget.clone();
+        BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget }
+    }
+
     fn publish(
         &self,
         org: Option<OrgName>,
@@ -308,10 +314,7 @@ impl Service {
     ) -> ResponseState {
         self.admitted.keep();
         let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
-        let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
-        let budget = self.body_budget.clone();
-        let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget };
-        let timer = self.timer();
+        let (limits, timer) = (self.body_limits(), self.timer());
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         ResponseState::Waiting(Box::pin(async move {
