@@ -11,8 +11,8 @@ use super::Exit;
 /// How long a reader is waited for.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes the text, and returns when it is written, after [`TIMEOUT`] at the latest: a pipe that is full and that nothing
-/// reads blocks its writer. A stream that is closed is no error.
+/// Writes the text, and returns when it is written, after [`TIMEOUT`] at the latest: a pipe that is full and that
+/// nothing reads blocks its writer. A stream that is closed is no error.
 pub(crate) fn print(mut stream: impl Write + Send + 'static, text: String) {
     bounded(move || _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush()));
 }

@@ -42,7 +42,7 @@ pub(super) struct ListenArgs {
     pub(super) workers: Option<usize>,
 
     /// Listen beyond loopback, for any host, and with --cors-origin, although no key is configured:
-    /// anyone who can connect may subscribe and publish
+    /// every client that connects may subscribe and publish
     #[arg(long, env = "NUDGED_INSECURE_OPEN")]
     pub(super) insecure_open: bool,
 

@@ -38,9 +38,9 @@ pub const RETRY_FOR: Duration = Duration::from_secs(30);
 /// Publishes, and writes the id of the event to `out` as one line, or `accepted` if the response has none
 /// (the keys are to be coalesced with those of other publishes).
 ///
-/// If the server cannot be reached, the connection breaks, or the response is 429, 502, 503 or 504, it tries again, after
-/// `retry-after` or longer pauses, with a line in `notes` for each attempt that failed. A publish may then happen twice, which costs its
-/// subscribers a second read and nothing else.
+/// If the server cannot be reached, the connection breaks, or the response is 429, 502, 503 or 504, it tries again,
+/// after `retry-after` or longer pauses, with a line in `notes` for each attempt that failed. A publish may then happen
+/// twice, which costs its subscribers a second read and nothing else.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses, and no attempt is left within [`Publish::retry_for`]; it refuses for good;

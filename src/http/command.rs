@@ -44,8 +44,8 @@ impl Command {
         }
     }
 
-    /// Has the hub carry it out over this window. It counts as a publish to its org; one for all orgs against a limit of its own. The
-    /// response has the number of streams.
+    /// Has the hub carry it out over this window. It counts as a publish to its org; one for all orgs against a limit
+    /// of its own. The response has the number of streams.
     pub(super) fn run(
         &self,
         Publisher { hub, rate_limiter }: Publisher<'_>,

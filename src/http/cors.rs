@@ -23,8 +23,8 @@ const PREFLIGHT: [(HeaderName, &str); 2] = [
     (header::ACCESS_CONTROL_MAX_AGE, "7200"),
 ];
 
-/// What nudged reads, what clients of SSE set, and what tracing and frameworks add to every request of a page: one field
-/// that is missing here fails the request.
+/// What nudged reads, what clients of SSE set, and what tracing and frameworks add to every request of a page: one
+/// field that is missing here fails the request.
 const REQUEST_FIELDS: [&str; 9] = [
     "authorization",
     "content-type",

@@ -1,5 +1,6 @@
 //! The hosts that requests may be for. A page can have its own name resolve to the address of a server that only its
-//! visitor reaches (DNS rebinding); for the browser it is then of the server's origin. Its requests still have its name.
+//! visitor reaches (DNS rebinding); for the browser it is then of the server's origin. Its requests still have its
+//! name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

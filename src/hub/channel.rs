@@ -180,7 +180,8 @@ impl Channel {
         }
     }
 
-    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read everything.
+    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read
+    /// everything.
     fn append_to<'k>(
         &self,
         feeds: &mut Feeds,

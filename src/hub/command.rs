@@ -1,7 +1,7 @@
 //! Commands to the open streams of a channel, to end or to re-read everything, which are spread over a window.
 //!
-//! A reread is a new epoch of the feed, so that no id from before it is covered. A stream that has not re-read yet must not
-//! receive an id of the new epoch: it gets what is published meanwhile under ids that no history covers, until its
+//! A reread is a new epoch of the feed, so that no id from before it is covered. A stream that has not re-read yet must
+//! not receive an id of the new epoch: it gets what is published meanwhile under ids that no history covers, until its
 //! `connected`. The passes of the shards' drivers carry commands out, at their pace.
 
 use std::collections::VecDeque;
@@ -160,8 +160,8 @@ impl Commands {
 // ===== impl Channel =====
 
 impl Channel {
-    /// Has every stream re-read everything: the shards' own passes over all channels do it, or, with `begin`, those that
-    /// begin for this one. `None` if the channel has left the registry.
+    /// Has every stream re-read everything: the shards' own passes over all channels do it, or, with `begin`, those
+    /// that begin for this one. `None` if the channel has left the registry.
     pub(super) fn command_reread(&self, window: Window, begin: bool) -> Option<Reached> {
         let mut state = self.state.lock();
         if state.removed {

@@ -140,7 +140,8 @@ impl Seats {
         self.slab.get(index).is_some_and(|seat| seat.draining.is_none() && !is_later(seat))
     }
 
-    /// Whether the stream of the seat at this index was open at the last command to re-read everything, and has not been made to.
+    /// Whether the stream of the seat at this index was open at the last command to re-read everything, and has not
+    /// been made to.
     pub(crate) fn has_to_reread(&self, index: usize) -> bool {
         self.slab.get(index).is_some_and(|seat| seat.round != DUE && seat.round != self.round)
     }
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_tells_the_view_of_its_seat() {
+    fn a_key_has_the_view_of_its_seat() {
         for view in [View::Member, View::Public] {
             let mut seats = Seats::of(view);
             assert!((0..5).all(|n| seats.insert(Seq(n), Tick(0)).view() == view));

@@ -55,8 +55,8 @@ pub(crate) struct Shard {
     pub(crate) drained: AtomicBool,
 }
 
-/// Work for the shard's driver. The lists have at most one entry for a channel's view or a channel, and keep none alive: a
-/// channel with seats is held by its subscriptions, one with a held burst by the registry.
+/// Work for the shard's driver. The lists have at most one entry for a channel's view or a channel, and keep none
+/// alive: a channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
     dirty: VecDeque<(Weak<Channel>, View)>,

@@ -44,8 +44,8 @@ pub(crate) struct Auth {
 pub(crate) struct Presented<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) uri: &'a Uri,
-    /// A page of another origin requests a change: neither the cookies of its browser nor that it reaches an open server
-    /// show that the user wants it.
+    /// A page of another origin requests a change: neither the cookies of its browser nor that it reaches an open
+    /// server show that the user wants it.
     pub(crate) is_foreign: bool,
 }
 

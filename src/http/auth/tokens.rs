@@ -78,7 +78,8 @@ impl Tokens {
         }
     }
 
-    /// Whether the published keys were ever fetched, if there are to be any. If not, has them fetched. Inside a runtime.
+    /// Whether the published keys were ever fetched, if there are to be any. If not, has them fetched. Inside a
+    /// runtime.
     pub(super) fn is_ready(&self, now: Time) -> bool {
         let Some(jwks) = &self.jwks else { return true };
         let has_keys = jwks.has_keys();
