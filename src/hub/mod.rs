@@ -64,6 +64,7 @@ pub(crate) use self::{
     history::Event,
     pass::Pace,
     passes::Passes,
+    request::RereadAll,
     seat::{is_sparse, shrink_if_sparse},
     seat_ref::{SeatHandle, SeatRef},
     subscription::{Frames, Taken},
@@ -248,22 +249,16 @@ impl Hub {
         self.request(org, |channel| channel.request_reread(Window::from(now, window), true))
     }
 
-    /// The same for every org, evenly over all streams.
+    /// The same for every org, evenly over all streams. It visits every org before it returns.
     pub fn reread_all(&self, now: Time, window: Duration) -> usize {
-        let (window, mut streams) = (Window::from(now, window), 0);
-        for channels in (0..).map_while(|partition| self.shared.registry.channels_of(partition)) {
-            // One that has left the registry has no streams, and none will resume there.
-            let reached = channels.iter().filter_map(|c| c.request_reread(window, false));
-            streams += reached.map(|reached| reached.streams).sum::<usize>();
-        }
-        {
-            let mut last = self.shared.reread.lock();
-            let serial = last.map_or(1, |(serial, _)| serial + 1);
-            *last = Some((serial, window));
-            self.shared.rereads.store(serial, Ordering::Release);
-        }
-        self.shared.wake_drivers();
-        streams
+        let mut all = self.reread_all_in_parts(now, window);
+        while all.step() {}
+        all.streams()
+    }
+
+    /// The same, in parts, so that the caller's thread can do something else in between.
+    pub(crate) fn reread_all_in_parts(&self, now: Time, window: Duration) -> RereadAll<'_> {
+        RereadAll::new(self, Window::from(now, window))
     }
 
     /// Requests something of the streams of an org, and has the shards' drivers do it.

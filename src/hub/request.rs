@@ -9,10 +9,12 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use smallvec::SmallVec;
 
-use super::batch::Batch;
+use super::Hub;
+use super::batch::{Batch, VISITS_PER_TURN};
 use super::channel::Channel;
 use super::driver::ShardDriver;
 use super::feed::{Feed, View};
@@ -31,8 +33,9 @@ pub(crate) struct Requested {
     /// Counts the requests.
     serial: u64,
     window: Window,
-    /// Every event up to this one has an id from before the last request to re-read.
-    barrier: Seq,
+    /// Every event up to this one has an id from before the last request to re-read; `None` if there was none, and then
+    /// a stream that has still to re-read, since a request that is forgotten, gets no event.
+    barrier: Option<Seq>,
     /// Events after it as they are for streams that have not re-read, at most as many as the history has: consecutive
     /// ones, up to `newest`.
     uncovered: VecDeque<Frame>,
@@ -59,6 +62,19 @@ pub(crate) struct RequestPass {
     driver_goes_on: bool,
 }
 
+/// A request to all streams to re-read everything, which is made in parts: there may be very many orgs, and the caller's
+/// thread has streams to serve. What it has reached by the time it is dropped is done.
+#[derive(Debug)]
+pub(crate) struct RereadAll<'h> {
+    hub: &'h Hub,
+    window: Window,
+    /// The next partition of the registry.
+    partition: usize,
+    /// Channels of the partition before it that have not been reached.
+    channels: vec::IntoIter<Arc<Channel>>,
+    streams: usize,
+}
+
 /// How much later than its window a pass of a driver that is in time may be over.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -71,7 +87,7 @@ impl Feed {
         self.shards.iter_mut().for_each(Seats::request_reread);
         let barrier = self.history.head();
         if let Some(requested) = self.request(window) {
-            (requested.barrier, requested.newest) = (barrier, barrier);
+            (requested.barrier, requested.newest) = (Some(barrier), barrier);
             requested.uncovered = VecDeque::new();
         }
     }
@@ -87,10 +103,10 @@ impl Feed {
         if self.seats() == 0 {
             return None;
         }
-        let barrier = self.history.head();
+        let newest = self.history.head();
         let requested = self.requested.get_or_insert_with(|| {
             let uncovered = VecDeque::new();
-            Box::new(Requested { serial: 0, window, barrier, uncovered, newest: barrier })
+            Box::new(Requested { serial: 0, window, barrier: None, uncovered, newest })
         });
         requested.serial += 1;
         requested.window = window;
@@ -108,6 +124,9 @@ impl Feed {
     /// Keeps an event that was appended for the streams that have not re-read yet, if there may be any by now.
     pub(super) fn keep_uncovered(&mut self, now: Time) {
         let Some(requested) = &mut self.requested else { return };
+        if requested.barrier.is_none() {
+            return;
+        }
         if requested.is_over(now) {
             requested.uncovered = VecDeque::new();
             return;
@@ -144,7 +163,7 @@ impl Requested {
     /// The event with this number for a stream that has not re-read; `None` if it has to do so instead.
     pub(super) fn event(&self, seq: Seq, history: &History) -> Option<Frame> {
         let event = history.get(seq)?;
-        if seq <= self.barrier {
+        if seq <= self.barrier? {
             return Some(event.frame.clone());
         }
         let behind = usize::try_from(self.newest.0.checked_sub(seq.0)?).ok()?;
@@ -189,6 +208,50 @@ impl Channel {
         feed.request_end(window);
         feed.begin_passes(View::Member, &mut reached.passes);
         Some(reached)
+    }
+}
+
+// ===== impl RereadAll =====
+
+impl<'h> RereadAll<'h> {
+    pub(super) fn new(hub: &'h Hub, window: Window) -> Self {
+        Self { hub, window, partition: 0, channels: Vec::new().into_iter(), streams: 0 }
+    }
+
+    /// Goes on with some of the orgs. Returns whether there may be more.
+    pub(crate) fn step(&mut self) -> bool {
+        for _ in 0..VISITS_PER_TURN {
+            let Some(channel) = self.channels.next() else {
+                let Some(channels) = self.hub.shared.registry.channels_of(self.partition) else {
+                    return false;
+                };
+                (self.partition, self.channels) = (self.partition + 1, channels.into_iter());
+                continue;
+            };
+            // One that has left the registry has no streams, and none will resume there.
+            let reached = channel.request_reread(self.window, false);
+            self.streams += reached.map_or(0, |reached| reached.streams);
+        }
+        true
+    }
+
+    /// Streams that it has reached.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams
+    }
+}
+
+impl Drop for RereadAll<'_> {
+    /// Has the shards' drivers do it.
+    fn drop(&mut self) {
+        let shared = &self.hub.shared;
+        {
+            let mut last = shared.reread.lock();
+            let serial = last.map_or(1, |(serial, _)| serial + 1);
+            *last = Some((serial, self.window));
+            shared.rereads.store(serial, Ordering::Release);
+        }
+        shared.wake_drivers();
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::config::HubConfig;
+use crate::hub::batch::VISITS_PER_TURN;
 use crate::hub::{
     Batch, Frames, Hub, Keys, Passes, SEATS_PER_TURN, SocketId, Subscription, Taken, View,
     WriteKind,
@@ -123,29 +124,32 @@ impl World {
 impl Client {
     /// Takes what there is, as a browser does.
     fn take(&mut self) {
-        loop {
-            match self.stream.poll_next(Waker::noop()) {
-                Poll::Pending => return,
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    return;
-                }
-                Poll::Ready(Some(frame)) => {
-                    let mut parser = Parser::default();
-                    let take = |event: crate::wire::Event| {
-                        let key = event.data.trim_matches(|c| "{}[]\"".contains(c));
-                        let what = key.strip_prefix("keys\":[\"").unwrap_or("");
-                        self.events.push(if event.name == "connected" {
-                            "connected".into()
-                        } else {
-                            what.into()
-                        });
-                        self.last = event.id.parse().expect("an id");
-                    };
-                    parser.push(&frame.payload(), take).expect("small");
-                }
+        while self.take_one() {}
+    }
+
+    /// Takes one frame, if there is one.
+    fn take_one(&mut self) -> bool {
+        let frame = match self.stream.poll_next(Waker::noop()) {
+            Poll::Pending => return false,
+            Poll::Ready(None) => {
+                self.ended = true;
+                return false;
             }
-        }
+            Poll::Ready(Some(frame)) => frame,
+        };
+        let mut parser = Parser::default();
+        let take = |event: crate::wire::Event| {
+            let key = event.data.trim_matches(|c| "{}[]\"".contains(c));
+            let what = key.strip_prefix("keys\":[\"").unwrap_or("");
+            self.events.push(if event.name == "connected" {
+                "connected".into()
+            } else {
+                what.into()
+            });
+            self.last = event.id.parse().expect("an id");
+        };
+        parser.push(&frame.payload(), take).expect("small");
+        true
     }
 
     fn has_reread(&mut self) -> bool {
@@ -382,6 +386,60 @@ fn a_reread_that_the_socket_does_not_take_is_not_lost() {
     assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Reread);
     frames.clear();
     assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Idle);
+}
+
+/// SCENARIO: a slow client has still to re-read after the window, an event is published, and then the org's members have
+/// to end. The client receives that event, and its connection breaks before the `connected`.
+/// BUG: the request to end had the event count as one from before the reread. The client got it under its own id, and was
+/// `resumed` with that.
+/// FIX: only a request to re-read says which events are from before it.
+#[test]
+fn a_request_to_end_lets_no_stream_skip_its_reread() {
+    let mut world = World::new(1);
+    let mut slow = world.member("acme");
+    world.publish("acme", "before");
+    world.reread("acme");
+    world.run(7_000);
+    (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), Time(world.now)));
+    world.publish("acme", "after");
+    world.end("acme");
+    for _ in 0..2 {
+        slow.take_one();
+        let resumed = world.open("acme", View::Member, Some(slow.last), 0).1 == Greeting::Resumed;
+        assert_eq!(resumed, slow.events.contains(&"connected".into()), "{:?}", slow.events);
+    }
+    assert!(slow.events.contains(&"connected".into()), "{:?}", slow.events);
+}
+
+/// SCENARIO: a backend has everything re-read on a server that knows many orgs.
+/// BUG: the request visited all of them at once, and its worker served no stream meanwhile.
+/// FIX: it visits some at a time. What it has reached by the time its client has gone re-reads, too.
+#[test]
+fn a_reread_of_all_orgs_is_made_in_parts() {
+    let mut world = World::new(1);
+    let mut clients: Vec<_> = (0..600).map(|n| world.member(&format!("org-{n}"))).collect();
+    let mut whole = world.hub.reread_all_in_parts(Time(world.now), WINDOW);
+    let (mut parts, mut goes_on) = (Vec::new(), true);
+    while goes_on {
+        let before = whole.streams();
+        goes_on = whole.step();
+        parts.push(whole.streams() - before);
+    }
+    drop(whole);
+    assert!(parts.len() > 2 && parts.iter().all(|part| *part <= VISITS_PER_TURN), "{parts:?}");
+    assert_eq!(parts.iter().sum::<usize>(), 600);
+    world.run(6_000);
+    assert_eq!(count(&mut clients, Client::has_reread), 600);
+
+    clients.iter_mut().for_each(|client| client.events.clear());
+    let mut begun = world.hub.reread_all_in_parts(Time(world.now), WINDOW);
+    begun.step();
+    let reached = begun.streams();
+    drop(begun);
+    assert!((1..600).contains(&reached), "{reached}");
+    world.run(6_000);
+    assert_eq!(count(&mut clients, Client::has_reread), reached);
+    assert!(world.is_idle());
 }
 
 /// What is kept for streams that have not re-read is bounded by the history, and freed after the window.
