@@ -84,6 +84,7 @@ impl Feed {
     /// Requests every stream to re-read everything.
     fn request_reread(&mut self, epoch: Epoch, window: Window) {
         self.history.renew(epoch, self.seats() > 0);
+        self.trim_uncovered();
         self.shards.iter_mut().for_each(Seats::request_reread);
         let barrier = self.history.head();
         if let Some(requested) = self.request(window) {
@@ -139,12 +140,19 @@ impl Feed {
         }
         requested.newest = head;
         requested.uncovered.push_back(event.frame.uncovered(self.history.memory()));
-        let kept = self.history.len().min(requested.uncovered.len());
-        requested.uncovered.drain(..requested.uncovered.len() - kept);
+        self.trim_uncovered();
     }
 
-    /// Forgets what was requested, once it is done.
+    /// Removes of these what the history has no more: no stream gets it.
+    pub(super) fn trim_uncovered(&mut self) {
+        let Some(requested) = &mut self.requested else { return };
+        let beyond = requested.uncovered.len().saturating_sub(self.history.len());
+        requested.uncovered.drain(..beyond);
+    }
+
+    /// Forgets what was requested, once it is done, and what the history has forgotten.
     pub(super) fn expire_requests(&mut self, now: Time) {
+        self.trim_uncovered();
         let is_done = self.shards.iter().all(|seats| !seats.is_passing());
         self.requested.take_if(|requested| is_done && requested.is_over(now));
     }

@@ -464,6 +464,38 @@ fn a_reread_leaves_no_memory() {
     assert_eq!(requested, 0);
 }
 
+/// SCENARIO: within the window of a reread events are published, and then the history loses them: there are too many keys
+/// for one event, they are too old, or everything is re-read again, where the last stream has left.
+/// BUG: the copies for streams that had not re-read stayed, which no stream gets then, for up to a minute.
+/// FIX: they go with the history.
+#[test]
+fn what_the_history_forgets_is_not_kept_for_a_reread() {
+    let lose: fn(&World) = |world| {
+        let keys: Vec<_> = (0..world.hub.config().keys_max).map(|n| format!("{n:0500}")).collect();
+        let keys = Keys::new(keys.iter().map(String::as_str), world.hub.config()).expect("keys");
+        world.hub.publish(&name("acme"), &keys, Time(world.now));
+    };
+    let age: fn(&World) = |world| {
+        let later = Time(world.now).after(world.hub.config().history_age + WINDOW);
+        (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), later));
+    };
+    let reread: fn(&World) = |world| _ = world.reread("acme");
+    for (forget, leaves) in [(lose, false), (age, false), (reread, true)] {
+        let world = World::new(1);
+        let mut client = Some(world.member("acme"));
+        world.reread("acme");
+        (0..5).for_each(|n| world.publish("acme", &format!("k{n}")));
+        let uncovered = || {
+            let of = |feed: &crate::hub::feed::Feed| feed.uncovered_bytes();
+            world.hub.shared.registry.sum(|channel| channel.state.lock().feeds.iter().map(of).sum())
+        };
+        assert!(uncovered() > 0);
+        client.take_if(|_| leaves);
+        forget(&world);
+        assert_eq!(uncovered(), 0);
+    }
+}
+
 /// A driver that ends in the middle of its work leaves a pass to its successor.
 #[test]
 fn a_dropped_driver_leaves_its_passes_to_the_next() {
