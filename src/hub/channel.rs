@@ -204,9 +204,9 @@ impl Channel {
         }
         feeds.make_room(view, Some(event.frame.cost()), config, memory);
         feeds.get_mut(view).expect(EXISTS).history.append(event);
-        // Its ring may have grown.
-        feeds.make_room(view, None, config, memory);
         feeds.get_mut(view).expect(EXISTS).keep_uncovered(now);
+        // Its ring may have grown, and what is kept for a reread counts too.
+        feeds.make_room(view, None, config, memory);
         id
     }
 

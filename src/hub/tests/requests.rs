@@ -496,6 +496,30 @@ fn what_the_history_forgets_is_not_kept_for_a_reread() {
     }
 }
 
+/// SCENARIO: the histories are as large as they may be, everything is re-read, and events are published meanwhile.
+/// BUG: what each publish kept for streams that had not re-read was not given room, and exceeded the bound.
+/// FIX: it counts as the event itself does.
+#[test]
+fn the_bound_of_all_histories_holds_in_a_reread() {
+    let history_bytes_total = 16 * 1_024;
+    let config =
+        HubConfig { coalesce: Duration::ZERO, history_bytes_total, ..HubConfig::default() };
+    let hub = Hub::new(config);
+    let member = |org| hub.subscribe(&org, View::Member, None, Time(0)).expect("open").0;
+    let streams: Vec<_> = ["a", "b"].map(|org| member(name(org))).into();
+    for n in 0..200 {
+        let key = format!("{n:0300}");
+        let keys = Keys::new([key.as_str()], hub.config()).expect("a key");
+        hub.publish(&name(if n % 2 == 0 { "a" } else { "b" }), &keys, Time(0));
+        if n == 100 {
+            hub.reread_all(Time(0), WINDOW);
+        }
+        let memory = hub.shared.common.memory.bytes();
+        assert!(memory <= history_bytes_total as u64, "{memory} bytes after {n}");
+    }
+    drop(streams);
+}
+
 /// A driver that ends in the middle of its work leaves a pass to its successor.
 #[test]
 fn a_dropped_driver_leaves_its_passes_to_the_next() {
