@@ -42,7 +42,7 @@ pub(super) struct ListenArgs {
     pub(super) workers: Option<usize>,
 
     /// Listen beyond loopback, for any host, and with --cors-origin, although no key is configured:
-    /// anyone who can connect may subscribe and publish
+    /// every client that connects may subscribe and publish
     #[arg(long, env = "NUDGED_INSECURE_OPEN")]
     pub(super) insecure_open: bool,
 
@@ -245,7 +245,7 @@ pub(super) struct PublishArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ShutdownArgs {
-    /// How long the server still accepts after SIGTERM, SIGINT or SIGQUIT, while /readyz says 503: the
+    /// How long the server still accepts after SIGTERM, SIGINT or SIGQUIT, while /readyz answers 503: the
     /// time that a load balancer needs to notice
     #[arg(long, env = "NUDGED_DRAIN_DELAY", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_delay), value_parser = duration(0..=3_600_000))]
     pub(super) drain_delay: HumanDuration,

@@ -94,8 +94,8 @@ pub(super) fn check_file_name(flag: &str, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Fails, without showing it, if this is the secret or the key that should be in the file, and not its name: a name that no
-/// file has is shown only if it has the extension of one.
+/// Fails, without showing it, if this is the secret or the key that should be in the file, and not its name: a name
+/// that no file has is shown only if it has the extension of one.
 #[cfg(feature = "jwt")]
 pub(super) fn check_key_file(flag: &str, file: &Path) -> Result<(), String> {
     check_file_name(flag, file)?;

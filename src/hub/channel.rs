@@ -9,8 +9,9 @@ use super::coalesce::{Burst, Coalescer, Kept};
 use super::feed::{Feed, Feeds, View};
 use super::history::Event;
 use super::keys::Keys;
-use super::seat::{Seat, SeatKey};
+use super::seat::Seat;
 use super::seat_ref::SeatRef;
+use super::seats::SeatKey;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
 use crate::ids::{EventId, OrgName, Seq};
@@ -139,7 +140,7 @@ impl Channel {
         if let Some(oldest) = now.before(age) {
             state.feeds.iter_mut().for_each(|(_, feed)| feed.history.expire(oldest));
         }
-        state.feeds.iter_mut().for_each(|(_, feed)| feed.expire_requests(now));
+        state.feeds.iter_mut().for_each(|(_, feed)| feed.expire_commands(now));
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
 
@@ -179,7 +180,8 @@ impl Channel {
         }
     }
 
-    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read everything.
+    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read
+    /// everything.
     fn append_to<'k>(
         &self,
         feeds: &mut Feeds,

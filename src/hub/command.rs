@@ -1,9 +1,8 @@
-//! What is requested of the streams of a channel while they are open, and is spread over a window: to end, or to re-read
-//! everything.
+//! Commands to the open streams of a channel, to end or to re-read everything, which are spread over a window.
 //!
-//! A reread is a new epoch of the feed, so that no id from before it is covered. A stream that has not re-read yet must not
-//! receive an id of the new epoch: it gets what is published meanwhile under ids that no history covers, until its
-//! `connected`. The passes of the shards' drivers have the streams re-read, or end, at their pace.
+//! A reread is a new epoch of the feed, so that no id from before it is covered. A stream that has not re-read yet must
+//! not receive an id of the new epoch: it gets what is published meanwhile under ids that no history covers, until its
+//! `connected`. The passes of the shards' drivers carry commands out, at their pace.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -20,21 +19,21 @@ use super::driver::ShardDriver;
 use super::feed::{Feed, View};
 use super::history::History;
 use super::pass::{Aim, Pace, Pass, Window};
-use super::seat::Seats;
+use super::seats::Seats;
 use super::shard::ShardId;
 use crate::ids::{Epoch, Seq};
 use crate::sync::Ordering;
 use crate::time::Time;
 use crate::wire::Frame;
 
-/// What was requested of the streams of a feed.
+/// The commands to the streams of a feed, until they are carried out.
 #[derive(Debug)]
-pub(crate) struct Requested {
-    /// Counts the requests.
+pub(crate) struct Commands {
+    /// Counts the commands.
     serial: u64,
     window: Window,
-    /// Every event up to this one has an id from before the last request to re-read; `None` if there was none, and then
-    /// a stream that has still to re-read, since a request that is forgotten, gets no event.
+    /// Every event up to this one has an id from before the last command to re-read; `None` if there was none, and then
+    /// a stream that has still to re-read, since a command that is forgotten, gets no event.
     barrier: Option<Seq>,
     /// Events after it as they are for streams that have not re-read, at most as many as the history has: consecutive
     /// ones, up to `newest`.
@@ -42,21 +41,21 @@ pub(crate) struct Requested {
     newest: Seq,
 }
 
-/// How many streams something was requested of, and where a pass has to begin for it.
+/// How many streams a command is for, and where a pass has to begin for it.
 #[derive(Debug, Default)]
 pub(crate) struct Reached {
     pub(crate) streams: usize,
     pub(crate) passes: SmallVec<[(ShardId, View); 8]>,
 }
 
-/// A pass that does what was requested, of a channel's streams for one view or of all streams of a shard.
+/// A pass that carries commands out: on a channel's streams for one view, or on all streams of a shard.
 #[derive(Debug)]
-pub(crate) struct RequestPass {
+pub(crate) struct CommandPass {
     pass: Pass,
     of: Option<(Arc<Channel>, View)>,
-    /// The request at whose pace it goes; 0 before the first.
+    /// The command at whose pace it goes; 0 before the first.
     serial: u64,
-    /// It has visited seats before that request, and visits all of them again.
+    /// It has visited seats before that command, and visits all of them again.
     again: bool,
     shard: ShardId,
     driver_goes_on: bool,
@@ -81,93 +80,93 @@ const SLACK: Duration = Duration::from_secs(1);
 // ===== impl Feed =====
 
 impl Feed {
-    /// Requests every stream to re-read everything.
-    fn request_reread(&mut self, epoch: Epoch, window: Window) {
+    /// Has every stream re-read everything.
+    fn command_reread(&mut self, epoch: Epoch, window: Window) {
         self.history.renew(epoch, self.seats() > 0);
         self.trim_uncovered();
-        self.shards.iter_mut().for_each(Seats::request_reread);
+        self.shards.iter_mut().for_each(Seats::command_reread);
         let barrier = self.history.head();
-        if let Some(requested) = self.request(window) {
-            (requested.barrier, requested.newest) = (Some(barrier), barrier);
-            requested.uncovered = VecDeque::new();
+        if let Some(commands) = self.command(window) {
+            (commands.barrier, commands.newest) = (Some(barrier), barrier);
+            commands.uncovered = VecDeque::new();
         }
     }
 
-    /// Requests every stream to end.
-    fn request_end(&mut self, window: Window) {
-        self.shards.iter_mut().for_each(Seats::request_end);
-        self.request(window);
+    /// Has every stream end.
+    fn command_end(&mut self, window: Window) {
+        self.shards.iter_mut().for_each(Seats::command_end);
+        self.command(window);
     }
 
-    /// Notes a request of the streams, if there are any.
-    fn request(&mut self, window: Window) -> Option<&mut Requested> {
+    /// Notes a command to the streams, if there are any.
+    fn command(&mut self, window: Window) -> Option<&mut Commands> {
         if self.seats() == 0 {
             return None;
         }
         let newest = self.history.head();
-        let requested = self.requested.get_or_insert_with(|| {
+        let commands = self.commands.get_or_insert_with(|| {
             let uncovered = VecDeque::new();
-            Box::new(Requested { serial: 0, window, barrier: None, uncovered, newest })
+            Box::new(Commands { serial: 0, window, barrier: None, uncovered, newest })
         });
-        requested.serial += 1;
-        requested.window = window;
-        Some(requested)
+        commands.serial += 1;
+        commands.window = window;
+        Some(commands)
     }
 
     /// The shards on which a pass has to begin.
     fn begin_passes(&mut self, view: View, passes: &mut SmallVec<[(ShardId, View); 8]>) {
         let shards = (0..).map(ShardId).zip(&mut self.shards);
         passes.extend(
-            shards.filter_map(|(shard, seats)| seats.request_pass().then_some((shard, view))),
+            shards.filter_map(|(shard, seats)| seats.begin_pass().then_some((shard, view))),
         );
     }
 
     /// Keeps an event that was appended for the streams that have not re-read yet, if there may be any by now.
     pub(super) fn keep_uncovered(&mut self, now: Time) {
-        let Some(requested) = &mut self.requested else { return };
-        if requested.barrier.is_none() {
+        let Some(commands) = &mut self.commands else { return };
+        if commands.barrier.is_none() {
             return;
         }
-        if requested.is_over(now) {
-            requested.uncovered = VecDeque::new();
+        if commands.is_over(now) {
+            commands.uncovered = VecDeque::new();
             return;
         }
         let head = self.history.head();
         let Some(event) = self.history.get(head) else { return };
-        if requested.newest + 1 != head {
+        if commands.newest + 1 != head {
             // What lies between is lost.
-            requested.uncovered.clear();
+            commands.uncovered.clear();
         }
-        requested.newest = head;
-        requested.uncovered.push_back(event.frame.uncovered(self.history.memory()));
+        commands.newest = head;
+        commands.uncovered.push_back(event.frame.uncovered(self.history.memory()));
         self.trim_uncovered();
     }
 
     /// Removes of these what the history has no more: no stream gets it.
     pub(super) fn trim_uncovered(&mut self) {
-        let Some(requested) = &mut self.requested else { return };
-        let beyond = requested.uncovered.len().saturating_sub(self.history.len());
-        requested.uncovered.drain(..beyond);
+        let Some(commands) = &mut self.commands else { return };
+        let beyond = commands.uncovered.len().saturating_sub(self.history.len());
+        commands.uncovered.drain(..beyond);
     }
 
-    /// Forgets what was requested, once it is done, and what the history has forgotten.
-    pub(super) fn expire_requests(&mut self, now: Time) {
+    /// Forgets the commands, once they are carried out, and what the history has forgotten.
+    pub(super) fn expire_commands(&mut self, now: Time) {
         self.trim_uncovered();
         let is_done = self.shards.iter().all(|seats| !seats.is_passing());
-        self.requested.take_if(|requested| is_done && requested.is_over(now));
+        self.commands.take_if(|commands| is_done && commands.is_over(now));
     }
 
     /// Bytes of memory that it keeps for streams that have not re-read.
     #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
     pub(crate) fn uncovered_bytes(&self) -> usize {
-        let frames = self.requested.iter().flat_map(|requested| &requested.uncovered);
+        let frames = self.commands.iter().flat_map(|commands| &commands.uncovered);
         frames.map(Frame::cost).sum()
     }
 }
 
-// ===== impl Requested =====
+// ===== impl Commands =====
 
-impl Requested {
+impl Commands {
     /// The event with this number for a stream that has not re-read; `None` if it has to do so instead.
     pub(super) fn event(&self, seq: Seq, history: &History) -> Option<Frame> {
         let event = history.get(seq)?;
@@ -188,16 +187,16 @@ impl Requested {
 // ===== impl Channel =====
 
 impl Channel {
-    /// Has every stream re-read everything: the shards' own passes over all channels do it, or, with `begin`, those that
-    /// begin for this one. `None` if the channel has left the registry.
-    pub(super) fn request_reread(&self, window: Window, begin: bool) -> Option<Reached> {
+    /// Has every stream re-read everything: the shards' own passes over all channels do it, or, with `begin`, those
+    /// that begin for this one. `None` if the channel has left the registry.
+    pub(super) fn command_reread(&self, window: Window, begin: bool) -> Option<Reached> {
         let mut state = self.state.lock();
         if state.removed {
             return None;
         }
         let mut reached = Reached { streams: state.seats(), ..Reached::default() };
         for (view, feed) in state.feeds.iter_mut() {
-            feed.request_reread(self.common.new_epoch(), window);
+            feed.command_reread(self.common.new_epoch(), window);
             if begin {
                 feed.begin_passes(view, &mut reached.passes);
             }
@@ -206,14 +205,14 @@ impl Channel {
     }
 
     /// Has every member stream end. `None` if the channel has left the registry.
-    pub(super) fn request_end(&self, window: Window) -> Option<Reached> {
+    pub(super) fn command_end(&self, window: Window) -> Option<Reached> {
         let mut state = self.state.lock();
         if state.removed {
             return None;
         }
         let feed = &mut state.feeds.member;
         let mut reached = Reached { streams: feed.seats(), ..Reached::default() };
-        feed.request_end(window);
+        feed.command_end(window);
         feed.begin_passes(View::Member, &mut reached.passes);
         Some(reached)
     }
@@ -237,7 +236,7 @@ impl<'h> RereadAll<'h> {
                 continue;
             };
             // One that has left the registry has no streams, and none will resume there.
-            let reached = channel.request_reread(self.window, false);
+            let reached = channel.command_reread(self.window, false);
             self.streams += reached.map_or(0, |reached| reached.streams);
         }
         true
@@ -263,9 +262,9 @@ impl Drop for RereadAll<'_> {
     }
 }
 
-// ===== impl RequestPass =====
+// ===== impl CommandPass =====
 
-impl RequestPass {
+impl CommandPass {
     /// A pass of this shard's driver over the streams of a channel for one view.
     pub(super) fn of_channel(channel: Arc<Channel>, view: View, shard: ShardId) -> Self {
         let window = Window { from: Time(0), to: Time(0) };
@@ -276,7 +275,7 @@ impl RequestPass {
     /// A pass over all streams of the shard.
     pub(super) fn of_shard(shard: ShardId) -> Self {
         let window = Window { from: Time(0), to: Time(0) };
-        Self::new(Pass::over_shard(Aim::Requests, window, 0), None, shard)
+        Self::new(Pass::over_shard(Aim::Commands, window, 0), None, shard)
     }
 
     fn new(pass: Pass, of: Option<(Arc<Channel>, View)>, shard: ShardId) -> Self {
@@ -305,15 +304,15 @@ impl RequestPass {
         }
     }
 
-    /// Goes at the pace of the last request.
+    /// Goes at the pace of the last command.
     fn follow(&mut self, driver: &ShardDriver) {
         let last = match &self.of {
             Some((channel, view)) => {
                 let state = channel.state.lock();
                 let feed = state.feeds.get(*view);
                 let seats = feed.and_then(|feed| feed.shards.get(self.shard.index()));
-                let requested = feed.and_then(|feed| feed.requested.as_ref());
-                requested.zip(seats).map(|(last, seats)| (last.serial, last.window, seats.len()))
+                let commands = feed.and_then(|feed| feed.commands.as_ref());
+                commands.zip(seats).map(|(last, seats)| (last.serial, last.window, seats.len()))
             }
             None => driver.reread_of_all(),
         };
@@ -326,12 +325,12 @@ impl RequestPass {
         }
     }
 
-    /// Ends it, unless there is a request that it has not done. Returns whether it has ended.
+    /// Ends it, unless there is a command that it has not carried out. Returns whether it has ended.
     fn end(&self) -> bool {
         let Some((channel, view)) = &self.of else { return true };
         let mut state = channel.state.lock();
         let Some(feed) = state.feeds.get_mut(*view) else { return true };
-        let is_done = feed.requested.as_ref().is_none_or(|last| last.serial == self.serial);
+        let is_done = feed.commands.as_ref().is_none_or(|last| last.serial == self.serial);
         if is_done && let Some(seats) = feed.shards.get_mut(self.shard.index()) {
             seats.end_pass();
         }
@@ -339,13 +338,13 @@ impl RequestPass {
     }
 }
 
-impl Drop for RequestPass {
+impl Drop for CommandPass {
     /// A pass over a channel that is not over is left to the next driver. One over the shard begins anew.
     fn drop(&mut self) {
         if self.driver_goes_on
             && let Some((channel, view)) = &self.of
         {
-            channel.common.shard(self.shard).push_request(channel, *view);
+            channel.common.shard(self.shard).push_command(channel, *view);
         }
     }
 }
@@ -353,17 +352,17 @@ impl Drop for RequestPass {
 // ===== impl ShardDriver =====
 
 impl ShardDriver {
-    /// The next pass to begin. `seen` is the last request to all streams that the driver knows of.
-    pub(crate) fn next_request(&self, seen: &mut u64) -> Option<RequestPass> {
+    /// The next pass to begin. `seen` is the last command to all streams that the driver knows of.
+    pub(crate) fn next_command(&self, seen: &mut u64) -> Option<CommandPass> {
         let last = self.shared().rereads.load(Ordering::Acquire);
         if mem::replace(seen, last) != last {
-            return Some(RequestPass::of_shard(self.shard_id()));
+            return Some(CommandPass::of_shard(self.shard_id()));
         }
-        let (channel, view) = self.pop_request()?;
-        Some(RequestPass::of_channel(channel, view, self.shard_id()))
+        let (channel, view) = self.pop_command()?;
+        Some(CommandPass::of_channel(channel, view, self.shard_id()))
     }
 
-    /// Whether there is a request to all streams that is newer than this one.
+    /// Whether there is a command to all streams that is newer than this one.
     pub(crate) fn has_reread_of_all(&self, seen: u64) -> bool {
         self.shared().rereads.load(Ordering::Acquire) != seen
     }
