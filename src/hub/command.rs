@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use smallvec::SmallVec;
 
-use super::batch::Batch;
+use super::Hub;
+use super::batch::{Batch, VISITS_PER_TURN};
 use super::channel::Channel;
 use super::driver::ShardDriver;
 use super::feed::{Feed, View};
@@ -30,8 +32,9 @@ pub(crate) struct Commands {
     /// Counts the commands.
     serial: u64,
     window: Window,
-    /// Every event up to this one has an id from before the last command to re-read.
-    barrier: Seq,
+    /// Every event up to this one has an id from before the last command to re-read; `None` if there was none, and then
+    /// a stream that has still to re-read, since a command that is forgotten, gets no event.
+    barrier: Option<Seq>,
     /// Events after it as they are for streams that have not re-read, at most as many as the history has: consecutive
     /// ones, up to `newest`.
     uncovered: VecDeque<Frame>,
@@ -58,6 +61,19 @@ pub(crate) struct CommandPass {
     driver_goes_on: bool,
 }
 
+/// A request to all streams to re-read everything, which is made in parts: there may be very many orgs, and the caller's
+/// thread has streams to serve. What it has reached by the time it is dropped is done.
+#[derive(Debug)]
+pub(crate) struct RereadAll<'h> {
+    hub: &'h Hub,
+    window: Window,
+    /// The next partition of the registry.
+    partition: usize,
+    /// Channels of the partition before it that have not been reached.
+    channels: vec::IntoIter<Arc<Channel>>,
+    streams: usize,
+}
+
 /// How much later than its window a pass of a driver that is in time may be over.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -67,10 +83,11 @@ impl Feed {
     /// Has every stream re-read everything.
     fn command_reread(&mut self, epoch: Epoch, window: Window) {
         self.history.renew(epoch, self.seats() > 0);
+        self.trim_uncovered();
         self.shards.iter_mut().for_each(Seats::command_reread);
         let barrier = self.history.head();
         if let Some(commands) = self.command(window) {
-            (commands.barrier, commands.newest) = (barrier, barrier);
+            (commands.barrier, commands.newest) = (Some(barrier), barrier);
             commands.uncovered = VecDeque::new();
         }
     }
@@ -86,10 +103,10 @@ impl Feed {
         if self.seats() == 0 {
             return None;
         }
-        let barrier = self.history.head();
+        let newest = self.history.head();
         let commands = self.commands.get_or_insert_with(|| {
             let uncovered = VecDeque::new();
-            Box::new(Commands { serial: 0, window, barrier, uncovered, newest: barrier })
+            Box::new(Commands { serial: 0, window, barrier: None, uncovered, newest })
         });
         commands.serial += 1;
         commands.window = window;
@@ -107,6 +124,9 @@ impl Feed {
     /// Keeps an event that was appended for the streams that have not re-read yet, if there may be any by now.
     pub(super) fn keep_uncovered(&mut self, now: Time) {
         let Some(commands) = &mut self.commands else { return };
+        if commands.barrier.is_none() {
+            return;
+        }
         if commands.is_over(now) {
             commands.uncovered = VecDeque::new();
             return;
@@ -119,12 +139,19 @@ impl Feed {
         }
         commands.newest = head;
         commands.uncovered.push_back(event.frame.uncovered(self.history.memory()));
-        let kept = self.history.len().min(commands.uncovered.len());
-        commands.uncovered.drain(..commands.uncovered.len() - kept);
+        self.trim_uncovered();
     }
 
-    /// Forgets the commands, once they are carried out.
+    /// Removes of these what the history has no more: no stream gets it.
+    pub(super) fn trim_uncovered(&mut self) {
+        let Some(commands) = &mut self.commands else { return };
+        let beyond = commands.uncovered.len().saturating_sub(self.history.len());
+        commands.uncovered.drain(..beyond);
+    }
+
+    /// Forgets the commands, once they are carried out, and what the history has forgotten.
     pub(super) fn expire_commands(&mut self, now: Time) {
+        self.trim_uncovered();
         let is_done = self.shards.iter().all(|seats| !seats.is_passing());
         self.commands.take_if(|commands| is_done && commands.is_over(now));
     }
@@ -143,7 +170,7 @@ impl Commands {
     /// The event with this number for a stream that has not re-read; `None` if it has to do so instead.
     pub(super) fn event(&self, seq: Seq, history: &History) -> Option<Frame> {
         let event = history.get(seq)?;
-        if seq <= self.barrier {
+        if seq <= self.barrier? {
             return Some(event.frame.clone());
         }
         let behind = usize::try_from(self.newest.0.checked_sub(seq.0)?).ok()?;
@@ -188,6 +215,50 @@ impl Channel {
         feed.command_end(window);
         feed.begin_passes(View::Member, &mut reached.passes);
         Some(reached)
+    }
+}
+
+// ===== impl RereadAll =====
+
+impl<'h> RereadAll<'h> {
+    pub(super) fn new(hub: &'h Hub, window: Window) -> Self {
+        Self { hub, window, partition: 0, channels: Vec::new().into_iter(), streams: 0 }
+    }
+
+    /// Goes on with some of the orgs. Returns whether there may be more.
+    pub(crate) fn step(&mut self) -> bool {
+        for _ in 0..VISITS_PER_TURN {
+            let Some(channel) = self.channels.next() else {
+                let Some(channels) = self.hub.shared.registry.channels_of(self.partition) else {
+                    return false;
+                };
+                (self.partition, self.channels) = (self.partition + 1, channels.into_iter());
+                continue;
+            };
+            // One that has left the registry has no streams, and none will resume there.
+            let reached = channel.command_reread(self.window, false);
+            self.streams += reached.map_or(0, |reached| reached.streams);
+        }
+        true
+    }
+
+    /// Streams that it has reached.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams
+    }
+}
+
+impl Drop for RereadAll<'_> {
+    /// Has the shards' drivers do it.
+    fn drop(&mut self) {
+        let shared = &self.hub.shared;
+        {
+            let mut last = shared.reread.lock();
+            let serial = last.map_or(1, |(serial, _)| serial + 1);
+            *last = Some((serial, self.window));
+            shared.rereads.store(serial, Ordering::Release);
+        }
+        shared.wake_drivers();
     }
 }
 

@@ -65,6 +65,12 @@ impl Feed {
         self.shards.iter().map(Seats::len).sum()
     }
 
+    /// What was published is no event: every client has to re-read.
+    pub(crate) fn lose(&mut self) {
+        self.history.lose();
+        self.trim_uncovered();
+    }
+
     /// Whether the history has moved on since this was last called.
     pub(crate) fn has_moved(&mut self) -> bool {
         let head = self.history.head();
@@ -134,6 +140,7 @@ impl Feeds {
                 return;
             };
             feed.history.evict();
+            feed.trim_uncovered();
         }
     }
 }

@@ -60,6 +60,7 @@ pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{
     batch::{Batch, SEATS_PER_TURN, SocketId, WriteKind, WriteOp},
+    command::RereadAll,
     command_passes::CommandPasses,
     drain::Drain,
     driver::ShardDriver,
@@ -249,22 +250,16 @@ impl Hub {
         self.command(org, |channel| channel.command_reread(Window::from(now, window), true))
     }
 
-    /// The same for every org, evenly over all streams.
+    /// The same for every org, evenly over all streams. It visits every org before it returns.
     pub fn reread_all(&self, now: Time, window: Duration) -> usize {
-        let (window, mut streams) = (Window::from(now, window), 0);
-        for channels in (0..).map_while(|partition| self.shared.registry.channels_of(partition)) {
-            // One that has left the registry has no streams, and none will resume there.
-            let reached = channels.iter().filter_map(|c| c.command_reread(window, false));
-            streams += reached.map(|reached| reached.streams).sum::<usize>();
-        }
-        {
-            let mut last = self.shared.reread.lock();
-            let serial = last.map_or(1, |(serial, _)| serial + 1);
-            *last = Some((serial, window));
-            self.shared.rereads.store(serial, Ordering::Release);
-        }
-        self.shared.wake_drivers();
-        streams
+        let mut all = self.reread_all_in_parts(now, window);
+        while all.step() {}
+        all.streams()
+    }
+
+    /// The same, in parts, so that the caller's thread can do something else in between.
+    pub(crate) fn reread_all_in_parts(&self, now: Time, window: Duration) -> RereadAll<'_> {
+        RereadAll::new(self, Window::from(now, window))
     }
 
     /// Gives a command to the streams of an org, which the shards' drivers carry out. Returns how many it is for.

@@ -27,10 +27,11 @@ impl Service {
         let (head, body) = request.into_parts();
         ResponseState::Waiting(Box::pin(async move {
             let read = command::read(head.headers, body, limits, &timer).await;
-            let response = read.and_then(|()| {
-                let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
-                command.run(publisher, app.clock.now(), window)
-            });
+            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
+            let response = match read {
+                Ok(()) => command.run(publisher, app.clock.now(), window).await,
+                Err(reject) => Err(reject),
+            };
             let mut response =
                 response.unwrap_or_else(|reject| app.counted(reject).into_response());
             close_unproven(&admitted, &mut response);

@@ -105,7 +105,7 @@ impl World {
             let uncovered = shared
                 .registry
                 .sum(|channel| channel.state.lock().feeds.iter().map(Feed::uncovered_bytes).sum());
-            assert!(uncovered <= events.max(512) * 2, "{uncovered} bytes beside {events}");
+            assert!(uncovered <= events, "{uncovered} bytes beside {events}");
             assert_eq!(bytes, (events + overhead + uncovered) as u64, "bytes of all histories");
         }
     }

@@ -6,7 +6,9 @@ mod world;
 use std::time::Duration;
 
 use self::world::{Client, World, count, name};
-use crate::hub::{Batch, CommandPasses, Frames, SocketId, Taken, View, WriteKind};
+use crate::config::HubConfig;
+use crate::hub::batch::VISITS_PER_TURN;
+use crate::hub::{Batch, CommandPasses, Frames, Hub, Keys, SocketId, Taken, View, WriteKind};
 use crate::time::Time;
 use crate::wire::Greeting;
 
@@ -218,6 +220,60 @@ fn a_reread_that_the_socket_does_not_take_is_not_lost() {
     assert_eq!(client.stream.take_frames(id, &mut frames), Taken::Idle);
 }
 
+/// SCENARIO: a slow client has still to re-read after the window, an event is published, and then the org's members have
+/// to end. The client receives that event, and its connection breaks before the `connected`.
+/// BUG: the request to end had the event count as one from before the reread. The client got it under its own id, and was
+/// `resumed` with that.
+/// FIX: only a request to re-read says which events are from before it.
+#[test]
+fn a_request_to_end_lets_no_stream_skip_its_reread() {
+    let mut world = World::new(1);
+    let mut slow = world.member("acme");
+    world.publish("acme", "before");
+    world.reread("acme");
+    world.run(7_000);
+    (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), Time(world.now)));
+    world.publish("acme", "after");
+    world.end("acme");
+    for _ in 0..2 {
+        slow.take_one();
+        let resumed = world.open("acme", View::Member, Some(slow.last), 0).1 == Greeting::Resumed;
+        assert_eq!(resumed, slow.events.contains(&"connected".into()), "{:?}", slow.events);
+    }
+    assert!(slow.events.contains(&"connected".into()), "{:?}", slow.events);
+}
+
+/// SCENARIO: a backend has everything re-read on a server that knows many orgs.
+/// BUG: the request visited all of them at once, and its worker served no stream meanwhile.
+/// FIX: it visits some at a time. What it has reached by the time its client has gone re-reads, too.
+#[test]
+fn a_reread_of_all_orgs_is_made_in_parts() {
+    let mut world = World::new(1);
+    let mut clients: Vec<_> = (0..600).map(|n| world.member(&format!("org-{n}"))).collect();
+    let mut whole = world.hub.reread_all_in_parts(Time(world.now), WINDOW);
+    let (mut parts, mut goes_on) = (Vec::new(), true);
+    while goes_on {
+        let before = whole.streams();
+        goes_on = whole.step();
+        parts.push(whole.streams() - before);
+    }
+    drop(whole);
+    assert!(parts.len() > 2 && parts.iter().all(|part| *part <= VISITS_PER_TURN), "{parts:?}");
+    assert_eq!(parts.iter().sum::<usize>(), 600);
+    world.run(6_000);
+    assert_eq!(count(&mut clients, Client::has_reread), 600);
+
+    clients.iter_mut().for_each(|client| client.events.clear());
+    let mut begun = world.hub.reread_all_in_parts(Time(world.now), WINDOW);
+    begun.step();
+    let reached = begun.streams();
+    drop(begun);
+    assert!((1..600).contains(&reached), "{reached}");
+    world.run(6_000);
+    assert_eq!(count(&mut clients, Client::has_reread), reached);
+    assert!(world.is_idle());
+}
+
 /// What is kept for streams that have not re-read is bounded by the history, and freed after the window.
 #[test]
 fn a_reread_leaves_no_memory() {
@@ -238,6 +294,62 @@ fn a_reread_leaves_no_memory() {
         channel.state.lock().feeds.iter().filter(|feed| feed.commands.is_some()).count()
     });
     assert_eq!(commands, 0);
+}
+
+/// SCENARIO: within the window of a reread events are published, and then the history loses them: there are too many keys
+/// for one event, they are too old, or everything is re-read again, where the last stream has left.
+/// BUG: the copies for streams that had not re-read stayed, which no stream gets then, for up to a minute.
+/// FIX: they go with the history.
+#[test]
+fn what_the_history_forgets_is_not_kept_for_a_reread() {
+    let lose: fn(&World) = |world| {
+        let keys: Vec<_> = (0..world.hub.config().keys_max).map(|n| format!("{n:0500}")).collect();
+        let keys = Keys::new(keys.iter().map(String::as_str), world.hub.config()).expect("keys");
+        world.hub.publish(&name("acme"), &keys, Time(world.now));
+    };
+    let age: fn(&World) = |world| {
+        let later = Time(world.now).after(world.hub.config().history_age + WINDOW);
+        (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), later));
+    };
+    let reread: fn(&World) = |world| _ = world.reread("acme");
+    for (forget, leaves) in [(lose, false), (age, false), (reread, true)] {
+        let world = World::new(1);
+        let mut client = Some(world.member("acme"));
+        world.reread("acme");
+        (0..5).for_each(|n| world.publish("acme", &format!("k{n}")));
+        let uncovered = || {
+            let of = |feed: &crate::hub::feed::Feed| feed.uncovered_bytes();
+            world.hub.shared.registry.sum(|channel| channel.state.lock().feeds.iter().map(of).sum())
+        };
+        assert!(uncovered() > 0);
+        client.take_if(|_| leaves);
+        forget(&world);
+        assert_eq!(uncovered(), 0);
+    }
+}
+
+/// SCENARIO: the histories are as large as they may be, everything is re-read, and events are published meanwhile.
+/// BUG: what each publish kept for streams that had not re-read was not given room, and exceeded the bound.
+/// FIX: it counts as the event itself does.
+#[test]
+fn the_bound_of_all_histories_holds_in_a_reread() {
+    let history_bytes_total = 16 * 1_024;
+    let config =
+        HubConfig { coalesce: Duration::ZERO, history_bytes_total, ..HubConfig::default() };
+    let hub = Hub::new(config);
+    let member = |org| hub.subscribe(&org, View::Member, None, Time(0)).expect("open").0;
+    let streams: Vec<_> = ["a", "b"].map(|org| member(name(org))).into();
+    for n in 0..200 {
+        let key = format!("{n:0300}");
+        let keys = Keys::new([key.as_str()], hub.config()).expect("a key");
+        hub.publish(&name(if n % 2 == 0 { "a" } else { "b" }), &keys, Time(0));
+        if n == 100 {
+            hub.reread_all(Time(0), WINDOW);
+        }
+        let memory = hub.shared.common.memory.bytes();
+        assert!(memory <= history_bytes_total as u64, "{memory} bytes after {n}");
+    }
+    drop(streams);
 }
 
 /// A driver that ends in the middle of its work leaves a pass to its successor.

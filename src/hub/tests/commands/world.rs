@@ -124,29 +124,32 @@ impl World {
 impl Client {
     /// Takes what there is, as a browser does.
     pub(super) fn take(&mut self) {
-        loop {
-            match self.stream.poll_next(Waker::noop()) {
-                Poll::Pending => return,
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    return;
-                }
-                Poll::Ready(Some(frame)) => {
-                    let mut parser = Parser::default();
-                    let take = |event: crate::wire::Event| {
-                        let key = event.data.trim_matches(|c| "{}[]\"".contains(c));
-                        let what = key.strip_prefix("keys\":[\"").unwrap_or("");
-                        self.events.push(if event.name == "connected" {
-                            "connected".into()
-                        } else {
-                            what.into()
-                        });
-                        self.last = event.id.parse().expect("an id");
-                    };
-                    parser.push(&frame.payload(), take).expect("small");
-                }
+        while self.take_one() {}
+    }
+
+    /// Takes one frame, if there is one.
+    pub(super) fn take_one(&mut self) -> bool {
+        let frame = match self.stream.poll_next(Waker::noop()) {
+            Poll::Pending => return false,
+            Poll::Ready(None) => {
+                self.ended = true;
+                return false;
             }
-        }
+            Poll::Ready(Some(frame)) => frame,
+        };
+        let mut parser = Parser::default();
+        let take = |event: crate::wire::Event| {
+            let key = event.data.trim_matches(|c| "{}[]\"".contains(c));
+            let what = key.strip_prefix("keys\":[\"").unwrap_or("");
+            self.events.push(if event.name == "connected" {
+                "connected".into()
+            } else {
+                what.into()
+            });
+            self.last = event.id.parse().expect("an id");
+        };
+        parser.push(&frame.payload(), take).expect("small");
+        true
     }
 
     pub(super) fn has_ended(&mut self) -> bool {
