@@ -53,10 +53,10 @@ pub(crate) struct Reached {
 pub(crate) struct CommandPass {
     pass: Pass,
     of: Option<(Arc<Channel>, View)>,
-    /// The command at whose pace it goes; 0 before the first.
+    /// The last command that it knows of; 0 before the first.
     serial: u64,
-    /// It has visited seats before that command, and visits all of them again.
-    again: bool,
+    /// It has visited seats before that command, and visits all again: so many, evenly over this time.
+    again: Option<(Duration, usize)>,
     shard: ShardId,
     driver_goes_on: bool,
 }
@@ -180,7 +180,8 @@ impl Commands {
 
     /// Whether no driver that is in time has anything left to do.
     fn is_over(&self, now: Time) -> bool {
-        now > self.window.to.after(SLACK)
+        // A pass may have gone on for a window when the last command came.
+        now > self.window.to.after(self.window.length()).after(SLACK)
     }
 }
 
@@ -279,7 +280,7 @@ impl CommandPass {
     }
 
     fn new(pass: Pass, of: Option<(Arc<Channel>, View)>, shard: ShardId) -> Self {
-        Self { pass, of, serial: 0, again: false, shard, driver_goes_on: true }
+        Self { pass, of, serial: 0, again: None, shard, driver_goes_on: true }
     }
 
     /// Whether it is over all streams of the shard.
@@ -290,21 +291,24 @@ impl CommandPass {
     /// Collects what some of the streams need that are due.
     pub(crate) fn collect(&mut self, driver: &ShardDriver, now: Time, batch: &mut Batch) -> Pace {
         self.follow(driver);
-        match self.pass.collect(driver, now, batch) {
-            Pace::Over if mem::take(&mut self.again) => {
-                self.pass.restart(self.of.clone());
-                Pace::Now
-            }
-            Pace::Over if !self.end() => Pace::Now,
-            Pace::Over => {
-                self.driver_goes_on = false;
-                Pace::Over
-            }
-            pace => pace,
+        let pace = self.pass.collect(driver, now, batch);
+        if pace != Pace::Over {
+            return pace;
         }
+        if let Some((length, seats)) = self.again.take() {
+            self.pass.restart(self.of.clone());
+            self.pass.set_pace(Window::from(now, length), seats);
+            return Pace::Now;
+        }
+        if !self.end() {
+            return Pace::Now;
+        }
+        self.driver_goes_on = false;
+        Pace::Over
     }
 
-    /// Goes at the pace of the last command.
+    /// Goes at the pace of the first command, and once more over all streams if there are others since: a new pace now
+    /// would delay the streams that are left with each of them.
     fn follow(&mut self, driver: &ShardDriver) {
         let last = match &self.of {
             Some((channel, view)) => {
@@ -319,9 +323,11 @@ impl CommandPass {
         if let Some((serial, window, seats)) = last
             && serial != self.serial
         {
-            self.again = self.serial != 0;
+            match self.serial {
+                0 => self.pass.set_pace(window, seats),
+                _ => self.again = Some((window.length(), seats)),
+            }
             self.serial = serial;
-            self.pass.set_pace(window, seats);
         }
     }
 

@@ -71,6 +71,10 @@ impl Window {
     pub(super) fn from(now: Time, length: Duration) -> Self {
         Self { from: now, to: now.after(length) }
     }
+
+    pub(super) fn length(self) -> Duration {
+        Duration::from_millis(self.to.0.saturating_sub(self.from.0))
+    }
 }
 
 // ===== impl Pass =====
@@ -107,7 +111,7 @@ impl Pass {
         (self.window, self.total, self.reached) = (window, seats as u64, 0);
     }
 
-    /// Begins again with the first seat, at the same pace: of this channel and view, or of the shard.
+    /// Begins again with the first seat: of this channel and view, or of the shard.
     pub(super) fn restart(&mut self, one: Option<(Arc<Channel>, View)>) {
         (self.index, self.partition, self.channel) = (0, 0, one);
     }

@@ -120,7 +120,7 @@ impl World {
             pair.ended |= ends;
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
             let feed = twin.feed(pair.client.view).expect("it has a subscriber");
-            let is_over = feed.command.is_none_or(|last| last.window_to <= self.now);
+            let is_over = feed.command.is_none_or(|last| last.over_at <= self.now);
             assert!(!pair.stale || pair.due || pair.ended || !is_over, "it has had no turn");
         }
     }
@@ -148,7 +148,7 @@ impl World {
                 let mut pairs = self.pairs.iter();
                 let has = pairs.any(|pair| pair.client.org == org && pair.client.view == view);
                 let twin = self.twins[org].as_mut().expect("it has a feed");
-                twin.open(view, epoch).reread(epoch, self.now + WINDOW, has);
+                twin.open(view, epoch).reread(epoch, self.now + 2 * WINDOW, has);
             }
         }
     }
@@ -160,7 +160,7 @@ impl World {
         let meant = meant.filter(|pair| pair.client.view == View::Member);
         assert_eq!(ending, meant.map(|pair| pair.unwanted = true).count());
         if let Some(last) = self.twins[org].as_mut().and_then(|twin| twin.member.command.as_mut()) {
-            last.window_to = if ending > 0 { self.now + WINDOW } else { last.window_to };
+            last.over_at = if ending > 0 { self.now + 2 * WINDOW } else { last.over_at };
         }
     }
 

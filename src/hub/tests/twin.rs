@@ -37,7 +37,8 @@ pub(super) struct TwinCommand {
     barrier: usize,
     /// Events from this one on are kept for them, beside those before the barrier.
     kept_from: usize,
-    pub(super) window_to: u64,
+    /// When every stream has had its turn: two windows after the last command, since a pass may go on for one.
+    pub(super) over_at: u64,
 }
 
 /// `None` where the keys were too many for an event.
@@ -149,12 +150,12 @@ impl TwinFeed {
         Self { epoch, events: Vec::new(), expired: 0, cleared: 0, command: None, limits }
     }
 
-    /// Everything has to be re-read, over a window that ends then.
-    pub(super) fn reread(&mut self, epoch: Epoch, window_to: u64, has_streams: bool) {
+    /// Everything has to be re-read, by then.
+    pub(super) fn reread(&mut self, epoch: Epoch, over_at: u64, has_streams: bool) {
         let barrier = self.events.len();
         self.epoch = epoch;
         if has_streams {
-            self.command = Some(TwinCommand { barrier, kept_from: barrier, window_to });
+            self.command = Some(TwinCommand { barrier, kept_from: barrier, over_at });
         } else {
             self.cleared = barrier;
         }
@@ -221,7 +222,7 @@ impl TwinFeed {
         let lost = keys.len() > self.limits.keys_max;
         let (keys, epoch) = ((!lost).then_some(keys), self.epoch);
         self.events.push(TwinEvent { keys, published: now, epoch });
-        if let Some(last) = self.command.as_mut().filter(|last| now > last.window_to + 1_000) {
+        if let Some(last) = self.command.as_mut().filter(|last| now > last.over_at + 1_000) {
             last.kept_from = self.events.len();
         }
         // A loss discards the whole history at once.

@@ -195,6 +195,40 @@ fn commands_within_a_window_starve_no_stream() {
     }
 }
 
+/// SCENARIO: members are removed, or a database is restored, more often than once in a window.
+/// BUG: each command gave the streams that were left a whole window again, so that the last of 1,000 streams had its turn
+/// after some 35 s in place of 5.
+/// FIX: a pass keeps its pace, and takes that of the last command when it begins again.
+#[test]
+fn commands_without_a_pause_delay_no_stream() {
+    for ends in [false, true] {
+        let mut world = World::new(1);
+        let mut clients: Vec<_> = (0..1_000).map(|_| world.member("acme")).collect();
+        let begin = world.now;
+        while world.now <= begin + 5_000 {
+            if ends {
+                world.end("acme")
+            } else {
+                world.reread("acme")
+            };
+            world.run(10);
+            clients.iter_mut().for_each(Client::take);
+        }
+        let is = if ends { Client::has_ended } else { Client::has_reread };
+        assert_eq!(count(&mut clients, is), 1_000, "after one window, if they end: {ends}");
+
+        // The last command reaches all within two windows, at a pace that is no faster.
+        clients.iter_mut().for_each(|client| client.events.clear());
+        let reached = world.run(10_000);
+        assert!(world.is_idle());
+        if !ends {
+            assert!(count(&mut clients, Client::has_reread) > 990);
+            let most = reached.values().max();
+            assert!(most.is_some_and(|most| *most <= 2), "{most:?} at once");
+        }
+    }
+}
+
 /// A socket took nothing of the `connected`: it is given back, and taken again.
 #[test]
 fn a_reread_that_the_socket_does_not_take_is_not_lost() {
@@ -231,7 +265,7 @@ fn a_request_to_end_lets_no_stream_skip_its_reread() {
     let mut slow = world.member("acme");
     world.publish("acme", "before");
     world.reread("acme");
-    world.run(7_000);
+    world.run(12_000);
     (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), Time(world.now)));
     world.publish("acme", "after");
     world.end("acme");
@@ -286,7 +320,7 @@ fn a_reread_leaves_no_memory() {
     (0..400).for_each(|n| world.publish("acme", &format!("{n:0100}")));
     assert!(memory(&world) <= 2 * before + 4_096, "{} of {before}", memory(&world));
     clients.iter_mut().for_each(Client::take);
-    world.run(7_000);
+    world.run(12_000);
     world.publish("acme", &format!("{:0100}", 7));
     assert!(memory(&world) <= before + 1_024, "{} of {before}", memory(&world));
     (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), Time(world.now)));
