@@ -8,14 +8,17 @@
 //!
 //! * [`ids`], [`time`], [`config`], [`metrics`]: names and ids, clocks, limits with their defaults, counters.
 //! * [`wire`]: the SSE text format, written, and parsed as a browser parses it.
-//! * [`hub`]: the state. Channels, their histories and coalescing windows, seats in slabs, timer wheels.
+//! * [`hub`]: the state. Channels, the feeds of their views, histories and coalescing windows, seats in slabs, timer
+//!   wheels, and the commands to open streams.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
 //!   driver, the one task of a shard that sleeps.
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
 //!   to make room for another.
-//! * `http`: what a request means. Routes, authorisation, publishing, responses, `/metrics`. Knows no socket.
-//! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves.
-//! * [`client`]: a client, for `nudged publish` and `nudged listen`; `bench`: the load generator, for `nudged bench`.
+//! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows
+//!   no socket.
+//! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload`
+//!   reads keys and certificates again.
+//! * [`client`]: a client, for `nudged publish`, `reread` and `listen`; `bench`: the load generator.
 //!
 //! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
 //!
@@ -52,13 +55,14 @@
 //!     Driver: reactor (new connections, readiness) · coalescing windows · sweeps · wheels
 //! ```
 //!
-//! *An event is delivered.* [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the channel's history and
-//! puts the channel into the inbox of every shard that has seats of it. Each view, the members' and the public one, has
-//! ids, a history and seats of its own; the public one begins with the first public stream. The driver sweeps the seats
-//! of a view in memory order, some in each turn, and has a share of the worker's time: as long as the other tasks have
-//! just run, within bounds. A streaming connection of the reactor gets what lies between its cursor and the head in one
-//! `write` or `writev`; for a stream that hyper polls, the driver wakes the task, which takes its frames from the same
-//! cursor. Events that are published during a sweep wait for the next one, so batches grow with load.
+//! *An event is delivered.* [`Hub::publish`](hub::Hub::publish) encodes it once, appends it to the channel's history
+//! and puts the channel into the inbox of every shard that has seats of it. Each view, the members' and the public one,
+//! is a feed with ids, a history and seats of its own; the public one begins with the first public stream. The driver
+//! sweeps the seats of a feed in memory order, some in each turn, and has a share of the worker's time: as long as the
+//! other tasks have just run, within bounds. A streaming connection of the reactor gets what lies between its cursor
+//! and the head in one `write` or `writev`; for a stream that hyper polls, the driver wakes the task, which takes its
+//! frames from the same cursor. Events that are published during a sweep wait for the next one, so batches grow with
+//! load.
 //!
 //! *A stream opens.* A cleartext connection waits for its request in the reactor, without a task or a timer. If the
 //! request opens a stream, the connection streams from its slot, and hyper is never involved, which saves two thirds of
@@ -66,39 +70,50 @@
 //! every other request, malformed ones too, to hyper. The response head, the greeting and the missed events are one
 //! write.
 //!
+//! *A stream resumes* at the id that its client sends, if the history covers it. [`Hub::position`](hub::Hub::position)
+//! is the id of now, for a page whose data its backend reads after it; the channel is remembered for it as after a
+//! stream.
+//!
 //! *A stream leaves hyper* if its connection is behind TLS or has carried another request before. The service puts the
-//! stream into the `HandoffSlot` and its future stays pending. The connection, which polled the service, takes the stream
-//! out, waits until earlier responses are written, takes the socket and its TLS session out of hyper, and gives all of
-//! it to the reactor as one `Handoff`.
+//! stream into the `HandoffSlot` and its future stays pending. The connection, which polled the service, takes the
+//! stream out, waits until earlier responses are written, takes the socket and its TLS session out of hyper, and gives
+//! all of it to the reactor as one `Handoff`.
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many. hyper neither tells a body that the
 //! client's flow-control window is shut nor why the connection ended. So the request's task, and the bytes of its
-//! events as they are written, report to the stream's seat through a `StreamMonitor`. Of an ordinary response the end is
-//! withheld until its bytes are written, so that the request's task can reset it if its client does not receive it.
+//! events as they are written, report to the stream's seat through a `StreamMonitor`. Of an ordinary response the end
+//! is withheld until its bytes are written, so that the request's task can reset it if its client does not receive it.
 //!
-//! *A client sends no more*, and may still read. A request that is complete is answered: hyper does so over HTTP/1; from
-//! h2, which would drop it, the end of the input is withheld until then. A client that requested a stream has gone.
+//! *A client sends no more*, and may still read. A request that is complete is answered: hyper does so over HTTP/1;
+//! from h2, which would drop it, the end of the input is withheld until then. A client that requested a stream has
+//! gone.
 //!
 //! *A stream ends* when its [`EventStream`](stream::EventStream) is dropped: by the reactor on end of file, reset,
 //! time-out, stall or drain, by hyper when its connection ends, by a task that is aborted or panics. Dropping it frees
 //! the seat. There is nothing else to free: no timer, no listener, no queue.
 //!
+//! *A request is checked* in this order: what RFC 9112 forbids (`http::conformance`), its host (`http::hosts`), its
+//! route, whether its address serves that and has room (`http::service::admit`), its credentials (`http::auth`), of
+//! which the first that grants it counts. A page of another origin changes something only with a credential of its own,
+//! not with one that its browser adds.
+//!
 //! *Keys and certificates change.* One task, `server::reload`, reads their files again when they change, and everything
-//! when a [`Reloader`](server::Reloader) asks for it. Requests and handshakes take what is there when they begin; streams
-//! that are open are not looked at. Published keys have no task: the request that needs them, or a probe of readiness,
+//! when a [`Reloader`](server::Reloader) asks for it. Requests and handshakes use what there is when they begin; open
+//! streams are not checked again. Published keys have no task: the request that needs them, or a probe of readiness,
 //! has them fetched.
 //!
-//! *A backend requests something of open streams*: [`Hub::end_members`](hub::Hub::end_members) ends those of an org's
-//! members, [`Hub::reread`](hub::Hub::reread) has them re-read everything. Each driver makes a pass over the seats at the
-//! pace that spreads them evenly over a window. A reread begins a new epoch of ids at once; a stream that has still to
-//! re-read gets events under ids that no history covers, which are encoded once too, while the window lasts.
+//! *A backend commands open streams*: [`Hub::end_members`](hub::Hub::end_members) ends those of an org's members,
+//! [`Hub::reread`](hub::Hub::reread) has all of an org's clients re-read everything. Each driver makes a pass over the
+//! seats at the pace that spreads them evenly over a window. A reread begins a new epoch of ids at once; a stream that
+//! has still to re-read gets events under ids that no history covers, which are encoded once too, while the window
+//! lasts.
 //!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their
-//! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. What makes
-//! no progress then, a stream, a response or half a request, ends after the drain grace. A driver
-//! ends with its shard's last stream, a worker with its last connection or at the hard limit. Listening sockets of a
-//! service manager ([`server::systemd`]) accept connects meanwhile, for the next server.
+//! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. What
+//! makes no progress then, a stream, a response or half a request, ends after the drain grace. A driver ends with its
+//! shard's last stream, a worker with its last connection or at the hard limit. Listening sockets of a service manager
+//! ([`server::systemd`]) accept connects meanwhile, for the next server.
 //!
 //! # Invariants
 //!
@@ -109,20 +124,21 @@
 //!   not cover, get `connected`: re-read everything. So does an id of the other view.
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
-//! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what has
-//!   no stream (handshakes, request heads, idle connections, responses that are not read) and hyper's pings, one timer
-//!   per HTTP/2 connection.
+//! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what
+//!   has no stream (handshakes, request heads, idle connections, responses that are not read) and hyper's pings, one
+//!   timer per HTTP/2 connection.
 //! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
 //!   stalls, and the timers of connections (`http::Timer`), count from its end, if it was long by their measure, and
 //!   before such a timer ends the runtime has looked at its sockets.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
 //! * **A delivery in cleartext allocates nothing**; a publish allocates the same for any number of subscribers.
-//! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received yet.
-//! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address, streams
-//!   of an org, publish rates, histories, channels. No stream is ended to make room for another; a connection is, if it
-//!   is idle, or beyond a limit and has proven nothing.
-//! * **Nothing is read without a bound**, in total or at once: a connection's task gives way after two reads, and a turn
-//!   of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
+//! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received
+//!   yet.
+//! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address,
+//!   streams of an org, publish rates, histories, channels. No stream is ended to make room for another; a connection
+//!   is, if it is idle, or beyond a limit and has proven nothing.
+//! * **Nothing is read without a bound**, in total or at once: a connection's task gives way after two reads, and a
+//!   turn of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
 //! * **No `unsafe`** in the crate.
 //!
 //! # As a library

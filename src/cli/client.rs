@@ -47,10 +47,8 @@ pub(crate) struct Publish {
     /// Keys that are stale
     #[arg(required = true)]
     keys: Vec<String>,
-    /// How long to try again while the server cannot be reached, or answers 429, 502, 503 or 504; 0s for
-    /// one attempt
-    #[arg(long, value_name = "TIME", default_value_t = HumanDuration(client::RETRY_FOR), value_parser = duration(0..=86_400_000))]
-    retry_for: HumanDuration,
+    #[command(flatten)]
+    retry: RetryArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -59,10 +57,8 @@ pub(crate) struct Publish {
 pub(crate) struct Reread {
     /// Name of the org [default: every org, which needs a publish key or a token for all orgs]
     org: Option<OrgName>,
-    /// How long to try again while the server cannot be reached, or answers 429, 502, 503 or 504; 0s for
-    /// one attempt
-    #[arg(long, value_name = "TIME", default_value_t = HumanDuration(client::RETRY_FOR), value_parser = duration(0..=86_400_000))]
-    retry_for: HumanDuration,
+    #[command(flatten)]
+    retry: RetryArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -79,6 +75,14 @@ pub(crate) struct Listen {
     last_event_id: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct RetryArgs {
+    /// How long to try again while the server cannot be reached, or answers 429, 502, 503 or 504; 0s for
+    /// one attempt
+    #[arg(long, value_name = "TIME", default_value_t = HumanDuration(client::RETRY_FOR), value_parser = duration(0..=86_400_000))]
+    retry_for: HumanDuration,
 }
 
 static URL: LazyLock<String> = LazyLock::new(|| format!("http://{}", config::LISTEN));
@@ -118,8 +122,8 @@ fn failure(why: client::Error) -> Exit {
 
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, keys, retry_for, server } = self;
-        let (server, retry_for) = (server.into_endpoint()?, retry_for.0);
+        let Self { org, keys, retry, server } = self;
+        let (server, retry_for) = (server.into_endpoint()?, retry.retry_for.0);
         let request = client::Publish { server, org, keys, retry_for };
         let (mut id, mut notes) = (stdout(), stderr());
         let publish = client::publish(&request, &mut id, &mut notes);
@@ -130,9 +134,9 @@ impl Publish {
 
 impl Reread {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, retry_for, server } = self;
-        let request =
-            client::Reread { server: server.into_endpoint()?, org, retry_for: retry_for.0 };
+        let Self { org, retry, server } = self;
+        let (server, retry_for) = (server.into_endpoint()?, retry.retry_for.0);
+        let request = client::Reread { server, org, retry_for };
         let (mut count, mut notes) = (stdout(), stderr());
         let reread = client::reread(&request, &mut count, &mut notes);
         crate::block_on(reread).map_err(Exit::failure)?.map_err(failure)?;

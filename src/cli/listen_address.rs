@@ -19,7 +19,7 @@ pub(super) enum ListenAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InvalidListenAddress;
 
-/// What these mean on this machine. The log says where it is less than what was written, or may seem to be more.
+/// The addresses that these are on this machine. Warns where they are fewer than those written, or may seem to be more.
 pub(super) fn resolve(addresses: &[ListenAddress]) -> Vec<SocketAddr> {
     resolve_with(addresses, has, |line| tracing::warn!("{line}"))
 }

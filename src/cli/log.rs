@@ -1,5 +1,5 @@
-//! The log: lines go through a bounded queue to a thread, which writes them to standard error. Nothing that serves waits
-//! for a reader of the log; a line for which the queue has no room is dropped, and counted.
+//! The log: lines go through a bounded queue to a thread, which writes them to standard error. Nothing that serves
+//! waits for a reader of the log; a line for which the queue has no room is dropped, and counted.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};

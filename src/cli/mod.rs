@@ -5,16 +5,17 @@ mod auth;
 mod bench;
 #[cfg(feature = "client")]
 mod client;
+mod complete;
 pub(crate) mod first_request;
-mod given;
 mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
-mod leftover;
 mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
+mod redact;
+mod requirements;
 mod serve;
 mod settings;
 pub(crate) mod signals;
@@ -23,7 +24,6 @@ pub(crate) mod summary;
 mod token;
 mod values;
 mod variables;
-mod whole;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -103,9 +103,9 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let first = args.get(1).cloned();
-        let mut command = whole::complete(Self::command(), first.as_deref());
+        let mut command = complete::complete(Self::command(), first.as_deref());
         let matches = command.try_get_matches_from_mut(&args);
-        let matches = matches.map_err(|refused| leftover::hide(refused, &args))?;
+        let matches = matches.map_err(|refused| redact::hide(refused, &args))?;
         Self::from_arg_matches(&matches).map_err(|why| why.format(&mut command))
     }
 
@@ -194,7 +194,7 @@ mod tests {
                 let may_be = ["secret", "secrets", "key", "token", "url"];
                 let is_secret = name.split('-').any(|word| may_be.contains(&word));
                 if is_secret && !NAMES_ONLY.contains(&name) {
-                    assert!(leftover::FLAGS.contains(&&*format!("--{name}")), "{name}");
+                    assert!(redact::FLAGS.contains(&&*format!("--{name}")), "{name}");
                     assert!(flag.is_hide_env_values_set() || flag.get_env().is_none(), "{name}");
                 }
             }

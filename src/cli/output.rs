@@ -11,8 +11,8 @@ use super::Exit;
 /// How long a reader is waited for.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes the text, and returns when it is written, after [`TIMEOUT`] at the latest: a pipe that is full and that nothing
-/// reads blocks its writer. A stream that is closed is no error.
+/// Writes the text, and returns when it is written, after [`TIMEOUT`] at the latest: a pipe that is full and that
+/// nothing reads blocks its writer. A stream that is closed is no error.
 pub(crate) fn print(mut stream: impl Write + Send + 'static, text: String) {
     bounded(move || _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush()));
 }
@@ -35,7 +35,7 @@ pub(crate) fn write(text: impl std::fmt::Display) -> Result<(), Exit> {
     written.map_err(|why| Exit::output(&why))
 }
 
-/// Writes a line beside that to standard error. What it says is not worth an error if it cannot be written.
+/// Writes a line beside that to standard error. That it cannot be written is no error.
 #[cfg(any(feature = "jwt", feature = "bench"))]
 pub(crate) fn note(text: impl std::fmt::Display) {
     _ = writeln!(std::io::stderr(), "{text}");

@@ -4,9 +4,9 @@ use clap::Args;
 use nudged::config::{Config, ForwardedField, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
-use super::given::GivenArgs;
 use super::lacking::LackingArgs;
 use super::listen_address::resolve;
+use super::requirements::GivenArgs;
 #[cfg(feature = "tls")]
 use super::settings::TlsFileArgs;
 use super::settings::{

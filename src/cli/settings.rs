@@ -12,12 +12,12 @@ use nudged::config::{self, Config, HostName, HubConfig, Network};
 use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
 use super::listen_address::resolve;
-#[cfg(feature = "tls")]
-use super::values::check_file_name;
 use super::values::{
     ForwardedFieldArg, HumanDuration, LogFormat, OrgList, count, duration, millis, org_list,
     public_key,
 };
+#[cfg(feature = "tls")]
+use super::values::{check_file_name, check_key_file};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListenArgs {
@@ -43,7 +43,7 @@ pub(super) struct ListenArgs {
     pub(super) workers: Option<usize>,
 
     /// Listen beyond loopback, for any host, and with --cors-origin, although no key is configured:
-    /// anyone who can connect may subscribe and publish
+    /// every client that connects may subscribe and publish
     #[arg(long, env = "NUDGED_INSECURE_OPEN")]
     pub(super) insecure_open: bool,
 
@@ -246,7 +246,7 @@ pub(super) struct PublishArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ShutdownArgs {
-    /// How long the server still accepts after SIGTERM, SIGINT or SIGQUIT, while /readyz says 503: the
+    /// How long the server still accepts after SIGTERM, SIGINT or SIGQUIT, while /readyz answers 503: the
     /// time that a load balancer needs to notice
     #[arg(long, env = "NUDGED_DRAIN_DELAY", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_delay), value_parser = duration(0..=3_600_000))]
     pub(super) drain_delay: HumanDuration,
@@ -294,10 +294,8 @@ static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
 impl TlsFileArgs {
     /// Fails if a file is given by its contents.
     pub(super) fn check(&self) -> Result<(), String> {
-        for (flag, file) in [("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)] {
-            file.as_deref().map_or(Ok(()), |file| check_file_name(flag, file))?;
-        }
-        Ok(())
+        self.tls_cert.as_deref().map_or(Ok(()), |file| check_file_name("--tls-cert", file))?;
+        self.tls_key.as_deref().map_or(Ok(()), |file| check_key_file("--tls-key", file))
     }
 
     pub(super) fn apply_to(self, config: &mut Config) {

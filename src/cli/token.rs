@@ -1,5 +1,5 @@
-//! `nudged token`: signs a token as a backend would, for development and scripts, with the claims that a server reads by
-//! default.
+//! `nudged token`: signs a token as a backend would, for development and scripts, with the claims that a server reads
+//! by default.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "tls"))]
 use std::fs;
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "tls"))]
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 #[cfg(any(feature = "jwt", feature = "tls"))]
@@ -96,9 +96,9 @@ pub(super) fn check_file_name(flag: &str, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Fails, without showing it, if this is the secret or the key that should be in the file, and not its name: a name that no
-/// file has is shown only if it has the extension of one.
-#[cfg(feature = "jwt")]
+/// Fails, without showing it, if this is the secret or the key that should be in the file, and not its name: a name
+/// that no file has is shown only if it has the extension of one.
+#[cfg(any(feature = "jwt", feature = "tls"))]
 pub(super) fn check_key_file(flag: &str, file: &Path) -> Result<(), String> {
     check_file_name(flag, file)?;
     match fs::metadata(file) {
@@ -122,7 +122,7 @@ pub(super) fn read_file(flag: &str, file: &Path) -> Result<String, String> {
 }
 
 /// Whether the name ends like that of a file: in a dot and two to five lower-case letters.
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "tls"))]
 fn has_extension(file: &Path) -> bool {
     file.extension().is_some_and(|extension| {
         let bytes = extension.as_encoded_bytes();

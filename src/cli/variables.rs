@@ -73,8 +73,8 @@ fn is_slip(name: &str, known: &str) -> bool {
 }
 
 /// Whether Kubernetes makes it, for a service whose name is `nudged` or begins so: `NUDGED_SERVICE_HOST`,
-/// `NUDGED_SERVICE_PORT`, `NUDGED_SERVICE_PORT_{NAME}`, `NUDGED_PORT` (a URL), `NUDGED_PORT_{N}_{PROTOCOL}`, and the last
-/// with `_PROTO`, `_PORT` or `_ADDR`.
+/// `NUDGED_SERVICE_PORT`, `NUDGED_SERVICE_PORT_{NAME}`, `NUDGED_PORT` (a URL), `NUDGED_PORT_{N}_{PROTOCOL}`, and the
+/// last with `_PROTO`, `_PORT` or `_ADDR`.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix("NUDGED") else { return false };
     if rest.ends_with("_SERVICE_HOST")

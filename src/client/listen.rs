@@ -68,8 +68,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up
 /// to 60 s.
 ///
-/// Follows redirects (301, 302, 303, 307, 308), at most [`REDIRECTS_MAX`] in a row, from the configured URL anew for each
-/// connection. Like a browser it sends the token to no other origin than the first, and follows none from https to http.
+/// Follows redirects (301, 302, 303, 307, 308), at most [`REDIRECTS_MAX`] in a row, from the configured URL anew for
+/// each connection. Like a browser it sends the token to no other origin than the first, and follows none from https to
+/// http.
 ///
 /// Returns when the server answers `204`, which forbids a client to reconnect; otherwise continues
 /// until the future is dropped.

@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use http::{Method, header};
 use serde::{Deserialize, Serialize};
 
-use super::retry::{Failure, accepted, repeat};
-use super::{Endpoint, Error, OneLine, exchange};
+use super::retry::{Failure, post, repeat};
+use super::{Endpoint, Error, OneLine};
 use crate::ids::OrgName;
 
 /// What to publish, and where.
@@ -39,9 +38,9 @@ pub const RETRY_FOR: Duration = Duration::from_secs(30);
 /// Publishes, and writes the id of the event to `out` as one line, or `accepted` if the response has none
 /// (the keys are to be coalesced with those of other publishes).
 ///
-/// If the server cannot be reached, the connection breaks, or the response is 429, 502, 503 or 504, it tries again, after
-/// `retry-after` or longer pauses, and says so in `notes`. A publish may then happen twice, which costs its
-/// subscribers a second read and nothing else.
+/// If the server cannot be reached, the connection breaks, or the response is 429, 502, 503 or 504, it tries again,
+/// after `retry-after` or longer pauses, with a line in `notes` for each attempt that failed. A publish may then happen
+/// twice, which costs its subscribers a second read and nothing else.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses, and no attempt is left within [`Publish::retry_for`]; it refuses for good;
@@ -59,13 +58,5 @@ pub async fn publish(
 async fn attempt(publish: &Publish) -> Result<Answer, Failure> {
     let Publish { server, org, keys, .. } = publish;
     let body = serde_json::to_vec(&Body { keys }).expect("strings are JSON");
-    let url = server.url.at(&format!("/api/{org}/events"));
-    let request = exchange::request(&url, server.token.as_ref(), Method::POST)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body.into())
-        .expect("every part was checked when it was parsed");
-
-    let body = accepted(server, exchange::send(&url, &server.verify, request).await).await?;
-    // By its status it was accepted; a body without an id does not change that.
-    Ok(serde_json::from_slice(&body).unwrap_or_default())
+    post(server, &format!("/api/{org}/events"), body).await
 }

@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use http::Method;
 use serde::Deserialize;
 
-use super::retry::{Failure, accepted, repeat};
-use super::{Endpoint, Error, exchange};
+use super::retry::{Failure, post, repeat};
+use super::{Endpoint, Error};
 use crate::ids::OrgName;
 
 /// Whose clients re-read everything.
@@ -49,10 +48,5 @@ async fn attempt(reread: &Reread) -> Result<Answer, Failure> {
     let Reread { server, org, .. } = reread;
     let path =
         org.as_ref().map_or_else(|| "/api/reread".into(), |org| format!("/api/{org}/reread"));
-    let url = server.url.at(&path);
-    let request = exchange::request(&url, server.token.as_ref(), Method::POST)
-        .body(bytes::Bytes::new().into())
-        .expect("every part was checked when it was parsed");
-    let body = accepted(server, exchange::send(&url, &server.verify, request).await).await?;
-    Ok(serde_json::from_slice(&body).unwrap_or_default())
+    post(server, &path, Vec::new()).await
 }

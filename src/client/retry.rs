@@ -3,14 +3,13 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::{Endpoint, Error, exchange};
 
-/// Why an attempt failed, and for how long the server asks to be left alone.
+/// Why an attempt failed, and how long the server asks to wait before the next.
 pub(super) type Failure = (Error, Option<Duration>);
 
 /// The pauses between the attempts of one request.
@@ -48,8 +47,8 @@ impl Pauses {
     }
 }
 
-/// Makes attempts until one succeeds, fails for good, or is too late to be followed by another. Says in `notes` why there is
-/// another.
+/// Makes attempts until one succeeds, fails for good, or is too late to be followed by another. Writes to `notes` why
+/// there is another.
 pub(super) async fn repeat<T, F>(
     time: Duration,
     notes: &mut impl Write,
@@ -73,21 +72,30 @@ where
     }
 }
 
-/// The body of a response that accepts the request; empty if it is too large.
-pub(super) async fn accepted(
+/// Sends JSON, or nothing, and parses the body of a response that accepts it.
+pub(super) async fn post<T: DeserializeOwned + Default>(
     server: &Endpoint,
-    response: Result<Response<Incoming>, Error>,
-) -> Result<Bytes, Failure> {
-    let response = response.map_err(|why| (why, None))?;
+    path: &str,
+    json: Vec<u8>,
+) -> Result<T, Failure> {
+    let url = server.url.at(path);
+    let mut request = exchange::request(&url, server.token.as_ref(), Method::POST);
+    if !json.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(json.into()).expect("every part was checked when it was parsed");
+    let sent = exchange::send(&url, &server.verify, request).await;
+    let response = sent.map_err(|why| (why, None))?;
     if response.status() != StatusCode::ACCEPTED {
         let retry_after = retry_after(response.headers(), SystemTime::now());
         return Err((exchange::refusal(server, response).await, retry_after));
     }
     let body = exchange::read_body(server, response).await.map_err(|why| (why, None))?;
-    Ok(body.unwrap_or_default())
+    // By its status it was accepted; a body that is something else, or too large, does not change that.
+    Ok(serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default())
 }
 
-/// For how long the server asks to be left alone (RFC 9110, 10.2.3).
+/// How long the server asks to wait (RFC 9110, 10.2.3).
 pub(super) fn retry_after(fields: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse().map(Duration::from_secs) {

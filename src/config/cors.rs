@@ -89,7 +89,7 @@ impl FromStr for Origin {
         };
         check(&format!("{before}://a.{after}"))?;
         let host = after.split(':').next().unwrap_or_default();
-        // An asterisk in the place of a whole domain would allow pages of anyone.
+        // An asterisk in the place of a whole domain would allow every site below it.
         if !matches!(before, "http" | "https") || !(host.contains('.') || host == "localhost") {
             return Err(InvalidOrigin);
         }

@@ -38,8 +38,12 @@ const NAME_BYTES_MAX: usize = 64;
 /// The longest pointer to a claim, in bytes.
 const POINTER_BYTES_MAX: usize = 256;
 
-/// Parameters that have another meaning, in any spelling of their case.
-const RESERVED: [&str; 4] = ["last_event_id", "last-event-id", "lasteventid", "ping"];
+/// The query parameter with the position of a client, in any case: as most servers spell it, as polyfills do
+/// (`lastEventId`), and as Mercure does (`Last-Event-ID`, `lastEventID`).
+pub(crate) const POSITION_PARAMETERS: [&str; 3] = ["last_event_id", "lasteventid", "last-event-id"];
+
+/// The query parameter with the form of keepalives, in any case.
+pub(crate) const PING_PARAMETER: &str = "ping";
 
 // ===== impl CookieName =====
 
@@ -88,7 +92,8 @@ impl std::str::FromStr for ParameterName {
         if !(1..=NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(is_unreserved) {
             return Err(InvalidName::Parameter);
         }
-        if RESERVED.iter().any(|name| name.eq_ignore_ascii_case(text)) {
+        let mut reserved = POSITION_PARAMETERS.iter().chain([&PING_PARAMETER]);
+        if reserved.any(|name| name.eq_ignore_ascii_case(text)) {
             return Err(InvalidName::Reserved);
         }
         Ok(Self(text.into()))

@@ -59,8 +59,8 @@ pub const TOKEN_KEYS_MAX: usize = 4;
 /// The shortest secret for HS256, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
 
-/// How DER in base64 begins, without the armour of PEM: a public key for EdDSA, ES256 and (2,048 to 4,096 bits) RS256. No
-/// random secret begins like this.
+/// How DER in base64 begins, without the armour of PEM: a public key for EdDSA, ES256 and (2,048 to 4,096 bits) RS256.
+/// No random secret begins like this.
 const DER_PREFIXES: [&str; 7] = [
     "MCowBQYDK2Vw",
     "MFkwEwYHKoZIzj0",
@@ -180,8 +180,8 @@ impl TokenKey {
     }
 }
 
-/// Whether this has the form of an asymmetric key or a certificate: PEM, DER in base64, a JWK or a set of them, a key of
-/// SSH.
+/// Whether this has the form of an asymmetric key or a certificate: PEM, DER in base64, a JWK or a set of them, a key
+/// of SSH.
 pub(super) fn is_key_document(text: &str) -> bool {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let is_json = text.starts_with('{') && (text.contains("\"kty\"") || text.contains("\"keys\""));

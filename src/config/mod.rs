@@ -25,6 +25,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+#[cfg(feature = "server")]
+pub(crate) use self::credentials::{PING_PARAMETER, POSITION_PARAMETERS};
 pub(crate) use self::hub::whole_seconds;
 pub use self::hub::{Allowlist, EVENT_BYTES_MAX, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]
@@ -179,7 +181,7 @@ pub const STREAMS_MIN: usize = 65_536;
 
 #[cfg(feature = "server")]
 impl Config {
-    /// Whether every client that reaches the server may use it, without a setting that says so.
+    /// Whether every client that reaches the server may use it, without a setting that allows it.
     pub(crate) fn is_open_by_default(&self) -> bool {
         self.auth.is_open() && !self.insecure_open
     }

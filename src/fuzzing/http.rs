@@ -42,7 +42,11 @@ pub fn route(input: &[u8]) {
     let Some(segment) = org else {
         return assert!(matches!(
             ours,
-            Ok(Route::Live | Route::Ready | Route::Metrics | Route::PublishBatch)
+            Ok(Route::Live
+                | Route::Ready
+                | Route::Metrics
+                | Route::PublishBatch
+                | Route::RereadAll)
         ));
     };
     let decoded = String::from_utf8(percent_decode(segment.as_bytes())).ok();
@@ -52,6 +56,8 @@ pub fn route(input: &[u8]) {
             Route::Stream { org, .. }
             | Route::StreamHead { org, .. }
             | Route::Publish { org }
+            | Route::EndMembers { org }
+            | Route::Reread { org }
             | Route::Position { org },
         ) => Some(org),
         Err(Reject::Org(_)) => None,

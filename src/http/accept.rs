@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 pub(super) struct Accepted {
     /// In thousandths; 0 is not at all.
     pub(super) quality: u16,
-    /// The range that says so names the type itself.
+    /// The range that decides names the type itself.
     pub(super) by_name: bool,
 }
 

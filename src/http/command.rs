@@ -1,5 +1,4 @@
-//! Requests about the streams of an org, or of all: to end those of its members, or to have all clients re-read
-//! everything.
+//! Commands to the open streams of an org, or of all: those of its members end, or all clients re-read everything.
 
 use std::time::Duration;
 
@@ -13,10 +12,11 @@ use super::auth::{AuthError, Orgs};
 use super::publish::{self, BodyLimits, Publisher};
 use super::reject::Reject;
 use super::timer::Timer;
+use crate::hub::Hub;
 use crate::ids::OrgName;
 use crate::time::Time;
 
-/// What is requested.
+/// What the streams are to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// The member streams of an org end.
@@ -30,9 +30,9 @@ pub(super) enum Command {
 /// The body, if there is one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct Empty {}
 
-const NOTHING: &str = "an empty body, or {}";
+const EXPECTED: &str = "an empty body, or {}";
 
 // ===== impl Command =====
 
@@ -45,9 +45,9 @@ impl Command {
         }
     }
 
-    /// Has it done over this window. It counts as a publish to its org; one for all orgs against a limit of its own. The
-    /// response has the number of streams.
-    pub(super) fn run(
+    /// Has the hub carry it out over this window. It counts as a publish to its org; one for all orgs against a limit
+    /// of its own. The response has the number of streams.
+    pub(super) async fn run(
         &self,
         Publisher { hub, rate_limiter }: Publisher<'_>,
         now: Time,
@@ -65,16 +65,26 @@ impl Command {
         let streams = match self {
             Self::EndMembers(org) => hub.end_members(org, now, window),
             Self::Reread(org) => hub.reread(org, now, window),
-            Self::RereadAll => hub.reread_all(now, window),
+            Self::RereadAll => reread_all(hub, now, window).await,
         };
         Ok(publish::accepted(format!("{{\"streams\":{streams}}}")))
     }
 }
 
-/// Reads the body, which says nothing.
+/// Between parts of the orgs, the other tasks of the worker run. Where the client does not wait for the end, the orgs that
+/// were reached re-read.
+async fn reread_all(hub: &Hub, now: Time, window: Duration) -> usize {
+    let mut all = hub.reread_all_in_parts(now, window);
+    while all.step() {
+        tokio::task::yield_now().await;
+    }
+    all.streams()
+}
+
+/// Reads the body, which has to be empty or an empty object.
 ///
 /// # Errors
-/// It says something, or does not arrive within its limits.
+/// It is something else, or does not arrive within its limits.
 pub(super) async fn read<B>(
     headers: HeaderMap,
     body: B,
@@ -87,7 +97,7 @@ where
     let body = publish::read_any(body, limits, timer).await?;
     if !body.bytes().is_empty() {
         publish::check_content(&headers, publish::JSON)?;
-        let Nothing {} = publish::parse_object(body.bytes(), NOTHING)?;
+        let Empty {} = publish::parse_object(body.bytes(), EXPECTED)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Refuses HTTP/1 requests that a server has to refuse (RFC 9112) and hyper accepts. The whole table is in
-//! `tests/it/conformance.rs`.
+//! `tests/it/conformance`.
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};

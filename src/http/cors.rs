@@ -9,7 +9,7 @@ use super::reject::Reject;
 use crate::config::{Config, CorsPolicy};
 use crate::http::fields::Fields;
 
-/// The policy, and what the response to a permitted preflight says.
+/// The policy, and the header fields of the response to a permitted preflight.
 #[derive(Debug)]
 pub(super) struct Cors {
     policy: CorsPolicy,
@@ -23,8 +23,8 @@ const PREFLIGHT: [(HeaderName, &str); 2] = [
     (header::ACCESS_CONTROL_MAX_AGE, "7200"),
 ];
 
-/// What nudged reads, what clients of SSE set, and what tracing and frameworks add to every request of a page: one field
-/// that is missing here fails the request.
+/// What nudged reads, what clients of SSE set, and what tracing and frameworks add to every request of a page: one
+/// field that is missing here fails the request.
 const REQUEST_FIELDS: [&str; 9] = [
     "authorization",
     "content-type",

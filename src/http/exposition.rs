@@ -1,5 +1,5 @@
-//! `/metrics` in the text format of Prometheus, or in that of OpenMetrics for a client that asks for it. No metric has a
-//! label for the org, because the number of orgs has no bound.
+//! `/metrics` in the text format of Prometheus, or in that of OpenMetrics for a client that asks for it. No metric has
+//! a label for the org, because the number of orgs has no bound.
 
 mod format;
 
@@ -40,8 +40,8 @@ type Texts = VecDeque<(Time, Weak<Text>)>;
 /// The response to a scrape, which shares its text.
 struct Held(Arc<Text>);
 
-/// If responses hold so many texts in one format, as those of clients do that do not read, further ones share the last of them until
-/// it is a second old.
+/// If responses hold so many texts in one format, as those of clients do that do not read, further ones share the last
+/// of them until it is a second old.
 const TEXTS: usize = 8;
 const SHARED: Duration = Duration::from_secs(1);
 

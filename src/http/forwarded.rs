@@ -1,6 +1,6 @@
 //! The client behind a trusted proxy, from `X-Forwarded-For` or `Forwarded` (RFC 7239): from the one that the proxy
-//! writes, since the client may have sent the other. Only what trusted proxies have added can be believed, so it is read
-//! from the right.
+//! writes, since the client may have sent the other. Only what trusted proxies have added can be believed, so it is
+//! read from the right.
 
 use std::net::{IpAddr, SocketAddr};
 

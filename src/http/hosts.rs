@@ -1,5 +1,6 @@
 //! The hosts that requests may be for. A page can have its own name resolve to the address of a server that only its
-//! visitor reaches (DNS rebinding); for the browser it is then of the server's origin. Its requests still have its name.
+//! visitor reaches (DNS rebinding); for the browser it is then of the server's origin. Its requests still have its
+//! name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +12,7 @@ use crate::config::{Config, HostName};
 /// Which hosts requests may be for.
 #[derive(Debug)]
 pub(super) enum Hosts {
-    /// Any: strangers reach the server under any name, or tokens keep them out.
+    /// Any: credentials protect the server, or every client may use it under any name (`insecure_open`).
     Any,
     /// `localhost` and these; of addresses, those of loopback, or all of them. An address cannot be rebound.
     Named { names: Vec<HostName>, addresses: bool },

@@ -7,8 +7,8 @@ use crate::config::CorsPolicy;
 /// Set by browsers, and by no page (Fetch Metadata Request Headers).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Whether the request is that of a page whose origin is neither the server's own nor listed. What is no browser says
-/// nothing of an origin.
+/// Whether the request is that of a page whose origin is neither the server's own nor listed. A client that is no
+/// browser names no origin.
 pub(super) fn is_foreign<B>(request: &Request<B>, cors: &CorsPolicy) -> bool {
     let headers = request.headers();
     let mut origins = headers.get_all(header::ORIGIN).iter();

@@ -135,9 +135,9 @@ impl Reject {
         }
     }
 
-    /// The same for an `EventSource`, which never comes back after another status than 200: a stream of one
-    /// `retry:` field, the reconnection time in milliseconds, and a comment, that then ends. Without a blank line, so that
-    /// no decoder dispatches an event.
+    /// The same for an `EventSource`, which never comes back after another status than 200: a stream of one `retry:`
+    /// field, the reconnection time in milliseconds, and a comment, that then ends. Without a blank line, so that no
+    /// decoder dispatches an event.
     pub(crate) fn into_stream_end(self, retry_ms: u32) -> Response<Full<Bytes>> {
         let body = format!("retry: {retry_ms}\n: {}\n", self.detail());
         with_headers(Full::new(body.into()))

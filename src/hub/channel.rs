@@ -9,8 +9,9 @@ use super::coalesce::{Burst, Coalescer, Kept};
 use super::feed::{Feed, Feeds, View};
 use super::history::Event;
 use super::keys::Keys;
-use super::seat::{Seat, SeatKey};
+use super::seat::Seat;
 use super::seat_ref::SeatRef;
+use super::seats::SeatKey;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
 use crate::ids::{EventId, OrgName, Seq};
@@ -90,10 +91,10 @@ impl Channel {
         match kept {
             Kept::All => _ = self.append(feeds, keys, now),
             Kept::Public => {
-                feeds.member.history.lose();
+                feeds.member.lose();
                 self.append_public(feeds, keys, now);
             }
-            Kept::Nothing => feeds.iter_mut().for_each(|(_, feed)| feed.history.lose()),
+            Kept::Nothing => feeds.iter_mut().for_each(|(_, feed)| feed.lose()),
         }
     }
 
@@ -139,7 +140,7 @@ impl Channel {
         if let Some(oldest) = now.before(age) {
             state.feeds.iter_mut().for_each(|(_, feed)| feed.history.expire(oldest));
         }
-        state.feeds.iter_mut().for_each(|(_, feed)| feed.expire_requests(now));
+        state.feeds.iter_mut().for_each(|(_, feed)| feed.expire_commands(now));
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
 
@@ -179,7 +180,8 @@ impl Channel {
         }
     }
 
-    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read everything.
+    /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read
+    /// everything.
     fn append_to<'k>(
         &self,
         feeds: &mut Feeds,
@@ -188,12 +190,13 @@ impl Channel {
         now: Time,
     ) -> EventId {
         let Common { config, memory, .. } = &*self.common;
-        let history = &mut feeds.get_mut(view).expect(EXISTS).history;
-        let id = history.next_id();
+        let feed = feeds.get_mut(view).expect(EXISTS);
+        let id = feed.history.next_id();
         let Some(frame) = Frame::invalidate_in(memory, id, keys, config.event_bytes_max) else {
-            history.lose();
+            feed.lose();
             return id;
         };
+        let history = &mut feed.history;
         let event = Event { frame, published: now };
         if let Some(oldest) = now.before(config.history_age) {
             history.expire(oldest);
@@ -203,9 +206,9 @@ impl Channel {
         }
         feeds.make_room(view, Some(event.frame.cost()), config, memory);
         feeds.get_mut(view).expect(EXISTS).history.append(event);
-        // Its ring may have grown.
-        feeds.make_room(view, None, config, memory);
         feeds.get_mut(view).expect(EXISTS).keep_uncovered(now);
+        // Its ring may have grown, and what is kept for a reread counts too.
+        feeds.make_room(view, None, config, memory);
         id
     }
 

@@ -148,9 +148,9 @@ impl ShardDriver {
         Some(Drain::new(window, self.hub.shard().seats()))
     }
 
-    /// The next seats of whose streams something was requested.
-    pub(super) fn pop_request(&self) -> Option<(Arc<Channel>, View)> {
-        self.hub.shard().pop_request()
+    /// The next seats that a command is for.
+    pub(super) fn pop_command(&self) -> Option<(Arc<Channel>, View)> {
+        self.hub.shard().pop_command()
     }
 
     /// Seats that are taken on the shard.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::command::Commands;
 use super::history::History;
-use super::request::Requested;
-use super::seat::{Seat, SeatKey, Seats};
+use super::seat::Seat;
+use super::seats::{SeatKey, Seats};
 use super::shard::ShardId;
 use crate::config::HubConfig;
 use crate::ids::{Epoch, Seq};
@@ -31,8 +32,8 @@ pub(crate) struct Feed {
     view: View,
     /// The head for which the seats were marked as dirty last.
     announced: Seq,
-    /// What was requested of the streams, until it is done.
-    pub(crate) requested: Option<Box<Requested>>,
+    /// The commands to the streams, until they are carried out.
+    pub(crate) commands: Option<Box<Commands>>,
 }
 
 /// The feeds of a channel. The public one exists from the first public stream on, and as long as the channel: before
@@ -48,7 +49,7 @@ pub(crate) struct Feeds {
 impl Feed {
     pub(crate) fn new(view: View, epoch: Epoch, memory: Arc<MemoryUse>) -> Self {
         let history = History::new(epoch, memory);
-        Self { history, shards: SmallVec::new(), view, announced: Seq(0), requested: None }
+        Self { history, shards: SmallVec::new(), view, announced: Seq(0), commands: None }
     }
 
     /// The seats of a shard, which it adds if they are missing.
@@ -62,6 +63,12 @@ impl Feed {
     /// Subscribers on all shards, counted in the slabs.
     pub(crate) fn seats(&self) -> usize {
         self.shards.iter().map(Seats::len).sum()
+    }
+
+    /// What was published is no event: every client has to re-read.
+    pub(crate) fn lose(&mut self) {
+        self.history.lose();
+        self.trim_uncovered();
     }
 
     /// Whether the history has moved on since this was last called.
@@ -133,6 +140,7 @@ impl Feeds {
                 return;
             };
             feed.history.evict();
+            feed.trim_uncovered();
         }
     }
 }

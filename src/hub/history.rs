@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::seat::is_sparse;
+use super::seats::is_sparse;
 use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
 use crate::wire::{self, Frame, MemoryUse};

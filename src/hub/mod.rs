@@ -13,19 +13,20 @@
 mod batch;
 mod channel;
 mod coalesce;
+mod command;
+mod command_passes;
 mod drain;
 mod driver;
 mod feed;
 mod history;
 mod keys;
 mod pass;
-mod passes;
 mod pauses;
 mod position;
 mod registry;
-mod request;
 mod seat;
 mod seat_ref;
+mod seats;
 mod shard;
 mod subscription;
 mod sweep;
@@ -41,9 +42,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::channel::{Channel, Outcome};
+use self::command::Reached;
 use self::pass::Window;
 use self::registry::Registry;
-use self::request::Reached;
 use self::shard::{Common, Shard, ShardId};
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName};
@@ -59,13 +60,14 @@ pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub(crate) use self::{
     batch::{Batch, SEATS_PER_TURN, SocketId, WriteKind, WriteOp},
+    command::RereadAll,
+    command_passes::CommandPasses,
     drain::Drain,
     driver::ShardDriver,
     history::Event,
     pass::Pace,
-    passes::Passes,
-    seat::{is_sparse, shrink_if_sparse},
     seat_ref::{SeatHandle, SeatRef},
+    seats::{is_sparse, shrink_if_sparse},
     subscription::{Frames, Taken},
     sweep::Sweep,
     timers::Timer,
@@ -112,7 +114,7 @@ struct Shared {
     closed: AtomicBool,
     /// Over which time streams end, if not at once.
     drain: Mutex<Option<Window>>,
-    /// The last request to all streams to re-read everything: its number, which counts them, and its window.
+    /// The last command to all streams to re-read everything: its number, which counts them, and its window.
     reread: Mutex<Option<(u64, Window)>>,
     /// Its number; 0 before the first.
     rereads: AtomicU64,
@@ -238,41 +240,35 @@ impl Hub {
     /// reconnection time, so that each client comes back with its next token, and is refused without one. Until its end
     /// is due a stream continues as before, and then gets no further event: its client resumes. Returns their number.
     pub fn end_members(&self, org: &OrgName, now: Time, window: Duration) -> usize {
-        self.request(org, |channel| channel.request_end(Window::from(now, window)))
+        self.command(org, |channel| channel.command_end(Window::from(now, window)))
     }
 
     /// Has every client of `org` re-read everything: those of the streams that are open now get `connected`, evenly
     /// over `window` from `now` on, and no id from before resumes. Until then a stream continues as before. Returns the
     /// number of streams.
     pub fn reread(&self, org: &OrgName, now: Time, window: Duration) -> usize {
-        self.request(org, |channel| channel.request_reread(Window::from(now, window), true))
+        self.command(org, |channel| channel.command_reread(Window::from(now, window), true))
     }
 
-    /// The same for every org, evenly over all streams.
+    /// The same for every org, evenly over all streams. It visits every org before it returns.
     pub fn reread_all(&self, now: Time, window: Duration) -> usize {
-        let (window, mut streams) = (Window::from(now, window), 0);
-        for channels in (0..).map_while(|partition| self.shared.registry.channels_of(partition)) {
-            // One that has left the registry has no streams, and none will resume there.
-            let reached = channels.iter().filter_map(|c| c.request_reread(window, false));
-            streams += reached.map(|reached| reached.streams).sum::<usize>();
-        }
-        {
-            let mut last = self.shared.reread.lock();
-            let serial = last.map_or(1, |(serial, _)| serial + 1);
-            *last = Some((serial, window));
-            self.shared.rereads.store(serial, Ordering::Release);
-        }
-        self.shared.wake_drivers();
-        streams
+        let mut all = self.reread_all_in_parts(now, window);
+        while all.step() {}
+        all.streams()
     }
 
-    /// Requests something of the streams of an org, and has the shards' drivers do it.
-    fn request(&self, org: &OrgName, request: impl Fn(&Channel) -> Option<Reached>) -> usize {
+    /// The same, in parts, so that the caller's thread can do something else in between.
+    pub(crate) fn reread_all_in_parts(&self, now: Time, window: Duration) -> RereadAll<'_> {
+        RereadAll::new(self, Window::from(now, window))
+    }
+
+    /// Gives a command to the streams of an org, which the shards' drivers carry out. Returns how many it is for.
+    fn command(&self, org: &OrgName, command: impl Fn(&Channel) -> Option<Reached>) -> usize {
         loop {
             let Some(channel) = self.shared.registry.get(org) else { return 0 };
-            let Some(Reached { streams, passes }) = request(&channel) else { continue };
+            let Some(Reached { streams, passes }) = command(&channel) else { continue };
             for (shard, view) in passes {
-                self.shared.common.shard(shard).push_request(&channel, view);
+                self.shared.common.shard(shard).push_command(&channel, view);
             }
             return streams;
         }

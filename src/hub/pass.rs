@@ -9,8 +9,8 @@ use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::Channel;
 use super::driver::ShardDriver;
 use super::feed::View;
-use super::seat::{SeatKey, Seats};
 use super::seat_ref::SeatRef;
+use super::seats::{SeatKey, Seats};
 use super::timers::Timer;
 use crate::metrics::CloseReason;
 use crate::time::{Tick, Time};
@@ -44,10 +44,10 @@ pub(super) struct Pass {
 pub(super) enum Aim {
     /// It ends every stream of a shard that drains.
     Drain,
-    /// It has every stream of a shard do what was requested of it.
-    Requests,
+    /// It carries out the commands to the streams of a shard.
+    Commands,
     /// The same, of one channel and view.
-    RequestsOfOne,
+    CommandsOfOne,
 }
 
 /// When a pass goes on.
@@ -97,8 +97,7 @@ impl Pass {
         window: Window,
         seats: usize,
     ) -> Self {
-        let mut pass = Self::over_shard(Aim::RequestsOfOne, window, seats);
-        pass.partition = usize::MAX;
+        let mut pass = Self::over_shard(Aim::CommandsOfOne, window, seats);
         pass.channel = Some((channel, view));
         pass
     }
@@ -110,9 +109,7 @@ impl Pass {
 
     /// Begins again with the first seat, at the same pace: of this channel and view, or of the shard.
     pub(super) fn restart(&mut self, one: Option<(Arc<Channel>, View)>) {
-        self.index = 0;
-        self.partition = if one.is_some() { usize::MAX } else { 0 };
-        self.channel = one;
+        (self.index, self.partition, self.channel) = (0, 0, one);
     }
 
     /// Collects what some of the streams need that are due.
@@ -172,7 +169,7 @@ impl Pass {
             *visits -= 1;
             let reason = match self.aim {
                 Aim::Drain => Some(CloseReason::Drained),
-                Aim::Requests | Aim::RequestsOfOne => {
+                Aim::Commands | Aim::CommandsOfOne => {
                     seats.has_to_end(self.index).then_some(CloseReason::Removed)
                 }
             };
@@ -200,7 +197,7 @@ impl Pass {
     fn leave(&mut self) {
         self.index = 0;
         self.channel = match self.channel.take() {
-            Some((channel, View::Member)) if self.aim != Aim::RequestsOfOne => {
+            Some((channel, View::Member)) if self.aim != Aim::CommandsOfOne => {
                 Some((channel, View::Public))
             }
             _ => None,
@@ -212,6 +209,9 @@ impl Pass {
         self.channel = self.channels.next().map(|channel| (channel, View::Member));
         if self.channel.is_some() {
             return true;
+        }
+        if self.aim == Aim::CommandsOfOne {
+            return false;
         }
         let Some(channels) = driver.shared().registry.channels_of(self.partition) else {
             return false;

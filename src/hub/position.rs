@@ -27,8 +27,8 @@ pub struct Position {
 // ===== impl Hub =====
 
 impl Hub {
-    /// Where the views of `org` are. A backend that reads this first and the data second has data to which nothing is missing
-    /// but what is published after `id`; a stream that [resumes](Hub::subscribe) from there receives it.
+    /// Where the views of `org` are. A backend that reads this first and the data second has data to which nothing is
+    /// missing but what is published after `id`; a stream that [resumes](Hub::subscribe) from there receives it.
     ///
     /// As after a stream that has ended, the org is remembered for [`history_age`] from now on, within
     /// [`idle_channels_max`].

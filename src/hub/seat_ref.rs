@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use super::channel::Channel;
-use super::seat::SeatKey;
+use super::seats::SeatKey;
 use super::shard::ShardId;
 use crate::metrics::CloseReason;
 

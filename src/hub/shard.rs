@@ -55,16 +55,16 @@ pub(crate) struct Shard {
     pub(crate) drained: AtomicBool,
 }
 
-/// Work for the shard's driver. The lists have at most one entry for a channel's view or a channel, and keep none alive: a
-/// channel with seats is held by its subscriptions, one with a held burst by the registry.
+/// Work for the shard's driver. The lists have at most one entry for a channel's view or a channel, and keep none
+/// alive: a channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
     dirty: VecDeque<(Weak<Channel>, View)>,
     /// Burst windows to close, by time, and by a number that keeps the times apart.
     windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
-    /// Seats of whose streams something was requested.
-    requests: VecDeque<(Weak<Channel>, View)>,
+    /// Seats that a command is for.
+    commands: VecDeque<(Weak<Channel>, View)>,
     /// The shard's driver has ended, and closes no window any more.
     ended: bool,
     driver: Option<Waker>,
@@ -189,10 +189,10 @@ impl Shard {
         self.post(|inbox| inbox.dirty.push_back(dirty));
     }
 
-    /// Leaves the seats that a channel has for a view, of whose streams something was requested.
-    pub(crate) fn push_request(&self, channel: &Arc<Channel>, view: View) {
-        let request = (Arc::downgrade(channel), view);
-        self.post(|inbox| inbox.requests.push_back(request));
+    /// Leaves the seats that a channel has for a view, which a command is for.
+    pub(crate) fn push_command(&self, channel: &Arc<Channel>, view: View) {
+        let command = (Arc::downgrade(channel), view);
+        self.post(|inbox| inbox.commands.push_back(command));
     }
 
     /// Leaves a burst window to close. Returns whether there is a driver that will.
@@ -220,9 +220,9 @@ impl Shard {
         self.pop(|inbox| inbox.dirty.pop_front())
     }
 
-    /// The next seats of whose streams something was requested.
-    pub(crate) fn pop_request(&self) -> Option<(Arc<Channel>, View)> {
-        self.pop(|inbox| inbox.requests.pop_front())
+    /// The next seats that a command is for.
+    pub(crate) fn pop_command(&self) -> Option<(Arc<Channel>, View)> {
+        self.pop(|inbox| inbox.commands.pop_front())
     }
 
     /// A channel whose burst window has closed by now.
@@ -240,7 +240,7 @@ impl Shard {
         let mut inbox = self.inbox.lock();
         inbox.driver = Some(driver.clone());
         let closes = inbox.windows.first_key_value().map(|((closes, _), _)| *closes);
-        (!inbox.dirty.is_empty() || !inbox.requests.is_empty(), closes)
+        (!inbox.dirty.is_empty() || !inbox.commands.is_empty(), closes)
     }
 
     /// Wakes the driver without work.

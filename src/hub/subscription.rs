@@ -9,11 +9,12 @@ use smallvec::SmallVec;
 
 use super::batch::SocketId;
 use super::channel::{Channel, State};
+use super::command::Commands;
 use super::feed::{Feed, View};
 use super::history::History;
-use super::request::Requested;
-use super::seat::{Seat, SeatKey, Waiter};
+use super::seat::{Seat, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
+use super::seats::SeatKey;
 use super::shard::{Shard, ShardId};
 use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
@@ -57,7 +58,7 @@ const FRAMES_PER_TAKE: usize = 16;
 /// What a feed has next for a seat.
 struct Next<'f> {
     history: &'f mut History,
-    requested: Option<&'f Requested>,
+    commands: Option<&'f Commands>,
     /// That of the seats.
     round: u8,
 }
@@ -195,7 +196,7 @@ impl Subscription {
     }
 
     /// Has it kept open by a comment, or by an event.
-    pub fn keep_alive_by(&mut self, keepalive: Keepalive) {
+    pub fn set_keepalive(&mut self, keepalive: Keepalive) {
         self.keepalive = keepalive;
     }
 
@@ -333,10 +334,10 @@ fn poll_seat(
 impl<'f> Next<'f> {
     /// That of a seat, with the seat.
     fn of(feed: &'f mut Feed, shard: ShardId, key: SeatKey) -> (Self, &'f mut Seat) {
-        let Feed { history, shards, requested, .. } = feed;
+        let Feed { history, shards, commands, .. } = feed;
         let seats = &mut shards[shard.index()];
         let round = seats.round();
-        (Self { history, requested: requested.as_deref(), round }, seats.get_mut(key).expect(HELD))
+        (Self { history, commands: commands.as_deref(), round }, seats.get_mut(key).expect(HELD))
     }
 
     /// The next event; `None` if there is none, or the client has to re-read everything instead.
@@ -348,7 +349,7 @@ impl<'f> Next<'f> {
         let frame = if seat.is_current(self.round) {
             self.history.get(seq)?.frame.clone()
         } else {
-            self.requested?.event(seq, self.history)?
+            self.commands?.event(seq, self.history)?
         };
         seat.cursor = seq;
         Some(frame)

@@ -3,7 +3,9 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,7 +44,7 @@ struct Current {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file could not be read, or is not PEM.
+    /// A file could not be read, has more than 1 MiB, or is not PEM.
     Unreadable {
         /// Its path.
         file: PathBuf,
@@ -62,6 +64,9 @@ pub enum TlsError {
         why: String,
     },
 }
+
+/// The largest file of a chain or a key, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
 const TICKETS: usize = 1;
@@ -150,13 +155,14 @@ fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>)
         let file = file.to_owned();
         move |why| TlsError::Unreadable { file, why: reason(why) }
     };
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let chain = CertificateDer::pem_slice_iter(&read_limited(&files.certificate)?)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(unreadable(&files.certificate))?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate { file: files.certificate.clone() });
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable(&files.key))?;
+    let key = PrivateKeyDer::from_pem_slice(&read_limited(&files.key)?)
+        .map_err(unreadable(&files.key))?;
     let unfit = |why: rustls::Error| TlsError::Unfit { files: files.clone(), why: why.to_string() };
     let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
@@ -170,6 +176,21 @@ fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>)
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok((config, chain))
+}
+
+/// Reads a file, which may have been replaced by anything.
+fn read_limited(file: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut bytes = Vec::new();
+    let read =
+        File::open(file).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let why = match read {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            format!("it has more than {FILE_BYTES_MAX} bytes")
+        }
+        Ok(_) => return Ok(bytes),
+        Err(why) => why.to_string(),
+    };
+    Err(TlsError::Unreadable { file: file.to_owned(), why })
 }
 
 fn check_regular(files: &TlsFiles) -> Result<(), TlsError> {

@@ -1,11 +1,12 @@
-//! The listening sockets of one address, one per worker. They share the port (`SO_REUSEPORT`), and no other server does.
+//! The listening sockets of one address, one per worker. They share the port (`SO_REUSEPORT`), and no other server
+//! does.
 //!
 //! That option alone would let a second server of the same user bind the same port, and silently take a part of the
 //! connections. So the first socket listens without it: while a socket without the option listens, the kernel lets no
 //! other socket listen on an address that overlaps with its own, and of servers that start together at most one passes
-//! this check of listen(2). Only then does the socket get the option, and the others join it. A second server
-//! begins without the option too, so the first one's sockets refuse it for as long as they listen. The kernel decides, so
-//! it holds for wildcard addresses, for each network namespace and each user, and no other program can take anything by
+//! this check of listen(2). Only then does the socket get the option, and the others join it. A second server begins
+//! without the option too, so the first one's sockets refuse it for as long as they listen. The kernel decides, so it
+//! holds for wildcard addresses, for each network namespace and each user, and no other program can take anything by
 //! which it would keep the server from starting, but the port itself.
 //!
 //! Only Linux spreads connections over such sockets; elsewhere the workers share one.
@@ -70,8 +71,8 @@ fn unless_in_use<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T>
     attempt()
 }
 
-/// Whether the address is one of this machine that this process may bind. Another socket may be bound to it, and none is
-/// kept from it: this one does not listen.
+/// Whether the address is one of this machine that this process may bind. Another socket may be bound to it, and none
+/// is kept from it: this one does not listen.
 pub(super) fn can_bind(address: SocketAddr) -> io::Result<()> {
     match socket(address)?.bind(&address.into()) {
         Err(why) if why.kind() == io::ErrorKind::AddrInUse => Ok(()),
@@ -140,8 +141,8 @@ mod tests {
     }
 
     /// SCENARIO: two servers are started together on the same address, by a supervisor and by hand, say.
-    /// BUG: each checked that nothing listened and then listened, with `SO_REUSEPORT`. Once in 20 to 70 times both passed the
-    /// check, and each got half of the clients and half of the publishes.
+    /// BUG: each checked that nothing listened and then listened, with `SO_REUSEPORT`. Once in 20 to 70 times both
+    /// passed the check, and each got half of the clients and half of the publishes.
     /// FIX: the kernel decides, when the first socket listens, for the server's life.
     #[test]
     fn of_servers_that_start_together_exactly_one_gets_the_port() {

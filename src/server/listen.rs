@@ -148,8 +148,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// The addresses that [`Self::open`] would listen on. None is, nor is it an error if a server listens on one of them:
-    /// it may be the one that these settings are for.
+    /// The addresses that [`Self::open`] would listen on. None is, nor is it an error if a server listens on one of
+    /// them: it may be the one that these settings are for.
     ///
     /// # Errors
     /// Those of [`Self::open`].

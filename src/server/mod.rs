@@ -86,8 +86,8 @@ impl Server {
         Self::adopt(config, PassedSockets::default())
     }
 
-    /// Does what [`Self::adopt`] does, but binds and serves nothing. It may be called while another server listens on the
-    /// same addresses; whether one does is not checked.
+    /// Does what [`Self::adopt`] does, but binds and serves nothing. It may be called while another server listens on
+    /// the same addresses; whether one does is not checked.
     ///
     /// # Errors
     /// [`BindError`], as of [`Self::adopt`].
@@ -125,8 +125,8 @@ impl Server {
         self.sources.tls()
     }
 
-    /// What asks it to read its keys and its certificate again while it runs; `None` if it has neither files of keys, nor
-    /// a JWK set, nor a certificate. Files that change it reads again by itself, within 5 s.
+    /// What asks it to read its keys and its certificate again while it runs; `None` if it has neither files of keys,
+    /// nor a JWK set, nor a certificate. Files that change it reads again by itself, within 5 s.
     pub fn reloader(&self) -> Option<Reloader> {
         self.sources.reloader()
     }

@@ -1,5 +1,5 @@
-//! The time in which certificates are valid. One that is not is served all the same, since its clients decide; the log
-//! says so.
+//! The time in which certificates are valid. One that is not is served all the same, since its clients decide, with a
+//! warning in the log.
 
 use std::time::{Duration, SystemTime};
 

@@ -149,8 +149,8 @@ mod tests {
 
     use super::*;
 
-    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker is not scheduled until its
-    /// driver has noticed the drain too, and has ended.
+    /// SCENARIO: a server without streams drains while a publish is in flight, and its worker is not scheduled until
+    /// its driver has noticed the drain too, and has ended.
     /// BUG: the worker mistook the end of the driver for a crash, and closed the connection of the publish.
     /// FIX: it checks for the drain first.
     #[tokio::test]

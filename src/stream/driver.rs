@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 
 use super::share::TimeShare;
 use crate::hub::{
-    Batch, Drain, Hub, Pace, Passes, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer,
+    Batch, CommandPasses, Drain, Hub, Pace, SEATS_PER_TURN, SeatRef, ShardDriver, Sweep, Timer,
 };
 use crate::time::{Clock, Tick, Time};
 
@@ -97,8 +97,8 @@ pub(crate) struct Driver<S> {
     /// Timers that have expired and have not fired yet.
     ending: Vec<Timer>,
     batch: Batch,
-    /// What was requested of streams, and is spread over time.
-    passes: Passes,
+    /// Carry out commands to streams, spread over time.
+    passes: CommandPasses,
     /// Once the hub drains: the sweep that ends the streams, and when it continues.
     drain: Option<(Drain, Pace)>,
 }
@@ -118,7 +118,7 @@ impl<S: Sockets> Driver<S> {
             silent: Vec::new(),
             ending: Vec::new(),
             batch: Batch::default(),
-            passes: Passes::default(),
+            passes: CommandPasses::default(),
             drain: None,
         }
     }
@@ -241,7 +241,7 @@ impl<S: Sockets> Driver<S> {
             let (work, window) = self.hub.register(cx.waker());
             let ready = self.sockets.poll_ready(cx).is_ready();
             let tick = self.tick.after(1).time();
-            // Computed after the registration, so that a drain or a request in between wakes the driver.
+            // Computed after the registration, so that a drain or a command in between wakes the driver.
             let until = [window, self.next_end(), self.passes.next(&self.hub)]
                 .into_iter()
                 .flatten()

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
-use super::access::AccessRecord;
+use super::access_record::AccessRecord;
 use crate::config::HubConfig;
 use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName};
@@ -90,7 +90,7 @@ impl EventStream {
     /// Has the stream kept open by a comment, which is the default, or by an event.
     #[must_use]
     pub fn with_keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.subscription.keep_alive_by(keepalive);
+        self.subscription.set_keepalive(keepalive);
         self
     }
 

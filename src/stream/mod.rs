@@ -1,7 +1,7 @@
 //! How events leave the hub: [`EventStream`], the response body that holds a seat, and [`drive`], the one
 //! task of a shard that sleeps. Knows no socket: the server lends its own to the driver as `Sockets`.
 
-mod access;
+mod access_record;
 mod driver;
 mod event_stream;
 #[cfg(feature = "server")]
@@ -15,7 +15,7 @@ pub use driver::drive;
 pub use event_stream::EventStream;
 #[cfg(feature = "server")]
 pub(crate) use {
-    access::{AccessRecord, Ended},
+    access_record::{AccessRecord, Ended},
     driver::{Sockets, drive_with},
     event_stream::{HEADERS, retry_ms, with_headers},
     monitor::{MonitoredBytes, StreamMonitor},

@@ -8,19 +8,19 @@ use crate::stage::DRAIN_TIMEOUT;
 /// A latency under attack may be this many times that of the quiet phase,
 const FACTOR: f64 = 25.0;
 
-/// and this much more. Deliveries get as much of a worker's time as requests, in turns, and a publish waits for its turn
-/// among the requests; an unoptimized server takes several times as long for a turn.
+/// and this much more. Deliveries get as much of a worker's time as requests, in turns, and a publish waits for its
+/// turn among the requests; an unoptimized server takes several times as long for a turn.
 const DELIVERY_MS: f64 = if cfg!(debug_assertions) { 2_500.0 } else { 500.0 };
 
 /// The same for a probe, which in a burst of connects may have to send its SYN again, after a second.
 const PROBE_MS: f64 = DELIVERY_MS + 1_000.0;
 
-/// Probes of a public address that may not fail one after the other, as orchestrators count them: in a flood of connects
-/// the server may have to close one before its request arrives.
+/// Probes of a public address that may not fail one after the other, as orchestrators count them: in a flood of
+/// connects the server may have to close one before its request arrives.
 const IN_A_ROW: u32 = 3;
 
-/// What the server's allocator may keep of the attacks, in bytes: of each place that is not a subscriber's as much as half
-/// a handshake takes, and of all attackers over HTTP/2 the responses that they did not read.
+/// What the server's allocator may keep of the attacks, in bytes: of each place that is not a subscriber's as much as
+/// half a handshake takes, and of all attackers over HTTP/2 the responses that they did not read.
 const KEPT_OF_A_PLACE: u64 = 24 << 10;
 const KEPT: u64 = 32 << 20;
 

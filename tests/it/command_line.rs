@@ -61,8 +61,8 @@ fn commands(url: &str) -> Vec<Vec<&str>> {
 /// SCENARIO: `nudged token >secret` on a full disk, and `nudged bench … | head`.
 /// BUG: both panicked, with exit code 101 and a backtrace; `--help` on a full disk was a success; `listen | head`
 /// complained about the pipe.
-/// FIX: an error and exit code 1 where the output cannot be written. Where nothing reads it any more, the exit code of a
-/// program that SIGPIPE has ended, and not a word.
+/// FIX: an error and exit code 1 where the output cannot be written. Where nothing reads it any more, the exit code of
+/// a program that SIGPIPE has ended, and not a word.
 #[test]
 fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
     let server = Server::start(&[]);
@@ -131,8 +131,8 @@ fn an_error_about_arguments_that_is_not_read_does_not_keep_the_program_from_endi
 
 // ===== variables =====
 
-/// SCENARIO: a script that has sourced the environment of the server publishes, and one of the variables is wrong, or needs
-/// another one.
+/// SCENARIO: a script that has sourced the environment of the server publishes, and one of the variables is wrong, or
+/// needs another one.
 /// BUG: every command parsed all settings of the server, and refused to run.
 /// FIX: a command parses its own.
 #[test]

@@ -93,7 +93,8 @@ fn status_on(peer: &mut Peer, (method, path): (&str, &str), hosts: &[(&str, &str
 
 /// SCENARIO: a page of evil.example, whose name now resolves to 127.0.0.1, uses the open server of its visitor.
 /// BUG: any host was accepted, so the page, of the same origin for its browser, could subscribe and publish.
-/// FIX: an open server answers for loopback addresses, `localhost` and what `--host` names, on every transport and route.
+/// FIX: an open server answers for loopback addresses, `localhost` and what `--host` names, on every transport and
+/// route.
 #[test]
 fn a_name_that_is_rebound_to_loopback_reaches_nothing() {
     let server = server(&["--internal-listen", "127.0.0.1:0"]);

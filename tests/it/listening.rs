@@ -20,8 +20,8 @@ use crate::support::{Client, Server, Transport};
 const PAIRS: usize = 50;
 
 /// SCENARIO: two servers are started together on the same address, by a supervisor and by hand, say.
-/// BUG: each checked that nothing listened and then listened, with `SO_REUSEPORT`. Once in 20 to 70 times both passed the
-/// check, and each got half of the clients and half of the publishes.
+/// BUG: each checked that nothing listened and then listened, with `SO_REUSEPORT`. Once in 20 to 70 times both passed
+/// the check, and each got half of the clients and half of the publishes.
 /// FIX: the kernel decides, when the first socket listens, for the server's life.
 #[test]
 fn of_two_servers_that_start_together_exactly_one_serves() {

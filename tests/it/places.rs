@@ -122,7 +122,8 @@ fn clients_that_take_no_response_keep_no_probe_out() {
     }
 }
 
-/// SCENARIO: a backend publishes at the connection limit, or behind a NAT whose strangers fill the limit of their address.
+/// SCENARIO: a backend publishes at the connection limit, or behind a NAT whose strangers fill the limit of their
+/// address.
 /// BUG: the publish was refused (503), so that all members went stale.
 /// FIX: it is accepted, and its connection kept for the next, whatever else connects.
 #[test]

@@ -279,7 +279,7 @@ fn greeting(args: &[&str]) -> String {
 /// BUG: it did so for every organisation, had no setting against it, and its first line said that there were none.
 /// FIX: with a key there are none but those of `--public-orgs`, whose list may be empty, and the first lines say which.
 #[test]
-fn a_closed_server_has_the_public_streams_that_it_is_told() {
+fn a_closed_server_has_the_public_streams_that_are_configured() {
     let secret = &["--jwt-secret", SECRET][..];
     let key = &["--publish-key", KEY][..];
     for (flags, acme, other, said) in [

@@ -91,7 +91,8 @@ impl Claims {
         SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)
     }
 
-    /// Reads claims of which some stand elsewhere: the orgs at the pointer `org`, and nowhere else, the scopes at `scope`.
+    /// Reads claims of which some stand elsewhere: the orgs at the pointer `org`, and nowhere else, the scopes at
+    /// `scope`.
     ///
     /// # Errors
     /// One of them is of another type.

@@ -58,8 +58,8 @@ impl Names {
         found
     }
 
-    /// The values of the query parameter (WHATWG URL, application/x-www-form-urlencoded), whose name may be written with
-    /// escapes.
+    /// The values of the query parameter (WHATWG URL, application/x-www-form-urlencoded), whose name may be written
+    /// with escapes.
     pub(super) fn parameters<'a>(&'a self, uri: &'a Uri) -> impl Iterator<Item = Cow<'a, str>> {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         pairs.filter(|(name, _)| name == self.parameter.as_str()).map(|(_, value)| value)

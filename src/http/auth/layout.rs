@@ -1,4 +1,4 @@
-//! Where a token has its claims: in those of this server, or where the settings say.
+//! Where a token has its claims: in those of this server, or where the configuration names them.
 
 use jsonwebtoken::errors::Result;
 use jsonwebtoken::{DecodingKey, Validation, decode};

@@ -1,6 +1,8 @@
 //! Authorises requests: finds their tokens, verifies them, and compares their claims with the permission that the
 //! request needs. The first that grants it counts. No token is kept, cached or logged.
 
+#[cfg(feature = "jwt")]
+mod checks;
 mod claims;
 mod credential;
 #[cfg(feature = "jwt")]
@@ -42,8 +44,8 @@ pub(crate) struct Auth {
 pub(crate) struct Presented<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) uri: &'a Uri,
-    /// A page of another origin requests a change: neither its browser's cookies nor its way to an open server say what
-    /// the user wants.
+    /// A page of another origin requests a change: neither the cookies of its browser nor that it reaches an open
+    /// server show that the user wants it.
     pub(crate) is_foreign: bool,
 }
 

@@ -4,11 +4,10 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::Service;
-use super::access::close_unproven;
-use crate::config::Config;
+use super::admit::close_unproven;
 use crate::http::auth::Grant;
 use crate::http::command::{self, Command};
-use crate::http::publish::{BodyLimits, Publisher};
+use crate::http::publish::Publisher;
 use crate::http::response::ResponseState;
 
 impl Service {
@@ -23,17 +22,16 @@ impl Service {
         }
         self.admitted.keep();
         let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
-        let Config { publish_bytes_max, body_timeout, reread_window, .. } = self.app.config;
-        let budget = self.body_budget.clone();
-        let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget };
-        let timer = self.timer();
+        let (limits, timer) = (self.body_limits(), self.timer());
+        let window = self.app.config.reread_window;
         let (head, body) = request.into_parts();
         ResponseState::Waiting(Box::pin(async move {
             let read = command::read(head.headers, body, limits, &timer).await;
-            let response = read.and_then(|()| {
-                let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
-                command.run(publisher, app.clock.now(), reread_window)
-            });
+            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
+            let response = match read {
+                Ok(()) => command.run(publisher, app.clock.now(), window).await,
+                Err(reject) => Err(reject),
+            };
             let mut response =
                 response.unwrap_or_else(|reject| app.counted(reject).into_response());
             close_unproven(&admitted, &mut response);

@@ -1,6 +1,6 @@
 //! Responds to requests: in full, or with a stream, which is a response whose body holds a seat.
 
-mod access;
+mod admit;
 mod app;
 mod command;
 mod open_stream;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 pub(crate) use self::app::App;
 pub(crate) use self::verdict::Verdict;
 
-use self::access::close_unproven;
+use self::admit::close_unproven;
 use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::auth::{AuthError, Authorization, Grant, Presented};
@@ -300,6 +300,12 @@ impl Service {
         fields
     }
 
+    fn body_limits(&self) -> BodyLimits {
+        let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
+        let budget = self.body_budget.clone();
+        BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget }
+    }
+
     fn publish(
         &self,
         org: Option<OrgName>,
@@ -308,10 +314,7 @@ impl Service {
     ) -> ResponseState {
         self.admitted.keep();
         let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
-        let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
-        let budget = self.body_budget.clone();
-        let limits = BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget };
-        let timer = self.timer();
+        let (limits, timer) = (self.body_limits(), self.timer());
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
         ResponseState::Waiting(Box::pin(async move {

@@ -8,6 +8,7 @@ use http::{HeaderMap, Request, Uri, Version};
 
 use super::{Service, Verdict};
 use crate::admission::StreamPermit;
+use crate::config::PING_PARAMETER;
 use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
@@ -130,7 +131,7 @@ impl Service {
 
 /// What the request wants its stream to be kept open by.
 pub(super) fn keepalive(uri: &Uri) -> Result<Keepalive, Reject> {
-    match query(uri, "ping").as_deref() {
+    match query(uri, PING_PARAMETER).as_deref() {
         None => Ok(Keepalive::Comment),
         Some("event") => Ok(Keepalive::Event),
         Some(_) => Err(Reject::Ping),

@@ -1,10 +1,10 @@
 //! Explores the interleavings of threads on a hub with loom:
 //! `RUSTFLAGS="--cfg nudged_loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib loom`
 
+mod commands;
 mod delivery;
 mod ends;
 mod registry;
-mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -105,12 +105,12 @@ impl World {
             let uncovered = shared
                 .registry
                 .sum(|channel| channel.state.lock().feeds.iter().map(Feed::uncovered_bytes).sum());
-            assert!(uncovered <= events.max(512) * 2, "{uncovered} bytes beside {events}");
+            assert!(uncovered <= events, "{uncovered} bytes beside {events}");
             assert_eq!(bytes, (events + overhead + uncovered) as u64, "bytes of all histories");
         }
     }
 
-    /// Learns from the hub which streams have had their turn, whose order is its own.
+    /// Takes from the hub which streams have had their turn, whose order is its own.
     fn follow_passes(&mut self) {
         for pair in &mut self.pairs {
             let (is_due, ends) = pair.ours.turn();
@@ -120,7 +120,7 @@ impl World {
             pair.ended |= ends;
             let twin = self.twins[pair.client.org].as_ref().expect("it has a subscriber");
             let feed = twin.feed(pair.client.view).expect("it has a subscriber");
-            let is_over = feed.requested.is_none_or(|last| last.window_to <= self.now);
+            let is_over = feed.command.is_none_or(|last| last.window_to <= self.now);
             assert!(!pair.stale || pair.due || pair.ended || !is_over, "it has had no turn");
         }
     }
@@ -159,15 +159,14 @@ impl World {
         let meant = self.pairs.iter_mut().filter(|pair| pair.client.org == org);
         let meant = meant.filter(|pair| pair.client.view == View::Member);
         assert_eq!(ending, meant.map(|pair| pair.unwanted = true).count());
-        if let Some(last) = self.twins[org].as_mut().and_then(|twin| twin.member.requested.as_mut())
-        {
+        if let Some(last) = self.twins[org].as_mut().and_then(|twin| twin.member.command.as_mut()) {
             last.window_to = if ending > 0 { self.now + WINDOW } else { last.window_to };
         }
     }
 
     pub(super) fn tidy(&mut self) {
         (0..64).for_each(|part| self.hubs[0].driver().tidy(Tick(part), Time(self.now)));
-        self.forget_requests();
+        self.forget_commands();
         for (org, place) in self.twins.iter_mut().enumerate() {
             let Some(twin) = place else { continue };
             twin.expire(self.now);
@@ -185,16 +184,16 @@ impl World {
     }
 
     /// Learns from the hub what it has forgotten: that is for memory only.
-    fn forget_requests(&mut self) {
+    fn forget_commands(&mut self) {
         for (org, name) in self.orgs.iter().enumerate() {
             let Some(channel) = self.hubs[0].shared.registry.get(name) else { continue };
             let Some(twin) = &mut self.twins[org] else { continue };
             for view in [View::Member, View::Public] {
                 let state = channel.state.lock();
-                let forgotten = state.feeds.get(view).is_some_and(|feed| feed.requested.is_none());
+                let forgotten = state.feeds.get(view).is_some_and(|feed| feed.commands.is_none());
                 if forgotten && twin.feed(view).is_some() {
                     let epoch = Epoch(0);
-                    twin.open(view, epoch).requested = None;
+                    twin.open(view, epoch).command = None;
                 }
             }
         }

@@ -3,12 +3,12 @@
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod deadlines;
 mod drivers;
 #[cfg(test)]
 mod random;
-#[cfg(test)]
-mod requests;
 mod subscribers;
 mod twin;
 
@@ -19,7 +19,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use self::twin::{Limits, TwinOrg};
-use super::{Deadline, Hub, Passes, Subscription, Sweep, View};
+use super::{CommandPasses, Deadline, Hub, Subscription, Sweep, View};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::{Epoch, EventId, OrgName};
 use crate::metrics::CloseReason;
@@ -127,7 +127,7 @@ struct Bell(AtomicBool);
 struct World {
     hubs: [Hub; 2],
     sweeps: [VecDeque<Sweep>; 2],
-    passes: [Passes; 2],
+    passes: [CommandPasses; 2],
     orgs: [OrgName; 2],
     twins: [Option<TwinOrg>; 2],
     /// Every run of a view so far.
@@ -144,7 +144,7 @@ struct World {
 
 const KEEPALIVE: u64 = 4;
 
-/// Over which what is requested of streams is spread.
+/// Over which a command to streams is spread.
 const WINDOW: u64 = 700;
 
 /// Applies the steps to a hub and to its twin, and panics where they differ.

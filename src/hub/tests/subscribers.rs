@@ -218,7 +218,7 @@ impl Client {
         Parser::default().push(text.as_bytes(), |event| events.push(event)).expect("small");
         let [wire::Event { name, data, id }] = &events[..] else { panic!("one event: {text:?}") };
         let id: EventId = id.parse().expect("an id");
-        // A request to re-read begins another epoch, where it is.
+        // A command to re-read begins another epoch, where it is.
         let is_new = id.epoch != self.last.epoch;
         assert!(id.seq > self.last.seq || is_new && id.seq == self.last.seq, "after {}", self.last);
         self.last = id;

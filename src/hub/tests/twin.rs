@@ -25,14 +25,14 @@ pub(super) struct TwinFeed {
     expired: usize,
     /// Events that were dropped by a reread without streams.
     cleared: usize,
-    /// The last request to re-read, while it is remembered.
-    pub(super) requested: Option<TwinRequest>,
+    /// The last command to re-read, while it is remembered.
+    pub(super) command: Option<TwinCommand>,
     limits: Limits,
 }
 
 /// What streams that have not re-read receive.
 #[derive(Clone, Copy)]
-pub(super) struct TwinRequest {
+pub(super) struct TwinCommand {
     /// Events before it.
     barrier: usize,
     /// Events from this one on are kept for them, beside those before the barrier.
@@ -146,7 +146,7 @@ impl TwinOrg {
 
 impl TwinFeed {
     fn new(epoch: Epoch, limits: Limits) -> Self {
-        Self { epoch, events: Vec::new(), expired: 0, cleared: 0, requested: None, limits }
+        Self { epoch, events: Vec::new(), expired: 0, cleared: 0, command: None, limits }
     }
 
     /// Everything has to be re-read, over a window that ends then.
@@ -154,7 +154,7 @@ impl TwinFeed {
         let barrier = self.events.len();
         self.epoch = epoch;
         if has_streams {
-            self.requested = Some(TwinRequest { barrier, kept_from: barrier, window_to });
+            self.command = Some(TwinCommand { barrier, kept_from: barrier, window_to });
         } else {
             self.cleared = barrier;
         }
@@ -170,8 +170,8 @@ impl TwinFeed {
         let head = self.events.len();
         if self.covers(*position) {
             let seq = *position + 1;
-            let is_kept = |last: TwinRequest| seq <= last.barrier || seq > last.kept_from;
-            if *position < head && self.requested.is_some_and(is_kept) {
+            let is_kept = |last: TwinCommand| seq <= last.barrier || seq > last.kept_from;
+            if *position < head && self.command.is_some_and(is_kept) {
                 *position = seq;
                 return (Next::Event(self.text(seq, true).expect("covered")), false);
             }
@@ -221,7 +221,7 @@ impl TwinFeed {
         let lost = keys.len() > self.limits.keys_max;
         let (keys, epoch) = ((!lost).then_some(keys), self.epoch);
         self.events.push(TwinEvent { keys, published: now, epoch });
-        if let Some(last) = self.requested.as_mut().filter(|last| now > last.window_to + 1_000) {
+        if let Some(last) = self.command.as_mut().filter(|last| now > last.window_to + 1_000) {
             last.kept_from = self.events.len();
         }
         // A loss discards the whole history at once.
@@ -250,7 +250,7 @@ impl TwinFeed {
         let event = &self.events[seq - 1];
         let keys = serde_json::to_string(event.keys.as_ref()?).expect("strings");
         let id = EventId { epoch: event.epoch, seq: Seq(seq as u64) };
-        let is_after = self.requested.is_some_and(|last| seq > last.barrier);
+        let is_after = self.command.is_some_and(|last| seq > last.barrier);
         let id = if stale && is_after { id.uncovered() } else { id };
         Some(format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":{keys}}}\n\n"))
     }

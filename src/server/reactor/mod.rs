@@ -4,6 +4,7 @@
 
 mod conns;
 mod handle;
+mod parts;
 mod response_head;
 mod stream_conn;
 #[cfg(test)]

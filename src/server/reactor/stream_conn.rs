@@ -3,13 +3,14 @@
 //! Writing never blocks and never queues. Events that do not fit are given back to the history, all but the rest of
 //! the one event that was cut, so a subscriber that does not read costs a constant.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use socket2::SockRef;
 
+use super::parts::{Cut, Part, Parts, begun, part, write};
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
 use crate::config::STREAM_INPUT_MAX;
@@ -18,7 +19,7 @@ use crate::hub::{Event, Frames, SocketId, Taken};
 use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
 use crate::stream::EventStream;
-use crate::wire::{Frame, LAST_CHUNK};
+use crate::wire::LAST_CHUNK;
 
 /// A connection that carries an event stream.
 #[derive(Debug)]
@@ -59,29 +60,8 @@ pub(crate) enum Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed(pub(crate) CloseReason);
 
-/// One part of a write: the sequence number of its event, the owner of its memory, and its bytes. Bytes without an
-/// owner are in memory that is used again.
-struct Part<'a> {
-    seq: Seq,
-    owner: Option<&'a Bytes>,
-    bytes: &'a [u8],
-}
-
-type Parts<'a> = SmallVec<[Part<'a>; 16]>;
-
-/// Where a write stopped: at this byte of this part, or behind the last part if the TLS session holds records of it
-/// that the socket has not taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Cut {
-    index: usize,
-    offset: usize,
-}
-
 /// Takes from the subscription of one stream in a turn.
 const TAKES_PER_TURN: usize = 4;
-
-/// Parts of one write; the kernel's limit is 1,024 (`IOV_MAX`).
-const PARTS_PER_WRITE: usize = 64;
 
 // ===== impl StreamConn =====
 
@@ -325,64 +305,6 @@ impl StreamConn {
         self.finishing = Some(reason);
         self.resume(ctx)
     }
-}
-
-// ===== impl Part =====
-
-impl Part<'_> {
-    /// The bytes from `offset` on, to be kept.
-    fn rest(&self, offset: usize) -> Bytes {
-        let rest = &self.bytes[offset..];
-        self.owner.map_or_else(|| Bytes::copy_from_slice(rest), |owner| owner.slice_ref(rest))
-    }
-}
-
-fn part(seq: Seq, frame: &Frame, chunked: bool) -> Part<'_> {
-    Part { seq, owner: Some(frame.chunked()), bytes: frame.bytes(chunked) }
-}
-
-/// Writes the parts. Returns where a full socket cut them, if it did.
-fn write(transport: &mut Transport, parts: &[Part<'_>]) -> Result<Option<Cut>, Closed> {
-    let mut cut = Cut::default();
-    while cut.index < parts.len() {
-        let left = &parts[cut.index..];
-        let written = match left {
-            [one] => transport.write(&one.bytes[cut.offset..]),
-            several => {
-                let slices = several.iter().take(PARTS_PER_WRITE).map(|part| part.bytes);
-                let mut slices: SmallVec<[IoSlice<'_>; 16]> = slices.map(IoSlice::new).collect();
-                slices[0].advance(cut.offset);
-                transport.write_vectored(&slices)
-            }
-        };
-        match written {
-            Ok(n) => cut = advance(parts, cut, n),
-            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(Some(cut)),
-            Err(why) if why.kind() == ErrorKind::Interrupted => {}
-            Err(why) => return Err(why.into()),
-        }
-    }
-    match transport.flush() {
-        Ok(()) => Ok(None),
-        Err(why) if why.kind() == ErrorKind::WouldBlock => Ok(Some(cut)),
-        Err(why) => Err(why.into()),
-    }
-}
-
-/// The number of parts that were written, in whole or in part.
-fn begun(parts: &[Part<'_>], cut: Option<Cut>) -> usize {
-    cut.map_or(parts.len(), |cut| cut.index + usize::from(cut.offset > 0))
-}
-
-fn advance(parts: &[Part<'_>], mut cut: Cut, written: usize) -> Cut {
-    cut.offset += written;
-    while let Some(part) = parts.get(cut.index)
-        && cut.offset >= part.bytes.len()
-    {
-        cut.offset -= part.bytes.len();
-        cut.index += 1;
-    }
-    cut
 }
 
 // ===== impl Closed =====

@@ -1,5 +1,5 @@
-//! What a running server reads again, when it is asked to and when it changes: the files of its keys, its published keys,
-//! and its certificate. Connections and streams go on; what cannot be used leaves in use what there was before.
+//! What a running server reads again, when it is asked to and when it changes: the files of its keys, its published
+//! keys, and its certificate. Connections and streams go on; what cannot be used leaves in use what there was before.
 
 #[cfg(feature = "jwt")]
 mod key_files;
@@ -40,8 +40,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 // ===== impl Reloader =====
 
 impl Reloader {
-    /// Has the files of keys, the JWK set and the certificate read again, soon: new requests are authorised with the new
-    /// keys, new handshakes use the new certificate, and streams that are open go on. What cannot be read, or is
+    /// Has the files of keys, the JWK set and the certificate read again, soon: new requests are authorised with the
+    /// new keys, new handshakes use the new certificate, and streams that are open go on. What cannot be read, or is
     /// invalid, is logged, and what was in use stays.
     pub fn reload(&self) {
         self.0.notify_one();

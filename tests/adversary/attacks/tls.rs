@@ -59,8 +59,8 @@ pub(super) async fn key_updates(arena: Arc<Arena>) {
     .await;
 }
 
-/// Handshakes that begin like one, each of which is a line of the log, while what reads the log stops for two seconds of
-/// four.
+/// Handshakes that begin like one, each of which is a line of the log, while what reads the log stops for two seconds
+/// of four.
 pub(super) async fn unread_log(arena: Arc<Arena>) {
     let bad_handshakes = crowd(&arena, arena.sizes.scaled(64), PAUSE, |arena, _| async move {
         let mut socket = arena.connect(arena.tls).await?;

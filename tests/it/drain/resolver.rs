@@ -1,5 +1,5 @@
-//! A name server that never answers. `getaddrinfo` blocks a thread of the runtime's pool until it gives up; nothing that
-//! ends may wait for it.
+//! A name server that never answers. `getaddrinfo` blocks a thread of the runtime's pool until it gives up; nothing
+//! that ends may wait for it.
 //!
 //! This needs root and `unshare` (Debian's util-linux): the program gets a resolv.conf of its own.
 

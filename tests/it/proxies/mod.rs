@@ -1,5 +1,5 @@
-//! Behind proxies. Here Debian's nginx and HAProxy in common configurations: events arrive at once, not when a buffer is
-//! full, and a connection that nginx closes frees its seat. In the modules the configurations of `.proxies`.
+//! Behind proxies. Here Debian's nginx and HAProxy in common configurations: events arrive at once, not when a buffer
+//! is full, and a connection that nginx closes frees its seat. In the modules the configurations of `.proxies`.
 
 mod kept_socket;
 mod pages;

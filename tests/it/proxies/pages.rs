@@ -104,8 +104,8 @@ const REGISTER: &str = "const done = arguments[1];
 const AT_ONCE: &str = "self.addEventListener('install', () => self.skipWaiting());
     self.addEventListener('activate', event => event.waitUntil(clients.claim()));";
 
-/// SCENARIO: a page has a service worker that forwards requests (`respondWith(fetch(…))`), and Chromium stops the worker,
-/// as it does with idle ones.
+/// SCENARIO: a page has a service worker that forwards requests (`respondWith(fetch(…))`), and Chromium stops the
+/// worker, as it does with idle ones.
 /// BUG: that ends the stream's `EventSource` for good.
 /// FIX: the worker leaves streams to the browser.
 #[test]

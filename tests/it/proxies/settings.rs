@@ -1,4 +1,5 @@
-//! What single settings of `.proxies` are for: without them a stream behind the proxy is late, cut, or outlives its visit.
+//! What single settings of `.proxies` are for: without them a stream behind the proxy is late, cut, or outlives its
+//! visit.
 
 use crate::support::event_source::{EventSource, ORIGIN};
 use crate::support::programs::{ENVOY, HAPROXY, HTTP_PROXY, LIGHTTPD, NGINX, requires};
@@ -124,7 +125,7 @@ fn envoy_cuts_a_stream_at_its_timeout() {
 /// BUG: lighttpd collects a response until it is complete, which a stream never is: the page receives nothing.
 /// FIX: `server.stream-response-body = 2`.
 #[test]
-fn lighttpd_collects_a_stream_unless_it_is_told_to_forward_it() {
+fn lighttpd_collects_a_stream_unless_it_is_set_to_forward_it() {
     requires!(LIGHTTPD);
     let none = without(&Recipe::Lighttpd.text(), "server.stream-response-body", "proxy.server");
     let server = start(&[]);

@@ -1,6 +1,6 @@
-//! A client that behaves as the `EventSource` of a page of another origin: it comes back from a lost connection and from
-//! the end of a response, and gives up for good at a status other than 200, another content type, and an answer that its
-//! origin may not read.
+//! A client that behaves as the `EventSource` of a page of another origin: it comes back from a lost connection and
+//! from the end of a response, and gives up for good at a status other than 200, another content type, and an answer
+//! that its origin may not read.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

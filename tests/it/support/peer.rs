@@ -163,7 +163,8 @@ impl Peer {
         _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// The same. Returns once the server's kernel has the FIN: its acknowledgement leads to `FIN_WAIT2` (`proc_net_tcp(5)`).
+    /// The same. Returns once the server's kernel has the FIN: its acknowledgement leads to `FIN_WAIT2`
+    /// (`proc_net_tcp(5)`).
     pub(crate) fn half_close_for_sure(&self) {
         self.half_close();
         let ends = [self.socket.local_addr(), self.socket.peer_addr()];

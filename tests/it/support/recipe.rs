@@ -59,8 +59,8 @@ impl Recipe {
         text(self.files()[0])
     }
 
-    /// Writes its files to a folder, the first one with this text, and returns the command that runs it there. Logs go to
-    /// standard output and to files `*.log` of the folder.
+    /// Writes its files to a folder, the first one with this text, and returns the command that runs it there. Logs go
+    /// to standard output and to files `*.log` of the folder.
     pub(super) fn command(
         self,
         first: &str,

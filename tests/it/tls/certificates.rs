@@ -106,7 +106,7 @@ fn a_replaced_link_to_the_folder_is_noticed() {
 type Spoil = Box<dyn Fn()>;
 
 /// Ways to spoil the files of a valid pair, each with the message it causes.
-fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil); 5] {
+fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil); 7] {
     let [chain, private] = files.clone();
     let (c, p, other) = (chain.clone(), private.clone(), other.clone());
     let write = |file: &str, text: &'static str| {
@@ -114,7 +114,14 @@ fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil)
         move || std::fs::write(&file, text).expect("a file")
     };
     let remove = |file: String| move || std::fs::remove_file(&file).expect("a file");
+    let grow = |file: &str| {
+        let file = std::fs::OpenOptions::new().append(true).open(file).expect("a file");
+        file.set_len(1024 * 1024 + 1).expect("room");
+    };
+    let (long_chain, long_key) = (chain.clone(), private.clone());
     [
+        ("chain.pem: it has more than 1048576 bytes", Box::new(move || grow(&long_chain))),
+        ("private.pem: it has more than 1048576 bytes", Box::new(move || grow(&long_key))),
         (
             "cannot be used together",
             Box::new(move || _ = std::fs::copy(&other.key, &p).expect("a copy")),
@@ -126,6 +133,9 @@ fn bad_pairs(files: &[String; 2], other: &Certificate) -> [(&'static str, Spoil)
     ]
 }
 
+/// SCENARIO: one of the files is replaced by something of gigabytes, by a log or a copy that went wrong, say.
+/// BUG: it was read to its end, into memory, and until then neither a certificate nor a key was read again.
+/// FIX: no more of a file is read than a chain may have.
 #[test]
 fn a_bad_certificate_is_logged_and_the_one_in_use_is_kept() {
     requires!(OPENSSL);

@@ -143,7 +143,8 @@ fn a_page_of_another_origin_neither_ends_streams_nor_has_them_re_read_by_cookie(
 }
 
 /// SCENARIO: a developer with an open server on loopback visits a stranger's page.
-/// BUG: a request without a body needs no preflight, so the page had every client re-read everything, as often as it liked.
+/// BUG: a request without a body needs no preflight, so the page had every client re-read everything, as often as it
+/// liked.
 /// FIX: a page of another origin changes nothing on an open server, unless `--cors-origin` allows it.
 #[test]
 fn a_page_of_another_origin_changes_nothing_on_an_open_server() {

@@ -64,7 +64,7 @@ fn a_refused_secret_is_not_printed() {
         ("--jwt-secret", "NUDGED_JWT_SECRET", &[], &["", short]),
         ("--jwt-secret-file", "NUDGED_JWT_SECRET_FILE", &[], &[long, PEM]),
         ("--jwt-key", "NUDGED_JWT_KEY", &[], &[PEM, long]),
-        ("--tls-key", "NUDGED_TLS_KEY", &["--tls-cert", "Cargo.toml"], &[PEM]),
+        ("--tls-key", "NUDGED_TLS_KEY", &["--tls-cert", "Cargo.toml"], &[PEM, long]),
         (
             "--publish-key",
             "NUDGED_PUBLISH_KEY",

@@ -1,6 +1,7 @@
 //! Authentication: valid and invalid tokens, over real connections.
 
 mod access;
+mod commands;
 mod credentials;
 mod foreign;
 mod hidden;
@@ -10,7 +11,6 @@ mod keys;
 mod no_keys_yet;
 mod origins;
 mod reload;
-mod requests;
 mod rotation;
 mod secrecy;
 mod secret_files;

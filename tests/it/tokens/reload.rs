@@ -121,8 +121,8 @@ fn a_file_that_cannot_be_used_is_named_in_the_log_and_its_keys_stay() {
     }
 }
 
-/// SCENARIO: an operator has a secret, or the key of the certificate, in a pipe, as in `--tls-key <(command)`, and sends
-/// SIGHUP.
+/// SCENARIO: an operator has a secret, or the key of the certificate, in a pipe, as in `--tls-key <(command)`, and
+/// sends SIGHUP.
 /// BUG: to open a pipe without a writer blocks the thread that handles signals: SIGTERM did nothing any more.
 /// FIX: only regular files are read again.
 #[test]

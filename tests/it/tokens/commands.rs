@@ -4,7 +4,7 @@ use super::{PUBLISH_KEY, bearer, mint, server};
 use crate::support::Transport;
 
 #[test]
-fn a_request_about_streams_needs_the_scope_to_publish() {
+fn a_command_to_streams_needs_the_scope_to_publish() {
     for transport in [Transport::Http1, Transport::H2c] {
         let server = server(transport, &["--publish-key", PUBLISH_KEY]);
         let ours = mint(&["--org", "acme", "--scope", "publish"]);

@@ -1,28 +1,28 @@
-//! The passes of one driver that do what was requested of streams, by when they go on.
+//! The passes of one driver that carry commands to streams out, by when they go on.
 
 use std::collections::BTreeMap;
 
 use super::batch::{Batch, SEATS_PER_TURN, VISITS_PER_TURN};
+use super::command::CommandPass;
 use super::driver::ShardDriver;
 use super::pass::Pace;
-use super::request::RequestPass;
 use crate::time::Time;
 
 /// At most one for each channel and view with seats on the shard, and one over all of them.
 #[derive(Debug, Default)]
-pub(crate) struct Passes {
+pub(crate) struct CommandPasses {
     /// By time, and by a number that keeps the times apart.
-    due: BTreeMap<(Time, u64), RequestPass>,
+    due: BTreeMap<(Time, u64), CommandPass>,
     numbered: u64,
-    /// The last request to all streams that is known.
+    /// The last command to all streams that is known.
     seen: u64,
     /// There is a pass over all streams of the shard.
     over_shard: bool,
 }
 
-// ===== impl Passes =====
+// ===== impl CommandPasses =====
 
-impl Passes {
+impl CommandPasses {
     /// Goes on with those that are due, until enough seats were reached for one turn. What is collected is given to
     /// `serve`, which empties the batch. Returns whether there is more to do now.
     pub(crate) fn turn(
@@ -63,11 +63,11 @@ impl Passes {
         self.due.len()
     }
 
-    /// Begins some of those that were requested.
+    /// Begins some of those that commands need.
     fn begin(&mut self, driver: &ShardDriver) {
         for _ in 0..VISITS_PER_TURN {
-            let Some(pass) = driver.next_request(&mut self.seen) else { return };
-            // The one that there is does what was requested since.
+            let Some(pass) = driver.next_command(&mut self.seen) else { return };
+            // The one that there is carries out what came since.
             let is_known = pass.is_of_shard() && std::mem::replace(&mut self.over_shard, true);
             if !is_known {
                 self.put(Time(0), pass);
@@ -75,7 +75,7 @@ impl Passes {
         }
     }
 
-    fn put(&mut self, due: Time, pass: RequestPass) {
+    fn put(&mut self, due: Time, pass: CommandPass) {
         self.numbered += 1;
         self.due.insert((due, self.numbered), pass);
     }

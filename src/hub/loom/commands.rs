@@ -1,14 +1,14 @@
-//! What is requested of open streams reaches each of them, whatever runs concurrently.
+//! A command to open streams reaches each of them, whatever runs concurrently.
 
 use std::task::Poll;
 use std::time::Duration;
 
 use super::{bell, hub, org, publish, rung, subscribe, sweep};
-use crate::hub::{Batch, Hub, Passes, View};
+use crate::hub::{Batch, CommandPasses, Hub, View};
 use crate::time::Time;
 
 /// The work of the driver that is due.
-fn pass(hub: &Hub, passes: &mut Passes) {
+fn pass(hub: &Hub, passes: &mut CommandPasses) {
     let mut batch = Batch::default();
     while passes.turn(&hub.driver(), Time(0), &mut batch, |batch| {
         batch.wake();
@@ -20,7 +20,7 @@ fn reread(hub: &Hub) {
     hub.reread(&org(), Time(0), Duration::ZERO);
 }
 
-/// The driver makes its pass during the request, or after it.
+/// The driver makes its pass during the command, or after it.
 #[test]
 fn a_reread_reaches_a_stream_once_and_its_id_resumes() {
     loom::model(|| {
@@ -29,7 +29,7 @@ fn a_reread_reaches_a_stream_once_and_its_id_resumes() {
         let old = subscription.position();
         let backend = hub.clone();
         let backend = loom::thread::spawn(move || reread(&backend));
-        let ((bell, waker), mut passes) = (bell(), Passes::default());
+        let ((bell, waker), mut passes) = (bell(), CommandPasses::default());
         let early = subscription.poll_next(&waker);
         assert!(early.is_pending(), "its turn has not come");
         pass(&hub, &mut passes);
@@ -45,13 +45,13 @@ fn a_reread_reaches_a_stream_once_and_its_id_resumes() {
     });
 }
 
-/// A second request comes while the pass of the first ends.
+/// A second command comes while the pass of the first ends.
 #[test]
-fn a_request_at_the_end_of_a_pass_is_not_lost() {
+fn a_command_at_the_end_of_a_pass_is_not_lost() {
     loom::model(|| {
         let hub = hub();
         let mut subscription = subscribe(&hub);
-        let ((_, waker), mut passes) = (bell(), Passes::default());
+        let ((_, waker), mut passes) = (bell(), CommandPasses::default());
         reread(&hub);
         let backend = hub.clone();
         let backend = loom::thread::spawn(move || reread(&backend));
@@ -63,7 +63,7 @@ fn a_request_at_the_end_of_a_pass_is_not_lost() {
         let late = subscription.poll_next(&waker);
         assert!(early.is_ready());
         let is_current = position == subscription.position();
-        assert!(is_current || late.is_ready(), "it has not re-read since the second request");
+        assert!(is_current || late.is_ready(), "it has not re-read since the second command");
     });
 }
 
@@ -82,7 +82,7 @@ fn an_end_reaches_what_was_open_and_nothing_else() {
         let polled = old.poll_next(&waker);
         backend.join().expect("no panic");
         let mut new = subscribe(&hub);
-        pass(&hub, &mut Passes::default());
+        pass(&hub, &mut CommandPasses::default());
         sweep(&hub);
         if polled.is_pending() {
             assert!(rung(&bell), "not woken for its end");
@@ -100,7 +100,7 @@ fn hub_end(hub: &Hub) {
 }
 
 #[test]
-fn a_driver_that_registers_during_a_request_is_woken() {
+fn a_driver_that_registers_during_a_command_is_woken() {
     for all in [false, true] {
         loom::model(move || {
             let hub = hub();
@@ -113,11 +113,11 @@ fn a_driver_that_registers_during_a_request_is_woken() {
                     reread(&backend);
                 }
             });
-            let ((bell, waker), passes) = (bell(), Passes::default());
+            let ((bell, waker), passes) = (bell(), CommandPasses::default());
             let (work, _) = hub.driver().register(&waker);
             let next = passes.next(&hub.driver());
             backend.join().expect("no panic");
-            assert!(work || next.is_some() || rung(&bell), "not woken for a request");
+            assert!(work || next.is_some() || rung(&bell), "not woken for a command");
         });
     }
 }

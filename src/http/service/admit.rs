@@ -29,7 +29,8 @@ impl Service {
         }
     }
 
-    /// Probes, metrics and positions are served even at the connection limit, and publishes if their credential is good.
+    /// Probes, metrics and positions are served even at the connection limit, and publishes if their credential is
+    /// good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
             Route::Stream { .. } | Route::StreamHead { .. } => {

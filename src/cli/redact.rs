@@ -1,5 +1,5 @@
-//! Arguments that nothing takes, and that may be the rest of a secret: a shell makes two arguments of one that has a space
-//! and no quotes, and one that begins with a hyphen looks like a flag.
+//! Arguments that nothing takes, and that may be the rest of a secret: a shell makes two arguments of one that has a
+//! space and no quotes, and one that begins with a hyphen looks like a flag.
 
 use std::ffi::{OsStr, OsString};
 

@@ -1,4 +1,4 @@
-//! What holds for all flags of all commands, beside what the type of each command says.
+//! Completes the definition of every command with what holds for all of its flags.
 
 use std::ffi::OsStr;
 

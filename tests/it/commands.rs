@@ -1,4 +1,4 @@
-//! What is requested of open streams: to end (a member was removed), or to re-read everything (a database was restored).
+//! Commands to open streams: to end (a member was removed), or to re-read everything (a database was restored).
 
 use crate::support::client::post;
 use crate::support::server::Signal;

@@ -1,0 +1,374 @@
+//! Commands to the open streams of a channel, to end or to re-read everything, which are spread over a window.
+//!
+//! A reread is a new epoch of the feed, so that no id from before it is covered. A stream that has not re-read yet must
+//! not receive an id of the new epoch: it gets what is published meanwhile under ids that no history covers, until its
+//! `connected`. The passes of the shards' drivers carry commands out, at their pace.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+use std::vec;
+
+use smallvec::SmallVec;
+
+use super::Hub;
+use super::batch::{Batch, VISITS_PER_TURN};
+use super::channel::Channel;
+use super::driver::ShardDriver;
+use super::feed::{Feed, View};
+use super::history::History;
+use super::pass::{Aim, Pace, Pass, Window};
+use super::seats::Seats;
+use super::shard::ShardId;
+use crate::ids::{Epoch, Seq};
+use crate::sync::Ordering;
+use crate::time::Time;
+use crate::wire::Frame;
+
+/// The commands to the streams of a feed, until they are carried out.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    /// Counts the commands.
+    serial: u64,
+    window: Window,
+    /// Every event up to this one has an id from before the last command to re-read; `None` if there was none, and then
+    /// a stream that has still to re-read, since a command that is forgotten, gets no event.
+    barrier: Option<Seq>,
+    /// Events after it as they are for streams that have not re-read, at most as many as the history has: consecutive
+    /// ones, up to `newest`.
+    uncovered: VecDeque<Frame>,
+    newest: Seq,
+}
+
+/// How many streams a command is for, and where a pass has to begin for it.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    pub(crate) streams: usize,
+    pub(crate) passes: SmallVec<[(ShardId, View); 8]>,
+}
+
+/// A pass that carries commands out: on a channel's streams for one view, or on all streams of a shard.
+#[derive(Debug)]
+pub(crate) struct CommandPass {
+    pass: Pass,
+    of: Option<(Arc<Channel>, View)>,
+    /// The command at whose pace it goes; 0 before the first.
+    serial: u64,
+    /// It has visited seats before that command, and visits all of them again.
+    again: bool,
+    shard: ShardId,
+    driver_goes_on: bool,
+}
+
+/// A request to all streams to re-read everything, which is made in parts: there may be very many orgs, and the caller's
+/// thread has streams to serve. What it has reached by the time it is dropped is done.
+#[derive(Debug)]
+pub(crate) struct RereadAll<'h> {
+    hub: &'h Hub,
+    window: Window,
+    /// The next partition of the registry.
+    partition: usize,
+    /// Channels of the partition before it that have not been reached.
+    channels: vec::IntoIter<Arc<Channel>>,
+    streams: usize,
+}
+
+/// How much later than its window a pass of a driver that is in time may be over.
+const SLACK: Duration = Duration::from_secs(1);
+
+// ===== impl Feed =====
+
+impl Feed {
+    /// Has every stream re-read everything.
+    fn command_reread(&mut self, epoch: Epoch, window: Window) {
+        self.history.renew(epoch, self.seats() > 0);
+        self.trim_uncovered();
+        self.shards.iter_mut().for_each(Seats::command_reread);
+        let barrier = self.history.head();
+        if let Some(commands) = self.command(window) {
+            (commands.barrier, commands.newest) = (Some(barrier), barrier);
+            commands.uncovered = VecDeque::new();
+        }
+    }
+
+    /// Has every stream end.
+    fn command_end(&mut self, window: Window) {
+        self.shards.iter_mut().for_each(Seats::command_end);
+        self.command(window);
+    }
+
+    /// Notes a command to the streams, if there are any.
+    fn command(&mut self, window: Window) -> Option<&mut Commands> {
+        if self.seats() == 0 {
+            return None;
+        }
+        let newest = self.history.head();
+        let commands = self.commands.get_or_insert_with(|| {
+            let uncovered = VecDeque::new();
+            Box::new(Commands { serial: 0, window, barrier: None, uncovered, newest })
+        });
+        commands.serial += 1;
+        commands.window = window;
+        Some(commands)
+    }
+
+    /// The shards on which a pass has to begin.
+    fn begin_passes(&mut self, view: View, passes: &mut SmallVec<[(ShardId, View); 8]>) {
+        let shards = (0..).map(ShardId).zip(&mut self.shards);
+        passes.extend(
+            shards.filter_map(|(shard, seats)| seats.begin_pass().then_some((shard, view))),
+        );
+    }
+
+    /// Keeps an event that was appended for the streams that have not re-read yet, if there may be any by now.
+    pub(super) fn keep_uncovered(&mut self, now: Time) {
+        let Some(commands) = &mut self.commands else { return };
+        if commands.barrier.is_none() {
+            return;
+        }
+        if commands.is_over(now) {
+            commands.uncovered = VecDeque::new();
+            return;
+        }
+        let head = self.history.head();
+        let Some(event) = self.history.get(head) else { return };
+        if commands.newest + 1 != head {
+            // What lies between is lost.
+            commands.uncovered.clear();
+        }
+        commands.newest = head;
+        commands.uncovered.push_back(event.frame.uncovered(self.history.memory()));
+        self.trim_uncovered();
+    }
+
+    /// Removes of these what the history has no more: no stream gets it.
+    pub(super) fn trim_uncovered(&mut self) {
+        let Some(commands) = &mut self.commands else { return };
+        let beyond = commands.uncovered.len().saturating_sub(self.history.len());
+        commands.uncovered.drain(..beyond);
+    }
+
+    /// Forgets the commands, once they are carried out, and what the history has forgotten.
+    pub(super) fn expire_commands(&mut self, now: Time) {
+        self.trim_uncovered();
+        let is_done = self.shards.iter().all(|seats| !seats.is_passing());
+        self.commands.take_if(|commands| is_done && commands.is_over(now));
+    }
+
+    /// Bytes of memory that it keeps for streams that have not re-read.
+    #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
+    pub(crate) fn uncovered_bytes(&self) -> usize {
+        let frames = self.commands.iter().flat_map(|commands| &commands.uncovered);
+        frames.map(Frame::cost).sum()
+    }
+}
+
+// ===== impl Commands =====
+
+impl Commands {
+    /// The event with this number for a stream that has not re-read; `None` if it has to do so instead.
+    pub(super) fn event(&self, seq: Seq, history: &History) -> Option<Frame> {
+        let event = history.get(seq)?;
+        if seq <= self.barrier? {
+            return Some(event.frame.clone());
+        }
+        let behind = usize::try_from(self.newest.0.checked_sub(seq.0)?).ok()?;
+        let index = self.uncovered.len().checked_sub(behind + 1)?;
+        self.uncovered.get(index).cloned()
+    }
+
+    /// Whether no driver that is in time has anything left to do.
+    fn is_over(&self, now: Time) -> bool {
+        now > self.window.to.after(SLACK)
+    }
+}
+
+// ===== impl Channel =====
+
+impl Channel {
+    /// Has every stream re-read everything: the shards' own passes over all channels do it, or, with `begin`, those
+    /// that begin for this one. `None` if the channel has left the registry.
+    pub(super) fn command_reread(&self, window: Window, begin: bool) -> Option<Reached> {
+        let mut state = self.state.lock();
+        if state.removed {
+            return None;
+        }
+        let mut reached = Reached { streams: state.seats(), ..Reached::default() };
+        for (view, feed) in state.feeds.iter_mut() {
+            feed.command_reread(self.common.new_epoch(), window);
+            if begin {
+                feed.begin_passes(view, &mut reached.passes);
+            }
+        }
+        Some(reached)
+    }
+
+    /// Has every member stream end. `None` if the channel has left the registry.
+    pub(super) fn command_end(&self, window: Window) -> Option<Reached> {
+        let mut state = self.state.lock();
+        if state.removed {
+            return None;
+        }
+        let feed = &mut state.feeds.member;
+        let mut reached = Reached { streams: feed.seats(), ..Reached::default() };
+        feed.command_end(window);
+        feed.begin_passes(View::Member, &mut reached.passes);
+        Some(reached)
+    }
+}
+
+// ===== impl RereadAll =====
+
+impl<'h> RereadAll<'h> {
+    pub(super) fn new(hub: &'h Hub, window: Window) -> Self {
+        Self { hub, window, partition: 0, channels: Vec::new().into_iter(), streams: 0 }
+    }
+
+    /// Goes on with some of the orgs. Returns whether there may be more.
+    pub(crate) fn step(&mut self) -> bool {
+        for _ in 0..VISITS_PER_TURN {
+            let Some(channel) = self.channels.next() else {
+                let Some(channels) = self.hub.shared.registry.channels_of(self.partition) else {
+                    return false;
+                };
+                (self.partition, self.channels) = (self.partition + 1, channels.into_iter());
+                continue;
+            };
+            // One that has left the registry has no streams, and none will resume there.
+            let reached = channel.command_reread(self.window, false);
+            self.streams += reached.map_or(0, |reached| reached.streams);
+        }
+        true
+    }
+
+    /// Streams that it has reached.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams
+    }
+}
+
+impl Drop for RereadAll<'_> {
+    /// Has the shards' drivers do it.
+    fn drop(&mut self) {
+        let shared = &self.hub.shared;
+        {
+            let mut last = shared.reread.lock();
+            let serial = last.map_or(1, |(serial, _)| serial + 1);
+            *last = Some((serial, self.window));
+            shared.rereads.store(serial, Ordering::Release);
+        }
+        shared.wake_drivers();
+    }
+}
+
+// ===== impl CommandPass =====
+
+impl CommandPass {
+    /// A pass of this shard's driver over the streams of a channel for one view.
+    pub(super) fn of_channel(channel: Arc<Channel>, view: View, shard: ShardId) -> Self {
+        let window = Window { from: Time(0), to: Time(0) };
+        let pass = Pass::over_channel(channel.clone(), view, window, 0);
+        Self::new(pass, Some((channel, view)), shard)
+    }
+
+    /// A pass over all streams of the shard.
+    pub(super) fn of_shard(shard: ShardId) -> Self {
+        let window = Window { from: Time(0), to: Time(0) };
+        Self::new(Pass::over_shard(Aim::Commands, window, 0), None, shard)
+    }
+
+    fn new(pass: Pass, of: Option<(Arc<Channel>, View)>, shard: ShardId) -> Self {
+        Self { pass, of, serial: 0, again: false, shard, driver_goes_on: true }
+    }
+
+    /// Whether it is over all streams of the shard.
+    pub(crate) fn is_of_shard(&self) -> bool {
+        self.of.is_none()
+    }
+
+    /// Collects what some of the streams need that are due.
+    pub(crate) fn collect(&mut self, driver: &ShardDriver, now: Time, batch: &mut Batch) -> Pace {
+        self.follow(driver);
+        match self.pass.collect(driver, now, batch) {
+            Pace::Over if mem::take(&mut self.again) => {
+                self.pass.restart(self.of.clone());
+                Pace::Now
+            }
+            Pace::Over if !self.end() => Pace::Now,
+            Pace::Over => {
+                self.driver_goes_on = false;
+                Pace::Over
+            }
+            pace => pace,
+        }
+    }
+
+    /// Goes at the pace of the last command.
+    fn follow(&mut self, driver: &ShardDriver) {
+        let last = match &self.of {
+            Some((channel, view)) => {
+                let state = channel.state.lock();
+                let feed = state.feeds.get(*view);
+                let seats = feed.and_then(|feed| feed.shards.get(self.shard.index()));
+                let commands = feed.and_then(|feed| feed.commands.as_ref());
+                commands.zip(seats).map(|(last, seats)| (last.serial, last.window, seats.len()))
+            }
+            None => driver.reread_of_all(),
+        };
+        if let Some((serial, window, seats)) = last
+            && serial != self.serial
+        {
+            self.again = self.serial != 0;
+            self.serial = serial;
+            self.pass.set_pace(window, seats);
+        }
+    }
+
+    /// Ends it, unless there is a command that it has not carried out. Returns whether it has ended.
+    fn end(&self) -> bool {
+        let Some((channel, view)) = &self.of else { return true };
+        let mut state = channel.state.lock();
+        let Some(feed) = state.feeds.get_mut(*view) else { return true };
+        let is_done = feed.commands.as_ref().is_none_or(|last| last.serial == self.serial);
+        if is_done && let Some(seats) = feed.shards.get_mut(self.shard.index()) {
+            seats.end_pass();
+        }
+        is_done
+    }
+}
+
+impl Drop for CommandPass {
+    /// A pass over a channel that is not over is left to the next driver. One over the shard begins anew.
+    fn drop(&mut self) {
+        if self.driver_goes_on
+            && let Some((channel, view)) = &self.of
+        {
+            channel.common.shard(self.shard).push_command(channel, *view);
+        }
+    }
+}
+
+// ===== impl ShardDriver =====
+
+impl ShardDriver {
+    /// The next pass to begin. `seen` is the last command to all streams that the driver knows of.
+    pub(crate) fn next_command(&self, seen: &mut u64) -> Option<CommandPass> {
+        let last = self.shared().rereads.load(Ordering::Acquire);
+        if mem::replace(seen, last) != last {
+            return Some(CommandPass::of_shard(self.shard_id()));
+        }
+        let (channel, view) = self.pop_command()?;
+        Some(CommandPass::of_channel(channel, view, self.shard_id()))
+    }
+
+    /// Whether there is a command to all streams that is newer than this one.
+    pub(crate) fn has_reread_of_all(&self, seen: u64) -> bool {
+        self.shared().rereads.load(Ordering::Acquire) != seen
+    }
+
+    fn reread_of_all(&self) -> Option<(u64, Window, usize)> {
+        let (serial, window) = (*self.shared().reread.lock())?;
+        Some((serial, window, self.seats()))
+    }
+}
