@@ -118,7 +118,7 @@ fn sockets_for_another_process_are_ignored() {
 /// FIX: both name one that was given, and no other.
 #[test]
 fn a_listen_flag_is_said_to_be_ignored_only_if_it_was_given() {
-    let stops = [&["--tls-cert", "/nowhere", "--tls-key", "/nowhere"][..], &["--check"]];
+    let stops = [&["--internal-listen", "192.0.2.1:1", "--insecure-open"][..], &["--check"]];
     for (flags, expected) in [(&[][..], false), (&["--listen", "127.0.0.1:0"], true)] {
         for stop in stops {
             let mut command =
