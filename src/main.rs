@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::cli::first_request::first_request;
 use self::cli::log::Log;
-use self::cli::output::{answer, print};
+use self::cli::output::{answer, print, write};
 use self::cli::signals::Signals;
 use self::cli::summary::{access, report, serves_no_stream};
 use self::cli::{Cli, Command, Exit, Serve};
@@ -66,6 +66,7 @@ fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
 
     let is_check = settings.check;
     settings.has_internal_socket = !inherited.internal.is_empty();
+    let has_listen = settings.has_listen();
     let mut config = settings.into_config().map_err(Exit::usage)?;
     config.log_lines_dropped = log.dropped();
     if serves_no_stream(&config) {
@@ -73,13 +74,13 @@ fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
             "no stream can be opened: there is no key for tokens, and --public-orgs names none"
         );
     }
+    if has_listen && !inherited.public.is_empty() {
+        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
+    }
     if is_check {
         return check(config, &inherited);
     }
     let workers = config.workers;
-    if !inherited.public.is_empty() {
-        tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
-    }
     let server = Server::adopt(config, inherited).map_err(Exit::usage)?;
     block_on(async {
         let signals = Signals::new().map_err(Exit::failure)?;
@@ -93,7 +94,7 @@ fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
 fn check(mut config: Config, inherited: &PassedSockets) -> Result<ExitCode, Exit> {
     let addresses = Server::check(&config, inherited).map_err(Exit::usage)?;
     config.resolve_public_orgs();
-    print(std::io::stdout(), report(&config, &addresses));
+    write(report(&config, &addresses))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::Args;
-use nudged::bench::{self, Options, Ramp};
+use nudged::bench::{self, Error, Options, Ramp};
 
 use super::client::TlsArgs;
 use super::values::{Hidden, HumanDuration, count, duration, millis};
@@ -88,7 +88,10 @@ impl Bench {
         let stop = bench::stop_on_interrupt().map_err(Exit::failure)?;
         let progress = |line: &str| output::note(line);
         let options = self.into_options().map_err(Exit::usage)?;
-        let summary = bench::run(&options, stop, progress).map_err(Exit::failure)?;
+        let summary = bench::run(&options, stop, progress).map_err(|why| match why {
+            Error::Url { .. } | Error::Settings(_) => Exit::usage(why),
+            why => Exit::failure(why),
+        })?;
         if json {
             let summary = serde_json::to_string(&summary).map_err(Exit::failure)?;
             output::write(format_args!("{summary}\n"))?;

@@ -171,7 +171,9 @@ mod tests {
         for (args, allowed) in [
             (["nudged", "--keepalive", "10ms"], "allowed is 1s to 1day"),
             (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
-            (["nudged", "--workers", "0"], "0 is not in 1..=1024"),
+            (["nudged", "--workers", "0"], "allowed is a whole number from 1 to 1024"),
+            (["nudged", "--event-bytes", "1e5"], "allowed is a whole number from 1024 to 1048576"),
+            (["nudged", "--max-stream-age", "0s"], "allowed is 1s to 365days"),
             (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
             (["nudged", "--public-keys", "a*b"], "a * stands at the end only"),
             (["nudged", "--public-keys", "feed:*,a**"], "a * stands at the end only"),

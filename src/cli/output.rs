@@ -29,7 +29,6 @@ fn bounded(write: impl FnOnce() + Send + 'static) {
 }
 
 /// Writes what a command is for to standard output, however slowly it is read.
-#[cfg(any(feature = "jwt", feature = "bench"))]
 pub(crate) fn write(text: impl std::fmt::Display) -> Result<(), Exit> {
     let mut stdout = stdout().lock();
     let written = write!(stdout, "{text}").and_then(|()| stdout.flush());

@@ -100,7 +100,7 @@ impl GivenArgs {
         Ok(())
     }
 
-    fn has_any(&self, settings: &[&str]) -> bool {
+    pub(super) fn has_any(&self, settings: &[&str]) -> bool {
         settings.iter().any(|setting| self.0.contains_key(*setting))
     }
 

@@ -53,6 +53,11 @@ pub(crate) struct Serve {
 // ===== impl Serve =====
 
 impl Serve {
+    /// Whether `--listen` was given.
+    pub(crate) fn has_listen(&self) -> bool {
+        self.given.has_any(&["listen"])
+    }
+
     /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
         self.lacking.check()?;

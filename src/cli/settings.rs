@@ -27,8 +27,9 @@ pub(super) struct ListenArgs {
     #[arg(long, env = "NUDGED_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
     pub(super) listen: Vec<ListenAddress>,
 
-    /// Internal address, in cleartext, with connections of its own: it serves everything, and publishing
-    /// and /metrics are then served there only; separate several with commas, or repeat the flag
+    /// Internal address, in cleartext, with connections of its own: it serves everything, and publishing,
+    /// DELETE, reread, positions and /metrics are then served there only; separate several with commas, or
+    /// repeat the flag
     #[arg(
         long,
         env = "NUDGED_INTERNAL_LISTEN",

@@ -95,7 +95,11 @@ fn keys(config: &Config) -> String {
             }
         }
     }
-    keys.extend(auth.publish_keys.iter().map(|_| "a publish key".into()));
+    keys.extend(match auth.publish_keys.len() {
+        0 => None,
+        1 => Some("a publish key".into()),
+        several => Some(format!("{several} publish keys")),
+    });
     let none = if keys.is_empty() { "none" } else { "" };
     format!("keys: {none}{}{conditions}", keys.join(", "))
 }

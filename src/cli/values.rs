@@ -13,7 +13,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use clap::builder::RangedU64ValueParser;
 use nudged::ids::{InvalidOrgName, OrgName};
 
 /// A time as it is written on the command line.
@@ -53,6 +52,9 @@ pub(crate) enum LogFormat {
     /// One object per line
     Json,
 }
+
+/// Milliseconds in a day.
+const DAY_MS: u64 = 86_400_000;
 
 /// How the contents of a key file begin.
 #[cfg(any(feature = "jwt", feature = "tls"))]
@@ -165,15 +167,24 @@ pub(super) fn duration(
         if bounds.contains(&millis) {
             return Ok(duration);
         }
-        let bound = |millis: &u64| HumanDuration(Duration::from_millis(*millis)).to_string();
+        let bound = |millis: &u64| match millis / DAY_MS {
+            // humantime would count months of 30.44 days.
+            days @ 2.. => format!("{days}days"),
+            _ => HumanDuration(Duration::from_millis(*millis)).to_string(),
+        };
         Err(format!("allowed is {} to {}", bound(bounds.start()), bound(bounds.end())))
     }
 }
 
+/// Parses a whole number within bounds.
 pub(super) fn count(
-    bounds: RangeInclusive<u64>,
-) -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<usize>::from(bounds)
+    bounds: RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+    move |text| {
+        let count = text.parse().ok().filter(|count| bounds.contains(count));
+        let (first, last) = (bounds.start(), bounds.end());
+        count.ok_or_else(|| format!("allowed is a whole number from {first} to {last}"))
+    }
 }
 
 pub(super) fn org_list(text: &str) -> Result<OrgList, String> {

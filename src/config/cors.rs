@@ -156,7 +156,7 @@ impl fmt::Display for InvalidOrigin {
         f.write_str(
             "an origin is scheme://host or scheme://host:port in lower case and ASCII (xn--…), without a \
              path and without the scheme's own port, like https://app.example; in \
-             https://*.preview.example the asterisk is one label",
+             https://*.preview.example the asterisk is one label, and two or more follow it",
         )
     }
 }

@@ -204,12 +204,14 @@ impl Reject {
         match self {
             Self::NotFound => "there is no such resource; see GET /api/{org}/events, \
                 GET /api/{org}/public/events, POST /api/{org}/events, POST /api/events, \
+                DELETE /api/{org}/events, POST /api/{org}/reread, POST /api/reread, \
                 GET /api/{org}/position, \
                 /livez, /readyz, /metrics"
                 .into(),
             Self::NotPublic => "this organisation has no public stream".into(),
-            Self::Internal => "publishing, positions and /metrics are served on the internal address only \
-                (--internal-listen); this address serves streams, /livez and /readyz"
+            Self::Internal => "publishing, DELETE, reread, positions and /metrics are served on the \
+                internal address only (--internal-listen); this address serves streams, /livez and \
+                /readyz"
                 .into(),
             Self::Method { allow } => format!("this resource allows {allow}"),
             Self::Org(why) => why.to_string(),

@@ -71,8 +71,9 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Session tickets per TLS 1.3 handshake. Each resumes one session; a browser gets another with each connection.
 const TICKETS: usize = 1;
 
-/// Application protocols, the preferred one first (RFC 7301).
-const ALPN: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+/// Application protocols, the preferred one first (RFC 7301). Some clients offer HTTP/1.0 alone, and without it would get no
+/// connection.
+const ALPN: [&[u8]; 3] = [HTTP2, b"http/1.1", b"http/1.0"];
 pub(super) const HTTP2: &[u8] = b"h2";
 
 // ===== impl Tls =====

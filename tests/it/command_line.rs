@@ -67,7 +67,7 @@ fn commands(url: &str) -> Vec<Vec<&str>> {
 fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
     let server = Server::start(&[]);
     let url = format!("http://{}", server.address());
-    for args in commands(&url) {
+    for args in commands(&url).into_iter().chain([vec!["serve", "--check"]]) {
         let Output { status, stderr, .. } = run(&args, full());
         let stderr = String::from_utf8(stderr).expect("text");
         assert_eq!(status.code(), Some(1), "{args:?}: {stderr}");
@@ -80,6 +80,23 @@ fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
         let stderr = String::from_utf8(stderr).expect("text");
         assert_eq!(status.code(), Some(141), "{args:?}: {stderr}");
         assert!(!stderr.contains("panicked") && !stderr.contains("write"), "{args:?}: {stderr}");
+    }
+}
+
+/// SCENARIO: `nudged bench localhost:6834`.
+/// BUG: the exit code was 1, that of a load that could not be made.
+/// FIX: it is 2, that of every wrong argument.
+#[cfg(feature = "bench")]
+#[test]
+fn a_url_that_cannot_be_loaded_is_a_wrong_argument() {
+    for args in [
+        &["bench", "localhost:6834"][..],
+        &["bench", "http://127.0.0.1:1/x", "--publish-url", "nowhere"],
+    ] {
+        let Output { status, stderr, .. } = run(args, Stdio::null());
+        let stderr = String::from_utf8(stderr).expect("text");
+        assert_eq!(status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains("expected http"), "{args:?}: {stderr}");
     }
 }
 

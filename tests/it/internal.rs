@@ -66,10 +66,14 @@ fn publishing_and_metrics_leave_the_public_addresses() {
             request(split.public, &post("/api/events", NDJSON, LINE)),
             get(split.public, "/metrics"),
             get(split.public, "/api/acme/position"),
+            request(split.public, "DELETE /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n"),
+            request(split.public, &post("/api/acme/reread", JSON, "")),
+            request(split.public, &post("/api/reread", JSON, "")),
         ];
         for answer in refused {
             assert_eq!(answer.status(), 404, "{transport:?}: {answer:?}");
-            assert!(answer.problem().contains("on the internal address only"), "{answer:?}");
+            let named = "publishing, DELETE, reread, positions and /metrics";
+            assert!(answer.problem().contains(named), "{answer:?}");
         }
         for address in [split.public, split.internal] {
             for path in ["/livez", "/readyz"] {

@@ -113,6 +113,24 @@ fn sockets_for_another_process_are_ignored() {
     assert_eq!(server.get("/livez").status(), 200);
 }
 
+/// SCENARIO: the service of `.systemd/`, whose socket says where to listen.
+/// BUG: each start warned that `--listen` is ignored, which was not given. `--check` said nothing where it was.
+/// FIX: both name one that was given, and no other.
+#[test]
+fn a_listen_flag_is_said_to_be_ignored_only_if_it_was_given() {
+    let stops = [&["--internal-listen", "192.0.2.1:1", "--insecure-open"][..], &["--check"]];
+    for (flags, expected) in [(&[][..], false), (&["--listen", "127.0.0.1:0"], true)] {
+        for stop in stops {
+            let mut command =
+                with_descriptor(listener("127.0.0.1:0"), "LISTEN_FDS=1 LISTEN_PID=$$");
+            let args = [&["serve"], flags, stop].concat();
+            let output = command.args(args).stderr(Stdio::piped()).output().expect("the program");
+            let log = String::from_utf8(output.stderr).expect("text");
+            assert_eq!(log.contains("--listen is ignored"), expected, "{stop:?}: {log}");
+        }
+    }
+}
+
 /// SCENARIO: a server with `--plain-listen` is moved under a service manager.
 /// BUG: the address was not served, and a line of the log was all that said so.
 /// FIX: an error says what to use. An internal address is served beside the sockets.

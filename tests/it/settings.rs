@@ -237,7 +237,7 @@ fn a_check_finds_what_would_keep_the_server_from_starting() {
         (elsewhere, &[], NOWHERE),
         (&["--jwt-issuer", "us"], &[], "--jwt-key"),
         (&["--log", "nudged=loud"], &[], "--log"),
-        (&["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], &[], "/nowhere"),
+        (&["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], &[], "--tls-key: No such file"),
         (&[], &[("NUDGED_JWT_SECERT", SECRET)], "NUDGED_JWT_SECRET"),
         (&[], &[("NUDGED_KEEPALIVE", "soon")], "--keepalive"),
         (&["--cors-origin", "https://example.com:abc", "--insecure-open"], &[], "--cors-origin"),

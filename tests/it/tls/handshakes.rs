@@ -44,6 +44,9 @@ fn the_protocol_is_negotiated_in_the_handshake() {
         (&["h2", "http/1.1"][..], Some("h2")),
         (&["http/1.1", "h2"], Some("h2")),
         (&["http/1.1"], Some("http/1.1")),
+        // `curl --http1.0` offers nothing else.
+        (&["http/1.0"], Some("http/1.0")),
+        (&["http/1.0", "http/1.1"], Some("http/1.1")),
         (&[], None),
     ] {
         let mut config = client(&Certificate::of_tests(), ALL_VERSIONS);
