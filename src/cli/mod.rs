@@ -170,6 +170,7 @@ mod tests {
     fn a_value_out_of_bounds_is_refused_with_the_bounds() {
         for (args, allowed) in [
             (["nudged", "--keepalive", "10ms"], "allowed is 1s to 1day"),
+            (["nudged", "--keepalive", "1500ms"], "allowed are whole seconds"),
             (["nudged", "--coalesce", "soon"], "write it like 50ms, 30s or 5m"),
             (["nudged", "--workers", "0"], "allowed is a whole number from 1 to 1024"),
             (["nudged", "--event-bytes", "1e5"], "allowed is a whole number from 1024 to 1048576"),

@@ -14,7 +14,7 @@ use super::listen_address::ListenAddress;
 use super::listen_address::resolve;
 use super::values::{
     ForwardedFieldArg, HumanDuration, LogFormat, OrgList, count, duration, millis, org_list,
-    public_key,
+    public_key, whole_seconds,
 };
 #[cfg(feature = "tls")]
 use super::values::{check_file_name, check_key_file};
@@ -75,7 +75,7 @@ pub(super) struct TlsFileArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct StreamArgs {
     /// The longest silence of a stream: a comment comes after 75 to 100 % of it; whole seconds
-    #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = HumanDuration(HUB.keepalive), value_parser = duration(1_000..=86_400_000))]
+    #[arg(long, env = "NUDGED_KEEPALIVE", value_name = "TIME", default_value_t = HumanDuration(HUB.keepalive), value_parser = whole_seconds(1_000..=86_400_000))]
     pub(super) keepalive: HumanDuration,
 
     /// Shortest reconnection time (`retry:`) sent to a client
@@ -90,7 +90,7 @@ pub(super) struct StreamArgs {
     /// Over HTTP/2, a client that read some of them and then stopped has up to twice as long. A client
     /// whose TCP window stays closed is ended by --peer-timeout if that is shorter, and counted as
     /// timeout instead of stalled
-    #[arg(long, env = "NUDGED_STALL_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(HUB.stall_timeout), value_parser = duration(1_000..=86_400_000))]
+    #[arg(long, env = "NUDGED_STALL_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(HUB.stall_timeout), value_parser = whole_seconds(1_000..=86_400_000))]
     pub(super) stall_timeout: HumanDuration,
 
     /// End a connection whose peer has acknowledged nothing for this time (TCP_USER_TIMEOUT)
@@ -259,7 +259,7 @@ pub(super) struct ShutdownArgs {
     /// How long a draining server waits for what makes no progress: a connection without a complete
     /// request, a stream whose end is due and whose client reads nothing, a response that is not
     /// read; whole seconds, and up to two more for a stream
-    #[arg(long, env = "NUDGED_DRAIN_GRACE", value_name = "TIME", default_value_t = HumanDuration(HUB.drain_grace), value_parser = duration(1_000..=3_600_000))]
+    #[arg(long, env = "NUDGED_DRAIN_GRACE", value_name = "TIME", default_value_t = HumanDuration(HUB.drain_grace), value_parser = whole_seconds(1_000..=3_600_000))]
     pub(super) drain_grace: HumanDuration,
 
     /// The server exits at the latest this long after SIGTERM, SIGINT or SIGQUIT; not less than

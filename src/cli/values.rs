@@ -176,6 +176,17 @@ pub(super) fn duration(
     }
 }
 
+/// Parses a time of whole seconds within bounds, given in milliseconds.
+pub(super) fn whole_seconds(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<HumanDuration, String> + Clone + Send + Sync {
+    let parse = duration(bounds);
+    move |text| match parse(text)? {
+        time if time.0.subsec_nanos() == 0 => Ok(time),
+        _ => Err("allowed are whole seconds".into()),
+    }
+}
+
 /// Parses a whole number within bounds.
 pub(super) fn count(
     bounds: RangeInclusive<usize>,

@@ -296,8 +296,10 @@ impl CommandPass {
             return pace;
         }
         if let Some((length, seats)) = self.again.take() {
+            // A driver that is late does not delay the next window.
+            let window = Window::from(now.min(self.pass.window_to()), length);
             self.pass.restart(self.of.clone());
-            self.pass.set_pace(Window::from(now, length), seats);
+            self.pass.set_pace(window, seats);
             return Pace::Now;
         }
         if !self.end() {

@@ -111,6 +111,11 @@ impl Pass {
         (self.window, self.total, self.reached) = (window, seats as u64, 0);
     }
 
+    /// When all seats should have been visited.
+    pub(super) fn window_to(&self) -> Time {
+        self.window.to
+    }
+
     /// Begins again with the first seat: of this channel and view, or of the shard.
     pub(super) fn restart(&mut self, one: Option<(Arc<Channel>, View)>) {
         (self.index, self.partition, self.channel) = (0, 0, one);

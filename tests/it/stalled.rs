@@ -106,7 +106,7 @@ fn the_end_of_a_client_that_never_read_frees_its_seat_and_descriptor() {
 #[test]
 fn a_client_that_never_reads_is_closed_at_the_peer_timeout() {
     for transport in Transport::http1() {
-        let server = Server::start_on(transport, &[LARGE, &["--peer-timeout", "1s"]].concat());
+        let server = Server::start_on(transport, &[LARGE, &["--peer-timeout", "3s"]].concat());
         let mut reads = server.stream("acme");
         reads.connected();
         let late = server.streams("acme", 4);

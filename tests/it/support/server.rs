@@ -226,11 +226,12 @@ impl Server {
         self.descriptors()
     }
 
-    /// Its memory in bytes, with its share of shared pages (PSS, proc_pid_smaps(5)).
+    /// Its own memory in bytes, without the pages of the program (proc_pid_smaps(5)): its share of these grows when
+    /// another test's server ends.
     pub(crate) fn memory(&self) -> u64 {
         let path = format!("/proc/{}/smaps_rollup", self.pid());
         let rollup = std::fs::read_to_string(path).expect("it runs");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a size");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("a size");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
