@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, header};
 
+use super::essence;
+
 /// How well a media type is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Accepted {
@@ -18,11 +20,20 @@ pub(super) fn accepted(
     media_type: &str,
     parameters: &[(&str, &str)],
 ) -> Accepted {
-    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
-    let ranges = values.flat_map(|value| value.split(','));
-    let matching = ranges.filter_map(|range| matches(range, media_type, parameters));
+    let matching = ranges(headers).filter_map(|range| matches(range, media_type, parameters));
     let best = matching.max().unwrap_or_default();
     Accepted { quality: best.1, by_name: best.0 == BY_NAME }
+}
+
+/// Whether the request accepts `text/event-stream`, as that of an `EventSource` does (WHATWG HTML, 9.2.3).
+pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| essence(range).eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// The media ranges of all fields, as they are written.
+fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|value| value.split(','))
 }
 
 /// The specificity of a range that names the type itself; less is `type/*`, and the least `*/*`.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -21,11 +21,11 @@ pub(crate) use self::verdict::Verdict;
 use self::admit::close_unproven;
 use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
+use super::accept::accepts_events;
 use super::auth::{AuthError, Authorization, Grant, Presented};
 use super::body_budget::BodyBudget;
 use super::command::Command;
 use super::conformance;
-use super::essence;
 use super::exposition::Format;
 use super::fields::Fields;
 use super::handoff::{Handoff, HandoffSlot};
@@ -312,28 +312,30 @@ impl Service {
         grant: Grant,
         request: Request<Incoming>,
     ) -> ResponseState {
-        self.admitted.keep();
-        let (hub, app, admitted) = (self.hub.clone(), self.app.clone(), self.admitted.clone());
+        let (hub, app) = (self.hub.clone(), self.app.clone());
         let (limits, timer) = (self.body_limits(), self.timer());
         let (head, body) = request.into_parts();
         let allowed = publish::content_type(org.is_none());
+        self.wait_for(async move {
+            let body = publish::read(head.headers, body, allowed, limits, &timer).await?;
+            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
+            let now = app.clock.now();
+            match org {
+                Some(org) => publish::publish_one(publisher, &org, body.bytes(), now),
+                None => publish::publish_batch(publisher, body.bytes(), &grant.orgs, now),
+            }
+        })
+    }
+
+    /// Responds with what `respond` comes to, which reads the body of an authorised request first.
+    fn wait_for(
+        &self,
+        respond: impl Future<Output = Result<Response<Full<Bytes>>, Reject>> + Send + 'static,
+    ) -> ResponseState {
+        self.admitted.keep();
+        let (app, admitted) = (self.app.clone(), self.admitted.clone());
         ResponseState::Waiting(Box::pin(async move {
-            let response = match publish::read(head.headers, body, allowed, limits, &timer).await {
-                Ok(body) => {
-                    let publisher =
-                        Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
-                    match org {
-                        Some(org) => {
-                            publish::publish_one(publisher, &org, body.bytes(), app.clock.now())
-                        }
-                        None => {
-                            let now = app.clock.now();
-                            publish::publish_batch(publisher, body.bytes(), &grant.orgs, now)
-                        }
-                    }
-                }
-                Err(reject) => Err(reject),
-            };
+            let response = respond.await;
             let mut response =
                 response.unwrap_or_else(|reject| app.counted(reject).into_response());
             close_unproven(&admitted, &mut response);
@@ -358,13 +360,6 @@ impl Service {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
-}
-
-/// Whether the request accepts `text/event-stream`, as that of an `EventSource` does (WHATWG HTML, 9.2.3).
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|v| v.to_str().ok());
-    let mut kinds = values.flat_map(|value| value.split(','));
-    kinds.any(|kind| essence(kind).eq_ignore_ascii_case("text/event-stream"))
 }
 
 fn text(body: Bytes) -> Response<ResponseBody> {
