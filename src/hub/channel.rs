@@ -244,7 +244,7 @@ const EXISTS: &str = "the feed has an event to append";
 // ===== impl State =====
 
 impl State {
-    /// Takes a seat of a feed that exists, which the caller has checked.
+    /// Takes a seat in a feed. The caller has made sure that the feed exists.
     pub(crate) fn take_seat(
         &mut self,
         shard: ShardId,

@@ -61,8 +61,8 @@ pub(crate) struct CommandPass {
     driver_goes_on: bool,
 }
 
-/// A request to all streams to re-read everything, which is made in parts: there may be very many orgs, and the caller's
-/// thread has streams to serve. What it has reached by the time it is dropped is done.
+/// A command to all streams to re-read everything, given to some orgs at a time: there may be very many of them, and the
+/// caller's thread has streams to serve. What it has reached by the time it is dropped is done.
 #[derive(Debug)]
 pub(crate) struct RereadAll<'h> {
     hub: &'h Hub,
@@ -76,6 +76,9 @@ pub(crate) struct RereadAll<'h> {
 
 /// How much later than its window a pass of a driver that is in time may be over.
 const SLACK: Duration = Duration::from_secs(1);
+
+/// The window of a pass until it knows of its first command.
+const UNPACED: Window = Window { from: Time(0), to: Time(0) };
 
 // ===== impl Feed =====
 
@@ -268,15 +271,13 @@ impl Drop for RereadAll<'_> {
 impl CommandPass {
     /// A pass of this shard's driver over the streams of a channel for one view.
     pub(super) fn of_channel(channel: Arc<Channel>, view: View, shard: ShardId) -> Self {
-        let window = Window { from: Time(0), to: Time(0) };
-        let pass = Pass::over_channel(channel.clone(), view, window, 0);
+        let pass = Pass::over_channel(channel.clone(), view, UNPACED, 0);
         Self::new(pass, Some((channel, view)), shard)
     }
 
     /// A pass over all streams of the shard.
     pub(super) fn of_shard(shard: ShardId) -> Self {
-        let window = Window { from: Time(0), to: Time(0) };
-        Self::new(Pass::over_shard(Aim::Commands, window, 0), None, shard)
+        Self::new(Pass::over_shard(Aim::Commands, UNPACED, 0), None, shard)
     }
 
     fn new(pass: Pass, of: Option<(Arc<Channel>, View)>, shard: ShardId) -> Self {

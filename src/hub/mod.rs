@@ -257,7 +257,7 @@ impl Hub {
         all.streams()
     }
 
-    /// The same, in parts, so that the caller's thread can do something else in between.
+    /// The same in steps, between which the caller can let other tasks run.
     pub(crate) fn reread_all_in_parts(&self, now: Time, window: Duration) -> RereadAll<'_> {
         RereadAll::new(self, Window::from(now, window))
     }

@@ -145,8 +145,7 @@ impl Subscription {
             frames.push((seat.cursor, frame));
         }
         // It is the only frame: nothing lies beyond the head.
-        let keepalive_s = self.config().keepalive_seconds();
-        let reread = if frames.is_empty() { next.reread(seat, keepalive_s) } else { None };
+        let reread = if frames.is_empty() { next.reread(seat, self.config()) } else { None };
         let is_reread = reread.is_some();
         frames.extend(reread.map(|frame| (seat.cursor, frame)));
         if !frames.is_empty() {
@@ -310,9 +309,10 @@ fn poll_seat(
     closing: bool,
 ) -> Poll<Option<Frame>> {
     let (keepalive, shard) = (subscription.keepalive, subscription.shard());
-    let (counters, keepalive_s) = (&shard.counters, subscription.config().keepalive_seconds());
+    let counters = &shard.counters;
     let event = next.event(seat).map(|frame| (frame, &counters.delivered));
-    let event = event.or_else(|| Some((next.reread(seat, keepalive_s)?, &counters.rereads)));
+    let config = subscription.config();
+    let event = event.or_else(|| Some((next.reread(seat, config)?, &counters.rereads)));
     if let Some((frame, counter)) = event {
         seat.touch(shard.tick());
         metrics::add(counter, 1);
@@ -323,7 +323,7 @@ fn poll_seat(
     }
     if seat.is_keepalive_due() {
         seat.touch(shard.tick());
-        metrics::add(&shard.counters.keepalives, 1);
+        metrics::add(&counters.keepalives, 1);
         return Poll::Ready(Some(keepalive.frame()));
     }
     Poll::Pending
@@ -355,15 +355,15 @@ impl<'f> Next<'f> {
         Some(frame)
     }
 
-    /// The event on which the client re-reads everything, if it has to: because it has missed the next event, or was
-    /// requested to.
-    fn reread(&mut self, seat: &mut Seat, keepalive_s: u32) -> Option<Frame> {
+    /// The event on which the client re-reads everything, if it has to: because it has missed the next event, or a
+    /// command says so.
+    fn reread(&mut self, seat: &mut Seat, config: &HubConfig) -> Option<Frame> {
         if seat.cursor == self.history.head() && !seat.is_reread_due() {
             return None;
         }
         seat.cursor = self.history.head();
         seat.has_reread(self.round);
-        Some(self.history.reread(keepalive_s).clone())
+        Some(self.history.reread(config.keepalive_seconds()).clone())
     }
 }
 

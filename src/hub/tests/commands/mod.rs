@@ -23,7 +23,7 @@ fn a_reread_and_an_end_are_spread_evenly_over_the_window() {
         let mut clients: Vec<_> = (0..1_000).map(|_| world.member("acme")).collect();
         let others: Vec<_> = (0..5).map(|_| world.open("acme", View::Public, None, 0).0).collect();
         let begin = world.now;
-        let requested = if ends { world.end("acme") } else { world.reread("acme") };
+        let requested = world.command("acme", ends);
         assert_eq!(requested, if ends { 1_000 } else { 1_005 });
         let (mut sum, reached) = (0, world.run(6_000));
         for (at, count) in reached {
@@ -172,11 +172,7 @@ fn commands_within_a_window_starve_no_stream() {
         let mut world = World::new(1);
         let mut clients: Vec<_> = (0..100).map(|_| world.member("acme")).collect();
         for round in 0..600 {
-            if ends {
-                world.end("acme")
-            } else {
-                world.reread("acme")
-            };
+            world.command("acme", ends);
             world.run(10);
             clients.iter_mut().for_each(Client::take);
             assert!(world.passes[0].len() <= 1, "at {round}");
@@ -206,11 +202,7 @@ fn commands_without_a_pause_delay_no_stream() {
         let mut clients: Vec<_> = (0..1_000).map(|_| world.member("acme")).collect();
         let begin = world.now;
         while world.now <= begin + 5_000 {
-            if ends {
-                world.end("acme")
-            } else {
-                world.reread("acme")
-            };
+            world.command("acme", ends);
             world.run(10);
             clients.iter_mut().for_each(Client::take);
         }

@@ -78,6 +78,11 @@ impl World {
         self.hub.end_members(&name(org), Time(self.now), WINDOW)
     }
 
+    /// Either command.
+    pub(super) fn command(&self, org: &str, ends: bool) -> usize {
+        if ends { self.end(org) } else { self.reread(org) }
+    }
+
     /// One turn of every driver. Returns how many streams were reached.
     pub(super) fn turn(&mut self) -> usize {
         let mut reached = 0;
