@@ -316,8 +316,8 @@ impl AuthError {
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
             Self::Origin => {
                 "a page of another origin may not change anything, and a cookie does not \
-                authorise it; name its origin in --cors-origin, or send a token as \
-                authorization: Bearer"
+                authorise it; name its origin in --cors-origin, or, to a server with keys, send a \
+                token as authorization: Bearer"
                     .into()
             }
         }
