@@ -111,11 +111,16 @@ impl Drop for Log {
     }
 }
 
-/// Whether standard error is a terminal that shows colours, and its user wants them (no-color.org).
+/// Whether standard error is a terminal that shows colours, and its user wants them.
 fn is_coloured() -> bool {
+    io::stderr().is_terminal() && may_be_coloured()
+}
+
+/// Whether a terminal gets colours: unless its user wants none (no-color.org), or it has none.
+pub(crate) fn may_be_coloured() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    !is_set("NO_COLOR") && !is_dumb
 }
 
 /// The HTTP/2 library is never logged, whatever the filter says: its lines hold parts of requests, tokens

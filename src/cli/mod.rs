@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
@@ -103,7 +103,9 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let first = args.get(1).cloned();
-        let mut command = complete::complete(Self::command(), first.as_deref());
+        // clap's own rule colours a dumb terminal where the variable CI is set.
+        let colors = if log::may_be_coloured() { ColorChoice::Auto } else { ColorChoice::Never };
+        let mut command = complete::complete(Self::command(), first.as_deref()).color(colors);
         let matches = command.try_get_matches_from_mut(&args);
         let matches = matches.map_err(|refused| redact::hide(refused, &args))?;
         Self::from_arg_matches(&matches).map_err(|why| why.format(&mut command))

@@ -208,7 +208,12 @@ fn on_a_terminal(args: &[&str], variables: &[(&str, &str)]) -> String {
     let name = ptsname(&master, Vec::new()).expect("a terminal").into_string().expect("ASCII");
     let open = || OpenOptions::new().read(true).write(true).open(&name).expect("a terminal");
     let mut command = Server::command();
-    command.env_remove("NO_COLOR").env("TERM", "xterm-256color").args(args).stderr(open());
+    command
+        .env_remove("NO_COLOR")
+        .env_remove("CI")
+        .env("TERM", "xterm-256color")
+        .args(args)
+        .stderr(open());
     let mut child = Killed(command.envs(variables.iter().copied()).spawn().expect("the program"));
     // The terminal has its text as long as someone has it open.
     let held = open();
@@ -233,8 +238,8 @@ fn on_a_terminal(args: &[&str], variables: &[(&str, &str)]) -> String {
     reader.join().expect("no panic")
 }
 
-/// SCENARIO: `NO_COLOR=1` in a terminal (no-color.org).
-/// BUG: the log was coloured all the same.
+/// SCENARIO: `NO_COLOR=1` in a terminal (no-color.org), or a terminal without colours, with the variable `CI` or without.
+/// BUG: the log was coloured all the same, and with `CI=1` the errors on a terminal without colours were.
 /// FIX: neither the log nor the errors about arguments are.
 #[test]
 fn no_color_turns_every_colour_off() {
@@ -244,8 +249,9 @@ fn no_color_turns_every_colour_off() {
         assert!(coloured.contains('\u{1b}') && coloured.contains(text), "{args:?}: {coloured:?}");
         let empty = on_a_terminal(args, &[("NO_COLOR", "")]);
         assert!(empty.contains('\u{1b}'), "an empty variable is none: {empty:?}");
-        for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-            let plain = on_a_terminal(args, &[variable]);
+        let dumb = ("TERM", "dumb");
+        for variables in [&[("NO_COLOR", "1")][..], &[dumb], &[dumb, ("CI", "1")]] {
+            let plain = on_a_terminal(args, variables);
             assert!(!plain.contains('\u{1b}') && plain.contains(text), "{args:?}: {plain:?}");
         }
     }
