@@ -1,4 +1,4 @@
-//! Names of organisations ([`OrgName`]) and of events ([`EventId`]). Each is checked where it is parsed, and
+//! Names of organisations ([`OrgName`]), of their topics ([`Topic`]), and of events ([`EventId`]). Each is checked where it is parsed, and
 //! nowhere else.
 
 use std::fmt;
@@ -9,6 +9,19 @@ use std::sync::Arc;
 /// An organisation's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`. Cloning shares the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrgName(Arc<str>);
+
+/// A topic's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`. Cloning shares the text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicName(Arc<str>);
+
+/// One topic of an organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic {
+    /// The organisation.
+    pub org: OrgName,
+    /// The topic's name, of which each organisation has its own.
+    pub name: TopicName,
+}
 
 /// One run of one view of an organisation's channel. No two runs share one, across views and restarts too, so that
 /// a history never covers an id from an earlier run or from the other view.
@@ -34,6 +47,10 @@ pub struct EventId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOrgName;
 
+/// Why a text is not a topic's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidTopicName;
+
 /// Why a text is not an event id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidEventId;
@@ -54,13 +71,7 @@ impl FromStr for OrgName {
     type Err = InvalidOrgName;
 
     fn from_str(text: &str) -> Result<Self, InvalidOrgName> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        let starts_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-        if starts_well && text.len() <= Self::LEN_MAX && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidOrgName)
-        }
+        if is_name(text, Self::LEN_MAX) { Ok(Self(text.into())) } else { Err(InvalidOrgName) }
     }
 }
 
@@ -85,6 +96,49 @@ impl fmt::Display for InvalidOrgName {
 }
 
 impl std::error::Error for InvalidOrgName {}
+
+/// Whether a text is a letter or digit with more of `[A-Za-z0-9._-]`, of at most `len_max` bytes.
+fn is_name(text: &str, len_max: usize) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let starts_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    starts_well && text.len() <= len_max && text.bytes().all(allowed)
+}
+
+// ===== impl TopicName =====
+
+impl TopicName {
+    /// The longest allowed name, in bytes.
+    pub const LEN_MAX: usize = 128;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TopicName {
+    type Err = InvalidTopicName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopicName> {
+        if is_name(text, Self::LEN_MAX) { Ok(Self(text.into())) } else { Err(InvalidTopicName) }
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for InvalidTopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a topic's name is 1 to 128 of A-Z a-z 0-9 . _ - and starts with a letter or digit",
+        )
+    }
+}
+
+impl std::error::Error for InvalidTopicName {}
 
 // ===== impl Seq =====
 

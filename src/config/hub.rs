@@ -46,6 +46,26 @@ pub struct HubConfig {
     /// Public streams of one org; `None` for no limit.
     pub org_public_streams_max: Option<usize>,
 
+    // Topics
+    /// Streams of one topic; `None` for no limit.
+    pub topic_streams_max: Option<usize>,
+    /// Events of each class that a topic keeps, of the bulk ones and of the others; at least 1.
+    pub topic_events: usize,
+    /// How long a topic is kept without a subscriber, from its last event or stream on. Its events do not age.
+    pub topic_age: Duration,
+    /// The length of a topic's event on the wire, in bytes, without the framing of HTTP, and with the longest id. A
+    /// longer one is refused. The default is [`EVENT_BYTES_MAX`].
+    pub topic_event_bytes_max: usize,
+    /// Bytes of memory for what one topic keeps: what its events cost, not their text alone. Bulk events give way first.
+    /// The newest event is always kept.
+    pub topic_bytes: usize,
+    /// Bytes of memory for what all topics keep together, apart from the histories of orgs. Evicted events count too,
+    /// while a stream has still to write the rest of one. Beyond it, topics without a subscriber are removed, the
+    /// longest idle first, and then a topic that is published to keeps its newest event only.
+    pub topics_bytes_total: usize,
+    /// Topics without a subscriber that are kept, the longest idle give way.
+    pub idle_topics_max: usize,
+
     // Publishing
     /// Publishes to one org within this time of its last event become one event; zero turns it off.
     pub coalesce: Duration,
@@ -113,6 +133,13 @@ impl Default for HubConfig {
             idle_channels_max: 65_536,
             org_streams_max: None,
             org_public_streams_max: None,
+            topic_streams_max: None,
+            topic_events: 100,
+            topic_age: Duration::from_secs(2 * 60),
+            topic_event_bytes_max: EVENT_BYTES_MAX,
+            topic_bytes: 256 * 1024,
+            topics_bytes_total: 64 * 1024 * 1024,
+            idle_topics_max: 10_000,
             coalesce: Duration::from_millis(50),
             keys_max: 256,
             key_bytes_max: 512,

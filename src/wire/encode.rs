@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::memory::{MemoryUse, cost, share};
+use super::message::Message;
 use crate::ids::{EventId, hex_digit};
 
 /// One event, encoded, with its HTTP/1.1 chunk framing (RFC 9112, 7.1) around it:
@@ -108,6 +109,11 @@ impl Frame {
         bytes_max: usize,
     ) -> Option<Self> {
         Some(Self::enclose(&invalidate(id, keys, bytes_max)?, Some(memory)))
+    }
+
+    /// An event of a topic.
+    pub fn message(id: EventId, message: &Message) -> Self {
+        Self::enclose(&message.with_id(id), None)
     }
 
     /// The same event with another id, of an epoch that no history has: a client that comes back with it re-reads
@@ -253,10 +259,14 @@ static IS_PLAIN: [bool; 256] = {
     table
 };
 
-/// The same for any key. What is not ASCII is escaped (RFC 8259, 7): some clients take U+0085, U+2028 or U+2029 for the
-/// end of a line, or the text for Latin-1.
+/// The same for any key.
 fn append_escaped(event: &mut Vec<u8>, key: &str) {
-    let json = serde_json::to_string(key).expect(TO_MEMORY);
+    append_ascii_json(event, &serde_json::to_string(key).expect(TO_MEMORY));
+}
+
+/// Appends JSON, in which what is not ASCII is escaped (RFC 8259, 7): some clients take U+0085, U+2028 or U+2029 for the
+/// end of a line, or the text for Latin-1. Only strings have it.
+pub(super) fn append_ascii_json(event: &mut Vec<u8>, json: &str) {
     for part in json.split_inclusive(|c: char| !c.is_ascii()) {
         let ascii = part.trim_end_matches(|c: char| !c.is_ascii());
         event.extend_from_slice(ascii.as_bytes());
