@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::coalesce::{Burst, Coalescer, Kept};
 use super::feed::{Feed, Feeds, View};
+use super::filter::KeyBits;
 use super::history::Event;
 use super::keys::Keys;
 use super::seat::Seat;
@@ -170,7 +171,12 @@ impl Channel {
     }
 
     /// Appends those of these keys that the public sees to its feed, if it has one.
-    fn append_public<'k>(&self, feeds: &mut Feeds, keys: impl Iterator<Item = &'k str>, now: Time) {
+    fn append_public<'k>(
+        &self,
+        feeds: &mut Feeds,
+        keys: impl Iterator<Item = &'k str> + Clone,
+        now: Time,
+    ) {
         if feeds.public.is_none() {
             return;
         }
@@ -186,12 +192,13 @@ impl Channel {
         &self,
         feeds: &mut Feeds,
         view: View,
-        keys: impl Iterator<Item = &'k str>,
+        keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) -> EventId {
         let Common { config, memory, .. } = &*self.common;
         let feed = feeds.get_mut(view).expect(EXISTS);
         let id = feed.history.next_id();
+        let bits = feed.has_filters().then(|| KeyBits::of(keys.clone()));
         let Some(frame) = Frame::invalidate_in(memory, id, keys, config.event_bytes_max) else {
             feed.lose();
             return id;
@@ -205,8 +212,12 @@ impl Channel {
             history.evict();
         }
         feeds.make_room(view, Some(event.frame.cost()), config, memory);
-        feeds.get_mut(view).expect(EXISTS).history.append(event);
-        feeds.get_mut(view).expect(EXISTS).keep_uncovered(now);
+        let feed = feeds.get_mut(view).expect(EXISTS);
+        feed.history.append(event);
+        if let Some(bits) = bits {
+            feed.history.hint(bits);
+        }
+        feed.keep_uncovered(now);
         // Its ring may have grown, and what is kept for a reread counts too.
         feeds.make_room(view, None, config, memory);
         id
@@ -258,7 +269,7 @@ impl State {
 
     /// Frees a seat.
     pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
-        self.feeds.get_mut(key.view())?.shards[shard.index()].remove(key)
+        self.feeds.get_mut(key.view())?.free_seat(shard, key)
     }
 
     /// Subscribers of this view.

@@ -11,6 +11,7 @@ use super::batch::SocketId;
 use super::channel::{Channel, State};
 use super::command::Commands;
 use super::feed::{Feed, View};
+use super::filter::Filter;
 use super::history::History;
 use super::seat::{Seat, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
@@ -61,6 +62,8 @@ struct Next<'f> {
     commands: Option<&'f Commands>,
     /// That of the seats.
     round: u8,
+    /// That of the seat.
+    filter: Filter,
 }
 
 // ===== impl Subscription =====
@@ -199,9 +202,19 @@ impl Subscription {
         self.keepalive = keepalive;
     }
 
-    /// What it is kept open by.
-    pub(crate) fn keepalive(&self) -> Keepalive {
-        self.keepalive
+    /// Has it receive only events that may interest it, from its position on. Its keepalive is then an event with its
+    /// position, whatever [`Self::set_keepalive`] says.
+    pub fn set_filter(&self, filter: Filter) {
+        let mut state = self.channel.state.lock();
+        state.feeds.get_mut(self.view).expect(HELD).set_filter(self.shard, self.key, filter);
+    }
+
+    /// A keepalive that is written now, and its position.
+    pub(crate) fn take_keepalive(&self) -> (Seq, Frame) {
+        let mut state = self.channel.state.lock();
+        let feed = state.feeds.get_mut(self.view).expect(HELD);
+        let (mut next, seat) = Next::of(feed, self.shard, self.key);
+        (seat.cursor, next.keepalive(seat, self.keepalive))
     }
 
     /// Has the stream end at this deadline, or at an earlier one that it has.
@@ -324,7 +337,7 @@ fn poll_seat(
     if seat.is_keepalive_due() {
         seat.touch(shard.tick());
         metrics::add(&counters.keepalives, 1);
-        return Poll::Ready(Some(keepalive.frame()));
+        return Poll::Ready(Some(next.keepalive(seat, keepalive)));
     }
     Poll::Pending
 }
@@ -336,12 +349,14 @@ impl<'f> Next<'f> {
     fn of(feed: &'f mut Feed, shard: ShardId, key: SeatKey) -> (Self, &'f mut Seat) {
         let Feed { history, shards, commands, .. } = feed;
         let seats = &mut shards[shard.index()];
-        let round = seats.round();
-        (Self { history, commands: commands.as_deref(), round }, seats.get_mut(key).expect(HELD))
+        let (round, filter) = (seats.round(), seats.filter(key));
+        let next = Self { history, commands: commands.as_deref(), round, filter };
+        (next, seats.get_mut(key).expect(HELD))
     }
 
     /// The next event; `None` if there is none, or the client has to re-read everything instead.
     fn event(&self, seat: &mut Seat) -> Option<Frame> {
+        seat.cursor = self.history.skip(seat.cursor, self.filter);
         if seat.cursor == self.history.head() {
             return None;
         }
@@ -364,6 +379,15 @@ impl<'f> Next<'f> {
         seat.cursor = self.history.head();
         seat.has_reread(self.round);
         Some(self.history.reread(config.keepalive_seconds()).clone())
+    }
+
+    /// The keepalive of a seat. That of a filtered stream has its position: otherwise the last id that its client has
+    /// would grow too old to resume.
+    fn keepalive(&mut self, seat: &Seat, keepalive: Keepalive) -> Frame {
+        match self.filter.is_all() {
+            true => keepalive.frame(),
+            false => self.history.ping(seat.cursor, seat.is_current(self.round)),
+        }
     }
 }
 
