@@ -78,10 +78,11 @@ impl Filter {
             if wish.len() > max {
                 return Err(InvalidFilter::TooLong { position, len: wish.len(), max });
             }
-            let literal = wish.strip_suffix(":*").unwrap_or(wish);
-            bits |= match literal {
-                "*" => Self::ALL.0,
-                _ if literal.contains('*') => return Err(InvalidFilter::Pattern { position }),
+            bits |= match wish.strip_suffix(":*").unwrap_or(wish) {
+                _ if wish == "*" => Self::ALL.0,
+                literal if literal.contains('*') => {
+                    return Err(InvalidFilter::Pattern { position });
+                }
                 _ => bit(wish.bytes().fold(NO_BYTES, add)),
             };
             count += 1;

@@ -275,6 +275,13 @@ impl Subscription {
         (seat.is_reread_due(), seat.draining == Some(CloseReason::Removed))
     }
 
+    /// The tick of the last delivery.
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(crate) fn touched(&self) -> Tick {
+        let mut state = self.channel.state.lock();
+        state.feeds.seat_mut(self.shard, self.key).expect(HELD).touched
+    }
+
     pub(crate) fn view(&self) -> View {
         self.view
     }
