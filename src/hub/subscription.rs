@@ -356,14 +356,16 @@ impl<'f> Next<'f> {
     fn of(feed: &'f mut Feed, shard: ShardId, key: SeatKey) -> (Self, &'f mut Seat) {
         let Feed { history, shards, commands, .. } = feed;
         let seats = &mut shards[shard.index()];
-        let (round, filter) = (seats.round(), seats.filter(key));
-        let next = Self { history, commands: commands.as_deref(), round, filter };
-        (next, seats.get_mut(key).expect(HELD))
+        let round = seats.round();
+        let (seat, filter) = seats.filtered_mut(key).expect(HELD);
+        (Self { history, commands: commands.as_deref(), round, filter }, seat)
     }
 
     /// The next event; `None` if there is none, or the client has to re-read everything instead.
     fn event(&self, seat: &mut Seat) -> Option<Frame> {
-        seat.cursor = self.history.skip(seat.cursor, self.filter);
+        if !self.filter.is_all() {
+            seat.cursor = self.history.skip(seat.cursor, self.filter);
+        }
         if seat.cursor == self.history.head() {
             return None;
         }

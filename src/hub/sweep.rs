@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::{Channel, State};
 use super::feed::{Feed, View};
-use super::filter::Filter;
 use super::history::History;
 use super::seat::{Seat, Waiter};
 use super::shard::ShardId;
@@ -47,15 +46,18 @@ impl Sweep {
         if self.index == 0 {
             self.began_at = now_at;
         }
-        let mut events = 0;
+        let (mut events, filtered) = (0, seats.filters.is_some());
         // Slots without a notification cost time too.
         let end = seats.end().min(self.index + VISITS_PER_TURN);
         while self.index < end && !batch.is_full() {
-            let filter = seats.filter_at(self.index);
+            if filtered && seats.skip(self.index, history, *closing, batch) {
+                self.index += 1;
+                continue;
+            }
             if let Some(seat) = seats.at_mut(self.index)
                 && (seat.cursor < history.head() || *closing)
             {
-                events = events.max(deliver(seat, filter, round, history, *closing, tick, batch));
+                events = events.max(deliver(seat, round, history, *closing, tick, batch));
             }
             self.index += 1;
         }
@@ -85,29 +87,19 @@ impl Drop for Sweep {
     }
 }
 
-/// Notifies a subscriber that is behind, or whose stream has to end. Moves its cursor past events that cannot interest
-/// it. Returns how many events the batch has to hold for it.
+/// Notifies a subscriber that is behind, or whose stream has to end. Returns how many events the batch has
+/// to hold for it.
 fn deliver(
     seat: &mut Seat,
-    filter: Filter,
     round: u8,
     history: &History,
     closing: bool,
     tick: Tick,
     batch: &mut Batch,
 ) -> usize {
-    seat.cursor = history.skip(seat.cursor, filter);
-    if seat.cursor == history.head() && !closing {
-        return 0;
-    }
     let count = usize::try_from(history.head().since(seat.cursor)).unwrap_or(usize::MAX);
     let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
-    if closing
-        || !near
-        || !seat.is_current(round)
-        || !matches!(seat.waiter, Waiter::Socket { .. })
-        // It skips some of them.
-        || !history.interests(seat.cursor, filter)
+    if closing || !near || !seat.is_current(round) || !matches!(seat.waiter, Waiter::Socket { .. })
     {
         seat.notify(WriteKind::CatchUp, batch);
         return 0;
