@@ -140,7 +140,7 @@ impl Seat {
     pub(crate) fn ends_for(&self) -> Option<CloseReason> {
         let at_once =
             |reason: &CloseReason| matches!(reason, CloseReason::Removed | CloseReason::Replaced);
-        self.ending.or(self.draining.filter(at_once))
+        self.ending.or_else(|| self.draining.filter(at_once))
     }
 
     /// It has to re-read everything, as soon as it has taken what there is.
