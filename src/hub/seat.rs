@@ -136,6 +136,11 @@ impl Seat {
         is_stuck
     }
 
+    /// Whether bytes are pending that its client does not take.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked_since != NOT_BLOCKED
+    }
+
     /// Why it has to end now, without another event; `None` if it goes on.
     pub(crate) fn ends_for(&self) -> Option<CloseReason> {
         let at_once =
