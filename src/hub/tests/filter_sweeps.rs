@@ -50,10 +50,10 @@ fn sweep(hub: &Hub) -> Vec<(&'static str, Vec<u64>)> {
             batch.wake();
             for op in batch.writes.drain(..) {
                 assert_eq!(op.socket, SOCKET);
-                let head = batch.head.0;
                 writes.push(match op.kind {
                     WriteKind::Events { count } => {
-                        ("events", (head + 1 - count as u64..=head).collect())
+                        let events = &batch.events[batch.events.len() - count..];
+                        ("events", events.iter().map(|(seq, _)| seq.0).collect())
                     }
                     WriteKind::CatchUp => ("catch up", vec![]),
                     kind => panic!("{kind:?}"),

@@ -186,7 +186,7 @@ impl World {
     fn with_feed<T>(&self, look: impl FnOnce(&mut Feed) -> T) -> Option<T> {
         let channel = self.hub.shared.registry.get(&self.org)?;
         let mut state = channel.state.lock();
-        state.feeds.get_mut(self.view).map(look)
+        state.feeds.org_mut().get_mut(self.view).map(look)
     }
 
     /// Adds what was published to the log.
@@ -379,11 +379,8 @@ impl World {
                 }
                 WriteKind::Events { count } => {
                     let events = &batch.events[batch.events.len() - count..];
-                    let before = Seq(batch.head.0 - count as u64);
-                    let numbered = (before.0 + 1..).map(Seq).zip(events);
-                    let parts: Vec<_> =
-                        numbered.map(|(seq, event)| (seq, event.frame.clone())).collect();
-                    _ = self.write(index, before, &parts, false, &mut room);
+                    let before = Seq(events[0].0.0 - 1);
+                    _ = self.write(index, before, events, false, &mut room);
                 }
                 kind @ WriteKind::End(_) => panic!("no stream ends: {kind:?}"),
             }

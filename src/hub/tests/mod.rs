@@ -14,6 +14,8 @@ mod filters;
 #[cfg(test)]
 mod random;
 mod subscribers;
+#[cfg(test)]
+mod topics;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
