@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::auth::AuthError;
 use super::rate_limit::RateLimited;
-use crate::hub::InvalidKeys;
+use crate::hub::{InvalidFilter, InvalidKeys};
 use crate::ids::InvalidOrgName;
 use crate::metrics::Limit;
 use crate::stream::with_headers;
@@ -33,6 +33,10 @@ pub(crate) enum Reject {
     Misdirected,
     /// The parameter `ping` of a stream's request has another value than it may have.
     Ping,
+    /// The parameter `keys` of a stream's request is no filter.
+    Filter(InvalidFilter),
+    /// The same: it is not UTF-8.
+    FilterEncoding,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -180,6 +184,8 @@ impl Reject {
             | Self::Target
             | Self::Host
             | Self::Ping
+            | Self::Filter(_)
+            | Self::FilterEncoding
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
@@ -229,6 +235,8 @@ impl Reject {
             Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
                 out for comments"
                 .into(),
+            Self::Filter(why) => format!("the parameter keys: {why}; it has keys and prefixes like feed:*, separated by commas"),
+            Self::FilterEncoding => "the parameter keys has to be UTF-8, percent-encoded".into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::ContentCoding => "a publish has no content-encoding; send the body as it is".into(),

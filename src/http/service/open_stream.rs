@@ -10,6 +10,7 @@ use super::{Service, Verdict};
 use crate::admission::StreamPermit;
 use crate::config::PING_PARAMETER;
 use crate::http::auth::{AuthError, Authorization, Grant};
+use crate::http::filter::filter;
 use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
@@ -75,6 +76,7 @@ impl Service {
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
         let keepalive = keepalive(request.uri())?;
+        let filter = filter(request.uri(), self.hub.config())?;
         let wall = SystemTime::now();
         // It would end at once. That `exp` has not passed was verified with the token.
         if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
@@ -94,7 +96,8 @@ impl Service {
                 Reject::Full { limit, max }
             }
         })?;
-        let stream = self.logged(stream.with_keepalive(keepalive), request.headers());
+        let stream = stream.with_keepalive(keepalive).with_filter(filter);
+        let stream = self.logged(stream, request.headers());
         Ok(match grant.expires {
             Some(expires) => (stream.with_expiry(expires, wall), permit),
             None => (stream, permit),
