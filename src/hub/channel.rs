@@ -291,9 +291,7 @@ impl State {
 
     /// Frees a seat.
     pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
-        let seat = self.feeds.all_seats_mut(shard, key)?.remove(key);
-        self.feeds.forget_hints(key);
-        seat
+        self.feeds.free_seat(shard, key)
     }
 
     /// Subscribers of this view.

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use super::feed::{Feed, Feeds};
+use super::feed::Feed;
+use super::seat::Seat;
 use super::seats::SeatKey;
 use super::shard::ShardId;
 use crate::config::HubConfig;
@@ -186,33 +187,23 @@ impl Feed {
         self.shards.iter().any(|seats| seats.filters.is_some())
     }
 
+    /// Has a stream receive only what may interest it from now on.
+    pub(super) fn set_filter(&mut self, shard: ShardId, key: SeatKey, filter: Filter) {
+        self.shards[shard.index()].set_filter(key, filter);
+        self.forget_hints();
+    }
+
+    /// Frees a seat.
+    pub(super) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
+        let seat = self.shards[shard.index()].remove(key);
+        self.forget_hints();
+        seat
+    }
+
     /// Gives back what is kept for filtered streams once there is none.
     fn forget_hints(&mut self) {
         if self.history.has_hints() && !self.has_filters() {
             self.history.forget_hints();
-        }
-    }
-}
-
-// ===== impl Feeds =====
-
-impl Feeds {
-    /// Has a stream receive only what may interest it from now on. One of a topic receives everything.
-    pub(super) fn set_filter(&mut self, shard: ShardId, key: SeatKey, filter: Filter) {
-        if let Self::Org(_) = self
-            && let Some(seats) = self.all_seats_mut(shard, key)
-        {
-            seats.set_filter(key, filter);
-            self.forget_hints(key);
-        }
-    }
-
-    /// Gives back what is kept for filtered streams of the feed that this seat is or was of, once there is none.
-    pub(super) fn forget_hints(&mut self, key: SeatKey) {
-        if let Self::Org(feeds) = self
-            && let Some(feed) = feeds.get_mut(key.org_view())
-        {
-            feed.forget_hints();
         }
     }
 }

@@ -14,9 +14,9 @@ pub(crate) struct Source<'f> {
     pub(super) commands: Option<&'f Commands>,
     /// That of the seats.
     pub(super) round: u8,
-    pub(super) seat: &'f mut Seat,
     /// That of the seat.
     pub(super) filter: Filter,
+    pub(super) seat: &'f mut Seat,
 }
 
 // ===== impl Source =====
@@ -42,6 +42,15 @@ impl Source<'_> {
         Some(self.log.connected(config.keepalive_seconds()))
     }
 
+    /// Its keepalive. That of a filtered stream has its position: otherwise the last id that its client has would grow
+    /// too old to resume.
+    pub(super) fn keepalive(&mut self, keepalive: Keepalive) -> Frame {
+        match self.filter.is_all() {
+            true => keepalive.frame(),
+            false => self.log.ping(self.seat, self.round),
+        }
+    }
+
     /// How the stream begins, and at which position.
     pub(super) fn begin(&mut self, greeting: Greeting) -> (Greeting, EventId) {
         let restarts = self.log.restarts_at_first(self.seat, self.round);
@@ -54,15 +63,6 @@ impl Source<'_> {
     /// The position up to which events have been delivered.
     pub(super) fn position(&self) -> EventId {
         self.log.id_of(self.seat, self.round)
-    }
-
-    /// The keepalive of the stream. That of a filtered one has its position: otherwise the last id that its client has
-    /// would grow too old to resume.
-    pub(super) fn keepalive(&mut self, keepalive: Keepalive) -> Frame {
-        match self.filter.is_all() {
-            true => keepalive.frame(),
-            false => self.log.ping(self.seat, self.round),
-        }
     }
 
     fn restart(&mut self) {

@@ -196,10 +196,12 @@ impl Subscription {
     }
 
     /// Has it receive only events that may interest it, from its position on. Its keepalive is then an event with its
-    /// position, whatever [`Self::set_keepalive`] says. A stream of a topic receives everything.
+    /// position, whatever [`Self::set_keepalive`] says. A stream of a topic has no filter, and receives every event.
     pub fn set_filter(&self, filter: Filter) {
         let mut state = self.channel.state.lock();
-        state.feeds.set_filter(self.shard, self.key, filter);
+        if let Feeds::Org(feeds) = &mut state.feeds {
+            feeds.get_mut(self.view).expect(HELD).set_filter(self.shard, self.key, filter);
+        }
     }
 
     /// A keepalive that is written now, and its position.
@@ -337,17 +339,16 @@ fn poll_source(
     let event = source.event().map(|(_, frame)| (frame, &counters.delivered));
     let config = subscription.config();
     let event = event.or_else(|| Some((source.reread(config)?, &counters.rereads)));
-    let seat = &mut *source.seat;
     if let Some((frame, counter)) = event {
-        seat.touch(shard.tick());
+        source.seat.touch(shard.tick());
         metrics::add(counter, 1);
         return Poll::Ready(Some(frame));
     }
-    if closing.is_some() || seat.draining.is_some() {
+    if closing.is_some() || source.seat.draining.is_some() {
         return Poll::Ready(None);
     }
-    if seat.is_keepalive_due() {
-        seat.touch(shard.tick());
+    if source.seat.is_keepalive_due() {
+        source.seat.touch(shard.tick());
         metrics::add(&counters.keepalives, 1);
         return Poll::Ready(Some(source.keepalive(keepalive)));
     }

@@ -124,8 +124,7 @@ impl EventStream {
         self
     }
 
-    /// Has the stream receive only events that may interest it. Its keepalive is then an event with its position. A stream
-    /// of a topic receives everything.
+    /// Has the stream receive only events that may interest it. Its keepalive is then an event with its position.
     #[must_use]
     pub fn with_filter(self, filter: Filter) -> Self {
         if filter != Filter::ALL {
