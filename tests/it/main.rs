@@ -46,6 +46,7 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod topics;
 mod topics_client;
 mod units;
 mod untaken;
