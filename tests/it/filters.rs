@@ -178,6 +178,10 @@ fn a_bad_filter_is_refused_with_what_is_allowed() {
                 assert!(client.read_head().starts_with("HTTP/1.1 400 "), "{way:?} {path}");
             }
         }
+        // A topic has no keys, so that a filter would do nothing.
+        let refused = server.get("/api/acme/topics/run/events?keys=posts");
+        assert_eq!(refused.status(), 400, "{way:?}");
+        assert!(refused.problem().starts_with("a topic has no keys; "), "{refused:?}");
         assert_eq!(server.metric("nudged_streams_opened_total"), 0);
         for query in ["keys=nineBytes", "keys=*", "keys=a,b,c,d,e,f,g,h,i", "keys=posts,"] {
             way.open(&server, &format!("{}?{query}", ROUTES[0])).connected();
