@@ -120,6 +120,13 @@ impl Pulse {
         self.shared.cancelled.load(Relaxed)
     }
 
+    /// Has time pass, as the task does.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn pass_periods(&self, periods: u32) {
+        self.shared.advance(self.shared.tick().after(periods * TICKS));
+        while self.shared.turn() {}
+    }
+
     /// Enters a stream, whose silence begins now.
     pub(super) fn beat(&self) -> Arc<Beat> {
         let pulse = self.shared.clone();
@@ -232,3 +239,6 @@ impl Beat {
         }
     }
 }
+
+#[cfg(all(test, nudged_loom))]
+mod loom;
