@@ -194,8 +194,7 @@ impl Beat {
         if let Some(waker) = waker {
             waker.wake();
         }
-        // A byte that comes meanwhile may still count as of the tick before.
-        tick.after(TICKS - 1)
+        tick.after(TICKS)
     }
 
     /// The stream has bytes, or ended a silence otherwise.
