@@ -1,10 +1,11 @@
 //! Heartbeats in hyper: clients that do not read, and clients that go.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::BOUND;
+use crate::wire::decoders::HttpxSse;
 
 const PERIOD: Duration = Duration::from_secs(15);
 
@@ -179,6 +181,61 @@ async fn a_client_that_does_not_read_gets_only_the_pings_for_which_there_is_room
         received.extend(read(&mut body).await);
     }
     assert_eq!(String::from_utf8(received).expect("text"), expected);
+}
+
+/// Events, each after a silence of more than two periods.
+struct Slow {
+    events: VecDeque<&'static str>,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.sleep.as_mut().poll(cx));
+        self.sleep = Box::pin(tokio::time::sleep(PERIOD * 5 / 2));
+        let event = self.events.pop_front();
+        Poll::Ready(event.map(|event| Ok(Frame::data(event.into()))))
+    }
+}
+
+/// SCENARIO: clients with decoders that deviate from the standard read a stream that is silent between its events: one
+/// dispatches at any empty line once it knows an id, another cuts at empty lines and expects `data` first.
+#[tokio::test(start_paused = true)]
+async fn decoders_in_use_get_the_same_events_as_without() {
+    let with_ids = [
+        "id: 0-0\ndata:\n\n",
+        "retry: 500\n\n",
+        "event: message\nid: 0-1\ndata: {}\n\n",
+        "event: message\ndata: {}\n\n",
+    ];
+    let without = ["data: a\n\n", "data: b\n\n", "data: [DONE]\n\n"];
+    for events in [&with_ids[..], &without] {
+        let pulse = Pulse::new(PERIOD);
+        tokio::spawn(pulse.drive());
+        let sleep = Box::pin(tokio::time::sleep(PERIOD * 5 / 2));
+        let body = Slow { events: events.iter().copied().collect(), sleep };
+        let response = Response::builder().header("content-type", "text/event-stream").body(body);
+        let body = Heartbeat::around(response.expect("a response"), &pulse).into_body();
+        let with = body.collect().await.expect("no error").to_bytes();
+        let with = String::from_utf8(with.into()).expect("text");
+        assert_eq!(pulse.pings(), 2 * (events.len() as u64 + 1), "{with}");
+
+        let expected = HttpxSse::default().decode(&events.concat());
+        assert_eq!(HttpxSse::default().decode(&with), expected, "{with}");
+        let by_block = |stream: &str| {
+            let blocks = stream.split("\n\n").filter(|block| block.starts_with("data:"));
+            blocks.map(str::to_owned).collect::<Vec<_>>()
+        };
+        if events == without {
+            assert_eq!(by_block(&with), by_block(&events.concat()), "{with}");
+        }
+    }
 }
 
 /// Over sockets, in real time.
