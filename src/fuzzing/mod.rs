@@ -3,6 +3,7 @@
 
 #[cfg(all(feature = "server", feature = "tls"))]
 mod connection;
+mod heartbeat;
 #[cfg(feature = "server")]
 mod http;
 mod ops;
@@ -15,6 +16,7 @@ mod tests;
 
 #[cfg(all(feature = "server", feature = "tls"))]
 pub use self::connection::http_bytes;
+pub use self::heartbeat::heartbeat;
 #[cfg(feature = "server")]
 pub use self::http::{last_event_id, route};
 pub use self::ops::{hub_ops, wheel_ops};
@@ -27,6 +29,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("heartbeat", heartbeat),
     #[cfg(all(feature = "server", feature = "tls"))]
     ("http_bytes", http_bytes),
     ("hub_ops", hub_ops),

@@ -27,6 +27,11 @@ fn replay(name: &str) {
     }
 }
 
+#[test]
+fn heartbeat() {
+    replay("heartbeat");
+}
+
 #[cfg(all(feature = "server", feature = "tls"))]
 #[test]
 fn http_bytes() {

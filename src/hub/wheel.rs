@@ -17,6 +17,11 @@ const STALE_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     slots: Box<[Vec<(Tick, T)>]>,
+    /// The memory of a slot that was emptied in this tick, for one that is filled in it: entries that come again and
+    /// again allocate nothing.
+    spare: Vec<(Tick, T)>,
+    /// The slot that has got it.
+    refilled: Option<usize>,
     /// Every entry with a deadline before this tick has expired.
     next: Tick,
     len: usize,
@@ -26,13 +31,19 @@ pub(crate) struct Wheel<T> {
 
 impl<T> Wheel<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: Tick(0), len: 0 }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Self { slots, spare: Vec::new(), refilled: None, next: Tick(0), len: 0 }
     }
 
     /// Inserts an entry that expires at `deadline`, or at the next tick if that has passed.
     pub(crate) fn insert(&mut self, deadline: Tick, entry: T) {
         let deadline = deadline.max(self.next);
-        let slot = &mut self.slots[deadline.0 as usize % SLOTS];
+        let index = deadline.0 as usize % SLOTS;
+        let slot = &mut self.slots[index];
+        if slot.capacity() == 0 && self.spare.capacity() > 0 {
+            mem::swap(slot, &mut self.spare);
+            self.refilled = Some(index);
+        }
         if slot.len() == slot.capacity() {
             // Doubling would leave half of a large slot empty.
             slot.reserve_exact(slot.len() / 4 + 4);
@@ -47,13 +58,14 @@ impl<T> Wheel<T> {
     }
 
     /// Removes the entries whose deadline is `now` or earlier, in the order of the deadlines; within a tick, in
-    /// the order of their insertion. The memory of an emptied slot is given back.
+    /// the order of their insertion. The memory of an emptied slot is given back, one tick later at the latest.
     pub(crate) fn advance(&mut self, now: Tick, mut expired: impl FnMut(T)) {
         // After a pause longer than a revolution, one pass over the slots is enough.
         let revolution = u32::try_from(SLOTS).expect("64");
         if now.since(self.next) >= revolution {
             return self.catch_up(now, expired);
         }
+        self.give_back();
         while self.next <= now {
             let slot = &mut self.slots[self.next.0 as usize % SLOTS];
             let tick = self.next;
@@ -62,7 +74,10 @@ impl<T> Wheel<T> {
                 self.len -= 1;
                 expired(entry);
             }
-            slot.shrink_to(slot.len() + slot.len() / 4);
+            if slot.is_empty() && slot.capacity() > self.spare.capacity() {
+                mem::swap(slot, &mut self.spare);
+            }
+            shrink(slot);
             self.next = self.next.after(1);
         }
     }
@@ -87,6 +102,14 @@ impl<T> Wheel<T> {
         self.len
     }
 
+    /// Gives back what the slots that were emptied by the last tick had too much.
+    fn give_back(&mut self) {
+        self.spare = Vec::new();
+        if let Some(index) = self.refilled.take() {
+            shrink(&mut self.slots[index]);
+        }
+    }
+
     fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for slot in &mut self.slots {
             slot.retain(|(_, entry)| keep(entry));
@@ -96,6 +119,7 @@ impl<T> Wheel<T> {
     }
 
     fn catch_up(&mut self, now: Tick, mut expired: impl FnMut(T)) {
+        self.give_back();
         let mut late = Vec::new();
         for slot in &mut self.slots {
             let (due, later) =
@@ -108,6 +132,11 @@ impl<T> Wheel<T> {
         self.next = now.after(1);
         late.into_iter().for_each(|(_, entry)| expired(entry));
     }
+}
+
+/// Leaves a slot with room for a quarter more than it has, as it grows.
+fn shrink<T>(slot: &mut Vec<(Tick, T)>) {
+    slot.shrink_to(slot.len() + slot.len() / 4);
 }
 
 /// The wheel against a sorted map, which is what a wheel is.
@@ -155,6 +184,7 @@ pub(crate) mod model {
 #[cfg(test)]
 mod tests {
     use super::model::{Step, compare};
+    use super::*;
     use proptest::prelude::*;
 
     fn step() -> impl Strategy<Value = Step> {
@@ -164,6 +194,33 @@ mod tests {
             1 => (0..300u32).prop_map(Step::Advance),
             1 => Just(Step::KeepEven),
         ]
+    }
+
+    /// The entries of a tick come again in another, twice with all of them and then with one.
+    #[test]
+    fn a_slot_is_filled_in_the_memory_of_the_one_that_was_emptied() {
+        let mut wheel = Wheel::new();
+        let memory = |wheel: &Wheel<u32>| {
+            wheel.slots.iter().map(Vec::capacity).sum::<usize>() + wheel.spare.capacity()
+        };
+        let turn = |wheel: &mut Wheel<u32>, now: u32, keep: u32| {
+            let mut due = Vec::new();
+            wheel.advance(Tick(now), |entry| due.push(entry));
+            due.retain(|entry| *entry < keep);
+            due.into_iter().for_each(|entry| wheel.insert(Tick(now + 8), entry));
+        };
+        (0..1_000).for_each(|entry| wheel.insert(Tick(8), entry));
+        let full = memory(&wheel);
+        assert!((1_000..=1_300).contains(&full), "{full}");
+        (8..=32).for_each(|now| turn(&mut wheel, now, 1_000));
+        assert_eq!(memory(&wheel), full);
+
+        turn(&mut wheel, 40, 1);
+        turn(&mut wheel, 41, 1);
+        assert!(memory(&wheel) <= 5, "{}", memory(&wheel));
+        turn(&mut wheel, 48, 0);
+        turn(&mut wheel, 49, 0);
+        assert_eq!(memory(&wheel), 0);
     }
 
     proptest! {

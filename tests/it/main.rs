@@ -22,6 +22,7 @@ mod deadlines;
 mod drain;
 mod faults;
 mod filters;
+mod heartbeat;
 mod hosts;
 mod http2;
 mod http2_abuse;
