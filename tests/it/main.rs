@@ -47,6 +47,7 @@ mod support;
 mod tls;
 mod tokens;
 mod topics_client;
+mod topics_program;
 mod units;
 mod untaken;
 mod views;

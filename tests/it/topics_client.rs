@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nudged::client::{
-    CloseTopic, Error, PublishEvent, RETRY_FOR, Since, StreamKind, TopicEvent, close_topic,
-    publish_event,
+    CloseTopic, Error, Publish, PublishEvent, RETRY_FOR, Since, StreamKind, TopicEvent,
+    close_topic, publish, publish_event,
 };
 use nudged::ids::Topic;
 use nudged::wire::Payload;
@@ -262,6 +262,13 @@ fn what_was_accepted_is_not_sent_again_although_the_response_is_cut_off() {
     result.expect("accepted");
     assert_eq!((out.as_str(), notes.as_str()), ("accepted\n", ""));
     assert_eq!(script.requests().len(), 1);
+
+    let script = ScriptedServer::play([cut.to_owned()]);
+    let (org, keys) = (topic().org, vec!["posts".to_owned()]);
+    let what = Publish { server: script.server(None), org, keys, retry_for: RETRY_FOR };
+    let Done { result, out, .. } = done(async |out, notes| publish(&what, out, notes).await);
+    result.expect("accepted");
+    assert_eq!((out.as_str(), script.requests().len()), ("accepted\n", 1));
 }
 
 // ===== the command line =====
