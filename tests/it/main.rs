@@ -46,6 +46,7 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod topics;
 mod topics_client;
 mod topics_program;
 mod units;
