@@ -49,6 +49,7 @@ mod tls;
 mod tokens;
 mod topics;
 mod topics_client;
+mod topics_program;
 mod units;
 mod untaken;
 mod views;
