@@ -11,9 +11,13 @@ mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+#[cfg(feature = "client")]
+mod listen;
 mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
+#[cfg(feature = "client")]
+mod publish;
 mod redact;
 mod requirements;
 mod serve;
@@ -34,13 +38,17 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
 #[cfg(feature = "client")]
-pub(crate) use self::client::{Listen, Publish, Reread};
+pub(crate) use self::client::{Close, Reread};
 #[cfg(not(feature = "bench"))]
 pub(crate) use self::lacking::Bench;
 #[cfg(not(feature = "jwt"))]
 pub(crate) use self::lacking::Token;
 #[cfg(not(feature = "client"))]
-pub(crate) use self::lacking::{Listen, Publish, Reread};
+pub(crate) use self::lacking::{Close, Listen, Publish, Reread};
+#[cfg(feature = "client")]
+pub(crate) use self::listen::Listen;
+#[cfg(feature = "client")]
+pub(crate) use self::publish::Publish;
 pub(crate) use self::serve::Serve;
 #[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
@@ -64,11 +72,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server; the same as `nudged` without a command
     Serve(Box<Serve>),
-    /// Publish stale keys to all subscribers of an org
+    /// Publish stale keys to all subscribers of an org, or an event to those of a topic
     Publish(Publish),
     /// Have all clients of an org re-read everything, or those of every org; prints how many streams are open
     Reread(Reread),
-    /// Print the events of an org as they arrive; reconnects as a browser does
+    /// Close a topic: its subscribers get the reason, their streams end, and what it kept is removed; prints
+    /// how many streams ended
+    Close(Close),
+    /// Print the events of an org, or of a topic, as they arrive; reconnects as a browser does
     Listen(Listen),
     /// Sign a token for development; prints the token to standard output, its claims to standard
     /// error
@@ -177,6 +188,13 @@ mod tests {
             (["nudged", "--workers", "0"], "allowed is a whole number from 1 to 1024"),
             (["nudged", "--event-bytes", "1e5"], "allowed is a whole number from 1024 to 1048576"),
             (["nudged", "--max-stream-age", "0s"], "allowed is 1s to 365days"),
+            (["nudged", "--topic-streams", "0"], "allowed is a whole number from 1 to 100000000"),
+            (["nudged", "--topic-events", "0"], "allowed is a whole number from 1 to 10000"),
+            (["nudged", "--topic-age", "0s"], "allowed is 1s to 1day"),
+            (["nudged", "--topic-event-bytes", "0"], "allowed is a whole number from 1024 to"),
+            (["nudged", "--topic-bytes", "1023"], "allowed is a whole number of at least 1024"),
+            (["nudged", "--topics-bytes-total", "1k"], "allowed is a whole number of at least"),
+            (["nudged", "--idle-topics", "0"], "allowed is a whole number from 1 to 100000000"),
             (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
             (["nudged", "--public-keys", "a*b"], "a * stands at the end only"),
             (["nudged", "--public-keys", "feed:*,a**"], "a * stands at the end only"),
@@ -184,6 +202,20 @@ mod tests {
             let refused = Cli::from_args(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
         }
+    }
+
+    #[test]
+    fn each_flag_of_topics_sets_its_limit() {
+        let args = "nudged --topic-streams 1 --topic-events 2 --topic-age 3s --topic-event-bytes 1024 \
+                    --topic-bytes 1025 --topics-bytes-total 1026 --idle-topics 4";
+        let hub = Cli::from_args(args.split_whitespace()).expect("flags").serve.into_config();
+        let hub = hub.expect("they fit").hub;
+        assert_eq!((hub.topic_streams_max, hub.topic_events), (Some(1), 2));
+        assert_eq!((hub.topic_age.as_secs(), hub.idle_topics_max), (3, 4));
+        assert_eq!(
+            [hub.topic_event_bytes_max, hub.topic_bytes, hub.topics_bytes_total],
+            [1024, 1025, 1026]
+        );
     }
 
     /// A new flag is judged by its name: it is a secret unless it is exempt here.

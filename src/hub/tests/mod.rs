@@ -8,8 +8,14 @@ mod commands;
 mod deadlines;
 mod drivers;
 #[cfg(test)]
+mod filter_sweeps;
+#[cfg(test)]
+mod filters;
+#[cfg(test)]
 mod random;
 mod subscribers;
+#[cfg(test)]
+mod topics;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
