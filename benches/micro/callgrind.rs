@@ -36,6 +36,10 @@ pub(crate) fn find() -> Outcome<String> {
 static TOOK: AtomicU64 = AtomicU64::new(0);
 
 /// Does the work whose instructions are counted, and takes its time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the paused clock of the library's cases stands still"
+)]
 pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let done = counted(work);

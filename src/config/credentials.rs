@@ -45,12 +45,12 @@ pub(crate) const POSITION_PARAMETERS: [&str; 3] = ["last_event_id", "lasteventid
 /// The query parameter with the form of keepalives, in any case.
 pub(crate) const PING_PARAMETER: &str = "ping";
 
+/// The query parameter with the filter of a stream.
+pub(crate) const KEYS_PARAMETER: &str = "keys";
+
 /// The query parameter with where a topic's stream begins, and the one by which it turns the others out.
 pub(crate) const SINCE_PARAMETER: &str = "since";
 pub(crate) const EXCLUSIVE_PARAMETER: &str = "exclusive";
-
-/// The query parameter with the filter of a stream.
-pub(crate) const KEYS_PARAMETER: &str = "keys";
 
 // ===== impl CookieName =====
 

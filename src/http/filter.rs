@@ -21,6 +21,14 @@ pub(super) fn filter(uri: &Uri, limits: &HubConfig) -> Result<Filter, Reject> {
     Filter::new(wishes, limits).map_err(Reject::Filter)
 }
 
+/// Refuses a filter on a topic's stream, where it would do nothing.
+pub(super) fn no_filter(uri: &Uri) -> Result<(), Reject> {
+    match parameters(uri).next() {
+        None => Ok(()),
+        Some(_) => Err(Reject::TopicFilter),
+    }
+}
+
 /// The values of the parameter, which have to be UTF-8: a key that is not what its client meant is never published.
 fn parameters(uri: &Uri) -> impl Iterator<Item = Result<Cow<'_, str>, Reject>> {
     let pairs = uri.query().unwrap_or_default().split('&');

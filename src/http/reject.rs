@@ -37,12 +37,14 @@ pub(crate) enum Reject {
     Misdirected,
     /// The parameter `ping` of a stream's request has another value than it may have.
     Ping,
-    /// The parameter `exclusive` of a stream's request has another value than it may have.
-    Exclusive,
     /// The parameter `keys` of a stream's request is no filter.
     Filter(InvalidFilter),
     /// The same: it is not UTF-8.
     FilterEncoding,
+    /// The request of a topic's stream has the parameter `keys`.
+    TopicFilter,
+    /// The parameter `exclusive` of a stream's request has another value than it may have.
+    Exclusive,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -197,9 +199,10 @@ impl Reject {
             | Self::Target
             | Self::Host
             | Self::Ping
-            | Self::Exclusive
             | Self::Filter(_)
             | Self::FilterEncoding
+            | Self::TopicFilter
+            | Self::Exclusive
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
@@ -253,9 +256,10 @@ impl Reject {
             Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
                 out for comments"
                 .into(),
-            Self::Exclusive => "the parameter exclusive may be 1 or true, or have no value, and 0 or false is off".into(),
             Self::Filter(why) => format!("the parameter keys: {why}; it has keys and prefixes like feed:*, separated by commas"),
             Self::FilterEncoding => "the parameter keys has to be UTF-8, percent-encoded".into(),
+            Self::TopicFilter => "a topic has no keys; the parameter keys is for GET /api/{org}/events and /api/{org}/public/events".into(),
+            Self::Exclusive => "the parameter exclusive may be 1 or true, or have no value, and 0 or false is off".into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::ContentCoding => "a publish has no content-encoding; send the body as it is".into(),

@@ -88,8 +88,9 @@ impl<L: Log> Feed<L> {
     fn source(&mut self, shard: ShardId, key: SeatKey) -> Option<Source<'_>> {
         let Self { history, shards, commands, .. } = self;
         let seats = shards.get_mut(shard.index())?;
-        let (round, filter, commands) = (seats.round(), seats.filter(key), commands.as_deref());
-        Some(Source { log: history, commands, round, filter, seat: seats.get_mut(key)? })
+        let (round, commands) = (seats.round(), commands.as_deref());
+        let (seat, filter) = seats.filtered_mut(key)?;
+        Some(Source { log: history, commands, round, filter, seat })
     }
 
     /// Subscribers on all shards, counted in the slabs.

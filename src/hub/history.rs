@@ -155,12 +155,7 @@ impl History {
     }
 
     /// The position to which a filtered stream at `position` can move, since no event up to there can interest it.
-    #[inline]
-    pub(super) fn skip(&self, position: Seq, filter: Filter) -> Seq {
-        if filter.is_all() { position } else { self.skip_events(position, filter) }
-    }
-
-    fn skip_events(&self, mut position: Seq, filter: Filter) -> Seq {
+    pub(super) fn skip(&self, mut position: Seq, filter: Filter) -> Seq {
         while position < self.head && !self.may_interest(position + 1, filter) {
             position = position + 1;
         }
@@ -168,10 +163,8 @@ impl History {
     }
 
     /// Whether every event after `position` may interest a stream with this filter.
-    #[inline]
     pub(super) fn interests(&self, position: Seq, filter: Filter) -> bool {
-        filter.is_all()
-            || (position.0 + 1..=self.head.0).all(|seq| self.may_interest(Seq(seq), filter))
+        (position.0 + 1..=self.head.0).all(|seq| self.may_interest(Seq(seq), filter))
     }
 
     /// Any may of which nothing is known.
@@ -232,6 +225,7 @@ impl History {
     }
 
     /// Changes what is kept for filtered streams.
+    #[cold]
     fn change_hints<T>(&mut self, change: impl FnOnce(&mut Hints) -> T) -> T {
         let changed = change(self.hints.get_or_insert_default());
         self.count_ring();

@@ -4,9 +4,12 @@ use std::mem;
 
 use slab::Slab;
 
+use super::batch::{Batch, WriteKind};
 use super::feed::View;
 use super::filter::{Filter, Filters};
+use super::log::Log;
 use super::seat::{DUE, Seat};
+use super::sweep::EVENTS_PER_WRITE;
 use crate::ids::Seq;
 use crate::time::Tick;
 
@@ -104,21 +107,50 @@ impl Seats {
         }
     }
 
+    #[cold]
     fn set_filter_at(&mut self, index: usize, filter: Filter) {
         let mut filters = self.filters.take().unwrap_or_default();
         self.filters = filters.set(index, filter).then_some(filters);
     }
 
-    /// The filter of the seat with this key.
+    /// The seat with this key, and its filter.
     #[inline]
-    pub(super) fn filter(&self, key: SeatKey) -> Filter {
-        self.filter_at(key.index as usize)
+    pub(super) fn filtered_mut(&mut self, key: SeatKey) -> Option<(&mut Seat, Filter)> {
+        let filter = match &self.filters {
+            None => Filter::ALL,
+            Some(filters) => filters.at(key.index as usize),
+        };
+        Some((self.get_mut(key)?, filter))
     }
 
-    /// That of the seat at this index.
-    #[inline]
-    pub(super) fn filter_at(&self, index: usize) -> Filter {
-        self.filters.as_ref().map_or(Filter::ALL, |filters| filters.at(index))
+    /// Moves the seat at this index past events that cannot interest it. Returns whether that is all: it has nothing to
+    /// receive, or takes by itself what there is between them.
+    pub(super) fn skip<L: Log>(
+        &mut self,
+        index: usize,
+        history: &L,
+        may_end: bool,
+        batch: &mut Batch,
+    ) -> bool {
+        let Some(filters) = &self.filters else { return false };
+        let filter = filters.at(index);
+        if filter.is_all() || may_end {
+            return false;
+        }
+        let Some(seat) = self.slab.get_mut(index) else { return false };
+        if seat.cursor == history.head() {
+            return true;
+        }
+        seat.cursor = history.skip(seat.cursor, filter);
+        if seat.cursor == history.head() {
+            return true;
+        }
+        let is_far = history.head().since(seat.cursor) > EVENTS_PER_WRITE as u64;
+        if is_far || history.interests(seat.cursor, filter) {
+            return false;
+        }
+        seat.notify(WriteKind::CatchUp, batch);
+        true
     }
 
     /// Returns whether the channel has to be left in the shard's inbox: not if it has no seats here, or is there

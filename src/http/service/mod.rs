@@ -28,7 +28,7 @@ use super::command::Command;
 use super::conformance;
 use super::exposition::Format;
 use super::fields::Fields;
-use super::filter::filter;
+use super::filter::{filter, no_filter};
 use super::handoff::{Handoff, HandoffSlot};
 use super::origin;
 use super::publish::{self, BodyLimits, Publisher};
@@ -228,7 +228,8 @@ impl Service {
                 Err(reject) => Err(reject),
             },
             Route::TopicStreamHead { .. } => {
-                let checked = topics::is_exclusive(request.uri());
+                let checked = no_filter(request.uri());
+                let checked = checked.and_then(|()| topics::is_exclusive(request.uri()));
                 let checked = checked.and_then(|_| keepalive(request.uri()));
                 checked.map(|_| with_headers(ResponseBody::NoStream))
             }

@@ -11,7 +11,7 @@ use super::{Service, Verdict};
 use crate::admission::StreamPermit;
 use crate::config::PING_PARAMETER;
 use crate::http::auth::{AuthError, Authorization, Grant};
-use crate::http::filter::filter;
+use crate::http::filter::{filter, no_filter};
 use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
@@ -124,6 +124,7 @@ impl Service {
         request: &Request<B>,
         grant: &Grant,
     ) -> Result<OpenedTopic, Reject> {
+        no_filter(request.uri())?;
         let is_exclusive = topics::is_exclusive(request.uri())?;
         let (stream, permit) = self.open_with(request, grant, |hub, now| {
             let start = topics::start(request.headers(), request.uri(), &self.app.clock);
