@@ -1,0 +1,27 @@
+//! Guides for users: what the README links, as pages of this documentation. They hold no code.
+//!
+//! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
+//! * [`heartbeats`]: pings on the event streams of another server.
+//! * [`migrating`]: the streams of the system that nudged replaces, behind nginx.
+//!
+//! A guide is a markdown file of `src/guide`, which is read there too. It names other pages by references
+//! (`[migrating]`), whose definitions at its end are for readers of the file; those above it here come first, and count
+//! in this documentation.
+
+/// [README]: crate
+/// [migrating]: crate::guide::migrating
+///
+#[doc = include_str!("topics.md")]
+pub mod topics {}
+
+/// [README]: crate
+/// [topics]: crate::guide::topics
+///
+#[doc = include_str!("heartbeats.md")]
+pub mod heartbeats {}
+
+/// [README]: crate
+/// [topics]: crate::guide::topics
+///
+#[doc = include_str!("migrating.md")]
+pub mod migrating {}
