@@ -8,20 +8,23 @@
 //! (`[migrating]`), whose definitions at its end are for readers of the file; those above it here come first, and count
 //! in this documentation.
 
-/// [README]: crate
 /// [migrating]: crate::guide::migrating
 ///
 #[doc = include_str!("topics.md")]
 pub mod topics {}
 
-/// [README]: crate
 /// [topics]: crate::guide::topics
 ///
 #[doc = include_str!("heartbeats.md")]
 pub mod heartbeats {}
 
-/// [README]: crate
 /// [topics]: crate::guide::topics
+/// [recipe]: #the-whole-server
 ///
 #[doc = include_str!("migrating.md")]
+/// # The whole server
+///
+/// ```nginx
+#[doc = include_str!("../../.proxies/nginx-migrating.conf")]
+/// ```
 pub mod migrating {}
