@@ -242,7 +242,8 @@ fn the_curl_lines_of_topics_work() {
     let mut listener = run(listen);
     let mut stream = BufReader::new(listener.stdout.take().expect("piped"));
     eventually("curl listens", || server.seats() == 1);
-    assert!(run(close).wait().expect("curl").success());
+    let answer = run(close).wait_with_output().expect("curl").stdout;
+    assert_eq!(answer, b"{\"streams\":1}");
     let mut received = String::new();
     stream.read_to_string(&mut received).expect("UTF-8");
     assert!(listener.wait().expect("curl").success(), "the stream ends");
