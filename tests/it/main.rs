@@ -21,6 +21,7 @@ mod connection_ends;
 mod deadlines;
 mod drain;
 mod faults;
+mod guide;
 mod hosts;
 mod http2;
 mod http2_abuse;

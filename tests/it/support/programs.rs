@@ -29,6 +29,8 @@ pub(crate) static CHROMEDRIVER: Program = Program::new(
 );
 pub(crate) static CHROMIUM: Program =
     Program::new(&["chromium", "--version"], "chromium is missing: apt-get install chromium");
+pub(crate) static CURL: Program =
+    Program::new(&["curl", "--version"], "curl is missing: apt-get install curl");
 pub(crate) static ENVOY: Program =
     Program::new(&[locked!("bin/envoy"), "--version"], "envoy is missing: .ci/run programs");
 pub(crate) static FETCH_EVENT_SOURCE: Program = Program::new(
