@@ -9,7 +9,7 @@ use super::{NEVER, PING};
 use crate::support::killed::Killed;
 use crate::support::port::ReservedPort;
 use crate::support::scripted_server::answer;
-use crate::support::{Client, header};
+use crate::support::{Client, eventually, header};
 
 /// The proxy, and the server behind it, which accepts and answers by hand.
 struct Behind {
@@ -26,6 +26,7 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
 impl Behind {
     fn start(ping: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        listener.set_nonblocking(true).expect("a socket");
         let proxy = HeartbeatProxy::start(listener.local_addr().expect("bound"), ping);
         Self { listener, proxy }
     }
@@ -39,7 +40,14 @@ impl Behind {
 
     /// The proxy's next connection to its upstream, and the head of the request on it.
     fn upstream(&self) -> (Client, String) {
-        let mut upstream = Client::on(self.listener.accept().expect("a connection").0);
+        let mut accepted = None;
+        eventually("the proxy connects", || {
+            accepted = self.listener.accept().ok();
+            accepted.is_some()
+        });
+        let (socket, _) = accepted.expect("a connection");
+        socket.set_nonblocking(false).expect("a socket");
+        let mut upstream = Client::on(socket);
         let head = upstream.read_until(b"\r\n\r\n");
         (upstream, String::from_utf8_lossy(&head).into_owned())
     }
