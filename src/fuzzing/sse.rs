@@ -51,7 +51,7 @@ pub fn sse_roundtrip(input: &[u8]) {
     assert_eq!(by_sse_codec([&payload[..]]), (received.events, None));
 }
 
-fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Received {
+pub(super) fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Received {
     let mut parser = Parser::default();
     let mut events = Vec::new();
     for piece in pieces {
