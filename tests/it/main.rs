@@ -31,6 +31,7 @@ mod listening;
 mod log;
 mod metrics;
 mod model;
+mod model_topics;
 mod pause;
 mod places;
 mod positions;
