@@ -10,6 +10,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["keepalive", "retry-*", "stall-timeout", "peer-timeout", "max-stream-age", "public-*"],
     ),
     ("History", &["history-*", "idle-channels"]),
+    ("Topics", &["topic-*", "topics-*", "idle-topics"]),
     (
         "Limits",
         &[

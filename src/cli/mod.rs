@@ -177,6 +177,13 @@ mod tests {
             (["nudged", "--workers", "0"], "allowed is a whole number from 1 to 1024"),
             (["nudged", "--event-bytes", "1e5"], "allowed is a whole number from 1024 to 1048576"),
             (["nudged", "--max-stream-age", "0s"], "allowed is 1s to 365days"),
+            (["nudged", "--topic-streams", "0"], "allowed is a whole number from 1 to 100000000"),
+            (["nudged", "--topic-events", "0"], "allowed is a whole number from 1 to 10000"),
+            (["nudged", "--topic-age", "0s"], "allowed is 1s to 1day"),
+            (["nudged", "--topic-event-bytes", "0"], "allowed is a whole number from 1024 to"),
+            (["nudged", "--topic-bytes", "1023"], "allowed is a whole number of at least 1024"),
+            (["nudged", "--topics-bytes-total", "1k"], "allowed is a whole number of at least"),
+            (["nudged", "--idle-topics", "0"], "allowed is a whole number from 1 to 100000000"),
             (["nudged", "--public-orgs", "a b"], "starts with a letter or digit"),
             (["nudged", "--public-keys", "a*b"], "a * stands at the end only"),
             (["nudged", "--public-keys", "feed:*,a**"], "a * stands at the end only"),
@@ -184,6 +191,20 @@ mod tests {
             let refused = Cli::from_args(args).expect_err("out of bounds").to_string();
             assert!(refused.contains(allowed), "{refused}");
         }
+    }
+
+    #[test]
+    fn each_flag_of_topics_sets_its_limit() {
+        let args = "nudged --topic-streams 1 --topic-events 2 --topic-age 3s --topic-event-bytes 1024 \
+                    --topic-bytes 1025 --topics-bytes-total 1026 --idle-topics 4";
+        let hub = Cli::from_args(args.split_whitespace()).expect("flags").serve.into_config();
+        let hub = hub.expect("they fit").hub;
+        assert_eq!((hub.topic_streams_max, hub.topic_events), (Some(1), 2));
+        assert_eq!((hub.topic_age.as_secs(), hub.idle_topics_max), (3, 4));
+        assert_eq!(
+            [hub.topic_event_bytes_max, hub.topic_bytes, hub.topics_bytes_total],
+            [1024, 1025, 1026]
+        );
     }
 
     /// A new flag is judged by its name: it is a secret unless it is exempt here.

@@ -41,6 +41,7 @@ const RULES: &[(&str, Needed)] = &[
     ("public_keys", Needed::PublicStreams),
     ("org_streams", Needed::MemberStreams),
     ("org_public_streams", Needed::PublicStreams),
+    ("topic_streams", Needed::MemberStreams),
     (
         "trust_forwarded_for",
         Needed::OneOf(&["address_streams", "address_connections", "access_log"]),
@@ -82,7 +83,7 @@ impl GivenArgs {
                 }
                 Needed::MemberStreams => {
                     let what = format!(
-                        "member streams, which need a key for tokens: {}",
+                        "streams of members, which need a key for tokens: {}",
                         one_of(TOKEN_KEYS)
                     );
                     (takes_tokens || is_open, what)
@@ -181,6 +182,12 @@ mod tests {
         "history_bytes",
         "history_bytes_total",
         "idle_channels",
+        "topic_events",
+        "topic_age",
+        "topic_event_bytes",
+        "topic_bytes",
+        "topics_bytes_total",
+        "idle_topics",
         "connections",
         "address_connections",
         "streams",

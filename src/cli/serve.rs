@@ -11,6 +11,7 @@ use super::requirements::GivenArgs;
 use super::settings::TlsFileArgs;
 use super::settings::{
     CONFIG, HistoryArgs, LimitArgs, ListenArgs, LogArgs, PublishArgs, ShutdownArgs, StreamArgs,
+    TopicArgs,
 };
 use super::values::{ForwardedFieldArg, OrgList, PublicOrg};
 
@@ -33,6 +34,8 @@ pub(crate) struct Serve {
     streams: StreamArgs,
     #[command(flatten)]
     history: HistoryArgs,
+    #[command(flatten)]
+    topics: TopicArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -65,7 +68,16 @@ impl Serve {
         #[cfg(feature = "tls")]
         self.tls.check()?;
         let Self {
-            listening, streams, history, limits, publishing, auth, shutdown, logging, ..
+            listening,
+            streams,
+            history,
+            topics,
+            limits,
+            publishing,
+            auth,
+            shutdown,
+            logging,
+            ..
         } = self;
         let retry_ms = (streams.retry_min.millis(), streams.retry_max.millis());
         if retry_ms.0 > retry_ms.1 {
@@ -81,6 +93,7 @@ impl Serve {
                  than --drain-timeout {drain_timeout}, which would cut streams"
             ));
         }
+        topics.check()?;
         let orgs = match streams.public_orgs {
             None => PublicOrgs::IfOpen,
             Some(lists) => public_orgs(lists),
@@ -103,6 +116,13 @@ impl Serve {
             stream_age_max: streams.max_stream_age.map(|age| age.0),
             org_streams_max: limits.org_streams,
             org_public_streams_max: limits.org_public_streams,
+            topic_streams_max: topics.topic_streams,
+            topic_events: topics.topic_events,
+            topic_age: topics.topic_age.0,
+            topic_event_bytes_max: topics.topic_event_bytes,
+            topic_bytes: topics.topic_bytes,
+            topics_bytes_total: topics.topics_bytes_total,
+            idle_topics_max: topics.idle_topics,
         };
         let small = |n: usize| u32::try_from(n).expect("its parser has a bound");
         let publish_rate = publishing.publish_rate.map(|per_second| PublishRate {

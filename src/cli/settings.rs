@@ -13,8 +13,8 @@ use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
 use super::listen_address::resolve;
 use super::values::{
-    ForwardedFieldArg, HumanDuration, LogFormat, OrgList, count, duration, millis, org_list,
-    public_key, whole_seconds,
+    ForwardedFieldArg, HumanDuration, LogFormat, OrgList, at_least, count, duration, millis,
+    org_list, public_key, whole_seconds,
 };
 #[cfg(feature = "tls")]
 use super::values::{check_file_name, check_key_file};
@@ -135,6 +135,41 @@ pub(super) struct HistoryArgs {
     /// Orgs without subscribers that are kept
     #[arg(long, env = "NUDGED_IDLE_CHANNELS", value_name = "N", default_value_t = HUB.idle_channels_max, value_parser = count(64..=100_000_000))]
     pub(super) idle_channels: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct TopicArgs {
+    /// Streams of one topic [default: no limit]
+    #[arg(long, env = "NUDGED_TOPIC_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
+    pub(super) topic_streams: Option<usize>,
+
+    /// Events that a topic keeps of each class, of the bulk ones and of the others
+    #[arg(long, env = "NUDGED_TOPIC_EVENTS", value_name = "N", default_value_t = HUB.topic_events, value_parser = count(1..=10_000))]
+    pub(super) topic_events: usize,
+
+    /// How long a topic is kept without a stream, from its last event or stream on. Its events do not age
+    #[arg(long, env = "NUDGED_TOPIC_AGE", value_name = "TIME", default_value_t = HumanDuration(HUB.topic_age), value_parser = duration(1_000..=86_400_000))]
+    pub(super) topic_age: HumanDuration,
+
+    /// Length of a topic's event on the wire; a longer one is refused. Clients in use read at most 64 KiB
+    /// for a line
+    #[arg(long, env = "NUDGED_TOPIC_EVENT_BYTES", value_name = "BYTES", default_value_t = HUB.topic_event_bytes_max, value_parser = count(1_024..=1 << 20))]
+    pub(super) topic_event_bytes: usize,
+
+    /// Memory for what a topic keeps, in bytes, at least --topic-event-bytes: what its events cost, not
+    /// their text alone. Bulk events give way first, and the newest event is always kept
+    #[arg(long, env = "NUDGED_TOPIC_BYTES", value_name = "BYTES", default_value_t = HUB.topic_bytes, value_parser = at_least(1_024))]
+    pub(super) topic_bytes: usize,
+
+    /// Memory for what all topics keep together, in bytes, at least --topic-bytes; what orgs keep has its
+    /// own (--history-bytes-total). Above it, topics without a stream are removed, the longest idle first,
+    /// and a topic that is published to keeps only its newest event
+    #[arg(long, env = "NUDGED_TOPICS_BYTES_TOTAL", value_name = "BYTES", default_value_t = HUB.topics_bytes_total, value_parser = at_least(1_024))]
+    pub(super) topics_bytes_total: usize,
+
+    /// Topics without a stream that are kept; beyond, the longest idle are removed
+    #[arg(long, env = "NUDGED_IDLE_TOPICS", value_name = "N", default_value_t = HUB.idle_topics_max, value_parser = count(1..=100_000_000))]
+    pub(super) idle_topics: usize,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -287,6 +322,26 @@ pub(crate) struct LogArgs {
 pub(super) static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
 static HUB: LazyLock<HubConfig> = LazyLock::new(HubConfig::default);
 static LISTEN: LazyLock<String> = LazyLock::new(|| config::LISTEN.to_string());
+
+// ===== impl TopicArgs =====
+
+impl TopicArgs {
+    /// Fails if an event, a topic and all topics do not fit into each other.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("--topic-event-bytes", self.topic_event_bytes),
+            ("--topic-bytes", self.topic_bytes),
+            ("--topics-bytes-total", self.topics_bytes_total),
+        ];
+        for pair in sizes.windows(2) {
+            let [(small, less), (large, more)] = pair else { continue };
+            if less > more {
+                return Err(format!("{small} {less} is more than {large} {more}"));
+            }
+        }
+        Ok(())
+    }
+}
 
 // ===== impl TlsFileArgs =====
 

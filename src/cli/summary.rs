@@ -136,6 +136,7 @@ fn limits(config: &Config) -> String {
         ("streams of an address", some(config.address_streams_max)),
         ("member streams of an organisation", some(config.hub.org_streams_max)),
         ("public streams of an organisation", some(config.hub.org_public_streams_max)),
+        ("streams of a topic", some(config.hub.topic_streams_max)),
         ("publishes a second", config.publish_rate.map(|rate| rate.per_second.to_string())),
     ];
     let rows =

@@ -198,6 +198,16 @@ pub(super) fn count(
     }
 }
 
+/// Parses a whole number that has a lower bound only.
+pub(super) fn at_least(
+    least: usize,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+    move |text| {
+        let count = text.parse().ok().filter(|count| *count >= least);
+        count.ok_or_else(|| format!("allowed is a whole number of at least {least}"))
+    }
+}
+
 pub(super) fn org_list(text: &str) -> Result<OrgList, String> {
     let entries = text.split(',').filter(|_| !text.is_empty());
     entries.map(public_org).collect::<Result<_, _>>().map(OrgList)

@@ -39,8 +39,10 @@ impl Route {
     /// What a request has to be allowed; `None` if it needs no token.
     pub(super) fn permission(&self) -> Option<Permission<'_>> {
         let (scope, org) = match self {
-            Self::Stream { org, view: View::Member }
-            | Self::StreamHead { org, view: View::Member } => (Scope::Subscribe, Some(org)),
+            Self::Stream { org, view: View::Member | View::Topic }
+            | Self::StreamHead { org, view: View::Member | View::Topic } => {
+                (Scope::Subscribe, Some(org))
+            }
             Self::Publish { org } | Self::EndMembers { org } | Self::Reread { org } => {
                 (Scope::Publish, Some(org))
             }

@@ -138,8 +138,9 @@ impl Seat {
 
     /// Why it has to end now, without another event; `None` if it goes on.
     pub(crate) fn ends_for(&self) -> Option<CloseReason> {
-        let removed = self.draining.filter(|reason| *reason == CloseReason::Removed);
-        self.ending.or(removed)
+        let at_once =
+            |reason: &CloseReason| matches!(reason, CloseReason::Removed | CloseReason::Replaced);
+        self.ending.or(self.draining.filter(at_once))
     }
 
     /// It has to re-read everything, as soon as it has taken what there is.

@@ -58,7 +58,7 @@ fn a_setting_that_does_nothing_without_another_is_an_error_that_names_it() {
     let (cert, key) = ("--tls-cert", "--tls-key");
     let secret = &["--jwt-secret", SECRET][..];
     let closed = &["--publish-key", KEY][..];
-    let rows: [(&[&str], &str, &str, &str); 19] = [
+    let rows: [(&[&str], &str, &str, &str); 22] = [
         (&[], "--jwt-issuer", "us", "--jwks-url"),
         (&[], "--jwt-audience", "us", "--jwt-key"),
         (closed, "--jwt-issuer", "us", "--jwt-secret-file"),
@@ -75,6 +75,14 @@ fn a_setting_that_does_nothing_without_another_is_an_error_that_names_it() {
         (secret, "--org-public-streams", "3", "--public-orgs"),
         (&["--public-orgs="], "--public-keys", "posts", "--public-orgs"),
         (closed, "--org-streams", "3", "--jwt-secret-file"),
+        (closed, "--topic-streams", "3", "--jwt-secret-file"),
+        (&[], "--topic-event-bytes", "262145", "--topic-bytes 262144"),
+        (
+            &["--topics-bytes-total", "70000"],
+            "--topic-bytes",
+            "70001",
+            "--topics-bytes-total 70000",
+        ),
         (&["--insecure-open"], "--cors-header", "x-a", "--cors-origin"),
         (&["--retry-max", "1s"], "--retry-min", "2s", "--retry-max"),
         (&[], "--drain-window", "1h", "--drain-timeout"),
@@ -200,10 +208,16 @@ fn a_check_says_what_would_be_served_and_serves_nothing() {
     fs::write(&secret, SECRET).expect("a file");
     let flags = ["--jwt-secret-file", &secret, "--listen", "127.0.0.1:0", "--publish-key", KEY];
     let said = checked(
-        &[&flags[..], &["--public-orgs", "acme,shop", "--org-streams", "9"]].concat(),
+        &[
+            &flags[..],
+            &["--public-orgs", "acme,shop", "--org-streams", "9", "--topic-streams", "7"],
+        ]
+        .concat(),
         &[("NUDGED_CORS_ORIGIN", "https://app.example")],
     );
-    for part in ["closed", "acme, shop", "https://app.example", "9", &secret, "a publish key"] {
+    for part in
+        ["closed", "acme, shop", "https://app.example", "9", "a topic: 7", &secret, "a publish key"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains(SECRET) && !said.contains(KEY), "{said}");

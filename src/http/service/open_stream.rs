@@ -85,10 +85,11 @@ impl Service {
         let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
         let stream = stream.map_err(|why| match why {
             SubscribeError::Closing => Reject::Draining,
-            SubscribeError::OrgFull { max } => {
+            SubscribeError::OrgFull { max } | SubscribeError::TopicFull { max } => {
                 let limit = match view {
                     View::Member => Limit::Org,
                     View::Public => Limit::OrgPublic,
+                    View::Topic => Limit::Topic,
                 };
                 Reject::Full { limit, max }
             }
@@ -124,7 +125,7 @@ impl Service {
     pub(super) fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {
         match view {
             View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
-            View::Public | View::Member => Ok(()),
+            View::Public | View::Member | View::Topic => Ok(()),
         }
     }
 }
