@@ -102,7 +102,9 @@ impl Topics {
     /// Removes the topics that have been idle longest, if there are too many.
     pub(crate) fn evict_excess(&self) {
         let (idle, max) = (&self.common.topics.idle, self.common.config.idle_topics_max);
-        while let Some((key, channel)) = idle.lock().first_beyond(max) {
+        loop {
+            // The list's lock comes after those of partitions and channels.
+            let Some((key, channel)) = idle.lock().first_beyond(max) else { return };
             self.remove(key, &channel);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{AGE, World};
 use crate::hub::channel::Channel;
 use crate::hub::feed::{Feeds, View};
+use crate::hub::log::Log as _;
 use crate::ids::{Epoch, Seq, Topic};
 use crate::metrics;
 use crate::time::Time;
@@ -116,5 +117,5 @@ pub(super) fn kept(channel: &Channel) -> (Epoch, Vec<u64>, usize) {
     let Feeds::Topic(topic) = &mut state.feeds else { panic!("that of an org") };
     let backlog = &topic.feed.history;
     let kept = backlog.numbers().map(|seq: Seq| seq.0).collect();
-    (backlog.epoch(), kept, backlog.overhead())
+    (backlog.id(Seq(0)).epoch, kept, backlog.overhead())
 }

@@ -63,8 +63,9 @@ impl Log {
             assert!(self.event(*seq).kept, "{seq} is back after it was dropped");
         }
         assert!(head == 0 || kept.contains(&head), "the newest event {head} is dropped: {kept:?}");
-        let of = |bulk: bool| kept.iter().filter(move |seq| self.event(**seq).bulk == bulk).count();
-        let counts = [true, false].map(of);
+        let counts = [true, false].map(|bulk| {
+            kept.iter().filter(|seq| self.is_bulk(**seq) == bulk).count()
+        });
         assert!(counts.iter().all(|count| *count <= limits.events), "{counts:?} of {limits:?}");
         let lost = newly_lost.iter().copied().filter(|seq| !self.event(*seq).bulk).max();
         for seq in newly_lost {

@@ -141,6 +141,7 @@ fn config(limits: Limits) -> HubConfig {
     HubConfig {
         keepalive: Duration::from_secs(100_000),
         coalesce: Duration::ZERO,
+        stall_timeout: Duration::from_secs(100_000),
         history_events: 6,
         topic_age: Duration::from_millis(AGE),
         topic_events: limits.events,

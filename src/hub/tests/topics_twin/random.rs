@@ -6,7 +6,7 @@ use super::{From, Lane, Limits, Step, TOPICS, check, orgs};
 use crate::hub::View;
 
 fn step() -> impl Strategy<Value = Step> {
-    let (topic, shard, any) = (|| 0..TOPICS, || 0..2usize, || 0..1_000usize);
+    let (topic, shard, some) = (|| 0..TOPICS, || 0..2usize, || 0..1_000usize);
     let start = prop_oneof![
         4 => Just(From::All),
         1 => Just(From::Now),
@@ -20,21 +20,21 @@ fn step() -> impl Strategy<Value = Step> {
     let org = prop_oneof![
         (0..2usize, view, any::<bool>()).prop_map(|(org, view, resume)| orgs::Step::Subscribe { org, view, resume }),
         (0..2usize, 0..30usize).prop_map(|(org, keys)| orgs::Step::Publish { org, keys }),
-        any().prop_map(orgs::Step::Read),
-        any().prop_map(orgs::Step::Drop),
+        some().prop_map(orgs::Step::Read),
+        some().prop_map(orgs::Step::Drop),
     ];
     prop_oneof![
         12 => (topic(), start, exclusive(), shard(), lane()).prop_map(|(topic, start, exclusive, shard, lane)| Step::Open { topic, start, exclusive, shard, lane }),
-        5 => (any(), exclusive(), shard(), lane()).prop_map(|(away, exclusive, shard, lane)| Step::Return { away, exclusive, shard, lane }),
+        5 => (some(), exclusive(), shard(), lane()).prop_map(|(away, exclusive, shard, lane)| Step::Return { away, exclusive, shard, lane }),
         30 => (topic(), any::<bool>(), size, shard()).prop_map(|(topic, bulk, size, shard)| Step::Publish { topic, bulk, size, shard }),
         2 => (topic(), shard()).prop_map(|(topic, shard)| Step::Close { topic, shard }),
-        15 => (any(), 0..6usize).prop_map(|(reader, room)| Step::Read { reader, room }),
+        15 => (some(), 0..6usize).prop_map(|(reader, room)| Step::Read { reader, room }),
         2 => Just(Step::ReadAll),
-        2 => (any(), 1..9_000u64).prop_map(|(reader, ms)| Step::EndAfter { reader, ms }),
-        2 => any().prop_map(Step::Drop),
-        4 => any().prop_map(Step::Leave),
-        4 => any().prop_map(Step::LookSole),
-        1 => any().prop_map(Step::EndRivals),
+        2 => (some(), 1..9_000u64).prop_map(|(reader, ms)| Step::EndAfter { reader, ms }),
+        2 => some().prop_map(Step::Drop),
+        4 => some().prop_map(Step::Leave),
+        4 => some().prop_map(Step::LookSole),
+        1 => some().prop_map(Step::EndRivals),
         8 => org.prop_map(Step::Org),
         5 => (0..80u64).prop_map(Step::Wait),
         3 => (1..7u64).prop_map(|halves| Step::Wait(halves * 500)),

@@ -56,7 +56,7 @@ pub(super) struct Away {
 pub(super) enum Delivery {
     Task(Arc<Bell>),
     /// `room` is how many events its socket still takes.
-    Socket { room: usize, blocked: bool, written: bool },
+    Socket { room: usize, blocked: bool },
 }
 
 // ===== impl Reader =====
@@ -65,7 +65,7 @@ impl Reader {
     pub(super) fn new(number: u32, ours: Subscription, log: &Log, at: u64, lane: Lane) -> Self {
         let lane = match lane {
             Lane::Task => Delivery::Task(Arc::new(Bell(AtomicBool::new(false)))),
-            Lane::Socket(room) => Delivery::Socket { room, blocked: false, written: false },
+            Lane::Socket(room) => Delivery::Socket { room, blocked: false },
         };
         Self {
             number,
@@ -108,13 +108,16 @@ impl Reader {
     pub(super) fn poll(&mut self, log: &Log, bell: &Arc<Bell>) -> bool {
         bell.0.store(false, Ordering::Relaxed);
         let polled = self.ours.poll_next(&Waker::from(bell.clone()));
-        self.waits = polled.is_pending();
+        let is_ready = polled.is_ready();
+        self.waits = !is_ready;
         match polled {
             Poll::Ready(Some(frame)) => self.receive(&frame, log),
             Poll::Ready(None) => self.end(self.ours.ends_for(), log),
+            // Its task closes the connection, which takes nothing.
+            Poll::Pending if self.put_out => self.over = Some(CloseReason::Stalled),
             Poll::Pending => self.check_idle(log),
         }
-        polled.is_ready() && self.over.is_none()
+        is_ready && self.over.is_none()
     }
 
     /// One take of the driver for its socket. Returns whether there may be more.
@@ -243,8 +246,21 @@ impl Reader {
             }
             CloseReason::Replaced => assert!(self.replaced, "nothing replaces it"),
             CloseReason::MaxAge => assert!(self.expired),
+            CloseReason::Stalled => assert!(self.put_out, "it need not go"),
             CloseReason::Drained => assert!(log.next(self.at).is_none() && self.is_whole(log)),
             other => panic!("it ended for {other:?}"),
+        }
+        self.over = Some(reason);
+    }
+
+    /// The driver ends its stream at once: at a deadline, or because it does not read and has to go.
+    pub(super) fn cut(&mut self, reason: CloseReason, draining: bool) {
+        let is_blocked = matches!(self.lane, Delivery::Socket { blocked: true, .. });
+        let goes = self.put_out || is_blocked && (self.replaced || draining);
+        match reason {
+            CloseReason::MaxAge => assert!(self.expired, "before its deadline"),
+            CloseReason::Stalled => assert!(goes, "it reads, or need not go"),
+            other => panic!("it is cut for {other:?}"),
         }
         self.over = Some(reason);
     }

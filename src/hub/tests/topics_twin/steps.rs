@@ -7,7 +7,7 @@ use super::log::Log;
 use super::reader::{Away, Delivery, Reader};
 use super::{AGE, From, Lane, Limits, Orgs, Step, TOPICS, World, config};
 use crate::hub::{Batch, Deadline, Hub, Pace, Start, SubscribeError, WriteKind};
-use crate::ids::{Epoch, EventId, Seq, Topic};
+use crate::ids::{Epoch, EventId, OrgName, Seq, Topic};
 use crate::metrics::CloseReason;
 use crate::time::{Tick, Time};
 use crate::wire::{Greeting, Message, Payload};
@@ -17,7 +17,7 @@ use crate::wire::{Greeting, Message, Payload};
 impl World {
     pub(super) fn new(limits: Limits) -> Self {
         let hub = Hub::with_shards(config(limits), 2);
-        let orgs = ["a", "b"].map(|org| org.parse().expect("a name"));
+        let orgs: [OrgName; 2] = ["a", "b"].map(|org| org.parse().expect("a name"));
         let topic = |n: usize| Topic {
             org: orgs[n % 2].clone(),
             name: format!("topic-{n}").parse().expect("a name"),
@@ -135,7 +135,7 @@ impl World {
                 assert!(Some(max) == self.limits.streams && here.len() >= max && !exclusive);
                 return;
             }
-            Err(other) => panic!("{other}"),
+            Err(other) => panic!("{other:?}"),
         };
         let staying = here.iter().filter(|(_, replaced)| !replaced).count();
         assert!(exclusive || self.limits.streams.is_none_or(|max| staying < max), "too many");
@@ -335,13 +335,12 @@ impl World {
                 WriteKind::Events { count } => {
                     let before = Seq(reader.at);
                     let frames = &batch.events[batch.events.len() - count..];
-                    let frames: Vec<_> = frames.iter().map(|event| event.frame.clone()).collect();
+                    let frames: Vec<_> = frames.iter().map(|(_, frame)| frame.clone()).collect();
                     reader.write(&frames, before, log);
                 }
                 WriteKind::CatchUp => reader.take(log),
                 WriteKind::End(reason) => {
-                    assert!(reader.expired || reader.put_out, "{reason:?}");
-                    reader.over = Some(reason);
+                    reader.cut(reason, self.closing);
                 }
                 WriteKind::Keepalive => panic!("none is due"),
             }
