@@ -43,6 +43,7 @@ pub(crate) struct Feed<L = History> {
 
 /// What a channel feeds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an org's channel stays one block of memory")]
 pub(crate) enum Feeds {
     Org(OrgFeeds),
     Topic(Box<TopicFeed>),

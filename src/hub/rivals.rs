@@ -122,8 +122,8 @@ impl Subscription {
         Poll::Pending
     }
 
-    /// Has the streams that are left, and that this exclusive one replaces, end at once: by a reset, since they do not
-    /// read.
+    /// Has the streams that are left, and that this exclusive one replaces, end at once, without a last event: those
+    /// that do not read are reset.
     pub fn end_rivals(&self) {
         if !self.is_exclusive() {
             return;
@@ -135,10 +135,9 @@ impl Subscription {
             }
             for seats in state.feeds.shards_mut(View::Topic).into_iter().flatten() {
                 for index in 0..seats.end() {
-                    let seat = seats.at_mut(index);
-                    if let Some(seat) =
-                        seat.filter(|seat| seat.draining == Some(CloseReason::Replaced))
-                    {
+                    let Some(seat) = seats.at_mut(index) else { continue };
+                    let is_rival = seat.draining == Some(CloseReason::Replaced);
+                    if is_rival && seat.is_blocked() {
                         seat.ending = Some(CloseReason::Stalled);
                     }
                 }

@@ -18,18 +18,11 @@ pub(crate) struct Topics {
     partitions: [Mutex<Partition>; PARTITIONS],
     hasher: RandomState,
     common: Arc<Common>,
-    closed: Mutex<Closed>,
+    /// Those that were closed, some of whose streams may not have ended yet.
+    closed: Mutex<Vec<Weak<Channel>>>,
 }
 
 type Partition = HashMap<Topic, Arc<Channel>>;
-
-/// Topics that were closed, some of whose streams may not have ended yet.
-#[derive(Debug, Default)]
-struct Closed {
-    channels: Vec<Weak<Channel>>,
-    /// The number beyond which the next one looks for those that are over.
-    scan_beyond: usize,
-}
 
 /// What all topics of a hub share.
 #[derive(Debug, Default)]
@@ -52,9 +45,6 @@ pub(crate) type IdleKey = (Time, u64);
 /// One is enough for loom, which would explore them all.
 const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
 
-/// Closed topics that are listed without a look at whether they are over.
-const CLOSED_MIN: usize = 64;
-
 // ===== impl Topics =====
 
 impl Topics {
@@ -63,8 +53,12 @@ impl Topics {
         Self { partitions, hasher: RandomState::new(), common, closed: Mutex::default() }
     }
 
-    /// The channel of a topic, a new one if it has none.
+    /// The channel of a topic, a new one if it has none, for which those may be removed that have been idle longest.
     pub(crate) fn get_or_create(&self, topic: &Topic, now: Time) -> Arc<Channel> {
+        if let Some(channel) = self.partition(topic).lock().get(topic) {
+            return channel.clone();
+        }
+        self.evict_excess();
         let mut partition = self.partition(topic).lock();
         if let Some(channel) = partition.get(topic) {
             return channel.clone();
@@ -85,11 +79,12 @@ impl Topics {
         let channel = partition.remove(topic)?;
         give_back(&mut partition);
         let closed = close(&channel);
-        self.closed.lock().add(&channel);
+        self.closed.lock().push(Arc::downgrade(&channel));
         Some((channel, closed))
     }
 
-    /// Removes topics that have been idle for too long, or that are too many.
+    /// Removes topics that have been idle for too long, or that are too many, and forgets those that were closed and are
+    /// over.
     pub(crate) fn tidy(&self, now: Time) {
         let idle = &self.common.topics.idle;
         for _ in 0..VISITS_PER_TURN {
@@ -97,6 +92,11 @@ impl Topics {
             self.remove(key, &channel);
         }
         self.evict_excess();
+        let mut closed = self.closed.lock();
+        closed.retain(|channel| channel.strong_count() > 0);
+        if closed.len() * 4 < closed.capacity() {
+            closed.shrink_to_fit();
+        }
     }
 
     /// Removes the topics that have been idle longest, if there are too many.
@@ -125,9 +125,7 @@ impl Topics {
     pub(crate) fn channels_of(&self, partition: usize) -> Option<Vec<Arc<Channel>>> {
         match partition {
             0..PARTITIONS => Some(self.partitions[partition].lock().values().cloned().collect()),
-            PARTITIONS => {
-                Some(self.closed.lock().channels.iter().filter_map(Weak::upgrade).collect())
-            }
+            PARTITIONS => Some(self.closed.lock().iter().filter_map(Weak::upgrade).collect()),
             _ => None,
         }
     }
@@ -165,20 +163,6 @@ impl Topics {
 fn give_back(partition: &mut Partition) {
     if partition.len() * 4 < partition.capacity() {
         partition.shrink_to(partition.len() * 2);
-    }
-}
-
-// ===== impl Closed =====
-
-impl Closed {
-    /// The cost is amortised: the next scan happens once there are twice as many as were left.
-    fn add(&mut self, channel: &Arc<Channel>) {
-        if self.channels.len() > self.scan_beyond.max(CLOSED_MIN) {
-            self.channels.retain(|channel| channel.strong_count() > 0);
-            self.channels.shrink_to(self.channels.len() * 2);
-            self.scan_beyond = self.channels.len() * 2;
-        }
-        self.channels.push(Arc::downgrade(channel));
     }
 }
 

@@ -180,6 +180,19 @@ fn one_that_does_not_read_is_reset_soon() {
     assert_eq!(taken, Taken::End(CloseReason::Stalled));
 }
 
+/// As the body of an application whose runtime is late.
+#[test]
+fn one_that_was_not_polled_meanwhile_ends_when_it_is() {
+    let world = World::new();
+    let mut old = world.open("run", Start::All);
+    let new = exclusive(&world);
+    new.stream.end_rivals();
+    world.drive();
+    assert_eq!(old.take(), (vec![], true));
+    drop(old);
+    assert_eq!(world.ended(CloseReason::Replaced), 1);
+}
+
 #[test]
 fn one_that_is_replaced_while_its_topic_is_closed_gets_one_end() {
     let world = World::new();
