@@ -15,7 +15,7 @@ use super::counting::{LIVE_BLOCKS, LIVE_BYTES, allocations};
 use super::{BESIDE, cut, org, poll, settle, uncoalesced};
 
 /// So many that a leak of 64 bytes for each would exceed the budget.
-const NAMES: usize = 200_000;
+const NAMES: usize = 50_000;
 
 /// Bytes of an idle topic beside its events: its channel, its name twice, and its entries in the registry and in the list
 /// of idle topics.
@@ -82,10 +82,14 @@ fn a_delivery_allocates_nothing_and_a_publish_a_fixed_number() {
 }
 
 /// One client invents topics, publishes to them, opens and closes them, all within one tick.
+///
+/// SCENARIO: a backend begins and closes many topics in a second.
+/// BUG: closed topics were forgotten at the next tick, and until then each kept its channel's block allocated.
+/// FIX: they are forgotten as soon as there may be twice as many as have streams.
 async fn invented_topics_stay_within_the_budget() {
     let budget = HubConfig {
-        topics_bytes_total: 1 << 20,
-        idle_topics_max: 4_096,
+        topics_bytes_total: 512 << 10,
+        idle_topics_max: 1_024,
         stream_age_max: Some(Duration::from_secs(3_600)),
         ..uncoalesced()
     };
@@ -123,14 +127,18 @@ async fn a_topic_that_comes_and_goes_leaves_nothing_behind() {
     let (hub, clock) = (Hub::new(uncoalesced()), Clock::start());
     tokio::spawn(drive(hub.clone(), clock));
     let message = message(100, false);
-    let wave = |from: usize, count: usize| {
-        for n in from..from + count {
+    let wave = async |from: usize| {
+        for n in from..from + 1_000 {
             let stream = open(&hub, &topic(n), clock.now());
             hub.publish_message(&topic(n), &message, clock.now());
             if n.is_multiple_of(2) {
                 hub.close_topic(&topic(n), "done", clock.now());
             }
             drop(stream);
+        }
+        // The driver takes note.
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
         }
     };
     let quiet = || async {
@@ -139,10 +147,10 @@ async fn a_topic_that_comes_and_goes_leaves_nothing_behind() {
         tokio::time::sleep(Duration::from_secs(300)).await;
         LIVE_BYTES.load(Relaxed)
     };
-    wave(0, 1_000);
+    wave(0).await;
     let before = quiet().await;
-    for n in 0..20 {
-        wave(10_000 * n, 10_000);
+    for n in 0..200 {
+        wave(1_000 * n).await;
     }
     let after = quiet().await;
     println!("live bytes before and after 200,000 topics: {before}, {after}");
@@ -249,7 +257,7 @@ fn cut_events_count_until_they_are_freed() {
 }
 
 fn an_idle_topic_costs_little() {
-    const TOPICS: usize = 100_000;
+    const TOPICS: usize = 50_000;
     let limits =
         HubConfig { idle_topics_max: TOPICS, topics_bytes_total: 1 << 30, ..uncoalesced() };
     let hub = Hub::new(limits);
@@ -264,7 +272,7 @@ fn an_idle_topic_costs_little() {
 }
 
 fn a_seat_costs_at_most_96_bytes() {
-    const SEATS: usize = 500_000;
+    const SEATS: usize = 200_000;
     let hub = Hub::new(uncoalesced());
     let mut subscriptions = Vec::with_capacity(SEATS);
     let (before, blocks_before) = (LIVE_BYTES.load(Relaxed), LIVE_BLOCKS.load(Relaxed));

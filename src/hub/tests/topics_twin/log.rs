@@ -63,9 +63,8 @@ impl Log {
             assert!(self.event(*seq).kept, "{seq} is back after it was dropped");
         }
         assert!(head == 0 || kept.contains(&head), "the newest event {head} is dropped: {kept:?}");
-        let counts = [true, false].map(|bulk| {
-            kept.iter().filter(|seq| self.is_bulk(**seq) == bulk).count()
-        });
+        let counts =
+            [true, false].map(|bulk| kept.iter().filter(|seq| self.is_bulk(**seq) == bulk).count());
         assert!(counts.iter().all(|count| *count <= limits.events), "{counts:?} of {limits:?}");
         let lost = newly_lost.iter().copied().filter(|seq| !self.event(*seq).bulk).max();
         for seq in newly_lost {
@@ -78,13 +77,7 @@ impl Log {
     }
 
     /// An event was dropped, for which there has to be a reason.
-    fn check_drop(
-        &self,
-        seq: u64,
-        kept: &[u64],
-        [bulk, others]: [usize; 2],
-        limits: Limits,
-    ) {
+    fn check_drop(&self, seq: u64, kept: &[u64], [bulk, others]: [usize; 2], limits: Limits) {
         let event = self.event(seq);
         let is_oldest = |seq: u64| {
             kept.iter().filter(|other| self.event(**other).bulk == event.bulk).all(|o| *o > seq)

@@ -13,16 +13,20 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..12u64, prop::bool::weighted(0.8)).prop_map(|(back, this)| From::After(back, this)),
         2 => (0..4_000u64).prop_map(From::Since),
     ];
-    let lane = || prop_oneof![Just(Lane::Task), (0..4usize).prop_map(Lane::Socket), Just(Lane::Socket(1_000))];
+    let lane = || {
+        prop_oneof![Just(Lane::Task), (0..4usize).prop_map(Lane::Socket), Just(Lane::Socket(1_000))]
+    };
     let exclusive = || prop::bool::weighted(0.15);
     let view = prop_oneof![Just(View::Member), Just(View::Public)];
     let size = prop_oneof![4 => 0..40usize, 1 => 0..2_000usize];
-    let org = prop_oneof![
-        (0..2usize, view, any::<bool>()).prop_map(|(org, view, resume)| orgs::Step::Subscribe { org, view, resume }),
-        (0..2usize, 0..30usize).prop_map(|(org, keys)| orgs::Step::Publish { org, keys }),
-        some().prop_map(orgs::Step::Read),
-        some().prop_map(orgs::Step::Drop),
-    ];
+    let org =
+        prop_oneof![
+            (0..2usize, view, any::<bool>())
+                .prop_map(|(org, view, resume)| orgs::Step::Subscribe { org, view, resume }),
+            (0..2usize, 0..30usize).prop_map(|(org, keys)| orgs::Step::Publish { org, keys }),
+            some().prop_map(orgs::Step::Read),
+            some().prop_map(orgs::Step::Drop),
+        ];
     prop_oneof![
         12 => (topic(), start, exclusive(), shard(), lane()).prop_map(|(topic, start, exclusive, shard, lane)| Step::Open { topic, start, exclusive, shard, lane }),
         5 => (some(), exclusive(), shard(), lane()).prop_map(|(away, exclusive, shard, lane)| Step::Return { away, exclusive, shard, lane }),
@@ -51,13 +55,15 @@ fn limits() -> impl Strategy<Value = Limits> {
     let total = prop_oneof![3 => Just(usize::MAX / 2), 1 => 1_000..20_000usize];
     let idle = prop_oneof![3 => Just(10_000), 1 => 0..TOPICS];
     let streams = prop_oneof![3 => Just(None), 1 => (1..4usize).prop_map(Some)];
-    (1..7usize, bytes, total, idle, streams).prop_map(|(events, bytes, bytes_total, idle, streams)| Limits {
-        events,
-        bytes,
-        bytes_total,
-        idle,
-        streams,
-    })
+    (1..7usize, bytes, total, idle, streams).prop_map(
+        |(events, bytes, bytes_total, idle, streams)| Limits {
+            events,
+            bytes,
+            bytes_total,
+            idle,
+            streams,
+        },
+    )
 }
 
 proptest! {

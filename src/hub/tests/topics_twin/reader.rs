@@ -56,7 +56,10 @@ pub(super) struct Away {
 pub(super) enum Delivery {
     Task(Arc<Bell>),
     /// `room` is how many events its socket still takes.
-    Socket { room: usize, blocked: bool },
+    Socket {
+        room: usize,
+        blocked: bool,
+    },
 }
 
 // ===== impl Reader =====

@@ -103,23 +103,15 @@ impl World {
         match from {
             From::All => Start::All,
             From::Now => Start::Now,
-            From::After(back, true) => {
-                Start::After(id(&self.current[topic], back).unwrap_or(none))
-            }
-            From::After(back, false) => {
-                Start::After(id(&self.former[topic], back).unwrap_or(none))
-            }
+            From::After(back, true) => Start::After(id(&self.current[topic], back).unwrap_or(none)),
+            From::After(back, false) => Start::After(id(&self.former[topic], back).unwrap_or(none)),
             From::Since(ago) => Start::Since(Time(self.now.saturating_sub(ago))),
         }
     }
 
     fn open(&mut self, topic: usize, start: Start, exclusive: bool, shard: usize, lane: Lane) {
-        let opened = self.hubs[shard].subscribe_topic(
-            &self.topics[topic],
-            start,
-            exclusive,
-            Time(self.now),
-        );
+        let opened =
+            self.hubs[shard].subscribe_topic(&self.topics[topic], start, exclusive, Time(self.now));
         if self.closing {
             return assert!(matches!(opened, Err(SubscribeError::Closing)));
         }
