@@ -147,6 +147,11 @@ impl Collector for HubCollector {
             ("seats", "Seats that are taken, counted in the slabs", hub.seats()),
             ("channels", "Organisations that are remembered", hub.channels()),
             ("topics", "Topics that are kept", hub.topics()),
+            (
+                "topics_bytes",
+                "Bytes of memory for the events of topics",
+                usize::try_from(hub.topics_bytes()).unwrap_or(usize::MAX),
+            ),
         ] {
             encode(&mut encoder, name, help, &gauge(value))?;
         }

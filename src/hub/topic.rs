@@ -117,6 +117,11 @@ impl Hub {
     pub fn topics(&self) -> usize {
         self.shared.topics.len()
     }
+
+    /// Bytes of memory for what topics keep, and for events that are gone and that streams have still to write.
+    pub fn topics_bytes(&self) -> u64 {
+        self.shared.common.topics.memory.bytes()
+    }
 }
 
 // ===== impl Channel =====

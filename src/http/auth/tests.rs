@@ -53,7 +53,9 @@ fn authorize(auth: &Auth, tokens: &[&str]) -> Result<Authorization, AuthError> {
     let uri = "/api/acme/events".parse().expect("a URI");
     let request = Presented { headers: &headers, uri: &uri, is_foreign: false };
     let org = "acme".parse().expect("a name");
-    auth.authorize(request, Permission { scope: Scope::Subscribe, org: Some(&org) }, Time(0))
+    let permission =
+        Permission { scope: Scope::Subscribe, org: Some(&org), topic: None, is_exclusive: false };
+    auth.authorize(request, permission, Time(0))
 }
 
 #[tokio::test]
