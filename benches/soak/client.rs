@@ -16,6 +16,8 @@ pub(crate) struct Client {
     parser: Parser,
     /// Events that were read, and not taken yet.
     events: VecDeque<Event>,
+    /// The id of the last event that was taken.
+    last: String,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,7 +38,7 @@ impl Client {
     }
 
     fn on(connection: Connection) -> Self {
-        Self { connection, parser: Parser::default(), events: VecDeque::new() }
+        Self { connection, parser: Parser::default(), events: VecDeque::new(), last: String::new() }
     }
 
     pub(crate) fn send(&mut self, text: &str) -> io::Result<()> {
@@ -65,7 +67,9 @@ impl Client {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(self.events.pop_front().expect("not empty"))
+        let event = self.events.pop_front().expect("not empty");
+        self.last.clone_from(&event.id);
+        Ok(event)
     }
 
     /// Waits for the end of the stream, before which there is no event.
@@ -88,8 +92,9 @@ impl Client {
         Ok(length > 0)
     }
 
+    /// That of the last event that was taken.
     pub(crate) fn last_event_id(&self) -> &str {
-        self.parser.last_event_id()
+        &self.last
     }
 
     /// Closes the client's half, and waits for the server to close the other.
