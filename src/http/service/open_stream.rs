@@ -11,6 +11,7 @@ use super::{Service, Verdict};
 use crate::admission::StreamPermit;
 use crate::config::PING_PARAMETER;
 use crate::http::auth::{AuthError, Authorization, Grant};
+use crate::http::filter::filter;
 use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
@@ -100,13 +101,16 @@ impl Service {
         grant: &Grant,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
+        let filter = filter(request.uri(), self.hub.config())?;
         self.open_with(request, grant, |hub, now| {
             let id = last_event_id(request.headers(), request.uri());
-            EventStream::open(hub, org, view, id.as_deref(), now).map_err(|why| match view {
+            let stream = EventStream::open(hub, org, view, id.as_deref(), now);
+            let stream = stream.map_err(|why| match view {
                 View::Member => refused(why, Limit::Org),
                 View::Public => refused(why, Limit::OrgPublic),
                 View::Topic => refused(why, Limit::Topic),
-            })
+            })?;
+            Ok(stream.with_filter(filter))
         })
     }
 
@@ -222,5 +226,56 @@ pub(super) fn keepalive(uri: &Uri) -> Result<Keepalive, Reject> {
         None => Ok(Keepalive::Comment),
         Some("event") => Ok(Keepalive::Event),
         Some(_) => Err(Reject::Ping),
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::admission::{Admission, Entrance};
+    use crate::config::Config;
+    use crate::http::{App, ServiceFactory};
+    use crate::hub::Start;
+    use crate::stream::Clock;
+
+    /// The streams of topics need no task of hyper's, but for one that has to wait. That one counts as a stream all the
+    /// same: a client that sends no more after such a request has gone, and turns nobody out.
+    #[tokio::test]
+    async fn a_topic_opens_without_hyper_unless_it_is_exclusive() {
+        let (config, clock) = (Config::default(), Clock::start());
+        let hub = Hub::new(config.hub.clone());
+        let admission = Admission::new(&config, 1_024);
+        let app = Arc::new(App::new(config, hub.clone(), clock, admission));
+        let factory = ServiceFactory::new(app, hub.clone());
+        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
+        let service = factory.service(admitted);
+        let topic =
+            Topic { org: "acme".parse().expect("a name"), name: "run-7".parse().expect("a name") };
+        let opened = hub.subscribe_topic(&topic, Start::All, false, clock.now());
+        let (mut rival, _) = opened.expect("open");
+        for (query, without_hyper, is_stream) in [
+            ("", true, true),
+            ("?exclusive=0", true, true),
+            ("?since=now&ping=event", true, true),
+            ("?exclusive", false, true),
+            ("?exclusive=true", false, true),
+            ("?exclusive=x", false, true),
+            ("?ping=x", false, true),
+            ("/", false, false),
+        ] {
+            let path = format!("/api/acme/topics/run-7/events{query}");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+            let first = Bytes::from(request);
+            assert_eq!(service.requests_stream(&first), is_stream, "{query}");
+            let opened = service.open_stream(&first);
+            assert_eq!(opened.is_ok(), without_hyper, "{query}");
+            drop(opened);
+            assert_eq!(hub.seats(), 1, "{query}");
+            assert!(rival.poll_next(Waker::noop()).is_pending(), "{query}: it goes on");
+        }
     }
 }

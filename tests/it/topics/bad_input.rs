@@ -110,6 +110,29 @@ fn a_bad_publish_is_refused_with_what_is_allowed() {
     }
 }
 
+/// A body is read as that of any publish.
+#[test]
+fn a_body_that_is_late_or_encoded_is_refused() {
+    for transport in Transport::all() {
+        let server = Server::start_on(transport, &["--body-timeout", "1s"]);
+        let stream = watch(&server);
+        for method in ["POST", "DELETE"] {
+            let begin = |fields: &str, body: &str| {
+                let mut client = server.connect();
+                client.send(&format!(
+                    "{method} {RUN} HTTP/1.1\r\nhost: t\r\ncontent-type: {JSON}\r\n{fields}content-length: 26\r\n\r\n{body}"
+                ));
+                client.read_answer()
+            };
+            assert_eq!(begin("", "{").status(), 408, "{transport:?} {method}");
+            let coded = begin("content-encoding: gzip\r\n", r#"{"event":"x","data":12345}"#);
+            assert_eq!(coded.status(), 415, "{transport:?} {method}");
+            assert_eq!(coded.header("accept-encoding"), Some("identity"));
+        }
+        expect_nothing_before(&server, stream);
+    }
+}
+
 /// In no body that is refused does a good line before or after the bad one count.
 #[test]
 fn a_bad_line_refuses_the_whole_request() {

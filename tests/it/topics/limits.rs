@@ -2,7 +2,7 @@
 
 use super::{JSON, NDJSON, RUN, before, numbered, numbered_frame, publish, publish_some};
 use crate::bytes::Way;
-use crate::support::{Server, eventually};
+use crate::support::{Server, Transport, eventually};
 
 #[test]
 fn the_streams_of_a_topic_are_limited() {
@@ -108,6 +108,29 @@ fn publishes_to_topics_count_against_the_rate_of_their_org() {
     let refused = server.post("/api/events", NDJSON, line);
     assert_eq!((refused.status(), refused.problem().starts_with("line 1: ")), (429, true));
     assert_eq!(status("/api/other/topics/run-7/events"), 202);
+}
+
+/// Publishers are served at the limits of connections, and subscribers are not.
+#[test]
+fn topics_are_written_at_the_limit_of_connections() {
+    for transport in Transport::http1() {
+        let server = Server::start_on(transport, &["--connections", "4"]);
+        let mut streams: Vec<_> = (0..4).map(|_| server.stream_with(RUN, "")).collect();
+        streams.iter_mut().for_each(|stream| _ = stream.connected());
+        let ask = |path: &str, fields: &str| {
+            server.request(&format!("GET {path} HTTP/1.1\r\nhost: t\r\n{fields}\r\n"))
+        };
+        let because = "the server has as many connections as it may, 4";
+        for path in [RUN.to_owned(), format!("{RUN}?exclusive")] {
+            assert!(ask(&path, "").problem().starts_with(because), "{transport:?}");
+            let browser = ask(&path, "accept: text/event-stream\r\n");
+            assert_eq!(browser.status(), 200, "{transport:?} {browser:?}");
+            assert!(browser.body.contains(because), "{browser:?}");
+        }
+        let id = publish(&server, RUN, &numbered(1));
+        streams.iter_mut().for_each(|stream| assert_eq!(stream.next(), numbered_frame(&id, 1)));
+        assert_eq!(super::close(&server, RUN, ""), 4, "{transport:?}");
+    }
 }
 
 /// A stream counts as any other: in total and of its address.

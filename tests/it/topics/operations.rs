@@ -217,13 +217,18 @@ fn the_access_log_has_the_topic_of_a_stream() {
         close(&server, RUN, "");
         assert!(streams[1].next().contains("event: closed\n"));
         eventually("both have ended", || server.seats() == 0);
+        let mut org = server.stream("acme");
+        org.connected();
+        org.client.reset();
+        eventually("it has ended", || server.seats() == 0);
         let log = BufReader::new(server.take_stderr());
         server.signal(Signal::TERM);
         assert_eq!(server.wait(), Some(0));
         let lines: Vec<String> = log.lines().map(|line| line.expect("text")).collect();
         let parsed: Vec<Value> =
             lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
-        assert_eq!(parsed.len(), 2, "{lines:#?}");
+        assert_eq!(parsed.len(), 3, "{lines:#?}");
+        assert_eq!(parsed[2].get("topic"), None, "that of an org has none: {lines:#?}");
         for (line, cause) in parsed.iter().zip(["replaced", "closed"]) {
             assert_eq!(line["org"], "acme", "{line}");
             assert_eq!(line["topic"], "run-7", "{line}");
