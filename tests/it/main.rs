@@ -35,6 +35,7 @@ mod log;
 mod mcp;
 mod metrics;
 mod model;
+mod model_topics;
 mod pause;
 mod places;
 mod positions;
