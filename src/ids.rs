@@ -23,17 +23,17 @@ pub struct Topic {
     pub name: TopicName,
 }
 
-/// One run of one view of an organisation's channel. No two runs share one, across views and restarts too, so that
-/// a history never covers an id from an earlier run or from the other view.
+/// One run of one view of an organisation's channel, or of a topic. No two runs share one, across views, topics and
+/// restarts too, so that a history never covers an id from an earlier run or from another channel or view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub(crate) u64);
 
-/// The sequence number of an event in one run of a view, from 1, without gaps; and a position in it, the number of the
-/// last event before it. 0 is the position before the first event.
+/// The sequence number of an event in one run of a view or of a topic, from 1, without gaps; and a position in it, the
+/// number of the last event before it. 0 is the position before the first event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
-/// A position in a view of a channel: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. The browser
+/// A position in a view of a channel, or in a topic: `<epoch>-<seq>`, sixteen hexadecimal digits and a decimal number. The browser
 /// sends it back as `Last-Event-ID` (WHATWG HTML, 9.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {

@@ -8,8 +8,8 @@
 //!
 //! * [`ids`], [`time`], [`config`], [`metrics`]: names and ids, clocks, limits with their defaults, counters.
 //! * [`wire`]: the SSE text format, written, and parsed as a browser parses it.
-//! * [`hub`]: the state. Channels, the feeds of their views, histories and coalescing windows, seats in slabs, timer
-//!   wheels, and the commands to open streams.
+//! * [`hub`]: the state. Channels of orgs, the feeds of their views, histories and coalescing windows; channels of topics
+//!   and their backlogs; seats in slabs, timer wheels, and the commands to open streams.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
 //!   driver, the one task of a shard that sleeps.
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
@@ -63,6 +63,17 @@
 //! and the head in one `write` or `writev`; for a stream that hyper polls, the driver wakes the task, which takes its
 //! frames from the same cursor. Events that are published during a sweep wait for the next one, so batches grow with
 //! load.
+//!
+//! *A topic is a second kind of channel*, beside those of the orgs: events with names and payloads, for those that
+//! come late too. It has one feed, whose log is a backlog in place of a history: the newest events of each of two
+//! classes, whose numbers have holes. A stream begins with what is kept, is a cursor like any other, and is swept like
+//! any other; nothing is coalesced. [`Hub::publish_message`](hub::Hub::publish_message) creates a topic,
+//! [`Hub::close_topic`](hub::Hub::close_topic) ends it and its streams. The topics have a registry, a budget of memory
+//! and a list of idle ones of their own, so that they push no invalidation out.
+//!
+//! *An exclusive stream of a topic opens*: under the channel's lock every other stream of the topic is made to end, and
+//! receives nothing that is published from there on. The drivers visit these as in a sweep; the last seat that is freed
+//! wakes the newcomer, which waits for it with its greeting, a second at most.
 //!
 //! *A stream opens.* A cleartext connection waits for its request in the reactor, without a task or a timer. If the
 //! request opens a stream, the connection streams from its slot, and hyper is never involved, which saves two thirds of
@@ -121,7 +132,8 @@
 //! * **A subscriber is a cursor.** Nothing is queued for it. One that does not read costs its seat and the rest of at
 //!   most one event that was cut, whose memory all subscribers share.
 //! * **Nothing is lost silently.** A cursor that falls out of the history, and a `Last-Event-ID` that the history does
-//!   not cover, get `connected`: re-read everything. So does an id of the other view.
+//!   not cover, get `connected`: re-read everything. So does an id of the other view. On a topic, what is kept follows
+//!   `connected`, and only the loss of an event that its publisher called bulk is silent.
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what
@@ -135,8 +147,8 @@
 //! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received
 //!   yet.
 //! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address,
-//!   streams of an org, publish rates, histories, channels. No stream is ended to make room for another; a connection
-//!   is, if it is idle, or beyond a limit and has proven nothing.
+//!   streams of an org, publish rates, histories, channels, topics and what they keep. No stream is ended to make room
+//!   for another, but by an exclusive one; a connection is, if it is idle, or beyond a limit and has proven nothing.
 //! * **Nothing is read without a bound**, in total or at once: a connection's task gives way after two reads, and a
 //!   turn of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
 //! * **No `unsafe`** in the crate.

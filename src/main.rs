@@ -40,6 +40,7 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
         Some(Command::Serve(settings)) => serve(*settings),
         Some(Command::Publish(request)) => request.run(),
         Some(Command::Reread(request)) => request.run(),
+        Some(Command::Close(request)) => request.run(),
         Some(Command::Listen(request)) => request.run(),
         Some(Command::Token(request)) => request.run(),
         Some(Command::Bench(load)) => load.run(),

@@ -28,6 +28,10 @@ pub enum CloseReason {
     MaxAge,
     /// A backend requested the member streams of the org to end.
     Removed,
+    /// A backend closed the topic.
+    Closed,
+    /// An exclusive stream of the topic took its place.
+    Replaced,
 }
 
 /// A limit at which requests are refused.
@@ -48,6 +52,8 @@ pub enum Limit {
     OrgPublic,
     /// Publishes to one org per second.
     Rate,
+    /// Streams of one topic.
+    Topic,
 }
 
 /// Refused requests and connections, by limit.
@@ -62,8 +68,8 @@ pub struct SharedCount(Arc<AtomicU64>);
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {
-    pub(crate) opened: [AtomicU64; 2],
-    pub(crate) closed: [[AtomicU64; CloseReason::ALL.len()]; 2],
+    pub(crate) opened: [AtomicU64; 3],
+    pub(crate) closed: [[AtomicU64; CloseReason::ALL.len()]; 3],
     pub(crate) published: AtomicU64,
     pub(crate) coalesced: AtomicU64,
     pub(crate) delivered: AtomicU64,
@@ -74,7 +80,7 @@ pub struct Counters {
 // ===== impl CloseReason =====
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Client,
         Self::Reset,
         Self::Timeout,
@@ -85,6 +91,8 @@ impl CloseReason {
         Self::Expired,
         Self::MaxAge,
         Self::Removed,
+        Self::Closed,
+        Self::Replaced,
     ];
 
     /// The label in `nudged_streams_closed_total{reason="…"}`.
@@ -100,6 +108,8 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::MaxAge => "max_age",
             Self::Removed => "removed",
+            Self::Closed => "closed",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -107,7 +117,7 @@ impl CloseReason {
 // ===== impl Limit =====
 
 impl Limit {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Connections,
         Self::Address,
         Self::Streams,
@@ -115,6 +125,7 @@ impl Limit {
         Self::Org,
         Self::OrgPublic,
         Self::Rate,
+        Self::Topic,
     ];
 
     /// The label in `nudged_refused_total{limit="…"}`.
@@ -127,6 +138,7 @@ impl Limit {
             Self::Org => "org",
             Self::OrgPublic => "org_public",
             Self::Rate => "rate",
+            Self::Topic => "topic",
         }
     }
 }

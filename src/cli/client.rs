@@ -1,4 +1,4 @@
-//! `nudged publish`, `nudged reread` and `nudged listen`.
+//! What the commands that talk to a server share, and the shortest of them: `nudged reread` and `nudged close`.
 
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
@@ -7,14 +7,14 @@ use std::sync::LazyLock;
 use clap::Args;
 use nudged::client::{self, Endpoint, InvalidToken, Verify};
 use nudged::config;
-use nudged::ids::OrgName;
+use nudged::ids::{OrgName, Topic, TopicName};
 
 use super::Exit;
 use super::values::{Hidden, HumanDuration, duration};
 
 /// The server that a command talks to.
 #[derive(Args, Clone, Debug)]
-struct ServerArgs {
+pub(super) struct ServerArgs {
     /// URL of the server, with a proxy's path prefix if there is one
     #[arg(long, env = "NUDGED_URL", value_name = "URL", default_value = URL.as_str(), hide_env_values = true)]
     url: Hidden,
@@ -41,19 +41,6 @@ pub(super) struct TlsArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Publish {
-    /// Name of the org
-    org: OrgName,
-    /// Keys that are stale
-    #[arg(required = true)]
-    keys: Vec<String>,
-    #[command(flatten)]
-    retry: RetryArgs,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Args, Clone, Debug)]
 pub(crate) struct Reread {
     /// Name of the org [default: every org, which needs a publish key or a token for all orgs]
     org: Option<OrgName>,
@@ -64,15 +51,17 @@ pub(crate) struct Reread {
 }
 
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Listen {
+pub(crate) struct Close {
     /// Name of the org
     org: OrgName,
-    /// Open the public stream instead of the members' stream
-    #[arg(long)]
-    public: bool,
-    /// Resume after this event
-    #[arg(long, value_name = "ID")]
-    last_event_id: Option<String>,
+    /// Name of the topic
+    #[arg(long, value_name = "NAME")]
+    topic: TopicName,
+    /// Reason that its subscribers receive, up to 256 bytes [default: closed]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    reason: Option<String>,
+    #[command(flatten)]
+    retry: TopicRetryArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -85,12 +74,22 @@ struct RetryArgs {
     retry_for: HumanDuration,
 }
 
+/// As [`RetryArgs`], for what must not be done twice.
+#[derive(Args, Clone, Debug)]
+pub(super) struct TopicRetryArgs {
+    /// How long to try again while the server cannot be reached, or answers 429, 502, 503 or 504; 0s for
+    /// one attempt. What concerns a topic is tried again only where it is certain that nothing was done:
+    /// without a connection, after 429, and after 503 of the server itself
+    #[arg(long, value_name = "TIME", default_value_t = HumanDuration(client::RETRY_FOR), value_parser = duration(0..=86_400_000))]
+    pub(super) retry_for: HumanDuration,
+}
+
 static URL: LazyLock<String> = LazyLock::new(|| format!("http://{}", config::LISTEN));
 
 // ===== impl ServerArgs =====
 
 impl ServerArgs {
-    fn into_endpoint(self) -> Result<Endpoint, Exit> {
+    pub(super) fn into_endpoint(self) -> Result<Endpoint, Exit> {
         let Self { url, token, tls } = self;
         let wrong = |why| Exit::usage(format!("--url {}: {why}", url.as_url()));
         let refused = |why: InvalidToken| Exit::usage(format!("--token: {why}"));
@@ -111,26 +110,14 @@ fn authorities(file: &str) -> Result<Verify, String> {
     Verify::authorities(file.as_ref())
 }
 
-fn failure(why: client::Error) -> Exit {
+pub(super) fn failure(why: client::Error) -> Exit {
     match why {
         client::Error::Output(why) => Exit::output(&why),
         why => Exit::failure(why),
     }
 }
 
-// ===== impl Publish, Reread, Listen =====
-
-impl Publish {
-    pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, keys, retry, server } = self;
-        let (server, retry_for) = (server.into_endpoint()?, retry.retry_for.0);
-        let request = client::Publish { server, org, keys, retry_for };
-        let (mut id, mut notes) = (stdout(), stderr());
-        let publish = client::publish(&request, &mut id, &mut notes);
-        crate::block_on(publish).map_err(Exit::failure)?.map_err(failure)?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
+// ===== impl Reread, Close =====
 
 impl Reread {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
@@ -144,14 +131,15 @@ impl Reread {
     }
 }
 
-impl Listen {
+impl Close {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, public, last_event_id, server } = self;
-        let server = server.into_endpoint()?;
-        let request = client::Listen { server, org, public, last_event_id };
-        let (mut events, mut notes) = (stdout(), stderr());
-        let listen = client::listen(&request, &mut events, &mut notes);
-        crate::block_on(listen).map_err(Exit::failure)?.map_err(failure)?;
+        let Self { org, topic, reason, retry, server } = self;
+        let (server, retry_for) = (server.into_endpoint()?, retry.retry_for.0);
+        let topic = Topic { org, name: topic };
+        let request = client::CloseTopic { server, topic, reason, retry_for };
+        let (mut count, mut notes) = (stdout(), stderr());
+        let close = client::close_topic(&request, &mut count, &mut notes);
+        crate::block_on(close).map_err(Exit::failure)?.map_err(failure)?;
         Ok(ExitCode::SUCCESS)
     }
 }

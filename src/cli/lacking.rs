@@ -39,6 +39,8 @@ lacking_command!(Publish, "publish", "client");
 lacking_command!(Reread, "reread", "client");
 #[cfg(not(feature = "client"))]
 lacking_command!(Listen, "listen", "client");
+#[cfg(not(feature = "client"))]
+lacking_command!(Close, "close", "client");
 #[cfg(not(feature = "jwt"))]
 lacking_command!(Token, "token", "jwt");
 #[cfg(not(feature = "bench"))]

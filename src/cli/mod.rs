@@ -11,9 +11,13 @@ mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod lacking;
+#[cfg(feature = "client")]
+mod listen;
 mod listen_address;
 pub(crate) mod log;
 pub(crate) mod output;
+#[cfg(feature = "client")]
+mod publish;
 mod redact;
 mod requirements;
 mod serve;
@@ -34,13 +38,17 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "bench")]
 pub(crate) use self::bench::Bench;
 #[cfg(feature = "client")]
-pub(crate) use self::client::{Listen, Publish, Reread};
+pub(crate) use self::client::{Close, Reread};
 #[cfg(not(feature = "bench"))]
 pub(crate) use self::lacking::Bench;
 #[cfg(not(feature = "jwt"))]
 pub(crate) use self::lacking::Token;
 #[cfg(not(feature = "client"))]
-pub(crate) use self::lacking::{Listen, Publish, Reread};
+pub(crate) use self::lacking::{Close, Listen, Publish, Reread};
+#[cfg(feature = "client")]
+pub(crate) use self::listen::Listen;
+#[cfg(feature = "client")]
+pub(crate) use self::publish::Publish;
 pub(crate) use self::serve::Serve;
 #[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
@@ -64,11 +72,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server; the same as `nudged` without a command
     Serve(Box<Serve>),
-    /// Publish stale keys to all subscribers of an org
+    /// Publish stale keys to all subscribers of an org, or an event to those of a topic
     Publish(Publish),
     /// Have all clients of an org re-read everything, or those of every org; prints how many streams are open
     Reread(Reread),
-    /// Print the events of an org as they arrive; reconnects as a browser does
+    /// Close a topic: its subscribers get the reason, their streams end, and what it kept is removed; prints
+    /// how many streams ended
+    Close(Close),
+    /// Print the events of an org, or of a topic, as they arrive; reconnects as a browser does
     Listen(Listen),
     /// Sign a token for development; prints the token to standard output, its claims to standard
     /// error

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use clap::{ArgGroup, Args};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use nudged::config::{InvalidKey, TokenKey};
+use nudged::ids::{InvalidTopicName, TopicName};
 use serde_json::{Map, Value, json};
 
 use super::values::{Hidden, HumanDuration, PublicOrg, duration, public_org, read_file};
@@ -37,8 +38,14 @@ pub(crate) struct Token {
     #[arg(long, required = true, value_name = "ORG", value_delimiter = ',', value_parser = public_org)]
     org: Vec<PublicOrg>,
 
-    /// What the token allows: subscribe, publish, or both, separated by a comma
-    #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "subscribe", value_parser = ["subscribe", "publish"])]
+    /// Topics of these orgs that the token is for, separated by commas: names, beginnings like run-*, or *
+    /// for all [default: none]
+    #[arg(long, value_name = "TOPIC", value_delimiter = ',', value_parser = topic_pattern)]
+    topics: Vec<String>,
+
+    /// What the token allows, separated by commas: subscribe, publish, or exclusive, which needs subscribe
+    /// and lets a stream of a topic end all others
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = SUBSCRIBE, value_parser = [SUBSCRIBE, PUBLISH, EXCLUSIVE])]
     scope: Vec<String>,
 
     /// How long the token is valid, from now on (`exp`)
@@ -58,6 +65,10 @@ pub(crate) struct Token {
     audience: Option<String>,
 }
 
+const SUBSCRIBE: &str = "subscribe";
+const PUBLISH: &str = "publish";
+const EXCLUSIVE: &str = "exclusive";
+
 // ===== impl Token =====
 
 impl Token {
@@ -70,6 +81,7 @@ impl Token {
 
     /// A token that is valid from `now`, and its claims.
     fn sign(&self, now: SystemTime) -> Result<(String, Value), String> {
+        self.check_scopes()?;
         let (algorithm, key) = self.signer()?;
         let claims = self.claims(now);
         let header = Header { kid: self.kid.clone(), ..Header::new(algorithm) };
@@ -78,6 +90,18 @@ impl Token {
         let token = encode(&header, &claims, &key)
             .map_err(|why| format!("the key cannot sign {algorithm:?}: {why}"))?;
         Ok((token, claims))
+    }
+
+    /// Fails if one of the scopes does nothing.
+    fn check_scopes(&self) -> Result<(), String> {
+        let has = |scope| self.scope.iter().any(|given| given == scope);
+        if has(EXCLUSIVE) && (!has(SUBSCRIBE) || self.topics.is_empty()) {
+            return Err(format!(
+                "--scope {EXCLUSIVE} does nothing without the scope {SUBSCRIBE} and --topics: it is for \
+                 streams of topics"
+            ));
+        }
+        Ok(())
     }
 
     fn signer(&self) -> Result<(Algorithm, EncodingKey), String> {
@@ -119,6 +143,9 @@ impl Token {
             [org] => claims.insert("org".into(), json!(org)),
             orgs => claims.insert("orgs".into(), json!(orgs)),
         };
+        if !self.topics.is_empty() {
+            claims.insert("topics".into(), json!(self.topics));
+        }
         claims.insert("scope".into(), json!(self.scope.join(" ")));
         claims.insert("iat".into(), json!(since_1970.as_secs()));
         claims.insert("exp".into(), json!((since_1970 + self.ttl.0).as_secs()));
@@ -131,6 +158,15 @@ impl Token {
         }
         Value::Object(claims)
     }
+}
+
+/// A name of a topic, the beginning of names with a `*` behind it, or `*`.
+fn topic_pattern(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    if text == "*" || name.parse::<TopicName>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{InvalidTopicName}; a * may stand at its end, for any ending: run-*"))
 }
 
 /// Fails if this is a key or a certificate in place of a secret.
@@ -148,4 +184,43 @@ fn private_key(pem: &[u8]) -> Option<(Algorithm, EncodingKey)> {
     let ed = |_| EncodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key));
     let rsa = |_| EncodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key));
     ec.or_else(ed).or_else(rsa).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// The claims with these flags, or why there are none.
+    fn claims(args: &str) -> Result<Value, String> {
+        let args = format!("nudged token --org acme --secret {} {args}", "s".repeat(32));
+        let cli = Cli::from_args(args.split_whitespace()).map_err(|why| why.to_string())?;
+        let Some(Command::Token(token)) = cli.command else { panic!("another command") };
+        token.sign(SystemTime::now()).map(|(_, claims)| claims)
+    }
+
+    #[test]
+    fn a_token_names_its_topics_and_none_by_default() {
+        let with =
+            claims("--topics run-*,a.b --topics * --scope subscribe,exclusive").expect("claims");
+        assert_eq!(with["topics"], json!(["run-*", "a.b", "*"]));
+        assert_eq!(with["scope"], "subscribe exclusive");
+        assert_eq!(claims("").expect("claims").get("topics"), None);
+    }
+
+    #[test]
+    fn a_topic_that_cannot_exist_and_a_scope_that_does_nothing_are_refused() {
+        for (args, why) in [
+            ("--topics a*b", "a * may stand at its end"),
+            ("--topics a,,b", "a topic's name is 1 to 128"),
+            ("--topics run-**", "a topic's name is 1 to 128"),
+            ("--topics .a", "starts with a letter or digit"),
+            ("--scope exclusive --topics a", "does nothing without the scope subscribe"),
+            ("--scope subscribe,exclusive", "and --topics"),
+            ("--scope listen", "[possible values: subscribe, publish, exclusive]"),
+        ] {
+            let refused = claims(args).expect_err(args);
+            assert!(refused.contains(why), "{args}: {refused}");
+        }
+    }
 }

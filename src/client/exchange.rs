@@ -39,7 +39,10 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(45);
 
 pub(crate) const USER_AGENT: &str = concat!("nudged/", env!("CARGO_PKG_VERSION"));
 
-/// What is shown of a problem body (RFC 9457).
+/// The media type of a problem body (RFC 9457).
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// What is shown of a problem body.
 #[derive(Deserialize)]
 struct Problem {
     title: Option<String>,
@@ -71,6 +74,12 @@ impl Connection {
         let response = sender.send_request(request).await.map_err(Error::broken)?;
         self.idle = Some(sender);
         Ok(response)
+    }
+
+    /// Connects now, so that it is known that an error comes from before the request.
+    async fn open(&mut self) -> Result<(), Error> {
+        self.idle = Some(self.connect().await?);
+        Ok(())
     }
 
     /// Does not use the last connection again.
@@ -133,16 +142,22 @@ pub(super) fn request(url: &HttpUrl, token: Option<&Token>, method: Method) -> r
     }
 }
 
-/// Sends the request over a new connection, which lives as long as the body of the response.
-pub(super) async fn send(
-    url: &HttpUrl,
-    verify: &Verify,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Error> {
+/// Connects to the server of this URL.
+pub(super) async fn open(url: &HttpUrl, verify: &Verify) -> Result<Connection, Error> {
     // The system's root certificates are read for each connection: they may have been replaced.
     let tls = Tls::of(url, verify, HTTP_1)?;
     let mut connection = Connection::new(url.clone(), tls);
-    within(RESPONSE_TIMEOUT, &url.address, connection.send(request)).await?
+    within(RESPONSE_TIMEOUT, &url.address, connection.open()).await??;
+    Ok(connection)
+}
+
+/// Sends the request over this connection, which lives as long as the body of the response.
+pub(super) async fn send(
+    mut connection: Connection,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Error> {
+    let address = connection.url.address.clone();
+    within(RESPONSE_TIMEOUT, &address, connection.send(request)).await?
 }
 
 /// The body of a response that is not a stream; `None` if it is too large.
@@ -170,7 +185,7 @@ pub(crate) async fn read_limited(
 pub(super) async fn refusal(endpoint: &Endpoint, response: Response<Incoming>) -> Error {
     let status = response.status();
     let detail = match content_type(response.headers()) {
-        "application/problem+json" => problem(endpoint, response).await,
+        PROBLEM => problem(endpoint, response).await,
         _ => None,
     };
     Error::Refused { status, detail }

@@ -1,6 +1,5 @@
 //! `nudged listen`: follows a stream as a browser's `EventSource` does (WHATWG HTML 9.2.2 and 9.2.3).
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -9,11 +8,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use serde::de::IgnoredAny;
+use serde::Deserialize;
 
+use super::event_line::EventLine;
 use super::url::HttpUrl;
-use super::{Endpoint, Error, InvalidRedirect, OneLine, Verify, exchange};
-use crate::ids::OrgName;
+use super::{Endpoint, Error, InvalidRedirect, OneLine, Since, Verify, exchange, topic};
+use crate::ids::{OrgName, Topic, TopicName};
 use crate::wire::{Event, Parser};
 
 /// Which stream to follow.
@@ -23,10 +23,45 @@ pub struct Listen {
     pub server: Endpoint,
     /// The organisation of the stream.
     pub org: OrgName,
-    /// The public stream instead of the members'.
-    pub public: bool,
+    /// Which of its streams.
+    pub stream: StreamKind,
     /// The id of the event to resume after.
     pub last_event_id: Option<String>,
+}
+
+/// A stream of an organisation.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum StreamKind {
+    /// The stream of its members.
+    #[default]
+    Members,
+    /// The public stream.
+    Public,
+    /// A stream of one of its topics.
+    Topic {
+        /// The topic.
+        name: TopicName,
+        /// Where it begins, unless it resumes after an event.
+        since: Since,
+        /// Ends all other streams of the topic, which takes the scope `exclusive`, on each connection: also when it
+        /// reconnects after the network failed.
+        exclusive: bool,
+    },
+}
+
+/// How a connection, or an attempt to make one, ended.
+enum End {
+    /// For good, for this reason.
+    Over(String),
+    /// For this one, and another connection follows.
+    Cut(String),
+}
+
+/// The data of `closed`.
+#[derive(Deserialize)]
+struct Closed {
+    reason: String,
 }
 
 /// Follows a stream across connections.
@@ -45,9 +80,6 @@ struct ReconnectDelay {
     /// Connections that failed since the last that succeeded.
     failures: u32,
 }
-
-/// An event as one line: `invalidate {"keys":["posts"]}  id=…`.
-struct EventLine<'a>(&'a Event);
 
 /// Before the first `retry:`; as in browsers (Chromium 3 s, Firefox 5 s).
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
@@ -72,8 +104,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// each connection. Like a browser it sends the token to no other origin than the first, and follows none from https to
 /// http.
 ///
-/// Returns when the server answers `204`, which forbids a client to reconnect; otherwise continues
-/// until the future is dropped.
+/// Returns when the server answers `204`, which forbids a client to reconnect, and when a stream of a topic has the event
+/// `closed`, whose reason it writes to `notes`: the topic is over, or (`replaced`) another exclusive stream has its place.
+/// Two clients that came back then would end each other for ever. Otherwise it continues until the future is dropped.
 ///
 /// # Errors
 /// Any other status than 200, a redirect that cannot be followed, another content type than `text/event-stream`, an event beyond
@@ -98,17 +131,21 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         loop {
             let end = match self.connect().await {
                 Ok((_, response)) if response.status() == StatusCode::NO_CONTENT => {
-                    return self.note("the server answered 204 No Content: the stream is over");
+                    End::Over("the server answered 204 No Content: the stream is over".to_owned())
                 }
                 Ok((url, response)) => self.follow(&url, response).await?,
                 Err(why) if why.is_network() => {
                     self.delay.failures = self.delay.failures.saturating_add(1);
-                    why.to_string()
+                    End::Cut(why.to_string())
                 }
                 Err(why) => return Err(why),
             };
+            let why = match end {
+                End::Over(why) => return self.note(why),
+                End::Cut(why) => why,
+            };
             let delay = self.delay.length();
-            self.note(format_args!("{end}; trying again in {delay:?}"))?;
+            self.note(format_args!("{why}; trying again in {delay:?}"))?;
             #[expect(clippy::disallowed_methods, reason = "the standard prescribes the delay")]
             tokio::time::sleep(delay).await;
         }
@@ -116,13 +153,13 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
 
     /// Sends the request, and follows redirects. Returns the last URL, with its response.
     async fn connect(&self) -> Result<(HttpUrl, Response<Incoming>), Error> {
-        let Listen { server, org, public, .. } = self.listen;
-        let path = format!("/api/{org}{}/events", if *public { "/public" } else { "" });
-        let mut url = server.url.at(&path);
+        let Listen { server, org, stream, .. } = self.listen;
+        let mut url = server.url.at(&stream.path(org));
         let mut token = server.token.as_ref();
         for _ in 0..=REDIRECTS_MAX {
             let request = self.request(exchange::request(&url, token, Method::GET));
-            let response = exchange::send(&url, &server.verify, request).await?;
+            let connection = exchange::open(&url, &server.verify).await?;
+            let response = exchange::send(connection, request).await?;
             let Some(next) = redirect(&url, &response).map_err(Error::Redirect)? else {
                 return Ok((url, response));
             };
@@ -147,11 +184,7 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
     }
 
     /// Follows one connection to its end, and returns why it ended.
-    async fn follow(
-        &mut self,
-        url: &HttpUrl,
-        response: Response<Incoming>,
-    ) -> Result<String, Error> {
+    async fn follow(&mut self, url: &HttpUrl, response: Response<Incoming>) -> Result<End, Error> {
         if response.status() != StatusCode::OK {
             return Err(exchange::refusal(&self.listen.server, response).await);
         }
@@ -160,7 +193,11 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
             return Err(Error::ContentType(content_type.to_owned()));
         }
         self.delay.failures = 0;
-        let Listen { server, org, .. } = self.listen;
+        let Listen { server, org, stream, .. } = self.listen;
+        let topic = match stream {
+            StreamKind::Topic { name, .. } => format!("{name} of "),
+            _ => String::new(),
+        };
         let redirected = match url.is_same_origin(server.url.as_url()) {
             true => String::new(),
             false => format!(", redirected to {}", url.origin()),
@@ -169,7 +206,10 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
             Verify::None if url.is_secure => " (its certificate is not checked)",
             _ => "",
         };
-        self.note(format_args!("listening to {org} at {}{redirected}{unverified}", server.url))?;
+        self.note(format_args!(
+            "listening to {topic}{org} at {}{redirected}{unverified}",
+            server.url
+        ))?;
 
         let mut parser = Parser::resume(std::mem::take(&mut self.last_event_id));
         let end = self.write_events(&mut parser, response.into_body()).await;
@@ -184,22 +224,27 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
         &mut self,
         parser: &mut Parser,
         mut body: Incoming,
-    ) -> Result<String, Error> {
+    ) -> Result<End, Error> {
         while let Some(frame) = body.frame().await {
             let bytes = match frame {
                 Ok(frame) => frame.into_data().unwrap_or_default(),
-                Err(why) => return Ok(Error::broken(why).to_string()),
+                Err(why) => return Ok(End::Cut(Error::broken(why).to_string())),
             };
             let mut written = Ok(());
+            let mut over = None;
             let parsed = parser.push(&bytes, |event| {
-                if written.is_ok() {
+                if written.is_ok() && over.is_none() {
                     written = writeln!(self.events, "{}", EventLine(&event));
+                    over = self.listen.stream.closed(&event);
                 }
             });
             written.and_then(|()| self.events.flush()).map_err(Error::Output)?;
+            if let Some(why) = over {
+                return Ok(End::Over(why));
+            }
             parsed.map_err(Error::TooLarge)?;
         }
-        Ok("the stream ended".to_owned())
+        Ok(End::Cut("the stream ended".to_owned()))
     }
 
     fn note(&mut self, what: impl fmt::Display) -> Result<(), Error> {
@@ -225,6 +270,35 @@ fn redirect<B>(url: &HttpUrl, response: &Response<B>) -> Result<Option<HttpUrl>,
     }
 }
 
+// ===== impl StreamKind =====
+
+impl StreamKind {
+    fn path(&self, org: &OrgName) -> String {
+        match self {
+            Self::Members => format!("/api/{org}/events"),
+            Self::Public => format!("/api/{org}/public/events"),
+            Self::Topic { name, since, exclusive } => {
+                let path = topic::path(&Topic { org: org.clone(), name: name.clone() });
+                let since = (*since != Since::All).then(|| format!("since={since}"));
+                let exclusive = exclusive.then(|| "exclusive".to_owned());
+                let query: Vec<_> = since.into_iter().chain(exclusive).collect();
+                if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+            }
+        }
+    }
+
+    /// What is said of the event after which this stream is over; `None` for any other.
+    fn closed(&self, event: &Event) -> Option<String> {
+        if !matches!(self, Self::Topic { .. }) || event.name != "closed" {
+            return None;
+        }
+        Some(match serde_json::from_str(&event.data) {
+            Ok(Closed { reason }) => format!("the stream is closed: {}", OneLine(&reason)),
+            Err(_) => "the stream is closed".to_owned(),
+        })
+    }
+}
+
 // ===== impl ReconnectDelay =====
 
 impl ReconnectDelay {
@@ -235,71 +309,9 @@ impl ReconnectDelay {
     }
 }
 
-// ===== impl EventLine =====
-
-impl fmt::Display for EventLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Event { name, data, id } = self.0;
-        write!(f, "{} {}", OneLine(name), OneLine(&readable(data)))?;
-        if id.is_empty() { Ok(()) } else { write!(f, "  id={}", OneLine(id)) }
-    }
-}
-
-/// The same JSON, with the characters beyond ASCII that a server has escaped (`\u00fc`). A text that is no JSON is left
-/// as it is.
-fn readable(json: &str) -> Cow<'_, str> {
-    let escapes = json.contains("\\u") && serde_json::from_str::<IgnoredAny>(json).is_ok();
-    if !escapes {
-        return json.into();
-    }
-    let mut text = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        rest = &rest[at..];
-        // A backslash and the character after it, or an escape with its four digits, or two that are one character.
-        let length = [12, 6].into_iter().find(|length| unescaped(rest, *length).is_some());
-        let (length, character) = match length {
-            Some(length) => (length, unescaped(rest, length)),
-            None => (2, None),
-        };
-        match character {
-            Some(character) => text.push(character),
-            None => text.push_str(&rest[..length]),
-        }
-        rest = &rest[length..];
-    }
-    text.push_str(rest);
-    text.into()
-}
-
-/// The character beyond ASCII that the escapes are of which the text begins with, in so many bytes.
-fn unescaped(json: &str, length: usize) -> Option<char> {
-    let escapes = json.get(..length)?.split("\\u").skip(1);
-    let units: Vec<u16> =
-        escapes.map(|digits| u16::from_str_radix(digits, 16).ok()).collect::<Option<_>>()?;
-    let is_whole = units.len() * 6 == length;
-    let mut characters = char::decode_utf16(units);
-    let character = characters.next()?.ok()?;
-    (is_whole && characters.next().is_none() && !character.is_ascii()).then_some(character)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escapes_of_json_are_written_as_their_characters() {
-        for (json, expected) in [
-            (r#"{"keys":["\u00fc","\ud83d\ude00x"]}"#, r#"{"keys":["ü","😀x"]}"#),
-            (r#"["\u000a\u0022\\u00fc\\\u00fc"]"#, r#"["\u000a\u0022\\u00fc\\ü"]"#),
-            (r#"["\u00fc\u00fc","\n"]"#, r#"["üü","\n"]"#),
-            (r#"no JSON: \u00fc"#, r#"no JSON: \u00fc"#),
-            (r#"{"keys":["posts"]}"#, r#"{"keys":["posts"]}"#),
-        ] {
-            assert_eq!(readable(json), expected);
-        }
-    }
 
     #[test]
     fn no_redirect_leads_from_https_to_http() {

@@ -1,15 +1,18 @@
-//! A client of the server, for the command line: [`publish`] posts one event, [`listen`] follows a
-//! stream as a browser does.
+//! A client of the server, for the command line: [`publish`] posts stale keys, [`publish_event`] an event for a topic,
+//! [`listen`] follows a stream as a browser does.
 //!
-//! Both use HTTP/1.1, on cleartext or over TLS. They need a tokio runtime of either kind, with time
+//! All of them use HTTP/1.1, on cleartext or over TLS. They need a tokio runtime of either kind, with time
 //! and I/O.
 
+mod event_line;
 pub(crate) mod exchange;
 mod listen;
 mod publish;
 mod reread;
 mod retry;
+mod since;
 pub(crate) mod tls;
+mod topic;
 pub(crate) mod url;
 mod verify;
 
@@ -20,10 +23,12 @@ use std::{fmt, io};
 
 use http::{HeaderValue, StatusCode};
 
-pub use listen::{Listen, REDIRECTS_MAX, listen};
+pub use listen::{Listen, REDIRECTS_MAX, StreamKind, listen};
 pub use publish::{Publish, RETRY_FOR, publish};
 pub use reread::{Reread, reread};
+pub use since::{InvalidSince, Since};
 pub use tls::TlsError;
+pub use topic::{CloseTopic, PublishEvent, TopicEvent, close_topic, publish_event};
 pub use url::{BaseUrl, InvalidUrl};
 pub use verify::{Authorities, Verify};
 
@@ -227,11 +232,15 @@ impl fmt::Display for Broken {
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|c| match c {
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_default().fmt(f),
-            c if c.is_control() => c.escape_default().fmt(f),
+            c if is_unsafe(c) => c.escape_default().fmt(f),
             c => fmt::Write::write_char(f, c),
         })
     }
+}
+
+/// Whether the character could start a new line, move the cursor or change the direction of writing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

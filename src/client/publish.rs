@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::retry::{Failure, post, repeat};
+use super::retry::{Command, Repeat};
 use super::{Endpoint, Error, OneLine};
 use crate::ids::OrgName;
 
@@ -27,8 +28,9 @@ struct Body<'a> {
     keys: &'a [String],
 }
 
+/// The response that accepts a publish.
 #[derive(Deserialize, Default)]
-struct Answer {
+pub(super) struct Published {
     id: Option<String>,
 }
 
@@ -50,13 +52,23 @@ pub async fn publish(
     out: &mut impl Write,
     notes: &mut impl Write,
 ) -> Result<(), Error> {
-    let answer = repeat(publish.retry_for, notes, || attempt(publish)).await?;
-    let id = answer.id.as_deref().unwrap_or("accepted");
-    writeln!(out, "{}", OneLine(id)).and_then(|()| out.flush()).map_err(Error::Output)
+    let Publish { server, org, keys, retry_for } = publish;
+    let command = Command {
+        method: Method::POST,
+        path: format!("/api/{org}/events"),
+        json: serde_json::to_vec(&Body { keys }).expect("strings are JSON"),
+        repeat: Repeat::Always,
+    };
+    let answer: Published = command.run(server, *retry_for, notes).await?;
+    answer.write(out)
 }
 
-async fn attempt(publish: &Publish) -> Result<Answer, Failure> {
-    let Publish { server, org, keys, .. } = publish;
-    let body = serde_json::to_vec(&Body { keys }).expect("strings are JSON");
-    post(server, &format!("/api/{org}/events"), body).await
+// ===== impl Published =====
+
+impl Published {
+    /// Writes the id as one line.
+    pub(super) fn write(&self, out: &mut impl Write) -> Result<(), Error> {
+        let id = self.id.as_deref().unwrap_or("accepted");
+        writeln!(out, "{}", OneLine(id)).and_then(|()| out.flush()).map_err(Error::Output)
+    }
 }

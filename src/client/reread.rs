@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
+use http::Method;
 use serde::Deserialize;
 
-use super::retry::{Failure, post, repeat};
+use super::retry::{Command, Repeat};
 use super::{Endpoint, Error};
 use crate::ids::OrgName;
 
@@ -20,8 +21,9 @@ pub struct Reread {
     pub retry_for: Duration,
 }
 
+/// The response that accepts a command to open streams.
 #[derive(Deserialize, Default)]
-struct Answer {
+pub(super) struct Streams {
     streams: Option<u64>,
 }
 
@@ -36,17 +38,23 @@ pub async fn reread(
     out: &mut impl Write,
     notes: &mut impl Write,
 ) -> Result<(), Error> {
-    let answer = repeat(reread.retry_for, notes, || attempt(reread)).await?;
-    let written = match answer.streams {
-        Some(streams) => writeln!(out, "{streams} streams"),
-        None => writeln!(out, "accepted"),
-    };
-    written.and_then(|()| out.flush()).map_err(Error::Output)
-}
-
-async fn attempt(reread: &Reread) -> Result<Answer, Failure> {
-    let Reread { server, org, .. } = reread;
+    let Reread { server, org, retry_for } = reread;
     let path =
         org.as_ref().map_or_else(|| "/api/reread".into(), |org| format!("/api/{org}/reread"));
-    post(server, &path, Vec::new()).await
+    let command = Command { method: Method::POST, path, json: Vec::new(), repeat: Repeat::Always };
+    let answer: Streams = command.run(server, *retry_for, notes).await?;
+    answer.write(out)
+}
+
+// ===== impl Streams =====
+
+impl Streams {
+    /// Writes their number as one line.
+    pub(super) fn write(&self, out: &mut impl Write) -> Result<(), Error> {
+        let written = match self.streams {
+            Some(streams) => writeln!(out, "{streams} streams"),
+            None => writeln!(out, "accepted"),
+        };
+        written.and_then(|()| out.flush()).map_err(Error::Output)
+    }
 }

@@ -3,14 +3,40 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::{Endpoint, Error, exchange};
 
-/// Why an attempt failed, and how long the server asks to wait before the next.
-pub(super) type Failure = (Error, Option<Duration>);
+/// A request that has the server do something, with JSON or without a body.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) method: Method,
+    pub(super) path: String,
+    /// Empty for none.
+    pub(super) json: Vec<u8>,
+    pub(super) repeat: Repeat,
+}
+
+/// When a command that failed for a reason that may pass is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// In any case: to do it twice is no harm.
+    Always,
+    /// Only if it is certain that it was not done.
+    IfUndone,
+}
+
+/// Why an attempt failed.
+#[derive(Debug)]
+struct Failure {
+    why: Error,
+    /// How long the server asks to wait before the next one.
+    asked: Option<Duration>,
+    /// Whether it is certain that the command was not done.
+    is_undone: bool,
+}
 
 /// The pauses between the attempts of one request.
 #[derive(Debug)]
@@ -47,52 +73,72 @@ impl Pauses {
     }
 }
 
-/// Makes attempts until one succeeds, fails for good, or is too late to be followed by another. Writes to `notes` why
-/// there is another.
-pub(super) async fn repeat<T, F>(
-    time: Duration,
-    notes: &mut impl Write,
-    attempt: impl Fn() -> F,
-) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let mut pauses = Pauses::new(time);
-    loop {
-        let (why, retry_after) = match attempt().await {
-            Ok(answer) => return Ok(answer),
-            Err(failure) => failure,
-        };
-        let pause = if why.is_temporary() { pauses.next(retry_after) } else { None };
-        let Some(pause) = pause else { return Err(why) };
-        // What is beside the result is not worth an error.
-        _ = writeln!(notes, "{why}; trying again in {pause:.1?}").and_then(|()| notes.flush());
-        #[expect(clippy::disallowed_methods, reason = "a client's retry, not a stream")]
-        tokio::time::sleep(pause).await;
+// ===== impl Command =====
+
+impl Command {
+    /// Sends it until it is accepted, fails for good, or is too late to be sent again, and parses the body of the
+    /// response that accepts it. Writes to `notes` why it is sent again, or why it is not although that might help.
+    pub(super) async fn run<T: DeserializeOwned + Default>(
+        &self,
+        server: &Endpoint,
+        time: Duration,
+        notes: &mut impl Write,
+    ) -> Result<T, Error> {
+        let mut pauses = Pauses::new(time);
+        loop {
+            let Failure { why, asked, is_undone } = match self.attempt(server).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if self.repeat == Repeat::IfUndone && !is_undone {
+                let unclear = "it is not known whether this was done, so it is not tried again";
+                _ = writeln!(notes, "{unclear}").and_then(|()| notes.flush());
+                return Err(why);
+            }
+            let pause = if why.is_temporary() { pauses.next(asked) } else { None };
+            let Some(pause) = pause else { return Err(why) };
+            // What is beside the result is not worth an error.
+            _ = writeln!(notes, "{why}; trying again in {pause:.1?}").and_then(|()| notes.flush());
+            #[expect(clippy::disallowed_methods, reason = "a client's retry, not a stream")]
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn attempt<T: DeserializeOwned + Default>(
+        &self,
+        server: &Endpoint,
+    ) -> Result<T, Failure> {
+        let url = server.url.at(&self.path);
+        let failed = |is_undone| move |why| Failure { why, asked: None, is_undone };
+        let connection = exchange::open(&url, &server.verify).await.map_err(failed(true))?;
+        let mut request = exchange::request(&url, server.token.as_ref(), self.method.clone());
+        if !self.json.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = self.json.clone().into();
+        let request = request.body(body).expect("every part was checked when it was parsed");
+        let response = exchange::send(connection, request).await.map_err(failed(false))?;
+        if response.status() != StatusCode::ACCEPTED {
+            let asked = retry_after(response.headers(), SystemTime::now());
+            let is_undone = is_undone(&response);
+            let why = exchange::refusal(server, response).await;
+            return Err(Failure { why, asked, is_undone });
+        }
+        // By its status it was accepted; a body that is something else, too large or cut off does not change that.
+        let body = exchange::read_body(server, response).await.ok().flatten();
+        Ok(serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default())
     }
 }
 
-/// Sends JSON, or nothing, and parses the body of a response that accepts it.
-pub(super) async fn post<T: DeserializeOwned + Default>(
-    server: &Endpoint,
-    path: &str,
-    json: Vec<u8>,
-) -> Result<T, Failure> {
-    let url = server.url.at(path);
-    let mut request = exchange::request(&url, server.token.as_ref(), Method::POST);
-    if !json.is_empty() {
-        request = request.header(header::CONTENT_TYPE, "application/json");
+/// Whether such a response shows that nothing was done: nudged refuses before it does anything, and its refusals have a
+/// problem body. A proxy that answers 502, 503 or 504 may have passed the request on.
+fn is_undone<B>(response: &Response<B>) -> bool {
+    match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            exchange::content_type(response.headers()) == exchange::PROBLEM
+        }
+        status => status.is_client_error(),
     }
-    let request = request.body(json.into()).expect("every part was checked when it was parsed");
-    let sent = exchange::send(&url, &server.verify, request).await;
-    let response = sent.map_err(|why| (why, None))?;
-    if response.status() != StatusCode::ACCEPTED {
-        let retry_after = retry_after(response.headers(), SystemTime::now());
-        return Err((exchange::refusal(server, response).await, retry_after));
-    }
-    let body = exchange::read_body(server, response).await.map_err(|why| (why, None))?;
-    // By its status it was accepted; a body that is something else, or too large, does not change that.
-    Ok(serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default())
 }
 
 /// How long the server asks to wait (RFC 9110, 10.2.3).

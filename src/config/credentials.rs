@@ -45,6 +45,10 @@ pub(crate) const POSITION_PARAMETERS: [&str; 3] = ["last_event_id", "lasteventid
 /// The query parameter with the form of keepalives, in any case.
 pub(crate) const PING_PARAMETER: &str = "ping";
 
+/// The query parameter with where a topic's stream begins, and the one by which it turns the others out.
+pub(crate) const SINCE_PARAMETER: &str = "since";
+pub(crate) const EXCLUSIVE_PARAMETER: &str = "exclusive";
+
 // ===== impl CookieName =====
 
 impl CookieName {
@@ -92,7 +96,8 @@ impl std::str::FromStr for ParameterName {
         if !(1..=NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(is_unreserved) {
             return Err(InvalidName::Parameter);
         }
-        let mut reserved = POSITION_PARAMETERS.iter().chain([&PING_PARAMETER]);
+        let others = [&PING_PARAMETER, &SINCE_PARAMETER, &EXCLUSIVE_PARAMETER];
+        let mut reserved = POSITION_PARAMETERS.iter().chain(others);
         if reserved.any(|name| name.eq_ignore_ascii_case(text)) {
             return Err(InvalidName::Reserved);
         }
@@ -172,7 +177,9 @@ mod tests {
         for bad in ["", "a b", "a=b", "a&b", "%74oken", "é", "a+b", "a[]", &"a".repeat(65)] {
             assert_eq!(bad.parse::<ParameterName>(), Err(InvalidName::Parameter), "{bad}");
         }
-        for reserved in ["last_event_id", "lastEventId", "Last-Event-ID", "ping"] {
+        for reserved in
+            ["last_event_id", "lastEventId", "Last-Event-ID", "ping", "since", "Exclusive"]
+        {
             assert_eq!(reserved.parse::<ParameterName>(), Err(InvalidName::Reserved), "{reserved}");
         }
     }

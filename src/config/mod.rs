@@ -26,7 +26,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 #[cfg(feature = "server")]
-pub(crate) use self::credentials::{PING_PARAMETER, POSITION_PARAMETERS};
+pub(crate) use self::credentials::{
+    EXCLUSIVE_PARAMETER, PING_PARAMETER, POSITION_PARAMETERS, SINCE_PARAMETER,
+};
 pub(crate) use self::hub::whole_seconds;
 pub use self::hub::{Allowlist, EVENT_BYTES_MAX, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};
 #[cfg(feature = "jwt")]

@@ -12,7 +12,7 @@ use crate::admission::{Admission, Entrance};
 use crate::config::{Config, HubConfig};
 use crate::http::{App, Grant, Reject, Route, ServiceFactory, route as our_route};
 use crate::hub::{Hub, Keys, View};
-use crate::ids::{EventId, OrgName, Seq};
+use crate::ids::{EventId, OrgName, Seq, TopicName};
 use crate::stream::{Clock, EventStream};
 use crate::time::Time;
 
@@ -25,14 +25,17 @@ pub fn route(input: &[u8]) {
     let Ok(method) = Method::from_bytes(method.as_bytes()) else { return };
     let ours = our_route(&method, path);
     let segments: Vec<&str> = path.split('/').collect();
-    let (allow, org) = match segments[..] {
-        ["", "livez" | "readyz" | "metrics"] => ("GET, HEAD", None),
-        ["", "api", "events"] => ("POST", None),
-        ["", "api", org, "events"] => ("GET, HEAD, POST, DELETE", Some(org)),
-        ["", "api", org, "reread"] => ("POST", Some(org)),
-        ["", "api", "reread"] => ("POST", None),
+    let (allow, org, topic) = match segments[..] {
+        ["", "livez" | "readyz" | "metrics"] => ("GET, HEAD", None, None),
+        ["", "api", "events"] => ("POST", None, None),
+        ["", "api", org, "events"] => ("GET, HEAD, POST, DELETE", Some(org), None),
+        ["", "api", org, "topics", topic, "events"] => {
+            ("GET, HEAD, POST, DELETE", Some(org), Some(topic))
+        }
+        ["", "api", org, "reread"] => ("POST", Some(org), None),
+        ["", "api", "reread"] => ("POST", None, None),
         ["", "api", org, "public", "events"] | ["", "api", org, "position"] => {
-            ("GET, HEAD", Some(org))
+            ("GET, HEAD", Some(org), None)
         }
         _ => return assert!(matches!(ours, Err(Reject::NotFound)), "{ours:?}"),
     };
@@ -49,8 +52,23 @@ pub fn route(input: &[u8]) {
                 | Route::RereadAll)
         ));
     };
-    let decoded = String::from_utf8(percent_decode(segment.as_bytes())).ok();
-    let expected = decoded.and_then(|name| name.parse::<OrgName>().ok());
+    let decoded = |segment: &str| String::from_utf8(percent_decode(segment.as_bytes())).ok();
+    let expected = decoded(segment).and_then(|name| name.parse::<OrgName>().ok());
+    if let Some(segment) = topic {
+        let name = decoded(segment).and_then(|name| name.parse::<TopicName>().ok());
+        let found = match ours {
+            Ok(
+                Route::TopicStream { topic }
+                | Route::TopicStreamHead { topic }
+                | Route::PublishMessage { topic }
+                | Route::CloseTopic { topic },
+            ) => (Some(topic.org), Some(topic.name)),
+            Err(Reject::Org(_)) => return assert_eq!(expected, None),
+            Err(Reject::Topic(_)) => (expected.clone(), None),
+            other => panic!("{other:?}"),
+        };
+        return assert_eq!(found, (expected, name));
+    }
     let found = match ours {
         Ok(
             Route::Stream { org, .. }

@@ -9,15 +9,25 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::config::HubConfig;
-use crate::http::{Orgs, Publisher, Reject, publish_batch, publish_one};
-use crate::hub::{Hub, Subscription, View};
-use crate::ids::OrgName;
+use crate::http::{Grant, Publisher, Reject, publish_batch, publish_one};
+use crate::hub::{Hub, Start, Subscription, View};
+use crate::ids::{OrgName, Topic};
 use crate::time::Time;
+use crate::wire::Message;
 
-/// An org and its keys.
-type OrgAndKeys = (OrgName, Vec<String>);
+/// What is published.
+#[derive(Clone)]
+enum Wanted {
+    Keys(OrgName, Vec<String>),
+    /// An event of this name.
+    Message(Topic, String),
+}
+
+/// An object, whose values are as they came. Of repeated members it has the last.
+type Object = BTreeMap<String, Box<RawValue>>;
 type Published = Result<Response<Full<Bytes>>, Reject>;
 
 /// Small, so that the fuzzer finds them.
@@ -30,8 +40,9 @@ pub fn publish_json(input: &[u8]) {
     let publish =
         |hub: &Hub, body: &[u8]| publish_one(Publisher::unlimited(hub), &org, body, Time(0));
     let document = serde_json::from_slice::<Value>(input).ok();
-    let valid =
-        document.as_ref().and_then(|document| Some(vec![(org.clone(), keys(document, 1)?)]));
+    let valid = document
+        .as_ref()
+        .and_then(|document| Some(vec![Wanted::Keys(org.clone(), keys(document, 1)?)]));
     check(input, valid.as_deref(), publish);
     if let Some(document) = document {
         // The document without repeated members, of which the naive reading sees only the last.
@@ -42,19 +53,20 @@ pub fn publish_json(input: &[u8]) {
     }
 }
 
-/// The body of a publish to many orgs.
+/// The body of a publish to many orgs and topics.
 pub fn publish_ndjson(input: &[u8]) {
     let publish = |hub: &Hub, body: &[u8]| {
-        publish_batch(Publisher::unlimited(hub), body, &Orgs::All, Time(0))
+        publish_batch(Publisher::unlimited(hub), body, &Grant::everyone(), Time(0))
     };
     let lines = input.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let documents: Option<Vec<Value>> =
+    let documents: Option<Vec<Object>> =
         lines.map(|line| serde_json::from_slice(line).ok()).collect();
     let valid = documents.iter().flatten().map(line).collect::<Option<Vec<_>>>();
     let valid = valid.filter(|lines| documents.is_some() && !lines.is_empty());
     check(input, valid.as_deref(), publish);
     if let Some(documents) = documents {
-        let body: String = documents.iter().map(|document| format!("{document}\n")).collect();
+        let line = |document| serde_json::to_string(document).expect("to memory") + "\n";
+        let body: String = documents.iter().map(line).collect();
         assert_eq!(check(body.as_bytes(), valid.as_deref(), publish), valid.is_some());
     }
 }
@@ -62,7 +74,7 @@ pub fn publish_ndjson(input: &[u8]) {
 /// Publishes, and compares what is received. Returns whether it was accepted.
 fn check(
     body: &[u8],
-    valid: Option<&[OrgAndKeys]>,
+    valid: Option<&[Wanted]>,
     publish: impl Fn(&Hub, &[u8]) -> Published,
 ) -> bool {
     let hub = Hub::new(HubConfig {
@@ -70,10 +82,22 @@ fn check(
         history_events: body.len() + 1,
         keys_max: KEYS_MAX,
         key_bytes_max: KEY_BYTES_MAX,
+        topic_event_bytes_max: usize::MAX,
+        topic_events: body.len() + 1,
+        topic_bytes: 1 << 40,
+        topics_bytes_total: 1 << 40,
         ..HubConfig::default()
     });
     let mut expected = BTreeMap::<OrgName, Vec<Value>>::new();
-    for (org, keys) in valid.unwrap_or_default() {
+    let mut messages = BTreeMap::<Topic, Vec<String>>::new();
+    for wanted in valid.unwrap_or_default() {
+        let (org, keys) = match wanted {
+            Wanted::Keys(org, keys) => (org, keys),
+            Wanted::Message(topic, name) => {
+                messages.entry(topic.clone()).or_default().push(name.clone());
+                continue;
+            }
+        };
         let mut unique: Vec<&String> = Vec::new();
         keys.iter().for_each(|key| {
             if !unique.contains(&key) {
@@ -105,11 +129,56 @@ fn check(
         let expected: &[Value] = if accepted { events } else { &[] };
         assert_eq!(receive(subscriber), expected);
     }
+    for (topic, names) in &messages {
+        let opened = hub.subscribe_topic(topic, Start::All, false, Time(0));
+        let expected: &[String] = if accepted { names } else { &[] };
+        assert_eq!(received_names(&mut opened.expect("open").0), expected);
+    }
     accepted
 }
 
-fn line(document: &Value) -> Option<OrgAndKeys> {
-    Some((document.get("org")?.as_str()?.parse().ok()?, keys(document, 2)?))
+/// What a line publishes, if it is valid.
+fn line(object: &Object) -> Option<Wanted> {
+    let text = |name: &str| serde_json::from_str::<String>(object.get(name)?.get()).ok();
+    let org = text("org")?.parse().ok()?;
+    if object.contains_key("keys") {
+        let document = serde_json::to_value(object).ok()?;
+        return Some(Wanted::Keys(org, keys(&document, 2)?));
+    }
+    let topic = Topic { org, name: text("topic")?.parse().ok()? };
+    let payload = match (object.contains_key("data"), object.contains_key("text")) {
+        (true, false) => "data",
+        (false, true) => text("text").map(|_| "text")?,
+        _ => return None,
+    };
+    let name = text("event").filter(|name| is_event(name))?;
+    if object.get("bulk").is_some_and(|bulk| !["true", "false"].contains(&bulk.get())) {
+        return None;
+    }
+    let known = ["org", "topic", "event", "bulk", payload];
+    object.keys().all(|member| known.contains(&&**member)).then_some(Wanted::Message(topic, name))
+}
+
+/// `[A-Za-z][A-Za-z0-9._:-]{0,63}`, and no event of the server.
+fn is_event(name: &str) -> bool {
+    let mut chars = name.chars();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && chars.all(allowed)
+        && name.len() <= 64
+        && !Message::RESERVED.contains(&name)
+}
+
+/// The names of the events that a stream gets.
+fn received_names(subscriber: &mut Subscription) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Poll::Ready(Some(frame)) = subscriber.poll_next(Waker::noop()) {
+        let payload = frame.payload();
+        let text = std::str::from_utf8(&payload).expect("UTF-8");
+        let name = text.lines().find_map(|line| line.strip_prefix("event: ")).expect("a name");
+        names.push(name.to_owned());
+    }
+    names
 }
 
 /// The keys of an object with this number of members, if they are within the limits.

@@ -8,14 +8,16 @@ pub(super) const TARGET: &str = "nudged::access";
 
 /// Writes the line of a stream.
 pub(super) fn write(ended: &Ended<'_>) {
-    let Ended { org, view, client, reason, lasted, events } = *ended;
+    let Ended { org, topic, view, client, reason, lasted, events } = *ended;
     let kind = match view {
         View::Member => "member",
         View::Public => "public",
+        View::Topic => "topic",
     };
     tracing::info!(
         target: TARGET,
         %org,
+        topic = topic.map(tracing::field::display),
         kind,
         %client,
         cause = reason.label(),

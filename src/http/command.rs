@@ -94,9 +94,8 @@ pub(super) async fn read<B>(
 where
     B: Body<Data = Bytes>,
 {
-    let body = publish::read_any(body, limits, timer).await?;
+    let body = publish::read_if_any(headers, body, limits, timer).await?;
     if !body.bytes().is_empty() {
-        publish::check_content(&headers, publish::JSON)?;
         let Empty {} = publish::parse_object(body.bytes(), EXPECTED)?;
     }
     Ok(())

@@ -58,7 +58,7 @@ struct AdmissionCollector(Admission);
 struct LogCollector(SharedCount);
 
 /// The labels of [`Counters::opened`], in its order.
-const KINDS: [&str; 2] = ["member", "public"];
+const KINDS: [&str; 3] = ["member", "public", "topic"];
 
 /// The name and help text of a counter without labels, and where a shard has it.
 type Plain = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
@@ -121,14 +121,15 @@ impl Collector for HubCollector {
         };
         let closed_all = |kind| CloseReason::ALL.iter().map(|r| closed(kind, *r)).sum::<u64>();
 
-        let total = ConstCounter::new(opened(0) + opened(1));
+        let total = ConstCounter::new((0..KINDS.len()).map(opened).sum::<u64>());
         encode(&mut encoder, "streams_opened", "Streams that were opened", &total)?;
 
         let help = "Streams that ended, by cause";
         let mut family =
             encoder.encode_descriptor("streams_closed", help, None, MetricType::Counter)?;
         for reason in CloseReason::ALL {
-            let count = ConstCounter::new(closed(0, reason) + closed(1, reason));
+            let count =
+                ConstCounter::new((0..KINDS.len()).map(|kind| closed(kind, reason)).sum::<u64>());
             count.encode(family.encode_family(&[("reason", reason.label())])?)?;
         }
 
@@ -145,6 +146,12 @@ impl Collector for HubCollector {
         for (name, help, value) in [
             ("seats", "Seats that are taken, counted in the slabs", hub.seats()),
             ("channels", "Organisations that are remembered", hub.channels()),
+            ("topics", "Topics that are kept", hub.topics()),
+            (
+                "topics_bytes",
+                "Bytes of memory for the events of topics",
+                usize::try_from(hub.topics_bytes()).unwrap_or(usize::MAX),
+            ),
         ] {
             encode(&mut encoder, name, help, &gauge(value))?;
         }

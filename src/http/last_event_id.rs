@@ -15,21 +15,31 @@ const FIELD: &str = "last-event-id";
 /// that URL. So the URL counts only without a field. It is not known which of two fields, or of two parameters, is the
 /// later one.
 pub(super) fn last_event_id<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Cow<'a, str>> {
-    let fields = headers.get_all(FIELD).into_iter();
-    let fields = fields.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    agreed(fields).or_else(|| agreed(parameters(uri)))?
+    stated_id(headers, uri)?
 }
 
-/// The values of the parameter.
-fn parameters(uri: &Uri) -> impl Iterator<Item = Cow<'_, str>> {
-    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+/// The same; `None` if the request says nothing of its position, `Some(None)` if it says several.
+pub(super) fn stated_id<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Option<Cow<'a, str>>> {
+    let fields = headers.get_all(FIELD).into_iter();
+    let fields = fields.map(|value| String::from_utf8_lossy(value.as_bytes()));
     let is_known =
         |name: &str| POSITION_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
-    pairs.filter(move |(name, _)| is_known(name)).map(|(_, value)| value)
+    agreed(fields).or_else(|| agreed(values_of(uri, is_known)))
+}
+
+/// The values of the query parameters with such a name.
+pub(super) fn values_of<'a>(
+    uri: &'a Uri,
+    is_name: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = Cow<'a, str>> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.filter(move |(name, _)| is_name(name)).map(|(_, value)| value)
 }
 
 /// The value that all have which are not empty; `None` if there is none, `Some(None)` if they differ.
-fn agreed<'a>(values: impl Iterator<Item = Cow<'a, str>>) -> Option<Option<Cow<'a, str>>> {
+pub(super) fn agreed<'a>(
+    values: impl Iterator<Item = Cow<'a, str>>,
+) -> Option<Option<Cow<'a, str>>> {
     let mut values = values.filter(|value| !value.trim().is_empty());
     let first = values.next()?;
     let agree = values.all(|value| value == first);

@@ -22,6 +22,7 @@ mod response;
 mod route;
 mod service;
 mod timer;
+mod topics;
 
 use http::Uri;
 
@@ -35,7 +36,7 @@ pub(crate) use service::{App, Service, ServiceFactory, Verdict};
 pub(crate) use timer::{Sleep, Timer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
-    auth::{Grant, Orgs},
+    auth::Grant,
     publish::{Publisher, publish_batch, publish_one},
     route::{Route, route},
 };

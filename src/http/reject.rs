@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::auth::AuthError;
 use super::rate_limit::RateLimited;
+use super::topics::REASON_BYTES_MAX;
 use crate::hub::InvalidKeys;
-use crate::ids::InvalidOrgName;
+use crate::ids::{InvalidOrgName, InvalidTopicName};
 use crate::metrics::Limit;
 use crate::stream::with_headers;
+use crate::wire::InvalidMessage;
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Reject {
     Method { allow: &'static str },
     /// The path has an invalid org name.
     Org(InvalidOrgName),
+    /// The path, or a line of a batch, has an invalid name of a topic.
+    Topic(InvalidTopicName),
     /// The target of an HTTP/1 request is neither a path nor a URI that this server may have.
     Target,
     /// An HTTP/1 request has no `host`, several, or an invalid one.
@@ -33,6 +37,8 @@ pub(crate) enum Reject {
     Misdirected,
     /// The parameter `ping` of a stream's request has another value than it may have.
     Ping,
+    /// The parameter `exclusive` of a stream's request has another value than it may have.
+    Exclusive,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -53,6 +59,10 @@ pub(crate) enum Reject {
     Document { expected: &'static str, why: String },
     /// The keys are outside the limits.
     Keys(InvalidKeys),
+    /// The event for a topic is outside the limits.
+    Message(InvalidMessage),
+    /// The reason for which a topic is to be closed has so many bytes.
+    Reason { len: usize },
     /// A line of a batch is invalid, so nothing of the batch is published. Lines count from 1.
     Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
@@ -174,19 +184,25 @@ impl Reject {
             Self::NotFound | Self::NotPublic | Self::Internal => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType { .. } | Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::Message(InvalidMessage::TooLong { .. }) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Org(_)
+            | Self::Topic(_)
             | Self::Target
             | Self::Host
             | Self::Ping
+            | Self::Exclusive
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
             | Self::Cleartext => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
-            Self::Keys(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Keys(_) | Self::Message(_) | Self::Reason { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Line { why, .. } => why.status(),
             Self::Draining
             | Self::Full { .. }
@@ -194,9 +210,10 @@ impl Reject {
             | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
-            Self::Auth(AuthError::Org | AuthError::Scope(_) | AuthError::Origin) | Self::Origin => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Auth(
+                AuthError::Org | AuthError::Topic | AuthError::Scope(_) | AuthError::Origin,
+            )
+            | Self::Origin => StatusCode::FORBIDDEN,
         }
     }
 
@@ -205,7 +222,7 @@ impl Reject {
             Self::NotFound => "there is no such resource; see GET /api/{org}/events, \
                 GET /api/{org}/public/events, POST /api/{org}/events, POST /api/events, \
                 DELETE /api/{org}/events, POST /api/{org}/reread, POST /api/reread, \
-                GET /api/{org}/position, \
+                GET /api/{org}/position, GET, POST or DELETE /api/{org}/topics/{topic}/events, \
                 /livez, /readyz, /metrics"
                 .into(),
             Self::NotPublic => "this organisation has no public stream".into(),
@@ -215,6 +232,7 @@ impl Reject {
                 .into(),
             Self::Method { allow } => format!("this resource allows {allow}"),
             Self::Org(why) => why.to_string(),
+            Self::Topic(why) => why.to_string(),
             Self::Target => {
                 "a request is for a path, or for an http or https URI with a host and no \
                 user"
@@ -229,6 +247,7 @@ impl Reject {
             Self::Ping => "the parameter ping may be event, for event: ping in place of the keepalive comment; leave it \
                 out for comments"
                 .into(),
+            Self::Exclusive => "the parameter exclusive may be 1 or true, or have no value, and 0 or false is off".into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::ContentCoding => "a publish has no content-encoding; send the body as it is".into(),
@@ -243,6 +262,10 @@ impl Reject {
             Self::Trailers => "the body may have no trailers".into(),
             Self::Document { expected, why } => format!("expected {expected}: {why}"),
             Self::Keys(why) => why.to_string(),
+            Self::Message(why) => why.to_string(),
+            Self::Reason { len } => {
+                format!("the reason has {len} bytes; at most {REASON_BYTES_MAX} are allowed")
+            }
             Self::Line { number, why } => {
                 format!("line {number}: {}; nothing of this request was published", why.detail())
             }
@@ -254,6 +277,9 @@ impl Reject {
                 format!(
                     "this organisation has as many public streams as it may, {max}; come back later"
                 )
+            }
+            Self::Full { limit: Limit::Topic, max } => {
+                format!("this topic has as many streams as it may, {max}; come back later")
             }
             Self::Full { limit: Limit::Streams, max } => {
                 format!("the server has as many streams as it may, {max}; come back later")

@@ -5,6 +5,9 @@
 //! * `DELETE /api/{org}/events` -- end the member streams of an org
 //! * `GET /api/{org}/public/events` -- the public stream; `HEAD` shows its head
 //! * `GET /api/{org}/position` -- where its views are
+//! * `GET /api/{org}/topics/{topic}/events` -- the stream of a topic; `HEAD` shows its head
+//! * `POST /api/{org}/topics/{topic}/events` -- publish to a topic
+//! * `DELETE /api/{org}/topics/{topic}/events` -- close a topic
 //! * `POST /api/events` -- publish to many orgs
 //! * `POST /api/{org}/reread`, `POST /api/reread` -- have the clients of one org, or of all, re-read everything
 //! * `GET /livez`, `GET /readyz`, `GET /metrics` -- operations
@@ -15,7 +18,7 @@ use percent_encoding::percent_decode_str;
 use super::auth::{Permission, Scope};
 use super::reject::Reject;
 use crate::hub::View;
-use crate::ids::{InvalidOrgName, OrgName};
+use crate::ids::{InvalidOrgName, InvalidTopicName, OrgName, Topic, TopicName};
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,36 +31,60 @@ pub(crate) enum Route {
     Reread { org: OrgName },
     RereadAll,
     Position { org: OrgName },
+    TopicStream { topic: Topic },
+    TopicStreamHead { topic: Topic },
+    PublishMessage { topic: Topic },
+    CloseTopic { topic: Topic },
     Live,
     Ready,
     Metrics,
 }
 
+const STREAM_METHODS: &str = "GET, HEAD, POST, DELETE";
+
 // ===== impl Route =====
 
 impl Route {
+    /// Whether it is about the stream of a topic.
+    pub(super) fn is_of_topic_stream(&self) -> bool {
+        matches!(self, Self::TopicStream { .. } | Self::TopicStreamHead { .. })
+    }
+
+    /// Whether the response is a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream { .. } | Self::TopicStream { .. })
+    }
+
     /// What a request has to be allowed; `None` if it needs no token.
     pub(super) fn permission(&self) -> Option<Permission<'_>> {
         let (scope, org) = match self {
-            Self::Stream { org, view: View::Member }
-            | Self::StreamHead { org, view: View::Member } => (Scope::Subscribe, Some(org)),
+            Self::Stream { org, view: View::Member | View::Topic }
+            | Self::StreamHead { org, view: View::Member | View::Topic } => {
+                (Scope::Subscribe, Some(org))
+            }
             Self::Publish { org } | Self::EndMembers { org } | Self::Reread { org } => {
                 (Scope::Publish, Some(org))
             }
             Self::PublishBatch | Self::RereadAll => (Scope::Publish, None),
             Self::Position { org } => (Scope::Either, Some(org)),
+            Self::TopicStream { topic } | Self::TopicStreamHead { topic } => {
+                return Some(Permission::for_topic(Scope::Subscribe, topic));
+            }
+            Self::PublishMessage { topic } | Self::CloseTopic { topic } => {
+                return Some(Permission::for_topic(Scope::Publish, topic));
+            }
             Self::Stream { view: View::Public, .. }
             | Self::StreamHead { view: View::Public, .. } => return None,
             Self::Live | Self::Ready | Self::Metrics => return None,
         };
-        Some(Permission { scope, org })
+        Some(Permission { scope, org, topic: None, is_exclusive: false })
     }
 }
 
 /// Finds the route of a request.
 ///
 /// # Errors
-/// There is none, it has other methods, or the org's name is invalid.
+/// There is none, it has other methods, or the name of the org or the topic is invalid.
 pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
     let path = path.strip_prefix('/').ok_or(Reject::NotFound)?;
     if let Some(rest) = path.strip_prefix("api/") {
@@ -71,7 +98,11 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
                 Method::GET | Method::HEAD => Ok(Route::Position { org: parse_org(org)? }),
                 _ => Err(Reject::Method { allow: "GET, HEAD" }),
             },
-            _ => Err(Reject::NotFound),
+            Some((org, rest)) => match topic_segment(rest) {
+                Some(topic) => topic_events(method, org, topic),
+                None => Err(Reject::NotFound),
+            },
+            None => Err(Reject::NotFound),
         };
     }
     let route = match path {
@@ -90,8 +121,25 @@ fn org_events(method: &Method, org: &str) -> Result<Route, Reject> {
     match *method {
         Method::POST => Ok(Route::Publish { org: parse_org(org)? }),
         Method::DELETE => Ok(Route::EndMembers { org: parse_org(org)? }),
-        _ => stream(method, org, View::Member, "GET, HEAD, POST, DELETE"),
+        _ => stream(method, org, View::Member, STREAM_METHODS),
     }
+}
+
+/// The name in `topics/{topic}/events`, as it is written.
+fn topic_segment(rest: &str) -> Option<&str> {
+    let topic = rest.strip_prefix("topics/")?.strip_suffix("/events")?;
+    (!topic.contains('/')).then_some(topic)
+}
+
+fn topic_events(method: &Method, org: &str, topic: &str) -> Result<Route, Reject> {
+    let route: fn(Topic) -> Route = match *method {
+        Method::GET => |topic| Route::TopicStream { topic },
+        Method::HEAD => |topic| Route::TopicStreamHead { topic },
+        Method::POST => |topic| Route::PublishMessage { topic },
+        Method::DELETE => |topic| Route::CloseTopic { topic },
+        _ => return Err(Reject::Method { allow: STREAM_METHODS }),
+    };
+    Ok(route(Topic { org: parse_org(org)?, name: parse_topic(topic)? }))
 }
 
 fn post(method: &Method, route: impl FnOnce() -> Result<Route, Reject>) -> Result<Route, Reject> {
@@ -113,12 +161,23 @@ fn parse_org(segment: &str) -> Result<OrgName, Reject> {
     text.parse().map_err(Reject::Org)
 }
 
+/// The same for a topic's name.
+fn parse_topic(segment: &str) -> Result<TopicName, Reject> {
+    let text =
+        percent_decode_str(segment).decode_utf8().map_err(|_| Reject::Topic(InvalidTopicName))?;
+    text.parse().map_err(Reject::Topic)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn org() -> OrgName {
         "acme".parse().expect("a name")
+    }
+
+    fn topic(name: &str) -> Topic {
+        Topic { org: org(), name: name.parse().expect("a name") }
     }
 
     #[test]
@@ -147,6 +206,26 @@ mod tests {
             ),
             (Method::GET, "/api/acme/position", Route::Position { org: org() }),
             (Method::HEAD, "/api/acme/position", Route::Position { org: org() }),
+            (
+                Method::GET,
+                "/api/acme/topics/run-7/events",
+                Route::TopicStream { topic: topic("run-7") },
+            ),
+            (
+                Method::HEAD,
+                "/api/%61cme/topics/%72un-7/events",
+                Route::TopicStreamHead { topic: topic("run-7") },
+            ),
+            (
+                Method::POST,
+                "/api/acme/topics/events/events",
+                Route::PublishMessage { topic: topic("events") },
+            ),
+            (
+                Method::DELETE,
+                "/api/acme/topics/topics/events",
+                Route::CloseTopic { topic: topic("topics") },
+            ),
             (Method::GET, "/livez", Route::Live),
             (Method::HEAD, "/readyz", Route::Ready),
             (Method::GET, "/metrics", Route::Metrics),
@@ -170,6 +249,17 @@ mod tests {
             "/api/acme/events/",
             "/api/acme/public",
             "/api/acme/public/position",
+            "/api/acme/topics",
+            "/api/acme/topics/",
+            "/api/acme/topics/events",
+            "/api/acme/topics/run",
+            "/api/acme/topics/run/",
+            "/api/acme/topics/run/events/",
+            "/api/acme/topics/run/step/events",
+            "/api/acme/topics/run/reread",
+            "/api/acme/public/topics/run/events",
+            "/api/topics/run/events",
+            "/api/acme/Topics/run/events",
             "/api/position",
             "/API/acme/events",
             "/livez/",
@@ -192,6 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_is_checked_after_decoding() {
+        for path in [
+            "/api/acme/topics//events",
+            "/api/acme/topics/%2e/events",
+            "/api/acme/topics/a%2Fb/events",
+            "/api/acme/topics/%ff/events",
+            "/api/acme/topics/a%0a/events",
+            "/api/acme/topics/a*/events",
+            &format!("/api/acme/topics/{}/events", "a".repeat(129)),
+        ] {
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE] {
+                assert!(matches!(route(&method, path), Err(Reject::Topic(_))), "{path}");
+            }
+        }
+        let longest = format!("/api/acme/topics/{}/events", "a".repeat(128));
+        assert!(matches!(route(&Method::GET, &longest), Ok(Route::TopicStream { .. })));
+        let refused = route(&Method::GET, "/api/a b/topics/a b/events");
+        assert!(matches!(refused, Err(Reject::Org(_))), "{refused:?}");
+    }
+
+    #[test]
     fn another_method_is_refused_with_the_allowed_ones() {
         for (path, expected) in [
             ("/api/acme/events", "GET, HEAD, POST, DELETE"),
@@ -199,6 +310,7 @@ mod tests {
             ("/api/reread", "POST"),
             ("/api/acme/public/events", "GET, HEAD"),
             ("/api/acme/position", "GET, HEAD"),
+            ("/api/acme/topics/run/events", "GET, HEAD, POST, DELETE"),
             ("/livez", "GET, HEAD"),
         ] {
             let refused = route(&Method::PUT, path);

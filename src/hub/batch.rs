@@ -5,9 +5,9 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
-use super::history::Event;
 use crate::ids::Seq;
 use crate::metrics::CloseReason;
+use crate::wire::Frame;
 
 /// Tasks to wake and sockets to write to. A driver has one and uses its memory again.
 #[derive(Debug, Default)]
@@ -15,10 +15,8 @@ pub(crate) struct Batch {
     pub(super) wakers: SmallVec<[Waker; SEATS_PER_TURN]>,
     /// For sockets that the driver writes to itself.
     pub(crate) writes: Vec<WriteOp>,
-    /// What [`WriteKind::Events`] refers to: consecutive events, up to `head`.
-    pub(crate) events: Vec<Event>,
-    /// The number of the last of them.
-    pub(crate) head: Seq,
+    /// What [`WriteKind::Events`] refers to: the last events of a feed.
+    pub(crate) events: Vec<(Seq, Frame)>,
 }
 
 /// A write to a socket that the driver owns.

@@ -1,12 +1,13 @@
-//! One org's channel: its burst window, and for each view a history and seats, behind one lock. What has to be done
-//! once the lock is released is returned.
+//! One channel, of an org or of a topic: what it feeds, with the seats, behind one lock; for an org also its burst
+//! window. What has to be done once the lock is released is returned.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::backlog::Backlog;
 use super::coalesce::{Burst, Coalescer, Kept};
-use super::feed::{Feed, Feeds, View};
+use super::feed::{Feed, Feeds, OrgFeeds, View};
 use super::history::Event;
 use super::keys::Keys;
 use super::seat::Seat;
@@ -14,15 +15,19 @@ use super::seat_ref::SeatRef;
 use super::seats::SeatKey;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
-use crate::ids::{EventId, OrgName, Seq};
+use super::topic::TopicFeed;
+use crate::ids::{EventId, OrgName, Seq, Topic, TopicName};
+use crate::metrics::CloseReason;
 use crate::sync::Mutex;
 use crate::time::{Tick, Time};
 use crate::wire::Frame;
 
-/// One org's channel. The registry and its subscriptions hold it; inboxes and wheels refer to it.
+/// One channel. Its registry and its subscriptions hold it; inboxes and wheels refer to it.
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) org: OrgName,
+    /// `None` for that of the org itself.
+    pub(crate) topic: Option<TopicName>,
     /// Whether the org may have public streams.
     pub(crate) public: bool,
     pub(crate) common: Arc<Common>,
@@ -36,9 +41,9 @@ pub(crate) struct State {
     coalescer: Coalescer,
     /// Until when the channel was in use; meaningless while it has seats.
     idle_since: Time,
-    /// Every stream ends once it has received what there is.
-    pub(crate) closing: bool,
-    /// It has left the registry: a subscriber that found it before has to look its org up again.
+    /// Every stream ends once it has received what there is, for this reason.
+    pub(crate) closing: Option<CloseReason>,
+    /// It has left its registry: a subscriber that found it before has to look it up again.
     pub(crate) removed: bool,
 }
 
@@ -58,14 +63,22 @@ pub(crate) enum Outcome {
 impl Channel {
     pub(crate) fn new(org: OrgName, common: Arc<Common>, now: Time) -> Self {
         let member = Feed::new(View::Member, common.new_epoch(), common.memory.clone());
-        let state = State {
-            feeds: Feeds { member, public: None },
-            coalescer: Coalescer::default(),
-            idle_since: now,
-            closing: false,
-            removed: false,
-        };
-        Self { public: common.config.public.shows(&org), org, common, state: Mutex::new(state) }
+        let state = State::new(Feeds::Org(OrgFeeds { member, public: None }), now);
+        let public = common.config.public.shows(&org);
+        Self { public, org, topic: None, common, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn of_topic(topic: &Topic, common: Arc<Common>, now: Time) -> Self {
+        let backlog = Backlog::new(common.new_epoch(), common.topics.memory.clone());
+        let state = State::new(Feeds::Topic(Box::new(TopicFeed::new(backlog))), now);
+        let Topic { org, name } = topic.clone();
+        Self { public: false, org, topic: Some(name), common, state: Mutex::new(state) }
+    }
+
+    /// The topic, if it is that of one.
+    pub(crate) fn topic(&self) -> Option<Topic> {
+        let name = self.topic.clone()?;
+        Some(Topic { org: self.org.clone(), name })
     }
 
     pub(crate) fn publish(&self, keys: &Keys<'_>, now: Time) -> Outcome {
@@ -73,9 +86,9 @@ impl Channel {
         let coalesce = self.common.config.coalesce;
         if coalesce.is_zero() || !state.coalescer.is_open(now) {
             state.coalescer.open(now.after(coalesce));
-            return Outcome::Appended(self.append(&mut state.feeds, keys.iter(), now));
+            return Outcome::Appended(self.append(state.feeds.org_mut(), keys.iter(), now));
         }
-        let id = state.feeds.member.history.next_id();
+        let id = state.feeds.org_mut().member.history.next_id();
         let keys_max = self.common.config.keys_max;
         let first = state.coalescer.hold(keys, keys_max, |key| self.shows(key));
         if first { Outcome::Held(id, state.coalescer.closes()) } else { Outcome::Joined(id) }
@@ -87,7 +100,7 @@ impl Channel {
         let Some(Burst { keys, kept }) = state.coalescer.release() else { return };
         state.coalescer.open(now.after(self.common.config.coalesce));
         let keys = keys.iter().map(AsRef::as_ref);
-        let feeds = &mut state.feeds;
+        let feeds = state.feeds.org_mut();
         match kept {
             Kept::All => _ = self.append(feeds, keys, now),
             Kept::Public => {
@@ -98,12 +111,14 @@ impl Channel {
         }
     }
 
-    /// The feed of a view, a new one if this is the first use of it.
+    /// The feed of a view of an org, a new one if this is the first use of it.
     pub(crate) fn feed<'s>(&self, state: &'s mut State, view: View) -> &'s mut Feed {
         let new = || Feed::new(view, self.common.new_epoch(), self.common.memory.clone());
+        let OrgFeeds { member, public } = state.feeds.org_mut();
         match view {
-            View::Member => &mut state.feeds.member,
-            View::Public => state.feeds.public.get_or_insert_with(|| Box::new(new())),
+            View::Member => member,
+            View::Public => public.get_or_insert_with(|| Box::new(new())),
+            View::Topic => panic!("an org has no feed of a topic"),
         }
     }
 
@@ -113,14 +128,13 @@ impl Channel {
         let mut state = self.state.lock();
         let State { feeds, closing, .. } = &mut *state;
         let mut marked = SmallVec::new();
-        for (view, feed) in feeds.iter_mut() {
-            if feed.has_moved() || *closing {
-                let shards = (0..).map(ShardId).zip(&mut feed.shards);
-                let shards = shards.filter(|(_, seats)| seats.len() > 0);
-                marked.extend(
-                    shards.filter_map(|(shard, seats)| seats.mark_dirty().then_some((shard, view))),
-                );
+        match feeds {
+            Feeds::Org(feeds) => {
+                feeds
+                    .iter_mut()
+                    .for_each(|(_, feed)| feed.mark_dirty(closing.is_some(), &mut marked));
             }
+            Feeds::Topic(topic) => topic.feed.mark_dirty(closing.is_some(), &mut marked),
         }
         marked
     }
@@ -128,7 +142,9 @@ impl Channel {
     /// The shards on which it has seats.
     pub(crate) fn shards(&self) -> SmallVec<[ShardId; 8]> {
         let state = self.state.lock();
-        let shards = state.feeds.iter().flat_map(|feed| (0..).map(ShardId).zip(&feed.shards));
+        let views = [View::Member, View::Public, View::Topic].into_iter();
+        let shards = views.filter_map(|view| state.feeds.shards(view));
+        let shards = shards.flat_map(|shards| (0..).map(ShardId).zip(shards));
         shards.filter_map(|(shard, seats)| (seats.len() > 0).then_some(shard)).collect()
     }
 
@@ -137,10 +153,12 @@ impl Channel {
     pub(crate) fn expire(&self, now: Time) -> bool {
         let age = self.common.config.history_age;
         let mut state = self.state.lock();
-        if let Some(oldest) = now.before(age) {
-            state.feeds.iter_mut().for_each(|(_, feed)| feed.history.expire(oldest));
+        for (_, feed) in state.feeds.org_mut().iter_mut() {
+            if let Some(oldest) = now.before(age) {
+                feed.history.expire(oldest);
+            }
+            feed.expire_commands(now);
         }
-        state.feeds.iter_mut().for_each(|(_, feed)| feed.expire_commands(now));
         state.idle_since().is_some_and(|since| now >= since.after(age))
     }
 
@@ -160,7 +178,7 @@ impl Channel {
     /// Appends these keys to the feeds that show any of them. Returns the id of the members' event.
     fn append<'k>(
         &self,
-        feeds: &mut Feeds,
+        feeds: &mut OrgFeeds,
         keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) -> EventId {
@@ -170,7 +188,12 @@ impl Channel {
     }
 
     /// Appends those of these keys that the public sees to its feed, if it has one.
-    fn append_public<'k>(&self, feeds: &mut Feeds, keys: impl Iterator<Item = &'k str>, now: Time) {
+    fn append_public<'k>(
+        &self,
+        feeds: &mut OrgFeeds,
+        keys: impl Iterator<Item = &'k str>,
+        now: Time,
+    ) {
         if feeds.public.is_none() {
             return;
         }
@@ -184,7 +207,7 @@ impl Channel {
     /// everything.
     fn append_to<'k>(
         &self,
-        feeds: &mut Feeds,
+        feeds: &mut OrgFeeds,
         view: View,
         keys: impl Iterator<Item = &'k str>,
         now: Time,
@@ -244,6 +267,11 @@ const EXISTS: &str = "the feed has an event to append";
 // ===== impl State =====
 
 impl State {
+    fn new(feeds: Feeds, now: Time) -> Self {
+        let coalescer = Coalescer::default();
+        Self { feeds, coalescer, idle_since: now, closing: None, removed: false }
+    }
+
     /// Takes a seat in a feed. The caller has made sure that the feed exists.
     pub(crate) fn take_seat(
         &mut self,
@@ -252,21 +280,20 @@ impl State {
         position: Seq,
         tick: Tick,
     ) -> SeatKey {
-        let feed = self.feeds.get_mut(view).expect("a stream opens its feed first");
-        feed.seats_mut(shard).insert(position, tick)
+        self.feeds.seats_mut(shard, view).insert(position, tick)
     }
 
     /// Frees a seat.
     pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
-        self.feeds.get_mut(key.view())?.shards[shard.index()].remove(key)
+        self.feeds.all_seats_mut(shard, key)?.remove(key)
     }
 
     /// Subscribers of this view.
     pub(crate) fn seats_of(&self, view: View) -> usize {
-        self.feeds.get(view).map_or(0, Feed::seats)
+        self.feeds.seats_of(view)
     }
 
-    /// Subscribers of both views.
+    /// Subscribers of all views.
     pub(crate) fn seats(&self) -> usize {
         self.feeds.seats()
     }
@@ -274,6 +301,11 @@ impl State {
     /// Notes that the channel is in use until `now`.
     pub(crate) fn use_until(&mut self, now: Time) {
         self.idle_since = self.idle_since.max(now);
+    }
+
+    /// Until when the channel was in use; meaningless while it has seats.
+    pub(crate) fn last_use(&self) -> Time {
+        self.idle_since
     }
 
     fn idle_since(&self) -> Option<Time> {

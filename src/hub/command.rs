@@ -87,7 +87,7 @@ impl Feed {
     fn command_reread(&mut self, epoch: Epoch, window: Window) {
         self.history.renew(epoch, self.seats() > 0);
         self.trim_uncovered();
-        self.shards.iter_mut().for_each(Seats::command_reread);
+        self.shards.iter_mut().for_each(Seats::begin_round);
         let barrier = self.history.head();
         if let Some(commands) = self.command(window) {
             (commands.barrier, commands.newest) = (Some(barrier), barrier);
@@ -199,7 +199,7 @@ impl Channel {
             return None;
         }
         let mut reached = Reached { streams: state.seats(), ..Reached::default() };
-        for (view, feed) in state.feeds.iter_mut() {
+        for (view, feed) in state.feeds.org_mut().iter_mut() {
             feed.command_reread(self.common.new_epoch(), window);
             if begin {
                 feed.begin_passes(view, &mut reached.passes);
@@ -214,7 +214,7 @@ impl Channel {
         if state.removed {
             return None;
         }
-        let feed = &mut state.feeds.member;
+        let feed = &mut state.feeds.org_mut().member;
         let mut reached = Reached { streams: feed.seats(), ..Reached::default() };
         feed.command_end(window);
         feed.begin_passes(View::Member, &mut reached.passes);
@@ -315,8 +315,8 @@ impl CommandPass {
     fn follow(&mut self, driver: &ShardDriver) {
         let last = match &self.of {
             Some((channel, view)) => {
-                let state = channel.state.lock();
-                let feed = state.feeds.get(*view);
+                let mut state = channel.state.lock();
+                let feed = state.feeds.org_mut().get(*view);
                 let seats = feed.and_then(|feed| feed.shards.get(self.shard.index()));
                 let commands = feed.and_then(|feed| feed.commands.as_ref());
                 commands.zip(seats).map(|(last, seats)| (last.serial, last.window, seats.len()))
@@ -338,7 +338,7 @@ impl CommandPass {
     fn end(&self) -> bool {
         let Some((channel, view)) = &self.of else { return true };
         let mut state = channel.state.lock();
-        let Some(feed) = state.feeds.get_mut(*view) else { return true };
+        let Some(feed) = state.feeds.org_mut().get_mut(*view) else { return true };
         let is_done = feed.commands.as_ref().is_none_or(|last| last.serial == self.serial);
         if is_done && let Some(seats) = feed.shards.get_mut(self.shard.index()) {
             seats.end_pass();

@@ -132,9 +132,10 @@ impl ShardDriver {
         self.hub.shard().set_timer(tick, timer);
     }
 
-    /// Tidies one partition of the registry.
+    /// Tidies one partition of the registry, and some of the topics.
     pub(crate) fn tidy(&self, tick: Tick, now: Time) {
         self.shared().registry.tidy(tick, now);
+        self.shared().topics.tidy(now);
     }
 
     /// Whether the hub closes or drains.

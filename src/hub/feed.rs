@@ -6,27 +6,32 @@ use smallvec::SmallVec;
 
 use super::command::Commands;
 use super::history::History;
+use super::log::Log;
 use super::seat::Seat;
 use super::seats::{SeatKey, Seats};
 use super::shard::ShardId;
+use super::source::Source;
+use super::topic::TopicFeed;
 use crate::config::HubConfig;
 use crate::ids::{Epoch, Seq};
 use crate::wire::MemoryUse;
 
-/// Which keys of an org a stream shows.
+/// What a stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum View {
-    /// Every key.
+    /// Every key of an org.
     Member,
-    /// The keys on the public allowlist.
+    /// The keys of an org that are on the public allowlist.
     Public,
+    /// The events of a topic.
+    Topic,
 }
 
 /// What a channel has for one view.
 #[derive(Debug)]
-pub(crate) struct Feed {
-    pub(crate) history: History,
+pub(crate) struct Feed<L = History> {
+    pub(crate) history: L,
     /// The seats by shard; a shard that never had one may be missing.
     pub(crate) shards: SmallVec<[Seats; 2]>,
     view: View,
@@ -36,10 +41,18 @@ pub(crate) struct Feed {
     pub(crate) commands: Option<Box<Commands>>,
 }
 
-/// The feeds of a channel. The public one exists from the first public stream on, and as long as the channel: before
+/// What a channel feeds.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an org's channel stays one block of memory")]
+pub(crate) enum Feeds {
+    Org(OrgFeeds),
+    Topic(Box<TopicFeed>),
+}
+
+/// The feeds of an org. The public one exists from the first public stream on, and as long as the channel: before
 /// it there is no public id that could be resumed, so nothing is encoded for it.
 #[derive(Debug)]
-pub(crate) struct Feeds {
+pub(crate) struct OrgFeeds {
     pub(crate) member: Feed,
     pub(crate) public: Option<Box<Feed>>,
 }
@@ -48,7 +61,18 @@ pub(crate) struct Feeds {
 
 impl Feed {
     pub(crate) fn new(view: View, epoch: Epoch, memory: Arc<MemoryUse>) -> Self {
-        let history = History::new(epoch, memory);
+        Self::of(view, History::new(epoch, memory))
+    }
+
+    /// What was published is no event: every client has to re-read.
+    pub(crate) fn lose(&mut self) {
+        self.history.lose();
+        self.trim_uncovered();
+    }
+}
+
+impl<L: Log> Feed<L> {
+    pub(super) fn of(view: View, history: L) -> Self {
         Self { history, shards: SmallVec::new(), view, announced: Seq(0), commands: None }
     }
 
@@ -60,31 +84,49 @@ impl Feed {
         &mut self.shards[shard.index()]
     }
 
+    /// What a seat takes its events from, if it is still taken.
+    fn source(&mut self, shard: ShardId, key: SeatKey) -> Option<Source<'_>> {
+        let Self { history, shards, commands, .. } = self;
+        let seats = shards.get_mut(shard.index())?;
+        let (round, commands) = (seats.round(), commands.as_deref());
+        Some(Source { log: history, commands, round, seat: seats.get_mut(key)? })
+    }
+
     /// Subscribers on all shards, counted in the slabs.
     pub(crate) fn seats(&self) -> usize {
         self.shards.iter().map(Seats::len).sum()
     }
 
-    /// What was published is no event: every client has to re-read.
-    pub(crate) fn lose(&mut self) {
-        self.history.lose();
-        self.trim_uncovered();
+    /// Marks the seats of every shard as dirty that have to be visited: of all if there is something new or the channel
+    /// is closing. Adds the shards on which they were clean.
+    pub(crate) fn mark_dirty(
+        &mut self,
+        closing: bool,
+        marked: &mut SmallVec<[(ShardId, View); 8]>,
+    ) {
+        let all = self.has_moved() || closing;
+        for (shard, seats) in (0..).map(ShardId).zip(&mut self.shards) {
+            if (all || seats.calls_all().0) && seats.mark_dirty() {
+                marked.push((shard, self.view));
+            }
+        }
     }
 
     /// Whether the history has moved on since this was last called.
-    pub(crate) fn has_moved(&mut self) -> bool {
+    fn has_moved(&mut self) -> bool {
         let head = self.history.head();
         std::mem::replace(&mut self.announced, head) != head
     }
 }
 
-// ===== impl Feeds =====
+// ===== impl OrgFeeds =====
 
-impl Feeds {
+impl OrgFeeds {
     pub(crate) fn get(&self, view: View) -> Option<&Feed> {
         match view {
             View::Member => Some(&self.member),
             View::Public => self.public.as_deref(),
+            View::Topic => None,
         }
     }
 
@@ -92,6 +134,7 @@ impl Feeds {
         match view {
             View::Member => Some(&mut self.member),
             View::Public => self.public.as_deref_mut(),
+            View::Topic => None,
         }
     }
 
@@ -102,16 +145,6 @@ impl Feeds {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (View, &mut Feed)> {
         let public = self.public.as_deref_mut().map(|feed| (View::Public, feed));
         std::iter::once((View::Member, &mut self.member)).chain(public)
-    }
-
-    /// The seat with this key, unless it has been freed.
-    pub(crate) fn seat_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seat> {
-        self.get_mut(key.view())?.shards.get_mut(shard.index())?.get_mut(key)
-    }
-
-    /// Subscribers of both views.
-    pub(crate) fn seats(&self) -> usize {
-        self.iter().map(Feed::seats).sum()
     }
 
     /// Evicts the oldest events until the histories have room for an event of this cost in the feed of `view`, or
@@ -144,3 +177,76 @@ impl Feeds {
         }
     }
 }
+
+// ===== impl Feeds =====
+
+impl Feeds {
+    /// Those of an org, whose channel this is.
+    pub(crate) fn org_mut(&mut self) -> &mut OrgFeeds {
+        match self {
+            Self::Org(feeds) => feeds,
+            Self::Topic(_) => unreachable!("the registry of orgs has no topics"),
+        }
+    }
+
+    /// The seats of a view by shard.
+    pub(crate) fn shards(&self, view: View) -> Option<&[Seats]> {
+        match self {
+            Self::Org(feeds) => feeds.get(view).map(|feed| &feed.shards[..]),
+            Self::Topic(topic) => (view == View::Topic).then_some(&topic.feed.shards[..]),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn shards_mut(&mut self, view: View) -> Option<&mut [Seats]> {
+        match self {
+            Self::Org(feeds) => feeds.get_mut(view).map(|feed| &mut feed.shards[..]),
+            Self::Topic(topic) => (view == View::Topic).then_some(&mut topic.feed.shards[..]),
+        }
+    }
+
+    /// The seats of a shard for a view, which exists. Adds them if they are missing.
+    pub(crate) fn seats_mut(&mut self, shard: ShardId, view: View) -> &mut Seats {
+        match self {
+            Self::Org(feeds) => feeds.get_mut(view).expect(OPENED).seats_mut(shard),
+            Self::Topic(topic) => topic.feed.seats_mut(shard),
+        }
+    }
+
+    /// What a seat takes its events from, if it is still taken.
+    pub(crate) fn source(&mut self, shard: ShardId, key: SeatKey) -> Option<Source<'_>> {
+        match self {
+            Self::Org(feeds) => feeds.get_mut(key.org_view())?.source(shard, key),
+            Self::Topic(topic) => topic.feed.source(shard, key),
+        }
+    }
+
+    /// The seat with this key, unless it has been freed.
+    pub(crate) fn seat_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seat> {
+        self.all_seats_mut(shard, key)?.get_mut(key)
+    }
+
+    /// Those among which the seat with this key is.
+    pub(crate) fn all_seats_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seats> {
+        let shards = match self {
+            Self::Org(feeds) => &mut feeds.get_mut(key.org_view())?.shards,
+            Self::Topic(topic) => &mut topic.feed.shards,
+        };
+        shards.get_mut(shard.index())
+    }
+
+    /// Subscribers of this view.
+    pub(crate) fn seats_of(&self, view: View) -> usize {
+        self.shards(view).map_or(0, |shards| shards.iter().map(Seats::len).sum())
+    }
+
+    /// Subscribers of all views.
+    pub(crate) fn seats(&self) -> usize {
+        match self {
+            Self::Org(feeds) => feeds.iter().map(Feed::seats).sum(),
+            Self::Topic(topic) => topic.feed.seats(),
+        }
+    }
+}
+
+const OPENED: &str = "a stream opens its feed first";

@@ -122,7 +122,7 @@ impl History {
     }
 
     /// The newest `count` events, oldest first; all if there are fewer.
-    pub(crate) fn newest(&self, count: usize) -> impl Iterator<Item = &Event> {
+    pub(crate) fn newest(&self, count: usize) -> impl ExactSizeIterator<Item = &Event> {
         self.events.range(self.events.len().saturating_sub(count)..)
     }
 

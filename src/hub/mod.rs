@@ -1,4 +1,4 @@
-//! The hub maps organisations to channels, and takes subscriptions and publishes. It knows no HTTP, no
+//! The hub maps organisations and their topics to channels, and takes subscriptions and publishes. It knows no HTTP, no
 //! socket, no runtime, and no clock: `now` is passed in.
 //!
 //! ```text
@@ -7,9 +7,10 @@
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
 //!
-//! Locks, outermost first: registry partition or either wheel, channel. An inbox is locked alone. None is held
-//! while a waker is woken or dropped.
+//! Locks, outermost first: registry partition or either wheel, channel, list of idle topics. An inbox, and the list of
+//! closed topics, is locked alone or innermost. None is held while a waker is woken or dropped.
 
+mod backlog;
 mod batch;
 mod channel;
 mod coalesce;
@@ -20,17 +21,22 @@ mod driver;
 mod feed;
 mod history;
 mod keys;
+mod log;
 mod pass;
 mod pauses;
 mod position;
 mod registry;
+mod rivals;
 mod seat;
 mod seat_ref;
 mod seats;
 mod shard;
+mod source;
 mod subscription;
 mod sweep;
 mod timers;
+mod topic;
+mod topics;
 pub(crate) mod wheel;
 
 #[cfg(all(test, nudged_loom))]
@@ -44,11 +50,12 @@ use std::time::Duration;
 use self::channel::{Channel, Outcome};
 use self::command::Reached;
 use self::pass::Window;
-use self::registry::Registry;
+use self::registry::{PARTITIONS, Registry};
 use self::shard::{Common, Shard, ShardId};
+use self::topics::Topics;
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName};
-use crate::metrics::{self, Counters};
+use crate::metrics::{self, CloseReason, Counters};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::time::Time;
 use crate::wire::Greeting;
@@ -58,13 +65,13 @@ pub use self::keys::{InvalidKeys, Keys};
 pub use self::position::{Position, Positions};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
+pub use self::topic::Start;
 pub(crate) use self::{
     batch::{Batch, SEATS_PER_TURN, SocketId, WriteKind, WriteOp},
     command::RereadAll,
     command_passes::CommandPasses,
     drain::Drain,
     driver::ShardDriver,
-    history::Event,
     pass::Pace,
     seat_ref::{SeatHandle, SeatRef},
     seats::{is_sparse, shrink_if_sparse},
@@ -102,12 +109,18 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// The topic has as many streams as it may have.
+    TopicFull {
+        /// The limit.
+        max: usize,
+    },
 }
 
 #[derive(Debug)]
 struct Shared {
     common: Arc<Common>,
     registry: Registry,
+    topics: Topics,
     /// Subscriptions are refused from now on.
     closing: AtomicBool,
     /// Every channel is marked as closing.
@@ -133,6 +146,7 @@ impl Hub {
         let common = Arc::new(Common::new(config, shards));
         let shared = Shared {
             registry: Registry::new(common.clone()),
+            topics: Topics::new(common.clone()),
             common,
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -151,7 +165,10 @@ impl Hub {
     }
 
     /// Takes a seat. A client that comes back with an id that the history covers resumes from there; any other
-    /// starts at the newest event.
+    /// starts at the newest event. Streams of topics open with [`Self::subscribe_topic`].
+    ///
+    /// # Panics
+    /// The view is [`View::Topic`].
     ///
     /// # Errors
     /// [`SubscribeError`]: the hub is closing, or the org has as many streams of this view [as it
@@ -214,10 +231,10 @@ impl Hub {
     /// Ends every stream once it has received what there is, and refuses new ones.
     pub fn close(&self, now: Time) {
         self.shared.closing.store(true, Ordering::Release);
-        for channels in (0..).map_while(|partition| self.shared.registry.channels_of(partition)) {
+        for channels in (0..).map_while(|partition| self.shared.all_channels_of(partition)) {
             for channel in channels {
                 channel.release(now);
-                channel.state.lock().closing = true;
+                channel.state.lock().closing.get_or_insert(CloseReason::Drained);
                 self.shared.common.schedule(&channel);
             }
         }
@@ -281,7 +298,8 @@ impl Hub {
 
     /// Taken seats, counted in the slabs themselves.
     pub fn seats(&self) -> usize {
-        self.shared.registry.sum(|channel| channel.state.lock().seats())
+        let orgs = self.shared.registry.sum(|channel| channel.state.lock().seats());
+        orgs + self.shared.topics.seats()
     }
 
     /// Orgs that are remembered.
@@ -331,6 +349,7 @@ impl Hub {
         match view {
             View::Member => self.config().org_streams_max,
             View::Public => self.config().org_public_streams_max,
+            View::Topic => self.config().topic_streams_max,
         }
     }
 
@@ -347,6 +366,12 @@ impl Shared {
     fn is_over(&self, shard: &Shard) -> bool {
         let ends = self.closed.load(Ordering::Acquire) || shard.drained.load(Ordering::Acquire);
         ends && shard.seats() == 0
+    }
+
+    /// The channels of one partition of the orgs, and then of one of the topics; `None` behind the last one.
+    fn all_channels_of(&self, partition: usize) -> Option<Vec<Arc<Channel>>> {
+        let orgs = self.registry.channels_of(partition);
+        orgs.or_else(|| self.topics.channels_of(partition.checked_sub(PARTITIONS)?))
     }
 
     fn wake_drivers(&self) {

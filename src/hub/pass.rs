@@ -143,8 +143,8 @@ impl Pass {
             }
             let stuck = {
                 let mut state = channel.state.lock();
-                let feed = state.feeds.get_mut(view);
-                match feed.and_then(|feed| feed.shards.get_mut(driver.shard_id().index())) {
+                let shards = state.feeds.shards_mut(view);
+                match shards.and_then(|shards| shards.get_mut(driver.shard_id().index())) {
                     Some(seats) => self.visit(seats, due, driver, &mut visits, batch),
                     None => {
                         self.leave();
@@ -215,16 +215,23 @@ impl Pass {
 
     /// Goes on to the next channel, or to the next partition. Returns whether there is one.
     fn next_channel(&mut self, driver: &ShardDriver) -> bool {
-        self.channel = self.channels.next().map(|channel| (channel, View::Member));
+        self.channel = self.channels.next().map(|channel| {
+            let first = if channel.topic.is_some() { View::Topic } else { View::Member };
+            (channel, first)
+        });
         if self.channel.is_some() {
             return true;
         }
         if self.aim == Aim::CommandsOfOne {
             return false;
         }
-        let Some(channels) = driver.shared().registry.channels_of(self.partition) else {
-            return false;
+        let shared = driver.shared();
+        let channels = match self.aim {
+            Aim::Drain => shared.all_channels_of(self.partition),
+            // Commands are for orgs.
+            Aim::Commands | Aim::CommandsOfOne => shared.registry.channels_of(self.partition),
         };
+        let Some(channels) = channels else { return false };
         self.channels = channels.into_iter();
         self.partition += 1;
         true

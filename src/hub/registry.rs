@@ -1,4 +1,4 @@
-//! Channels by org, in partitions behind a lock each.
+//! The channels of orgs, in partitions behind a lock each. Those of topics are in [`Topics`](super::topics::Topics).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +10,7 @@ use crate::ids::OrgName;
 use crate::sync::Mutex;
 use crate::time::{Tick, Time};
 
-/// The channels of a hub.
+/// The channels of the orgs of a hub.
 #[derive(Debug)]
 pub(crate) struct Registry {
     partitions: [Mutex<Partition>; PARTITIONS],
@@ -27,7 +27,7 @@ struct Partition {
 }
 
 /// One partition is tidied at every tick. One is enough for loom, which would explore them all.
-const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
+pub(super) const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
 
 // ===== impl Registry =====
 

@@ -136,10 +136,16 @@ impl Seat {
         is_stuck
     }
 
+    /// Whether bytes are pending that its client does not take.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked_since != NOT_BLOCKED
+    }
+
     /// Why it has to end now, without another event; `None` if it goes on.
     pub(crate) fn ends_for(&self) -> Option<CloseReason> {
-        let removed = self.draining.filter(|reason| *reason == CloseReason::Removed);
-        self.ending.or(removed)
+        let at_once =
+            |reason: &CloseReason| matches!(reason, CloseReason::Removed | CloseReason::Replaced);
+        self.ending.or_else(|| self.draining.filter(at_once))
     }
 
     /// It has to re-read everything, as soon as it has taken what there is.

@@ -10,7 +10,7 @@ use crate::ids::Seq;
 use crate::time::Tick;
 
 /// The index of a seat, with a generation as an ABA guard: slots are used again, and a stale key must never
-/// reach another subscriber's seat. The lowest bit of the generation is the view of the seat's stream.
+/// reach another subscriber's seat. The lowest bit of the generation is which view of an org the seat's stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeatKey {
     index: u32,
@@ -29,7 +29,10 @@ pub(crate) struct Seats {
     dirty: bool,
     /// A pass carries out commands to them, or is about to begin.
     passing: bool,
-    /// Counts the commands to re-read everything, in a circle without [`DUE`].
+    /// How often a sweep has to visit every stream, whether it is behind or not, and how often one has.
+    calls: u32,
+    called: u32,
+    /// Counts the commands to re-read everything, or what a topic has lost, in a circle without [`DUE`].
     round: u8,
     /// The generation of the last seat whose stream has to end.
     ends_until: Option<u32>,
@@ -40,8 +43,9 @@ const FEWER: &str = "fewer seats than file descriptors";
 // ===== impl SeatKey =====
 
 impl SeatKey {
-    pub(crate) fn view(self) -> View {
-        if self.generation & 1 == View::Public as u32 { View::Public } else { View::Member }
+    /// The view, if the seat is at an org.
+    pub(crate) fn org_view(self) -> View {
+        if self.generation & 1 == 1 { View::Public } else { View::Member }
     }
 }
 
@@ -52,10 +56,12 @@ impl Seats {
     pub(crate) fn of(view: View) -> Self {
         Self {
             slab: Slab::new(),
-            generation: view as u32,
+            generation: u32::from(view == View::Public),
             end: 0,
             dirty: false,
             passing: false,
+            calls: 0,
+            called: 0,
             round: DUE + 1,
             ends_until: None,
         }
@@ -93,14 +99,25 @@ impl Seats {
     /// From here on a change marks the seats dirty again.
     pub(crate) fn end_sweep(&mut self) {
         self.dirty = false;
+        self.called = self.calls;
+    }
+
+    /// Has a sweep visit every stream once more.
+    pub(crate) fn call_all(&mut self) {
+        self.calls = self.calls.wrapping_add(1);
+    }
+
+    /// Whether a sweep has to visit every stream, and a number that changes when that is so once more.
+    pub(crate) fn calls_all(&self) -> (bool, u32) {
+        (self.calls != self.called, self.calls)
     }
 
     pub(crate) fn round(&self) -> u8 {
         self.round
     }
 
-    /// Every stream that is open now has to re-read everything.
-    pub(crate) fn command_reread(&mut self) {
+    /// Every stream that is open now has to re-read everything, or has to be notified if it misses what a topic lost.
+    pub(crate) fn begin_round(&mut self) {
         self.round = self.round.checked_add(1).unwrap_or_else(|| {
             // No stream may take an old round for this one.
             let open = self.slab.iter_mut().map(|(_, seat)| seat);
@@ -188,7 +205,7 @@ mod tests {
     fn a_key_has_the_view_of_its_seat() {
         for view in [View::Member, View::Public] {
             let mut seats = Seats::of(view);
-            assert!((0..5).all(|n| seats.insert(Seq(n), Tick(0)).view() == view));
+            assert!((0..5).all(|n| seats.insert(Seq(n), Tick(0)).org_view() == view));
         }
     }
 

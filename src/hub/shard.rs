@@ -12,6 +12,7 @@ use super::feed::View;
 use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
 use super::timers::Timer;
+use super::topics::TopicsUse;
 use super::wheel::Wheel;
 use crate::config::{HubConfig, whole_seconds};
 use crate::ids::Epoch;
@@ -27,6 +28,7 @@ pub(crate) struct Common {
     pub(crate) shards: Box<[Shard]>,
     /// The memory of all histories, and of events that were evicted and that streams still refer to.
     pub(crate) memory: Arc<MemoryUse>,
+    pub(crate) topics: TopicsUse,
     epochs: RandomState,
     epochs_begun: AtomicU64,
 }
@@ -289,7 +291,8 @@ impl Common {
         let last = u16::try_from(shards - 1).expect("1 to 65,536 shards");
         let shards = (0..=last).map(ShardId).map(Shard::new).collect();
         let (epochs, epochs_begun) = (RandomState::new(), AtomicU64::new(0));
-        Self { config, shards, memory: Arc::default(), epochs, epochs_begun }
+        let (memory, topics) = (Arc::default(), TopicsUse::default());
+        Self { config, shards, memory, topics, epochs, epochs_begun }
     }
 
     /// The epoch of a new run. The hasher is seeded by the operating system, so that no two runs share one, and that

@@ -9,16 +9,15 @@ use smallvec::SmallVec;
 
 use super::batch::SocketId;
 use super::channel::{Channel, State};
-use super::command::Commands;
-use super::feed::{Feed, View};
-use super::history::History;
+use super::feed::{Feeds, View};
 use super::seat::{Seat, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
 use super::seats::SeatKey;
 use super::shard::{Shard, ShardId};
+use super::source::Source;
 use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
-use crate::ids::{EventId, OrgName, Seq};
+use crate::ids::{EventId, OrgName, Seq, TopicName};
 use crate::metrics::{self, CloseReason};
 use crate::time::Tick;
 use crate::wire::{Frame, Greeting, Keepalive};
@@ -35,6 +34,8 @@ pub struct Subscription {
     keepalive: Keepalive,
     /// [`Self::poll_next`] has returned the end.
     over: bool,
+    /// It replaces the streams that its topic had.
+    exclusive: bool,
 }
 
 /// What [`Subscription::take_frames`] found.
@@ -54,14 +55,6 @@ pub(crate) enum Taken {
 pub(crate) type Frames = SmallVec<[(Seq, Frame); FRAMES_PER_TAKE]>;
 
 const FRAMES_PER_TAKE: usize = 16;
-
-/// What a feed has next for a seat.
-struct Next<'f> {
-    history: &'f mut History,
-    commands: Option<&'f Commands>,
-    /// That of the seats.
-    round: u8,
-}
 
 // ===== impl Subscription =====
 
@@ -84,6 +77,7 @@ impl Subscription {
             reason: CloseReason::Client,
             keepalive: Keepalive::default(),
             over: false,
+            exclusive: false,
         }
     }
 
@@ -101,16 +95,18 @@ impl Subscription {
     pub fn poll_next(&mut self, waker: &Waker) -> Poll<Option<Frame>> {
         let mut guard = self.channel.state.lock();
         let State { feeds, closing, .. } = &mut *guard;
-        let feed = feeds.get_mut(self.view).expect(HELD);
-        let (mut next, seat) = Next::of(feed, self.shard, self.key);
-        let polled = match seat.ends_for() {
+        let mut source = feeds.source(self.shard, self.key).expect(HELD);
+        let ends_for = source.seat.ends_for();
+        let polled = match ends_for {
             // Its socket takes no end: the task that writes to it has to close it.
             Some(CloseReason::Stalled) => Poll::Pending,
             Some(_) => Poll::Ready(None),
-            None => poll_seat(seat, &mut next, self, *closing),
+            None => poll_source(&mut source, self, *closing),
         };
+        let seat = source.seat;
         if matches!(polled, Poll::Ready(None)) {
-            self.reason = seat.ending.or(seat.draining).unwrap_or(CloseReason::Drained);
+            let reason = ends_for.or(*closing).or(seat.draining);
+            self.reason = reason.expect("it ends for a reason");
             self.over = true;
         }
         let replaced = seat.set_waker(waker, polled.is_pending());
@@ -134,27 +130,26 @@ impl Subscription {
         let shard = self.channel.common.shard(self.shard);
         let mut state = self.channel.state.lock();
         let State { feeds, closing, .. } = &mut *state;
-        let feed = feeds.get_mut(self.view).expect(HELD);
-        let (mut next, seat) = Next::of(feed, self.shard, self.key);
-        if let Some(reason) = seat.ends_for() {
+        let mut source = feeds.source(self.shard, self.key).expect(HELD);
+        if let Some(reason) = source.seat.ends_for() {
             return Taken::End(reason);
         }
         while frames.len() < FRAMES_PER_TAKE
-            && let Some(frame) = next.event(seat)
+            && let Some(event) = source.event()
         {
-            frames.push((seat.cursor, frame));
+            frames.push(event);
         }
-        // It is the only frame: nothing lies beyond the head.
-        let reread = if frames.is_empty() { next.reread(seat, self.config()) } else { None };
+        let reread = if frames.is_empty() { source.reread(self.config()) } else { None };
         let is_reread = reread.is_some();
+        let seat = source.seat;
         frames.extend(reread.map(|frame| (seat.cursor, frame)));
         if !frames.is_empty() {
             seat.touch(shard.tick());
             seat.waiter = Waiter::None;
             return if is_reread { Taken::Reread } else { Taken::Some };
         }
-        if *closing || seat.draining.is_some() {
-            return Taken::End(seat.draining.unwrap_or(CloseReason::Drained));
+        if let Some(reason) = closing.or(seat.draining) {
+            return Taken::End(reason);
         }
         seat.unblock();
         seat.waiter = Waiter::Socket { socket };
@@ -225,29 +220,42 @@ impl Subscription {
     /// The position up to which events have been delivered.
     pub fn position(&self) -> EventId {
         let mut state = self.channel.state.lock();
-        let feed = state.feeds.get_mut(self.view).expect(HELD);
-        let (next, seat) = Next::of(feed, self.shard, self.key);
-        let id = next.history.id(seat.cursor);
-        // An id of the history would count as that of a client that has re-read.
-        if seat.is_current(next.round) { id } else { id.uncovered() }
+        state.feeds.source(self.shard, self.key).expect(HELD).position()
     }
 
-    /// How the stream begins, and at which position. If everything has to be re-read since it was opened, that is now.
+    /// How the stream begins, and at which position. If everything has to be re-read since it was opened, or something
+    /// is missed, that is now.
     pub(crate) fn begin(&self, greeting: Greeting) -> (Greeting, EventId) {
         let mut state = self.channel.state.lock();
-        let feed = state.feeds.get_mut(self.view).expect(HELD);
-        let (next, seat) = Next::of(feed, self.shard, self.key);
-        if seat.is_current(next.round) {
-            return (greeting, next.history.id(seat.cursor));
-        }
-        seat.cursor = next.history.head();
-        seat.has_reread(next.round);
-        (Greeting::Connected, next.history.id(seat.cursor))
+        state.feeds.source(self.shard, self.key).expect(HELD).begin(greeting)
     }
 
-    /// The organisation whose invalidations it receives.
+    /// The organisation whose invalidations it receives, or which has its topic.
     pub fn org(&self) -> &OrgName {
         &self.channel.org
+    }
+
+    /// The name of its topic; `None` if it receives an organisation's invalidations.
+    pub fn topic(&self) -> Option<&TopicName> {
+        self.channel.topic.as_ref()
+    }
+
+    pub(super) fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    pub(super) fn set_exclusive(&mut self) {
+        self.exclusive = true;
+    }
+
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    /// Whether a later exclusive stream has taken its place.
+    pub(super) fn is_replaced(&self, feeds: &mut Feeds) -> bool {
+        let seat = feeds.seat_mut(self.shard, self.key).expect(HELD);
+        seat.draining == Some(CloseReason::Replaced)
     }
 
     pub(crate) fn config(&self) -> &HubConfig {
@@ -291,9 +299,9 @@ impl Subscription {
         self.over
     }
 
-    /// Whether its stream ends as one of many, so that its client needs a reconnection time of its own.
-    pub(crate) fn has_farewell(&self) -> bool {
-        matches!(self.reason, CloseReason::Drained | CloseReason::Removed)
+    /// The cause for which it has ended, or for which it will be dropped.
+    pub(crate) fn reason(&self) -> CloseReason {
+        self.reason
     }
 
     fn shard(&self) -> &Shard {
@@ -301,24 +309,24 @@ impl Subscription {
     }
 }
 
-/// The next event or keepalive of a seat whose stream goes on.
-fn poll_seat(
-    seat: &mut Seat,
-    next: &mut Next<'_>,
+/// The next event or keepalive of a stream that goes on.
+fn poll_source(
+    source: &mut Source<'_>,
     subscription: &Subscription,
-    closing: bool,
+    closing: Option<CloseReason>,
 ) -> Poll<Option<Frame>> {
     let (keepalive, shard) = (subscription.keepalive, subscription.shard());
     let counters = &shard.counters;
-    let event = next.event(seat).map(|frame| (frame, &counters.delivered));
+    let event = source.event().map(|(_, frame)| (frame, &counters.delivered));
     let config = subscription.config();
-    let event = event.or_else(|| Some((next.reread(seat, config)?, &counters.rereads)));
+    let event = event.or_else(|| Some((source.reread(config)?, &counters.rereads)));
+    let seat = &mut *source.seat;
     if let Some((frame, counter)) = event {
         seat.touch(shard.tick());
         metrics::add(counter, 1);
         return Poll::Ready(Some(frame));
     }
-    if closing || seat.draining.is_some() {
+    if closing.is_some() || seat.draining.is_some() {
         return Poll::Ready(None);
     }
     if seat.is_keepalive_due() {
@@ -329,56 +337,21 @@ fn poll_seat(
     Poll::Pending
 }
 
-// ===== impl Next =====
-
-impl<'f> Next<'f> {
-    /// That of a seat, with the seat.
-    fn of(feed: &'f mut Feed, shard: ShardId, key: SeatKey) -> (Self, &'f mut Seat) {
-        let Feed { history, shards, commands, .. } = feed;
-        let seats = &mut shards[shard.index()];
-        let round = seats.round();
-        (Self { history, commands: commands.as_deref(), round }, seats.get_mut(key).expect(HELD))
-    }
-
-    /// The next event; `None` if there is none, or the client has to re-read everything instead.
-    fn event(&self, seat: &mut Seat) -> Option<Frame> {
-        if seat.cursor == self.history.head() {
-            return None;
-        }
-        let seq = seat.cursor + 1;
-        let frame = if seat.is_current(self.round) {
-            self.history.get(seq)?.frame.clone()
-        } else {
-            self.commands?.event(seq, self.history)?
-        };
-        seat.cursor = seq;
-        Some(frame)
-    }
-
-    /// The event on which the client re-reads everything, if it has to: because it has missed the next event, or a
-    /// command says so.
-    fn reread(&mut self, seat: &mut Seat, config: &HubConfig) -> Option<Frame> {
-        if seat.cursor == self.history.head() && !seat.is_reread_due() {
-            return None;
-        }
-        seat.cursor = self.history.head();
-        seat.has_reread(self.round);
-        Some(self.history.reread(config.keepalive_seconds()).clone())
-    }
-}
-
 impl Drop for Subscription {
     fn drop(&mut self) {
         let shard = self.shard();
         // The seat holds a waker, and dropping that may run any code: not under the lock.
-        let seat = {
+        let (seat, sole) = {
             let mut state = self.channel.state.lock();
             let seat = state.free_seat(self.shard, self.key);
             if state.seats() == 0 {
                 state.use_until(shard.tick().time());
+                state.rest(&self.channel);
             }
-            seat
+            let sole = seat.as_ref().and_then(|seat| state.free_rival(seat));
+            (seat, sole)
         };
+        sole.into_iter().for_each(Waker::wake);
         debug_assert!(seat.is_some(), "a seat is freed once");
         let reason = self.reason_with(seat.and_then(|seat| seat.ending));
         shard.remove_seat();

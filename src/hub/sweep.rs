@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::{Channel, State};
-use super::feed::{Feed, View};
-use super::history::History;
+use super::feed::{Feed, Feeds, View};
+use super::log::Log;
 use super::seat::{Seat, Waiter};
+use super::seats::Seats;
 use super::shard::ShardId;
 use crate::ids::Seq;
+use crate::metrics::CloseReason;
 use crate::time::Tick;
 
 /// A pass over the seats that one channel has on one shard for one view, in memory order, some at a time.
@@ -17,12 +19,26 @@ pub(crate) struct Sweep {
     channel: Arc<Channel>,
     shard: ShardId,
     view: View,
+    progress: Progress,
+}
+
+/// How far a sweep is.
+#[derive(Debug, Default)]
+struct Progress {
     /// The index of the next seat.
     index: usize,
-    /// The head, and whether streams had to end, when the pass began.
-    began_at: (Seq, bool),
+    /// The head, whether all streams had to end, and how often some had to, when the pass began.
+    began_at: (Seq, bool, u32),
     /// It is done: the next change marks the channel dirty again.
     over: bool,
+}
+
+/// What holds for the whole channel and shard.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    /// Every stream has to end.
+    closing: bool,
+    tick: Tick,
 }
 
 /// Events that a sweep hands to a subscriber at once.
@@ -32,17 +48,39 @@ pub(crate) const EVENTS_PER_WRITE: usize = 64;
 
 impl Sweep {
     pub(super) fn new(channel: Arc<Channel>, shard: ShardId, view: View) -> Self {
-        Self { channel, shard, view, index: 0, began_at: (Seq(0), false), over: false }
+        Self { channel, shard, view, progress: Progress::default() }
     }
 
     /// Collects what some of the subscribers need. Returns whether the sweep goes on.
     pub(crate) fn collect(&mut self, batch: &mut Batch) -> bool {
         let mut state = self.channel.state.lock();
         let State { feeds, closing, .. } = &mut *state;
-        let Feed { history, shards, .. } = feeds.get_mut(self.view).expect("it has had seats");
-        let seats = &mut shards[self.shard.index()];
-        let (tick, round) = (self.channel.common.shard(self.shard).tick(), seats.round());
-        let now_at = (history.head(), *closing);
+        let at =
+            At { closing: closing.is_some(), tick: self.channel.common.shard(self.shard).tick() };
+        let (progress, shard) = (&mut self.progress, self.shard);
+        match feeds {
+            Feeds::Org(feeds) => {
+                let feed = feeds.get_mut(self.view).expect("it has had seats");
+                progress.visit(&feed.history, &mut feed.shards[shard.index()], at, batch)
+            }
+            Feeds::Topic(topic) => {
+                let Feed { history, shards, .. } = &mut topic.feed;
+                progress.visit(history, &mut shards[shard.index()], at, batch)
+            }
+        }
+    }
+}
+
+// ===== impl Progress =====
+
+impl Progress {
+    /// Visits some of the seats of a feed. Returns whether the sweep goes on.
+    fn visit<L: Log>(&mut self, history: &L, seats: &mut Seats, at: At, batch: &mut Batch) -> bool {
+        let At { closing, tick } = at;
+        let round = seats.round();
+        let (calls_all, calls) = seats.calls_all();
+        let all = closing || calls_all;
+        let now_at = (history.head(), closing, calls);
         if self.index == 0 {
             self.began_at = now_at;
         }
@@ -51,14 +89,13 @@ impl Sweep {
         let end = seats.end().min(self.index + VISITS_PER_TURN);
         while self.index < end && !batch.is_full() {
             if let Some(seat) = seats.at_mut(self.index)
-                && (seat.cursor < history.head() || *closing)
+                && (seat.cursor < history.head() || all)
             {
-                events = events.max(deliver(seat, round, history, *closing, tick, batch));
+                events = events.max(deliver(seat, round, history, all, tick, batch));
             }
             self.index += 1;
         }
-        batch.head = history.head();
-        batch.events.extend(history.newest(events).cloned());
+        history.push_newest(events, &mut batch.events);
         if self.index < seats.end() {
             return true;
         }
@@ -77,29 +114,30 @@ impl Sweep {
 impl Drop for Sweep {
     /// The channel stays marked as dirty until a sweep is done, so it is left to the next driver.
     fn drop(&mut self) {
-        if !self.over {
+        if !self.progress.over {
             self.channel.common.shard(self.shard).push_dirty(&self.channel, self.view);
         }
     }
 }
 
-/// Notifies a subscriber that is behind, or whose stream has to end. Returns how many events the batch has
-/// to hold for it.
-fn deliver(
+/// Notifies a subscriber that is behind, or whose stream may have to end. Returns how many events the batch has to hold
+/// for it.
+fn deliver<L: Log>(
     seat: &mut Seat,
     round: u8,
-    history: &History,
-    closing: bool,
+    history: &L,
+    may_end: bool,
     tick: Tick,
     batch: &mut Batch,
 ) -> usize {
-    let count = usize::try_from(history.head().since(seat.cursor)).unwrap_or(usize::MAX);
-    let near = count <= EVENTS_PER_WRITE && history.covers(seat.cursor);
-    if closing || !near || !seat.is_current(round) || !matches!(seat.waiter, Waiter::Socket { .. })
-    {
-        seat.notify(WriteKind::CatchUp, batch);
+    let is_ready = !may_end && matches!(seat.waiter, Waiter::Socket { .. });
+    let Some(count) = history.deliverable(seat, round).filter(|_| is_ready) else {
+        // A stream that takes nothing is reset.
+        let is_reset = may_end && seat.ending == Some(CloseReason::Stalled);
+        let kind = if is_reset { WriteKind::End(CloseReason::Stalled) } else { WriteKind::CatchUp };
+        seat.notify(kind, batch);
         return 0;
-    }
+    };
     seat.cursor = history.head();
     seat.touch(tick);
     seat.notify(WriteKind::Events { count }, batch);

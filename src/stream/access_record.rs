@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::hub::View;
-use crate::ids::OrgName;
+use crate::hub::{Subscription, View};
+use crate::ids::{OrgName, TopicName};
 use crate::metrics::CloseReason;
 use crate::time::Clock;
 
@@ -12,6 +12,7 @@ use crate::time::Clock;
 #[derive(Debug)]
 pub(crate) struct Ended<'a> {
     pub(crate) org: &'a OrgName,
+    pub(crate) topic: Option<&'a TopicName>,
     pub(crate) view: View,
     pub(crate) client: IpAddr,
     pub(crate) reason: CloseReason,
@@ -46,9 +47,15 @@ impl AccessRecord {
     }
 
     /// The stream has ended.
-    pub(super) fn end(&self, org: &OrgName, view: View, reason: CloseReason) {
-        let lasted = self.clock.elapsed().saturating_sub(self.opened);
-        let (client, events) = (self.client, self.events);
-        (self.log)(&Ended { org, view, client, reason, lasted, events });
+    pub(super) fn end(&self, of: &Subscription) {
+        (self.log)(&Ended {
+            org: of.org(),
+            topic: of.topic(),
+            view: of.view(),
+            client: self.client,
+            reason: of.ends_for(),
+            lasted: self.clock.elapsed().saturating_sub(self.opened),
+            events: self.events,
+        });
     }
 }

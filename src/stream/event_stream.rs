@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use http_body::{Body, Frame};
 
 use super::access_record::AccessRecord;
 use crate::config::HubConfig;
-use crate::hub::{Deadline, Hub, SubscribeError, Subscription, View};
-use crate::ids::{EventId, OrgName};
+use crate::hub::{Deadline, Hub, Start, SubscribeError, Subscription, View};
+use crate::ids::{EventId, OrgName, Topic};
 use crate::metrics::CloseReason;
 use crate::time::Time;
 use crate::wire::{self, Greeting, Keepalive};
@@ -61,6 +61,26 @@ impl EventStream {
     ) -> Result<Self, SubscribeError> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
+        Ok(Self::begin(hub, subscription, greeting, now))
+    }
+
+    /// Takes a seat for a subscriber of a topic, which begins at `start`. An `exclusive` stream ends all others, see
+    /// [`Hub::subscribe_topic`]. It has a deadline as any other.
+    ///
+    /// # Errors
+    /// [`SubscribeError`]: the hub is closing, or the topic has as many streams as it may have.
+    pub fn open_topic(
+        hub: &Hub,
+        topic: &Topic,
+        start: Start,
+        exclusive: bool,
+        now: Time,
+    ) -> Result<Self, SubscribeError> {
+        let (subscription, greeting) = hub.subscribe_topic(topic, start, exclusive, now)?;
+        Ok(Self::begin(hub, subscription, greeting, now))
+    }
+
+    fn begin(hub: &Hub, subscription: Subscription, greeting: Greeting, now: Time) -> Self {
         if let Some(age) = hub.config().stream_age_max {
             let at = now.after(age.mul_f64(1.0 - fastrand::f64() / 5.0));
             subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
@@ -68,7 +88,17 @@ impl EventStream {
         let retry_ms = retry_ms(hub.config());
         let opening = Opening { greeting, retry_ms };
         let extra = Extra { opening: Some(opening), record: None };
-        Ok(Self { subscription, extra: Some(Box::new(extra)) })
+        Self { subscription, extra: Some(Box::new(extra)) }
+    }
+
+    /// Ready once no stream is left that this exclusive one replaces: [`Subscription::poll_sole`].
+    pub fn poll_sole(&self, waker: &Waker) -> Poll<()> {
+        self.subscription.poll_sole(waker)
+    }
+
+    /// Has those that are left end at once: [`Subscription::end_rivals`].
+    pub fn end_rivals(&self) {
+        self.subscription.end_rivals();
     }
 
     /// Ends the stream at `deadline`, or at an earlier one that it has. No event follows; the body ends as a complete
@@ -132,9 +162,16 @@ impl EventStream {
         &mut self.subscription
     }
 
-    /// The last frame of a stream that ends with others: a reconnection time of its own.
-    pub(crate) fn farewell(&self) -> wire::Frame {
-        wire::Frame::farewell(retry_ms(self.subscription.config()))
+    /// The last frame of a stream that ends for this reason: for one that ends with others a reconnection time of its
+    /// own. A stream that ends by itself keeps that of its greeting.
+    pub(crate) fn farewell(&self, reason: CloseReason) -> Option<wire::Frame> {
+        match reason {
+            CloseReason::Drained | CloseReason::Removed => {
+                Some(wire::Frame::farewell(retry_ms(self.subscription.config())))
+            }
+            CloseReason::Replaced => Some(wire::Frame::replaced()),
+            _ => None,
+        }
     }
 
     /// Appends the greeting, once, as part of a chunked body or not.
@@ -181,7 +218,7 @@ impl Drop for EventStream {
     fn drop(&mut self) {
         if let Some(record) = self.extra.as_ref().and_then(|extra| extra.record.as_ref()) {
             let subscription = &self.subscription;
-            record.end(subscription.org(), subscription.view(), subscription.ends_for());
+            record.end(subscription);
         }
     }
 }
@@ -206,14 +243,13 @@ impl Body for EventStream {
                 let next = ready!(stream.subscription.poll_next(cx.waker()));
                 let is_logged = stream.extra.is_some();
                 stream.count(usize::from(
-                    is_logged && next.as_ref().is_some_and(wire::Frame::is_invalidate),
+                    is_logged && next.as_ref().is_some_and(wire::Frame::is_published),
                 ));
                 next
             }
         };
-        // Streams that end by themselves keep the reconnection time of their greeting.
-        let has_farewell = !over && stream.subscription.has_farewell();
-        let next = next.or_else(|| has_farewell.then(|| stream.farewell()));
+        let farewell = || stream.farewell(stream.subscription.reason()).filter(|_| !over);
+        let next = next.or_else(farewell);
         Poll::Ready(next.map(|frame| Ok(Frame::data(frame.payload()))))
     }
 }

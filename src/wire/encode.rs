@@ -116,6 +116,11 @@ impl Frame {
         Self::enclose(&message.with_id(id), None)
     }
 
+    /// The same, whose memory is counted.
+    pub(crate) fn message_in(memory: &Arc<MemoryUse>, id: EventId, message: &Message) -> Self {
+        Self::enclose(&message.with_id(id), Some(memory))
+    }
+
     /// The same event with another id, of an epoch that no history has: a client that comes back with it re-reads
     /// everything.
     pub(crate) fn uncovered(&self, memory: &Arc<MemoryUse>) -> Self {
@@ -162,11 +167,23 @@ impl Frame {
         Self::enclose(format!("retry: {retry_ms}\n").as_bytes(), None)
     }
 
-    /// Whether it is an invalidation, which begins with its id and its name.
-    pub(crate) fn is_invalidate(&self) -> bool {
+    /// The end of a stream that another one of its topic has replaced. It has no id: what the client has missed comes
+    /// after its last one.
+    pub const fn replaced() -> Self {
+        let chunked = b"2b\r\nevent: closed\ndata: {\"reason\":\"replaced\"}\n\n\r\n";
+        Self { chunked: Bytes::from_static(chunked), payload_start: 4 }
+    }
+
+    /// Whether it is an event that was published, which begins with its id and its name.
+    pub(crate) fn is_published(&self) -> bool {
         let payload = self.bytes(false);
         let mut lines = payload.split(|byte| *byte == b'\n');
-        lines.nth(1) == Some(b"event: invalidate")
+        let has_id = lines.next().is_some_and(|line| line.starts_with(b"id: "));
+        has_id
+            && !matches!(
+                lines.next(),
+                Some(b"event: connected" | b"event: resumed" | b"event: ping")
+            )
     }
 
     /// The event in chunk framing.

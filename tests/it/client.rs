@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Sender, channel};
 
-use nudged::client::{Error, Listen, listen};
+use nudged::client::{Error, Listen, StreamKind, listen};
 
 use crate::support::port::ReservedPort;
 use crate::support::scripted_server::{
@@ -77,7 +77,12 @@ fn listen_writes_an_event_before_its_stream_ends() {
         answer_one(&listener, &no_content()).map(|_| line)
     });
     let org = "acme".parse().expect("an org");
-    let what = Listen { server: server(address, None), org, public: false, last_event_id: None };
+    let what = Listen {
+        server: server(address, None),
+        org,
+        stream: StreamKind::Members,
+        last_event_id: None,
+    };
     let result = block_on(listen(&what, &mut FlushTo(Vec::new(), flushed), &mut io::sink()));
     assert!(matches!(result, Ok(())), "{result:?}");
     assert_eq!(script.join().expect("no panic").expect("written before the end"), b"message x\n");
@@ -202,7 +207,12 @@ fn listen_stops_when_its_output_is_closed() {
     }
     let script = ScriptedServer::play([stream("data: x\n\n")]);
     let org = "acme".parse().expect("an org");
-    let what = Listen { server: script.server(None), org, public: false, last_event_id: None };
+    let what = Listen {
+        server: script.server(None),
+        org,
+        stream: StreamKind::Members,
+        last_event_id: None,
+    };
     let result = block_on(listen(&what, &mut Closed, &mut io::sink()));
     assert!(matches!(result, Err(Error::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe));
 }

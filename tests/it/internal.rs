@@ -11,6 +11,9 @@ const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const KEYS: &str = r#"{"keys":["a"]}"#;
 const LINE: &str = r#"{"org":"acme","keys":["b"]}"#;
+const TOPIC: &str = "/api/acme/topics/run-7/events";
+const EVENT: &str = r#"{"event":"output","data":1}"#;
+const TOPIC_LINE: &str = r#"{"org":"acme","topic":"run-7","event":"output","data":1}"#;
 
 /// More than may be open.
 const MANY: usize = 100;
@@ -69,6 +72,9 @@ fn publishing_and_metrics_leave_the_public_addresses() {
             request(split.public, "DELETE /api/acme/events HTTP/1.1\r\nhost: t\r\n\r\n"),
             request(split.public, &post("/api/acme/reread", JSON, "")),
             request(split.public, &post("/api/reread", JSON, "")),
+            request(split.public, &post(TOPIC, JSON, EVENT)),
+            request(split.public, &post("/api/events", NDJSON, TOPIC_LINE)),
+            request(split.public, &format!("DELETE {TOPIC} HTTP/1.1\r\nhost: t\r\n\r\n")),
         ];
         for answer in refused {
             assert_eq!(answer.status(), 404, "{transport:?}: {answer:?}");

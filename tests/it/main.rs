@@ -47,6 +47,8 @@ mod streams;
 mod support;
 mod tls;
 mod tokens;
+mod topics;
+mod topics_client;
 mod units;
 mod untaken;
 mod views;

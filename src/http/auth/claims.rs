@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
+use super::Topics;
 use crate::ids::OrgName;
 
 /// A scope that a request needs.
@@ -11,8 +12,10 @@ use crate::ids::OrgName;
 pub(crate) enum Scope {
     Subscribe,
     Publish,
-    /// Any of them.
+    /// Any of both.
     Either,
+    /// That of a stream that turns the others out, beside `subscribe`.
+    Exclusive,
 }
 
 /// The orgs that a token is valid for.
@@ -31,6 +34,9 @@ pub(super) struct Claims {
     orgs: OneOrMany,
     #[serde(default)]
     scope: OneOrMany,
+    /// Names and prefixes; see [`Topics`].
+    #[serde(default)]
+    topics: OneOrMany,
     /// Seconds since 1970. A valid token has it: the library requires it.
     exp: Option<f64>,
     /// When its streams end, in the same form; `exp` if there is none.
@@ -55,12 +61,21 @@ const EXP_MAX: f64 = 253_402_300_799.0;
 // ===== impl Scope =====
 
 impl Scope {
-    /// As in `scope` of a challenge (RFC 6750, 3).
+    /// Its name, or the names of which any will do.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
             Self::Publish => "publish",
             Self::Either => "subscribe publish",
+            Self::Exclusive => "exclusive",
+        }
+    }
+
+    /// As in `scope` of a challenge (RFC 6750, 3): what the request needs.
+    pub(crate) fn challenge(self) -> &'static str {
+        match self {
+            Self::Exclusive => "subscribe exclusive",
+            other => other.name(),
         }
     }
 }
@@ -92,7 +107,7 @@ impl Claims {
     }
 
     /// Reads claims of which some stand elsewhere: the orgs at the pointer `org`, and nowhere else, the scopes at
-    /// `scope`.
+    /// `scope`. The topics are where they always are.
     ///
     /// # Errors
     /// One of them is of another type.
@@ -111,9 +126,15 @@ impl Claims {
             org: names(org.unwrap_or("/org"))?,
             orgs: if org.is_some() { OneOrMany::default() } else { names("/orgs")? },
             scope: names(scope.unwrap_or("/scope"))?,
+            topics: names("/topics")?,
             exp: time("exp")?,
             until: time("until")?,
         })
+    }
+
+    /// Takes the topics, so that there are none left. They need be named: a token without the claim is for none.
+    pub(super) fn take_topics(&mut self) -> Topics {
+        Topics::of(std::mem::take(&mut self.topics).into_vec())
     }
 
     pub(super) fn into_orgs(self) -> Orgs {
@@ -194,6 +215,10 @@ mod tests {
             assert!(claims(serde_json::json!({"scope": good})).allows(Scope::Subscribe), "{good}");
         }
         assert!(claims(serde_json::json!({"scope": ["publish"]})).allows(Scope::Publish));
+        let both = claims(serde_json::json!({"scope": "subscribe exclusive"}));
+        assert!(both.allows(Scope::Subscribe) && both.allows(Scope::Exclusive));
+        let one = claims(serde_json::json!({"scope": "subscribe"}));
+        assert!(!one.allows(Scope::Exclusive));
         for either in ["subscribe", "publish", "a publish"] {
             assert!(claims(serde_json::json!({"scope": either})).allows(Scope::Either), "{either}");
         }
@@ -202,6 +227,35 @@ mod tests {
             assert!(!claims(serde_json::json!({"scope": bad})).allows(Scope::Subscribe), "{bad}");
         }
         assert!(!claims(serde_json::json!({})).allows(Scope::Subscribe));
+    }
+
+    #[test]
+    fn topics_are_a_string_or_a_list_and_none_without_the_claim() {
+        let none = Topics::Listed(vec![]);
+        let listed = |names: &[&str]| Topics::Listed(names.iter().map(|n| (*n).into()).collect());
+        for (json, expected) in [
+            (serde_json::json!({}), none.clone()),
+            (serde_json::json!({"topics": []}), none),
+            (serde_json::json!({"topics": ""}), listed(&[""])),
+            (serde_json::json!({"topics": "run-7"}), listed(&["run-7"])),
+            (serde_json::json!({"topics": ["run-*", "a"]}), listed(&["run-*", "a"])),
+            (serde_json::json!({"topics": "*"}), Topics::All),
+            (serde_json::json!({"topics": ["a", "*"], "orgs": "*"}), Topics::All),
+        ] {
+            assert_eq!(claims(json.clone()).take_topics(), expected, "{json}");
+            #[cfg(feature = "jwt")]
+            assert_eq!(
+                Claims::read(&json, Some("/a"), Some("/b")).expect("names").take_topics(),
+                expected,
+                "{json}"
+            );
+        }
+        for topics in [serde_json::json!(null), 1.into(), serde_json::json!([1]), true.into()] {
+            let json = serde_json::json!({ "topics": topics });
+            assert!(serde_json::from_value::<Claims>(json.clone()).is_err(), "{json}");
+            #[cfg(feature = "jwt")]
+            assert!(Claims::read(&json, Some("/a"), None).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod layout;
 mod tokens;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod topics;
 
 use std::time::SystemTime;
 
@@ -26,8 +27,9 @@ use self::credential::{Credential, Names, Place};
 #[cfg(all(test, feature = "jwt"))]
 pub(crate) use self::tokens::VERIFICATIONS;
 use self::tokens::{PendingToken, Tokens, Verification};
+pub(crate) use self::topics::Topics;
 use crate::config::{AuthConfig, Secret};
-use crate::ids::OrgName;
+use crate::ids::{OrgName, Topic, TopicName};
 use crate::time::Time;
 
 /// The keys that requests are authorised with.
@@ -55,6 +57,10 @@ pub(crate) struct Permission<'a> {
     pub(crate) scope: Scope,
     /// `None` if the body names the orgs.
     pub(crate) org: Option<&'a OrgName>,
+    /// `None` if it is about no topic, or the body names them.
+    pub(crate) topic: Option<&'a TopicName>,
+    /// It needs the scope `exclusive` as well.
+    pub(crate) is_exclusive: bool,
 }
 
 /// The outcome of a request that is not refused.
@@ -70,6 +76,8 @@ pub(crate) struct PendingAuthorization {
     tried: Vec<Result<Box<PendingToken>, AuthError>>,
     scope: Scope,
     org: Option<OrgName>,
+    topic: Option<TopicName>,
+    is_exclusive: bool,
 }
 
 /// What one credential is found to be, unless it is refused.
@@ -84,6 +92,7 @@ pub(crate) struct Grant {
     /// When a stream that was opened with it has to end; `None` for never.
     pub(crate) expires: Option<SystemTime>,
     pub(crate) orgs: Orgs,
+    pub(crate) topics: Topics,
 }
 
 /// Why a request is not allowed. Contains nothing of the token.
@@ -95,6 +104,8 @@ pub(crate) enum AuthError {
     Invalid(&'static str),
     /// The token does not include the org.
     Org,
+    /// The token does not include the topic.
+    Topic,
     /// The token does not have the scope.
     Scope(Scope),
     /// A page of another origin would change something, without a credential that it must know itself.
@@ -170,8 +181,9 @@ impl Auth {
             }
         }
         if tried.iter().any(Result::is_ok) {
-            let Permission { scope, org } = permission;
-            let pending = PendingAuthorization { tried, scope, org: org.cloned() };
+            let Permission { scope, org, topic, is_exclusive } = permission;
+            let (org, topic) = (org.cloned(), topic.cloned());
+            let pending = PendingAuthorization { tried, scope, org, topic, is_exclusive };
             return Ok(Authorization::WaitForKeys(pending));
         }
         let refused: Vec<_> = tried.into_iter().filter_map(Result::err).collect();
@@ -188,7 +200,7 @@ impl Auth {
         if self.is_publish_key(credential) {
             return match permission.scope {
                 Scope::Publish | Scope::Either => Ok(Judgement::Granted(Grant::everyone())),
-                Scope::Subscribe => Err(AuthError::Scope(Scope::Subscribe)),
+                scope @ (Scope::Subscribe | Scope::Exclusive) => Err(AuthError::Scope(scope)),
             };
         }
         match self.tokens.verify(&credential.text, now)? {
@@ -205,8 +217,9 @@ impl Auth {
         &self,
         pending: PendingAuthorization,
     ) -> Result<Grant, AuthError> {
-        let PendingAuthorization { tried, scope, org } = pending;
-        let permission = Permission { scope, org: org.as_ref() };
+        let PendingAuthorization { tried, scope, org, topic, is_exclusive } = pending;
+        let (org, topic) = (org.as_ref(), topic.as_ref());
+        let permission = Permission { scope, org, topic, is_exclusive };
         let mut refused = Vec::new();
         for outcome in tried {
             let granted = match outcome {
@@ -243,27 +256,38 @@ impl Auth {
 
 // ===== impl Permission =====
 
-impl Permission<'_> {
-    fn grant(self, claims: Claims) -> Result<Grant, AuthError> {
-        let Self { scope, org } = self;
-        if !claims.allows(scope) {
-            return Err(AuthError::Scope(scope));
+impl<'a> Permission<'a> {
+    /// That to do this with a topic.
+    pub(crate) fn for_topic(scope: Scope, topic: &'a Topic) -> Self {
+        let Topic { org, name } = topic;
+        Self { scope, org: Some(org), topic: Some(name), is_exclusive: false }
+    }
+
+    fn grant(self, mut claims: Claims) -> Result<Grant, AuthError> {
+        let Self { scope, org, topic, is_exclusive } = self;
+        let exclusive = is_exclusive.then_some(Scope::Exclusive);
+        let mut scopes = [scope].into_iter().chain(exclusive);
+        if let Some(missing) = scopes.find(|scope| !claims.allows(*scope)) {
+            return Err(AuthError::Scope(missing));
         }
-        let expires = Some(claims.stream_end());
+        let (expires, topics) = (Some(claims.stream_end()), claims.take_topics());
         let orgs = claims.into_orgs();
         if org.is_some_and(|org| !orgs.allow(org)) {
             return Err(AuthError::Org);
         }
-        Ok(Grant { expires, orgs })
+        if topic.is_some_and(|topic| !topics.allow(topic)) {
+            return Err(AuthError::Topic);
+        }
+        Ok(Grant { expires, orgs, topics })
     }
 }
 
 // ===== impl Grant =====
 
 impl Grant {
-    /// The grant of a request that needs no token: every org, for ever.
+    /// The grant of a request that needs no token: every org and topic, for ever.
     pub(crate) fn everyone() -> Self {
-        Self { expires: None, orgs: Orgs::All }
+        Self { expires: None, orgs: Orgs::All, topics: Topics::All }
     }
 }
 
@@ -290,9 +314,9 @@ impl AuthError {
             Self::Invalid(why) => {
                 format!(r#"{realm}, error="invalid_token", error_description="{why}""#)
             }
-            Self::Org => format!(r#"{realm}, error="insufficient_scope""#),
+            Self::Org | Self::Topic => format!(r#"{realm}, error="insufficient_scope""#),
             Self::Scope(scope) => {
-                format!(r#"{realm}, error="insufficient_scope", scope="{}""#, scope.name())
+                format!(r#"{realm}, error="insufficient_scope", scope="{}""#, scope.challenge())
             }
         })
     }
@@ -310,8 +334,14 @@ impl AuthError {
                 fetched; come back soon"
                 .into(),
             Self::Org => "the token is not for this organisation".into(),
+            Self::Topic => r#"the token is not for this topic: its claim topics has to have the name, a prefix like "run-*", or "*""#
+                .into(),
             Self::Scope(Scope::Either) => {
                 "the token has neither the scope subscribe nor publish".into()
+            }
+            Self::Scope(Scope::Exclusive) => {
+                "the token does not have the scope exclusive, which ?exclusive needs beside subscribe"
+                    .into()
             }
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
             Self::Origin => {

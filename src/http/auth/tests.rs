@@ -45,6 +45,17 @@ fn unknown(exp: u64) -> String {
 
 /// What becomes of a request with these cookies.
 fn authorize(auth: &Auth, tokens: &[&str]) -> Result<Authorization, AuthError> {
+    let org = "acme".parse().expect("a name");
+    let permission =
+        Permission { scope: Scope::Subscribe, org: Some(&org), topic: None, is_exclusive: false };
+    authorize_for(auth, tokens, permission)
+}
+
+fn authorize_for(
+    auth: &Auth,
+    tokens: &[&str],
+    permission: Permission<'_>,
+) -> Result<Authorization, AuthError> {
     let mut headers = HeaderMap::new();
     for token in tokens {
         let line = format!("nudged_token={token}").parse().expect("a value");
@@ -52,8 +63,7 @@ fn authorize(auth: &Auth, tokens: &[&str]) -> Result<Authorization, AuthError> {
     }
     let uri = "/api/acme/events".parse().expect("a URI");
     let request = Presented { headers: &headers, uri: &uri, is_foreign: false };
-    let org = "acme".parse().expect("a name");
-    auth.authorize(request, Permission { scope: Scope::Subscribe, org: Some(&org) }, Time(0))
+    auth.authorize(request, permission, Time(0))
 }
 
 #[tokio::test]
@@ -102,4 +112,35 @@ async fn a_request_is_granted_by_the_first_good_key_that_it_waited_for() {
     let waits = pending(&auth, &[&old, "x", &unknown]);
     auth.tokens.publish(published(FIRST));
     assert!(auth.authorize_pending(waits).await.is_ok());
+}
+
+/// A token waits with all that its request needs.
+#[tokio::test]
+async fn a_request_that_waited_needs_its_topic_and_the_scope_exclusive() {
+    let topic = Topic { org: "acme".parse().expect("a name"), name: "run-7".parse().expect("one") };
+    let token = |scope: &str, topics: &str| {
+        let claims = json!({
+            "org": "acme", "scope": scope, "topics": topics, "exp": 1_u64 << 40,
+        });
+        encode(&Header::new(Algorithm::EdDSA), &claims, &EncodingKey::from_ed_der(PRIVATE))
+            .expect("a token")
+    };
+    for (token, is_exclusive, expected) in [
+        (token("subscribe", "run-*"), false, None),
+        (token("subscribe", "job-*"), false, Some(AuthError::Topic)),
+        (unknown(1 << 40), false, Some(AuthError::Topic)),
+        (token("subscribe", "*"), true, Some(AuthError::Scope(Scope::Exclusive))),
+        (token("subscribe exclusive", "job-1"), true, Some(AuthError::Topic)),
+        (token("subscribe exclusive", "run-7"), true, None),
+    ] {
+        let auth = auth();
+        let permission =
+            Permission { is_exclusive, ..Permission::for_topic(Scope::Subscribe, &topic) };
+        let Ok(Authorization::WaitForKeys(waits)) = authorize_for(&auth, &[&token], permission)
+        else {
+            panic!("it does not wait")
+        };
+        auth.tokens.publish(published(FIRST));
+        assert_eq!(auth.authorize_pending(waits).await.err(), expected, "{is_exclusive}");
+    }
 }

@@ -13,27 +13,37 @@ impl Service {
     pub(super) fn check_entrance(&self, route: Route) -> Result<Route, Reject> {
         let is_public = !self.admitted.is_internal();
         let has_internal = !self.app.config.internal_listen.is_empty();
-        match route {
+        let is_for_strangers = match route {
+            Route::Stream { .. }
+            | Route::StreamHead { .. }
+            | Route::TopicStream { .. }
+            | Route::TopicStreamHead { .. }
+            | Route::Live
+            | Route::Ready => true,
             Route::Publish { .. }
             | Route::PublishBatch
+            | Route::PublishMessage { .. }
+            | Route::CloseTopic { .. }
             | Route::EndMembers { .. }
             | Route::Reread { .. }
             | Route::RereadAll
             | Route::Position { .. }
-            | Route::Metrics
-                if is_public && has_internal =>
-            {
-                Err(Reject::Internal)
-            }
-            _ => Ok(route),
+            | Route::Metrics => false,
+        };
+        if is_public && has_internal && !is_for_strangers {
+            return Err(Reject::Internal);
         }
+        Ok(route)
     }
 
     /// Probes, metrics and positions are served even at the connection limit, and publishes if their credential is
     /// good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
-            Route::Stream { .. } | Route::StreamHead { .. } => {
+            Route::Stream { .. }
+            | Route::StreamHead { .. }
+            | Route::TopicStream { .. }
+            | Route::TopicStreamHead { .. } => {
                 self.admitted.settle().map(|()| route).map_err(|limit| self.full(limit))
             }
             Route::Live
@@ -41,6 +51,8 @@ impl Service {
             | Route::Metrics
             | Route::Publish { .. }
             | Route::PublishBatch
+            | Route::PublishMessage { .. }
+            | Route::CloseTopic { .. }
             | Route::EndMembers { .. }
             | Route::Reread { .. }
             | Route::RereadAll

@@ -1,4 +1,4 @@
-//! Responds to a [`Command`].
+//! Responds to a [`Command`], and to a request to close a topic.
 
 use http::Request;
 use hyper::body::Incoming;
@@ -6,8 +6,10 @@ use hyper::body::Incoming;
 use super::Service;
 use crate::http::auth::Grant;
 use crate::http::command::{self, Command};
-use crate::http::publish::Publisher;
+use crate::http::publish::{self, Publisher};
 use crate::http::response::ResponseState;
+use crate::http::topics;
+use crate::ids::Topic;
 
 impl Service {
     pub(super) fn command(
@@ -27,6 +29,17 @@ impl Service {
             command::read(head.headers, body, limits, &timer).await?;
             let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
             command.run(publisher, app.clock.now(), window).await
+        })
+    }
+
+    pub(super) fn close_topic(&self, topic: Topic, request: Request<Incoming>) -> ResponseState {
+        let (hub, app) = (self.hub.clone(), self.app.clone());
+        let (limits, timer) = (self.body_limits(), self.timer());
+        let (head, body) = request.into_parts();
+        self.wait_for(async move {
+            let body = publish::read_if_any(head.headers, body, limits, &timer).await?;
+            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
+            topics::close(publisher, &topic, body.bytes(), app.clock.now())
         })
     }
 }

@@ -22,7 +22,7 @@ use self::admit::close_unproven;
 use self::open_stream::keepalive;
 use self::verdict::FirstVerdict;
 use super::accept::accepts_events;
-use super::auth::{AuthError, Authorization, Grant, Presented};
+use super::auth::{AuthError, Authorization, Grant, Permission, Presented};
 use super::body_budget::BodyBudget;
 use super::command::Command;
 use super::conformance;
@@ -35,10 +35,11 @@ use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
 use super::timer::Timer;
+use super::topics;
 use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
 use crate::config::{Config, CorsPolicy};
 use crate::hub::{Hub, Position, Positions};
-use crate::ids::OrgName;
+use crate::ids::{OrgName, Topic};
 use crate::stream::{EventStream, StreamMonitor, retry_ms, with_headers};
 
 /// Makes a [`Service`] for each connection of one worker.
@@ -62,6 +63,14 @@ pub(crate) struct Service {
     verdict: FirstVerdict,
     /// What the bodies of an HTTP/2 connection share.
     body_budget: Option<BodyBudget>,
+}
+
+/// What a publish is for.
+enum Target {
+    Org(OrgName),
+    Topic(Topic),
+    /// What each of its lines names.
+    Lines,
 }
 
 // ===== impl ServiceFactory =====
@@ -158,7 +167,7 @@ impl Service {
         verdict: Option<Verdict>,
     ) -> ResponseState {
         let route = route(request.method(), request.uri().path());
-        let is_stream = matches!(route, Ok(Route::Stream { .. }));
+        let is_stream = route.as_ref().is_ok_and(Route::is_stream);
         let route = route.and_then(|route| self.check_entrance(route));
         let authorized = route.and_then(|route| self.check_room(route)).and_then(|route| {
             let authorized = match verdict.filter(|verdict| verdict.route == route) {
@@ -200,7 +209,7 @@ impl Service {
         request: Request<Incoming>,
         fields: &Fields,
     ) -> ResponseState {
-        let is_stream = matches!(route, Route::Stream { .. });
+        let is_stream = route.is_stream();
         let response = match route {
             Route::Stream { org, view } => match self.open(&org, view, &request, &grant) {
                 Ok((stream, permit)) => {
@@ -212,8 +221,21 @@ impl Service {
                 let checked = self.check_view(&org, view).and_then(|()| keepalive(request.uri()));
                 checked.map(|_| with_headers(ResponseBody::NoStream))
             }
-            Route::Publish { org } => return self.publish(Some(org), grant, request),
-            Route::PublishBatch => return self.publish(None, grant, request),
+            Route::TopicStream { topic } => match self.open_topic(&topic, &request, &grant) {
+                Ok(opened) => return self.start_topic(opened, request.version(), fields),
+                Err(reject) => Err(reject),
+            },
+            Route::TopicStreamHead { .. } => {
+                let checked = topics::is_exclusive(request.uri());
+                let checked = checked.and_then(|_| keepalive(request.uri()));
+                checked.map(|_| with_headers(ResponseBody::NoStream))
+            }
+            Route::Publish { org } => return self.publish(Target::Org(org), grant, request),
+            Route::PublishMessage { topic } => {
+                return self.publish(Target::Topic(topic), grant, request);
+            }
+            Route::PublishBatch => return self.publish(Target::Lines, grant, request),
+            Route::CloseTopic { topic } => return self.close_topic(topic, request),
             Route::EndMembers { org } => {
                 return self.command(Command::EndMembers(org), &grant, request);
             }
@@ -281,6 +303,10 @@ impl Service {
         let Some(permission) = route.permission() else {
             return Ok(Authorization::Granted(Grant::everyone()));
         };
+        // Another value than it may have is refused once it is known that the client may have the stream.
+        let is_exclusive = route.is_of_topic_stream()
+            && topics::is_exclusive(request.uri()).is_ok_and(|is_exclusive| is_exclusive);
+        let permission = Permission { is_exclusive, ..permission };
         let cors = &self.app.config.cors;
         // What is open to every page needs no more than that.
         let is_foreign = !request.method().is_safe()
@@ -306,23 +332,21 @@ impl Service {
         BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget }
     }
 
-    fn publish(
-        &self,
-        org: Option<OrgName>,
-        grant: Grant,
-        request: Request<Incoming>,
-    ) -> ResponseState {
+    fn publish(&self, target: Target, grant: Grant, request: Request<Incoming>) -> ResponseState {
         let (hub, app) = (self.hub.clone(), self.app.clone());
         let (limits, timer) = (self.body_limits(), self.timer());
         let (head, body) = request.into_parts();
-        let allowed = publish::content_type(org.is_none());
+        let allowed = publish::content_type(matches!(target, Target::Lines));
         self.wait_for(async move {
             let body = publish::read(head.headers, body, allowed, limits, &timer).await?;
             let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
             let now = app.clock.now();
-            match org {
-                Some(org) => publish::publish_one(publisher, &org, body.bytes(), now),
-                None => publish::publish_batch(publisher, body.bytes(), &grant.orgs, now),
+            match target {
+                Target::Org(org) => publish::publish_one(publisher, &org, body.bytes(), now),
+                Target::Topic(topic) => {
+                    publish::publish_message(publisher, &topic, body.bytes(), now)
+                }
+                Target::Lines => publish::publish_batch(publisher, body.bytes(), &grant, now),
             }
         })
     }

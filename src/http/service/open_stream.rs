@@ -1,7 +1,8 @@
 //! Opens streams: checks that the request may have one, resumes it where it left off, and sets its deadline.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri, Version};
@@ -13,14 +14,28 @@ use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
+use crate::http::response::ResponseState;
 use crate::http::route::{Route, route};
-use crate::http::{access_log, conformance, forwarded, query, request_head};
-use crate::hub::{SubscribeError, View};
-use crate::ids::OrgName;
+use crate::http::{Fields, access_log, conformance, forwarded, query, request_head, topics};
+use crate::hub::{Hub, SubscribeError, View};
+use crate::ids::{OrgName, Topic};
 use crate::metrics::Limit;
 use crate::stream::{AccessRecord, EventStream};
-use crate::time::Tick;
+use crate::time::{Tick, Time};
 use crate::wire::Keepalive;
+
+/// A stream of a topic that has not begun.
+pub(crate) struct OpenedTopic {
+    pub(crate) stream: EventStream,
+    permit: StreamPermit,
+    /// The others are to end before it begins.
+    is_exclusive: bool,
+}
+
+/// How long an exclusive stream waits for the others to take their end, and then for those to be reset that did not:
+/// a second together.
+const RIVALS_MAX: Duration = Duration::from_millis(900);
+const RIVALS_RESET_MAX: Duration = Duration::from_millis(100);
 
 impl Service {
     /// Opens the stream that the first bytes of a connection request.
@@ -30,12 +45,23 @@ impl Service {
     /// verified need not be verified again.
     pub(crate) fn open_stream(&self, first: &Bytes) -> Result<Handoff, Option<Verdict>> {
         let Some((request, length, route)) = self.stream_request(first) else { return Err(None) };
-        let Route::Stream { org, view } = &route else { return Err(None) };
+        // It may have to wait for those that it turns out.
+        if route.is_of_topic_stream() && !matches!(topics::is_exclusive(request.uri()), Ok(false)) {
+            return Err(None);
+        }
         let grant = match self.authorize(&route, &request) {
             Ok(Authorization::Granted(grant)) => grant,
             authorized => return Err(Some(Verdict { route, authorized })),
         };
-        let Ok((stream, permit)) = self.open(org, *view, &request, &grant) else {
+        let opened = match &route {
+            Route::Stream { org, view } => self.open(org, *view, &request, &grant),
+            Route::TopicStream { topic } => {
+                let opened = self.open_topic(topic, &request, &grant);
+                opened.map(|OpenedTopic { stream, permit, .. }| (stream, permit))
+            }
+            _ => return Err(None),
+        };
+        let Ok((stream, permit)) = opened else {
             return Err(Some(Verdict { route, authorized: Ok(Authorization::Granted(grant)) }));
         };
         let chunked = request.version() == Version::HTTP_11;
@@ -59,7 +85,7 @@ impl Service {
         conformance::check(&request).ok()?;
         self.app.hosts.check(&request).ok()?;
         let route = route(request.method(), request.uri().path()).ok()?;
-        matches!(route, Route::Stream { .. }).then_some((request, length, route))
+        route.is_stream().then_some((request, length, route))
     }
 
     /// Opens the stream of a request that is authorised.
@@ -74,6 +100,42 @@ impl Service {
         grant: &Grant,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
+        self.open_with(request, grant, |hub, now| {
+            let id = last_event_id(request.headers(), request.uri());
+            EventStream::open(hub, org, view, id.as_deref(), now).map_err(|why| match view {
+                View::Member => refused(why, Limit::Org),
+                View::Public => refused(why, Limit::OrgPublic),
+                View::Topic => refused(why, Limit::Topic),
+            })
+        })
+    }
+
+    /// Opens the stream of a topic, which turns the others out if the request says so.
+    ///
+    /// # Errors
+    /// A parameter has no such value, the server shuts down, or a limit is reached.
+    pub(crate) fn open_topic<B>(
+        &self,
+        topic: &Topic,
+        request: &Request<B>,
+        grant: &Grant,
+    ) -> Result<OpenedTopic, Reject> {
+        let is_exclusive = topics::is_exclusive(request.uri())?;
+        let (stream, permit) = self.open_with(request, grant, |hub, now| {
+            let start = topics::start(request.headers(), request.uri(), &self.app.clock);
+            EventStream::open_topic(hub, topic, start, is_exclusive, now)
+                .map_err(|why| refused(why, Limit::Topic))
+        })?;
+        Ok(OpenedTopic { stream, permit, is_exclusive })
+    }
+
+    /// Opens a stream with what all have.
+    fn open_with<B>(
+        &self,
+        request: &Request<B>,
+        grant: &Grant,
+        open: impl FnOnce(&Hub, Time) -> Result<EventStream, Reject>,
+    ) -> Result<(EventStream, StreamPermit), Reject> {
         let keepalive = keepalive(request.uri())?;
         let wall = SystemTime::now();
         // It would end at once. That `exp` has not passed was verified with the token.
@@ -81,23 +143,38 @@ impl Service {
             return Err(Reject::Auth(AuthError::Invalid("the time for its streams is over")));
         }
         let permit = self.count_stream(request.headers())?;
-        let id = last_event_id(request.headers(), request.uri());
-        let stream = EventStream::open(&self.hub, org, view, id.as_deref(), self.app.clock.now());
-        let stream = stream.map_err(|why| match why {
-            SubscribeError::Closing => Reject::Draining,
-            SubscribeError::OrgFull { max } => {
-                let limit = match view {
-                    View::Member => Limit::Org,
-                    View::Public => Limit::OrgPublic,
-                };
-                Reject::Full { limit, max }
-            }
-        })?;
+        let stream = open(&self.hub, self.app.clock.now())?;
         let stream = self.logged(stream.with_keepalive(keepalive), request.headers());
         Ok(match grant.expires {
             Some(expires) => (stream.with_expiry(expires, wall), permit),
             None => (stream, permit),
         })
+    }
+
+    /// Responds with the stream of a topic. One that is to be the only one begins once the others have ended; those
+    /// that do not read are reset after [`RIVALS_MAX`]. If its request ends before, its seat is free again.
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the response is polled in the place of the wait"
+    )]
+    pub(super) fn start_topic(
+        &self,
+        OpenedTopic { stream, permit, is_exclusive }: OpenedTopic,
+        version: Version,
+        fields: &Fields,
+    ) -> ResponseState {
+        if !is_exclusive {
+            return self.start(stream, permit, version, fields);
+        }
+        let (service, fields, timer) = (self.clone(), fields.clone(), self.timer());
+        ResponseState::Later(Box::pin(async move {
+            let sole = || poll_fn(|cx| stream.poll_sole(cx.waker()));
+            if timer.sleep(RIVALS_MAX).limit(sole()).await.is_none() {
+                stream.end_rivals();
+                timer.sleep(RIVALS_RESET_MAX).limit(sole()).await;
+            }
+            service.start(stream, permit, version, &fields)
+        }))
     }
 
     /// Has the end of the stream logged, if there is an access log.
@@ -124,7 +201,17 @@ impl Service {
     pub(super) fn check_view(&self, org: &OrgName, view: View) -> Result<(), Reject> {
         match view {
             View::Public if !self.hub.config().public.shows(org) => Err(Reject::NotPublic),
-            View::Public | View::Member => Ok(()),
+            View::Public | View::Member | View::Topic => Ok(()),
+        }
+    }
+}
+
+/// A subscription was refused; a limit would be this one.
+fn refused(why: SubscribeError, limit: Limit) -> Reject {
+    match why {
+        SubscribeError::Closing => Reject::Draining,
+        SubscribeError::OrgFull { max } | SubscribeError::TopicFull { max } => {
+            Reject::Full { limit, max }
         }
     }
 }
@@ -135,5 +222,56 @@ pub(super) fn keepalive(uri: &Uri) -> Result<Keepalive, Reject> {
         None => Ok(Keepalive::Comment),
         Some("event") => Ok(Keepalive::Event),
         Some(_) => Err(Reject::Ping),
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::admission::{Admission, Entrance};
+    use crate::config::Config;
+    use crate::http::{App, ServiceFactory};
+    use crate::hub::Start;
+    use crate::stream::Clock;
+
+    /// The streams of topics need no task of hyper's, but for one that has to wait. That one counts as a stream all the
+    /// same: a client that sends no more after such a request has gone, and turns nobody out.
+    #[tokio::test]
+    async fn a_topic_opens_without_hyper_unless_it_is_exclusive() {
+        let (config, clock) = (Config::default(), Clock::start());
+        let hub = Hub::new(config.hub.clone());
+        let admission = Admission::new(&config, 1_024);
+        let app = Arc::new(App::new(config, hub.clone(), clock, admission));
+        let factory = ServiceFactory::new(app, hub.clone());
+        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
+        let service = factory.service(admitted);
+        let topic =
+            Topic { org: "acme".parse().expect("a name"), name: "run-7".parse().expect("a name") };
+        let opened = hub.subscribe_topic(&topic, Start::All, false, clock.now());
+        let (mut rival, _) = opened.expect("open");
+        for (query, without_hyper, is_stream) in [
+            ("", true, true),
+            ("?exclusive=0", true, true),
+            ("?since=now&ping=event", true, true),
+            ("?exclusive", false, true),
+            ("?exclusive=true", false, true),
+            ("?exclusive=x", false, true),
+            ("?ping=x", false, true),
+            ("/", false, false),
+        ] {
+            let path = format!("/api/acme/topics/run-7/events{query}");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+            let first = Bytes::from(request);
+            assert_eq!(service.requests_stream(&first), is_stream, "{query}");
+            let opened = service.open_stream(&first);
+            assert_eq!(opened.is_ok(), without_hyper, "{query}");
+            drop(opened);
+            assert_eq!(hub.seats(), 1, "{query}");
+            assert!(rival.poll_next(Waker::noop()).is_pending(), "{query}: it goes on");
+        }
     }
 }

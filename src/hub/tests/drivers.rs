@@ -98,13 +98,20 @@ impl World {
             let events: usize = self.twins.iter().flatten().map(TwinOrg::bytes).sum();
             let shared = &self.hubs[0].shared;
             let overhead = shared.registry.sum(|channel| {
-                channel.state.lock().feeds.iter().map(|feed| feed.history.overhead()).sum()
+                channel
+                    .state
+                    .lock()
+                    .feeds
+                    .org_mut()
+                    .iter()
+                    .map(|feed| feed.history.overhead())
+                    .sum()
             });
             assert!(overhead <= self.orgs.len() * 2 * 2_048, "{overhead} bytes");
             let bytes = shared.common.memory.bytes();
-            let uncovered = shared
-                .registry
-                .sum(|channel| channel.state.lock().feeds.iter().map(Feed::uncovered_bytes).sum());
+            let uncovered = shared.registry.sum(|channel| {
+                channel.state.lock().feeds.org_mut().iter().map(Feed::uncovered_bytes).sum()
+            });
             assert!(uncovered <= events, "{uncovered} bytes beside {events}");
             assert_eq!(bytes, (events + overhead + uncovered) as u64, "bytes of all histories");
         }
@@ -189,8 +196,9 @@ impl World {
             let Some(channel) = self.hubs[0].shared.registry.get(name) else { continue };
             let Some(twin) = &mut self.twins[org] else { continue };
             for view in [View::Member, View::Public] {
-                let state = channel.state.lock();
-                let forgotten = state.feeds.get(view).is_some_and(|feed| feed.commands.is_none());
+                let mut state = channel.state.lock();
+                let feed = state.feeds.org_mut().get(view);
+                let forgotten = feed.is_some_and(|feed| feed.commands.is_none());
                 if forgotten && twin.feed(view).is_some() {
                     let epoch = Epoch(0);
                     twin.open(view, epoch).command = None;

@@ -10,6 +10,8 @@ mod drivers;
 #[cfg(test)]
 mod random;
 mod subscribers;
+#[cfg(test)]
+mod topics;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};

@@ -20,7 +20,7 @@ impl World {
         let view = match (run, view) {
             (Run::Other, View::Member) => View::Public,
             (Run::Other, View::Public) => View::Member,
-            (Run::This | Run::Former, view) => view,
+            (Run::This | Run::Former, view) | (Run::Other, view @ View::Topic) => view,
         };
         let feed = twin.feed(view)?;
         let epoch = match run {
@@ -33,8 +33,8 @@ impl World {
     /// The epoch of a view, which the twin takes from the hub.
     pub(super) fn epoch(&self, org: usize, view: View) -> Epoch {
         let channel = self.hubs[0].shared.registry.get(&self.orgs[org]).expect("it is in use");
-        let state = channel.state.lock();
-        state.feeds.get(view).expect("it is in use").history.id(Seq(0)).epoch
+        let mut state = channel.state.lock();
+        state.feeds.org_mut().get(view).expect("it is in use").history.id(Seq(0)).epoch
     }
 
     /// The twin of an org that is in use, with the feed of a view.

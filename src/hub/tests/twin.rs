@@ -90,6 +90,7 @@ impl TwinOrg {
         match view {
             View::Member => Some(&self.member),
             View::Public => self.public.as_ref(),
+            View::Topic => None,
         }
     }
 
@@ -98,6 +99,7 @@ impl TwinOrg {
         match view {
             View::Member => &mut self.member,
             View::Public => self.public.get_or_insert_with(|| TwinFeed::new(epoch, self.limits)),
+            View::Topic => unreachable!("an org has no such view"),
         }
     }
 

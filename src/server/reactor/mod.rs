@@ -147,8 +147,7 @@ impl Sockets for Reactor {
                 WriteKind::End(reason) => self.conns.step(token, |conn, _| Err(conn.end(reason))),
                 WriteKind::Events { count } => {
                     let events = &batch.events[batch.events.len() - count..];
-                    let head = batch.head;
-                    self.conns.step(token, |conn, ctx| conn.deliver(events, head, ctx));
+                    self.conns.step(token, |conn, ctx| conn.deliver(events, ctx));
                 }
             }
         }

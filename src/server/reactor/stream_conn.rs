@@ -15,11 +15,11 @@ use super::response_head::ResponseHeads;
 use super::transport::Transport;
 use crate::config::STREAM_INPUT_MAX;
 use crate::http::Fields;
-use crate::hub::{Event, Frames, SocketId, Taken};
+use crate::hub::{Frames, SocketId, Taken};
 use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
 use crate::stream::EventStream;
-use crate::wire::LAST_CHUNK;
+use crate::wire::{Frame, LAST_CHUNK};
 
 /// A connection that carries an event stream.
 #[derive(Debug)]
@@ -107,22 +107,20 @@ impl StreamConn {
         }
     }
 
-    /// Writes events that a sweep took for this stream. The last one has the sequence number `head`.
+    /// Writes events that a sweep took for this stream, at least one, with their sequence numbers.
     pub(crate) fn deliver(
         &mut self,
-        events: &[Event],
-        head: Seq,
+        events: &[(Seq, Frame)],
         ctx: ConnCtx<'_>,
     ) -> Result<Flow, Closed> {
-        let before = Seq(head.0 - events.len() as u64);
-        if let [event] = events {
+        let chunked = self.chunked;
+        let before = events.first().map_or(Seq(0), |(seq, _)| Seq(seq.0 - 1));
+        if let [(seq, frame)] = events {
             // The common case needs no list.
-            let one = part(head, &event.frame, self.chunked);
-            return self.write_events(&[one], before, ctx);
+            return self.write_events(&[part(*seq, frame, chunked)], before, ctx);
         }
-        let numbered = (before.0 + 1..).map(Seq).zip(events);
         let parts: Parts<'_> =
-            numbered.map(|(seq, event)| part(seq, &event.frame, self.chunked)).collect();
+            events.iter().map(|(seq, frame)| part(*seq, frame, chunked)).collect();
         self.write_events(&parts, before, ctx)
     }
 
@@ -235,9 +233,12 @@ impl StreamConn {
             let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
             match taken {
                 Taken::Idle => return Ok(Flow::Idle),
-                Taken::End(reason @ (CloseReason::Drained | CloseReason::Removed)) => {
-                    return self.finish(reason, ctx);
-                }
+                Taken::End(
+                    reason @ (CloseReason::Drained
+                    | CloseReason::Removed
+                    | CloseReason::Replaced
+                    | CloseReason::Closed),
+                ) => return self.finish(reason, ctx),
                 Taken::End(reason) => return Err(self.end(reason)),
                 Taken::Some | Taken::Reread => {}
             }
@@ -293,10 +294,10 @@ impl StreamConn {
         Closed(reason)
     }
 
-    /// Writes a last `retry:` and the end of the body as one.
+    /// Writes a last frame, if there is one, and the end of the body as one.
     fn finish(&mut self, reason: CloseReason, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
-        let farewell = self.stream.farewell();
-        let mut end = farewell.bytes(self.chunked).to_vec();
+        let farewell = self.stream.farewell(reason);
+        let mut end = farewell.map_or_else(Vec::new, |last| last.bytes(self.chunked).to_vec());
         if self.chunked {
             end.extend_from_slice(LAST_CHUNK);
         }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nudged::client::{Endpoint, Error, Listen, Publish, Verify, listen, publish};
+use nudged::client::{Endpoint, Error, Listen, Publish, StreamKind, Verify, listen, publish};
 
 /// Bounds a call that hangs; no test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -104,8 +104,17 @@ pub(crate) struct Listened {
 }
 
 pub(crate) fn listening(server: Endpoint, public: bool, last_event_id: Option<&str>) -> Listened {
+    let stream = if public { StreamKind::Public } else { StreamKind::Members };
+    listening_to(server, stream, last_event_id)
+}
+
+pub(crate) fn listening_to(
+    server: Endpoint,
+    stream: StreamKind,
+    last_event_id: Option<&str>,
+) -> Listened {
     let last_event_id = last_event_id.map(str::to_owned);
-    let what = Listen { server, org: "acme".parse().expect("an org"), public, last_event_id };
+    let what = Listen { server, org: "acme".parse().expect("an org"), stream, last_event_id };
     let (mut events, mut notes) = (Vec::new(), Vec::new());
     let result = block_on(listen(&what, &mut events, &mut notes));
     let text = |bytes| String::from_utf8(bytes).expect("text");

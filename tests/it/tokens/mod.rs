@@ -25,8 +25,8 @@ use serde_json::Value;
 use crate::support::temp_dir::TempDir;
 use crate::support::{Answer, Server, Transport};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const PUBLISH_KEY: &str = "publish-key-of-the-test";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const PUBLISH_KEY: &str = "publish-key-of-the-test";
 
 fn server(transport: Transport, more: &[&str]) -> Server {
     Server::start_on(transport, &[&["--jwt-secret", SECRET][..], more].concat())
@@ -45,12 +45,12 @@ fn mint_with(args: &[&str]) -> String {
 }
 
 /// A token with arbitrary claims, which `nudged token` would not mint.
-fn sign(secret: &[u8], claims: &Value) -> String {
+pub(crate) fn sign(secret: &[u8], claims: &Value) -> String {
     let key = EncodingKey::from_secret(secret);
     jsonwebtoken::encode(&Header::default(), claims, &key).expect("it signs")
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
@@ -68,7 +68,7 @@ fn key_pair(folder: &TempDir, name: &str, options: &[&str]) -> [String; 2] {
 }
 
 /// The header line with a token.
-fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
 }
 

@@ -317,7 +317,7 @@ fn a_reread_leaves_no_memory() {
     assert!(memory(&world) <= before + 1_024, "{} of {before}", memory(&world));
     (0..64).for_each(|part| world.hub.driver().tidy(crate::time::Tick(part), Time(world.now)));
     let commands = world.hub.shared.registry.sum(|channel| {
-        channel.state.lock().feeds.iter().filter(|feed| feed.commands.is_some()).count()
+        channel.state.lock().feeds.org_mut().iter().filter(|feed| feed.commands.is_some()).count()
     });
     assert_eq!(commands, 0);
 }
@@ -345,7 +345,11 @@ fn what_the_history_forgets_is_not_kept_for_a_reread() {
         (0..5).for_each(|n| world.publish("acme", &format!("k{n}")));
         let uncovered = || {
             let of = |feed: &crate::hub::feed::Feed| feed.uncovered_bytes();
-            world.hub.shared.registry.sum(|channel| channel.state.lock().feeds.iter().map(of).sum())
+            world
+                .hub
+                .shared
+                .registry
+                .sum(|channel| channel.state.lock().feeds.org_mut().iter().map(of).sum())
         };
         assert!(uncovered() > 0);
         client.take_if(|_| leaves);

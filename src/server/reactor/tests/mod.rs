@@ -3,6 +3,7 @@
 mod ends;
 mod input;
 mod stalls;
+mod topics;
 mod waiting;
 mod writes;
 

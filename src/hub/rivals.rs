@@ -1,0 +1,149 @@
+//! The streams of a topic that an exclusive one replaces.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use smallvec::SmallVec;
+
+use super::channel::{Channel, State};
+use super::feed::{Feeds, View};
+use super::seat::Seat;
+use super::seat_ref::SeatRef;
+use super::seats::SeatKey;
+use super::shard::ShardId;
+use super::subscription::Subscription;
+use super::timers::Timer;
+use super::topic::TopicFeed;
+use crate::metrics::CloseReason;
+use crate::time::Tick;
+
+/// The replaced streams of a topic that have still a seat.
+#[derive(Debug, Default)]
+pub(crate) struct Rivals {
+    left: usize,
+    /// Of the exclusive stream that was opened last, and waits for them.
+    waker: Option<Waker>,
+}
+
+/// What is left to be done once no lock is held, after streams were replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Replaced {
+    /// Of an exclusive stream that waits, and is replaced itself.
+    waker: Option<Waker>,
+    /// Those that take nothing now, and when they count as stalled.
+    stuck: SmallVec<[(ShardId, Tick, SeatKey); 1]>,
+}
+
+// ===== impl Rivals =====
+
+impl Rivals {
+    /// How many there are.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    fn remove(&mut self, seat: &Seat) -> Option<Waker> {
+        if seat.draining != Some(CloseReason::Replaced) {
+            return None;
+        }
+        self.left -= 1;
+        if self.left == 0 { self.waker.take() } else { None }
+    }
+}
+
+// ===== impl State =====
+
+impl State {
+    /// A seat was freed. Returns what has to be woken once no lock is held.
+    pub(super) fn free_rival(&mut self, seat: &Seat) -> Option<Waker> {
+        match &mut self.feeds {
+            Feeds::Org(_) => None,
+            Feeds::Topic(topic) => topic.rivals.remove(seat),
+        }
+    }
+}
+
+// ===== impl TopicFeed =====
+
+impl TopicFeed {
+    /// Has every stream that is open end without another event.
+    pub(super) fn replace(&mut self, channel: &Channel) -> Replaced {
+        let mut replaced = Replaced { waker: self.rivals.waker.take(), stuck: SmallVec::new() };
+        for (shard, seats) in (0..).map(ShardId).zip(&mut self.feed.shards) {
+            let tick = channel.common.shard(shard).tick();
+            for index in 0..seats.end() {
+                let Some((seat, key)) = seats.keyed_mut(index) else { continue };
+                if seat.draining == Some(CloseReason::Replaced) {
+                    continue;
+                }
+                self.rivals.left += 1;
+                if seat.leave(CloseReason::Replaced, tick) {
+                    replaced.stuck.push((shard, seat.stalls_after(tick, &channel.common), key));
+                }
+            }
+            seats.call_all();
+        }
+        replaced
+    }
+}
+
+// ===== impl Replaced =====
+
+impl Replaced {
+    /// Has the shards' drivers end the streams.
+    pub(super) fn notify(self, channel: &Arc<Channel>) {
+        for (shard, stalls_at, key) in self.stuck {
+            let timer = Timer::stall(SeatRef::new(channel, key));
+            channel.common.shard(shard).set_timer(stalls_at, timer);
+        }
+        channel.common.schedule(channel);
+        self.waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+// ===== impl Subscription =====
+
+impl Subscription {
+    /// Ready once no stream is left that this exclusive one replaces, or it is replaced itself; at once if it is not
+    /// exclusive. Until then `waker` is kept, and woken when that changes.
+    pub fn poll_sole(&self, waker: &Waker) -> Poll<()> {
+        if !self.is_exclusive() {
+            return Poll::Ready(());
+        }
+        let mut state = self.channel().state.lock();
+        let is_replaced = self.is_replaced(&mut state.feeds);
+        let Feeds::Topic(feed) = &mut state.feeds else { return Poll::Ready(()) };
+        if is_replaced || feed.rivals.left == 0 {
+            return Poll::Ready(());
+        }
+        let before = feed.rivals.waker.replace(waker.clone());
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// Has the streams that are left, and that this exclusive one replaces, end at once, without a last event: those
+    /// that do not read are reset.
+    pub fn end_rivals(&self) {
+        if !self.is_exclusive() {
+            return;
+        }
+        {
+            let mut state = self.channel().state.lock();
+            if self.is_replaced(&mut state.feeds) {
+                return;
+            }
+            for seats in state.feeds.shards_mut(View::Topic).into_iter().flatten() {
+                for index in 0..seats.end() {
+                    let Some(seat) = seats.at_mut(index) else { continue };
+                    let is_rival = seat.draining == Some(CloseReason::Replaced);
+                    if is_rival && seat.is_blocked() {
+                        seat.ending = Some(CloseReason::Stalled);
+                    }
+                }
+                seats.call_all();
+            }
+        }
+        self.channel().common.schedule(self.channel());
+    }
+}
