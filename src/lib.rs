@@ -11,7 +11,7 @@
 //! * [`hub`]: the state. Channels of orgs, the feeds of their views, histories and coalescing windows; channels of topics
 //!   and their backlogs; seats in slabs, timer wheels, and the commands to open streams.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
-//!   driver, the one task of a shard that sleeps.
+//!   driver, the one task of a shard that sleeps. Beside them [`Heartbeat`](stream::Heartbeat), for streams of others.
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
 //!   to make room for another.
 //! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows
@@ -25,7 +25,7 @@
 //! # Features
 //!
 //! Without default features the crate is its core: [`ids`], [`time`], [`config`], [`metrics`], [`wire`], [`hub`] and
-//! [`stream`], with eleven dependencies and no C compiler.
+//! [`stream`], with twelve dependencies and no C compiler.
 //!
 //! | feature | default | adds |
 //! |---|---|---|
@@ -137,8 +137,8 @@
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what
-//!   has no stream (handshakes, request heads, idle connections, responses that are not read) and hyper's pings, one
-//!   timer per HTTP/2 connection.
+//!   has no stream (handshakes, request heads, idle connections, responses that are not read), hyper's pings, one
+//!   timer per HTTP/2 connection, and the one task of a [`Pulse`](stream::Pulse).
 //! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
 //!   stalls, and the timers of connections (`http::Timer`), count from its end, if it was long by their measure, and
 //!   before such a timer ends the runtime has looked at its sockets.
@@ -178,6 +178,10 @@
 //! assert!(hub.publish(&org, &keys, clock.now()).id.is_some());
 //! # }
 //! ```
+//!
+//! [`Heartbeat`](stream::Heartbeat) needs no hub: it keeps event streams of any other origin open, such as those of an
+//! MCP server, with comments between their events. One [`Pulse`](stream::Pulse), a wheel and a task, serves all of a
+//! runtime.
 #![forbid(unsafe_code)]
 // Some code has its only user in a feature that may be off.
 #![cfg_attr(

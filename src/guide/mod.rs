@@ -13,7 +13,7 @@
 #[doc = include_str!("topics.md")]
 pub mod topics {}
 
-/// [topics]: crate::guide::topics
+/// [heartbeat]: crate::stream::Heartbeat
 ///
 #[doc = include_str!("heartbeats.md")]
 pub mod heartbeats {}

@@ -272,7 +272,7 @@ fn serve(batch: &mut Batch, sockets: &mut impl Sockets) {
 }
 
 /// Lets the other tasks of the runtime run once, in any runtime.
-async fn yield_now() {
+pub(super) async fn yield_now() {
     let mut given = false;
     poll_fn(|cx| {
         if mem::replace(&mut given, true) {

@@ -1,9 +1,11 @@
 //! How events leave the hub: [`EventStream`], the response body that holds a seat, and [`drive`], the one
-//! task of a shard that sleeps. Knows no socket: the server lends its own to the driver as `Sockets`.
+//! task of a shard that sleeps. Knows no socket: the server lends its own to the driver as `Sockets`. [`Heartbeat`] is
+//! apart from these: it keeps the streams of others open.
 
 mod access_record;
 mod driver;
 mod event_stream;
+mod heartbeat;
 #[cfg(feature = "server")]
 mod monitor;
 mod share;
@@ -13,6 +15,7 @@ pub use crate::time::Clock;
 pub(crate) use driver::Driver;
 pub use driver::drive;
 pub use event_stream::EventStream;
+pub use heartbeat::{Heartbeat, Pulse};
 #[cfg(feature = "server")]
 pub(crate) use {
     access_record::{AccessRecord, Ended},

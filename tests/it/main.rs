@@ -30,6 +30,7 @@ mod library;
 mod limits;
 mod listening;
 mod log;
+mod mcp;
 mod metrics;
 mod model;
 mod pause;

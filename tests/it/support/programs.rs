@@ -49,6 +49,14 @@ pub(crate) static LIGHTTPD: Program = Program::new(
     &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],
     "lighttpd is missing: apt-get install lighttpd lighttpd-modules-lua",
 );
+pub(crate) static MCP_SDK: Program = Program::new(
+    &[
+        locked!("bin/node"),
+        "-e",
+        concat!("require('", locked!("node_modules/@modelcontextprotocol/sdk/package.json"), "')"),
+    ],
+    "@modelcontextprotocol/sdk is missing: .ci/run programs",
+);
 pub(crate) static NODE: Program =
     Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");
 pub(crate) static NGINX: Program =
