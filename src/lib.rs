@@ -85,6 +85,11 @@
 //! is the id of now, for a page whose data its backend reads after it; the channel is remembered for it as after a
 //! stream.
 //!
+//! *A stream is filtered* by the keys that its request names. It has 64 bits, beside the slab of seats, and so has every
+//! event that is published meanwhile, beside the history: those of its keys and their prefixes. Without a common bit a
+//! sweep only moves the cursor. An event of which nothing is known passes, and so does `connected`: a
+//! [`Filter`](hub::Filter) saves writes, and loses nothing.
+//!
 //! *A stream leaves hyper* if its connection is behind TLS or has carried another request before. The service puts the
 //! stream into the `HandoffSlot` and its future stays pending. The connection, which polled the service, takes the
 //! stream out, waits until earlier responses are written, takes the socket and its TLS session out of hyper, and gives

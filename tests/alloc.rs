@@ -12,7 +12,7 @@ use std::time::Duration;
 use counting::{LIVE_BLOCKS, LIVE_BYTES, allocations};
 use http_body::Body;
 use nudged::config::{HubConfig, PublicPolicy};
-use nudged::hub::{Hub, Keys, View};
+use nudged::hub::{Filter, Hub, Keys, View};
 use nudged::ids::OrgName;
 use nudged::stream::{Clock, EventStream, drive};
 use nudged::time::Time;
@@ -47,6 +47,8 @@ fn settle(driver: &mut Pin<&mut impl Future<Output = ()>>) {
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn allocations_are_bounded() {
     a_delivery_allocates_nothing_and_a_publish_a_fixed_number();
+    a_skipped_event_and_a_filtered_keepalive_allocate_nothing().await;
+    filters_cost_8_bytes_a_seat_and_nothing_once_they_are_gone();
     a_stream_leaves_nothing_behind().await;
     invented_orgs_stay_within_the_budget().await;
     a_hub_leaves_nothing_behind();
@@ -111,6 +113,65 @@ async fn a_stream_leaves_nothing_behind() {
     let after = quiet().await;
     println!("live bytes before and after 200,000 streams: {before}, {after}");
     assert!(after <= before + 4 * 1024, "{before} bytes became {after}");
+}
+
+/// The keepalive is encoded once for all streams.
+async fn a_skipped_event_and_a_filtered_keepalive_allocate_nothing() {
+    const STREAMS: usize = 10_000;
+    let config = HubConfig { history_events: 8, ..uncoalesced() };
+    let (hub, clock) = (Hub::new(config), Clock::start());
+    let mut driver = pin!(drive(hub.clone(), clock));
+    let filter = Filter::new(["posts", "feed:*"], hub.config()).expect("two wishes");
+    let open = || EventStream::open(&hub, &org(), View::Member, None, clock.now());
+    let mut streams: Vec<_> =
+        (0..STREAMS).map(|_| open().expect("not closing").with_filter(filter)).collect();
+    streams.iter_mut().for_each(|stream| while poll(stream) {});
+    let keys = Keys::new(["users"], hub.config()).expect("a key");
+    let mut publishes = Vec::new();
+    for round in 0..30 {
+        publishes.push(allocations(|| hub.publish(&org(), &keys, clock.now())));
+        let skipped = allocations(|| settle(&mut driver));
+        // The first rounds grow the buffers that are reused.
+        assert!(round < 4 || skipped == 0, "{skipped} allocations for skipped events");
+    }
+    assert!(!streams.iter_mut().any(poll), "nothing was sent");
+    let (first, last) = (publishes[28], publishes[29]);
+    println!("allocations of a publish that {STREAMS} streams skip: {last}");
+    assert!(first == last && last <= 8, "{publishes:?}");
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        tokio::time::advance(hub.config().keepalive).await;
+        counts.push(allocations(|| {
+            settle(&mut driver);
+            streams.iter_mut().for_each(|stream| assert!(poll(stream), "a keepalive"));
+            streams.iter_mut().for_each(|stream| assert!(!poll(stream)));
+        }));
+        hub.publish(&org(), &keys, clock.now());
+        settle(&mut driver);
+    }
+    // The wheel grows and shrinks a slot now and then.
+    println!("allocations for {STREAMS} keepalives: {counts:?}");
+    assert!(counts.iter().all(|count| *count < STREAMS / 10), "{counts:?}");
+}
+
+fn filters_cost_8_bytes_a_seat_and_nothing_once_they_are_gone() {
+    const SEATS: usize = 10_000;
+    let hub = Hub::new(uncoalesced());
+    let subscribe = |_| hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing").0;
+    let seats: Vec<_> = (0..SEATS).map(subscribe).collect();
+    let keys = Keys::new(["users"], hub.config()).expect("a key");
+    let filter = Filter::new(["posts"], hub.config()).expect("a wish");
+    // So many that the numbers in the history have as many digits as those of the events after them.
+    (0..400).for_each(|_| _ = hub.publish(&org(), &keys, Time(0)));
+    let before = LIVE_BYTES.load(Relaxed);
+    seats.iter().for_each(|seat| seat.set_filter(filter));
+    (0..300).for_each(|_| _ = hub.publish(&org(), &keys, Time(0)));
+    let more = LIVE_BYTES.load(Relaxed) - before;
+    println!("{SEATS} filters: {more} bytes");
+    // Their array may be half empty; beside it is what is known of 256 events.
+    assert!(more <= 2 * 8 * SEATS + 8 * 1_024, "{more} bytes");
+    seats.iter().for_each(|seat| seat.set_filter(Filter::ALL));
+    assert_eq!(LIVE_BYTES.load(Relaxed), before);
 }
 
 /// Bytes of an idle org beside its history: its channel, its name, its entry in the registry, and the one event of each

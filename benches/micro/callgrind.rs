@@ -6,9 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::shared::process::{NUDGED, Process, guarded};
@@ -32,17 +32,41 @@ pub(crate) fn find() -> Outcome<String> {
     Ok(String::from_utf8_lossy(&printed.stdout).trim().to_owned())
 }
 
-/// Does the work whose instructions are counted.
-#[inline(never)]
+/// Nanoseconds of all work that was measured.
+static TOOK: AtomicU64 = AtomicU64::new(0);
+
+/// Does the work whose instructions are counted, and takes its time.
 pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = counted(work);
+    let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    TOOK.fetch_add(took, Ordering::Relaxed);
+    done
+}
+
+#[inline(never)]
+fn counted<T>(work: impl FnOnce() -> T) -> T {
     std::hint::black_box(work())
+}
+
+/// The time of all that was measured. Under valgrind it says nothing.
+pub(crate) fn took() -> Duration {
+    Duration::from_nanos(TOOK.load(Ordering::Relaxed))
+}
+
+/// Runs this program with these arguments, without valgrind. Returns what it says of the time of one operation.
+pub(crate) fn time_ours(role: &str, name: &str) -> Outcome<String> {
+    let done = Command::new(std::env::current_exe()?).args([role, name]).output()?;
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    let failed = || format!("{name} failed:\n{stderr}");
+    Ok(stderr.lines().last().filter(|_| done.status.success()).ok_or_else(failed)?.to_owned())
 }
 
 /// Runs this program with these arguments. It prints how many operations it did in [`measured`]; returns
 /// the instructions of one.
 pub(crate) fn count_ours(role: &str, name: &str) -> Outcome<f64> {
     let mut valgrind = callgrind(Path::new("/dev/null"))?;
-    valgrind.arg("--toggle-collect=*callgrind::measured*");
+    valgrind.arg("--toggle-collect=*callgrind::counted*");
     let done = valgrind.arg(std::env::current_exe()?).args([role, name]).output()?;
     let (stdout, stderr) =
         (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use http_body::Body;
 use nudged::config::HubConfig;
-use nudged::hub::{Hub, Keys, View};
+use nudged::hub::{Filter, Hub, Keys, View};
 use nudged::ids::{EventId, OrgName};
 use nudged::stream::{Clock, EventStream, drive};
 use nudged::wire::{Frame, Parser};
 use tokio::runtime::{Builder, Runtime};
 
-use super::callgrind::measured;
+use super::callgrind::{measured, took};
 use crate::Outcome;
 
 /// An operation, counted in its own process.
@@ -43,11 +43,12 @@ pub(crate) const ROLE: &str = "count";
 
 const KEYS: [&str; 3] = ["posts", "feed:123", "entity-types"];
 const SEATS: usize = 10_000;
+const FILTERED: usize = 15_000;
 const SECOND: Duration = Duration::from_secs(1);
 /// Seconds after which the first stream is due for a keepalive, and after which each has received one.
 const KEEPALIVE: (usize, usize) = (15, 19);
 
-pub(crate) const CASES: [Case; 10] = [
+pub(crate) const CASES: [Case; 11] = [
     Case { name: "encode", what: "an event of three keys is encoded", run: |_| encode() },
     Case { name: "publish-1", what: "a publish with 1 seat", run: |_| publish(1) },
     Case { name: "publish-100", what: "a publish with 100 seats", run: |_| publish(100) },
@@ -56,17 +57,24 @@ pub(crate) const CASES: [Case; 10] = [
     Case { name: "tick", what: "a second of 10,000 seats, none due", run: tick },
     Case { name: "silent", what: "a seat is due for a keepalive, its task is woken", run: silent },
     Case { name: "sweep", what: "a seat is swept, of 10,000, its task woken", run: |_| sweep() },
+    Case {
+        name: "skip",
+        what: "a filtered seat is swept, of 15,000 of which 1 % are interested and woken",
+        run: |_| skip(),
+    },
     Case { name: "take", what: "a frame is taken by a stream's task", run: |_| take() },
     Case { name: "parse", what: "an event is parsed as a browser does", run: |_| parse() },
 ];
 
-/// Runs a case and prints how many operations it did.
+/// Runs a case and prints how many operations it did, and what each took.
 pub(crate) fn run(name: &str) -> Outcome<()> {
     let case = CASES.iter().find(|case| case.name == name).ok_or("no such case")?;
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build()?;
     let _guard = runtime.enter();
-    println!("{}", (case.run)(&runtime));
+    let operations = (case.run)(&runtime);
+    println!("{operations}");
+    eprintln!("{:.1} ns", took().as_nanos() as f64 / operations as f64);
     Ok(())
 }
 
@@ -130,6 +138,26 @@ fn sweep() -> usize {
         subscribers.take();
     }
     rounds * SEATS
+}
+
+fn skip() -> usize {
+    let mut subscribers = Subscribers::new(0);
+    let filter = |wish| Filter::new([wish], subscribers.hub.config()).expect("a wish");
+    let (interested, others) = (filter("posts"), filter("users"));
+    subscribers.streams = (0..FILTERED)
+        .map(|n| subscribers.open().with_filter(if n % 100 == 0 { interested } else { others }))
+        .collect();
+    subscribers.take();
+    let mut driver = pin!(drive(subscribers.hub.clone(), subscribers.clock));
+    let rounds = 5;
+    for _ in 0..rounds {
+        subscribers.publish();
+        measured(|| settle(driver.as_mut()));
+        let woken = subscribers.streams.iter_mut().filter_map(frame).count();
+        assert_eq!(woken, FILTERED / 100);
+        subscribers.take();
+    }
+    rounds * FILTERED
 }
 
 fn take() -> usize {

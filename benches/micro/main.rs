@@ -4,6 +4,7 @@
 //! cargo bench --features bench --bench micro                          all of them, about a minute
 //! cargo bench --features bench --bench micro -- publish sweep         those whose names contain these
 //! cargo bench --features bench --bench micro -- --since FILE.csv      with an earlier record of your choice
+//! cargo bench --features bench --bench micro -- sweep skip --time     also the time of each, on a quiet machine
 //! ```
 //!
 //! Valgrind's callgrind counts them, in this program for the library and in `nudged serve` for work
@@ -40,6 +41,9 @@ struct Arguments {
     /// Folder of the record [default: benches/record; of some operations only, none is written]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Also print the time of each operation of the library, without valgrind
+    #[arg(long)]
+    time: bool,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -84,6 +88,9 @@ impl Arguments {
         let mut rows = Vec::new();
         for case in library::CASES.iter().filter(|case| self.includes(case.name)) {
             eprintln!("{}", case.name);
+            if self.time {
+                eprintln!("  {}", callgrind::time_ours(library::ROLE, case.name)?);
+            }
             let instructions = callgrind::count_ours(library::ROLE, case.name)?;
             rows.push(Row { name: case.name, what: case.what, instructions });
         }

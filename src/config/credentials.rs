@@ -49,6 +49,9 @@ pub(crate) const PING_PARAMETER: &str = "ping";
 pub(crate) const SINCE_PARAMETER: &str = "since";
 pub(crate) const EXCLUSIVE_PARAMETER: &str = "exclusive";
 
+/// The query parameter with the filter of a stream.
+pub(crate) const KEYS_PARAMETER: &str = "keys";
+
 // ===== impl CookieName =====
 
 impl CookieName {
@@ -96,7 +99,7 @@ impl std::str::FromStr for ParameterName {
         if !(1..=NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(is_unreserved) {
             return Err(InvalidName::Parameter);
         }
-        let others = [&PING_PARAMETER, &SINCE_PARAMETER, &EXCLUSIVE_PARAMETER];
+        let others = [&PING_PARAMETER, &KEYS_PARAMETER, &SINCE_PARAMETER, &EXCLUSIVE_PARAMETER];
         let mut reserved = POSITION_PARAMETERS.iter().chain(others);
         if reserved.any(|name| name.eq_ignore_ascii_case(text)) {
             return Err(InvalidName::Reserved);
@@ -178,7 +181,7 @@ mod tests {
             assert_eq!(bad.parse::<ParameterName>(), Err(InvalidName::Parameter), "{bad}");
         }
         for reserved in
-            ["last_event_id", "lastEventId", "Last-Event-ID", "ping", "since", "Exclusive"]
+            ["last_event_id", "lastEventId", "Last-Event-ID", "ping", "keys", "since", "Exclusive"]
         {
             assert_eq!(reserved.parse::<ParameterName>(), Err(InvalidName::Reserved), "{reserved}");
         }

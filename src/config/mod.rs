@@ -27,7 +27,7 @@ use std::time::Duration;
 
 #[cfg(feature = "server")]
 pub(crate) use self::credentials::{
-    EXCLUSIVE_PARAMETER, PING_PARAMETER, POSITION_PARAMETERS, SINCE_PARAMETER,
+    EXCLUSIVE_PARAMETER, KEYS_PARAMETER, PING_PARAMETER, POSITION_PARAMETERS, SINCE_PARAMETER,
 };
 pub(crate) use self::hub::whole_seconds;
 pub use self::hub::{Allowlist, EVENT_BYTES_MAX, HubConfig, PUBLIC_KEYS, PublicOrgs, PublicPolicy};

@@ -9,6 +9,7 @@ mod conformance;
 mod cors;
 mod exposition;
 mod fields;
+mod filter;
 mod forwarded;
 mod handoff;
 mod hosts;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::auth::AuthError;
 use super::rate_limit::RateLimited;
 use super::topics::REASON_BYTES_MAX;
-use crate::hub::InvalidKeys;
+use crate::hub::{InvalidFilter, InvalidKeys};
 use crate::ids::{InvalidOrgName, InvalidTopicName};
 use crate::metrics::Limit;
 use crate::stream::with_headers;
@@ -39,6 +39,10 @@ pub(crate) enum Reject {
     Ping,
     /// The parameter `exclusive` of a stream's request has another value than it may have.
     Exclusive,
+    /// The parameter `keys` of a stream's request is no filter.
+    Filter(InvalidFilter),
+    /// The same: it is not UTF-8.
+    FilterEncoding,
     /// The body has another transfer coding than chunked.
     Coding,
     /// The body has another content type.
@@ -194,6 +198,8 @@ impl Reject {
             | Self::Host
             | Self::Ping
             | Self::Exclusive
+            | Self::Filter(_)
+            | Self::FilterEncoding
             | Self::Incomplete
             | Self::Trailers
             | Self::Document { .. }
@@ -248,6 +254,8 @@ impl Reject {
                 out for comments"
                 .into(),
             Self::Exclusive => "the parameter exclusive may be 1 or true, or have no value, and 0 or false is off".into(),
+            Self::Filter(why) => format!("the parameter keys: {why}; it has keys and prefixes like feed:*, separated by commas"),
+            Self::FilterEncoding => "the parameter keys has to be UTF-8, percent-encoded".into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),
             Self::ContentCoding => "a publish has no content-encoding; send the body as it is".into(),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::command::Commands;
+use super::filter::Filter;
 use super::log::Log;
 use super::seat::Seat;
 use super::seats::is_sparse;
@@ -194,6 +195,15 @@ impl Log for Backlog {
         self.id(seat.cursor)
     }
 
+    /// Its streams have no filters.
+    fn skip(&self, position: Seq, _: Filter) -> Seq {
+        position
+    }
+
+    fn interests(&self, _: Seq, _: Filter) -> bool {
+        true
+    }
+
     fn deliverable(&self, seat: &Seat, round: u8) -> Option<usize> {
         let count = self.events.len() - self.next_index(seat);
         (count <= EVENTS_PER_WRITE && self.covers(seat, round)).then_some(count)
@@ -231,6 +241,10 @@ impl Log for Backlog {
             self.connected = Some((restart, Frame::connected_in(&self.memory, id, keepalive_s)));
         }
         self.connected.as_ref().expect("it was made").1.clone()
+    }
+
+    fn ping(&mut self, _: &Seat, _: u8) -> Frame {
+        Frame::ping()
     }
 }
 

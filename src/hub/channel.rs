@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::backlog::Backlog;
 use super::coalesce::{Burst, Coalescer, Kept};
 use super::feed::{Feed, Feeds, OrgFeeds, View};
+use super::filter::KeyBits;
 use super::history::Event;
 use super::keys::Keys;
 use super::seat::Seat;
@@ -191,7 +192,7 @@ impl Channel {
     fn append_public<'k>(
         &self,
         feeds: &mut OrgFeeds,
-        keys: impl Iterator<Item = &'k str>,
+        keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) {
         if feeds.public.is_none() {
@@ -209,12 +210,13 @@ impl Channel {
         &self,
         feeds: &mut OrgFeeds,
         view: View,
-        keys: impl Iterator<Item = &'k str>,
+        keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) -> EventId {
         let Common { config, memory, .. } = &*self.common;
         let feed = feeds.get_mut(view).expect(EXISTS);
         let id = feed.history.next_id();
+        let bits = feed.has_filters().then(|| KeyBits::of(keys.clone()));
         let Some(frame) = Frame::invalidate_in(memory, id, keys, config.event_bytes_max) else {
             feed.lose();
             return id;
@@ -228,8 +230,12 @@ impl Channel {
             history.evict();
         }
         feeds.make_room(view, Some(event.frame.cost()), config, memory);
-        feeds.get_mut(view).expect(EXISTS).history.append(event);
-        feeds.get_mut(view).expect(EXISTS).keep_uncovered(now);
+        let feed = feeds.get_mut(view).expect(EXISTS);
+        feed.history.append(event);
+        if let Some(bits) = bits {
+            feed.history.hint(bits);
+        }
+        feed.keep_uncovered(now);
         // Its ring may have grown, and what is kept for a reread counts too.
         feeds.make_room(view, None, config, memory);
         id
@@ -285,7 +291,7 @@ impl State {
 
     /// Frees a seat.
     pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
-        self.feeds.all_seats_mut(shard, key)?.remove(key)
+        self.feeds.free_seat(shard, key)
     }
 
     /// Subscribers of this view.

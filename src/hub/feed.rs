@@ -88,8 +88,8 @@ impl<L: Log> Feed<L> {
     fn source(&mut self, shard: ShardId, key: SeatKey) -> Option<Source<'_>> {
         let Self { history, shards, commands, .. } = self;
         let seats = shards.get_mut(shard.index())?;
-        let (round, commands) = (seats.round(), commands.as_deref());
-        Some(Source { log: history, commands, round, seat: seats.get_mut(key)? })
+        let (round, filter, commands) = (seats.round(), seats.filter(key), commands.as_deref());
+        Some(Source { log: history, commands, round, filter, seat: seats.get_mut(key)? })
     }
 
     /// Subscribers on all shards, counted in the slabs.
@@ -223,16 +223,19 @@ impl Feeds {
 
     /// The seat with this key, unless it has been freed.
     pub(crate) fn seat_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seat> {
-        self.all_seats_mut(shard, key)?.get_mut(key)
-    }
-
-    /// Those among which the seat with this key is.
-    pub(crate) fn all_seats_mut(&mut self, shard: ShardId, key: SeatKey) -> Option<&mut Seats> {
         let shards = match self {
             Self::Org(feeds) => &mut feeds.get_mut(key.org_view())?.shards,
             Self::Topic(topic) => &mut topic.feed.shards,
         };
-        shards.get_mut(shard.index())
+        shards.get_mut(shard.index())?.get_mut(key)
+    }
+
+    /// Frees the seat with this key.
+    pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
+        match self {
+            Self::Org(feeds) => feeds.get_mut(key.org_view())?.free_seat(shard, key),
+            Self::Topic(topic) => topic.feed.shards.get_mut(shard.index())?.remove(key),
+        }
     }
 
     /// Subscribers of this view.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::filter::{Filter, KeyBits};
+use super::hints::Hints;
 use super::seats::is_sparse;
 use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
@@ -23,12 +25,14 @@ pub(crate) struct History {
     events: VecDeque<Event>,
     /// Bytes of the events' frames.
     frames: usize,
-    /// Bytes of the ring.
+    /// Bytes of the ring, and of the hints.
     ring: usize,
     /// That of the histories of all orgs. The frames count themselves, also those that streams still refer to.
     memory: Arc<MemoryUse>,
     /// `connected` with this id, once it was needed.
     reread: Option<(Seq, Frame)>,
+    /// For filtered streams, while there are any.
+    hints: Option<Box<Hints>>,
 }
 
 // ===== impl History =====
@@ -36,7 +40,7 @@ pub(crate) struct History {
 impl History {
     pub(crate) fn new(epoch: Epoch, memory: Arc<MemoryUse>) -> Self {
         let (head, events) = (Seq(0), VecDeque::new());
-        Self { epoch, head, events, frames: 0, ring: 0, memory, reread: None }
+        Self { epoch, head, events, frames: 0, ring: 0, memory, reread: None, hints: None }
     }
 
     pub(crate) fn append(&mut self, event: Event) {
@@ -48,6 +52,9 @@ impl History {
             self.count_ring();
         }
         self.events.push_back(event);
+        if self.hints.is_some() {
+            self.change_hints(|hints| hints.push(KeyBits::UNKNOWN));
+        }
     }
 
     /// Moves the head without an event, so that no earlier position is covered: what was published has too many keys or
@@ -62,6 +69,9 @@ impl History {
     pub(crate) fn renew(&mut self, epoch: Epoch, has_streams: bool) {
         self.epoch = epoch;
         self.reread = None;
+        if let Some(hints) = &mut self.hints {
+            hints.renew();
+        }
         if !has_streams {
             self.clear();
         }
@@ -87,6 +97,9 @@ impl History {
         let Some(event) = self.events.pop_front() else { return };
         self.frames -= event.frame.cost();
         let length = self.events.len();
+        if self.hints.is_some() {
+            self.change_hints(|hints| hints.truncate(length));
+        }
         // The last event makes room for the next one.
         if length > 0 && is_sparse(length, self.events.capacity()) {
             self.events.shrink_to_fit();
@@ -126,6 +139,59 @@ impl History {
         self.events.range(self.events.len().saturating_sub(count)..)
     }
 
+    /// Notes which keys the newest event has, for filtered streams.
+    pub(super) fn hint(&mut self, bits: KeyBits) {
+        self.change_hints(|hints| hints.set_newest(bits));
+    }
+
+    pub(super) fn has_hints(&self) -> bool {
+        self.hints.is_some()
+    }
+
+    /// There is no filtered stream any more.
+    pub(super) fn forget_hints(&mut self) {
+        self.hints = None;
+        self.count_ring();
+    }
+
+    /// The position to which a filtered stream at `position` can move, since no event up to there can interest it.
+    #[inline]
+    pub(super) fn skip(&self, position: Seq, filter: Filter) -> Seq {
+        if filter.is_all() { position } else { self.skip_events(position, filter) }
+    }
+
+    fn skip_events(&self, mut position: Seq, filter: Filter) -> Seq {
+        while position < self.head && !self.may_interest(position + 1, filter) {
+            position = position + 1;
+        }
+        position
+    }
+
+    /// Whether every event after `position` may interest a stream with this filter.
+    #[inline]
+    pub(super) fn interests(&self, position: Seq, filter: Filter) -> bool {
+        filter.is_all()
+            || (position.0 + 1..=self.head.0).all(|seq| self.may_interest(Seq(seq), filter))
+    }
+
+    /// Any may of which nothing is known.
+    fn may_interest(&self, seq: Seq, filter: Filter) -> bool {
+        let Some(hints) = &self.hints else { return true };
+        filter.meets(hints.get(self.head.since(seq)))
+    }
+
+    /// The keepalive of a filtered stream at this position, which has its id; with `covered`, a client resumes there.
+    pub(super) fn ping(&mut self, position: Seq, covered: bool) -> Frame {
+        let id = self.id(position);
+        let id = if covered { id } else { id.uncovered() };
+        let memory = self.memory.clone();
+        if position == self.head {
+            self.change_hints(|hints| hints.ping(id, covered, &memory))
+        } else {
+            Frame::ping_in(&memory, id)
+        }
+    }
+
     /// The number of the newest event.
     pub(crate) fn head(&self) -> Seq {
         self.head
@@ -152,18 +218,30 @@ impl History {
     /// Bytes that it has allocated beside the frames of its events.
     #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
     pub(crate) fn overhead(&self) -> usize {
-        self.ring + self.reread.as_ref().map_or(0, |(_, frame)| frame.cost())
+        let hints = self.hints.as_ref().map_or(0, |hints| hints.frames());
+        self.ring + hints + self.reread.as_ref().map_or(0, |(_, frame)| frame.cost())
     }
 
     fn clear(&mut self) {
         self.events = VecDeque::new();
         self.frames = 0;
+        if let Some(hints) = &mut self.hints {
+            hints.truncate(0);
+        }
         self.count_ring();
     }
 
-    /// Counts the ring's memory, which has changed.
+    /// Changes what is kept for filtered streams.
+    fn change_hints<T>(&mut self, change: impl FnOnce(&mut Hints) -> T) -> T {
+        let changed = change(self.hints.get_or_insert_default());
+        self.count_ring();
+        changed
+    }
+
+    /// Counts the memory of the ring and of the hints, which has changed.
     fn count_ring(&mut self) {
-        let ring = wire::block(self.events.capacity() * size_of::<Event>());
+        let hints = self.hints.as_ref().map_or(0, |hints| hints.bytes());
+        let ring = wire::block(self.events.capacity() * size_of::<Event>()) + hints;
         self.memory.change(self.ring, ring);
         self.ring = ring;
     }

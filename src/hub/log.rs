@@ -2,6 +2,7 @@
 //! [`Backlog`](super::backlog::Backlog) of a topic.
 
 use super::command::Commands;
+use super::filter::Filter;
 use super::history::History;
 use super::seat::Seat;
 use super::sweep::EVENTS_PER_WRITE;
@@ -18,6 +19,12 @@ pub(crate) trait Log {
 
     /// The id that a client has which has received what its seat was given.
     fn id_of(&self, seat: &Seat, round: u8) -> EventId;
+
+    /// The position to which a filtered seat can move from its own, since no event up to there can interest it.
+    fn skip(&self, position: Seq, filter: Filter) -> Seq;
+
+    /// Whether every event after a position may interest a seat with this filter.
+    fn interests(&self, position: Seq, filter: Filter) -> bool;
 
     /// How many events are kept after the seat's cursor, if these are all that it needs, and no more than one write may
     /// have.
@@ -40,6 +47,9 @@ pub(crate) trait Log {
 
     /// That `connected`.
     fn connected(&mut self, keepalive_s: u32) -> Frame;
+
+    /// The keepalive of a filtered seat, which has its position.
+    fn ping(&mut self, seat: &Seat, round: u8) -> Frame;
 }
 
 // ===== impl History =====
@@ -57,6 +67,16 @@ impl Log for History {
         let id = self.id(seat.cursor);
         // An id of the history would count as that of a client that has re-read.
         if seat.is_current(round) { id } else { id.uncovered() }
+    }
+
+    #[inline]
+    fn skip(&self, position: Seq, filter: Filter) -> Seq {
+        self.skip(position, filter)
+    }
+
+    #[inline]
+    fn interests(&self, position: Seq, filter: Filter) -> bool {
+        self.interests(position, filter)
     }
 
     #[inline]
@@ -99,5 +119,9 @@ impl Log for History {
 
     fn connected(&mut self, keepalive_s: u32) -> Frame {
         self.reread(keepalive_s).clone()
+    }
+
+    fn ping(&mut self, seat: &Seat, round: u8) -> Frame {
+        self.ping(seat.cursor, seat.is_current(round))
     }
 }

@@ -19,6 +19,8 @@ mod command_passes;
 mod drain;
 mod driver;
 mod feed;
+mod filter;
+mod hints;
 mod history;
 mod keys;
 mod log;
@@ -61,6 +63,7 @@ use crate::time::Time;
 use crate::wire::Greeting;
 
 pub use self::feed::View;
+pub use self::filter::{Filter, InvalidFilter};
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::position::{Position, Positions};
 pub use self::subscription::Subscription;

@@ -5,6 +5,7 @@ use std::mem;
 use slab::Slab;
 
 use super::feed::View;
+use super::filter::{Filter, Filters};
 use super::seat::{DUE, Seat};
 use crate::ids::Seq;
 use crate::time::Tick;
@@ -36,6 +37,8 @@ pub(crate) struct Seats {
     round: u8,
     /// The generation of the last seat whose stream has to end.
     ends_until: Option<u32>,
+    /// While a seat has one.
+    pub(super) filters: Option<Box<Filters>>,
 }
 
 const FEWER: &str = "fewer seats than file descriptors";
@@ -64,6 +67,7 @@ impl Seats {
             called: 0,
             round: DUE + 1,
             ends_until: None,
+            filters: None,
         }
     }
 
@@ -85,9 +89,36 @@ impl Seats {
     pub(crate) fn remove(&mut self, key: SeatKey) -> Option<Seat> {
         self.get_mut(key)?;
         let seat = self.slab.remove(key.index as usize);
+        if self.filters.is_some() {
+            self.set_filter_at(key.index as usize, Filter::ALL);
+        }
         shrink_if_sparse(&mut self.slab);
         self.end = self.end.min(self.slab.capacity());
         Some(seat)
+    }
+
+    /// Sets the filter of a seat, if the key is not stale.
+    pub(super) fn set_filter(&mut self, key: SeatKey, filter: Filter) {
+        if self.get_mut(key).is_some() {
+            self.set_filter_at(key.index as usize, filter);
+        }
+    }
+
+    fn set_filter_at(&mut self, index: usize, filter: Filter) {
+        let mut filters = self.filters.take().unwrap_or_default();
+        self.filters = filters.set(index, filter).then_some(filters);
+    }
+
+    /// The filter of the seat with this key.
+    #[inline]
+    pub(super) fn filter(&self, key: SeatKey) -> Filter {
+        self.filter_at(key.index as usize)
+    }
+
+    /// That of the seat at this index.
+    #[inline]
+    pub(super) fn filter_at(&self, index: usize) -> Filter {
+        self.filters.as_ref().map_or(Filter::ALL, |filters| filters.at(index))
     }
 
     /// Returns whether the channel has to be left in the shard's inbox: not if it has no seats here, or is there

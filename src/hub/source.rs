@@ -1,11 +1,12 @@
 //! What a stream takes its events from: the log of its feed, from the cursor of its seat on.
 
 use super::command::Commands;
+use super::filter::Filter;
 use super::log::Log;
 use super::seat::Seat;
 use crate::config::HubConfig;
 use crate::ids::{EventId, Seq};
-use crate::wire::{Frame, Greeting};
+use crate::wire::{Frame, Greeting, Keepalive};
 
 /// A seat with its feed's log.
 pub(crate) struct Source<'f> {
@@ -13,6 +14,8 @@ pub(crate) struct Source<'f> {
     pub(super) commands: Option<&'f Commands>,
     /// That of the seats.
     pub(super) round: u8,
+    /// That of the seat.
+    pub(super) filter: Filter,
     pub(super) seat: &'f mut Seat,
 }
 
@@ -21,6 +24,9 @@ pub(crate) struct Source<'f> {
 impl Source<'_> {
     /// The next event; `None` if there is none, or the stream has to get `connected` first.
     pub(super) fn event(&mut self) -> Option<(Seq, Frame)> {
+        if !self.filter.is_all() {
+            self.seat.cursor = self.log.skip(self.seat.cursor, self.filter);
+        }
         let (seq, frame) = self.log.next(self.seat, self.round, self.commands)?;
         self.seat.cursor = seq;
         Some((seq, frame))
@@ -34,6 +40,15 @@ impl Source<'_> {
         }
         self.restart();
         Some(self.log.connected(config.keepalive_seconds()))
+    }
+
+    /// Its keepalive. That of a filtered stream has its position: otherwise the last id that its client has would grow
+    /// too old to resume.
+    pub(super) fn keepalive(&mut self, keepalive: Keepalive) -> Frame {
+        match self.filter.is_all() {
+            true => keepalive.frame(),
+            false => self.log.ping(self.seat, self.round),
+        }
     }
 
     /// How the stream begins, and at which position.

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::batch::SocketId;
 use super::channel::{Channel, State};
 use super::feed::{Feeds, View};
+use super::filter::Filter;
 use super::seat::{Seat, Waiter};
 use super::seat_ref::{SeatHandle, SeatRef};
 use super::seats::SeatKey;
@@ -194,9 +195,20 @@ impl Subscription {
         self.keepalive = keepalive;
     }
 
-    /// What it is kept open by.
-    pub(crate) fn keepalive(&self) -> Keepalive {
-        self.keepalive
+    /// Has it receive only events that may interest it, from its position on. Its keepalive is then an event with its
+    /// position, whatever [`Self::set_keepalive`] says. A stream of a topic has no filter, and receives every event.
+    pub fn set_filter(&self, filter: Filter) {
+        let mut state = self.channel.state.lock();
+        if let Feeds::Org(feeds) = &mut state.feeds {
+            feeds.get_mut(self.view).expect(HELD).set_filter(self.shard, self.key, filter);
+        }
+    }
+
+    /// A keepalive that is written now, and its position.
+    pub(crate) fn take_keepalive(&self) -> (Seq, Frame) {
+        let mut state = self.channel.state.lock();
+        let mut source = state.feeds.source(self.shard, self.key).expect(HELD);
+        (source.seat.cursor, source.keepalive(self.keepalive))
     }
 
     /// Has the stream end at this deadline, or at an earlier one that it has.
@@ -270,6 +282,13 @@ impl Subscription {
         (seat.is_reread_due(), seat.draining == Some(CloseReason::Removed))
     }
 
+    /// The tick of the last delivery.
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(crate) fn touched(&self) -> Tick {
+        let mut state = self.channel.state.lock();
+        state.feeds.seat_mut(self.shard, self.key).expect(HELD).touched
+    }
+
     pub(crate) fn view(&self) -> View {
         self.view
     }
@@ -320,19 +339,18 @@ fn poll_source(
     let event = source.event().map(|(_, frame)| (frame, &counters.delivered));
     let config = subscription.config();
     let event = event.or_else(|| Some((source.reread(config)?, &counters.rereads)));
-    let seat = &mut *source.seat;
     if let Some((frame, counter)) = event {
-        seat.touch(shard.tick());
+        source.seat.touch(shard.tick());
         metrics::add(counter, 1);
         return Poll::Ready(Some(frame));
     }
-    if closing.is_some() || seat.draining.is_some() {
+    if closing.is_some() || source.seat.draining.is_some() {
         return Poll::Ready(None);
     }
-    if seat.is_keepalive_due() {
-        seat.touch(shard.tick());
+    if source.seat.is_keepalive_due() {
+        source.seat.touch(shard.tick());
         metrics::add(&counters.keepalives, 1);
-        return Poll::Ready(Some(keepalive.frame()));
+        return Poll::Ready(Some(source.keepalive(keepalive)));
     }
     Poll::Pending
 }

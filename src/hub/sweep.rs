@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::batch::{Batch, VISITS_PER_TURN, WriteKind};
 use super::channel::{Channel, State};
 use super::feed::{Feed, Feeds, View};
+use super::filter::Filter;
 use super::log::Log;
 use super::seat::{Seat, Waiter};
 use super::seats::Seats;
@@ -88,10 +89,11 @@ impl Progress {
         // Slots without a notification cost time too.
         let end = seats.end().min(self.index + VISITS_PER_TURN);
         while self.index < end && !batch.is_full() {
+            let filter = seats.filter_at(self.index);
             if let Some(seat) = seats.at_mut(self.index)
                 && (seat.cursor < history.head() || all)
             {
-                events = events.max(deliver(seat, round, history, all, tick, batch));
+                events = events.max(deliver(seat, filter, round, history, all, tick, batch));
             }
             self.index += 1;
         }
@@ -120,17 +122,25 @@ impl Drop for Sweep {
     }
 }
 
-/// Notifies a subscriber that is behind, or whose stream may have to end. Returns how many events the batch has to hold
-/// for it.
+/// Notifies a subscriber that is behind, or whose stream may have to end. Moves its cursor past events that cannot
+/// interest it. Returns how many events the batch has to hold for it.
 fn deliver<L: Log>(
     seat: &mut Seat,
+    filter: Filter,
     round: u8,
     history: &L,
     may_end: bool,
     tick: Tick,
     batch: &mut Batch,
 ) -> usize {
-    let is_ready = !may_end && matches!(seat.waiter, Waiter::Socket { .. });
+    seat.cursor = history.skip(seat.cursor, filter);
+    if seat.cursor == history.head() && !may_end {
+        return 0;
+    }
+    // A filtered stream that skips some of them takes the others itself.
+    let is_ready = !may_end
+        && matches!(seat.waiter, Waiter::Socket { .. })
+        && history.interests(seat.cursor, filter);
     let Some(count) = history.deliverable(seat, round).filter(|_| is_ready) else {
         // A stream that takes nothing is reset.
         let is_reset = may_end && seat.ending == Some(CloseReason::Stalled);

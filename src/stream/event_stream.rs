@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 
 use super::access_record::AccessRecord;
 use crate::config::HubConfig;
-use crate::hub::{Deadline, Hub, Start, SubscribeError, Subscription, View};
+use crate::hub::{Deadline, Filter, Hub, Start, SubscribeError, Subscription, View};
 use crate::ids::{EventId, OrgName, Topic};
 use crate::metrics::CloseReason;
 use crate::time::Time;
@@ -121,6 +121,15 @@ impl EventStream {
     #[must_use]
     pub fn with_keepalive(mut self, keepalive: Keepalive) -> Self {
         self.subscription.set_keepalive(keepalive);
+        self
+    }
+
+    /// Has the stream receive only events that may interest it. Its keepalive is then an event with its position.
+    #[must_use]
+    pub fn with_filter(self, filter: Filter) -> Self {
+        if filter != Filter::ALL {
+            self.subscription.set_filter(filter);
+        }
         self
     }
 

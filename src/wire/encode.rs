@@ -154,6 +154,17 @@ impl Frame {
         Self { chunked, payload_start: 4 }
     }
 
+    /// The keepalive of a filtered stream: an event with the stream's position, whose data is not empty because Firefox
+    /// takes no id from a block without data.
+    pub fn ping_at(id: EventId) -> Self {
+        Self::enclose(&ping(id), None)
+    }
+
+    /// The same, whose memory is counted.
+    pub(crate) fn ping_in(memory: &Arc<MemoryUse>, id: EventId) -> Self {
+        Self::enclose(&ping(id), Some(memory))
+    }
+
     /// A frame around the first event of a stream, see [`greet`].
     pub fn greeting(greeting: Greeting, id: EventId, retry_ms: u32, keepalive_s: u32) -> Self {
         let mut event = Vec::with_capacity(112);
@@ -298,6 +309,14 @@ pub(super) fn append_ascii_json(event: &mut Vec<u8>, json: &str) {
 fn connected(id: EventId, keepalive_s: u32) -> Vec<u8> {
     let mut event = Vec::with_capacity(96);
     append_greeting(&mut event, Greeting::Connected, id, keepalive_s);
+    event
+}
+
+fn ping(id: EventId) -> Vec<u8> {
+    let mut event = Vec::with_capacity(80);
+    event.extend_from_slice(b"id: ");
+    id.append_to(&mut event);
+    event.extend_from_slice(b"\nevent: ping\ndata: {}\n\n");
     event
 }
 

@@ -28,6 +28,7 @@ use super::command::Command;
 use super::conformance;
 use super::exposition::Format;
 use super::fields::Fields;
+use super::filter::filter;
 use super::handoff::{Handoff, HandoffSlot};
 use super::origin;
 use super::publish::{self, BodyLimits, Publisher};
@@ -219,6 +220,7 @@ impl Service {
             },
             Route::StreamHead { org, view } => {
                 let checked = self.check_view(&org, view).and_then(|()| keepalive(request.uri()));
+                let checked = checked.and_then(|_| filter(request.uri(), self.hub.config()));
                 checked.map(|_| with_headers(ResponseBody::NoStream))
             }
             Route::TopicStream { topic } => match self.open_topic(&topic, &request, &grant) {

@@ -11,6 +11,7 @@ use super::{Service, Verdict};
 use crate::admission::StreamPermit;
 use crate::config::PING_PARAMETER;
 use crate::http::auth::{AuthError, Authorization, Grant};
+use crate::http::filter::filter;
 use crate::http::handoff::Handoff;
 use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
@@ -100,13 +101,16 @@ impl Service {
         grant: &Grant,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         self.check_view(org, view)?;
+        let filter = filter(request.uri(), self.hub.config())?;
         self.open_with(request, grant, |hub, now| {
             let id = last_event_id(request.headers(), request.uri());
-            EventStream::open(hub, org, view, id.as_deref(), now).map_err(|why| match view {
+            let stream = EventStream::open(hub, org, view, id.as_deref(), now);
+            let stream = stream.map_err(|why| match view {
                 View::Member => refused(why, Limit::Org),
                 View::Public => refused(why, Limit::OrgPublic),
                 View::Topic => refused(why, Limit::Topic),
-            })
+            })?;
+            Ok(stream.with_filter(filter))
         })
     }
 

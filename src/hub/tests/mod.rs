@@ -8,6 +8,10 @@ mod commands;
 mod deadlines;
 mod drivers;
 #[cfg(test)]
+mod filter_sweeps;
+#[cfg(test)]
+mod filters;
+#[cfg(test)]
 mod random;
 mod subscribers;
 #[cfg(test)]

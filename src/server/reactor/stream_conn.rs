@@ -138,8 +138,7 @@ impl StreamConn {
 
     /// Writes a keepalive.
     pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
-        let before = self.stream.subscription().position().seq;
-        let keepalive = self.stream.subscription().keepalive().frame();
+        let (before, keepalive) = self.stream.subscription().take_keepalive();
         let parts = [part(before, &keepalive, self.chunked)];
         let cut = write(&mut self.transport, &parts)?;
         Ok(cut
