@@ -1,6 +1,6 @@
 //! nudged tells browsers that what they hold is stale. A backend publishes invalidations for an organisation; every
 //! browser of that organisation receives them over Server-Sent Events (SSE) and reads again. This page is the
-//! architecture; the README is for users.
+//! architecture; the README and the [`guide`] are for users.
 //!
 //! # Layout
 //!
@@ -222,6 +222,8 @@ pub mod client;
 
 #[cfg(feature = "bench")]
 pub mod bench;
+
+pub mod guide;
 
 mod sync;
 

@@ -15,9 +15,40 @@ use nudged::server::Server;
 use tokio::sync::oneshot;
 
 const BOUND: Duration = Duration::from_secs(20);
-const GET: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
-const POST: &[u8] = b"POST /api/acme/events HTTP/1.1\r\nhost: localhost\r\n\
-    content-type: application/json\r\ncontent-length: 14\r\n\r\n{\"keys\":[\"a\"]}";
+
+/// What is streamed, and a publish of it.
+struct Kind {
+    stream: &'static str,
+    publish: &'static str,
+    media_type: &'static str,
+    body: &'static str,
+    /// How the last event ends of a publish, in its chunk.
+    last: &'static [u8],
+}
+
+const KEYS: Kind = Kind {
+    stream: "/api/acme/events",
+    publish: "/api/acme/events",
+    media_type: "application/json",
+    body: r#"{"keys":["a"]}"#,
+    last: EVENT_END,
+};
+
+/// Several events at once, of both classes.
+const TOPIC: Kind = Kind {
+    stream: "/api/acme/topics/run-1/events?since=now",
+    publish: "/api/events",
+    media_type: "application/x-ndjson",
+    body: concat!(
+        r#"{"org":"acme","topic":"run-1","event":"output","data":{"n":1}}"#,
+        "\n",
+        r#"{"org":"acme","topic":"run-1","event":"output","text":"two\nlines","bulk":true}"#,
+        "\n",
+        r#"{"org":"acme","topic":"run-1","event":"output","data":"last"}"#,
+    ),
+    last: b"data: \"last\"\n\n\r\n",
+};
+
 /// How each event ends, in its chunk.
 const EVENT_END: &[u8] = b"\n\n\r\n";
 
@@ -56,25 +87,36 @@ fn read_until(socket: &mut TcpStream, end: &[u8]) {
     }
 }
 
-fn subscribe(address: SocketAddr) -> TcpStream {
+fn subscribe(address: SocketAddr, kind: &Kind) -> TcpStream {
     let mut socket = connect(address);
-    socket.write_all(GET).expect("it listens");
+    let request = format!("GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", kind.stream);
+    socket.write_all(request.as_bytes()).expect("it listens");
     read_until(&mut socket, EVENT_END);
     socket
 }
 
-/// Publishes an event and reads it on every stream. Returns the number of allocations.
-fn deliver(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
+fn post(kind: &Kind) -> String {
+    let Kind { publish, media_type, body, .. } = kind;
+    format!(
+        "POST {publish} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media_type}\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Publishes, and reads up to the last event on every stream. Returns the number of allocations.
+fn deliver(publisher: &mut TcpStream, post: &str, streams: &mut [TcpStream], last: &[u8]) -> usize {
     allocations(|| {
-        publisher.write_all(POST).expect("it listens");
+        publisher.write_all(post.as_bytes()).expect("it listens");
         read_until(publisher, b"}");
-        streams.iter_mut().for_each(|stream| read_until(stream, EVENT_END));
+        streams.iter_mut().for_each(|stream| read_until(stream, last));
     })
 }
 
 /// The lowest count of several rounds: in some of them the history or the runtime grows a buffer.
-fn least(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
-    (0..20).map(|_| deliver(publisher, streams)).min().expect("twenty")
+fn least(kind: &Kind, publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
+    let post = post(kind);
+    (0..20).map(|_| deliver(publisher, &post, streams, kind.last)).min().expect("twenty")
 }
 
 /// One test, because the counters cover the whole process.
@@ -82,23 +124,29 @@ fn least(publisher: &mut TcpStream, streams: &mut [TcpStream]) -> usize {
 fn a_delivery_allocates_nothing_and_an_open_stream_holds_at_most_one_block() {
     rlimit::increase_nofile_limit(u64::MAX).expect("more files");
     let (address, _stop) = start();
+    check(address, &KEYS);
+    check(address, &TOPIC);
+}
+
+fn check(address: SocketAddr, kind: &Kind) {
     let mut publisher = connect(address);
-    let mut streams = vec![subscribe(address)];
-    let of_a_publish = least(&mut publisher, &mut streams);
+    let mut streams = vec![subscribe(address, kind)];
+    let of_a_publish = least(kind, &mut publisher, &mut streams);
 
     let mut live = Vec::new();
     for count in [200, 1_200] {
         streams.reserve_exact(count - streams.len());
         while streams.len() < count {
-            streams.push(subscribe(address));
+            streams.push(subscribe(address, kind));
         }
         // Once this publish is delivered, the work of the new connections is finished.
-        let of_all = least(&mut publisher, &mut streams);
-        println!("allocations of a publish to 1: {of_a_publish}, to {count}: {of_all}");
+        let of_all = least(kind, &mut publisher, &mut streams);
+        let path = kind.stream;
+        println!("{path}: allocations of a publish to 1: {of_a_publish}, to {count}: {of_all}");
         assert!(of_all <= of_a_publish, "{count} deliveries took {}", of_all - of_a_publish);
         live.push(LIVE_BLOCKS.load(Relaxed));
     }
     let left = (live[1] as f64 - live[0] as f64) / 1_000.0;
-    println!("blocks for each open stream: {left:.3}");
+    println!("{}: blocks for each open stream: {left:.3}", kind.stream);
     assert!(left <= 1.0, "{left} blocks a stream");
 }

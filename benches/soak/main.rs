@@ -27,6 +27,7 @@ mod shared {
     pub(crate) mod record;
 }
 mod subscribers;
+mod topics;
 mod trend;
 
 use std::error::Error;

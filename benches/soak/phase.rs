@@ -24,6 +24,7 @@ pub(crate) enum Role {
     Subscribers,
     Churn,
     Publisher,
+    Topics,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +49,9 @@ pub(crate) struct Tally {
     pub(crate) rereads: AtomicU64,
     pub(crate) restarts: AtomicU64,
     pub(crate) published: AtomicU64,
+    /// Topics that have come and gone, and their events.
+    pub(crate) topics: AtomicU64,
+    pub(crate) topic_events: AtomicU64,
 }
 
 /// The channel for faults. The first report ends the soak.
@@ -68,7 +72,8 @@ impl Phase {
 // ===== impl Role =====
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Subscribers, Self::Churn, Self::Publisher];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Subscribers, Self::Churn, Self::Publisher, Self::Topics];
 }
 
 // ===== impl Shared =====

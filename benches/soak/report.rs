@@ -82,7 +82,8 @@ pub(crate) fn markdown(soak: &Soak, memory: Option<&Memory>, faults: &[String]) 
          (closes and resets; half resume, half are new), while other clients connect and end in every \
          way: close, reset, half-close, before the response, in the middle of a request head, in the \
          middle of a publish, stalled until the server closes, killed with SIGKILL, resumed with \
-         `Last-Event-ID`. `nudged serve {}`.\n\n",
+         `Last-Event-ID`; and while 100,000 topics an hour come and go: published to and read, live or later, resumed, \
+         replaced, flooded, closed or left to age. `nudged serve {}`.\n\n",
         soak.plan.subscribers,
         SETTINGS.join(" ")
     );
@@ -106,8 +107,8 @@ pub(crate) fn markdown(soak: &Soak, memory: Option<&Memory>, faults: &[String]) 
 }
 
 const HELD: &str = "\nAt every checkpoint the server's seats equalled the clients' streams and the streams \
-    opened less those closed, with no descriptor beyond those; and every subscriber had received every \
-    number in order, or `connected`. At the end no seat and no descriptor was left, and the server ended \
+    opened less those closed, with no descriptor beyond those, and no topic was left; and every subscriber had received \
+    every number in order, or `connected`, and every stream of a topic its events and its end. At the end no seat and no descriptor was left, and the server ended \
     with 0 on SIGTERM.\n";
 
 fn table(text: &mut String, soak: &Soak) {
@@ -131,6 +132,9 @@ fn table(text: &mut String, soak: &Soak) {
     row("… fresh streams, greeted with `connected`", read(&tally.connected).to_string());
     row("… streams that resumed", read(&tally.resumed).to_string());
     row("live streams that got `connected` (bursts of 300 keys)", read(&tally.rereads).to_string());
+    row("topics that came and went", read(&tally.topics).to_string());
+    row("… their events", read(&tally.topic_events).to_string());
+    row("most topics kept", most(|sample| sample.topics));
     row("most seats", most(|sample| sample.seats));
     row("most organisations with a channel", most(|sample| sample.channels));
     row(
@@ -145,14 +149,15 @@ fn table(text: &mut String, soak: &Soak) {
 
 fn csv(samples: &[Sample]) -> String {
     let causes: Vec<_> = samples.first().map_or(Vec::new(), |s| s.closed.keys().collect());
-    let mut text =
-        String::from("seconds,seats,fds,pss_kib,anonymous_kib,cpu_ms,opened,delivered,channels");
+    let mut text = String::from(
+        "seconds,seats,fds,pss_kib,anonymous_kib,cpu_ms,opened,delivered,channels,topics",
+    );
     causes.iter().for_each(|cause| text.push_str(&format!(",closed_{cause}")));
     text.push('\n');
     for s in samples {
         let (cpu, pss, own) = (s.cpu.as_millis(), s.pss / 1024, s.anonymous / 1024);
         let _ = write!(text, "{:.1},{},{},{pss},{own},{cpu}", s.at, s.seats, s.fds);
-        let _ = write!(text, ",{},{},{}", s.opened, s.delivered, s.channels);
+        let _ = write!(text, ",{},{},{},{}", s.opened, s.delivered, s.channels, s.topics);
         causes.iter().for_each(|cause| _ = write!(text, ",{}", s.closed[*cause]));
         text.push('\n');
     }
@@ -183,6 +188,7 @@ fn plot(soak: &Soak, memory: Option<&Memory>) -> String {
         Panel { fit, ..own },
         curve("memory, PSS (MiB)", |sample| sample.pss as f64 / KIB / KIB),
         curve("seats", |sample| sample.seats as f64),
+        curve("topics", |sample| sample.topics as f64),
         curve("descriptors", |sample| sample.fds as f64),
         rate("streams that ended (/s)", |sample| sample.closed() as f64),
         rate("CPU (ms/s)", |sample| sample.cpu.as_secs_f64() * 1e3),

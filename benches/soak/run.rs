@@ -14,6 +14,7 @@ use super::phase::{Faults, Phase, Role, Shared, read};
 use super::publisher;
 use super::server::{Sample, Server};
 use super::subscribers::Subscribers;
+use super::topics;
 use crate::shared::process::now;
 
 #[derive(Clone, Debug)]
@@ -103,6 +104,8 @@ impl Soak {
         let churn = Churn::new(address, Arc::clone(&shared));
         self.spawn("subscribers", &faults, || subscribers.run())?;
         self.spawn("churn", &faults, || churn.run())?;
+        let other = Arc::clone(&shared);
+        self.spawn("topics", &faults, move || topics::run(address, &other))?;
         self.spawn("publisher", &faults, move || Ok(publisher::run(address, &shared)?))
     }
 
@@ -179,21 +182,22 @@ impl Soak {
     }
 
     /// Waits until this number of seats is occupied, which equals the streams opened and not closed, with at most this
-    /// number of descriptors.
+    /// number of descriptors, and until the last topic has aged.
     fn check_counts(&mut self, seats: u64, fds: usize) -> Outcome<()> {
         let mut last = Sample::default();
         let settled = self.within(SETTLED, |soak| {
             last = soak.server.sample()?;
-            Ok(last.seats == seats && last.opened - last.closed() == seats && last.fds <= fds)
+            let seated = last.seats == seats && last.opened - last.closed() == seats;
+            Ok(seated && last.topics == 0 && last.fds <= fds)
         })?;
         if settled {
             return Ok(());
         }
-        let Sample { seats: taken, opened, fds: open, .. } = last;
+        let Sample { seats: taken, opened, topics, fds: open, .. } = last;
         let closed = last.closed();
         let why = format!(
             "the clients have {seats} streams; the server has {taken} seats, {opened} streams opened \
-             and {closed} closed, {open} descriptors where {fds} suffice"
+             and {closed} closed, {topics} topics that nothing uses, {open} descriptors where {fds} suffice"
         );
         Err(why.into())
     }

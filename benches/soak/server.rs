@@ -28,6 +28,8 @@ pub(crate) struct Sample {
     pub(crate) delivered: u64,
     /// Organisations with a channel.
     pub(crate) channels: u64,
+    /// Topics that are kept.
+    pub(crate) topics: u64,
     /// Streams that ended, by cause.
     pub(crate) closed: BTreeMap<String, u64>,
     /// Open descriptors.
@@ -43,11 +45,14 @@ pub(crate) struct Sample {
 
 /// Short times, so that timeouts and expiries happen often.
 #[rustfmt::skip]
-pub(crate) const SETTINGS: [&str; 18] = [
+pub(crate) const SETTINGS: [&str; 22] = [
     "--listen", "127.0.0.1:0", "--workers", "2", "--keepalive", "10s", "--stall-timeout", "3s",
     "--peer-timeout", "3s", "--history-events", "64", "--history-age", "10s", "--history-bytes",
-    "131072", "--idle-channels", "64",
+    "131072", "--idle-channels", "64", "--topic-age", "5s", "--topic-events", "16",
 ];
+
+/// That of the settings.
+pub(crate) const TOPIC_EVENTS: u64 = 16;
 
 // ===== impl Server =====
 
@@ -84,6 +89,7 @@ impl Server {
             opened: value("nudged_streams_opened_total")?,
             delivered: value("nudged_events_delivered_total")?,
             channels: value("nudged_channels")?,
+            topics: value("nudged_topics")?,
             closed: closed.collect(),
             fds: self.fds()?,
             pss: cost.pss,

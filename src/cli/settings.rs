@@ -151,8 +151,8 @@ pub(super) struct TopicArgs {
     #[arg(long, env = "NUDGED_TOPIC_AGE", value_name = "TIME", default_value_t = HumanDuration(HUB.topic_age), value_parser = duration(1_000..=86_400_000))]
     pub(super) topic_age: HumanDuration,
 
-    /// Length of a topic's event on the wire; a longer one is refused. Clients in use read at most 64 KiB
-    /// for a line
+    /// Length of a topic's event on the wire; a longer one is refused, and so is a body of more than
+    /// --publish-bytes. Clients in use read at most 64 KiB for a line
     #[arg(long, env = "NUDGED_TOPIC_EVENT_BYTES", value_name = "BYTES", default_value_t = HUB.topic_event_bytes_max, value_parser = count(1_024..=1 << 20))]
     pub(super) topic_event_bytes: usize,
 

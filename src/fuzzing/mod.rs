@@ -13,6 +13,7 @@ mod readers;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 #[cfg(all(feature = "server", feature = "tls"))]
 pub use self::connection::http_bytes;
@@ -23,6 +24,7 @@ pub use self::ops::{hub_ops, wheel_ops};
 #[cfg(feature = "server")]
 pub use self::publish::{publish_json, publish_ndjson};
 pub use self::sse::{sse_parse, sse_roundtrip};
+pub use self::topic::topic_json;
 
 /// A target takes any bytes, and panics if an assertion fails.
 pub type Target = fn(&[u8]);
@@ -43,5 +45,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("route", route),
     ("sse_parse", sse_parse),
     ("sse_roundtrip", sse_roundtrip),
+    ("topic_json", topic_json),
     ("wheel_ops", wheel_ops),
 ];

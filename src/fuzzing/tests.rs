@@ -78,6 +78,11 @@ fn sse_roundtrip() {
 }
 
 #[test]
+fn topic_json() {
+    replay("topic_json");
+}
+
+#[test]
 fn wheel_ops() {
     replay("wheel_ops");
 }

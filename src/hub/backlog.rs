@@ -125,6 +125,18 @@ impl Backlog {
         self.frames + self.ring
     }
 
+    /// The numbers of the events that are kept.
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = Seq> {
+        self.events.iter().map(|event| event.seq)
+    }
+
+    /// Bytes that it has allocated beside the frames of its events.
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(crate) fn overhead(&self) -> usize {
+        self.ring + self.connected.as_ref().map_or(0, |(_, frame)| frame.cost())
+    }
+
     /// Whether `id` is of this run, and what was published after it is kept, but for bulk events.
     fn covers_id(&self, id: EventId) -> bool {
         id.epoch == self.epoch && (self.gone..=self.head).contains(&id.seq)

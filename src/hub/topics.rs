@@ -18,8 +18,15 @@ pub(crate) struct Topics {
     partitions: [Mutex<Partition>; PARTITIONS],
     hasher: RandomState,
     common: Arc<Common>,
-    /// Those that were closed, some of whose streams may not have ended yet.
-    closed: Mutex<Vec<Weak<Channel>>>,
+    closed: Mutex<Closed>,
+}
+
+/// Topics that were closed, some of whose streams may not have ended yet.
+#[derive(Debug, Default)]
+struct Closed {
+    channels: Vec<Weak<Channel>>,
+    /// The number beyond which those that are over are forgotten before the next tick.
+    scan_beyond: usize,
 }
 
 type Partition = HashMap<Topic, Arc<Channel>>;
@@ -44,6 +51,9 @@ pub(crate) type IdleKey = (Time, u64);
 
 /// One is enough for loom, which would explore them all.
 const PARTITIONS: usize = if cfg!(nudged_loom) { 1 } else { 64 };
+
+/// Closed topics that are listed without a scan.
+const CLOSED_MIN: usize = 64;
 
 // ===== impl Topics =====
 
@@ -79,7 +89,7 @@ impl Topics {
         let channel = partition.remove(topic)?;
         give_back(&mut partition);
         let closed = close(&channel);
-        self.closed.lock().push(Arc::downgrade(&channel));
+        self.closed.lock().add(&channel);
         Some((channel, closed))
     }
 
@@ -92,17 +102,15 @@ impl Topics {
             self.remove(key, &channel);
         }
         self.evict_excess();
-        let mut closed = self.closed.lock();
-        closed.retain(|channel| channel.strong_count() > 0);
-        if closed.len() * 4 < closed.capacity() {
-            closed.shrink_to_fit();
-        }
+        self.closed.lock().forget();
     }
 
     /// Removes the topics that have been idle longest, if there are too many.
     pub(crate) fn evict_excess(&self) {
         let (idle, max) = (&self.common.topics.idle, self.common.config.idle_topics_max);
-        while let Some((key, channel)) = idle.lock().first_beyond(max) {
+        loop {
+            // The list's lock comes after those of partitions and channels.
+            let Some((key, channel)) = idle.lock().first_beyond(max) else { return };
             self.remove(key, &channel);
         }
     }
@@ -123,7 +131,9 @@ impl Topics {
     pub(crate) fn channels_of(&self, partition: usize) -> Option<Vec<Arc<Channel>>> {
         match partition {
             0..PARTITIONS => Some(self.partitions[partition].lock().values().cloned().collect()),
-            PARTITIONS => Some(self.closed.lock().iter().filter_map(Weak::upgrade).collect()),
+            PARTITIONS => {
+                Some(self.closed.lock().channels.iter().filter_map(Weak::upgrade).collect())
+            }
             _ => None,
         }
     }
@@ -161,6 +171,28 @@ impl Topics {
 fn give_back(partition: &mut Partition) {
     if partition.len() * 4 < partition.capacity() {
         partition.shrink_to(partition.len() * 2);
+    }
+}
+
+// ===== impl Closed =====
+
+impl Closed {
+    /// Each one keeps its channel's block allocated, so they are scanned as soon as there may be twice as many as are in
+    /// use.
+    fn add(&mut self, channel: &Arc<Channel>) {
+        if self.channels.len() >= self.scan_beyond.max(CLOSED_MIN) {
+            self.forget();
+        }
+        self.channels.push(Arc::downgrade(channel));
+    }
+
+    /// Forgets those that are over.
+    fn forget(&mut self) {
+        self.channels.retain(|channel| channel.strong_count() > 0);
+        if self.channels.len() * 4 < self.channels.capacity() {
+            self.channels.shrink_to_fit();
+        }
+        self.scan_beyond = self.channels.len() * 2;
     }
 }
 

@@ -12,9 +12,10 @@ pub(crate) fn honest() -> String {
     sign(&json!({ "org": "*", "scope": "subscribe publish", "exp": expiry() }))
 }
 
-/// The token of a customer that has turned hostile: it may publish to its own org only.
+/// The token of a customer that has turned hostile: it may do everything, in its own org only.
 pub(crate) fn hostile() -> String {
-    sign(&json!({ "org": "evil", "scope": "subscribe publish", "exp": expiry() }))
+    let scope = "subscribe publish exclusive";
+    sign(&json!({ "org": "evil", "topics": "*", "scope": scope, "exp": expiry() }))
 }
 
 /// Tokens that look right until their signature is verified: with the secret's algorithm, with a published key's name,

@@ -48,6 +48,8 @@ fn commands(url: &str) -> Vec<Vec<&str>> {
         bench.to_vec(),
         [&bench[..], &["--json"]].concat(),
         vec!["publish", "acme", "posts", "--url", url],
+        "publish acme --topic run --event a --text b --url".split(' ').chain([url]).collect(),
+        vec!["close", "acme", "--topic", "run", "--url", url],
         vec!["listen", "acme", "--url", url],
         vec!["--help"],
         vec!["-h"],

@@ -1,18 +1,19 @@
 //! The command line's clients of topics: against a scripted server, and as the program.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::TcpListener;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nudged::client::{
-    CloseTopic, Error, PublishEvent, RETRY_FOR, Since, StreamKind, TopicEvent, close_topic,
-    publish_event,
+    CloseTopic, Error, Publish, PublishEvent, RETRY_FOR, Since, StreamKind, TopicEvent,
+    close_topic, publish, publish_event,
 };
 use nudged::ids::Topic;
 use nudged::wire::Payload;
 
 use crate::support::Server;
+use crate::support::killed::Killed;
 use crate::support::port::ReservedPort;
 use crate::support::scripted_server::{
     ScriptedServer, VERSION, answer, block_on, error_text, listening_to, no_content, server, stream,
@@ -261,18 +262,37 @@ fn what_was_accepted_is_not_sent_again_although_the_response_is_cut_off() {
     result.expect("accepted");
     assert_eq!((out.as_str(), notes.as_str()), ("accepted\n", ""));
     assert_eq!(script.requests().len(), 1);
+
+    let script = ScriptedServer::play([cut.to_owned()]);
+    let (org, keys) = (topic().org, vec!["posts".to_owned()]);
+    let what = Publish { server: script.server(None), org, keys, retry_for: RETRY_FOR };
+    let Done { result, out, .. } = done(async |out, notes| publish(&what, out, notes).await);
+    result.expect("accepted");
+    assert_eq!((out.as_str(), script.requests().len()), ("accepted\n", 1));
 }
 
 // ===== the command line =====
 
-/// The program with these arguments and this standard input.
-fn run(args: &[&str], input: &[u8]) -> Output {
+/// How the program ended with these arguments and this standard input.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(args: &[&str], input: &[u8]) -> Ran {
     let mut command = Server::command();
     command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program");
-    let written = child.stdin.take().expect("piped").write_all(input);
+    let mut child = Killed(command.spawn().expect("the program"));
+    let written = child.0.stdin.take().expect("piped").write_all(input);
     assert!(written.is_ok() || written.is_err_and(|why| why.kind() == ErrorKind::BrokenPipe));
-    child.wait_with_output().expect("its output")
+    let code = child.wait();
+    // What it writes is less than a pipe holds.
+    let stdout = child.0.stdout.take().expect("piped");
+    let stderr = child.0.stderr.take().expect("piped");
+    let stdout = io::read_to_string(stdout).expect("text");
+    let stderr = io::read_to_string(stderr).expect("text");
+    Ran { code, stdout, stderr }
 }
 
 #[test]
@@ -313,9 +333,8 @@ fn wrong_combinations_are_refused_before_anything_is_sent() {
         (&["close", "acme", "--topic", "a b"], &[], "1 to 128 of"),
     ] {
         let args = [command, more, &["--url", &url]].concat();
-        let Output { status, stdout, stderr } = run(&args, b"");
-        let stderr = String::from_utf8(stderr).expect("text");
-        assert_eq!(status.code(), Some(2), "{args:?}: {stderr}");
+        let Ran { code, stdout, stderr } = run(&args, b"");
+        assert_eq!(code, Some(2), "{args:?}: {stderr}");
         assert!(stderr.contains(allowed) && stdout.is_empty(), "{args:?}: {stderr}");
     }
     let connected = listener.accept().map(|_| ()).map_err(|why| why.kind());
@@ -335,9 +354,9 @@ fn a_payload_is_given_as_a_flag_or_on_standard_input() {
         let script = ScriptedServer::play([accepted()]);
         let url = format!("http://{}", script.address);
         let args = ["publish", "acme", "--topic", "run-1", "--event", "a", "--url", &url];
-        let Output { status, stdout, stderr } = run(&[&args, flags].concat(), input.as_bytes());
-        assert_eq!(status.code(), Some(0), "{flags:?}: {}", String::from_utf8_lossy(&stderr));
-        assert_eq!(stdout, b"e-7\n");
+        let Ran { code, stdout, stderr } = run(&[&args, flags].concat(), input.as_bytes());
+        assert_eq!(code, Some(0), "{flags:?}: {stderr}");
+        assert_eq!(stdout, "e-7\n");
         let request = &script.requests()[0];
         assert!(request.ends_with(&format!("\r\n\r\n{body}")), "{flags:?}: {request}");
     }
@@ -345,9 +364,9 @@ fn a_payload_is_given_as_a_flag_or_on_standard_input() {
     let too_much = vec![b'x'; nudged::wire::EVENT_LEN_MAX + 1];
     for (input, why) in [(&b"\xff"[..], "no text in UTF-8"), (&too_much, "more than 1048576 bytes")]
     {
-        let output = run(&args, input);
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
+        let Ran { code, stderr, .. } = run(&args, input);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(why), "{stderr}");
     }
 }
 
@@ -357,10 +376,9 @@ fn listen_exits_with_success_when_its_topic_is_closed() {
     let script = ScriptedServer::play([stream(&format!("id: e-1\n{}", closed("replaced")))]);
     let url = format!("http://{}", script.address);
     let args = ["listen", "acme", "--topic", "run-1", "--exclusive", "--url", &url];
-    let Output { status, stdout, stderr } = run(&args, b"");
-    let stderr = String::from_utf8(stderr).expect("text");
-    assert_eq!(status.code(), Some(0), "{stderr}");
-    assert_eq!(String::from_utf8_lossy(&stdout), "closed {\"reason\":\"replaced\"}  id=e-1\n");
+    let Ran { code, stdout, stderr } = run(&args, b"");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout, "closed {\"reason\":\"replaced\"}  id=e-1\n");
     assert!(stderr.ends_with("the stream is closed: replaced\n"), "{stderr}");
     assert_eq!(script.requests().len(), 1);
 }

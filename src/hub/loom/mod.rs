@@ -5,6 +5,7 @@ mod commands;
 mod delivery;
 mod ends;
 mod registry;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

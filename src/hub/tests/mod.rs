@@ -16,6 +16,8 @@ mod random;
 mod subscribers;
 #[cfg(test)]
 mod topics;
+#[cfg(test)]
+mod topics_twin;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};

@@ -7,6 +7,7 @@ mod floods;
 mod http2;
 mod places;
 mod tls;
+mod topics;
 
 use std::future::Future;
 use std::io;
@@ -78,7 +79,7 @@ pub(crate) struct Running {
     pub(crate) arenas: Vec<(Attack, Arc<Arena>)>,
 }
 
-pub(crate) const ATTACKS: [Attack; 14] = [
+pub(crate) const ATTACKS: [Attack; 16] = [
     attack("key-updates", "1", |arena| Box::pin(tls::key_updates(arena))),
     attack("pipelined-requests", "2", |arena| Box::pin(floods::pipelined(arena))),
     attack("bad-tokens", "3", |arena| Box::pin(floods::bad_tokens(arena))),
@@ -93,6 +94,8 @@ pub(crate) const ATTACKS: [Attack; 14] = [
     attack("instant-ends", "10, 16", |arena| Box::pin(ends::instant(arena))),
     attack("unread-log", "12", |arena| Box::pin(tls::unread_log(arena))),
     attack("resets", "10", |arena| Box::pin(ends::resets(arena))),
+    attack("replacing", "issue 15", |arena| Box::pin(topics::replacing(arena))),
+    attack("invented-topics", "issue 15", |arena| Box::pin(topics::invented_topics(arena))),
 ];
 
 /// The attackers' addresses are 127.0.100.1 and following.

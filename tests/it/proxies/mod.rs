@@ -2,6 +2,7 @@
 //! is full, and a connection that nginx closes frees its seat. In the modules the configurations of `.proxies`.
 
 mod kept_socket;
+mod migrating;
 mod pages;
 mod recipes;
 mod settings;

@@ -49,6 +49,7 @@ promises! {
     envoy: Envoy,
     lighttpd: Lighttpd,
     http_proxy: HttpProxy,
+    migrating: Migrating,
 }
 
 /// A server that can be started again at the same address.
@@ -171,7 +172,7 @@ fn no_access_log_has_the_token(recipe: Recipe) {
     // Without these settings the token is there.
     let text = recipe.text();
     let text = match recipe {
-        Recipe::Nginx => text.replace("nudged.log nudged;", "nudged.log;"),
+        Recipe::Nginx | Recipe::Migrating => text.replace("nudged.log nudged;", "nudged.log;"),
         Recipe::Haproxy => without(&text, "log-format", "timeout connect")
             .replace("timeout connect", "option httplog\n    timeout connect"),
         Recipe::Caddy => text.replace("replace token REDACTED", ""),

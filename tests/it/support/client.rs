@@ -67,11 +67,16 @@ impl Client {
     }
 
     pub(crate) fn read_exact(&mut self, len: usize) -> Vec<u8> {
+        self.try_read_exact(len).unwrap_or_else(|why| panic!("{why} after {}", self.last_read()))
+    }
+
+    /// The same where the connection may end before.
+    pub(crate) fn try_read_exact(&mut self, len: usize) -> io::Result<Vec<u8>> {
         let start = Instant::now();
         while self.buffer.len() < len {
-            self.fill(start).unwrap_or_else(|why| panic!("{why} after {}", self.last_read()));
+            self.fill(start)?;
         }
-        self.buffer.drain(..len).collect()
+        Ok(self.buffer.drain(..len).collect())
     }
 
     /// The head of a response, with the empty line.

@@ -1,12 +1,12 @@
-//! The log of a server, read as it is written, so that its pipe is never full.
+//! What a process prints, read as it is written, so that its pipe is never full.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use super::{BOUND, Server};
 
-/// The lines of a log that no test has taken yet.
+/// The lines that no test has taken yet.
 pub(crate) struct Log(Receiver<String>);
 
 // ===== impl Log =====
@@ -14,11 +14,15 @@ pub(crate) struct Log(Receiver<String>);
 impl Log {
     /// Of a server whose stderr is piped.
     pub(crate) fn of(server: &mut Server) -> Self {
-        let stderr = BufReader::new(server.take_stderr());
+        Self::read(server.take_stderr())
+    }
+
+    /// Of any process.
+    pub(crate) fn read(pipe: impl Read + Send + 'static) -> Self {
         let (lines, log) = channel();
-        // It ends with the server.
+        // It ends with the process.
         thread::spawn(move || {
-            for line in stderr.lines() {
+            for line in BufReader::new(pipe).lines() {
                 let Ok(line) = line else { return };
                 if lines.send(line).is_err() {
                     return;

@@ -11,6 +11,7 @@ pub(crate) mod http2_client;
 pub(crate) mod killed;
 pub(crate) mod large;
 pub(crate) mod log;
+pub(crate) mod markdown;
 pub(crate) mod peer;
 pub(crate) mod port;
 pub(crate) mod programs;

@@ -29,6 +29,8 @@ pub(crate) static CHROMEDRIVER: Program = Program::new(
 );
 pub(crate) static CHROMIUM: Program =
     Program::new(&["chromium", "--version"], "chromium is missing: apt-get install chromium");
+pub(crate) static CURL: Program =
+    Program::new(&["curl", "--version"], "curl is missing: apt-get install curl");
 pub(crate) static ENVOY: Program =
     Program::new(&[locked!("bin/envoy"), "--version"], "envoy is missing: .ci/run programs");
 pub(crate) static FETCH_EVENT_SOURCE: Program = Program::new(
@@ -46,6 +48,14 @@ pub(crate) static HTTP_PROXY: Program = Program::new(
 pub(crate) static LIGHTTPD: Program = Program::new(
     &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],
     "lighttpd is missing: apt-get install lighttpd lighttpd-modules-lua",
+);
+pub(crate) static MCP_SDK: Program = Program::new(
+    &[
+        locked!("bin/node"),
+        "-e",
+        concat!("require('", locked!("node_modules/@modelcontextprotocol/sdk/package.json"), "')"),
+    ],
+    "@modelcontextprotocol/sdk is missing: .ci/run programs",
 );
 pub(crate) static NODE: Program =
     Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");

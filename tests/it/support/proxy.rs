@@ -26,15 +26,19 @@ pub(crate) const RECOMMENDED: &str = "proxy_http_version 1.1; proxy_set_header C
 impl Proxy {
     /// Starts nginx in front of a server; `location` goes into its `location /`.
     pub(crate) fn nginx(server: &Server, location: &str) -> Self {
+        Self::nginx_to(server.address(), location)
+    }
+
+    /// The same in front of any address.
+    pub(crate) fn nginx_to(to: SocketAddr, location: &str) -> Self {
         Self::start("nginx", "nginx.conf", |address| {
             format!(
-                "daemon off; worker_processes 1; pid nginx.pid; error_log stderr crit;\n\
+                "daemon off; worker_processes 1; pid nginx.pid; error_log stderr error;\n\
                  events {{ worker_connections 1024; }}\n\
                  http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy;\n\
                    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
                    server {{ listen {address};\n\
-                     location / {{ proxy_pass http://{}; {location} }} }} }}\n",
-                server.address()
+                     location / {{ proxy_pass http://{to}; {location} }} }} }}\n",
             )
         })
     }
@@ -42,12 +46,17 @@ impl Proxy {
     /// Starts HAProxy in front of a server. With `http-no-delay` it forwards bytes at once, instead of up to 200 ms
     /// later; `timeouts` are lines of its `defaults`.
     pub(crate) fn haproxy(server: &Server, timeouts: &[&str]) -> Self {
+        Self::haproxy_to(server.address(), timeouts)
+    }
+
+    /// The same in front of any address.
+    pub(crate) fn haproxy_to(to: SocketAddr, defaults: &[&str]) -> Self {
         Self::start("haproxy", "haproxy.cfg", |address| {
             format!(
-                "global\n  maxconn 1000\ndefaults\n  mode http\n  option http-no-delay\n  {}\n\
-                 listen nudged\n  bind {address}\n  server one {}\n",
-                timeouts.join("\n  "),
-                server.address()
+                "global\n  maxconn 1000\n  log stdout format raw local0\ndefaults\n  mode http\n\
+                   log global\n  option httplog\n  option http-no-delay\n  {}\n\
+                 listen nudged\n  bind {address}\n  server one {to}\n",
+                defaults.join("\n  "),
             )
         })
     }
@@ -60,9 +69,7 @@ impl Proxy {
     /// The same with another text as its first file.
     pub(crate) fn recipe_as(recipe: Recipe, text: &str, to: SocketAddr) -> Self {
         let (port, dir) = (ReservedPort::new(), TempDir::new());
-        let output = File::create(dir.path().join("output.log")).expect("a file");
-        let mut command = recipe.command(text, dir.path(), port.address, to);
-        command.stdout(output.try_clone().expect("a descriptor")).stderr(output);
+        let command = recipe.command(text, dir.path(), port.address, to);
         Self::run(command, port, dir)
     }
 
@@ -77,11 +84,12 @@ impl Proxy {
             // Master and worker as in nginx, so that both proxies are ended in the same way.
             _ => command.args(["-W", "-f"]).arg(dir.path().join(file)),
         };
-        command.stdout(Stdio::null()).stderr(Stdio::null());
         Self::run(command, port, dir)
     }
 
     fn run(mut command: Command, port: ReservedPort, dir: TempDir) -> Self {
+        let output = File::create(dir.path().join("output.log")).expect("a file");
+        command.stdout(output.try_clone().expect("a descriptor")).stderr(output);
         let child = command.stdin(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|why| panic!("{command:?}: {why}"));
         // Made before anything can fail, so that the process is ended in any case.

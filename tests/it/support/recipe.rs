@@ -14,6 +14,8 @@ pub(crate) enum Recipe {
     Envoy,
     Lighttpd,
     HttpProxy,
+    /// nginx with the paths of the system that nudged replaces.
+    Migrating,
 }
 
 /// What a user of nginx has around the recipe.
@@ -29,12 +31,19 @@ const LIGHTTPD_MAIN: &str = "server.bind = \"127.0.0.1\"\nserver.port = PORT\n\
 // ===== impl Recipe =====
 
 impl Recipe {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Nginx, Self::Haproxy, Self::Caddy, Self::Envoy, Self::Lighttpd, Self::HttpProxy];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Caddy,
+        Self::Envoy,
+        Self::Lighttpd,
+        Self::HttpProxy,
+        Self::Migrating,
+    ];
 
     pub(crate) fn program(self) -> &'static Program {
         match self {
-            Self::Nginx => &NGINX,
+            Self::Nginx | Self::Migrating => &NGINX,
             Self::Haproxy => &HAPROXY,
             Self::Caddy => &CADDY,
             Self::Envoy => &ENVOY,
@@ -51,6 +60,7 @@ impl Recipe {
             Self::Envoy => &["envoy.yaml"],
             Self::Lighttpd => &["lighttpd.conf", "lighttpd.lua"],
             Self::HttpProxy => &["http-proxy.cjs"],
+            Self::Migrating => &["nginx-migrating.conf"],
         }
     }
 
@@ -80,8 +90,10 @@ impl Recipe {
         let file = |name: &str| dir.join(name);
         let mut command;
         match self {
-            Self::Nginx => {
-                std::fs::write(file("main.conf"), NGINX_MAIN).expect("a file");
+            Self::Nginx | Self::Migrating => {
+                let main = NGINX_MAIN
+                    .replace("include nginx.conf", &format!("include {}", self.files()[0]));
+                std::fs::write(file("main.conf"), main).expect("a file");
                 command = Command::new("nginx");
                 command.arg("-p").arg(dir).args(["-c", "main.conf"]);
             }

@@ -162,7 +162,9 @@ fn help_shows_no_secret() {
         ("NUDGED_URL", "http://me:hunter2@h"),
     ]
     .map(|(name, value)| (name, OsString::from(value)));
-    for command in [&[][..], &["serve"], &["token"], &["publish"], &["listen"], &["bench"]] {
+    for command in
+        [&[][..], &["serve"], &["token"], &["publish"], &["close"], &["listen"], &["bench"]]
+    {
         for help in ["--help", "-h"] {
             let (code, printed) = run(&[command, &[help]].concat(), &variables);
             assert_eq!(code, Some(0), "{command:?}");

@@ -105,6 +105,19 @@ fn a_topic_that_is_published_to_keeps_its_newest_event_where_no_idle_one_is_left
     drop(others);
 }
 
+/// The id that its publisher was given is of something.
+#[test]
+fn a_publish_never_removes_its_own_topic_for_the_bytes() {
+    let world = World::with(config(usize::MAX, 5_600));
+    let other = world.open("a", Start::Now);
+    world.fill("a", "one", 3_000);
+    world.fill("b", "one", 1_000);
+    let id = world.fill("b", "two", 4_000);
+    let mut client = world.open("b", Start::All);
+    assert_eq!((client.names().as_str(), client.stream.position()), ("two", id));
+    drop(other);
+}
+
 /// However much topics keep, invalidations do not give way, and the other way round.
 #[test]
 fn topics_and_invalidations_do_not_push_each_other_out() {

@@ -141,6 +141,7 @@ impl Client {
     fn take_events(&mut self) -> (Vec<Event>, bool) {
         let (mut parser, mut events) = (Parser::default(), Vec::new());
         loop {
+            assert!(events.len() < 10_000, "an endless stream: {:?}", events.last());
             match self.stream.poll_next(Waker::noop()) {
                 Poll::Ready(Some(frame)) => {
                     let parsed = parser.push(&frame.payload(), |event| events.push(event));

@@ -1,0 +1,30 @@
+//! Guides for users: what the README links, as pages of this documentation. They hold no code.
+//!
+//! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
+//! * [`heartbeats`]: pings on the event streams of another server.
+//! * [`migrating`]: the streams of the system that nudged replaces, behind nginx.
+//!
+//! A guide is a markdown file of `src/guide`, which is read there too. It names other pages by references
+//! (`[migrating]`), whose definitions at its end are for readers of the file; those above it here come first, and count
+//! in this documentation.
+
+/// [migrating]: crate::guide::migrating
+///
+#[doc = include_str!("topics.md")]
+pub mod topics {}
+
+/// [heartbeat]: crate::stream::Heartbeat
+///
+#[doc = include_str!("heartbeats.md")]
+pub mod heartbeats {}
+
+/// [topics]: crate::guide::topics
+/// [recipe]: #the-whole-server
+///
+#[doc = include_str!("migrating.md")]
+/// # The whole server
+///
+/// ```nginx
+#[doc = include_str!("../../.proxies/nginx-migrating.conf")]
+/// ```
+pub mod migrating {}
