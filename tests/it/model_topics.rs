@@ -228,7 +228,7 @@ impl Run {
 
     /// The position before the oldest event that is kept.
     fn restart(&self) -> u64 {
-        self.kept().first().map_or(self.head(), |first| first - 1)
+        self.kept().first().map_or_else(|| self.head(), |first| first - 1)
     }
 
     fn covers(&self, position: u64) -> bool {
@@ -431,7 +431,7 @@ impl Browser {
         }
         let (epoch, seq) = parts(&event.id);
         assert_eq!(epoch, self.epoch, "an event of another run");
-        let last = self.replaced_at.unwrap_or(run.head());
+        let last = self.replaced_at.unwrap_or_else(|| run.head());
         assert!(seq <= last, "{seq} of {last}: not published, or after it was replaced");
         if event.name == "connected" {
             let lost = run.lost_at.get(&seq).copied();
