@@ -17,6 +17,10 @@ pub(crate) struct Listen {
     /// Open the public stream instead of the members' stream
     #[arg(long)]
     public: bool,
+    /// Keys whose events to receive, as a hint: others may come too. feed:* is for every key that begins
+    /// with feed: [default: all keys]
+    #[arg(long, value_name = "KEY,...", value_delimiter = ',', conflicts_with = "topic")]
+    keys: Vec<String>,
     /// Open a stream of this topic instead; ends when the topic is closed
     #[arg(long, value_name = "NAME", conflicts_with = "public")]
     topic: Option<TopicName>,
@@ -38,14 +42,14 @@ pub(crate) struct Listen {
 
 impl Listen {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, public, topic, since, exclusive, last_event_id, server } = self;
+        let Self { org, public, keys, topic, since, exclusive, last_event_id, server } = self;
         let server = server.into_endpoint()?;
         let stream = match topic {
             Some(name) => StreamKind::Topic { name, since: since.unwrap_or_default(), exclusive },
             None if public => StreamKind::Public,
             None => StreamKind::Members,
         };
-        let request = client::Listen { server, org, stream, last_event_id };
+        let request = client::Listen { server, org, stream, keys, last_event_id };
         let (mut events, mut notes) = (stdout(), stderr());
         let listen = client::listen(&request, &mut events, &mut notes);
         crate::block_on(listen).map_err(Exit::failure)?.map_err(failure)?;

@@ -8,11 +8,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::event_line::EventLine;
 use super::url::HttpUrl;
 use super::{Endpoint, Error, InvalidRedirect, OneLine, Since, Verify, exchange, topic};
+use crate::config::{EXCLUSIVE_PARAMETER, KEYS_PARAMETER, SINCE_PARAMETER};
 use crate::ids::{OrgName, Topic, TopicName};
 use crate::wire::{Event, Parser};
 
@@ -25,6 +27,9 @@ pub struct Listen {
     pub org: OrgName,
     /// Which of its streams.
     pub stream: StreamKind,
+    /// The keys whose events it is to receive, as [`Filter::new`](crate::hub::Filter::new) has them; none for all. The
+    /// server refuses them for a topic, and a key with a comma counts as two.
+    pub keys: Vec<String>,
     /// The id of the event to resume after.
     pub last_event_id: Option<String>,
 }
@@ -95,6 +100,17 @@ pub const REDIRECTS_MAX: u32 = 20;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// What is escaped in the value of a parameter; the rest is as people write a filter, `posts,feed:*`.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b',')
+    .remove(b':')
+    .remove(b'*');
+
 /// Writes every event to `events` as it arrives, one line each, and the state of the connection to
 /// `notes`. Reconnects with `Last-Event-ID` when the stream ends or the network fails, after the last
 /// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up
@@ -153,8 +169,8 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
 
     /// Sends the request, and follows redirects. Returns the last URL, with its response.
     async fn connect(&self) -> Result<(HttpUrl, Response<Incoming>), Error> {
-        let Listen { server, org, stream, .. } = self.listen;
-        let mut url = server.url.at(&stream.path(org));
+        let server = &self.listen.server;
+        let mut url = server.url.at(&self.listen.target());
         let mut token = server.token.as_ref();
         for _ in 0..=REDIRECTS_MAX {
             let request = self.request(exchange::request(&url, token, Method::GET));
@@ -270,6 +286,21 @@ fn redirect<B>(url: &HttpUrl, response: &Response<B>) -> Result<Option<HttpUrl>,
     }
 }
 
+// ===== impl Listen =====
+
+impl Listen {
+    /// The path and the query of its requests.
+    fn target(&self) -> String {
+        let path = self.stream.path(&self.org);
+        let mut query = self.stream.query();
+        if !self.keys.is_empty() {
+            let keys = self.keys.join(",");
+            query.push(format!("{KEYS_PARAMETER}={}", utf8_percent_encode(&keys, ESCAPED)));
+        }
+        if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+    }
+}
+
 // ===== impl StreamKind =====
 
 impl StreamKind {
@@ -277,14 +308,18 @@ impl StreamKind {
         match self {
             Self::Members => format!("/api/{org}/events"),
             Self::Public => format!("/api/{org}/public/events"),
-            Self::Topic { name, since, exclusive } => {
-                let path = topic::path(&Topic { org: org.clone(), name: name.clone() });
-                let since = (*since != Since::All).then(|| format!("since={since}"));
-                let exclusive = exclusive.then(|| "exclusive".to_owned());
-                let query: Vec<_> = since.into_iter().chain(exclusive).collect();
-                if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+            Self::Topic { name, .. } => {
+                topic::path(&Topic { org: org.clone(), name: name.clone() })
             }
         }
+    }
+
+    /// The parameters that only a topic's stream has.
+    fn query(&self) -> Vec<String> {
+        let Self::Topic { since, exclusive, .. } = self else { return Vec::new() };
+        let since = (*since != Since::All).then(|| format!("{SINCE_PARAMETER}={since}"));
+        let exclusive = exclusive.then(|| EXCLUSIVE_PARAMETER.to_owned());
+        since.into_iter().chain(exclusive).collect()
     }
 
     /// What is said of the event after which this stream is over; `None` for any other.

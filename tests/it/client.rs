@@ -81,6 +81,7 @@ fn listen_writes_an_event_before_its_stream_ends() {
         server: server(address, None),
         org,
         stream: StreamKind::Members,
+        keys: Vec::new(),
         last_event_id: None,
     };
     let result = block_on(listen(&what, &mut FlushTo(Vec::new(), flushed), &mut io::sink()));
@@ -195,6 +196,22 @@ fn listen_refuses_an_id_that_cannot_be_sent() {
 }
 
 #[test]
+fn listen_names_its_keys_in_each_request() {
+    let script = ScriptedServer::play([stream("retry: 10\n\n"), no_content()]);
+    let what = Listen {
+        server: script.server(None),
+        org: "acme".parse().expect("an org"),
+        stream: StreamKind::Public,
+        keys: ["feed:*", "a b+c&d#%", "\u{e9}"].map(str::to_owned).into(),
+        last_event_id: None,
+    };
+    block_on(listen(&what, &mut io::sink(), &mut io::sink())).expect("over");
+    let target = "GET /api/acme/public/events?keys=feed:*,a%20b%2Bc%26d%23%25,%C3%A9 HTTP/1.1\r\n";
+    let requests = script.requests();
+    assert!(requests.len() == 2 && requests.iter().all(|request| request.starts_with(target)));
+}
+
+#[test]
 fn listen_stops_when_its_output_is_closed() {
     struct Closed;
     impl Write for Closed {
@@ -211,6 +228,7 @@ fn listen_stops_when_its_output_is_closed() {
         server: script.server(None),
         org,
         stream: StreamKind::Members,
+        keys: Vec::new(),
         last_event_id: None,
     };
     let result = block_on(listen(&what, &mut Closed, &mut io::sink()));

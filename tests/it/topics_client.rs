@@ -327,6 +327,7 @@ fn wrong_combinations_are_refused_before_anything_is_sent() {
         (&["listen", "acme"], &["--since", "now"], "--topic <NAME>"),
         (&["listen", "acme"], &["--exclusive"], "--topic <NAME>"),
         (&listen, &["--public"], "cannot be used with"),
+        (&listen, &["--keys", "posts"], "cannot be used with"),
         (&listen, &["--since", "5m"], "allowed are all, now, the id of an event"),
         (&listen, &["--since", "now", "--last-event-id", "e-1"], "cannot be used with"),
         (&["close", "acme"], &[], "--topic <NAME>"),

@@ -1,4 +1,4 @@
-//! Topics by the program alone: its server, and its commands as users type them.
+//! Topics and filters by the program alone: its server, and its commands as users type them.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -173,6 +173,26 @@ fn a_token_of_the_program_is_for_the_topics_that_it_names() {
     }
     printed(&server, "close acme --topic run-1 --token", &[&publisher]);
     assert_eq!(only.end().1, "the stream is closed: closed");
+}
+
+#[test]
+fn a_listener_with_keys_is_spared_the_events_without_them() {
+    let server = Server::start(&["--coalesce", "0"]);
+    let filters = [("--keys", "posts,feed:*"), ("--keys=posts", "--keys=feed:*")];
+    for (first, second) in filters {
+        let (listening, _) = Listening::start(&server, "listen acme", &[first, second]);
+        for key in ["users", "feed:7", "users", "posts"] {
+            server.publish("acme", &[key]);
+        }
+        let lines: Vec<_> = std::iter::repeat_with(|| listening.line())
+            .filter(|line| !line.starts_with("ping "))
+            .take(2)
+            .collect();
+        assert!(lines[0].starts_with("invalidate {\"keys\":[\"feed:7\"]}  id="), "{lines:?}");
+        assert!(lines[1].starts_with("invalidate {\"keys\":[\"posts\"]}  id="), "{lines:?}");
+    }
+    let why = refusal(&server, "listen acme --keys", &["posts,a*b"]);
+    assert!(why.contains("400 Bad Request: ") && why.contains("key 1 has a *"), "{why}");
 }
 
 #[test]

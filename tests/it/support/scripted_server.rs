@@ -114,7 +114,8 @@ pub(crate) fn listening_to(
     last_event_id: Option<&str>,
 ) -> Listened {
     let last_event_id = last_event_id.map(str::to_owned);
-    let what = Listen { server, org: "acme".parse().expect("an org"), stream, last_event_id };
+    let org = "acme".parse().expect("an org");
+    let what = Listen { server, org, stream, keys: Vec::new(), last_event_id };
     let (mut events, mut notes) = (Vec::new(), Vec::new());
     let result = block_on(listen(&what, &mut events, &mut notes));
     let text = |bytes| String::from_utf8(bytes).expect("text");
