@@ -137,7 +137,7 @@ async fn a_skipped_event_and_a_filtered_keepalive_allocate_nothing() {
     let config = HubConfig { history_events: 8, ..uncoalesced() };
     let (hub, clock) = (Hub::new(config), Clock::start());
     let mut driver = pin!(drive(hub.clone(), clock));
-    let filter = Filter::new(["posts", "feed:*"], hub.config()).expect("two wishes");
+    let filter = Filter::new(["posts", "feed:*"], hub.config()).expect("two patterns");
     let open = || EventStream::open(&hub, &org(), View::Member, None, clock.now());
     let mut streams: Vec<_> =
         (0..STREAMS).map(|_| open().expect("not closing").with_filter(filter)).collect();
@@ -176,7 +176,7 @@ fn filters_cost_8_bytes_a_seat_and_nothing_once_they_are_gone() {
     let subscribe = |_| hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing").0;
     let seats: Vec<_> = (0..SEATS).map(subscribe).collect();
     let keys = Keys::new(["users"], hub.config()).expect("a key");
-    let filter = Filter::new(["posts"], hub.config()).expect("a wish");
+    let filter = Filter::new(["posts"], hub.config()).expect("a pattern");
     // So many that the numbers in the history have as many digits as those of the events after them.
     (0..400).for_each(|_| _ = hub.publish(&org(), &keys, Time(0)));
     let before = LIVE_BYTES.load(Relaxed);

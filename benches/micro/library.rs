@@ -142,7 +142,7 @@ fn sweep() -> usize {
 
 fn skip() -> usize {
     let mut subscribers = Subscribers::new(0);
-    let filter = |wish| Filter::new([wish], subscribers.hub.config()).expect("a wish");
+    let filter = |pattern| Filter::new([pattern], subscribers.hub.config()).expect("a pattern");
     let (interested, others) = (filter("posts"), filter("users"));
     subscribers.streams = (0..FILTERED)
         .map(|n| subscribers.open().with_filter(if n % 100 == 0 { interested } else { others }))

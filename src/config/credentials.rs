@@ -48,7 +48,7 @@ pub(crate) const PING_PARAMETER: &str = "ping";
 /// The query parameter with the filter of a stream.
 pub(crate) const KEYS_PARAMETER: &str = "keys";
 
-/// The query parameter with where a topic's stream begins, and the one by which it turns the others out.
+/// The query parameter with where a topic's stream begins, and the one that makes it exclusive.
 pub(crate) const SINCE_PARAMETER: &str = "since";
 pub(crate) const EXCLUSIVE_PARAMETER: &str = "exclusive";
 

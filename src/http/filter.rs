@@ -11,14 +11,14 @@ use crate::config::{HubConfig, KEYS_PARAMETER};
 use crate::hub::Filter;
 
 /// The filter that a request wants for its stream: that of all its parameters together, or none without a parameter.
-/// Keys are separated by commas, encoded ones too, so a key with a comma cannot be wished for.
+/// Keys are separated by commas, encoded ones too, so a key with a comma cannot be named.
 pub(super) fn filter(uri: &Uri, limits: &HubConfig) -> Result<Filter, Reject> {
     let values: SmallVec<[Cow<'_, str>; 2]> = parameters(uri).collect::<Result<_, _>>()?;
     if values.is_empty() {
         return Ok(Filter::ALL);
     }
-    let wishes = values.iter().flat_map(|value| value.split(','));
-    Filter::new(wishes, limits).map_err(Reject::Filter)
+    let patterns = values.iter().flat_map(|value| value.split(','));
+    Filter::new(patterns, limits).map_err(Reject::Filter)
 }
 
 /// Refuses a filter on a topic's stream, where it would do nothing.
@@ -56,8 +56,8 @@ mod tests {
         filter(&uri, &HubConfig::default())
     }
 
-    fn of<const N: usize>(wishes: [&str; N]) -> Filter {
-        Filter::new(wishes, &HubConfig::default()).expect("valid wishes")
+    fn of<const N: usize>(patterns: [&str; N]) -> Filter {
+        Filter::new(patterns, &HubConfig::default()).expect("valid patterns")
     }
 
     #[test]

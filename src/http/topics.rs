@@ -34,7 +34,7 @@ struct Closing<'a> {
     reason: Option<Text<'a>>,
 }
 
-/// Whether the stream is to turn out the topic's others.
+/// Whether the stream is to replace the topic's others.
 ///
 /// # Errors
 /// The parameter has another value than it may have.

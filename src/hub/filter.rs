@@ -1,7 +1,7 @@
 //! Filters of streams: which keys a stream is for, as a hint that saves writes.
 //!
-//! Both sides are 64 bits. A stream's filter has a bit for each of its wishes, an event's [`KeyBits`] those of each of
-//! its keys and of each prefix of a key that ends with a colon. Without a common bit no key of the event is wished for,
+//! Both sides are 64 bits. A stream's filter has a bit for each of its patterns, an event's [`KeyBits`] those of each of
+//! its keys and of each prefix of a key that ends with a colon. Without a common bit no key of the event matches,
 //! and the stream's cursor moves past it. With one there may be: different strings may have the same bit.
 
 use std::fmt;
@@ -12,32 +12,32 @@ use super::seats::SeatKey;
 use super::shard::ShardId;
 use crate::config::HubConfig;
 
-/// Which keys a stream is for: a hint that saves writes, and no access control. An event none of whose keys is wished
-/// for is not sent; any other is sent whole. Now and then one is sent whose keys are not wished for, never the other
-/// way round.
+/// Which keys a stream is for: a hint that saves writes, and no access control. An event none of whose keys
+/// matches is not sent, but for one now and then; any other is sent, and whole.
 ///
-/// A wish is a key, or a prefix with a colon and `*` at its end: `feed:*` is for every key that begins with `feed:`.
+/// A pattern is a key, or a prefix with a colon and `*` at its end, or `*` alone: `feed:*` matches every key that begins
+/// with `feed:`, and `*` every key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter(u64);
 
-/// Why wishes are invalid. Positions count from 0.
+/// Why patterns are invalid. Positions count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidFilter {
-    /// There is no wish.
+    /// There is no pattern.
     Missing,
-    /// The wish at `position` has `len` bytes; at most `max` are allowed, as of a key.
+    /// The pattern at `position` has `len` bytes; at most `max` are allowed, as of a key.
     TooLong {
-        /// The position of the wish.
+        /// The position of the pattern.
         position: usize,
         /// Its length.
         len: usize,
         /// The allowed length.
         max: usize,
     },
-    /// The wish at `position` has a `*` elsewhere than at its end after a colon, or alone.
+    /// The pattern at `position` has a `*` elsewhere than at its end after a colon, or alone.
     Pattern {
-        /// The position of the wish.
+        /// The position of the pattern.
         position: usize,
     },
 }
@@ -54,8 +54,8 @@ pub(super) struct Filters {
     count: usize,
 }
 
-/// So many wishes have so many bits that most events would pass: they are no filter.
-const WISHES_MAX: usize = 8;
+/// This many patterns have so many bits that most events would pass: they are no filter.
+const PATTERNS_MAX: usize = 8;
 
 // ===== impl Filter =====
 
@@ -63,33 +63,33 @@ impl Filter {
     /// Every event, which is what a stream gets without a filter.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// A filter with these wishes: keys, prefixes like `feed:*`, or `*` for every key. From eight wishes on it is
-    /// [`Filter::ALL`]. Empty wishes do not count: no key is empty.
+    /// A filter with these patterns: keys, prefixes like `feed:*`, or `*` for every key. From eight patterns on it is
+    /// [`Filter::ALL`]. Empty patterns do not count: no key is empty.
     ///
     /// # Errors
-    /// The first wish that is invalid and why, or that there is none.
-    pub fn new<'w>(
-        wishes: impl IntoIterator<Item = &'w str>,
+    /// The first pattern that is invalid and why, or that there is none.
+    pub fn new<'p>(
+        patterns: impl IntoIterator<Item = &'p str>,
         limits: &HubConfig,
     ) -> Result<Self, InvalidFilter> {
         let (mut bits, mut count, max) = (0, 0, limits.key_bytes_max);
-        let wishes = wishes.into_iter().enumerate().filter(|(_, wish)| !wish.is_empty());
-        for (position, wish) in wishes {
-            if wish.len() > max {
-                return Err(InvalidFilter::TooLong { position, len: wish.len(), max });
+        let patterns = patterns.into_iter().enumerate().filter(|(_, pattern)| !pattern.is_empty());
+        for (position, pattern) in patterns {
+            if pattern.len() > max {
+                return Err(InvalidFilter::TooLong { position, len: pattern.len(), max });
             }
-            bits |= match wish.strip_suffix(":*").unwrap_or(wish) {
-                _ if wish == "*" => Self::ALL.0,
+            bits |= match pattern.strip_suffix(":*").unwrap_or(pattern) {
+                _ if pattern == "*" => Self::ALL.0,
                 literal if literal.contains('*') => {
                     return Err(InvalidFilter::Pattern { position });
                 }
-                _ => bit(wish.bytes().fold(NO_BYTES, add)),
+                _ => bit(pattern.bytes().fold(NO_BYTES, add)),
             };
             count += 1;
         }
         match count {
             0 => Err(InvalidFilter::Missing),
-            WISHES_MAX.. => Ok(Self::ALL),
+            PATTERNS_MAX.. => Ok(Self::ALL),
             _ => Ok(Self(bits)),
         }
     }
@@ -100,7 +100,7 @@ impl Filter {
         self == Self::ALL
     }
 
-    /// Whether an event with these bits may have a key that is wished for.
+    /// Whether an event with these bits may have a key that matches.
     #[inline]
     pub(crate) fn meets(self, event: KeyBits) -> bool {
         self.0 & event.0 != 0
@@ -231,17 +231,17 @@ impl std::error::Error for InvalidFilter {}
 mod tests {
     use super::*;
 
-    fn filter<const N: usize>(wishes: [&str; N]) -> Result<Filter, InvalidFilter> {
-        Filter::new(wishes, &HubConfig::default())
+    fn filter<const N: usize>(patterns: [&str; N]) -> Result<Filter, InvalidFilter> {
+        Filter::new(patterns, &HubConfig::default())
     }
 
-    fn meets(wish: &str, key: &str) -> bool {
-        filter([wish]).expect(wish).meets(KeyBits::of([key]))
+    fn meets(pattern: &str, key: &str) -> bool {
+        filter([pattern]).expect(pattern).meets(KeyBits::of([key]))
     }
 
     #[test]
-    fn a_wish_meets_its_key_and_the_keys_of_its_prefix() {
-        for (wish, key) in [
+    fn a_pattern_meets_its_key_and_the_keys_of_its_prefix() {
+        for (pattern, key) in [
             ("posts", "posts"),
             ("feed:*", "feed:1"),
             ("feed:*", "feed:1:x"),
@@ -254,36 +254,40 @@ mod tests {
             ("*", "anything"),
             ("\u{e9}:*", "\u{e9}:\u{1f600}"),
         ] {
-            assert!(meets(wish, key), "{wish} {key}");
+            assert!(meets(pattern, key), "{pattern} {key}");
         }
     }
 
     #[test]
-    fn other_keys_rarely_meet_a_wish() {
-        for wish in ["posts", "feed:*", "feed:1:x"] {
+    fn other_keys_rarely_meet_a_pattern() {
+        for pattern in ["posts", "feed:*", "feed:1:x"] {
             let others = (0..10_000).map(|n| format!("other{n}"));
-            let met = others.filter(|key| meets(wish, key)).count();
+            let met = others.filter(|key| meets(pattern, key)).count();
             // One of 64 is expected.
-            assert!((100..220).contains(&met), "{met} of 10,000 for {wish}");
+            assert!((100..220).contains(&met), "{met} of 10,000 for {pattern}");
         }
         let (near, far) = (filter(["feed"]).expect("a key"), filter(["feed:1"]).expect("a key"));
         assert!(!near.meets(KeyBits::of(["feed:1"])) && !far.meets(KeyBits::of(["feed:10"])));
     }
 
     #[test]
-    fn eight_wishes_are_no_filter() {
+    fn eight_patterns_are_no_filter() {
         assert!(!filter(["a", "b", "c", "d", "e", "f", "g"]).expect("seven").is_all());
         assert!(filter(["a", "b", "c", "d", "e", "f", "g", "h"]).expect("eight").is_all());
         assert!(filter(["a", "*"]).expect("every key").is_all());
     }
 
     #[test]
-    fn invalid_wishes_are_refused() {
+    fn invalid_patterns_are_refused() {
         assert_eq!(filter([]), Err(InvalidFilter::Missing));
         assert_eq!(filter(["", ""]), Err(InvalidFilter::Missing));
         assert!(filter(["", "a"]).is_ok());
-        for wish in ["feed*", "*feed", "a*b:*", "**", "*:*", "feed:**", "feed:*:x"] {
-            assert_eq!(filter(["a", wish]), Err(InvalidFilter::Pattern { position: 1 }), "{wish}");
+        for pattern in ["feed*", "*feed", "a*b:*", "**", "*:*", "feed:**", "feed:*:x"] {
+            assert_eq!(
+                filter(["a", pattern]),
+                Err(InvalidFilter::Pattern { position: 1 }),
+                "{pattern}"
+            );
         }
         let max = HubConfig::default().key_bytes_max;
         let (fits, long) = ("x".repeat(max), "x".repeat(max + 1));

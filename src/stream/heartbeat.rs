@@ -203,7 +203,7 @@ impl Live {
 }
 
 /// Drops a byte order mark at the beginning of a stream, of which so many bytes have been withheld: behind a ping it
-/// would become part of the first line. What turns out not to be one goes on.
+/// would become part of the first line. Bytes that prove to be no mark go on.
 fn without_bom(withheld: usize, data: &Bytes) -> Option<Bytes> {
     let same =
         data.iter().zip(&BOM[withheld..]).take_while(|(byte, of_bom)| byte == of_bom).count();

@@ -26,9 +26,9 @@ fn invalidate(id: &str, keys: &str) -> String {
     format!("id: {id}\nevent: invalidate\ndata: {{\"keys\":{keys}}}\n\n")
 }
 
-/// `users` shares no bit with the wishes, so its events are not sent.
+/// `users` shares no bit with the patterns, so its events are not sent.
 #[test]
-fn a_filtered_stream_gets_whole_events_with_a_wished_key_and_no_others() {
+fn a_filtered_stream_gets_whole_events_with_a_matching_key_and_no_others() {
     for way in Way::all() {
         let server = start(way, &[]);
         for route in ROUTES {
@@ -145,7 +145,7 @@ fn the_keepalive_of_a_filtered_stream_over_http_1_0_is_the_same() {
 fn a_resumed_stream_is_filtered_too() {
     for way in Way::all() {
         let server = start(way, &[]);
-        // As long as there is one, what is published is compared with wishes.
+        // As long as there is one, what is published is compared with patterns.
         let mut other = way.open(&server, &format!("{}?keys=posts", ROUTES[0]));
         let first = other.connected();
         for keys in [["users"], ["posts"], ["users"], ["feed:1"], ["users"]] {

@@ -14,7 +14,7 @@ pub(crate) enum Scope {
     Publish,
     /// Any of both.
     Either,
-    /// That of a stream that turns the others out, beside `subscribe`.
+    /// That of an exclusive stream, beside `subscribe`.
     Exclusive,
 }
 

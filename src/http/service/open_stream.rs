@@ -46,7 +46,7 @@ impl Service {
     /// verified need not be verified again.
     pub(crate) fn open_stream(&self, first: &Bytes) -> Result<Handoff, Option<Verdict>> {
         let Some((request, length, route)) = self.stream_request(first) else { return Err(None) };
-        // It may have to wait for those that it turns out.
+        // It may have to wait for those that it replaces.
         if route.is_of_topic_stream() && !matches!(topics::is_exclusive(request.uri()), Ok(false)) {
             return Err(None);
         }
@@ -114,7 +114,7 @@ impl Service {
         })
     }
 
-    /// Opens the stream of a topic, which turns the others out if the request says so.
+    /// Opens the stream of a topic, which replaces the others if the request says so.
     ///
     /// # Errors
     /// A parameter has no such value, the server shuts down, or a limit is reached.
@@ -218,6 +218,7 @@ fn refused(why: SubscribeError, limit: Limit) -> Reject {
         SubscribeError::OrgFull { max } | SubscribeError::TopicFull { max } => {
             Reject::Full { limit, max }
         }
+        SubscribeError::NoTopic => unreachable!("open_topic opens streams of topics"),
     }
 }
 
@@ -244,7 +245,7 @@ mod tests {
     use crate::stream::Clock;
 
     /// The streams of topics need no task of hyper's, but for one that has to wait. That one counts as a stream all the
-    /// same: a client that sends no more after such a request has gone, and turns nobody out.
+    /// same: a client that sends no more after such a request has gone, and replaces no other.
     #[tokio::test]
     async fn a_topic_opens_without_hyper_unless_it_is_exclusive() {
         let (config, clock) = (Config::default(), Clock::start());

@@ -25,7 +25,7 @@ fn org() -> OrgName {
     "acme".parse().expect("a name")
 }
 
-/// A stream that wishes for posts, which has taken what there is.
+/// A stream with a filter for posts, which has taken what there is.
 fn subscribe(hub: &Hub) -> Subscription {
     let (stream, _) = hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing");
     stream.set_filter(Filter::new(["posts"], hub.config()).expect("a key"));

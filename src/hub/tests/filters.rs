@@ -23,9 +23,9 @@ use crate::wire::{Frame, Greeting, Parser};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// With no wishes it is not filtered.
+    /// Without patterns it is not filtered.
     Open {
-        wishes: Vec<&'static str>,
+        patterns: Vec<&'static str>,
         socket: bool,
     },
     Publish(Vec<&'static str>),
@@ -51,7 +51,7 @@ enum Step {
 
 /// One client, which a task or the driver serves.
 struct Client {
-    wishes: Vec<&'static str>,
+    patterns: Vec<&'static str>,
     filter: Filter,
     stream: Option<Subscription>,
     /// Its socket, and whether that is full; `None` if a task serves it.
@@ -77,7 +77,7 @@ struct World {
     sweeps: Vec<Sweep>,
     passes: CommandPasses,
     now: u64,
-    /// Events that were sent although nothing of them was wished for.
+    /// Events that were sent although none of their keys matches.
     in_vain: usize,
     skipped: usize,
 }
@@ -90,18 +90,18 @@ const WISHES: [&str; 10] =
     ["posts", "users", "feed:*", "feed:1:*", "feed:2", "a:b:*", ":*", "never", "\u{e9}:*", "feed"];
 const COALESCE: u64 = 50;
 
-/// The definition: what a wish is for.
-fn is_wished(wish: &str, key: &str) -> bool {
-    let prefix = wish.strip_suffix('*').filter(|prefix| prefix.ends_with(':'));
-    wish == key || prefix.is_some_and(|prefix| key.starts_with(prefix))
+/// The definition: what a pattern matches.
+fn matches_key(pattern: &str, key: &str) -> bool {
+    let prefix = pattern.strip_suffix('*').filter(|prefix| prefix.ends_with(':'));
+    pattern == key || prefix.is_some_and(|prefix| key.starts_with(prefix))
 }
 
 // ===== impl Client =====
 
 impl Client {
     fn wants(&self, keys: &[String]) -> bool {
-        self.wishes.is_empty()
-            || keys.iter().any(|key| self.wishes.iter().any(|wish| is_wished(wish, key)))
+        self.patterns.is_empty()
+            || keys.iter().any(|key| self.patterns.iter().any(|pattern| matches_key(pattern, key)))
     }
 
     fn subscription(&self) -> &Subscription {
@@ -140,15 +140,17 @@ impl World {
     fn apply(&mut self, step: Step) {
         let count = self.clients.len().max(1);
         match step {
-            Step::Open { wishes, socket } => {
-                let filter = match wishes.is_empty() {
+            Step::Open { patterns, socket } => {
+                let filter = match patterns.is_empty() {
                     true => Filter::ALL,
-                    false => Filter::new(wishes.iter().copied(), self.hub.config()).expect("valid"),
+                    false => {
+                        Filter::new(patterns.iter().copied(), self.hub.config()).expect("valid")
+                    }
                 };
                 let number = u32::try_from(self.clients.len()).expect("few");
                 let id = EventId { epoch: crate::ids::Epoch(0), seq: Seq(0) };
                 self.clients.push(Client {
-                    wishes,
+                    patterns,
                     filter,
                     stream: None,
                     socket: socket.then_some((SocketId(number), false)),
@@ -458,7 +460,7 @@ fn step() -> impl Strategy<Value = Step> {
     let keys = || prop::collection::vec(select(&KEYS[..]), 1..4);
     prop_oneof![
         3 => (subsequence(&WISHES[..], 0..5), any::<bool>())
-            .prop_map(|(wishes, socket)| Step::Open { wishes, socket }),
+            .prop_map(|(patterns, socket)| Step::Open { patterns, socket }),
         10 => keys().prop_map(Step::Publish),
         2 => (0..2_500_u64).prop_map(Step::Wait),
         3 => (0..60_u64).prop_map(Step::Wait),
@@ -476,7 +478,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_filtered_stream_loses_nothing_that_it_wishes_for(
+    fn a_filtered_stream_loses_nothing_that_matches(
         view in select(vec![View::Member, View::Public]),
         coalesce in select(vec![0, COALESCE]),
         history in select(vec![1, 3, 100]),

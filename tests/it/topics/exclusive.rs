@@ -1,4 +1,4 @@
-//! `?exclusive`: the newest stream of a topic turns the others out.
+//! `?exclusive`: the newest stream of a topic replaces the others.
 
 use super::{JSON, RUN, expect_end, numbered, numbered_frame, publish};
 use crate::bytes::Way;
@@ -6,7 +6,7 @@ use crate::support::http2_client::{End, Http2Client, code};
 use crate::support::server::Signal;
 use crate::support::{Client, Server, Stream, Transport, eventually};
 
-/// What a stream that is turned out ends with.
+/// What a stream that is replaced ends with.
 const REPLACED: &str = "event: closed\ndata: {\"reason\":\"replaced\"}\n\n";
 
 fn exclusive() -> String {
@@ -32,7 +32,7 @@ fn the_newest_takes_the_place_of_the_others() {
             }
             streams = vec![newest];
             if query != "?exclusive=true" {
-                // The next one joins, and is turned out with it.
+                // The next one joins, and is replaced with it.
                 streams.insert(0, way.open(&server, RUN));
                 streams[0].connected();
             }
@@ -225,7 +225,7 @@ fn a_drain_ends_the_newest_that_waits() {
     }
 }
 
-/// However they meet, one of them stays, and each of the others is turned out.
+/// However they meet, one of them stays, and each of the others is replaced.
 #[test]
 fn of_many_that_come_at_once_one_stays() {
     for transport in Transport::all() {

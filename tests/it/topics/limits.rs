@@ -145,7 +145,7 @@ fn streams_of_topics_count_as_streams() {
             let exclusive = server.get(&format!("{RUN}?exclusive"));
             assert_eq!(exclusive.status(), 503, "{way:?} {limit}");
             let id = publish(&server, RUN, &numbered(1));
-            assert_eq!(streams[0].next(), numbered_frame(&id, 1), "nobody was turned out");
+            assert_eq!(streams[0].next(), numbered_frame(&id, 1), "none was replaced");
         }
     }
 }

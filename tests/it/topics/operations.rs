@@ -208,7 +208,7 @@ fn the_access_log_has_the_topic_of_a_stream() {
             stream.connected();
             stream
         });
-        // The first was turned out; the other gets two events and the end.
+        // The first was replaced; the other gets two events and the end.
         assert!(streams[0].next().contains("replaced"));
         for n in 1..=2 {
             let id = publish(&server, RUN, &numbered(n));
