@@ -119,7 +119,7 @@ impl Channel {
         match view {
             View::Member => member,
             View::Public => public.get_or_insert_with(|| Box::new(new())),
-            View::Topic => panic!("an org has no feed of a topic"),
+            View::Topic => unreachable!("an org has no feed of a topic"),
         }
     }
 

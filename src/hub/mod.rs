@@ -117,6 +117,8 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// The view is [`View::Topic`], and no topic is named: [`Hub::subscribe_topic`] opens streams of topics.
+    NoTopic,
 }
 
 #[derive(Debug)]
@@ -170,12 +172,9 @@ impl Hub {
     /// Takes a seat. A client that comes back with an id that the history covers resumes from there; any other
     /// starts at the newest event. Streams of topics open with [`Self::subscribe_topic`].
     ///
-    /// # Panics
-    /// The view is [`View::Topic`].
-    ///
     /// # Errors
-    /// [`SubscribeError`]: the hub is closing, or the org has as many streams of this view [as it
-    /// may](HubConfig::org_streams_max).
+    /// [`SubscribeError`]: the hub is closing, the org has as many streams of this view [as it
+    /// may](HubConfig::org_streams_max), or the view is [`View::Topic`].
     pub fn subscribe(
         &self,
         org: &OrgName,
@@ -183,6 +182,9 @@ impl Hub {
         last_event_id: Option<EventId>,
         now: Time,
     ) -> Result<(Subscription, Greeting), SubscribeError> {
+        if view == View::Topic {
+            return Err(SubscribeError::NoTopic);
+        }
         loop {
             let channel = self.shared.registry.get_or_create(org, now);
             let mut state = channel.state.lock();
@@ -352,7 +354,7 @@ impl Hub {
         match view {
             View::Member => self.config().org_streams_max,
             View::Public => self.config().org_public_streams_max,
-            View::Topic => self.config().topic_streams_max,
+            View::Topic => None,
         }
     }
 

@@ -51,7 +51,8 @@ impl EventStream {
     /// if the hub's configuration has a [`stream_age_max`](crate::config::HubConfig::stream_age_max).
     ///
     /// # Errors
-    /// [`SubscribeError`]: the hub is closing, or the org has as many streams as it may have.
+    /// [`SubscribeError`]: the hub is closing, the org has as many streams as it may have, or the view is
+    /// [`View::Topic`], whose streams open with [`Self::open_topic`].
     pub fn open(
         hub: &Hub,
         org: &OrgName,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{World, topic};
-use crate::hub::{Batch, Pace, Start};
+use crate::hub::{Batch, Pace, Start, SubscribeError, View};
 use crate::metrics::CloseReason;
 use crate::time::Time;
 use crate::wire::Greeting;
@@ -25,6 +25,18 @@ fn a_closed_topic_gives_each_stream_the_reason_and_ends_it() {
     }
     drop((late, live));
     assert_eq!((world.ended(CloseReason::Closed), world.hub.seats()), (2, 0));
+}
+
+/// SCENARIO: an application opens a stream with the view of topics, which is public, and names no topic.
+/// BUG: the hub panicked while it held the org's lock.
+/// FIX: it refuses the stream, and takes no seat.
+#[test]
+fn a_stream_with_the_view_of_topics_is_refused_without_a_topic() {
+    let world = World::new();
+    let org = topic("run").org;
+    let opened = world.hub.subscribe(&org, View::Topic, None, Time(world.now));
+    assert_eq!(opened.map(|_| ()), Err(SubscribeError::NoTopic));
+    assert_eq!(world.hub.seats(), 0);
 }
 
 #[test]
