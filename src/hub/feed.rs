@@ -107,7 +107,7 @@ impl<L: Log> Feed<L> {
     ) {
         let all = self.has_moved() || closing;
         for (shard, seats) in (0..).map(ShardId).zip(&mut self.shards) {
-            if (all || seats.calls_all().0) && seats.mark_dirty() {
+            if (all || seats.visits_all().0) && seats.mark_dirty() {
                 marked.push((shard, self.view));
             }
         }

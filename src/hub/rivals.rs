@@ -81,7 +81,7 @@ impl TopicFeed {
                     replaced.stuck.push((shard, seat.stalls_after(tick, &channel.common), key));
                 }
             }
-            seats.call_all();
+            seats.visit_all();
         }
         replaced
     }
@@ -141,7 +141,7 @@ impl Subscription {
                         seat.ending = Some(CloseReason::Stalled);
                     }
                 }
-                seats.call_all();
+                seats.visit_all();
             }
         }
         self.channel().common.schedule(self.channel());

@@ -34,8 +34,8 @@ pub(crate) struct Seats {
     /// A pass carries out commands to them, or is about to begin.
     passing: bool,
     /// How often a sweep has to visit every stream, whether it is behind or not, and how often one has.
-    calls: u32,
-    called: u32,
+    visits: u32,
+    visited: u32,
     /// Counts the commands to re-read everything, or what a topic has lost, in a circle without [`DUE`].
     round: u8,
     /// The generation of the last seat whose stream has to end.
@@ -66,8 +66,8 @@ impl Seats {
             end: 0,
             dirty: false,
             passing: false,
-            calls: 0,
-            called: 0,
+            visits: 0,
+            visited: 0,
             round: DUE + 1,
             ends_until: None,
             filters: None,
@@ -162,17 +162,17 @@ impl Seats {
     /// From here on a change marks the seats dirty again.
     pub(crate) fn end_sweep(&mut self) {
         self.dirty = false;
-        self.called = self.calls;
+        self.visited = self.visits;
     }
 
     /// Has a sweep visit every stream once more.
-    pub(crate) fn call_all(&mut self) {
-        self.calls = self.calls.wrapping_add(1);
+    pub(crate) fn visit_all(&mut self) {
+        self.visits = self.visits.wrapping_add(1);
     }
 
     /// Whether a sweep has to visit every stream, and a number that changes when that is so once more.
-    pub(crate) fn calls_all(&self) -> (bool, u32) {
-        (self.calls != self.called, self.calls)
+    pub(crate) fn visits_all(&self) -> (bool, u32) {
+        (self.visits != self.visited, self.visits)
     }
 
     pub(crate) fn round(&self) -> u8 {

@@ -78,9 +78,9 @@ impl Progress {
     fn visit<L: Log>(&mut self, history: &L, seats: &mut Seats, at: At, batch: &mut Batch) -> bool {
         let At { closing, tick } = at;
         let round = seats.round();
-        let (calls_all, calls) = seats.calls_all();
-        let all = closing || calls_all;
-        let now_at = (history.head(), closing, calls);
+        let (visits_all, visits) = seats.visits_all();
+        let all = closing || visits_all;
+        let now_at = (history.head(), closing, visits);
         if self.index == 0 {
             self.began_at = now_at;
         }

@@ -4,6 +4,7 @@ mod admit;
 mod app;
 mod command;
 mod open_stream;
+mod publish;
 mod verdict;
 
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ pub(crate) use self::verdict::Verdict;
 
 use self::admit::close_unproven;
 use self::open_stream::keepalive;
+use self::publish::Target;
 use self::verdict::FirstVerdict;
 use super::accept::accepts_events;
 use super::auth::{AuthError, Authorization, Grant, Permission, Presented};
@@ -31,7 +33,6 @@ use super::fields::Fields;
 use super::filter::{filter, no_filter};
 use super::handoff::{Handoff, HandoffSlot};
 use super::origin;
-use super::publish::{self, BodyLimits, Publisher};
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
@@ -40,7 +41,7 @@ use super::topics;
 use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
 use crate::config::{Config, CorsPolicy};
 use crate::hub::{Hub, Position, Positions};
-use crate::ids::{OrgName, Topic};
+use crate::ids::OrgName;
 use crate::stream::{EventStream, StreamMonitor, retry_ms, with_headers};
 
 /// Makes a [`Service`] for each connection of one worker.
@@ -64,14 +65,6 @@ pub(crate) struct Service {
     verdict: FirstVerdict,
     /// What the bodies of an HTTP/2 connection share.
     body_budget: Option<BodyBudget>,
-}
-
-/// What a publish is for.
-enum Target {
-    Org(OrgName),
-    Topic(Topic),
-    /// What each of its lines names.
-    Lines,
 }
 
 // ===== impl ServiceFactory =====
@@ -327,31 +320,6 @@ impl Service {
             fields.push(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }
         fields
-    }
-
-    fn body_limits(&self) -> BodyLimits {
-        let Config { publish_bytes_max, body_timeout, .. } = self.app.config;
-        let budget = self.body_budget.clone();
-        BodyLimits { bytes_max: publish_bytes_max, timeout: body_timeout, budget }
-    }
-
-    fn publish(&self, target: Target, grant: Grant, request: Request<Incoming>) -> ResponseState {
-        let (hub, app) = (self.hub.clone(), self.app.clone());
-        let (limits, timer) = (self.body_limits(), self.timer());
-        let (head, body) = request.into_parts();
-        let allowed = publish::content_type(matches!(target, Target::Lines));
-        self.wait_for(async move {
-            let body = publish::read(head.headers, body, allowed, limits, &timer).await?;
-            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
-            let now = app.clock.now();
-            match target {
-                Target::Org(org) => publish::publish_one(publisher, &org, body.bytes(), now),
-                Target::Topic(topic) => {
-                    publish::publish_message(publisher, &topic, body.bytes(), now)
-                }
-                Target::Lines => publish::publish_batch(publisher, body.bytes(), &grant, now),
-            }
-        })
     }
 
     /// Responds with what `respond` comes to, which reads the body of an authorised request first.
