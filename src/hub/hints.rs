@@ -11,9 +11,10 @@ use crate::wire::{self, Frame, MemoryUse};
 /// What a history keeps for filtered streams.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
-    /// Those of the newest events; at most as many as there are.
+    /// The bits of the newest events, one entry for each; at most as many as the history has events.
     bits: VecDeque<KeyBits>,
-    /// `ping` at this position, once it was needed: with an id that resumes nothing, and with that of the position.
+    /// The `ping` that was encoded last, with its position: first the one with an id that resumes nothing, then the one
+    /// with the id of the position.
     pings: [Option<(Seq, Frame)>; 2],
 }
 
@@ -33,7 +34,7 @@ impl Hints {
         }
     }
 
-    /// Those of the event with so many newer ones, if they are known.
+    /// The bits of the event that has this many newer ones after it, if they are known.
     #[inline]
     pub(super) fn get(&self, newer: u64) -> KeyBits {
         let index = usize::try_from(newer).ok().and_then(|n| self.bits.len().checked_sub(n + 1));

@@ -31,7 +31,7 @@ pub(crate) struct History {
     memory: Arc<MemoryUse>,
     /// `connected` with this id, once it was needed.
     reread: Option<(Seq, Frame)>,
-    /// For filtered streams, while there are any.
+    /// What is kept for filtered streams, while there are any.
     hints: Option<Box<Hints>>,
 }
 
@@ -167,7 +167,7 @@ impl History {
         (position.0 + 1..=self.head.0).all(|seq| self.may_interest(Seq(seq), filter))
     }
 
-    /// Any may of which nothing is known.
+    /// An event of which nothing is known may interest every stream.
     fn may_interest(&self, seq: Seq, filter: Filter) -> bool {
         let Some(hints) = &self.hints else { return true };
         filter.meets(hints.get(self.head.since(seq)))

@@ -17,27 +17,28 @@ use super::topic::TopicFeed;
 use crate::metrics::CloseReason;
 use crate::time::Tick;
 
-/// The replaced streams of a topic that have still a seat.
+/// The streams of a topic that an exclusive one has replaced, while they still have a seat.
 #[derive(Debug, Default)]
 pub(crate) struct Rivals {
+    /// How many there are.
     left: usize,
-    /// Of the exclusive stream that was opened last, and waits for them.
+    /// Wakes the exclusive stream that was opened last, and waits for them to end.
     waker: Option<Waker>,
 }
 
 /// What is left to be done once no lock is held, after streams were replaced.
 #[derive(Debug, Default)]
 pub(crate) struct Replaced {
-    /// Of an exclusive stream that waits, and is replaced itself.
+    /// Wakes an earlier exclusive stream, which was waiting and is replaced itself.
     waker: Option<Waker>,
-    /// Those that take nothing now, and when they count as stalled.
+    /// The streams whose clients read nothing now, and when they count as stalled.
     stuck: SmallVec<[(ShardId, Tick, SeatKey); 1]>,
 }
 
 // ===== impl Rivals =====
 
 impl Rivals {
-    /// How many there are.
+    /// How many of them have still a seat.
     pub(super) fn left(&self) -> usize {
         self.left
     }
@@ -54,7 +55,8 @@ impl Rivals {
 // ===== impl State =====
 
 impl State {
-    /// A seat was freed. Returns what has to be woken once no lock is held.
+    /// Counts a seat that was freed. Returns the exclusive stream to wake, once no lock is held, if it was the last that
+    /// it waited for.
     pub(super) fn free_rival(&mut self, seat: &Seat) -> Option<Waker> {
         match &mut self.feeds {
             Feeds::Org(_) => None,

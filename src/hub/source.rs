@@ -12,9 +12,9 @@ use crate::wire::{Frame, Greeting, Keepalive};
 pub(crate) struct Source<'f> {
     pub(super) log: &'f mut dyn Log,
     pub(super) commands: Option<&'f Commands>,
-    /// That of the seats.
+    /// The round of the seats.
     pub(super) round: u8,
-    /// That of the seat.
+    /// The filter of the seat.
     pub(super) filter: Filter,
     pub(super) seat: &'f mut Seat,
 }

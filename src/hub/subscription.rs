@@ -364,7 +364,7 @@ impl Drop for Subscription {
             let seat = state.free_seat(self.shard, self.key);
             if state.seats() == 0 {
                 state.use_until(shard.tick().time());
-                state.rest(&self.channel);
+                state.list_if_idle(&self.channel);
             }
             let sole = seat.as_ref().and_then(|seat| state.free_rival(seat));
             (seat, sole)

@@ -73,7 +73,7 @@ impl Hub {
                 return Err(SubscribeError::TopicFull { max });
             }
             let (greeting, position) = feed.feed.history.start(start);
-            feed.wake(&channel);
+            feed.unlist(&channel);
             let replaced = exclusive.then(|| feed.replace(&channel));
             let mut subscription =
                 Subscription::new(&channel, &mut state, self.shard, View::Topic, position);
@@ -135,7 +135,7 @@ impl Channel {
         }
         state.use_until(now);
         let id = state.append_message(message, now, self)?;
-        state.rest(self);
+        state.list_if_idle(self);
         Some(id)
     }
 
@@ -156,7 +156,7 @@ impl Channel {
         state.append_message(message, now, self);
         state.closing.get_or_insert(CloseReason::Closed);
         state.removed = true;
-        state.rest(self);
+        state.list_if_idle(self);
         state.seats()
     }
 
@@ -185,11 +185,11 @@ impl State {
 
     /// Lists a topic without seats among the idle ones, at the place that its last use gives it; one that has no event
     /// is over as soon as its last stream.
-    pub(super) fn rest(&mut self, channel: &Arc<Channel>) {
+    pub(super) fn list_if_idle(&mut self, channel: &Arc<Channel>) {
         let since = self.last_use();
         let (removed, seats) = (self.removed, self.seats());
         let Feeds::Topic(feed) = &mut self.feeds else { return };
-        feed.wake(channel);
+        feed.unlist(channel);
         if seats == 0 && !removed {
             let expires = match feed.feed.history.is_empty() {
                 true => Time(0),
@@ -207,8 +207,8 @@ impl TopicFeed {
         Self { feed: Feed::of(View::Topic, backlog), rivals: Rivals::default(), idle: None }
     }
 
-    /// It is in use, or its place among the idle ones is about to change.
-    fn wake(&mut self, channel: &Channel) {
+    /// Takes it out of the idle topics: it is in use, or its place among them is about to change.
+    fn unlist(&mut self, channel: &Channel) {
         if let Some(key) = self.idle.take() {
             channel.common.topics.remove_idle(key);
         }

@@ -74,7 +74,7 @@ impl Topics {
             return channel.clone();
         }
         let channel = Arc::new(Channel::of_topic(topic, self.common.clone(), now));
-        channel.state.lock().rest(&channel);
+        channel.state.lock().list_if_idle(&channel);
         partition.insert(topic.clone(), channel.clone());
         channel
     }

@@ -76,7 +76,7 @@ struct Live {
     beat: Arc<Beat>,
     edge: Edge,
     /// The first ping came before any byte: a byte order mark behind it would be text.
-    leads: bool,
+    begins_with_ping: bool,
     ended: bool,
 }
 
@@ -173,7 +173,7 @@ fn end(live: &mut Option<Live>) {
 
 impl Live {
     fn new(pulse: &Pulse) -> Self {
-        Self { beat: pulse.beat(), edge: Edge::default(), leads: false, ended: false }
+        Self { beat: pulse.beat(), edge: Edge::default(), begins_with_ping: false, ended: false }
     }
 
     /// The next bytes of the stream, as they go on; `None` if nothing of them does yet.
@@ -182,7 +182,7 @@ impl Live {
             return Some(data);
         }
         let passed = match self.edge.beginning() {
-            Some(part) if self.leads => without_bom(part, &data),
+            Some(part) if self.begins_with_ping => without_bom(part, &data),
             _ => Some(data.clone()),
         };
         self.edge.read(&data);
@@ -196,7 +196,7 @@ impl Live {
         if !self.edge.is_here() || !self.beat.poll_due(waker) {
             return Poll::Pending;
         }
-        self.leads |= self.edge.beginning().is_some();
+        self.begins_with_ping |= self.edge.beginning().is_some();
         let ping = if self.edge.has_id() { LINE } else { BLOCK };
         Poll::Ready(Bytes::from_static(ping))
     }

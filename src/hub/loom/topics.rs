@@ -188,8 +188,8 @@ fn a_publish_meets_the_end_of_its_topic() {
         assert!(over && received.ends_with("event: closed\ndata: {\"reason\":\"done\"}\n\n"));
         let is_old = id.epoch == before.epoch;
         // Three events, of which two are kept, or two.
-        let told = received.contains("event: connected\n") || received.contains("data: a\n");
-        assert!(told && received.contains("data: b\n") == is_old, "{received}");
+        let notified = received.contains("event: connected\n") || received.contains("data: a\n");
+        assert!(notified && received.contains("data: b\n") == is_old, "{received}");
         drop(old);
         let mut new = open(&hub, false);
         let (received, _) = take(&mut new);

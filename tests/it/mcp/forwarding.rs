@@ -288,10 +288,10 @@ fn arguments_that_cannot_work_are_named() {
         let mut process = Killed(HeartbeatProxy::command(args).spawn().expect("the example"));
         let code = process.wait();
         let mut stderr = process.0.stderr.take().expect("piped");
-        let said = std::io::read_to_string(&mut stderr).expect("text");
-        assert_eq!(code, Some(2), "{args:?}: {said}");
-        assert!(said.contains(reason), "{args:?}: {said}");
-        assert!(said.contains("usage: heartbeat_proxy LISTEN UPSTREAM PING\n"), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let written = std::io::read_to_string(&mut stderr).expect("text");
+        assert_eq!(code, Some(2), "{args:?}: {written}");
+        assert!(written.contains(reason), "{args:?}: {written}");
+        assert!(written.contains("usage: heartbeat_proxy LISTEN UPSTREAM PING\n"), "{written}");
+        assert!(!written.contains("panicked"), "{written}");
     }
 }
