@@ -14,7 +14,6 @@ use serde::Deserialize;
 use super::event_line::EventLine;
 use super::url::HttpUrl;
 use super::{Endpoint, Error, InvalidRedirect, OneLine, Since, Verify, exchange, topic};
-use crate::config::{EXCLUSIVE_PARAMETER, KEYS_PARAMETER, SINCE_PARAMETER};
 use crate::ids::{OrgName, Topic, TopicName};
 use crate::wire::{Event, Parser};
 
@@ -295,7 +294,7 @@ impl Listen {
         let mut query = self.stream.query();
         if !self.keys.is_empty() {
             let keys = self.keys.join(",");
-            query.push(format!("{KEYS_PARAMETER}={}", utf8_percent_encode(&keys, ESCAPED)));
+            query.push(format!("keys={}", utf8_percent_encode(&keys, ESCAPED)));
         }
         if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
     }
@@ -317,8 +316,8 @@ impl StreamKind {
     /// The parameters that only a topic's stream has.
     fn query(&self) -> Vec<String> {
         let Self::Topic { since, exclusive, .. } = self else { return Vec::new() };
-        let since = (*since != Since::All).then(|| format!("{SINCE_PARAMETER}={since}"));
-        let exclusive = exclusive.then(|| EXCLUSIVE_PARAMETER.to_owned());
+        let since = (*since != Since::All).then(|| format!("since={since}"));
+        let exclusive = exclusive.then(|| "exclusive".to_owned());
         since.into_iter().chain(exclusive).collect()
     }
 
