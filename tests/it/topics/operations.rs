@@ -130,7 +130,7 @@ fn a_page_of_another_origin_changes_no_topic() {
     }
 }
 
-/// SCENARIO: a page of another origin, or an image in it, requests `?exclusive`, and the browser adds its user's cookie.
+/// SCENARIO: a page of another origin, or an image in it, requests `?exclusive`, and the browser adds the cookie.
 /// BUG: that is a GET, which counted as one that changes nothing, so the page turned the topic's streams out.
 /// FIX: an exclusive stream is a change, which neither the cookie nor an open server allows to a foreign page.
 #[test]
