@@ -123,6 +123,8 @@ impl Proxy {
                 return response;
             }
         };
+        // That of the upstream is between the two (RFC 9110, section 2.5).
+        *response.version_mut() = Version::HTTP_11;
         let headers = response.headers_mut();
         remove_hop_by_hop(headers);
         if headers.get(header::CONTENT_TYPE).is_some_and(is_event_stream) {
@@ -153,6 +155,10 @@ impl Proxy {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It was chunked, whatever its length says (RFC 9112, section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let named = headers.get_all(header::CONNECTION).into_iter();
     let named = named.filter_map(|names| names.to_str().ok()).flat_map(|names| names.split(','));
     let named: Vec<HeaderName> = named.filter_map(|name| name.trim().parse().ok()).collect();

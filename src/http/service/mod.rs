@@ -304,8 +304,10 @@ impl Service {
             && topics::is_exclusive(request.uri()).is_ok_and(|is_exclusive| is_exclusive);
         let permission = Permission { is_exclusive, ..permission };
         let cors = &self.app.config.cors;
+        // An exclusive stream turns others out, though a page may send its GET with any cookie.
+        let is_change = is_exclusive || !request.method().is_safe();
         // What is open to every page needs no more than that.
-        let is_foreign = !request.method().is_safe()
+        let is_foreign = is_change
             && origin::is_foreign(request, cors)
             && !(self.app.config.auth.is_open() && *cors == CorsPolicy::Any);
         let presented = Presented { headers: request.headers(), uri: request.uri(), is_foreign };

@@ -195,6 +195,28 @@ fn a_response_that_breaks_off_is_not_made_whole() {
     assert_eq!(client.read_to_end(), b"9\r\ndata: 1\n\n\r\n");
 }
 
+/// SCENARIO: the upstream answers in HTTP/1.0, or with chunks and a length that is not theirs.
+/// BUG: the client was answered in HTTP/1.0 too, or with that length, at which the body was cut off.
+/// FIX: the version is the proxy's own (RFC 9110, 2.5), and chunks come before a length (RFC 9112, 6.3).
+#[test]
+fn a_response_is_framed_for_the_client() {
+    let behind = Behind::start(NEVER);
+    for response in [
+        "HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n",
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 3\r\n\
+         transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n",
+    ] {
+        let mut client = behind.client(GET);
+        let (mut upstream, _) = behind.upstream();
+        upstream.send(response);
+        drop(upstream);
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{response}: {head}");
+        assert_eq!(header(&head, "content-length"), None, "{response}: {head}");
+        assert_eq!(client.read_until(b"0\r\n\r\n"), b"9\r\ndata: 1\n\n\r\n0\r\n\r\n", "{response}");
+    }
+}
+
 #[test]
 fn an_upstream_that_does_not_answer_is_a_bad_gateway() {
     let nowhere = ReservedPort::new();

@@ -130,6 +130,35 @@ fn a_page_of_another_origin_changes_no_topic() {
     }
 }
 
+/// SCENARIO: a page of another origin, or an image in it, requests `?exclusive`, and the browser adds the cookie.
+/// BUG: that is a GET, which counted as one that changes nothing, so the page turned the topic's streams out.
+/// FIX: an exclusive stream is a change, which neither the cookie nor an open server allows to a foreign page.
+#[test]
+fn a_page_of_another_origin_turns_nobody_out() {
+    let claims = serde_json::json!({
+        "org": "acme", "scope": "subscribe exclusive", "topics": "*", "exp": now() + 600,
+    });
+    let token = sign(SECRET.as_bytes(), &claims);
+    let cookie = format!("cookie: nudged_token={token}\r\n");
+    for transport in Transport::all() {
+        for (flags, cookie) in [(&[][..], ""), (&["--jwt-secret", SECRET][..], &*cookie)] {
+            let server = Server::start_on(transport, flags);
+            let mut rival = server.stream_with(RUN, cookie);
+            rival.connected();
+            for fields in ["origin: https://evil.example\r\n", "sec-fetch-site: cross-site\r\n"] {
+                let answer = server.request(&format!(
+                    "GET {RUN}?exclusive HTTP/1.1\r\nhost: localhost\r\n{cookie}{fields}\r\n"
+                ));
+                assert_eq!(answer.status(), 403, "{transport:?} {cookie}{fields}");
+                // What only reads is left to the browser, also where it says that it is not exclusive.
+                let fields = format!("{cookie}{fields}");
+                server.stream_with(&format!("{RUN}?exclusive=0"), &fields).connected();
+            }
+            assert_eq!(server.closed().get("replaced"), None, "{transport:?} {cookie}");
+        }
+    }
+}
+
 #[test]
 fn a_preflight_allows_what_topics_have() {
     let server = Server::start(&["--cors-origin", "https://app.example", "--insecure-open"]);
