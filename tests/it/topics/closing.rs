@@ -2,7 +2,7 @@
 
 use super::{JSON, RUN, before, close, close_with, expect_end, numbered, numbered_frame, publish};
 use crate::bytes::Way;
-use crate::support::{Server, eventually};
+use crate::support::eventually;
 
 #[test]
 fn a_topic_that_is_closed_ends_its_streams_with_the_reason() {
@@ -112,16 +112,29 @@ fn a_stream_of_a_topic_is_kept_open_by_comments_or_events() {
     }
 }
 
-/// A command to the streams of an org is about invalidations.
+/// A command to the streams of an org is about invalidations, and so are positions.
 #[test]
 fn commands_to_an_org_leave_its_topics_alone() {
-    let server = Server::start(&["--reread-window", "0"]);
-    let mut stream = server.stream_with(RUN, "");
-    stream.connected();
-    for request in ["DELETE /api/acme/events", "POST /api/acme/reread", "POST /api/reread"] {
-        let answer = server.request(&format!("{request} HTTP/1.1\r\nhost: t\r\n\r\n"));
-        assert_eq!((answer.status(), &*answer.body), (202, r#"{"streams":0}"#), "{request}");
+    for way in Way::all() {
+        let server = way.start(&["--reread-window", "0"]);
+        let mut stream = way.open(&server, RUN);
+        stream.connected();
+        let first = publish(&server, RUN, &numbered(1));
+        assert_eq!(stream.next(), numbered_frame(&first, 1));
+        for request in ["DELETE /api/acme/events", "POST /api/acme/reread", "POST /api/reread"] {
+            let answer = server.request(&format!("{request} HTTP/1.1\r\nhost: t\r\n\r\n"));
+            let expected = (202, r#"{"streams":0}"#);
+            assert_eq!((answer.status(), &*answer.body), expected, "{way:?} {request}");
+        }
+        let position = server.get("/api/acme/position").body;
+        assert_eq!(position.matches("\"streams\":0").count(), 2, "{way:?} {position}");
+        assert!(!position.contains(first.split_once('-').expect("an id").0), "{position}");
+        let id = publish(&server, RUN, &numbered(2));
+        assert_eq!(id, crate::support::after(&first, 1), "{way:?}: of the same epoch");
+        assert_eq!(stream.next(), numbered_frame(&id, 2), "{way:?}");
+        // What was received before is no reason to read everything again.
+        let mut back = way.open(&server, &format!("{RUN}?last_event_id={first}"));
+        assert_eq!(back.greeting().2, "resumed", "{way:?}");
+        assert_eq!(back.next(), numbered_frame(&id, 2), "{way:?}");
     }
-    let id = publish(&server, RUN, &numbered(1));
-    assert_eq!(stream.next(), numbered_frame(&id, 1));
 }
