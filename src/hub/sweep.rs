@@ -135,11 +135,14 @@ fn deliver<L: Log>(
     batch: &mut Batch,
 ) -> usize {
     let is_ready = !may_end && matches!(seat.waiter, Waiter::Socket { .. });
-    let Some(count) = history.deliverable(seat, round).filter(|_| is_ready) else {
-        // A stream that takes nothing is reset.
-        let is_reset = may_end && seat.ending == Some(CloseReason::Stalled);
-        let kind = if is_reset { WriteKind::End(CloseReason::Stalled) } else { WriteKind::CatchUp };
-        seat.notify(kind, batch);
+    let count = if is_ready { history.deliverable(seat, round) } else { None };
+    let Some(count) = count else {
+        if may_end && seat.ending == Some(CloseReason::Stalled) {
+            // A stream that takes nothing is reset.
+            seat.notify(WriteKind::End(CloseReason::Stalled), batch);
+        } else {
+            seat.notify(WriteKind::CatchUp, batch);
+        }
         return 0;
     };
     seat.cursor = history.head();
