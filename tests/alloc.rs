@@ -174,19 +174,19 @@ fn filters_cost_8_bytes_a_seat_and_nothing_once_they_are_gone() {
     const SEATS: usize = 10_000;
     let hub = Hub::new(uncoalesced());
     let subscribe = |_| hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing").0;
-    let seats: Vec<_> = (0..SEATS).map(subscribe).collect();
+    let mut seats: Vec<_> = (0..SEATS).map(subscribe).collect();
     let keys = Keys::new(["users"], hub.config()).expect("a key");
     let filter = Filter::new(["posts"], hub.config()).expect("a pattern");
     // So many that the numbers in the history have as many digits as those of the events after them.
     (0..400).for_each(|_| _ = hub.publish(&org(), &keys, Time(0)));
     let before = LIVE_BYTES.load(Relaxed);
-    seats.iter().for_each(|seat| seat.set_filter(filter));
+    seats.iter_mut().for_each(|seat| seat.set_filter(filter));
     (0..300).for_each(|_| _ = hub.publish(&org(), &keys, Time(0)));
     let more = LIVE_BYTES.load(Relaxed) - before;
     println!("{SEATS} filters: {more} bytes");
     // Their array may be half empty; beside it is what is known of 256 events.
     assert!(more <= 2 * 8 * SEATS + 8 * 1_024, "{more} bytes");
-    seats.iter().for_each(|seat| seat.set_filter(Filter::ALL));
+    seats.iter_mut().for_each(|seat| seat.set_filter(Filter::ALL));
     assert_eq!(LIVE_BYTES.load(Relaxed), before);
 }
 

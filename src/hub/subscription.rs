@@ -35,6 +35,8 @@ pub struct Subscription {
     keepalive: Keepalive,
     /// [`Self::poll_next`] has returned the end.
     over: bool,
+    /// It has a filter, and its keepalive an id.
+    filtered: bool,
     /// It replaces the streams that its topic had.
     exclusive: bool,
 }
@@ -78,6 +80,7 @@ impl Subscription {
             reason: CloseReason::Client,
             keepalive: Keepalive::default(),
             over: false,
+            filtered: false,
             exclusive: false,
         }
     }
@@ -197,18 +200,21 @@ impl Subscription {
 
     /// Has it receive only events that may interest it, from its position on. Its keepalive is then an event with its
     /// position, whatever [`Self::set_keepalive`] says. A stream of a topic has no filter, and receives every event.
-    pub fn set_filter(&self, filter: Filter) {
+    pub fn set_filter(&mut self, filter: Filter) {
         let mut state = self.channel.state.lock();
         if let Feeds::Org(feeds) = &mut state.feeds {
             feeds.get_mut(self.view).expect(HELD).set_filter(self.shard, self.key, filter);
+            self.filtered = !filter.is_all();
         }
     }
 
-    /// A keepalive that is written now, and its position.
-    pub(crate) fn take_keepalive(&self) -> (Seq, Frame) {
+    /// A keepalive that is written now.
+    pub(crate) fn keepalive_frame(&self) -> Frame {
+        if !self.filtered {
+            return self.keepalive.frame();
+        }
         let mut state = self.channel.state.lock();
-        let mut source = state.feeds.source(self.shard, self.key).expect(HELD);
-        (source.seat.cursor, source.keepalive(self.keepalive))
+        state.feeds.source(self.shard, self.key).expect(HELD).keepalive(self.keepalive)
     }
 
     /// Has the stream end at this deadline, or at an earlier one that it has.

@@ -127,7 +127,7 @@ impl EventStream {
 
     /// Has the stream receive only events that may interest it. Its keepalive is then an event with its position.
     #[must_use]
-    pub fn with_filter(self, filter: Filter) -> Self {
+    pub fn with_filter(mut self, filter: Filter) -> Self {
         if filter != Filter::ALL {
             self.subscription.set_filter(filter);
         }

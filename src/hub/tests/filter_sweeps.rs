@@ -27,7 +27,7 @@ fn org() -> OrgName {
 
 /// A stream with a filter for posts, which has taken what there is.
 fn subscribe(hub: &Hub) -> Subscription {
-    let (stream, _) = hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing");
+    let (mut stream, _) = hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing");
     stream.set_filter(Filter::new(["posts"], hub.config()).expect("a key"));
     assert_eq!(take(&stream), (vec![], Taken::Idle));
     stream
@@ -130,7 +130,7 @@ fn a_stream_whose_socket_is_full_moves_past_what_cannot_interest() {
 #[test]
 fn a_stream_that_takes_by_itself_skips_too() {
     let hub = hub(100);
-    let (stream, _) = hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing");
+    let (mut stream, _) = hub.subscribe(&org(), View::Member, None, Time(0)).expect("not closing");
     stream.set_filter(Filter::new(["posts"], hub.config()).expect("a key"));
     publish(&hub, &["users", "posts", "users"]);
     assert_eq!(sweep(&hub), []);
@@ -195,7 +195,7 @@ fn events_from_before_the_first_filter_pass() {
     publish(&hub, &["users", "users"]);
     let resume = || {
         let opened = hub.subscribe(&org(), View::Member, Some(start), Time(0));
-        let stream = opened.expect("not closing").0;
+        let mut stream = opened.expect("not closing").0;
         stream.set_filter(Filter::new(["posts"], hub.config()).expect("a key"));
         stream
     };
@@ -216,7 +216,7 @@ fn a_keepalive_in_a_reread_resumes_nothing() {
     publish(&hub, &["users"]);
     sweep(&hub);
     let id = |stream: &Subscription| {
-        let (seq, frame) = stream.take_keepalive();
+        let (seq, frame) = (stream.position().seq, stream.keepalive_frame());
         let text = String::from_utf8(frame.payload().to_vec()).expect("UTF-8");
         let rest = text.strip_suffix("\nevent: ping\ndata: {}\n\n").expect("a ping");
         assert_eq!(seq, Seq(1));
@@ -232,8 +232,8 @@ fn a_keepalive_in_a_reread_resumes_nothing() {
     let during = id(&stream);
     assert!(!resumes(before) && !resumes(during) && during.seq == Seq(1));
     let other = subscribe(&hub);
-    let (_, frame) = other.take_keepalive();
+    let frame = other.keepalive_frame();
     // Two ids, each encoded once.
-    assert_eq!(frame.payload(), other.take_keepalive().1.payload());
+    assert_eq!(frame.payload(), other.keepalive_frame().payload());
     assert!(resumes(id(&other)) && id(&stream) == during);
 }

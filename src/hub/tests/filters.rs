@@ -208,7 +208,7 @@ impl World {
         let was_filtered = self.with_feed(|feed| feed.has_filters()).unwrap_or_default();
         let id = (client.last.epoch.0 != 0).then_some(client.last);
         let opened = self.hub.subscribe(&self.org, self.view, id, Time(self.now));
-        let (stream, greeting) = opened.expect("not closing");
+        let (mut stream, greeting) = opened.expect("not closing");
         stream.set_filter(client.filter);
         if !was_filtered {
             self.unknown = self.log.len() as u64;
@@ -376,7 +376,9 @@ impl World {
             match op.kind {
                 WriteKind::CatchUp => self.take(index, room),
                 WriteKind::Keepalive => {
-                    let (before, frame) = self.clients[index].subscription().take_keepalive();
+                    let subscription = self.clients[index].subscription();
+                    let (before, frame) =
+                        (subscription.position().seq, subscription.keepalive_frame());
                     _ = self.write(index, before, &[(before, frame)], false, &mut room);
                 }
                 WriteKind::Events { count } => {

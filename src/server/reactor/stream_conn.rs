@@ -138,11 +138,12 @@ impl StreamConn {
 
     /// Writes a keepalive.
     pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
-        let (before, keepalive) = self.stream.subscription().take_keepalive();
-        let parts = [part(before, &keepalive, self.chunked)];
-        let cut = write(&mut self.transport, &parts)?;
-        Ok(cut
-            .map_or(Flow::Idle, |cut| self.give_back(&parts, Taken::Some, cut, before, false, ctx)))
+        let keepalive = self.stream.subscription().keepalive_frame();
+        let part = |seq| [part(seq, &keepalive, self.chunked)];
+        let Some(cut) = write(&mut self.transport, &part(Seq(0)))? else { return Ok(Flow::Idle) };
+        // The rest of it leaves the stream where it is.
+        let before = self.stream.subscription().position().seq;
+        Ok(self.give_back(&part(before), Taken::Some, cut, before, false, ctx))
     }
 
     /// Continues after [`Flow::Blocked`] or [`Flow::More`].
