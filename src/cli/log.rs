@@ -168,11 +168,13 @@ impl Printer {
     fn run(mut self) {
         let mut written = 0_usize;
         loop {
+            // Read first: a line that was pushed before the end is received after it.
+            let closing = self.state.closing.load(Ordering::SeqCst);
             let line = if let Ok(line) = self.lines.try_recv() {
                 line
             } else {
                 self.report();
-                if self.state.closing.load(Ordering::SeqCst) {
+                if closing {
                     return;
                 }
                 let Ok(line) = self.lines.recv() else { return };

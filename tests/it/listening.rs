@@ -116,6 +116,10 @@ fn sockets_for_another_process_are_ignored() {
 /// SCENARIO: the service of `.systemd/`, whose socket says where to listen.
 /// BUG: each start warned that `--listen` is ignored, which was not given. `--check` said nothing where it was.
 /// FIX: both name one that was given, and no other.
+///
+/// SCENARIO: the server ends right after that line, while the log's thread has just found no line.
+/// BUG: the thread ended too, and the line was lost: it looked for the end after it had looked for lines.
+/// FIX: it looks for the end first.
 #[test]
 fn a_listen_flag_is_said_to_be_ignored_only_if_it_was_given() {
     let stops = [&["--internal-listen", "192.0.2.1:1", "--insecure-open"][..], &["--check"]];
