@@ -49,19 +49,15 @@ impl Command {
     /// of its own. The response has the number of streams.
     pub(super) async fn run(
         &self,
-        Publisher { hub, rate_limiter }: Publisher<'_>,
+        publisher: Publisher<'_>,
         now: Time,
         window: Duration,
     ) -> Result<Response<Full<Bytes>>, Reject> {
-        if let Some(rate_limiter) = rate_limiter {
-            let acquired = match self {
-                Self::EndMembers(org) | Self::Reread(org) => rate_limiter
-                    .try_acquire(std::iter::once(org), now)
-                    .map_err(|(_, limited)| limited),
-                Self::RereadAll => rate_limiter.try_acquire_all(now),
-            };
-            acquired.map_err(Reject::RateLimited)?;
+        match self {
+            Self::EndMembers(org) | Self::Reread(org) => publisher.acquire(org, now)?,
+            Self::RereadAll => publisher.acquire_all(now)?,
         }
+        let hub = publisher.hub;
         let streams = match self {
             Self::EndMembers(org) => hub.end_members(org, now, window),
             Self::Reread(org) => hub.reread(org, now, window),

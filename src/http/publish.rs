@@ -65,6 +65,12 @@ impl<'a> Publisher<'a> {
         let acquired = rate_limiter.try_acquire(std::iter::once(org), now);
         acquired.map_err(|(_, why)| Reject::RateLimited(why))
     }
+
+    /// Counts a request about the streams of all orgs.
+    pub(super) fn acquire_all(self, now: Time) -> Result<(), Reject> {
+        let Some(rate_limiter) = self.rate_limiter else { return Ok(()) };
+        rate_limiter.try_acquire_all(now).map_err(Reject::RateLimited)
+    }
 }
 
 /// The limits of a body: its size in bytes, the time it may take, and what all bodies of its connection may take.
