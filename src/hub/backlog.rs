@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::command::Commands;
+use super::encoded_at::EncodedAt;
 use super::filter::Filter;
 use super::log::Log;
 use super::seat::Seat;
@@ -13,7 +14,7 @@ use super::topic::Start;
 use crate::config::HubConfig;
 use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
-use crate::wire::{self, Frame, Greeting, MemoryUse, Message};
+use crate::wire::{self, Counted, Frame, Greeting, MemoryUse, Message};
 
 /// Events of one epoch in their order, always with the newest one. A bulk event may be missing between them, without
 /// notice.
@@ -33,12 +34,11 @@ pub(crate) struct Backlog {
     gone: Seq,
     /// Bytes of the events' frames.
     frames: usize,
-    /// Bytes of the ring.
-    ring: usize,
-    /// That of all topics. The frames count themselves, also those that streams still refer to.
-    memory: Arc<MemoryUse>,
-    /// `connected` with this id, once it was needed.
-    connected: Option<(Seq, Frame)>,
+    /// The bytes of the ring, in the memory of all topics. The frames count themselves, also those that streams still
+    /// refer to.
+    ring: Counted,
+    /// `connected` before the oldest event.
+    connected: EncodedAt,
 }
 
 /// One event.
@@ -61,9 +61,8 @@ impl Backlog {
             bulk: 0,
             gone: Seq(0),
             frames: 0,
-            ring: 0,
-            memory,
-            connected: None,
+            ring: Counted::new(memory),
+            connected: EncodedAt::default(),
         }
     }
 
@@ -73,7 +72,7 @@ impl Backlog {
         while self.count(bulk) >= config.topic_events.max(1) && self.evict(bulk) {}
         self.head = self.head + 1;
         let id = self.id(self.head);
-        let frame = Frame::message_in(&self.memory, id, message);
+        let frame = Frame::message_in(self.ring.memory(), id, message);
         // Publishers read the clock before they come to the lock.
         let published = self.events.back().map_or(now, |newest| newest.published.max(now));
         self.frames += frame.cost();
@@ -122,7 +121,7 @@ impl Backlog {
 
     /// Bytes that it has allocated for its events.
     pub(crate) fn bytes(&self) -> usize {
-        self.frames + self.ring
+        self.frames + self.ring.bytes()
     }
 
     /// The numbers of the events that are kept.
@@ -134,7 +133,7 @@ impl Backlog {
     /// Bytes that it has allocated beside the frames of its events.
     #[cfg(all(test, not(nudged_loom)))]
     pub(crate) fn overhead(&self) -> usize {
-        self.ring + self.connected.as_ref().map_or(0, |(_, frame)| frame.cost())
+        self.ring.bytes() + self.connected.cost()
     }
 
     /// Whether `id` is of this run, and what was published after it is kept, but for bulk events.
@@ -174,9 +173,7 @@ impl Backlog {
 
     /// Counts the ring's memory, which has changed.
     fn count_ring(&mut self) {
-        let ring = wire::block(self.events.capacity() * size_of::<Kept>());
-        self.memory.change(self.ring, ring);
-        self.ring = ring;
+        self.ring.set(wire::block(self.events.capacity() * size_of::<Kept>()));
     }
 
     /// The index of the first event after the seat's cursor.
@@ -248,20 +245,11 @@ impl Log for Backlog {
 
     fn connected(&mut self, keepalive_s: u32) -> Frame {
         let restart = self.restart();
-        let id = self.id(restart);
-        if self.connected.as_ref().is_none_or(|(seq, _)| *seq != restart) {
-            self.connected = Some((restart, Frame::connected_in(&self.memory, id, keepalive_s)));
-        }
-        self.connected.as_ref().expect("it was made").1.clone()
+        let (id, memory) = (self.id(restart), self.ring.memory());
+        self.connected.get(restart, || Frame::connected_in(memory, id, keepalive_s))
     }
 
     fn ping(&mut self, _: &Seat, _: u8) -> Frame {
         Frame::ping()
-    }
-}
-
-impl Drop for Backlog {
-    fn drop(&mut self) {
-        self.memory.change(self.ring, 0);
     }
 }

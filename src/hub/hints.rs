@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::encoded_at::EncodedAt;
 use super::filter::KeyBits;
-use crate::ids::{EventId, Seq};
+use crate::ids::EventId;
 use crate::wire::{self, Frame, MemoryUse};
 
 /// What a history keeps for filtered streams.
@@ -13,9 +14,8 @@ use crate::wire::{self, Frame, MemoryUse};
 pub(super) struct Hints {
     /// The bits of the newest events, one entry for each; at most as many as the history has events.
     bits: VecDeque<KeyBits>,
-    /// The `ping` that was encoded last, with its position: first the one with an id that resumes nothing, then the one
-    /// with the id of the position.
-    pings: [Option<(Seq, Frame)>; 2],
+    /// The keepalive at the head: first the one with an id that resumes nothing, then the one with the id of the position.
+    pings: [EncodedAt; 2],
 }
 
 // ===== impl Hints =====
@@ -51,16 +51,12 @@ impl Hints {
 
     /// Another epoch has begun.
     pub(super) fn renew(&mut self) {
-        self.pings = Default::default();
+        self.pings.iter_mut().for_each(EncodedAt::clear);
     }
 
     /// The keepalive of a stream at the head `id`, encoded once for all streams there; `covered` if its id resumes.
     pub(super) fn ping(&mut self, id: EventId, covered: bool, memory: &Arc<MemoryUse>) -> Frame {
-        let cached = &mut self.pings[usize::from(covered)];
-        match cached {
-            Some((seq, frame)) if *seq == id.seq => frame.clone(),
-            _ => cached.insert((id.seq, Frame::ping_in(memory, id))).1.clone(),
-        }
+        self.pings[usize::from(covered)].get(id.seq, || Frame::ping_in(memory, id))
     }
 
     /// Bytes that it has allocated beside frames, which count themselves.
@@ -71,6 +67,6 @@ impl Hints {
     /// Bytes of its frames.
     #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
     pub(super) fn frames(&self) -> usize {
-        self.pings.iter().flatten().map(|(_, frame)| frame.cost()).sum()
+        self.pings.iter().map(EncodedAt::cost).sum()
     }
 }

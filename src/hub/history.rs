@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::encoded_at::EncodedAt;
 use super::filter::{Filter, KeyBits};
 use super::hints::Hints;
 use super::seats::is_sparse;
 use crate::ids::{Epoch, EventId, Seq};
 use crate::time::Time;
-use crate::wire::{self, Frame, MemoryUse};
+use crate::wire::{self, Counted, Frame, MemoryUse};
 
 /// One event, encoded.
 #[derive(Clone, Debug)]
@@ -25,12 +26,11 @@ pub(crate) struct History {
     events: VecDeque<Event>,
     /// Bytes of the events' frames.
     frames: usize,
-    /// Bytes of the ring, and of the hints.
-    ring: usize,
-    /// That of the histories of all orgs. The frames count themselves, also those that streams still refer to.
-    memory: Arc<MemoryUse>,
-    /// `connected` with this id, once it was needed.
-    reread: Option<(Seq, Frame)>,
+    /// The bytes of the ring, and of the hints, in the memory of the histories of all orgs. The frames count themselves,
+    /// also those that streams still refer to.
+    ring: Counted,
+    /// `connected` at the head.
+    reread: EncodedAt,
     /// What is kept for filtered streams, while there are any.
     hints: Option<Box<Hints>>,
 }
@@ -39,8 +39,15 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn new(epoch: Epoch, memory: Arc<MemoryUse>) -> Self {
-        let (head, events) = (Seq(0), VecDeque::new());
-        Self { epoch, head, events, frames: 0, ring: 0, memory, reread: None, hints: None }
+        Self {
+            epoch,
+            head: Seq(0),
+            events: VecDeque::new(),
+            frames: 0,
+            ring: Counted::new(memory),
+            reread: EncodedAt::default(),
+            hints: None,
+        }
     }
 
     pub(crate) fn append(&mut self, event: Event) {
@@ -68,7 +75,7 @@ impl History {
     /// kept for streams that have still to take them, if there are any.
     pub(crate) fn renew(&mut self, epoch: Epoch, has_streams: bool) {
         self.epoch = epoch;
-        self.reread = None;
+        self.reread.clear();
         if let Some(hints) = &mut self.hints {
             hints.renew();
         }
@@ -78,18 +85,14 @@ impl History {
     }
 
     pub(crate) fn memory(&self) -> &Arc<MemoryUse> {
-        &self.memory
+        self.ring.memory()
     }
 
     /// The event on which a client re-reads everything. It puts the client at the head. `keepalive_s` is the same in
     /// each call.
-    pub(crate) fn reread(&mut self, keepalive_s: u32) -> &Frame {
-        let (head, id) = (self.head, self.id(self.head));
-        if self.reread.as_ref().is_none_or(|(seq, _)| *seq != head) {
-            self.reread = None;
-        }
-        let memory = &self.memory;
-        &self.reread.get_or_insert_with(|| (head, Frame::connected_in(memory, id, keepalive_s))).1
+    pub(crate) fn reread(&mut self, keepalive_s: u32) -> Frame {
+        let (id, memory) = (self.id(self.head), self.ring.memory());
+        self.reread.get(self.head, || Frame::connected_in(memory, id, keepalive_s))
     }
 
     /// Removes the oldest event, if there is one, and gives back memory as the ring empties.
@@ -177,7 +180,7 @@ impl History {
     pub(super) fn ping(&mut self, position: Seq, covered: bool) -> Frame {
         let id = self.id(position);
         let id = if covered { id } else { id.uncovered() };
-        let memory = self.memory.clone();
+        let memory = self.memory().clone();
         if position == self.head {
             self.change_hints(|hints| hints.ping(id, covered, &memory))
         } else {
@@ -205,14 +208,14 @@ impl History {
 
     /// Bytes that it has allocated for its events.
     pub(crate) fn bytes(&self) -> usize {
-        self.frames + self.ring
+        self.frames + self.ring.bytes()
     }
 
     /// Bytes that it has allocated beside the frames of its events.
     #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
     pub(crate) fn overhead(&self) -> usize {
         let hints = self.hints.as_ref().map_or(0, |hints| hints.frames());
-        self.ring + hints + self.reread.as_ref().map_or(0, |(_, frame)| frame.cost())
+        self.ring.bytes() + hints + self.reread.cost()
     }
 
     fn clear(&mut self) {
@@ -235,19 +238,11 @@ impl History {
     /// Counts the memory of the ring and of the hints, which has changed.
     fn count_ring(&mut self) {
         let hints = self.hints.as_ref().map_or(0, |hints| hints.bytes());
-        let ring = wire::block(self.events.capacity() * size_of::<Event>()) + hints;
-        self.memory.change(self.ring, ring);
-        self.ring = ring;
+        self.ring.set(wire::block(self.events.capacity() * size_of::<Event>()) + hints);
     }
 
     /// The position before the oldest event.
     fn start(&self) -> Seq {
         Seq(self.head.0 - self.events.len() as u64)
-    }
-}
-
-impl Drop for History {
-    fn drop(&mut self) {
-        self.memory.change(self.ring, 0);
     }
 }

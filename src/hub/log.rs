@@ -118,7 +118,7 @@ impl Log for History {
     }
 
     fn connected(&mut self, keepalive_s: u32) -> Frame {
-        self.reread(keepalive_s).clone()
+        self.reread(keepalive_s)
     }
 
     fn ping(&mut self, seat: &Seat, round: u8) -> Frame {

@@ -18,6 +18,7 @@ mod command;
 mod command_passes;
 mod drain;
 mod driver;
+mod encoded_at;
 mod feed;
 mod filter;
 mod hints;

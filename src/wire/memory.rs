@@ -11,6 +11,13 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct MemoryUse(AtomicU64);
 
+/// Bytes that count as long as this exists.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    bytes: usize,
+    memory: Arc<MemoryUse>,
+}
+
 /// The memory of a frame, which [`Bytes`] share.
 struct Owned {
     bytes: Box<[u8]>,
@@ -34,6 +41,35 @@ impl MemoryUse {
         } else {
             self.0.fetch_sub((before - after) as u64, Ordering::Relaxed);
         }
+    }
+}
+
+// ===== impl Counted =====
+
+impl Counted {
+    /// No bytes yet.
+    pub(crate) fn new(memory: Arc<MemoryUse>) -> Self {
+        Self { bytes: 0, memory }
+    }
+
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.memory.change(self.bytes, bytes);
+        self.bytes = bytes;
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where they count.
+    pub(crate) fn memory(&self) -> &Arc<MemoryUse> {
+        &self.memory
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

@@ -10,6 +10,6 @@ pub(crate) use encode::greet_chunked;
 pub use encode::{Frame, Greeting, Keepalive, LAST_CHUNK, greet};
 #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
 pub(crate) use memory::cost;
-pub(crate) use memory::{MemoryUse, block};
+pub(crate) use memory::{Counted, MemoryUse, block};
 pub use message::{InvalidMessage, Message, Payload};
 pub use parse::{EVENT_LEN_MAX, Event, EventTooLarge, Parser};
