@@ -150,7 +150,7 @@ impl Channel {
         feed.change(|backlog| while memory.bytes() > max as u64 && backlog.give_way() {});
     }
 
-    /// Has every stream end after this last event. The caller takes it out of the registry, whose lock it holds.
+    /// Ends every stream after this last event. The caller holds the registry's lock, and removes the topic from it.
     fn close(self: &Arc<Self>, message: &Message, now: Time) -> usize {
         let mut state = self.state.lock();
         state.append_message(message, now, self);

@@ -79,7 +79,7 @@ impl Topics {
         channel
     }
 
-    /// Takes a topic out, whose streams `close` has end. Returns what that does.
+    /// Removes a topic, whose streams `close` ends. Returns what `close` returns.
     pub(crate) fn close<T>(
         &self,
         topic: &Topic,

@@ -17,10 +17,10 @@ const STALE_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     slots: Box<[Vec<(Tick, T)>]>,
-    /// The memory of a slot that was emptied in this tick, for one that is filled in it: entries that come again and
-    /// again allocate nothing.
+    /// The memory of a slot that this tick has emptied, for the next slot that is filled: entries that are inserted again
+    /// and again allocate nothing.
     spare: Vec<(Tick, T)>,
-    /// The slot that has got it.
+    /// The slot that uses it.
     refilled: Option<usize>,
     /// Every entry with a deadline before this tick has expired.
     next: Tick,
@@ -102,7 +102,7 @@ impl<T> Wheel<T> {
         self.len
     }
 
-    /// Gives back what the slots that were emptied by the last tick had too much.
+    /// Frees what is left of the memory of the slots that the last tick emptied.
     fn give_back(&mut self) {
         self.spare = Vec::new();
         if let Some(index) = self.refilled.take() {
@@ -134,7 +134,7 @@ impl<T> Wheel<T> {
     }
 }
 
-/// Leaves a slot with room for a quarter more than it has, as it grows.
+/// Leaves a slot room for a quarter more entries than it has, by which it grows, too.
 fn shrink<T>(slot: &mut Vec<(Tick, T)>) {
     slot.shrink_to(slot.len() + slot.len() / 4);
 }

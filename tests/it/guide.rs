@@ -115,14 +115,20 @@ fn published(server: &Server, count: u64) {
     eventually("it is published", || server.metric("nudged_events_published_total") == count);
 }
 
-#[test]
-fn a_page_that_comes_late_or_reloads_sees_the_whole_run_until_it_is_closed() {
-    requires!(CHROMEDRIVER, CHROMIUM, NODE);
+/// The guide's page at a site, its server, and a run whose state is published.
+fn begin() -> (ReservedPort, Site, Server, Run) {
     let address = ReservedPort::new();
     let site = Site::start([("/", page(address.address))]);
     let server = start(address.address, &site);
-    let mut run = Run::start(server.address());
+    let run = Run::start(server.address());
     published(&server, 1);
+    (address, site, server, run)
+}
+
+#[test]
+fn a_page_that_comes_late_or_reloads_sees_the_whole_run_until_it_is_closed() {
+    requires!(CHROMEDRIVER, CHROMIUM, NODE);
+    let (_address, site, server, mut run) = begin();
     run.write("It ");
     published(&server, 2);
     run.write("was ");
@@ -175,11 +181,7 @@ fn an_event_source_that_ignores_closed_comes_back() {
 #[test]
 fn a_run_survives_a_restart_of_the_server() {
     requires!(CHROMEDRIVER, CHROMIUM, NODE);
-    let address = ReservedPort::new();
-    let site = Site::start([("/", page(address.address))]);
-    let mut server = start(address.address, &site);
-    let mut run = Run::start(server.address());
-    published(&server, 1);
+    let (address, site, mut server, mut run) = begin();
     run.write("It was ");
     let browser = Browser::open(&site.origin());
     shows(&browser, "running", "It was ");
@@ -203,11 +205,7 @@ fn a_run_survives_a_restart_of_the_server() {
 #[test]
 fn a_page_that_comes_after_many_pieces_sees_the_whole_run() {
     requires!(CHROMEDRIVER, CHROMIUM, NODE);
-    let address = ReservedPort::new();
-    let site = Site::start([("/", page(address.address))]);
-    let server = start(address.address, &site);
-    let mut run = Run::start(server.address());
-    published(&server, 1);
+    let (_address, site, server, mut run) = begin();
     let mut text = String::new();
     for n in 1..=170 {
         let piece = format!("{n} ");

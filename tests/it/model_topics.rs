@@ -411,7 +411,7 @@ impl Browser {
                     assert!(self.ended, "it ended without a reason");
                     self.connection = None;
                 }
-                // Whoever does not read cannot be shown why it ends.
+                // A client that does not read cannot be sent the reason.
                 Next::Reset => {
                     assert!(self.ended || self.replaced_at.is_some(), "it was reset");
                     self.connection = None;

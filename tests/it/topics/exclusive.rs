@@ -66,7 +66,7 @@ fn only_streams_of_the_topic_are_turned_out() {
 }
 
 #[test]
-fn nobody_is_turned_out_without_it() {
+fn without_it_no_stream_is_replaced() {
     for way in Way::all() {
         let server = way.start(&[]);
         let mut first = way.open(&server, &exclusive());
@@ -248,7 +248,7 @@ fn of_many_that_come_at_once_one_stays() {
     }
 }
 
-/// A publish to a topic whose only stream is being replaced is lost to nobody: it reaches the newest.
+/// A publish to a topic whose only stream is being replaced is not lost: it reaches the newest.
 #[test]
 fn the_newest_that_resumes_misses_nothing() {
     for way in Way::all() {

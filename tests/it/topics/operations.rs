@@ -134,7 +134,7 @@ fn a_page_of_another_origin_changes_no_topic() {
 /// BUG: that is a GET, which counted as one that changes nothing, so the page turned the topic's streams out.
 /// FIX: an exclusive stream is a change, which neither the cookie nor an open server allows to a foreign page.
 #[test]
-fn a_page_of_another_origin_turns_nobody_out() {
+fn a_page_of_another_origin_replaces_no_stream() {
     let claims = serde_json::json!({
         "org": "acme", "scope": "subscribe exclusive", "topics": "*", "exp": now() + 600,
     });

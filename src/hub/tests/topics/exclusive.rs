@@ -132,7 +132,7 @@ fn the_late_end_of_a_replaced_stream_changes_nothing() {
 }
 
 #[test]
-fn a_stream_that_is_not_exclusive_joins_and_waits_for_nobody() {
+fn a_stream_that_is_not_exclusive_joins_without_a_wait() {
     let world = World::new();
     let mut sole = exclusive(&world);
     let mut other = world.open("run", Start::All);

@@ -9,7 +9,7 @@ pub(super) struct Log {
     pub(super) topic: usize,
     pub(super) epoch: Epoch,
     events: Vec<Logged>,
-    /// Every event that has to be told of, up to this one, is gone or may be.
+    /// Every event up to this one of whose loss streams are notified is gone, or may be.
     lost: u64,
     /// Its last event is `closed`.
     pub(super) closed: bool,
