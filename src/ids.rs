@@ -43,6 +43,21 @@ pub struct EventId {
     pub seq: Seq,
 }
 
+/// One record of a log that several servers share: its position, from 1, and its tag, which was drawn at random for the
+/// attempt to append it. Two logs that have an equal mark are the same up to there. Tag 0 equals no other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    /// What proves that a record at this position is this one.
+    pub tag: u64,
+    /// The position in the log.
+    pub position: u64,
+}
+
+/// The name of a stream of events, as 64 bits that are the same on every server: a view of an organisation, or a topic.
+/// Tags differ by it, so that no stream covers an id of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamHash(u64);
+
 /// Why a text is not an organisation's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOrgName;
@@ -65,13 +80,18 @@ impl OrgName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a text is such a name.
+    pub(crate) fn is_valid(text: &str) -> bool {
+        is_name(text, Self::LEN_MAX)
+    }
 }
 
 impl FromStr for OrgName {
     type Err = InvalidOrgName;
 
     fn from_str(text: &str) -> Result<Self, InvalidOrgName> {
-        if is_name(text, Self::LEN_MAX) { Ok(Self(text.into())) } else { Err(InvalidOrgName) }
+        if Self::is_valid(text) { Ok(Self(text.into())) } else { Err(InvalidOrgName) }
     }
 }
 
@@ -156,6 +176,83 @@ impl Add<u64> for Seq {
         Self(self.0 + count)
     }
 }
+
+// ===== impl Mark =====
+
+impl Mark {
+    /// What is equal to no record, not even to one without a tag.
+    pub(crate) const NONE: Self = Self { tag: 0, position: 0 };
+
+    /// The id of an event whose last record is this one, in a stream. Of several events of a topic in one record, each
+    /// but the last has another tag: `later` is how many follow in it.
+    pub(crate) fn id(self, stream: StreamHash, later: u32) -> EventId {
+        let tag = self.tag.wrapping_add(u64::from(later).wrapping_mul(SPREAD));
+        EventId { epoch: Epoch(tag ^ stream.0), seq: Seq(self.position) }
+    }
+
+    /// The mark of the record that an id of this stream names.
+    pub(crate) fn of(id: EventId, stream: StreamHash) -> Self {
+        Self { tag: id.epoch.0 ^ stream.0, position: id.seq.0 }
+    }
+
+    /// The later one of two records of one log, unless nothing proves that one.
+    pub(crate) fn or_later(self, other: Self) -> Self {
+        if other.position > self.position && other.tag != 0 { other } else { self }
+    }
+
+    /// Whether both are one record.
+    pub(crate) fn is(self, other: Self) -> bool {
+        self.tag != 0 && (self.tag, self.position) == (other.tag, other.position)
+    }
+}
+
+// ===== impl StreamHash =====
+
+impl StreamHash {
+    /// That of a stream whose ids are of a log: it stands in the place of the epoch.
+    pub(crate) fn of_epoch(epoch: Epoch) -> Self {
+        Self(epoch.0)
+    }
+
+    /// What stands in the place of the epoch, for a stream whose ids are of a log.
+    pub(crate) fn epoch(self) -> Epoch {
+        Epoch(self.0)
+    }
+
+    /// Its bits, which are spread well.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// What the members of an organisation receive.
+    pub(crate) fn of_members(org: &str) -> Self {
+        Self::of(&[b"m", org.as_bytes()])
+    }
+
+    /// What the public receives of it.
+    pub(crate) fn of_public(org: &str) -> Self {
+        Self::of(&[b"p", org.as_bytes()])
+    }
+
+    /// A topic of it.
+    pub(crate) fn of_topic(org: &str, topic: &str) -> Self {
+        Self::of(&[b"t", org.as_bytes(), topic.as_bytes()])
+    }
+
+    /// FNV-1a over the parts, each behind a byte that no name has, with the finalizer of splitmix64.
+    fn of(parts: &[&[u8]]) -> Self {
+        let bytes = parts.iter().flat_map(|part| part.iter().copied().chain([b'/']));
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(hash ^ hash >> 31)
+    }
+}
+
+/// An odd number whose multiples are spread over 64 bits: 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 // ===== impl EventId =====
 

@@ -37,6 +37,12 @@ impl Time {
         Self(self.0.saturating_add(millis))
     }
 
+    /// The time from `earlier` to this one, zero if it is later.
+    #[cfg(feature = "server")]
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     /// The last tick that is not after it.
     pub(crate) fn tick(self) -> Tick {
         Tick(u32::try_from(self.0 / TICK_MS).unwrap_or(u32::MAX))

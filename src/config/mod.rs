@@ -3,6 +3,8 @@
 #[cfg(feature = "server")]
 mod auth;
 #[cfg(feature = "server")]
+mod backplane;
+#[cfg(feature = "server")]
 mod cors;
 #[cfg(feature = "server")]
 mod credentials;
@@ -25,6 +27,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+#[cfg(feature = "nats")]
+pub(crate) use self::backplane::RECORD_OVERHEAD_MAX;
 #[cfg(feature = "server")]
 pub(crate) use self::credentials::{
     EXCLUSIVE_PARAMETER, KEYS_PARAMETER, PING_PARAMETER, POSITION_PARAMETERS, SINCE_PARAMETER,
@@ -43,6 +47,10 @@ pub use self::tls::TlsFiles;
 #[cfg(feature = "server")]
 pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
+    backplane::{
+        BackplaneConfig, BackplaneLogin, BackplaneUrl, InvalidBackplaneUrl, InvalidLogName,
+        LogName, RECORD_BYTES_MAX,
+    },
     cors::{CorsPolicy, InvalidOrigin, Origin},
     credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},
     hosts::{HostName, InvalidHost},
@@ -129,6 +137,10 @@ pub struct Config {
     pub connection_body_bytes_max: usize,
     /// The rate limit of publishes to one org; `None` for no limit.
     pub publish_rate: Option<PublishRate>,
+
+    // Several servers as one
+    /// The log that it shares with others; `None` if it serves alone.
+    pub backplane: Option<BackplaneConfig>,
 
     // Requests about open streams
     /// The time over which the streams end, or re-read everything, that are requested to.
@@ -227,6 +239,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             connection_body_bytes_max: 256 * 1024,
             publish_rate: None,
+            backplane: None,
             reread_window: Duration::from_secs(5),
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),

@@ -90,6 +90,8 @@ pub(crate) fn greet_chunked(
     out.extend_from_slice(CRLF);
 }
 
+const ID_LINE: &str = "a published event begins with its id";
+
 const TO_MEMORY: &str = "writing to memory does not fail";
 
 // ===== impl Frame =====
@@ -183,6 +185,14 @@ impl Frame {
     pub const fn replaced() -> Self {
         let chunked = b"2b\r\nevent: closed\ndata: {\"reason\":\"replaced\"}\n\n\r\n";
         Self { chunked: Bytes::from_static(chunked), payload_start: 4 }
+    }
+
+    /// The id of an event that begins with one.
+    pub(crate) fn id(&self) -> EventId {
+        let text = &self.bytes(false)[b"id: ".len()..];
+        let end = text.iter().position(|byte| *byte == b'\n').expect(ID_LINE);
+        let text = std::str::from_utf8(&text[..end]).expect(ID_LINE);
+        text.parse().expect(ID_LINE)
     }
 
     /// Whether it is an event that was published, which begins with its id and its name.

@@ -8,7 +8,7 @@ use super::encode::append_ascii_json;
 use crate::ids::EventId;
 
 /// An event for a topic, checked and encoded, but for its id.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Its lines after that of the id, with the blank one.
     lines: Vec<u8>,
@@ -55,6 +55,10 @@ impl Message {
 
     /// The longest allowed name, in bytes.
     pub const NAME_LEN_MAX: usize = 64;
+
+    /// The longest reason for which a topic is closed, in bytes.
+    #[cfg(feature = "server")]
+    pub(crate) const REASON_BYTES_MAX: usize = 256;
 
     /// An event of at most `bytes_max` bytes on the wire, with the longest id and without the framing of HTTP. Its name
     /// is `[A-Za-z][A-Za-z0-9._:-]{0,63}`. A bulk event may be dropped without notice once its topic keeps too many; of
