@@ -4,6 +4,9 @@
 mod counting;
 #[path = "counting/heartbeats.rs"]
 mod heartbeats;
+#[cfg(feature = "server")]
+#[path = "counting/log.rs"]
+mod log;
 #[path = "counting/topics.rs"]
 mod topics;
 
@@ -58,6 +61,8 @@ fn settle(driver: &mut Pin<&mut impl Future<Output = ()>>) {
 /// The tests run one after the other, because the counters cover the whole process.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn allocations_are_bounded() {
+    #[cfg(feature = "server")]
+    log::is_bounded();
     a_delivery_allocates_nothing_and_a_publish_a_fixed_number();
     a_skipped_event_and_a_filtered_keepalive_allocate_nothing().await;
     filters_cost_8_bytes_a_seat_and_nothing_once_they_are_gone();

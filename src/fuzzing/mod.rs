@@ -10,6 +10,8 @@ mod ops;
 #[cfg(feature = "server")]
 mod publish;
 mod readers;
+#[cfg(feature = "server")]
+mod record;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,8 @@ pub use self::http::{last_event_id, route};
 pub use self::ops::{hub_ops, wheel_ops};
 #[cfg(feature = "server")]
 pub use self::publish::{publish_json, publish_ndjson};
+#[cfg(feature = "server")]
+pub use self::record::record;
 pub use self::sse::{sse_parse, sse_roundtrip};
 pub use self::topic::topic_json;
 
@@ -41,6 +45,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("publish_json", publish_json),
     #[cfg(feature = "server")]
     ("publish_ndjson", publish_ndjson),
+    #[cfg(feature = "server")]
+    ("record", record),
     #[cfg(feature = "server")]
     ("route", route),
     ("sse_parse", sse_parse),

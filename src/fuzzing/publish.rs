@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::config::HubConfig;
-use crate::http::{Grant, Publisher, Reject, publish_batch, publish_one};
+use crate::http::{Grant, Published, Publisher, Reject, publish_batch, publish_one};
 use crate::hub::{Hub, Start, Subscription, View};
 use crate::ids::{OrgName, Topic};
 use crate::time::Time;
@@ -28,7 +28,7 @@ enum Wanted {
 
 /// An object, whose values are as they came. Of repeated members it has the last.
 type Object = BTreeMap<String, Box<RawValue>>;
-type Published = Result<Response<Full<Bytes>>, Reject>;
+type Outcome = Result<Response<Full<Bytes>>, Reject>;
 
 /// Small, so that the fuzzer finds them.
 const KEYS_MAX: usize = 4;
@@ -37,8 +37,9 @@ const KEY_BYTES_MAX: usize = 16;
 /// The body of a publish to one org.
 pub fn publish_json(input: &[u8]) {
     let org: OrgName = "acme".parse().expect("a name");
-    let publish =
-        |hub: &Hub, body: &[u8]| publish_one(Publisher::unlimited(hub), &org, body, Time(0));
+    let publish = |hub: &Hub, body: &[u8]| {
+        publish_one(Publisher::unlimited(hub), &org, body, Time(0)).map(Published::here)
+    };
     let document = serde_json::from_slice::<Value>(input).ok();
     let valid = document
         .as_ref()
@@ -56,7 +57,8 @@ pub fn publish_json(input: &[u8]) {
 /// The body of a publish to many orgs and topics.
 pub fn publish_ndjson(input: &[u8]) {
     let publish = |hub: &Hub, body: &[u8]| {
-        publish_batch(Publisher::unlimited(hub), body, &Grant::everyone(), Time(0))
+        let published = publish_batch(Publisher::unlimited(hub), body, &Grant::everyone(), Time(0));
+        published.map(Published::here)
     };
     let lines = input.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let documents: Option<Vec<Object>> =
@@ -72,11 +74,7 @@ pub fn publish_ndjson(input: &[u8]) {
 }
 
 /// Publishes, and compares what is received. Returns whether it was accepted.
-fn check(
-    body: &[u8],
-    valid: Option<&[Wanted]>,
-    publish: impl Fn(&Hub, &[u8]) -> Published,
-) -> bool {
+fn check(body: &[u8], valid: Option<&[Wanted]>, publish: impl Fn(&Hub, &[u8]) -> Outcome) -> bool {
     let hub = Hub::new(HubConfig {
         coalesce: Duration::ZERO,
         history_events: body.len() + 1,

@@ -63,6 +63,12 @@ fn publish_ndjson() {
 
 #[cfg(feature = "server")]
 #[test]
+fn record() {
+    replay("record");
+}
+
+#[cfg(feature = "server")]
+#[test]
 fn route() {
     replay("route");
 }

@@ -150,7 +150,7 @@ mod published {
 
     use super::{BTreeMap, EVENT_BYTES_MAX, EventId, Frame, RawValue, Wanted, WantedPayload};
     use crate::config::HubConfig;
-    use crate::http::{Grant, Publisher, Reject, publish_batch, publish_message};
+    use crate::http::{Grant, Published, Publisher, Reject, publish_batch, publish_message};
     use crate::hub::{Hub, Start};
     use crate::ids::Topic;
     use crate::time::Time;
@@ -163,6 +163,7 @@ mod published {
         let publish = |body: &[u8]| {
             let hub = hub(1);
             let done = publish_message(Publisher::unlimited(&hub), &topic, body, Time(0));
+            let done = done.map(Published::here);
             let accepted = is_accepted(done);
             let expected = if accepted { allowed.as_slice() } else { &[] };
             assert!(allowed.is_some() || !accepted, "published against a naive reading");
@@ -189,6 +190,7 @@ mod published {
         let body: String = lines.iter().map(text).collect();
         let publisher = Publisher::unlimited(&hub);
         let done = publish_batch(publisher, body.as_bytes(), &Grant::everyone(), Time(0));
+        let done = done.map(Published::here);
         let accepted = is_accepted(done);
         assert_eq!(accepted, all_allowed && !lines.is_empty(), "{body}");
         let mut topics = BTreeMap::<&Topic, Vec<&Wanted>>::new();

@@ -17,7 +17,7 @@ use super::seats::SeatKey;
 use super::shard::{Common, ShardId};
 use super::timers::Timer;
 use super::topic::TopicFeed;
-use crate::ids::{EventId, OrgName, Seq, Topic, TopicName};
+use crate::ids::{EventId, OrgName, Seq, StreamHash, Topic, TopicName};
 use crate::metrics::CloseReason;
 use crate::sync::Mutex;
 use crate::time::{Tick, Time};
@@ -39,7 +39,7 @@ pub(crate) struct Channel {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) feeds: Feeds,
-    coalescer: Coalescer,
+    pub(super) coalescer: Coalescer,
     /// Until when the channel was in use; meaningless while it has seats.
     idle_since: Time,
     /// Every stream ends once it has received what there is, for this reason.
@@ -63,14 +63,18 @@ pub(crate) enum Outcome {
 
 impl Channel {
     pub(crate) fn new(org: OrgName, common: Arc<Common>, now: Time) -> Self {
-        let member = Feed::new(View::Member, common.new_epoch(), common.memory.clone());
+        let epoch = common.epoch_of(|| StreamHash::of_members(org.as_str()));
+        let member = Feed::new(View::Member, epoch, common.memory.clone());
         let state = State::new(Feeds::Org(OrgFeeds { member, public: None }), now);
         let public = common.config.public.shows(&org);
         Self { public, org, topic: None, common, state: Mutex::new(state) }
     }
 
     pub(crate) fn of_topic(topic: &Topic, common: Arc<Common>, now: Time) -> Self {
-        let backlog = Backlog::new(common.new_epoch(), common.topics.memory.clone());
+        let backlog = match &common.log {
+            Some(log) => Backlog::filled(topic, log, &common),
+            None => Backlog::new(common.new_epoch(), common.topics.memory.clone()),
+        };
         let state = State::new(Feeds::Topic(Box::new(TopicFeed::new(backlog))), now);
         let Topic { org, name } = topic.clone();
         Self { public: false, org, topic: Some(name), common, state: Mutex::new(state) }
@@ -83,7 +87,11 @@ impl Channel {
     }
 
     pub(crate) fn publish(&self, keys: &Keys<'_>, now: Time) -> Outcome {
-        let mut state = self.state.lock();
+        self.publish_in(&mut self.state.lock(), keys, now)
+    }
+
+    #[inline(always)] // where there is no log it has one caller, and is as if written there
+    pub(super) fn publish_in(&self, state: &mut State, keys: &Keys<'_>, now: Time) -> Outcome {
         let coalesce = self.common.config.coalesce;
         if coalesce.is_zero() || !state.coalescer.is_open(now) {
             state.coalescer.open(now.after(coalesce));
@@ -97,12 +105,21 @@ impl Channel {
 
     /// Appends what the burst window holds, if it holds anything.
     pub(crate) fn release(&self, now: Time) {
-        let mut state = self.state.lock();
-        let Some(Burst { keys, kept }) = state.coalescer.release() else { return };
+        self.release_in(&mut self.state.lock(), now);
+    }
+
+    pub(super) fn release_in(&self, state: &mut State, now: Time) {
+        let Some(burst) = state.coalescer.release() else { return };
         state.coalescer.open(now.after(self.common.config.coalesce));
-        let keys = keys.iter().map(AsRef::as_ref);
         let feeds = state.feeds.org_mut();
-        match kept {
+        self.append_burst(feeds, &burst, now);
+        feeds.set_held(false);
+    }
+
+    /// Appends what is left of a burst to the feeds that show it.
+    pub(super) fn append_burst(&self, feeds: &mut OrgFeeds, burst: &Burst, now: Time) {
+        let keys = burst.keys.iter().map(AsRef::as_ref);
+        match burst.kept {
             Kept::All => _ = self.append(feeds, keys, now),
             Kept::Public => {
                 feeds.member.lose();
@@ -113,14 +130,22 @@ impl Channel {
     }
 
     /// The feed of a view of an org, a new one if this is the first use of it.
-    pub(crate) fn feed<'s>(&self, state: &'s mut State, view: View) -> &'s mut Feed {
-        let new = || Feed::new(view, self.common.new_epoch(), self.common.memory.clone());
-        let OrgFeeds { member, public } = state.feeds.org_mut();
+    pub(crate) fn feed<'s>(&self, state: &'s mut State, view: View, now: Time) -> &'s mut Feed {
         match view {
-            View::Member => member,
-            View::Public => public.get_or_insert_with(|| Box::new(new())),
+            View::Member => &mut state.feeds.org_mut().member,
+            View::Public => self.public_feed(state, now),
             View::Topic => unreachable!("an org has no feed of a topic"),
         }
+    }
+
+    fn public_feed<'s>(&self, state: &'s mut State, now: Time) -> &'s mut Feed {
+        if state.feeds.org_mut().public.is_none() {
+            let epoch = self.common.epoch_of(|| StreamHash::of_public(self.org.as_str()));
+            let feed = Feed::new(View::Public, epoch, self.common.memory.clone());
+            state.feeds.org_mut().public = Some(Box::new(feed));
+            self.fill(state, View::Public, now);
+        }
+        state.feeds.org_mut().public.as_deref_mut().expect("it has just been created")
     }
 
     /// Marks the seats of every shard as dirty for which there is something new. Returns the shards on which they
@@ -189,13 +214,13 @@ impl Channel {
     }
 
     /// Appends those of these keys that the public sees to its feed, if it has one.
-    fn append_public<'k>(
+    pub(super) fn append_public<'k>(
         &self,
         feeds: &mut OrgFeeds,
         keys: impl Iterator<Item = &'k str> + Clone,
         now: Time,
     ) {
-        if feeds.public.is_none() {
+        if feeds.public.as_ref().is_none_or(|feed| !feed.history.is_fresh()) {
             return;
         }
         let mut visible = keys.filter(|key| self.shows(key)).peekable();
@@ -206,7 +231,7 @@ impl Channel {
 
     /// Appends an event to the feed of a view, which exists. Where it is too large, subscribers have to re-read
     /// everything.
-    fn append_to<'k>(
+    pub(super) fn append_to<'k>(
         &self,
         feeds: &mut OrgFeeds,
         view: View,
@@ -242,7 +267,7 @@ impl Channel {
     }
 
     /// Whether the org's public streams show the key.
-    fn shows(&self, key: &str) -> bool {
+    pub(super) fn shows(&self, key: &str) -> bool {
         self.public && self.common.config.public.keys.allows(key)
     }
 

@@ -82,6 +82,14 @@ impl Coalescer {
         first
     }
 
+    /// Too many keys are held for any event. Returns whether these are the first.
+    #[cfg(feature = "server")]
+    pub(crate) fn hold_too_much(&mut self) -> bool {
+        let first = self.held.is_none();
+        self.held = Some(Box::new(Burst { keys: IndexSet::new(), kept: Kept::Nothing }));
+        first
+    }
+
     /// Takes out what is held.
     pub(crate) fn release(&mut self) -> Option<Burst> {
         self.held.take().map(|held| *held)

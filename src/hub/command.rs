@@ -14,14 +14,14 @@ use smallvec::SmallVec;
 
 use super::Hub;
 use super::batch::{Batch, VISITS_PER_TURN};
-use super::channel::Channel;
+use super::channel::{Channel, State};
 use super::driver::ShardDriver;
 use super::feed::{Feed, View};
 use super::history::History;
 use super::pass::{Aim, Pace, Pass, Window};
 use super::seats::Seats;
-use super::shard::ShardId;
-use crate::ids::{Epoch, Seq};
+use super::shard::{Common, ShardId};
+use crate::ids::{Mark, Seq};
 use crate::sync::Ordering;
 use crate::time::Time;
 use crate::wire::Frame;
@@ -67,6 +67,8 @@ pub(crate) struct CommandPass {
 pub(crate) struct RereadAll<'h> {
     hub: &'h Hub,
     window: Window,
+    /// The record with which the log begins anew, if that is why.
+    cut: Option<(Mark, Time)>,
     /// The next partition of the registry.
     partition: usize,
     /// Channels of the partition before it that have not been reached.
@@ -83,8 +85,12 @@ const UNPACED: Window = Window { from: Time(0), to: Time(0) };
 // ===== impl Feed =====
 
 impl Feed {
-    /// Has every stream re-read everything.
-    fn command_reread(&mut self, epoch: Epoch, window: Window) {
+    /// Has every stream re-read everything, where ids are of a log because of this record.
+    fn command_reread(&mut self, common: &Common, window: Window, since: Option<Mark>) {
+        let epoch = match since {
+            None => common.new_epoch(),
+            Some(mark) => self.history.renew_in_log(mark),
+        };
         self.history.renew(epoch, self.seats() > 0);
         self.trim_uncovered();
         self.shards.iter_mut().for_each(Seats::begin_round);
@@ -195,30 +201,39 @@ impl Channel {
     /// that begin for this one. `None` if the channel has left the registry.
     pub(super) fn command_reread(&self, window: Window, begin: bool) -> Option<Reached> {
         let mut state = self.state.lock();
-        if state.removed {
-            return None;
-        }
+        (!state.removed).then(|| self.command_reread_in(&mut state, window, begin, None))
+    }
+
+    /// The same. Where ids are of a log, none from before the record `since` resumes.
+    pub(super) fn command_reread_in(
+        &self,
+        state: &mut State,
+        window: Window,
+        begin: bool,
+        since: Option<Mark>,
+    ) -> Reached {
         let mut reached = Reached { streams: state.seats(), ..Reached::default() };
         for (view, feed) in state.feeds.org_mut().iter_mut() {
-            feed.command_reread(self.common.new_epoch(), window);
+            feed.command_reread(&self.common, window, since);
             if begin {
                 feed.begin_passes(view, &mut reached.passes);
             }
         }
-        Some(reached)
+        reached
     }
 
     /// Has every member stream end. `None` if the channel has left the registry.
     pub(super) fn command_end(&self, window: Window) -> Option<Reached> {
         let mut state = self.state.lock();
-        if state.removed {
-            return None;
-        }
+        (!state.removed).then(|| self.command_end_in(&mut state, window))
+    }
+
+    pub(super) fn command_end_in(&self, state: &mut State, window: Window) -> Reached {
         let feed = &mut state.feeds.org_mut().member;
         let mut reached = Reached { streams: feed.seats(), ..Reached::default() };
         feed.command_end(window);
         feed.begin_passes(View::Member, &mut reached.passes);
-        Some(reached)
+        reached
     }
 }
 
@@ -226,7 +241,12 @@ impl Channel {
 
 impl<'h> RereadAll<'h> {
     pub(super) fn new(hub: &'h Hub, window: Window) -> Self {
-        Self { hub, window, partition: 0, channels: Vec::new().into_iter(), streams: 0 }
+        Self::since(hub, window, None)
+    }
+
+    /// The same, since the log begins anew with this record, now.
+    pub(super) fn since(hub: &'h Hub, window: Window, cut: Option<(Mark, Time)>) -> Self {
+        Self { hub, window, cut, partition: 0, channels: Vec::new().into_iter(), streams: 0 }
     }
 
     /// Goes on with some of the orgs. Returns whether there may be more.
@@ -240,7 +260,10 @@ impl<'h> RereadAll<'h> {
                 continue;
             };
             // One that has left the registry has no streams, and none will resume there.
-            let reached = channel.command_reread(self.window, false);
+            let reached = match self.cut {
+                None => channel.command_reread(self.window, false),
+                Some((mark, now)) => channel.cut(self.window, mark, now),
+            };
             self.streams += reached.map_or(0, |reached| reached.streams);
         }
         true

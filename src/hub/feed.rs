@@ -66,6 +66,9 @@ impl Feed {
 
     /// What was published is no event: every client has to re-read.
     pub(crate) fn lose(&mut self) {
+        if !self.history.is_fresh() {
+            return;
+        }
         self.history.lose();
         self.trim_uncovered();
     }
@@ -146,6 +149,11 @@ impl OrgFeeds {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (View, &mut Feed)> {
         let public = self.public.as_deref_mut().map(|feed| (View::Public, feed));
         std::iter::once((View::Member, &mut self.member)).chain(public)
+    }
+
+    /// The burst window holds keys of the log, or none any more.
+    pub(super) fn set_held(&mut self, held: bool) {
+        self.iter_mut().for_each(|(_, feed)| feed.history.set_held(held));
     }
 
     /// Evicts the oldest events until the histories have room for an event of this cost in the feed of `view`, or

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::base::Base;
 use super::encoded_at::EncodedAt;
 use super::filter::{Filter, KeyBits};
 use super::hints::Hints;
 use super::seats::is_sparse;
-use crate::ids::{Epoch, EventId, Seq};
+use crate::ids::{Epoch, EventId, Mark, Seq};
 use crate::time::Time;
 use crate::wire::{self, Counted, Frame, MemoryUse};
 
@@ -33,6 +34,8 @@ pub(crate) struct History {
     reread: EncodedAt,
     /// What is kept for filtered streams, while there are any.
     hints: Option<Box<Hints>>,
+    /// What is known of the log that several servers share, if there is one: then ids are of its records.
+    base: Option<Box<Base>>,
 }
 
 // ===== impl History =====
@@ -47,6 +50,7 @@ impl History {
             ring: Counted::new(memory),
             reread: EncodedAt::default(),
             hints: None,
+            base: None,
         }
     }
 
@@ -69,6 +73,9 @@ impl History {
     pub(crate) fn lose(&mut self) {
         self.head = self.head + 1;
         self.clear();
+        if self.base.is_some() {
+            self.lose_in_log();
+        }
     }
 
     /// Begins another epoch, so that no id from before it is covered, without a change of positions. The events are
@@ -90,9 +97,9 @@ impl History {
 
     /// The event on which a client re-reads everything. It puts the client at the head. `keepalive_s` is the same in
     /// each call.
-    pub(crate) fn reread(&mut self, keepalive_s: u32) -> Frame {
-        let (id, memory) = (self.id(self.head), self.ring.memory());
-        self.reread.get(self.head, || Frame::connected_in(memory, id, keepalive_s))
+    pub(crate) fn reread(&mut self, keepalive_s: u32, applied: Option<Mark>) -> Frame {
+        let (id, memory) = (self.id_at_head(applied), self.ring.memory());
+        self.reread.get(id.seq, || Frame::connected_in(memory, id, keepalive_s))
     }
 
     /// Removes the oldest event, if there is one, and gives back memory as the ring empties.
@@ -100,6 +107,9 @@ impl History {
         let Some(event) = self.events.pop_front() else { return };
         self.frames -= event.frame.cost();
         let length = self.events.len();
+        if self.base.is_some() {
+            self.forget_in_log(&event);
+        }
         if self.hints.is_some() {
             self.change_hints(|hints| hints.truncate(length));
         }
@@ -126,9 +136,13 @@ impl History {
         (self.start()..=self.head).contains(&position)
     }
 
-    /// Whether `id` is of this run and is covered.
-    pub(crate) fn covers_id(&self, id: EventId) -> bool {
-        id.epoch == self.epoch && self.covers(id.seq)
+    /// The position of a client that comes back with this id; `None` if it is not covered. `has` is whether the tail of
+    /// the log has a record.
+    pub(crate) fn resume(&self, id: EventId, has: impl FnOnce(Mark) -> bool) -> Option<Seq> {
+        match &self.base {
+            None => (id.epoch == self.epoch && self.covers(id.seq)).then_some(id.seq),
+            Some(base) => self.resume_in_log(id, base, has),
+        }
     }
 
     /// The event with this number, if it is remembered.
@@ -194,12 +208,18 @@ impl History {
     }
 
     pub(crate) fn id(&self, seq: Seq) -> EventId {
-        EventId { epoch: self.epoch, seq }
+        match &self.base {
+            None => EventId { epoch: self.epoch, seq },
+            Some(base) => self.id_in_log(seq, base),
+        }
     }
 
     /// The id of the next event.
     pub(crate) fn next_id(&self) -> EventId {
-        self.id(self.head + 1)
+        match &self.base {
+            None => EventId { epoch: self.epoch, seq: self.head + 1 },
+            Some(base) => Self::next_id_in_log(base),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -215,7 +235,17 @@ impl History {
     #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
     pub(crate) fn overhead(&self) -> usize {
         let hints = self.hints.as_ref().map_or(0, |hints| hints.frames());
-        self.ring.bytes() + hints + self.reread.cost()
+        let base = self.base.as_ref().map_or(0, |base| base.frames());
+        self.ring.bytes() + hints + base + self.reread.cost()
+    }
+
+    /// What is known of the log that several servers share.
+    pub(super) fn base(&self) -> Option<&Base> {
+        self.base.as_deref()
+    }
+
+    pub(super) fn base_mut(&mut self) -> &mut Option<Box<Base>> {
+        &mut self.base
     }
 
     fn clear(&mut self) {

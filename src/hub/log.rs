@@ -6,8 +6,8 @@ use super::filter::Filter;
 use super::history::History;
 use super::seat::Seat;
 use super::sweep::EVENTS_PER_WRITE;
-use crate::ids::{EventId, Seq};
-use crate::wire::Frame;
+use crate::ids::{EventId, Mark, Seq};
+use crate::wire::{Frame, Greeting};
 
 /// Numbered events, which are kept up to some bounds. `round` is that of the seat's [`Seats`](super::seats::Seats).
 pub(crate) trait Log {
@@ -45,11 +45,23 @@ pub(crate) trait Log {
     /// Where a seat goes on after a `connected`.
     fn restart(&self) -> Seq;
 
-    /// That `connected`.
-    fn connected(&mut self, keepalive_s: u32) -> Frame;
+    /// That `connected`. `applied` is the last record of the log that several servers share.
+    fn connected(&mut self, keepalive_s: u32, applied: Option<Mark>) -> Frame;
+
+    /// The id with which a seat begins. `resumes` is that from which its client resumes.
+    fn greeting_id(
+        &self,
+        seat: &Seat,
+        greeting: Greeting,
+        resumes: Option<EventId>,
+        applied: Option<Mark>,
+    ) -> EventId;
 
     /// The keepalive of a filtered seat, which has its position.
     fn ping(&mut self, seat: &Seat, round: u8) -> Frame;
+
+    /// The keepalive of a seat that has received all of the log up to this record.
+    fn ping_in_log(&mut self, seat: &Seat, round: u8, applied: Mark) -> Option<Frame>;
 }
 
 // ===== impl History =====
@@ -117,11 +129,26 @@ impl Log for History {
         self.head()
     }
 
-    fn connected(&mut self, keepalive_s: u32) -> Frame {
-        self.reread(keepalive_s)
+    fn connected(&mut self, keepalive_s: u32, applied: Option<Mark>) -> Frame {
+        self.reread(keepalive_s, applied)
+    }
+
+    fn greeting_id(
+        &self,
+        seat: &Seat,
+        greeting: Greeting,
+        resumes: Option<EventId>,
+        applied: Option<Mark>,
+    ) -> EventId {
+        self.greeting_id(seat.cursor, greeting, resumes, applied)
     }
 
     fn ping(&mut self, seat: &Seat, round: u8) -> Frame {
         self.ping(seat.cursor, seat.is_current(round))
+    }
+
+    fn ping_in_log(&mut self, seat: &Seat, round: u8, applied: Mark) -> Option<Frame> {
+        // An id of the log would count as that of a client that has re-read.
+        seat.is_current(round).then(|| self.ping_in_log(seat.cursor, applied)).flatten()
     }
 }

@@ -7,10 +7,12 @@
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
 //!
-//! Locks, outermost first: registry partition or either wheel, channel, list of idle topics. An inbox, and the list of
-//! closed topics, is locked alone or innermost. None is held while a waker is woken or dropped.
+//! Locks, outermost first: registry partition or either wheel, channel, list of idle topics. An inbox, the list of
+//! closed topics, and the state of a shared log are locked alone or innermost. None is held while a waker is woken or
+//! dropped.
 
 mod backlog;
+mod base;
 mod batch;
 mod channel;
 mod coalesce;
@@ -28,12 +30,19 @@ mod log;
 mod pass;
 mod pauses;
 mod position;
+#[cfg(feature = "server")]
+pub(crate) mod record;
 mod registry;
 mod rivals;
 mod seat;
 mod seat_ref;
 mod seats;
 mod shard;
+#[cfg(feature = "server")]
+mod shared;
+#[cfg(not(feature = "server"))]
+#[path = "no_shared.rs"]
+mod shared;
 mod source;
 mod subscription;
 mod sweep;
@@ -67,6 +76,8 @@ pub use self::feed::View;
 pub use self::filter::{Filter, InvalidFilter};
 pub use self::keys::{InvalidKeys, Keys};
 pub use self::position::{Position, Positions};
+#[cfg(feature = "server")]
+pub use self::shared::{Applied, TailUse};
 pub use self::subscription::Subscription;
 pub use self::timers::Deadline;
 pub use self::topic::Start;
@@ -149,7 +160,11 @@ impl Hub {
 
     /// A hub with several shards (1 to 65,536); the handle is on the first.
     pub fn with_shards(config: HubConfig, shards: usize) -> Self {
-        let common = Arc::new(Common::new(config, shards));
+        Self::with_common(Common::new(config, shards))
+    }
+
+    fn with_common(common: Common) -> Self {
+        let common = Arc::new(common);
         let shared = Shared {
             registry: Registry::new(common.clone()),
             topics: Topics::new(common.clone()),
@@ -199,9 +214,10 @@ impl Hub {
             if let Some(max) = self.org_max(view).filter(|max| state.seats_of(view) >= *max) {
                 return Err(SubscribeError::OrgFull { max });
             }
-            let history = &channel.feed(&mut state, view).history;
-            let resumed = last_event_id.filter(|id| history.covers_id(*id));
-            let position = resumed.map_or_else(|| history.head(), |id| id.seq);
+            let history = &channel.feed(&mut state, view, now).history;
+            let has = |mark| self.shared.common.has_mark(mark);
+            let resumed = last_event_id.and_then(|id| history.resume(id, has));
+            let position = resumed.unwrap_or_else(|| history.head());
             let subscription = Subscription::new(&channel, &mut state, self.shard, view, position);
             drop(state);
             subscription.arm();
@@ -212,7 +228,11 @@ impl Hub {
 
     /// Notifies every subscriber of `org` that its copies of `keys` are stale. An org without a channel has
     /// neither subscribers nor clients that could resume, so nothing is kept.
+    ///
+    /// A hub that follows a log has all of this from the log: there, this and the other methods that publish to streams,
+    /// or command or close them, would do it behind the back of the other servers, and must not be called.
     pub fn publish(&self, org: &OrgName, keys: &Keys<'_>, now: Time) -> Published {
+        self.assert_alone();
         let counters = self.shard_counters();
         metrics::add(&counters.published, 1);
         let Some(channel) = self.shared.registry.get(org) else { return Published { id: None } };
@@ -263,6 +283,7 @@ impl Hub {
     /// reconnection time, so that each client comes back with its next token, and is refused without one. Until its end
     /// is due a stream continues as before, and then gets no further event: its client resumes. Returns their number.
     pub fn end_members(&self, org: &OrgName, now: Time, window: Duration) -> usize {
+        self.assert_alone();
         self.command(org, |channel| channel.command_end(Window::from(now, window)))
     }
 
@@ -270,6 +291,7 @@ impl Hub {
     /// over `window` from `now` on, and no id from before resumes. Until then a stream continues as before. Returns the
     /// number of streams.
     pub fn reread(&self, org: &OrgName, now: Time, window: Duration) -> usize {
+        self.assert_alone();
         self.command(org, |channel| channel.command_reread(Window::from(now, window), true))
     }
 
@@ -282,6 +304,7 @@ impl Hub {
 
     /// The same in steps, between which the caller can let other tasks run.
     pub(crate) fn reread_all_in_parts(&self, now: Time, window: Duration) -> RereadAll<'_> {
+        self.assert_alone();
         RereadAll::new(self, Window::from(now, window))
     }
 
@@ -357,6 +380,11 @@ impl Hub {
             View::Public => self.config().org_public_streams_max,
             View::Topic => None,
         }
+    }
+
+    /// What is published has to be known to every server that follows the log, if there is one.
+    fn assert_alone(&self) {
+        debug_assert!(self.shared.common.log.is_none(), "it has to be in the log");
     }
 
     fn shard(&self) -> &Shard {

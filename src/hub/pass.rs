@@ -228,7 +228,8 @@ impl Pass {
         let shared = driver.shared();
         let channels = match self.aim {
             Aim::Drain => shared.all_channels_of(self.partition),
-            // Commands are for orgs.
+            // Commands are for orgs; of a log, for topics too.
+            Aim::Commands if shared.common.log.is_some() => shared.all_channels_of(self.partition),
             Aim::Commands | Aim::CommandsOfOne => shared.registry.channels_of(self.partition),
         };
         let Some(channels) = channels else { return false };

@@ -24,6 +24,14 @@ pub struct Position {
     pub streams: usize,
 }
 
+/// How many streams of an org are open.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    pub(crate) member: usize,
+    pub(crate) public: usize,
+}
+
 // ===== impl Hub =====
 
 impl Hub {
@@ -45,6 +53,18 @@ impl Hub {
     }
 }
 
+#[cfg(feature = "server")]
+impl Hub {
+    /// The open streams of an org. Nothing is remembered.
+    pub(crate) fn streams(&self, org: &OrgName) -> Streams {
+        let of = |channel: &Channel| {
+            let state = channel.state.lock();
+            Streams { member: state.seats_of(View::Member), public: state.seats_of(View::Public) }
+        };
+        self.shared.registry.get(org).map(|channel| of(&channel)).unwrap_or_default()
+    }
+}
+
 // ===== impl Channel =====
 
 impl Channel {
@@ -55,12 +75,13 @@ impl Channel {
             return None;
         }
         state.use_until(now);
+        let applied = self.common.applied();
         let of = |feed: &mut Feed| {
-            let id = feed.history.id(feed.history.head());
+            let id = feed.history.id_at_head(applied);
             Position { id, streams: feed.seats() }
         };
-        let member = of(self.feed(&mut state, View::Member));
-        let public = self.public.then(|| of(self.feed(&mut state, View::Public)));
+        let member = of(self.feed(&mut state, View::Member, now));
+        let public = self.public.then(|| of(self.feed(&mut state, View::Public, now)));
         Some(Positions { member, public })
     }
 }

@@ -38,16 +38,23 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, org: &OrgName) -> Option<Arc<Channel>> {
+        self.partition(org.as_str()).lock().channels.get(org).cloned()
+    }
+
+    /// The same, by the text of its name.
+    #[cfg(feature = "server")]
+    pub(crate) fn get_named(&self, org: &str) -> Option<Arc<Channel>> {
         self.partition(org).lock().channels.get(org).cloned()
     }
 
     /// The channel of an org, a new one if it has none.
     pub(crate) fn get_or_create(&self, org: &OrgName, now: Time) -> Arc<Channel> {
-        let mut partition = self.partition(org).lock();
+        let mut partition = self.partition(org.as_str()).lock();
         if let Some(channel) = partition.channels.get(org) {
             return channel.clone();
         }
         let channel = Arc::new(Channel::new(org.clone(), self.common.clone(), now));
+        channel.fill_new(now);
         partition.insert(channel.clone(), self.idle_max());
         channel
     }
@@ -71,7 +78,7 @@ impl Registry {
         self.partitions.iter().map(sum).sum()
     }
 
-    fn partition(&self, org: &OrgName) -> &Mutex<Partition> {
+    fn partition(&self, org: &str) -> &Mutex<Partition> {
         let hash = self.hasher.hash_one(org);
         &self.partitions[usize::try_from(hash % PARTITIONS as u64).expect("a partition")]
     }

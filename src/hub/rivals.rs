@@ -24,6 +24,18 @@ pub(crate) struct Rivals {
     left: usize,
     /// Wakes the exclusive stream that was opened last, and waits for them to end.
     waker: Option<Waker>,
+    /// The exclusive streams whose turn a log decides that servers share. They have a seat each.
+    claims: Vec<Claim>,
+}
+
+/// A stream that is the topic's only one once the log has its claim, until that has a later one.
+#[derive(Debug)]
+struct Claim {
+    number: u64,
+    shard: ShardId,
+    seat: SeatKey,
+    /// The log has it.
+    settled: bool,
 }
 
 /// What is left to be done once no lock is held, after streams were replaced.
@@ -43,7 +55,17 @@ impl Rivals {
         self.left
     }
 
-    fn remove(&mut self, seat: &Seat) -> Option<Waker> {
+    /// How many streams have claimed the topic.
+    pub(super) fn claims(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// What a stream has claimed ends with its seat.
+    fn remove(&mut self, seat: &Seat, place: (ShardId, SeatKey)) -> Option<Waker> {
+        self.claims.retain(|claim| (claim.shard, claim.seat) != place);
+        if self.claims.is_empty() {
+            self.claims = Vec::new();
+        }
         if seat.draining != Some(CloseReason::Replaced) {
             return None;
         }
@@ -57,10 +79,17 @@ impl Rivals {
 impl State {
     /// Counts a seat that was freed. Returns the exclusive stream to wake, once no lock is held, if it was the last that
     /// it waited for.
-    pub(super) fn free_rival(&mut self, seat: &Seat) -> Option<Waker> {
+    pub(super) fn free_rival(&mut self, seat: &Seat, place: (ShardId, SeatKey)) -> Option<Waker> {
         match &mut self.feeds {
             Feeds::Org(_) => None,
-            Feeds::Topic(topic) => topic.rivals.remove(seat),
+            Feeds::Topic(topic) => topic.rivals.remove(seat, place),
+        }
+    }
+
+    /// Notes what the stream with this seat claims.
+    pub(super) fn claim(&mut self, number: u64, (shard, seat): (ShardId, SeatKey)) {
+        if let Feeds::Topic(topic) = &mut self.feeds {
+            topic.rivals.claims.push(Claim { number, shard, seat, settled: false });
         }
     }
 }
@@ -70,12 +99,28 @@ impl State {
 impl TopicFeed {
     /// Has every stream that is open end without another event.
     pub(super) fn replace(&mut self, channel: &Channel) -> Replaced {
+        self.replace_but(&[], channel)
+    }
+
+    /// The log has this claim: the stream that made it, here or elsewhere, is the only one. Those whose claims are still
+    /// to come in the log stay, and are the only ones then.
+    pub(super) fn settle(&mut self, number: u64, channel: &Channel) -> Replaced {
+        let claims = self.rivals.claims.iter_mut();
+        claims.filter(|claim| claim.number == number).for_each(|claim| claim.settled = true);
+        let claims = self.rivals.claims.iter();
+        let spared = claims.filter(|claim| claim.number == number || !claim.settled);
+        let spared: SmallVec<[_; 1]> = spared.map(|claim| (claim.shard, claim.seat)).collect();
+        self.replace_but(&spared, channel)
+    }
+
+    fn replace_but(&mut self, spared: &[(ShardId, SeatKey)], channel: &Channel) -> Replaced {
         let mut replaced = Replaced { waker: self.rivals.waker.take(), stuck: SmallVec::new() };
         for (shard, seats) in (0..).map(ShardId).zip(&mut self.feed.shards) {
             let tick = channel.common.shard(shard).tick();
             for index in 0..seats.end() {
                 let Some((seat, key)) = seats.keyed_mut(index) else { continue };
-                if seat.draining == Some(CloseReason::Replaced) {
+                let is_spared = spared.contains(&(shard, key));
+                if is_spared || seat.draining == Some(CloseReason::Replaced) {
                     continue;
                 }
                 self.rivals.left += 1;

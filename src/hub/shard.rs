@@ -11,11 +11,12 @@ use super::channel::Channel;
 use super::feed::View;
 use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
+use super::shared::SharedLog;
 use super::timers::Timer;
 use super::topics::TopicsUse;
 use super::wheel::Wheel;
 use crate::config::{HubConfig, whole_seconds};
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Mark, StreamHash};
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::{Tick, Time};
@@ -29,6 +30,8 @@ pub(crate) struct Common {
     /// The memory of all histories, and of events that were evicted and that streams still refer to.
     pub(crate) memory: Arc<MemoryUse>,
     pub(crate) topics: TopicsUse,
+    /// The log that several servers share, if the hub follows one.
+    pub(crate) log: Option<SharedLog>,
     epochs: RandomState,
     epochs_begun: AtomicU64,
 }
@@ -292,7 +295,7 @@ impl Common {
         let shards = (0..=last).map(ShardId).map(Shard::new).collect();
         let (epochs, epochs_begun) = (RandomState::new(), AtomicU64::new(0));
         let (memory, topics) = (Arc::default(), TopicsUse::default());
-        Self { config, shards, memory, topics, epochs, epochs_begun }
+        Self { config, shards, memory, topics, log: None, epochs, epochs_begun }
     }
 
     /// The epoch of a new run. The hasher is seeded by the operating system, so that no two runs share one, and that
@@ -300,6 +303,22 @@ impl Common {
     pub(crate) fn new_epoch(&self) -> Epoch {
         let begun = self.epochs_begun.fetch_add(1, Ordering::Relaxed);
         Epoch(self.epochs.hash_one(begun))
+    }
+
+    /// What the ids of a stream begin with: its name, where they are of a log.
+    pub(crate) fn epoch_of(&self, stream: impl FnOnce() -> StreamHash) -> Epoch {
+        if self.log.is_some() { stream().epoch() } else { self.new_epoch() }
+    }
+
+    /// The last record of the log that has reached every stream, if anything proves it.
+    pub(crate) fn applied(&self) -> Option<Mark> {
+        self.log.as_ref()?.applied().filter(|mark| mark.tag != 0)
+    }
+
+    /// Whether this very record is one of the last ones of the log.
+    #[cold]
+    pub(crate) fn has_mark(&self, mark: Mark) -> bool {
+        self.log.as_ref().is_some_and(|log| log.has(mark))
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> &Shard {

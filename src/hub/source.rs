@@ -4,7 +4,7 @@ use super::command::Commands;
 use super::filter::Filter;
 use super::log::Log;
 use super::seat::Seat;
-use crate::config::HubConfig;
+use super::shard::Common;
 use crate::ids::{EventId, Seq};
 use crate::wire::{Frame, Greeting, Keepalive};
 
@@ -34,30 +34,42 @@ impl Source<'_> {
 
     /// The `connected` after which the client re-reads everything, or what is kept, if it has to: because it has missed
     /// the next event, or a command says so.
-    pub(super) fn reread(&mut self, config: &HubConfig) -> Option<Frame> {
+    pub(super) fn reread(&mut self, common: &Common) -> Option<Frame> {
         if !self.log.restarts(self.seat, self.round) {
             return None;
         }
         self.restart();
-        Some(self.log.connected(config.keepalive_seconds()))
+        Some(self.log.connected(common.config.keepalive_seconds(), common.applied()))
     }
 
     /// Its keepalive. That of a filtered stream has its position: otherwise the last id that its client has would grow
-    /// too old to resume.
-    pub(super) fn keepalive(&mut self, keepalive: Keepalive) -> Frame {
+    /// too old to resume. So does that of every stream where ids are of a log, since others are written to it.
+    pub(super) fn keepalive(&mut self, keepalive: Keepalive, common: &Common) -> Frame {
+        if common.log.is_some() {
+            let applied = common.applied();
+            let ping = applied.and_then(|mark| self.log.ping_in_log(self.seat, self.round, mark));
+            return ping.unwrap_or_else(|| keepalive.frame());
+        }
         match self.filter.is_all() {
             true => keepalive.frame(),
             false => self.log.ping(self.seat, self.round),
         }
     }
 
-    /// How the stream begins, and at which position.
-    pub(super) fn begin(&mut self, greeting: Greeting) -> (Greeting, EventId) {
+    /// How the stream begins, and with which id. `last` is the id that its client came with.
+    pub(super) fn begin(
+        &mut self,
+        greeting: Greeting,
+        last: Option<EventId>,
+        common: &Common,
+    ) -> (Greeting, EventId) {
         let restarts = self.log.restarts_at_first(self.seat, self.round);
         if restarts {
             self.restart();
         }
-        (if restarts { Greeting::Connected } else { greeting }, self.log.id(self.seat.cursor))
+        let greeting = if restarts { Greeting::Connected } else { greeting };
+        let resumes = last.filter(|_| greeting == Greeting::Resumed);
+        (greeting, self.log.greeting_id(self.seat, greeting, resumes, common.applied()))
     }
 
     /// The position up to which events have been delivered.

@@ -35,8 +35,8 @@ pub struct Subscription {
     keepalive: Keepalive,
     /// [`Self::poll_next`] has returned the end.
     over: bool,
-    /// It has a filter, and its keepalive an id.
-    filtered: bool,
+    /// Its keepalive may have an id: it has a filter, or ids are of a log.
+    pings: bool,
     /// It replaces the streams that its topic had.
     exclusive: bool,
 }
@@ -80,7 +80,7 @@ impl Subscription {
             reason: CloseReason::Client,
             keepalive: Keepalive::default(),
             over: false,
-            filtered: false,
+            pings: channel.common.log.is_some(),
             exclusive: false,
         }
     }
@@ -143,7 +143,7 @@ impl Subscription {
         {
             frames.push(event);
         }
-        let reread = if frames.is_empty() { source.reread(self.config()) } else { None };
+        let reread = if frames.is_empty() { source.reread(&self.channel.common) } else { None };
         let is_reread = reread.is_some();
         let seat = source.seat;
         frames.extend(reread.map(|frame| (seat.cursor, frame)));
@@ -204,17 +204,21 @@ impl Subscription {
         let mut state = self.channel.state.lock();
         if let Feeds::Org(feeds) = &mut state.feeds {
             feeds.get_mut(self.view).expect(HELD).set_filter(self.shard, self.key, filter);
-            self.filtered = !filter.is_all();
+            self.pings = !filter.is_all() || self.channel.common.log.is_some();
         }
     }
 
     /// A keepalive that is written now.
     pub(crate) fn keepalive_frame(&self) -> Frame {
-        if !self.filtered {
+        if !self.pings {
             return self.keepalive.frame();
         }
         let mut state = self.channel.state.lock();
-        state.feeds.source(self.shard, self.key).expect(HELD).keepalive(self.keepalive)
+        state
+            .feeds
+            .source(self.shard, self.key)
+            .expect(HELD)
+            .keepalive(self.keepalive, &self.channel.common)
     }
 
     /// Has the stream end at this deadline, or at an earlier one that it has.
@@ -241,11 +245,19 @@ impl Subscription {
         state.feeds.source(self.shard, self.key).expect(HELD).position()
     }
 
-    /// How the stream begins, and at which position. If everything has to be re-read since it was opened, or something
-    /// is missed, that is now.
-    pub(crate) fn begin(&self, greeting: Greeting) -> (Greeting, EventId) {
+    /// The number of the last event that has been delivered.
+    #[cfg(any(test, fuzzing, feature = "server"))]
+    pub(crate) fn cursor(&self) -> Seq {
         let mut state = self.channel.state.lock();
-        state.feeds.source(self.shard, self.key).expect(HELD).begin(greeting)
+        state.feeds.seat_mut(self.shard, self.key).expect(HELD).cursor
+    }
+
+    /// How the stream begins, and with which id. If everything has to be re-read since it was opened, or something
+    /// is missed, that is now. `last` is the id that its client came with.
+    pub(crate) fn begin(&self, greeting: Greeting, last: Option<EventId>) -> (Greeting, EventId) {
+        let mut state = self.channel.state.lock();
+        let mut source = state.feeds.source(self.shard, self.key).expect(HELD);
+        source.begin(greeting, last, &self.channel.common)
     }
 
     /// The organisation whose invalidations it receives, or which has its topic.
@@ -264,6 +276,11 @@ impl Subscription {
 
     pub(super) fn set_exclusive(&mut self) {
         self.exclusive = true;
+    }
+
+    /// Its seat.
+    pub(super) fn place(&self) -> (ShardId, SeatKey) {
+        (self.shard, self.key)
     }
 
     pub(super) fn is_exclusive(&self) -> bool {
@@ -343,8 +360,8 @@ fn poll_source(
     let (keepalive, shard) = (subscription.keepalive, subscription.shard());
     let counters = &shard.counters;
     let event = source.event().map(|(_, frame)| (frame, &counters.delivered));
-    let config = subscription.config();
-    let event = event.or_else(|| Some((source.reread(config)?, &counters.rereads)));
+    let common = &*subscription.channel.common;
+    let event = event.or_else(|| Some((source.reread(common)?, &counters.rereads)));
     if let Some((frame, counter)) = event {
         source.seat.touch(shard.tick());
         metrics::add(counter, 1);
@@ -356,7 +373,7 @@ fn poll_source(
     if source.seat.is_keepalive_due() {
         source.seat.touch(shard.tick());
         metrics::add(&counters.keepalives, 1);
-        return Poll::Ready(Some(source.keepalive(keepalive)));
+        return Poll::Ready(Some(source.keepalive(keepalive, common)));
     }
     Poll::Pending
 }
@@ -372,7 +389,7 @@ impl Drop for Subscription {
                 state.use_until(shard.tick().time());
                 state.list_if_idle(&self.channel);
             }
-            let sole = seat.as_ref().and_then(|seat| state.free_rival(seat));
+            let sole = seat.as_ref().and_then(|seat| state.free_rival(seat, self.place()));
             (seat, sole)
         };
         sole.into_iter().for_each(Waker::wake);

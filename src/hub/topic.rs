@@ -39,11 +39,30 @@ pub(crate) struct TopicFeed {
     idle: Option<IdleKey>,
 }
 
+/// How a stream becomes the only one of its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exclusive {
+    /// At once.
+    Now,
+    /// Once the log that servers share has this claim.
+    Claim(u64),
+}
+
+// ===== impl Start =====
+
+impl Start {
+    /// The id that the client came with.
+    pub(crate) fn last_id(self) -> Option<EventId> {
+        if let Self::After(id) = self { Some(id) } else { None }
+    }
+}
+
 // ===== impl Hub =====
 
 impl Hub {
     /// Takes a seat at a topic. An `exclusive` stream ends all others of the topic: they get nothing that is published
-    /// from now on. When they have gone: [`Subscription::poll_sole`].
+    /// from now on. When they have gone: [`Subscription::poll_sole`]. A hub that follows a log has no such streams: there
+    /// they claim their topics in it.
     ///
     /// # Errors
     /// [`SubscribeError`]: the hub is closing, or the topic has as many streams [as it
@@ -53,6 +72,19 @@ impl Hub {
         topic: &Topic,
         start: Start,
         exclusive: bool,
+        now: Time,
+    ) -> Result<(Subscription, Greeting), SubscribeError> {
+        if exclusive {
+            self.assert_alone();
+        }
+        self.open_topic(topic, start, exclusive.then_some(Exclusive::Now), now)
+    }
+
+    pub(super) fn open_topic(
+        &self,
+        topic: &Topic,
+        start: Start,
+        exclusive: Option<Exclusive>,
         now: Time,
     ) -> Result<(Subscription, Greeting), SubscribeError> {
         loop {
@@ -66,29 +98,40 @@ impl Hub {
                 continue;
             }
             let Feeds::Topic(feed) = &mut state.feeds else { unreachable!("{NOT_AN_ORG}") };
-            let open = feed.feed.seats() - feed.rivals.left();
-            if let Some(max) =
-                self.config().topic_streams_max.filter(|max| !exclusive && open >= *max)
-            {
+            let open = match exclusive {
+                None => feed.feed.seats() - feed.rivals.left(),
+                Some(Exclusive::Now) => 0,
+                Some(Exclusive::Claim(_)) => feed.rivals.claims(),
+            };
+            let max = self.config().topic_streams_max.filter(|_| exclusive != Some(Exclusive::Now));
+            if let Some(max) = max.filter(|max| open >= *max) {
                 return Err(SubscribeError::TopicFull { max });
             }
-            let (greeting, position) = feed.feed.history.start(start);
+            let is_known = |mark| self.shared.common.has_mark(mark);
+            let (greeting, position) = feed.feed.history.start(start, is_known);
             feed.unlist(&channel);
-            let replaced = exclusive.then(|| feed.replace(&channel));
+            let replaced = (exclusive == Some(Exclusive::Now)).then(|| feed.replace(&channel));
             let mut subscription =
                 Subscription::new(&channel, &mut state, self.shard, View::Topic, position);
+            if exclusive.is_some() {
+                subscription.set_exclusive();
+            }
+            if let Some(Exclusive::Claim(number)) = exclusive {
+                state.claim(number, subscription.place());
+            }
             drop(state);
             subscription.arm();
             if let Some(replaced) = replaced {
-                subscription.set_exclusive();
                 replaced.notify(&channel);
             }
             return Ok((subscription, greeting));
         }
     }
 
-    /// Publishes an event to a topic, which begins with it if there is none. Returns its id.
+    /// Publishes an event to a topic, which begins with it if there is none. Returns its id. A hub that follows a log has
+    /// its events from there, as with [`Hub::publish`].
     pub fn publish_message(&self, topic: &Topic, message: &Message, now: Time) -> EventId {
+        self.assert_alone();
         metrics::add(&self.shard_counters().published, 1);
         let (channel, id) = loop {
             let channel = self.shared.topics.get_or_create(topic, now);
@@ -106,8 +149,9 @@ impl Hub {
     /// Ends a topic: its streams get what there is, then `closed` with this reason, and end. What it kept is gone, and
     /// what is published next begins anew. Returns the number of streams, 0 for a topic that there is not.
     pub fn close_topic(&self, topic: &Topic, reason: &str, now: Time) -> usize {
+        self.assert_alone();
         let message = Message::closed(reason);
-        let close = |channel: &Arc<Channel>| channel.close(&message, now);
+        let close = |channel: &Arc<Channel>| Some(channel.close(&message, now));
         let Some((channel, streams)) = self.shared.topics.close(topic, close) else { return 0 };
         self.shared.common.schedule(&channel);
         streams
@@ -140,7 +184,7 @@ impl Channel {
     }
 
     /// While topics keep too much, removes its events but for the newest.
-    fn evict_own(&self) {
+    pub(super) fn evict_own(&self) {
         let (memory, max) = (&self.common.topics.memory, self.common.config.topics_bytes_total);
         if memory.bytes() <= max as u64 {
             return;
@@ -215,7 +259,7 @@ impl TopicFeed {
     }
 
     /// Changes what is kept. If an event is gone that clients have to be notified of, a new round of the seats begins.
-    fn change<T>(&mut self, change: impl FnOnce(&mut Backlog) -> T) -> T {
+    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Backlog) -> T) -> T {
         let Feed { history, shards, .. } = &mut self.feed;
         let gone = history.gone();
         let changed = change(history);

@@ -76,19 +76,31 @@ impl Topics {
         let channel = Arc::new(Channel::of_topic(topic, self.common.clone(), now));
         channel.state.lock().list_if_idle(&channel);
         partition.insert(topic.clone(), channel.clone());
+        drop(partition);
+        if self.common.log.is_some() {
+            // It may have been filled.
+            self.evict_for(&channel);
+            channel.evict_own();
+        }
         channel
     }
 
-    /// Removes a topic, whose streams `close` ends. Returns what `close` returns.
+    /// The channel of a topic, if it has one.
+    pub(crate) fn get(&self, topic: &Topic) -> Option<Arc<Channel>> {
+        self.partition(topic).lock().get(topic).cloned()
+    }
+
+    /// Removes a topic, whose streams `close` ends, unless that returns `None`. Returns what `close` returns.
     pub(crate) fn close<T>(
         &self,
         topic: &Topic,
-        close: impl FnOnce(&Arc<Channel>) -> T,
+        close: impl FnOnce(&Arc<Channel>) -> Option<T>,
     ) -> Option<(Arc<Channel>, T)> {
         let mut partition = self.partition(topic).lock();
-        let channel = partition.remove(topic)?;
+        let channel = partition.get(topic)?.clone();
+        let closed = close(&channel)?;
+        partition.remove(topic);
         give_back(&mut partition);
-        let closed = close(&channel);
         self.closed.lock().add(&channel);
         Some((channel, closed))
     }

@@ -40,6 +40,8 @@ struct Extra {
 #[derive(Debug)]
 struct Opening {
     greeting: Greeting,
+    /// The id that the client came with.
+    last: Option<EventId>,
     retry_ms: u32,
 }
 
@@ -62,7 +64,7 @@ impl EventStream {
     ) -> Result<Self, SubscribeError> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
-        Ok(Self::begin(hub, subscription, greeting, now))
+        Ok(Self::begin(hub, subscription, (greeting, id), now))
     }
 
     /// Takes a seat for a subscriber of a topic, which begins at `start`. An `exclusive` stream ends all others, see
@@ -78,16 +80,38 @@ impl EventStream {
         now: Time,
     ) -> Result<Self, SubscribeError> {
         let (subscription, greeting) = hub.subscribe_topic(topic, start, exclusive, now)?;
-        Ok(Self::begin(hub, subscription, greeting, now))
+        Ok(Self::begin(hub, subscription, (greeting, start.last_id()), now))
     }
 
-    fn begin(hub: &Hub, subscription: Subscription, greeting: Greeting, now: Time) -> Self {
+    /// Takes a seat for an exclusive stream that makes this claim, see [`Hub::claim_topic`]. Otherwise it is as
+    /// [`Self::open_topic`].
+    ///
+    /// # Errors
+    /// [`SubscribeError`], as of [`Hub::claim_topic`].
+    #[cfg(feature = "server")]
+    pub(crate) fn claim_topic(
+        hub: &Hub,
+        topic: &Topic,
+        start: Start,
+        claim: u64,
+        now: Time,
+    ) -> Result<Self, SubscribeError> {
+        let (subscription, greeting) = hub.claim_topic(topic, start, claim, now)?;
+        Ok(Self::begin(hub, subscription, (greeting, start.last_id()), now))
+    }
+
+    fn begin(
+        hub: &Hub,
+        subscription: Subscription,
+        (greeting, last): (Greeting, Option<EventId>),
+        now: Time,
+    ) -> Self {
         if let Some(age) = hub.config().stream_age_max {
             let at = now.after(age.mul_f64(1.0 - fastrand::f64() / 5.0));
             subscription.end_at(Deadline { at, reason: CloseReason::MaxAge });
         }
         let retry_ms = retry_ms(hub.config());
-        let opening = Opening { greeting, retry_ms };
+        let opening = Opening { greeting, last, retry_ms };
         let extra = Extra { opening: Some(opening), record: None };
         Self { subscription, extra: Some(Box::new(extra)) }
     }
@@ -186,16 +210,16 @@ impl EventStream {
 
     /// Appends the greeting, once, as part of a chunked body or not.
     pub(crate) fn write_greeting(&mut self, out: &mut Vec<u8>, chunked: bool) {
-        let Some(Opening { greeting, retry_ms }) = self.take_opening() else { return };
+        let Some(Opening { greeting, last, retry_ms }) = self.take_opening() else { return };
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
-        let (greeting, id) = self.subscription.begin(greeting);
+        let (greeting, id) = self.subscription.begin(greeting, last);
         greet(out, greeting, id, retry_ms, self.subscription.config().keepalive_seconds());
     }
 
     /// The greeting, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
-        let Opening { greeting, retry_ms } = self.take_opening()?;
-        let (greeting, id) = self.subscription.begin(greeting);
+        let Opening { greeting, last, retry_ms } = self.take_opening()?;
+        let (greeting, id) = self.subscription.begin(greeting, last);
         let keepalive_s = self.subscription.config().keepalive_seconds();
         Some(wire::Frame::greeting(greeting, id, retry_ms, keepalive_s))
     }

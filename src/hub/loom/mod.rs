@@ -4,6 +4,8 @@
 mod commands;
 mod delivery;
 mod ends;
+#[cfg(feature = "server")]
+mod log;
 mod registry;
 mod topics;
 

@@ -242,7 +242,9 @@ impl World {
         let id: EventId = events[0].id.parse().expect("an id");
         let seq = id.seq.0;
         let covered = self.with_feed(|feed| feed.history.covers(Seq(seq))).expect("it is open");
-        let resumes = self.with_feed(|feed| feed.history.covers_id(id)).expect("it is open");
+        let resumes = self
+            .with_feed(|feed| feed.history.resume(id, |_| false).is_some())
+            .expect("it is open");
         match &*events[0].name {
             "connected" => {
                 let client = &mut self.clients[index];

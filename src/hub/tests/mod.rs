@@ -11,6 +11,10 @@ mod drivers;
 mod filter_sweeps;
 #[cfg(test)]
 mod filters;
+#[cfg(all(test, feature = "server"))]
+mod log;
+#[cfg(all(test, feature = "server"))]
+mod log_topics;
 #[cfg(test)]
 mod random;
 mod subscribers;

@@ -86,7 +86,7 @@ impl StreamConn {
     ) -> Result<Flow, Closed> {
         let opening = heads.write(self.chunked, fields);
         self.stream.write_greeting(opening, self.chunked);
-        let before = self.stream.subscription().position().seq;
+        let before = self.stream.subscription().cursor();
         let mut frames = Frames::new();
         let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
         let mut parts: Parts<'_> = SmallVec::new();
@@ -142,7 +142,7 @@ impl StreamConn {
         let part = |seq| [part(seq, &keepalive, self.chunked)];
         let Some(cut) = write(&mut self.transport, &part(Seq(0)))? else { return Ok(Flow::Idle) };
         // The rest of it leaves the stream where it is.
-        let before = self.stream.subscription().position().seq;
+        let before = self.stream.subscription().cursor();
         Ok(self.give_back(&part(before), Taken::Some, cut, before, false, ctx))
     }
 
@@ -228,7 +228,7 @@ impl StreamConn {
     /// Takes and writes some of what the stream has missed. Once nothing is left, sweeps serve it again.
     fn catch_up(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         for take in 0..TAKES_PER_TURN {
-            let before = self.stream.subscription().position().seq;
+            let before = self.stream.subscription().cursor();
             let mut frames = Frames::new();
             let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
             match taken {

@@ -159,7 +159,7 @@ fn a_stream_that_is_about_to_begin_begins_with_what_it_has_to_do() {
     world.reread("acme");
     let position = stream.position();
     assert_eq!(world.open("acme", View::Member, Some(position), 0).1, Greeting::Connected);
-    let (greeting, id) = stream.begin(greeting);
+    let (greeting, id) = stream.begin(greeting, None);
     assert_eq!(greeting, Greeting::Connected);
     assert_eq!(world.open("acme", View::Member, Some(id), 0).1, Greeting::Resumed);
 }

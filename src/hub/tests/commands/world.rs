@@ -44,7 +44,7 @@ impl World {
     ) -> (Client, Greeting) {
         let hub = self.hub.on_shard(shard);
         let (stream, greeting) = hub.subscribe(&name(org), view, id, Time(self.now)).expect("open");
-        let (greeting, last) = stream.begin(greeting);
+        let (greeting, last) = stream.begin(greeting, id);
         let mut client = Client { stream, last, events: Vec::new(), ended: false };
         client.take();
         (client, greeting)

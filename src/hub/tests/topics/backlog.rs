@@ -216,7 +216,7 @@ fn a_stream_that_resumes_and_misses_an_event_before_it_begins_begins_with_connec
     assert_eq!(greeting, Greeting::Resumed);
     world.publish("run", "two");
     world.publish("run", "three");
-    let (greeting, id) = stream.begin(greeting);
+    let (greeting, id) = stream.begin(greeting, None);
     assert_eq!((greeting, id.seq), (Greeting::Connected, Seq(2)));
     stream.set_keepalive(Keepalive::Event);
     let Poll::Ready(Some(frame)) = stream.poll_next(Waker::noop()) else { panic!("an event") };

@@ -62,7 +62,7 @@ impl World {
     fn try_open(&self, to: &str, start: Start, exclusive: bool) -> Result<Client, SubscribeError> {
         let opened = self.hub.subscribe_topic(&topic(to), start, exclusive, Time(self.now));
         let (stream, greeting) = opened?;
-        let greeting = stream.begin(greeting);
+        let greeting = stream.begin(greeting, None);
         Ok(Client { stream, greeting })
     }
 

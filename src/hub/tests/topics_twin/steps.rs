@@ -131,7 +131,7 @@ impl World {
         };
         let staying = here.iter().filter(|(_, replaced)| !replaced).count();
         assert!(exclusive || self.limits.streams.is_none_or(|max| staying < max), "too many");
-        let (greeting, id) = ours.begin(greeting);
+        let (greeting, id) = ours.begin(greeting, None);
         self.meet(topic, id.epoch);
         let log = &self.logs[&id.epoch];
         let at = id.seq.0;
