@@ -14,6 +14,8 @@
 //!   driver, the one task of a shard that sleeps. Beside them [`Heartbeat`](stream::Heartbeat), for streams of others.
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
 //!   to make room for another.
+//! * `backplane`: several servers as one. A follower reads the log that they share, and applies it to the hub; publishes
+//!   are appended to it. Knows the hub and brokers, no HTTP.
 //! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows
 //!   no socket.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload`
@@ -31,6 +33,7 @@
 //! |---|---|---|
 //! | `server` | yes | [`server`], with `admission` and `http`: sockets, worker threads, limits, publish keys |
 //! | `tls` | yes | TLS, in the server and the client; needs a C compiler |
+//! | `nats` | yes | a log in NATS JetStream, for several servers; implies `server` and `tls` |
 //! | `jwt` | yes | tokens and JWK sets in the server; implies `server` and `client` |
 //! | `client` | yes | [`client`]; implies `tls` |
 //! | `cli` | yes | the binary, with the commands and flags of the features that are on; implies `server` |
@@ -124,6 +127,34 @@
 //! has still to re-read gets events under ids that no history covers, which are encoded once too, while the window
 //! lasts.
 //!
+//! *Several servers share a log* ([`BackplaneConfig`](config::BackplaneConfig); the [guide](guide::cluster) has what
+//! operators see). Without one, nothing of this exists. With one, a publish takes another way to the hub:
+//!
+//! ```text
+//!  publish ──► http: checked, as ever ──► backplane::runner ──append──► broker: the log, positions 1, 2, 3 …
+//!      ◄─── 202, once its own record has come back ───┐                   │ read by every server, whole
+//!                                                     └── follower ◄──────┘
+//!                                                           │ a record: Mark {tag, position}, lines of JSON
+//!                          Hub::apply ──► Tail: the last records, indexed by stream ──► fills a channel that is created
+//!                                    └──► Channel, if there is one: window, History, seats, as above
+//! ```
+//!
+//! A record has a *tag*, drawn at random for the attempt that stored it. Tag and position are its [`Mark`](ids::Mark); an
+//! event has the id `<tag ^ hash of its stream>-<position>` of the last record in it. Equal marks mean equal logs up to
+//! there, so a server resumes a stream from its own copy of the log, the `Tail` in memory, without a request to the
+//! broker. A record that the broker lost, and whose position another one has, no longer matches.
+//!
+//! *The follower* (`backplane::follower`, without I/O) is given what was read and says what to do: a record at the next
+//! position is applied, one that is known is skipped, anything else opens the log anew. An opened log has to hold the
+//! last applied record, with its tag. If it does not, or if its engine may have forgotten something, the server appends a
+//! *barrier*, on which every server *cuts*: what was before is unknown, and every stream gets `connected`, spread over
+//! the window of commands. Each server appends a *beat* now and then, and one that does not come back has it open the log
+//! anew. `backplane::runner` is the thread that does all this; the broker's client library is never trusted to recover.
+//!
+//! *An idle client's id moves with the log*: a keepalive carries the mark that was applied last, if its stream is at the
+//! head and no window holds keys. A record counts as applied only once every channel has it, so the mark is never ahead of
+//! what was sent.
+//!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their
 //! ends evenly over the drain window; a stream gets what it has missed, a last `retry:` and the end of its body. What
@@ -139,11 +170,17 @@
 //! * **Nothing is lost silently.** A cursor that falls out of the history, and a `Last-Event-ID` that the history does
 //!   not cover, get `connected`: re-read everything. So does an id of the other view. On a topic, what is kept follows
 //!   `connected`, and only the loss of an event that its publisher called bulk is silent.
+//! * **With a log nothing is delivered before it is stored, and nothing is accepted before it has come back**: a `202`
+//!   means that its record was read from the log, and applied here.
+//! * **An id proves itself.** A server resumes from a mark only if its own copy of the log has that very record; no epoch is
+//!   agreed, no clock compared, and no broker's durability trusted. In doubt all re-read.
+//! * **One event of an organisation for each record**, at most, and in their order: a client that has the event with mark
+//!   `p` has everything up to `p`.
 //! * **The hub knows no HTTP, no socket, no runtime and no clock**; `now` is passed in.
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what
 //!   has no stream (handshakes, request heads, idle connections, responses that are not read), hyper's pings, one
-//!   timer per HTTP/2 connection, and the one task of a [`Pulse`](stream::Pulse).
+//!   timer per HTTP/2 connection, the one task of a [`Pulse`](stream::Pulse), and the thread that follows a log.
 //! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
 //!   stalls, and the timers of connections (`http::Timer`), count from its end, if it was long by their measure, and
 //!   before such a timer ends the runtime has looked at its sockets.
@@ -184,13 +221,17 @@
 //! # }
 //! ```
 //!
+//! One that has a log of its own, whose positions count its records, follows it in several processes as `backplane` does: it
+//! makes the hub with `Hub::with_log`, reports the oldest position with `Hub::begin_log`, and calls `Hub::apply` for each
+//! record in order, or `Hub::cut` where it cannot prove that none is missing (feature `server`).
+//!
 //! [`Heartbeat`](stream::Heartbeat) needs no hub: it keeps event streams of any other origin open, such as those of an
 //! MCP server, with comments between their events. One [`Pulse`](stream::Pulse), a wheel and a task, serves all of a
 //! runtime.
 #![forbid(unsafe_code)]
 // Some code has its only user in a feature that may be off.
 #![cfg_attr(
-    not(all(feature = "server", feature = "tls", feature = "jwt")),
+    not(all(feature = "server", feature = "tls", feature = "jwt", feature = "nats")),
     allow(dead_code, unused_imports)
 )]
 
@@ -210,6 +251,9 @@ pub mod wire;
 pub mod hub;
 
 pub mod stream;
+
+#[cfg(feature = "server")]
+mod backplane;
 
 #[cfg(feature = "server")]
 mod http;

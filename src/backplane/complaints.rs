@@ -1,0 +1,185 @@
+//! Warnings about records, in the log of the server at most once a minute.
+
+use std::time::Duration;
+
+/// What was found since it was last written to the server's log.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    bad: u64,
+    skipped: u64,
+    versions: u64,
+    /// The position of the last bad record, and the last unknown version.
+    last: u64,
+    version: u32,
+    /// Servers that are configured otherwise, and the last of them with its version.
+    others: u64,
+    other: (String, String),
+    next: Duration,
+    pub(super) outage: Outage,
+    pub(super) barriers: Allowance,
+}
+
+/// What has been written about whether the log is followed.
+#[derive(Debug, Default)]
+pub(super) enum Outage {
+    /// Nothing.
+    #[default]
+    Start,
+    /// It is followed.
+    Over,
+    /// It is not, for this reason. A change of it may be written from this time on.
+    Since(String, Duration),
+}
+
+/// Lines that may be written in a minute.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    written: u32,
+    dropped: u64,
+    until: Duration,
+}
+
+const PERIOD: Duration = Duration::from_secs(60);
+
+const LINES_A_PERIOD: u32 = 20;
+
+// ===== impl Complaints =====
+
+impl Complaints {
+    /// A record is not what it says.
+    pub(super) fn bad(&mut self, position: u64) {
+        self.bad += 1;
+        self.last = position;
+    }
+
+    /// A record is of a version that this server does not know.
+    pub(super) fn version(&mut self, version: u32, position: u64) {
+        self.versions += 1;
+        (self.version, self.last) = (version, position);
+    }
+
+    /// Lines of a record are unusable.
+    pub(super) fn skipped(&mut self, lines: u64) {
+        self.skipped += lines;
+    }
+
+    /// A server has other limits, or another public view.
+    pub(super) fn other_limits(&mut self, node: String, version: String) {
+        self.others += 1;
+        self.other = (node, version);
+    }
+
+    pub(super) fn tick(&mut self, now: Duration) {
+        self.barriers.tick(now);
+        if now < self.next || self.bad + self.skipped + self.versions + self.others == 0 {
+            return;
+        }
+        self.next = now + PERIOD;
+        if self.versions > 0 {
+            let (records, version, position) = (self.versions, self.version, self.last);
+            tracing::warn!(
+                records,
+                version,
+                position,
+                "records of a version that this server does not know; update it"
+            );
+        }
+        if self.bad + self.skipped > 0 {
+            let (records, lines) = (self.bad, self.skipped);
+            tracing::warn!(records, lines, "unusable records or lines in the log were skipped");
+        }
+        if self.others > 0 {
+            let (servers, (node, version)) = (self.others, &self.other);
+            tracing::warn!(
+                servers,
+                node,
+                version,
+                "a server of the same log has other limits or another public view; configure them alike"
+            );
+        }
+        (self.bad, self.skipped, self.versions, self.others) = (0, 0, 0, 0);
+    }
+}
+
+// ===== impl Outage =====
+
+impl Outage {
+    /// The log is followed, and what this server appends comes back. Returns whether that is to be written.
+    pub(super) fn end(&mut self) -> bool {
+        !matches!(std::mem::replace(self, Self::Over), Self::Over)
+    }
+
+    /// The log is not followed. Returns whether that is to be written: at its beginning, and once a minute if the reason
+    /// has changed, since the first one is often just that a connection was lost.
+    pub(super) fn go_on(&mut self, why: &str, now: Duration) -> bool {
+        let next = match self {
+            Self::Start | Self::Over => now,
+            Self::Since(written, next) if written != why && now >= *next => now + PERIOD,
+            Self::Since(..) => return false,
+        };
+        *self = Self::Since(why.into(), next);
+        true
+    }
+}
+
+// ===== impl Allowance =====
+
+impl Allowance {
+    /// Whether a line may be written.
+    pub(super) fn take(&mut self) -> bool {
+        let is_allowed = self.written < LINES_A_PERIOD;
+        if is_allowed {
+            self.written += 1
+        } else {
+            self.dropped += 1
+        }
+        is_allowed
+    }
+
+    fn tick(&mut self, now: Duration) {
+        if now < self.until {
+            return;
+        }
+        if self.dropped > 0 {
+            let lines = self.dropped;
+            tracing::warn!(lines, "more barriers in the log than are written here");
+        }
+        *self = Self { until: now + PERIOD, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCENARIO: the broker's disk is full, so it refuses every record, and serves reading. BUG: that the log is followed,
+    /// and is not, was written ten times a second. FIX: it counts as followed once a record of this server has come back,
+    /// and one outage is written once, with its next reason.
+    #[test]
+    fn an_outage_is_written_at_its_beginning_and_when_its_reason_changes() {
+        let seconds = Duration::from_secs;
+        let mut outage = Outage::default();
+        assert!(outage.go_on("lost", seconds(1)));
+        assert!(!outage.go_on("lost", seconds(2)));
+        assert!(outage.go_on("the disk is full", seconds(3)));
+        for second in 4..63 {
+            assert!(
+                !outage.go_on(["lost", "the disk is full"][second % 2], seconds(second as u64))
+            );
+        }
+        assert!(outage.go_on("lost", seconds(63)));
+        assert!(outage.end() && !outage.end());
+        assert!(outage.go_on("lost", seconds(64)));
+    }
+
+    #[test]
+    fn lines_of_barriers_are_bounded() {
+        let mut lines = Allowance::default();
+        lines.tick(Duration::ZERO);
+        assert_eq!((0..1_000).filter(|_| lines.take()).count(), 20);
+        lines.tick(Duration::from_secs(59));
+        assert!(!lines.take());
+        lines.tick(Duration::from_secs(60));
+        assert!(lines.take());
+    }
+}

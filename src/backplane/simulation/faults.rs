@@ -1,0 +1,167 @@
+//! What fails.
+
+use std::time::Duration;
+
+use super::node::Node;
+use super::world::{Profile, World, chance, one_of};
+use crate::backplane::broker::Kind;
+use crate::backplane::scripted::{Acks, Script};
+use crate::time::Time;
+
+// ===== impl World =====
+
+impl World {
+    /// A server dies.
+    pub(super) fn kill(&mut self) {
+        let number = fastrand::usize(..self.nodes.len());
+        if self.witness == Some(number) || chance(50) {
+            return;
+        }
+        self.end(number);
+    }
+
+    fn end(&mut self, number: usize) {
+        if self.witness == Some(number) {
+            self.witness = None;
+        }
+        for browser in &mut self.browsers {
+            if browser.stream.as_ref().is_some_and(|stream| stream.node == number) {
+                browser.stream = None;
+            }
+        }
+        for publish in self.publishes.iter_mut().filter(|publish| publish.node == Some(number)) {
+            (publish.node, publish.until) = (None, self.now);
+        }
+        self.nodes[number] = None;
+    }
+
+    /// Something fails that loses no record.
+    pub(super) fn disturb(&mut self) {
+        let node = fastrand::usize(..self.nodes.len());
+        let count = fastrand::u64(1..5);
+        let flag = chance(50);
+        let acks =
+            [Acks::Prompt, Acks::Prompt, Acks::Prompt, Acks::Lost, Acks::Swallowed, Acks::Refused];
+        let acks = acks[fastrand::usize(..acks.len())];
+        let what = fastrand::u8(..11);
+        if matches!(what, 4 | 5) && self.is_looking_again() {
+            return;
+        }
+        if what == 10 {
+            // The disk is trusted, and has kept everything.
+            if self.profile != Profile::Hostile {
+                self.restart(|_| ());
+            }
+            return;
+        }
+        self.broker.edit(|script| match what {
+            0 => script.disconnect(node),
+            1 => script.set_cut_off(node, flag),
+            2 => script.set_stalled(node, flag),
+            3 => script.repeat_once(count),
+            4 | 5 => script.skip_once(count),
+            6 => script.set_acks(acks),
+            7 => script.set_down(chance(30)),
+            8 => script.orphan_all(),
+            _ => script.set_lag(count),
+        });
+        if what == 9 {
+            self.lags_until = self.now.after(Duration::from_millis(500));
+        }
+    }
+
+    /// A record that does not come twice counts as one that is gone: nothing more may be lost on the way then.
+    fn is_looking_again(&self) -> bool {
+        let is_in_gap = self.nodes.iter().flatten().any(|node| node.follower.is_in_gap());
+        is_in_gap || self.broker.edit(|script| script.is_skipping())
+    }
+
+    /// The log loses records that were acknowledged, and nothing hides it: nothing else happens, until it has rested.
+    pub(super) fn lose_at_last(&mut self) {
+        self.broker.edit(|script| script.heal());
+        let steps = fastrand::u64(20..120);
+        for step in 0..steps {
+            self.now = Time(self.now.0 + fastrand::u64(0..60));
+            match fastrand::u8(..10) {
+                0..6 => self.pump_one(),
+                6 if step > steps / 2 => self.publish(),
+                7 => self.open(),
+                _ => self.receive(),
+            }
+            self.look_after_publishes();
+        }
+        let newest = self.broker.edit(|script| script.newest());
+        let kept = newest.saturating_sub(fastrand::u64(1..6));
+        if chance(50) { self.fail_over(kept) } else { self.forget(kept) }
+    }
+
+    /// The log loses records.
+    pub(super) fn lose(&mut self) {
+        let newest = self.broker.edit(|script| script.newest());
+        let kept = newest.saturating_sub(fastrand::u64(0..12));
+        match fastrand::u8(..6) {
+            0 => self.broker.edit(|script| {
+                let oldest = script.oldest();
+                script.trim(fastrand::u64(oldest..=newest + 1));
+            }),
+            1 => self.broker.edit(|script| script.remove(newest.saturating_sub(3))),
+            2 => self.restart(|_| ()),
+            3 => self.fail_over(kept),
+            4 if chance(20) => self.restart(|script| script.reset()),
+            _ => self.forget(kept),
+        }
+    }
+
+    /// Another run of the engine.
+    fn restart(&mut self, lose: impl FnOnce(&mut Script)) {
+        self.runs += 1;
+        let identity = format!("run-{}", self.runs);
+        self.broker.edit(|script| {
+            lose(script);
+            script.restart(&identity);
+        });
+    }
+
+    /// The servers that had the last records die with the broker, which comes back without them.
+    fn fail_over(&mut self, kept: u64) {
+        for number in 0..self.nodes.len() {
+            let has_more = self.nodes[number].as_ref().is_some_and(|node| node.head() > kept);
+            if has_more && chance(90) {
+                self.end(number);
+            }
+        }
+        self.restart(|script| script.truncate(kept));
+        self.regrow();
+    }
+
+    /// Others append, so that the positions of what was lost are those of other records.
+    fn regrow(&self) {
+        let count = if chance(70) { fastrand::u64(1..15) } else { 0 };
+        self.broker.edit(|script| {
+            for _ in 0..count {
+                script.push(
+                    fastrand::u64(1..),
+                    Kind::Lines,
+                    "{\"org\":\"acme\",\"keys\":[\"open0\"]}\n",
+                );
+            }
+        });
+    }
+
+    /// The same run loses its last records: whoever had them is asked, so it must not die before.
+    fn forget(&mut self, kept: u64) {
+        let has_more = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.head() > kept);
+        let witness = (0..self.nodes.len()).filter(|number| has_more(&self.nodes[*number]));
+        let witness = one_of(witness);
+        if self.witness.is_some() || witness.is_none() {
+            return self.restart(|script| script.truncate(kept));
+        }
+        self.witness = witness;
+        let orphans = chance(50);
+        self.broker.edit(|script| {
+            script.truncate(kept);
+            if orphans { script.orphan_all() } else { script.disconnect_all() }
+        });
+        self.regrow();
+    }
+}

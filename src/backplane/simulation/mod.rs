@@ -1,0 +1,67 @@
+//! Servers, browsers, backends and a broker that fails, all in one thread and on virtual time, drawn from a seed.
+//!
+//! The backends write versions of keys to a database, and publish. The browsers obey the contract: `connected`, read
+//! everything; `invalidate`, read these keys; come back to any server with the last id. When everything has come to rest,
+//! every browser holds every version whose publish was acknowledged. Where nothing was lost, nobody re-reads everything.
+//! At any time a browser has what the log has up to its id.
+//! Without the comparison of tags, of identities or of positions, without the beat, or without a guard of the keepalive
+//! (of what a window holds, of who has yet to re-read), one of these tests fails, as do the follower's own ones.
+//! A seed repeats what is drawn here; the order in which the hub visits orgs is not drawn, and may be another one.
+//!
+//! ```sh
+//! cargo test --lib simulation                                       # some seconds
+//! NUDGED_SIMULATION_STEPS=5000000 cargo test --release --lib simulation
+//! NUDGED_SIMULATION_SEED=1234 cargo test --lib simulation           # a seed that failed
+//! ```
+
+mod backends;
+mod browser;
+mod faults;
+mod node;
+mod visits;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use self::world::{Profile, World};
+
+/// Steps of one world.
+const STEPS: u64 = 1_500;
+
+/// Steps in all, unless the environment says otherwise.
+const STEPS_SHORT: u64 = 24_000;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs worlds from one seed after the other.
+fn run(name: &str, profile: Profile) {
+    let seed = variable("NUDGED_SIMULATION_SEED");
+    let steps = variable("NUDGED_SIMULATION_STEPS").unwrap_or(STEPS_SHORT);
+    let first = seed.unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let worlds = if seed.is_some() { 1 } else { steps.div_ceil(STEPS) };
+    for seed in first..first + worlds {
+        let run = catch_unwind(AssertUnwindSafe(|| World::run(seed, profile, STEPS)));
+        if let Err(why) = run {
+            eprintln!("{name}: repeat it with NUDGED_SIMULATION_SEED={seed}");
+            resume_unwind(why);
+        }
+    }
+    eprintln!("{name}: {worlds} worlds of {STEPS} steps, from seed {first}");
+}
+
+#[test]
+fn no_browser_keeps_a_stale_copy_whatever_fails() {
+    run("no_browser_keeps_a_stale_copy_whatever_fails", Profile::Hostile);
+}
+
+#[test]
+fn nobody_re_reads_everything_where_nothing_is_lost() {
+    run("nobody_re_reads_everything_where_nothing_is_lost", Profile::Benign);
+}
+
+#[test]
+fn an_id_is_of_what_its_browser_has_whatever_has_it_re_read() {
+    run("an_id_is_of_what_its_browser_has_whatever_has_it_re_read", Profile::Commanded);
+}

@@ -1,0 +1,182 @@
+//! A server, without threads, sockets and a clock.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::backplane::broker::{Kind, Record};
+use crate::backplane::follower::{Action, CutReason, Follower, Next, Rules, new_tag};
+use crate::backplane::scripted::{Connection, Scripted};
+use crate::config::HubConfig;
+use crate::hub::{Batch, CommandPasses, Hub};
+use crate::time::Time;
+
+pub(super) struct Node {
+    pub(super) hub: Hub,
+    pub(super) follower: Follower,
+    pub(super) is_loaded: bool,
+    passes: CommandPasses,
+    broker: Scripted,
+    connection: Option<Connection>,
+    opens_at: Time,
+    /// What the follower appends.
+    urgent: VecDeque<Record>,
+    /// Publishes that wait to be appended: their numbers, kinds and payloads.
+    pub(super) waiting: VecDeque<(usize, Kind, String)>,
+    /// What was appended, by its tag.
+    appended: HashMap<u64, Vec<usize>>,
+    /// The tags of the records that it made, and their publishes.
+    pub(super) records: Vec<(u64, Vec<usize>)>,
+    /// Publishes that are acknowledged.
+    pub(super) acknowledged: Vec<usize>,
+    pub(super) cuts: Vec<CutReason>,
+}
+
+/// Over which time streams re-read.
+pub(super) const WINDOW: Duration = Duration::from_secs(1);
+
+// ===== impl Node =====
+
+impl Node {
+    pub(super) fn start(broker: Scripted, config: HubConfig, tail_bytes: usize) -> Self {
+        let rules = Rules { node: new_tag(), limits: 1, tail_bytes };
+        Self {
+            hub: Hub::with_log(config, 1, tail_bytes, WINDOW),
+            follower: Follower::new(rules),
+            is_loaded: false,
+            passes: CommandPasses::default(),
+            broker,
+            connection: None,
+            opens_at: Time(0),
+            urgent: VecDeque::new(),
+            waiting: VecDeque::new(),
+            appended: HashMap::new(),
+            records: Vec::new(),
+            acknowledged: Vec::new(),
+            cuts: Vec::new(),
+        }
+    }
+
+    pub(super) fn head(&self) -> u64 {
+        self.follower.head().map_or(0, |mark| mark.position)
+    }
+
+    /// Opens the log, reads from it once, and appends.
+    pub(super) fn pump(&mut self, now: Time) {
+        if self.follow(now).is_err() {
+            self.connection = None;
+            self.follower.closed();
+            self.opens_at = Time(now.0 + fastrand::u64(50..1_000));
+        }
+        self.follower.tick(now);
+        self.obey(now);
+    }
+
+    fn follow(&mut self, now: Time) -> Result<(), ()> {
+        let next = self.follower.next();
+        if next == Next::Open {
+            self.connection = None;
+        }
+        let Some(connection) = self.connection.clone() else {
+            if now >= self.opens_at {
+                let (connection, bounds) = self.broker.connect().map_err(|_| ())?;
+                self.connection = Some(connection);
+                self.urgent.clear();
+                self.appended.clear();
+                self.opens_at = Time(now.0 + fastrand::u64(50..500));
+                self.follower.opened(bounds, now);
+                self.obey(now);
+            }
+            return Ok(());
+        };
+        match next {
+            Next::Open => {}
+            Next::Bounds => {
+                self.follower.bounds(connection.bounds_now().map_err(|_| ())?, now);
+            }
+            Next::Read(from) => {
+                let mut entries = connection.read_now(from).map_err(|_| ())?;
+                entries.truncate(fastrand::usize(1..=entries.len().max(1)));
+                self.follower.read(entries, now);
+            }
+        }
+        self.obey(now);
+        while let Some(record) = self.next_record() {
+            let tag = record.tag;
+            self.follower.appending(tag, now);
+            match connection.append_now(record).map_err(|_| ())? {
+                Some(position) => self.follower.appended(tag, position),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn next_record(&mut self) -> Option<Record> {
+        let urgent = self.urgent.pop_front();
+        urgent.or_else(|| self.follower.is_current().then(|| self.take_group()).flatten())
+    }
+
+    /// All lines that wait, or one barrier.
+    fn take_group(&mut self) -> Option<Record> {
+        let (number, kind, mut text) = self.waiting.pop_front()?;
+        let mut numbers = vec![number];
+        while kind == Kind::Lines
+            && let Some((_, Kind::Lines, _)) = self.waiting.front()
+            && let Some((number, _, more)) = self.waiting.pop_front()
+        {
+            numbers.push(number);
+            text.push_str(&more);
+        }
+        let tag = new_tag();
+        self.records.push((tag, numbers.clone()));
+        self.appended.insert(tag, numbers);
+        Some(Record { tag, kind, payload: text.into() })
+    }
+
+    fn obey(&mut self, now: Time) {
+        while let Some(action) = self.follower.action() {
+            let mark = match action {
+                Action::Begin(oldest) => {
+                    self.hub.begin_log(oldest);
+                    continue;
+                }
+                Action::Apply(mark, lines) => {
+                    self.hub.apply(mark, &lines, now);
+                    mark
+                }
+                Action::Cut(mark, reason) => {
+                    self.hub.cut(mark, now);
+                    self.cuts.push(reason);
+                    mark
+                }
+                Action::Append(record) => {
+                    self.urgent.push_back(record);
+                    continue;
+                }
+                Action::Loaded => {
+                    self.is_loaded = true;
+                    continue;
+                }
+                Action::Reopen(_) | Action::Note(_) => continue,
+            };
+            self.acknowledged.extend(self.appended.remove(&mark.tag).into_iter().flatten());
+        }
+    }
+
+    /// The driver does its work.
+    pub(super) fn drive(&mut self, now: Time) {
+        let driver = self.hub.driver();
+        let mut batch = Batch::default();
+        while driver.close_windows(now) {}
+        while self.passes.turn(&driver, now, &mut batch, |batch| {
+            batch.wake();
+            batch.clear();
+        }) {}
+        while let Some(mut sweep) = driver.next_sweep() {
+            while sweep.collect(&mut batch) {}
+            batch.wake();
+            batch.clear();
+        }
+        driver.tidy(now.tick(), now);
+    }
+}

@@ -1,0 +1,103 @@
+//! What becomes of appends.
+
+use super::*;
+
+#[test]
+fn a_publish_is_acknowledged_once_it_has_come_back_and_every_node_has_it() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 3).await;
+        let mark = nodes[0].publish("posts").await.expect("it is appended").mark;
+        assert!(nodes[0].hub.has_mark(mark), "applied before it is acknowledged");
+        for node in &nodes {
+            until("everywhere", || node.hub.has_mark(mark)).await;
+            assert_eq!(node.cuts(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_lost_acknowledgement_does_not_matter_and_a_swallowed_record_is_appended_again() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        broker.edit(|script| script.set_acks(Acks::Lost));
+        nodes[0].publish("a").await.expect("the record came back");
+        broker.edit(|script| script.set_acks(Acks::Late(Duration::from_secs(10))));
+        // The first occupies the connection until the log is opened again.
+        let both = [nodes[0].append(keys("b")), nodes[0].append(keys("c"))];
+        for append in both {
+            append.await.expect("no panic").expect("the record came back");
+        }
+        broker.edit(|script| script.set_acks(Acks::Swallowed));
+        let swallowed = nodes[0].append(keys("d"));
+        seconds(1).await;
+        broker.edit(|script| script.set_acks(Acks::Prompt));
+        swallowed.await.expect("no panic").expect("it is appended again");
+        assert_eq!(nodes[0].cuts(), 0);
+    });
+}
+
+#[test]
+fn an_event_of_a_topic_is_never_appended_twice() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        broker.edit(|script| script.set_acks(Acks::Swallowed));
+        let swallowed = nodes[0].append(event("run"));
+        seconds(1).await;
+        broker.edit(|script| script.set_acks(Acks::Prompt));
+        let refused = swallowed.await.expect("no panic");
+        assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn appends_that_come_together_are_one_record_each_with_its_place() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        let records = broker.edit(|script| script.count(Kind::Lines));
+        let all = ["a", "b", "a", "a"].map(|topic| nodes[0].append(event(topic)));
+        let (mut marks, mut later) = (Vec::new(), Vec::new());
+        for append in all {
+            let appended = append.await.expect("no panic").expect("it is appended");
+            marks.push(appended.mark.position);
+            later.push(appended.later);
+        }
+        assert_eq!(broker.edit(|script| script.count(Kind::Lines)), records + 1);
+        assert_eq!(later, [2, 0, 1, 0]);
+        assert!(marks.iter().all(|mark| *mark == marks[0]));
+        let _: StreamHash = StreamHash::of_topic("acme", "a");
+    });
+}
+
+#[test]
+fn an_append_that_no_record_can_hold_is_refused_with_the_bound() {
+    test(async {
+        let broker = Scripted::new();
+        broker.edit(|script| script.set_payload_max(1_000));
+        let nodes = Node::cluster(&broker, 1).await;
+        let mut lines = Lines::new();
+        (0..100).for_each(|_| lines.extend(&keys("k")));
+        let refused = nodes[0].backplane.append(lines).await;
+        assert!(matches!(refused, Err(AppendError::TooLarge { max: 1_000 })), "{refused:?}");
+        nodes[0].publish("small").await.expect("it is appended");
+    });
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        broker.edit(|script| script.set_down(true));
+        let mut lines = Lines::new();
+        (0..10_000).for_each(|_| lines.extend(&keys("a-key-of-some-length")));
+        let all: Vec<_> = (0..100).map(|_| nodes[0].append(lines.clone())).collect();
+        sleep(Duration::from_millis(1)).await;
+        let refused = all.iter().filter(|append| append.is_finished()).count();
+        let room = 16 * 1024 * 1024 / lines.len();
+        assert_eq!(refused, 100 - room);
+    });
+}
