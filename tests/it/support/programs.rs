@@ -37,6 +37,10 @@ pub(crate) static FETCH_EVENT_SOURCE: Program = Program::new(
     &["test", "-e", locked!("node_modules/@microsoft/fetch-event-source")],
     "@microsoft/fetch-event-source is missing: .ci/run programs",
 );
+pub(crate) static FIREFOX: Program = Program::new(
+    &["firefox-esr", "--version"],
+    "firefox-esr is missing: apt-get install firefox-esr",
+);
 pub(crate) static GO: Program =
     Program::new(&["go", "version"], "go is missing: apt-get install golang-go");
 pub(crate) static HAPROXY: Program =
@@ -56,6 +60,10 @@ pub(crate) static MCP_SDK: Program = Program::new(
         concat!("require('", locked!("node_modules/@modelcontextprotocol/sdk/package.json"), "')"),
     ],
     "@modelcontextprotocol/sdk is missing: .ci/run programs",
+);
+pub(crate) static NATS_SERVER: Program = Program::new(
+    &["nats-server", "--version"],
+    "nats-server is missing: apt-get install nats-server",
 );
 pub(crate) static NODE: Program =
     Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");

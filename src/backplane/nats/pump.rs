@@ -1,0 +1,174 @@
+//! What a reader's task does: it takes what a consumer delivers, and checks it.
+
+use std::time::Duration;
+
+use async_nats::Message;
+use futures_util::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+use super::Log;
+use super::connection::within;
+use super::consumer::Consumer;
+use super::entry::{Delivery, entry};
+use super::unparsable::Found;
+use crate::backplane::broker::{Down, Entry};
+use crate::sync::Ordering;
+
+/// Records in their order, or why there are no more.
+pub(super) type Batch = Result<Vec<Entry>, Down>;
+
+/// Reads from a position on.
+pub(super) struct Pump {
+    log: Log,
+    /// The position of the next record.
+    next: u64,
+    batches: mpsc::Sender<Batch>,
+}
+
+/// A consumer that shows nothing for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(7);
+
+/// After so many heartbeats in a row the log is looked at: its settings may have been changed.
+const HEARTBEATS_A_LOOK: u32 = 2;
+
+/// Records that are looked at by themselves, from one on that cannot be parsed.
+const LOOKED_AT: u64 = 512;
+
+/// Each of them may have as many bytes as a record.
+const LOOKS_AT_ONCE: usize = 16;
+
+// ===== impl Pump =====
+
+impl Pump {
+    pub(super) fn new(log: Log, from: u64, batches: mpsc::Sender<Batch>) -> Self {
+        Self { log, next: from, batches }
+    }
+
+    /// Reads until something is wrong, which is the last batch.
+    pub(super) async fn run(mut self) {
+        if let Err(down) = self.read().await {
+            // The reader may be gone.
+            _ = self.batches.send(Err(down)).await;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Down> {
+        let suspect = self.log.shared.suspect.load(Ordering::Relaxed);
+        if suspect > self.next {
+            self.read_until(Some(suspect)).await?;
+        }
+        if suspect == self.next {
+            self.pass_unparsable().await?;
+        }
+        self.read_until(None).await
+    }
+
+    /// If the next record cannot be parsed, passes it, and all such of the next records: its program has published
+    /// others, and each of them would cost a connection.
+    async fn pass_unparsable(&mut self) -> Result<(), Down> {
+        let (first, log) = (self.next, self.log.clone());
+        let looks = (first..first + LOOKED_AT).map(|position| log.look_at(position));
+        let mut looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
+        let mut positions = first..;
+        while let (Some(found), Some(position)) = (looks.next().await, positions.next()) {
+            match found? {
+                Found::Unparsable(passed) => {
+                    if self.next < position {
+                        self.read_until(Some(position)).await?;
+                    }
+                    self.next = position + 1;
+                    self.send(vec![passed]).await?;
+                }
+                Found::Parsable if position > first => {}
+                Found::Parsable | Found::Nothing => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to this position, or on and on. No record of the log is deleted, so they can be counted.
+    async fn read_until(&mut self, end: Option<u64>) -> Result<(), Down> {
+        let mut consumer = self.consumer().await?;
+        loop {
+            let left = end.map_or(u64::MAX, |end| end.saturating_sub(self.next));
+            if left == 0 {
+                return Ok(());
+            }
+            consumer.ask(&self.log.connection, left).await?;
+            let messages = tokio::select! {
+                biased;
+                messages = within(SILENCE_MAX, consumer.messages()) => messages,
+                why = self.log.connection.trouble() => return Err(Down(why)),
+            };
+            let Some(messages) = messages else {
+                return Err(Down(
+                    "JetStream delivers nothing any more, not even heartbeats".into(),
+                ));
+            };
+            if messages.is_empty() {
+                return Err(Down(self.log.connection.trouble().await));
+            }
+            let mut entries = Vec::with_capacity(messages.len());
+            for message in messages {
+                match message.reply.as_ref().and_then(|reply| Delivery::parse(reply)) {
+                    Some(delivery) => {
+                        entries.extend(self.take(&mut consumer, message, delivery)?)
+                    }
+                    None => consumer.take_status(&message)?,
+                }
+            }
+            self.send(entries).await?;
+            if consumer.heartbeats >= HEARTBEATS_A_LOOK {
+                consumer.heartbeats = 0;
+                // Records that do not come are the follower's to notice: it misses those of its own.
+                self.log.bounds().await?;
+            }
+        }
+    }
+
+    /// Creates a consumer that begins with the next record.
+    async fn consumer(&mut self) -> Result<Consumer, Down> {
+        let stream = &self.log.wanted.stream;
+        let (consumer, start) = Consumer::create(&self.log.connection, stream, self.next).await?;
+        if start < self.next {
+            // NATS before 2.11 begins with its end, if the position is beyond that. Later versions wait, which the
+            // follower notices.
+            let (newest, last) = (self.log.bounds().await?.newest, self.next - 1);
+            if newest < last {
+                return Err(Down(format!(
+                    "the log ends with record {newest}, and record {last} was read"
+                )));
+            }
+        }
+        self.next = self.next.max(start);
+        Ok(consumer)
+    }
+
+    /// Takes a record that was delivered; `None` for one that was read before, which a replica that lags begins with.
+    fn take(
+        &mut self,
+        consumer: &mut Consumer,
+        message: Message,
+        delivery: Delivery,
+    ) -> Result<Option<Entry>, Down> {
+        consumer.take_record(delivery.number)?;
+        if delivery.position < self.next {
+            return Ok(None);
+        }
+        self.next = delivery.position + 1;
+        Ok(Some(entry(message, delivery)))
+    }
+
+    async fn send(&self, entries: Vec<Entry>) -> Result<(), Down> {
+        if entries.is_empty() || self.batches.send(Ok(entries)).await.is_ok() {
+            return Ok(());
+        }
+        Err(Down("nothing reads".into()))
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.log.shared.suspect.store(self.next, Ordering::Relaxed);
+    }
+}

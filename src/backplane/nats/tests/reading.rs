@@ -1,0 +1,211 @@
+//! What was appended comes back, whole and in order, from wherever it is read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::super::Backplane;
+use super::super::super::broker::{Appender, Broker, Kind, Reader, Record, VERSION};
+use super::super::super::follower::CutReason;
+use super::super::Nats;
+use super::support::{
+    NatsServer, append, config, eventually, open, open_again, positions, read, read_to_its_end,
+    requires_nats, tags,
+};
+use crate::config::HubConfig;
+use crate::hub::Hub;
+use crate::sync::Ordering;
+use crate::time::Clock;
+
+#[tokio::test]
+async fn records_come_back_as_they_were_appended() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    let kinds = [Kind::Lines, Kind::Barrier, Kind::Beat];
+    for (n, kind) in (1..).zip(kinds) {
+        let record = Record { tag: n << 60, kind, payload: vec![0, b'\r', b'\n', 0xff].into() };
+        assert_eq!(opened.appender.append(record).await.expect("stored"), n);
+    }
+    let entries = read(&mut opened.reader, 1, 3).await.expect("read");
+    assert_eq!(positions(&entries), [1, 2, 3]);
+    assert_eq!(tags(&entries), [1 << 60, 2 << 60, 3 << 60]);
+    for (entry, kind) in entries.iter().zip(kinds) {
+        assert_eq!((entry.version, entry.kind), (VERSION, Some(kind)));
+        assert_eq!(&entry.payload[..], [0, b'\r', b'\n', 0xff]);
+    }
+    // What follows comes to the same reader, and anything to a new one.
+    append(&opened.appender, 4..=5).await.expect("stored");
+    assert_eq!(positions(&read(&mut opened.reader, 4, 2).await.expect("read")), [4, 5]);
+    let mut again = open(&config(&server.url())).await.expect("found");
+    assert_eq!((again.bounds.oldest, again.bounds.newest), (1, 5));
+    assert_eq!(again.reader.bounds().await.expect("there"), again.bounds);
+    for from in [5, 2, 4] {
+        let entries = read(&mut again.reader, from, (6 - from) as usize).await.expect("read");
+        assert_eq!(positions(&entries), (from..=5).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_long_log_comes_whole() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    // More bytes than a request may have, then more records than one may have.
+    let large = Record { tag: 1, kind: Kind::Lines, payload: vec![b'x'; 500_000].into() };
+    for _ in 0..40 {
+        opened.appender.append(large.clone()).await.expect("stored");
+    }
+    append(&opened.appender, 41..=3000).await.expect("stored");
+    let entries = read(&mut opened.reader, 1, 3000).await.expect("read");
+    assert_eq!(positions(&entries), (1..=3000).collect::<Vec<_>>());
+    assert!(entries[..40].iter().all(|entry| entry.payload == large.payload));
+    assert_eq!(tags(&entries[40..]), (41..=3000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_loses_nothing() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    let appender = opened.appender.clone();
+    let appending = tokio::spawn(async move { append(&appender, 1..=500).await });
+    let (mut from, mut given_up) = (1, 0);
+    while from <= 500 {
+        // The first one at once, which has not even a consumer.
+        let bound = Duration::from_micros(if given_up == 0 { 0 } else { fastrand::u64(0..300) });
+        match tokio::time::timeout(bound, opened.reader.read(from)).await {
+            Ok(entries) => {
+                for entry in entries.expect("read") {
+                    assert_eq!((entry.position, entry.tag), (from, from));
+                    from += 1;
+                }
+            }
+            Err(_) => given_up += 1,
+        }
+    }
+    assert_eq!(appending.await.expect("no panic").expect("stored"), 500);
+    assert!(given_up > 0, "none was");
+    // All of them by one consumer.
+    let consumers = server.client().stream_info("log")["state"]["consumer_count"].take();
+    assert_eq!(consumers, 1);
+}
+
+#[tokio::test]
+async fn what_the_library_drops_is_noticed() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut nats = Nats::new(&config(&server.url()));
+    append(&nats.open().await.expect("created").appender, 1..=1000).await.expect("stored");
+    nats.messages_max = 32;
+    let (mut from, mut losses) = (1, 0);
+    while from <= 1000 {
+        let mut opened = open_again(&nats).await;
+        while let Ok(entries) = opened.reader.read(from).await {
+            for entry in entries {
+                assert_eq!((entry.position, entry.tag), (from, from));
+                from += 1;
+            }
+            if from > 1000 {
+                break;
+            }
+        }
+        losses += 1;
+    }
+    assert!(losses > 1, "nothing was dropped");
+}
+
+/// A server reads on where messages were dropped. Without the numbers of deliveries they would look like a hole in the
+/// log, at the second time, and all clients would re-read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_library_drops_is_no_hole_in_the_log() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let config = config(&server.url());
+    let mut nats = Nats::new(&config);
+    append(&nats.open().await.expect("created").appender, 1..=1000).await.expect("stored");
+    nats.messages_max = 200;
+    let hub = Hub::with_log(HubConfig::default(), 1, config.tail_bytes, Duration::ZERO);
+    let backplane = Backplane::start(nats, &config, hub.clone(), Clock::start()).expect("a thread");
+    eventually("the log is loaded", || backplane.state().is_loaded);
+    let counters = backplane.counters();
+    assert!(counters.opens.load(Ordering::Relaxed) > 1, "nothing was dropped");
+    assert!(hub.applied().is_some_and(|mark| mark.position >= 1000));
+    for reason in [CutReason::Gap, CutReason::Forgot, CutReason::Trimmed] {
+        assert_eq!(counters.cuts(reason), 0, "{reason:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_at_the_end_waits() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    assert_eq!(opened.reader.read(1).await.expect("nothing yet"), []);
+    append(&opened.appender, [1]).await.expect("stored");
+    assert_eq!(positions(&read(&mut opened.reader, 1, 1).await.expect("read")), [1]);
+    // Longer than it takes to look at the log, which has nothing either.
+    for _ in 0..6 {
+        assert_eq!(opened.reader.read(2).await.expect("nothing yet"), []);
+    }
+    append(&opened.appender, [2]).await.expect("stored");
+    assert_eq!(positions(&read(&mut opened.reader, 2, 1).await.expect("read")), [2]);
+}
+
+/// SCENARIO: a reader begins beyond the end of the log, which has been replaced by a shorter one. BUG: NATS before 2.11
+/// begins at the end that there is, later versions wait for ever. FIX: the end is compared, and it is an error.
+#[tokio::test]
+async fn a_reader_beyond_the_end_is_told() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    append(&opened.appender, 1..=3).await.expect("stored");
+    let why = read_to_its_end(&mut opened.reader, 5).await;
+    assert!(why.contains("the log ends with record 3, and record 4 was read"), "{why}");
+    assert_eq!(positions(&read(&mut opened.reader, 1, 3).await.expect("read")), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_reader_before_the_beginning_begins_later() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let config = config(&server.url());
+    drop(open(&config).await.expect("created"));
+    server.client().recreate("log", |config| config["max_msgs"] = 10.into());
+    let mut opened = open(&config).await.expect("found");
+    append(&opened.appender, 1..=25).await.expect("stored");
+    let bounds = opened.reader.bounds().await.expect("there");
+    assert_eq!((bounds.oldest, bounds.newest), (16, 25));
+    let entries = read(&mut opened.reader, 1, 10).await.expect("read");
+    assert_eq!(positions(&entries), (16..=25).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_hole_is_seen_by_its_positions() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    let mut client = server.client();
+    // Neither of both is possible in a log as it is created.
+    for (call, how) in [("MSG.DELETE", json!({ "seq": 3 })), ("PURGE", json!({ "keep": 1 }))] {
+        let answer =
+            client.request(&format!("$JS.API.STREAM.{call}.log"), how.to_string().as_bytes());
+        assert!(answer.expect("an answer").contains("not permitted"), "{call}");
+    }
+    client.recreate("log", |config| {
+        config["deny_delete"] = false.into();
+        config["deny_purge"] = false.into();
+    });
+    append(&opened.appender, 1..=5).await.expect("stored");
+    client.api("STREAM.MSG.DELETE.log", &json!({ "seq": 3 }));
+    let entries = read(&mut opened.reader, 1, 4).await.expect("read");
+    assert_eq!(positions(&entries), [1, 2, 4, 5]);
+    client.api("STREAM.PURGE.log", &Value::Null);
+    append(&opened.appender, 6..=7).await.expect("stored");
+    assert_eq!(positions(&read(&mut opened.reader, 6, 2).await.expect("read")), [6, 7]);
+    client.api("STREAM.PURGE.log", &json!({ "keep": 1 }));
+    let positions: BTreeSet<_> =
+        positions(&read(&mut opened.reader, 2, 1).await.expect("read")).into_iter().collect();
+    assert_eq!(positions, BTreeSet::from([7]));
+}

@@ -1,0 +1,141 @@
+//! Servers of NATS, as the tests of the program start them, and logs in them.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "these tests use a part of the support of tests/it"
+)]
+
+#[path = "../../../../tests/it/support/certificate.rs"]
+pub(super) mod certificate;
+#[path = "../../../../tests/it/support/nats.rs"]
+pub(super) mod nats;
+#[path = "../../../../tests/it/support/nats_client.rs"]
+pub(super) mod nats_client;
+#[path = "../../../../tests/it/support/port.rs"]
+pub(super) mod port;
+#[path = "../../../../tests/it/support/programs.rs"]
+pub(super) mod programs;
+#[path = "../../../../tests/it/support/temp_dir.rs"]
+pub(super) mod temp_dir;
+
+use std::time::{Duration, Instant};
+
+pub(super) use self::nats::{NatsCluster, NatsServer};
+use super::super::Nats;
+use super::super::appender::NatsAppender;
+use super::super::reader::NatsReader;
+use crate::backplane::broker::{
+    Appender, Broker, Down, Entry, Kind, NotStored, Opened, Reader, Record,
+};
+use crate::config::BackplaneConfig;
+
+pub(crate) type Open = Opened<NatsReader, NatsAppender>;
+
+/// The bound of every wait.
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
+
+/// Returns from a test where nats-server is not installed.
+macro_rules! requires_nats {
+    () => {
+        if !$crate::backplane::nats::tests::support::is_installed() {
+            return;
+        }
+    };
+}
+pub(super) use requires_nats;
+
+pub(crate) fn is_installed() -> bool {
+    programs::are_available(&[&programs::NATS_SERVER])
+}
+
+/// Polls until the condition holds, and fails at [`BOUND`].
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < BOUND, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(super) fn config(url: &str) -> BackplaneConfig {
+    let mut config = BackplaneConfig::new(url.parse().expect("a URL"));
+    config.log = "log".parse().expect("a name");
+    config
+}
+
+pub(super) async fn open(config: &BackplaneConfig) -> Result<Open, Down> {
+    Nats::new(config).open().await
+}
+
+/// Why it cannot be opened.
+pub(super) async fn refusal(config: &BackplaneConfig) -> String {
+    match open(config).await {
+        Ok(opened) => panic!("opened: {:?}", opened.bounds),
+        Err(Down(why)) => why,
+    }
+}
+
+/// Opens it as soon as that is possible.
+pub(super) async fn open_again(nats: &Nats) -> Open {
+    let start = Instant::now();
+    loop {
+        match nats.open().await {
+            Ok(opened) => return opened,
+            Err(Down(why)) => assert!(start.elapsed() < BOUND, "{why}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(super) fn record(tag: u64) -> Record {
+    Record { tag, kind: Kind::Lines, payload: format!("record {tag}").into() }
+}
+
+/// Appends records with these tags, one after the other. Returns the last position.
+pub(super) async fn append(
+    appender: &NatsAppender,
+    tags: impl IntoIterator<Item = u64>,
+) -> Result<u64, NotStored> {
+    let mut position = 0;
+    for tag in tags {
+        position = appender.append(record(tag)).await?;
+    }
+    Ok(position)
+}
+
+/// Reads from a position until this many have come.
+pub(super) async fn read(
+    reader: &mut NatsReader,
+    mut from: u64,
+    count: usize,
+) -> Result<Vec<Entry>, Down> {
+    let (start, mut entries) = (Instant::now(), Vec::new());
+    while entries.len() < count {
+        assert!(start.elapsed() < BOUND, "only {} of {count}", entries.len());
+        entries.extend(reader.read(from).await?);
+        from = entries.last().map_or(from, |last: &Entry| last.position + 1);
+    }
+    Ok(entries)
+}
+
+/// Reads until there is an error, which has to come in time.
+pub(super) async fn read_to_its_end(reader: &mut NatsReader, mut from: u64) -> String {
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < BOUND, "the reader goes on at {from}");
+        match reader.read(from).await {
+            Ok(entries) => from = entries.last().map_or(from, |last| last.position + 1),
+            Err(Down(why)) => return why,
+        }
+    }
+}
+
+pub(super) fn positions(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.position).collect()
+}
+
+pub(super) fn tags(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.tag).collect()
+}
