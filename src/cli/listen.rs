@@ -34,6 +34,9 @@ pub(crate) struct Listen {
     /// Resume after this event
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
+    /// Print keepalives too, where they are events (ping): with a filter, and from a server with a log
+    #[arg(long)]
+    pings: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -42,14 +45,15 @@ pub(crate) struct Listen {
 
 impl Listen {
     pub(crate) fn run(self) -> Result<ExitCode, Exit> {
-        let Self { org, public, keys, topic, since, exclusive, last_event_id, server } = self;
+        let Self { org, public, keys, topic, since, exclusive, last_event_id, pings, server } =
+            self;
         let server = server.into_endpoint()?;
         let stream = match topic {
             Some(name) => StreamKind::Topic { name, since: since.unwrap_or_default(), exclusive },
             None if public => StreamKind::Public,
             None => StreamKind::Members,
         };
-        let request = client::Listen { server, org, stream, keys, last_event_id };
+        let request = client::Listen { server, org, stream, keys, last_event_id, pings };
         let (mut events, mut notes) = (stdout(), stderr());
         let listen = client::listen(&request, &mut events, &mut notes);
         crate::block_on(listen).map_err(Exit::failure)?.map_err(failure)?;

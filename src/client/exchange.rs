@@ -42,9 +42,12 @@ pub(crate) const USER_AGENT: &str = concat!("nudged/", env!("CARGO_PKG_VERSION")
 /// The media type of a problem body (RFC 9457).
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// What is shown of a problem body.
-#[derive(Deserialize)]
-struct Problem {
+/// What is used of a problem body.
+#[derive(Deserialize, Default)]
+pub(super) struct Problem {
+    /// What kind of problem it is.
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
     title: Option<String>,
     detail: Option<String>,
 }
@@ -180,21 +183,26 @@ pub(crate) async fn read_limited(
     }
 }
 
-/// The error for a response with an unexpected status. A problem body that cannot be read only costs
-/// the detail.
+/// The error for a response with an unexpected status.
 pub(super) async fn refusal(endpoint: &Endpoint, response: Response<Incoming>) -> Error {
     let status = response.status();
-    let detail = match content_type(response.headers()) {
-        PROBLEM => problem(endpoint, response).await,
-        _ => None,
-    };
-    Error::Refused { status, detail }
+    Error::Refused { status, detail: problem(endpoint, response).await.shown() }
 }
 
-async fn problem(endpoint: &Endpoint, response: Response<Incoming>) -> Option<String> {
-    let body = read_body(endpoint, response).await.ok()??;
-    let problem: Problem = serde_json::from_slice(&body).ok()?;
-    problem.detail.or(problem.title)
+/// The problem body of a response with an unexpected status. One that cannot be read is as none.
+pub(super) async fn problem(endpoint: &Endpoint, response: Response<Incoming>) -> Problem {
+    if content_type(response.headers()) != PROBLEM {
+        return Problem::default();
+    }
+    let body = read_body(endpoint, response).await.ok().flatten();
+    serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default()
+}
+
+impl Problem {
+    /// What is shown of it.
+    pub(super) fn shown(self) -> Option<String> {
+        self.detail.or(self.title)
+    }
 }
 
 /// The media type without its parameters; empty if there is none.

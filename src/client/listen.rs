@@ -31,6 +31,8 @@ pub struct Listen {
     pub keys: Vec<String>,
     /// The id of the event to resume after.
     pub last_event_id: Option<String>,
+    /// Keepalives that are events, `ping`, are written too. Their ids count in any case.
+    pub pings: bool,
 }
 
 /// A stream of an organisation.
@@ -110,10 +112,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'*');
 
-/// Writes every event to `events` as it arrives, one line each, and the state of the connection to
-/// `notes`. Reconnects with `Last-Event-ID` when the stream ends or the network fails, after the last
-/// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up
-/// to 60 s.
+/// Writes every event to `events` as it arrives, one line each, but keepalives (`ping`) only on demand, and the state of
+/// the connection to `notes`. Reconnects with `Last-Event-ID` when the stream ends or the network fails, after the last
+/// `retry:` of the stream (3 s if there was none), doubled for every failed connection in a row, up to 60 s.
 ///
 /// Follows redirects (301, 302, 303, 307, 308), at most [`REDIRECTS_MAX`] in a row, from the configured URL anew for
 /// each connection. Like a browser it sends the token to no other origin than the first, and follows none from https to
@@ -249,7 +250,9 @@ impl<E: Write, N: Write> Listener<'_, E, N> {
             let mut over = None;
             let parsed = parser.push(&bytes, |event| {
                 if written.is_ok() && over.is_none() {
-                    written = writeln!(self.events, "{}", EventLine(&event));
+                    if self.listen.pings || event.name != "ping" {
+                        written = writeln!(self.events, "{}", EventLine(&event));
+                    }
                     over = self.listen.stream.closed(&event);
                 }
             });

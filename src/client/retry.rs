@@ -50,6 +50,9 @@ pub(super) struct Pauses {
 /// The longest first pause; each further one may take twice as long.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// The kind of problem of a server whose log may have taken what was published, or may not.
+const UNCLEAR: &str = "backplane-unavailable";
+
 /// The longest pause for which the server did not ask.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -120,8 +123,10 @@ impl Command {
         let response = exchange::send(connection, request).await.map_err(failed(false))?;
         if response.status() != StatusCode::ACCEPTED {
             let asked = retry_after(response.headers(), SystemTime::now());
-            let is_undone = is_undone(&response);
-            let why = exchange::refusal(server, response).await;
+            let (status, is_undone) = (response.status(), is_undone(&response));
+            let problem = exchange::problem(server, response).await;
+            let is_undone = is_undone && problem.kind.as_deref() != Some(UNCLEAR);
+            let why = Error::Refused { status, detail: problem.shown() };
             return Err(Failure { why, asked, is_undone });
         }
         // By its status it was accepted; a body that is something else, too large or cut off does not change that.
@@ -130,8 +135,9 @@ impl Command {
     }
 }
 
-/// Whether such a response shows that nothing was done: nudged refuses before it does anything, and its refusals have a
-/// problem body. A proxy that answers 502, 503 or 504 may have passed the request on.
+/// Whether such a response shows that nothing was done, unless it says otherwise ([`UNCLEAR`]): nudged refuses before it
+/// does anything, and its refusals have a problem body. A proxy that answers 502, 503 or 504 may have passed the request
+/// on.
 fn is_undone<B>(response: &Response<B>) -> bool {
     match response.status() {
         StatusCode::SERVICE_UNAVAILABLE => {

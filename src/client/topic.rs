@@ -67,10 +67,11 @@ struct CloseBody<'a> {
 ///
 /// **It is sent again only where it is certain that nothing was published**, because every subscriber would get it
 /// twice: if the server cannot be reached (no connection, a failed TLS handshake), or the response is 429, or 503 with a
-/// problem body, as nudged's own have. There is a line in `notes` for each attempt that failed. If the connection breaks
-/// later, no response comes, or the response is another 502, 503 or 504, which may be a proxy's that has passed the
-/// request on, the event may have been published: that is an error, with a line in `notes`. A caller that publishes it
-/// again nevertheless puts an id into the data of its events, by which its subscribers drop the second one.
+/// problem body, as nudged's own have, of another type than `backplane-unavailable`. There is a line in `notes` for each
+/// attempt that failed. If the connection breaks later, no response comes, or the response is another 502, 503 or 504,
+/// which may be a proxy's that has passed the request on, the event may have been published: that is an error, with a
+/// line in `notes`. A caller that publishes it again nevertheless puts an id into the data of its events, by which its
+/// subscribers drop the second one.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses, and no attempt is left within [`PublishEvent::retry_for`]; it refuses for

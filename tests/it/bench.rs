@@ -246,6 +246,21 @@ fn the_command_ends_at_the_first_interrupt_with_the_summary_so_far() {
     }
 }
 
+/// As for another server of its log: a URL without a path is that of a nudged server here too.
+#[test]
+fn the_command_publishes_to_another_server() {
+    let server = Server::start(&["--coalesce", "0"]);
+    let url = format!("http://{}", server.address());
+    let mut command = Server::command();
+    command.args(["bench", &url, "--publish-url", &url, "-n", "3", "--json"]);
+    command.args(["--every", "20ms", "--duration", "500ms"]);
+    let output = command.output().unwrap();
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let published = summary["published"].as_u64().unwrap();
+    assert_eq!((summary["delivered"].as_u64(), published > 1), (Some(3 * published), true));
+    assert_eq!(summary["refusal"], Value::Null, "{summary}");
+}
+
 #[test]
 fn the_command_reports_which_flag_is_wrong() {
     for (args, wrong) in [

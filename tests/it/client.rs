@@ -61,6 +61,33 @@ impl Write for FlushTo {
     }
 }
 
+/// SCENARIO: the server has a log, so that its keepalives are events, whose id is the position.
+/// BUG: `nudged listen` printed a line for each of them, among the events.
+/// FIX: it prints them on demand, and resumes after their ids.
+#[test]
+fn listen_prints_keepalives_on_demand_and_resumes_after_them() {
+    let events = "retry: 10\nid: e-1\nevent: connected\ndata: {}\n\n\
+                  id: e-4\nevent: ping\ndata: {}\n\nevent: pings\ndata: 1\n\n";
+    for (pings, expected) in [
+        (false, "connected {}  id=e-1\npings 1  id=e-4\n"),
+        (true, "connected {}  id=e-1\nping {}  id=e-4\npings 1  id=e-4\n"),
+    ] {
+        let script = ScriptedServer::play([stream(events), no_content()]);
+        let what = Listen {
+            server: script.server(None),
+            org: "acme".parse().expect("an org"),
+            stream: StreamKind::Members,
+            keys: Vec::new(),
+            last_event_id: None,
+            pings,
+        };
+        let mut printed = Vec::new();
+        block_on(listen(&what, &mut printed, &mut io::sink())).expect("over");
+        assert_eq!(String::from_utf8(printed).expect("text"), expected);
+        assert!(script.requests()[1].contains("\r\nlast-event-id: e-4\r\n"));
+    }
+}
+
 #[test]
 fn listen_writes_an_event_before_its_stream_ends() {
     let (flushed, lines) = channel();
@@ -83,6 +110,7 @@ fn listen_writes_an_event_before_its_stream_ends() {
         stream: StreamKind::Members,
         keys: Vec::new(),
         last_event_id: None,
+        pings: false,
     };
     let result = block_on(listen(&what, &mut FlushTo(Vec::new(), flushed), &mut io::sink()));
     assert!(matches!(result, Ok(())), "{result:?}");
@@ -204,6 +232,7 @@ fn listen_names_its_keys_in_each_request() {
         stream: StreamKind::Public,
         keys: ["feed:*", "a b+c&d#%", "\u{e9}"].map(str::to_owned).into(),
         last_event_id: None,
+        pings: false,
     };
     block_on(listen(&what, &mut io::sink(), &mut io::sink())).expect("over");
     let target = "GET /api/acme/public/events?keys=feed:*,a%20b%2Bc%26d%23%25,%C3%A9 HTTP/1.1\r\n";
@@ -230,6 +259,7 @@ fn listen_stops_when_its_output_is_closed() {
         stream: StreamKind::Members,
         keys: Vec::new(),
         last_event_id: None,
+        pings: false,
     };
     let result = block_on(listen(&what, &mut Closed, &mut io::sink()));
     assert!(matches!(result, Err(Error::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe));

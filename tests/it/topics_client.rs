@@ -185,6 +185,13 @@ fn unavailable(content_type: &str) -> String {
     answer("503 Service Unavailable", content_type, r#"{"title":"Service Unavailable"}"#)
 }
 
+/// As nudged answers where its log may have taken the record, or may not.
+fn backplane_unavailable() -> String {
+    let problem =
+        r#"{"type":"backplane-unavailable","status":503,"detail":"the log did not answer"}"#;
+    answer("503 Service Unavailable", "application/problem+json", problem)
+}
+
 /// What is published twice is received twice, and what is closed twice may have been begun anew in between.
 #[test]
 fn what_concerns_a_topic_is_sent_again_where_it_is_certain_that_nothing_was_done() {
@@ -226,6 +233,7 @@ fn what_concerns_a_topic_is_not_sent_again_where_it_may_have_been_done() {
         (answer("500 Internal Server Error", "text/html", ""), "the server answered 500"),
         // As nginx answers for an upstream that has ended its connection after the request, with `.proxies/nginx.conf`.
         (unavailable("text/html"), "the server answered 503"),
+        (backplane_unavailable(), "the server answered 503 Service Unavailable: the log"),
     ] {
         for run in [
             |server: nudged::client::Endpoint| publishing_event(server, RETRY_FOR),
@@ -248,6 +256,13 @@ fn what_concerns_a_topic_is_not_sent_again_where_it_may_have_been_done() {
         error_text(result);
         assert_eq!(notes, "", "nothing was published");
     }
+    // Keys may be published twice.
+    let script = ScriptedServer::play([backplane_unavailable(), accepted()]);
+    let (org, keys) = (topic().org, vec!["posts".to_owned()]);
+    let what = Publish { server: script.server(None), org, keys, retry_for: RETRY_FOR };
+    let Done { result, notes, .. } = done(async |out, notes| publish(&what, out, notes).await);
+    result.expect("accepted in the end");
+    assert!(notes.contains("; trying again in "), "{notes}");
 }
 
 /// SCENARIO: a server accepts a publish, and its connection breaks before the body of its response.

@@ -115,7 +115,7 @@ pub(crate) fn listening_to(
 ) -> Listened {
     let last_event_id = last_event_id.map(str::to_owned);
     let org = "acme".parse().expect("an org");
-    let what = Listen { server, org, stream, keys: Vec::new(), last_event_id };
+    let what = Listen { server, org, stream, keys: Vec::new(), last_event_id, pings: false };
     let (mut events, mut notes) = (Vec::new(), Vec::new());
     let result = block_on(listen(&what, &mut events, &mut notes));
     let text = |bytes| String::from_utf8(bytes).expect("text");
