@@ -49,8 +49,10 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
 
 fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
     let log = &settings.logging.log;
+    // What the client of NATS does becomes a line of ours; its own lines are there for those that ask for them.
+    let directives = if log.is_empty() { String::new() } else { format!("async_nats=off,{log}") };
     let filter =
-        EnvFilter::try_new(log).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
+        EnvFilter::try_new(directives).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
     let unknown = Cli::unknown_variables().map_err(Exit::usage)?;
     let filter = match settings.logging.access_log {
         true => filter.add_directive("nudged::access=info".parse().expect("a target and a level")),

@@ -43,7 +43,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "TIME", value_parser = duration(1..=86_400_000))]
     duration: Option<HumanDuration>,
 
-    /// URL to POST events to [default: the stream's URL for a nudged server, else nothing is published]
+    /// URL to POST events to [default: the stream's URL for a nudged server, else nothing is published]. For
+    /// a nudged server, one without a path is that of another server of its log
     #[arg(long, value_name = "URL")]
     publish_url: Option<Hidden>,
 
@@ -103,16 +104,13 @@ impl Bench {
 
     fn into_options(self) -> Result<Options, String> {
         let Hidden(url) = self.url;
-        let nudged = url
-            .split("://")
-            .nth(1)
-            .is_some_and(|rest| rest.trim_end_matches('/').find('/').is_none());
-        let url = match nudged {
-            true => format!("{}/api/bench/events", url.trim_end_matches('/')),
-            false => url,
+        let stream = stream_of_server(&url);
+        let publish_url = match (self.publish_url, &stream) {
+            (Some(Hidden(other)), Some(_)) => Some(stream_of_server(&other).unwrap_or(other)),
+            (Some(Hidden(other)), None) => Some(other),
+            (None, stream) => stream.clone(),
         };
-        let publish_url =
-            self.publish_url.map(|Hidden(url)| url).or_else(|| nudged.then(|| url.clone()));
+        let url = stream.unwrap_or(url);
         let publish = publish_url.map(|url| bench::Publish {
             url,
             body: self.publish_body,
@@ -135,6 +133,13 @@ impl Bench {
             drain_timeout: bench::DRAIN_TIMEOUT,
         })
     }
+}
+
+/// The stream of the org "bench", if the URL has no path, and so is that of a nudged server.
+fn stream_of_server(url: &str) -> Option<String> {
+    let url = url.trim_end_matches('/');
+    let (_, rest) = url.split_once("://")?;
+    (!rest.contains('/')).then(|| format!("{url}/api/bench/events"))
 }
 
 fn field(text: &str) -> Result<(String, String), String> {

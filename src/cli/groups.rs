@@ -40,6 +40,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "reread-*",
         ],
     ),
+    ("Several servers as one", &["backplane", "backplane-*", "unready-when-cut-off"]),
     ("Tokens and origins", &["jwt-*", "jwks-*", "token-*", "publish-key", "cors-*"]),
     ("Shutdown", &["drain-*"]),
     ("Logging", &["log", "log-*", "access-log"]),

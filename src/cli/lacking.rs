@@ -47,6 +47,24 @@ lacking_command!(Token, "token", "jwt");
 lacking_command!(Bench, "bench", "bench");
 
 const FLAGS: &[Flag] = &[
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane", env: "NUDGED_BACKPLANE", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-ca", env: "NUDGED_BACKPLANE_CA", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-log", env: "NUDGED_BACKPLANE_LOG", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-replicas", env: "NUDGED_BACKPLANE_REPLICAS", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-linger", env: "NUDGED_BACKPLANE_LINGER", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-tail-bytes", env: "NUDGED_BACKPLANE_TAIL_BYTES", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-timeout", env: "NUDGED_BACKPLANE_TIMEOUT", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "backplane-trust-disk", env: "NUDGED_BACKPLANE_TRUST_DISK", feature: "nats" },
+    #[cfg(not(feature = "nats"))]
+    Flag { flag: "unready-when-cut-off", env: "NUDGED_UNREADY_WHEN_CUT_OFF", feature: "nats" },
     #[cfg(not(feature = "tls"))]
     Flag { flag: "tls-cert", env: "NUDGED_TLS_CERT", feature: "tls" },
     #[cfg(not(feature = "tls"))]
@@ -80,6 +98,9 @@ const FLAGS: &[Flag] = &[
     #[cfg(not(feature = "jwt"))]
     Flag { flag: "jwks-timeout", env: "NUDGED_JWKS_TIMEOUT", feature: "jwt" },
 ];
+
+/// Flags of these that have no value.
+const SWITCHES: &[&str] = &["backplane-trust-disk", "unready-when-cut-off"];
 
 fn lacking(what: &str, feature: &str) -> String {
     format!(
@@ -116,7 +137,11 @@ impl Args for LackingArgs {
     fn augment_args(command: Command) -> Command {
         command.args(FLAGS.iter().map(|Flag { flag, env, .. }| {
             let any = Arg::new(*flag).long(*flag).env(*env).action(ArgAction::Append);
-            any.hide(true).allow_hyphen_values(true).help_heading("Lacking")
+            let any = any.hide(true).allow_hyphen_values(true).help_heading("Lacking");
+            match SWITCHES.contains(flag) {
+                true => any.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                false => any,
+            }
         }))
     }
 

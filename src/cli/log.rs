@@ -124,9 +124,11 @@ pub(crate) fn may_be_coloured() -> bool {
 }
 
 /// The HTTP/2 library is never logged, whatever the filter says: its lines hold parts of requests, tokens
-/// among them, and a client decides how many there are.
+/// among them, and a client decides how many there are. Nor is that of the broker, which calls each lost connection an
+/// error: the server's own lines say what becomes of it.
 fn may_be_logged(line: &Metadata<'_>) -> bool {
-    line.target().split("::").next() != Some("h2")
+    let library = line.target().split("::").next();
+    !matches!(library, Some("h2" | "async_nats"))
 }
 
 // ===== impl Queue =====

@@ -1,6 +1,8 @@
 //! The command line: every setting is a flag, and an environment variable of the same name.
 
 mod auth;
+#[cfg(feature = "nats")]
+mod backplane;
 #[cfg(feature = "bench")]
 mod bench;
 #[cfg(feature = "client")]
@@ -228,6 +230,9 @@ mod tests {
                 let name = flag.get_long().unwrap_or_default();
                 let may_be = ["secret", "secrets", "key", "token", "url"];
                 let is_secret = name.split('-').any(|word| may_be.contains(&word));
+                let is_url =
+                    flag.get_value_names().is_some_and(|names| names.contains(&"URL".into()));
+                let is_secret = is_secret || is_url && !name.is_empty();
                 if is_secret && !NAMES_ONLY.contains(&name) {
                     assert!(redact::FLAGS.contains(&&*format!("--{name}")), "{name}");
                     assert!(flag.is_hide_env_values_set() || flag.get_env().is_none(), "{name}");
@@ -238,7 +243,9 @@ mod tests {
 
     #[test]
     fn an_error_names_the_missing_feature() {
-        let flags: [(bool, &[&str], &str); 3] = [
+        let flags: [(bool, &[&str], &str); 5] = [
+            (cfg!(feature = "nats"), &["--backplane", "nats://u:p@host"], "nats"),
+            (cfg!(feature = "nats"), &["--unready-when-cut-off"], "nats"),
             (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
             (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),
             (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),

@@ -9,7 +9,8 @@ use clap::{CommandFactory, Error};
 use super::Cli;
 
 /// Flags whose value is a secret, or may contain one.
-pub(super) const FLAGS: [&str; 14] = [
+pub(super) const FLAGS: [&str; 15] = [
+    "--backplane",
     "--jwt-secret",
     "--jwt-secret-file",
     "--jwt-key",

@@ -48,6 +48,14 @@ const RULES: &[(&str, Needed)] = &[
     ),
     ("forwarded_field", Needed::OneOf(&["trust_forwarded_for"])),
     ("publish_burst", Needed::OneOf(&["publish_rate"])),
+    ("backplane_ca", Needed::OneOf(&["backplane"])),
+    ("backplane_log", Needed::OneOf(&["backplane"])),
+    ("backplane_replicas", Needed::OneOf(&["backplane"])),
+    ("backplane_linger", Needed::OneOf(&["backplane"])),
+    ("backplane_tail_bytes", Needed::OneOf(&["backplane"])),
+    ("backplane_timeout", Needed::OneOf(&["backplane"])),
+    ("backplane_trust_disk", Needed::OneOf(&["backplane"])),
+    ("unready_when_cut_off", Needed::OneOf(&["backplane"])),
     ("jwks_interval", Needed::OneOf(&["jwks_url"])),
     ("jwks_refresh", Needed::OneOf(&["jwks_url"])),
     ("jwks_timeout", Needed::OneOf(&["jwks_url"])),
@@ -205,6 +213,7 @@ mod tests {
         "reread_window",
         "publish_bytes",
         "publish_rate",
+        "backplane",
         "jwt_secret",
         "jwt_secret_file",
         "jwt_key",
@@ -229,7 +238,7 @@ mod tests {
             let lists = dependent().chain(INDEPENDENT.iter().copied());
             assert_eq!(lists.filter(|listed| *listed == id).count(), 1, "{id}");
         }
-        if cfg!(all(feature = "tls", feature = "jwt")) {
+        if cfg!(all(feature = "tls", feature = "jwt", feature = "nats")) {
             let flags: Vec<_> =
                 Cli::command().get_arguments().map(|flag| flag.get_id().to_string()).collect();
             let needed = RULES.iter().flat_map(|(_, needed)| match needed {

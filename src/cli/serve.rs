@@ -4,6 +4,8 @@ use clap::Args;
 use nudged::config::{Config, ForwardedField, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
+#[cfg(feature = "nats")]
+use super::backplane::BackplaneArgs;
 use super::lacking::LackingArgs;
 use super::listen_address::resolve;
 use super::requirements::GivenArgs;
@@ -40,6 +42,9 @@ pub(crate) struct Serve {
     limits: LimitArgs,
     #[command(flatten)]
     publishing: PublishArgs,
+    #[cfg(feature = "nats")]
+    #[command(flatten)]
+    backplane: BackplaneArgs,
     #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
@@ -168,6 +173,8 @@ impl Serve {
         };
         #[cfg(feature = "tls")]
         self.tls.apply_to(&mut config);
+        #[cfg(feature = "nats")]
+        (config.backplane = self.backplane.into_config()?);
         Ok(config)
     }
 }

@@ -24,7 +24,10 @@ pub(crate) fn access(config: &Config) -> String {
         _ if auth.is_open() => ", and so may the pages of --cors-origin",
         _ => "",
     };
-    format!("{access}{pages}\n{}\n", public_streams(config))
+    let log = config.backplane.as_ref().map(|backplane| {
+        format!("publishes: to every server of the log {} at {}\n", backplane.log, backplane.url)
+    });
+    format!("{access}{pages}\n{}\n{}", public_streams(config), log.unwrap_or_default())
 }
 
 /// Whether the keys and `--public-orgs` leave nothing to subscribe to.

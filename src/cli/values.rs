@@ -208,6 +208,13 @@ pub(super) fn at_least(
     }
 }
 
+/// Copies of a log in a cluster of brokers: an odd number of them outvotes the others.
+#[cfg(feature = "nats")]
+pub(super) fn replicas(text: &str) -> Result<u8, String> {
+    let count = text.parse().ok().filter(|count| [1, 3, 5].contains(count));
+    count.ok_or_else(|| "allowed is 1, 3 or 5".into())
+}
+
 pub(super) fn org_list(text: &str) -> Result<OrgList, String> {
     let entries = text.split(',').filter(|_| !text.is_empty());
     entries.map(public_org).collect::<Result<_, _>>().map(OrgList)

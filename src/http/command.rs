@@ -12,7 +12,9 @@ use super::auth::{AuthError, Orgs};
 use super::publish::{self, BodyLimits, Publisher};
 use super::reject::Reject;
 use super::timer::Timer;
+use crate::backplane::Backplane;
 use crate::hub::Hub;
+use crate::hub::record::Lines;
 use crate::ids::OrgName;
 use crate::time::Time;
 
@@ -58,12 +60,37 @@ impl Command {
             Self::RereadAll => publisher.acquire_all(now)?,
         }
         let hub = publisher.hub;
-        let streams = match self {
-            Self::EndMembers(org) => hub.end_members(org, now, window),
-            Self::Reread(org) => hub.reread(org, now, window),
-            Self::RereadAll => reread_all(hub, now, window).await,
+        let streams = match (self, publisher.backplane) {
+            (Self::EndMembers(org), None) => hub.end_members(org, now, window),
+            (Self::Reread(org), None) => hub.reread(org, now, window),
+            (Self::RereadAll, None) => reread_all(hub, now, window).await,
+            (_, Some(backplane)) => self.append(publisher, backplane).await?,
         };
         Ok(publish::accepted(format!("{{\"streams\":{streams}}}")))
+    }
+
+    /// Has all servers carry it out, by the log. Returns how many streams this one has that it is for.
+    async fn append(
+        &self,
+        publisher: Publisher<'_>,
+        backplane: &Backplane,
+    ) -> Result<usize, Reject> {
+        let hub = publisher.hub;
+        let mut lines = Lines::new();
+        let streams = match self {
+            Self::EndMembers(org) => {
+                lines.end(org);
+                hub.streams(org).member
+            }
+            Self::Reread(org) => {
+                lines.reread(org);
+                let streams = hub.streams(org);
+                streams.member + streams.public
+            }
+            Self::RereadAll => return Ok(backplane.barrier("reread").await?),
+        };
+        publisher.append(lines).await?;
+        Ok(streams)
     }
 }
 

@@ -2,6 +2,7 @@
 //! a label for the org, because the number of orgs has no bound.
 
 mod format;
+mod shared_log;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +18,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::format::Format;
+use self::shared_log::BackplaneCollector;
 use crate::admission::{Admission, Entrance, Evicted};
+use crate::backplane::Backplane;
 use crate::hub::Hub;
 use crate::metrics::{CloseReason, Counters, Limit, SharedCount, read};
 use crate::sync::{AtomicU64, Mutex};
@@ -80,6 +83,11 @@ impl Exposition {
         registry.register_collector(Box::new(AdmissionCollector(admission)));
         registry.register_collector(Box::new(LogCollector(log_lines_dropped)));
         Self { registry, held: Mutex::default() }
+    }
+
+    /// Adds those of the log that the server shares with others.
+    pub(crate) fn add_backplane(&mut self, hub: Hub, backplane: Backplane) {
+        self.registry.register_collector(Box::new(BackplaneCollector { hub, backplane }));
     }
 
     /// The metrics as they are now, or as they were a second ago if clients hold many texts: what all of them hold is

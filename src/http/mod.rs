@@ -38,7 +38,7 @@ pub(crate) use timer::{Sleep, Timer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {
     auth::Grant,
-    publish::{Publisher, publish_batch, publish_message, publish_one},
+    publish::{Published, Publisher, publish_batch, publish_message, publish_one},
     route::{Route, route},
 };
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod message;
+mod published;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,13 +21,18 @@ use super::essence;
 use super::rate_limit::RateLimiter;
 use super::reject::Reject;
 use super::timer::Timer;
+use crate::backplane::{Appended, Backplane};
 use crate::config::HubConfig;
+use crate::hub::record::Lines;
 use crate::hub::{Hub, Keys};
 use crate::ids::OrgName;
 use crate::time::Time;
 
 pub(crate) use self::batch::publish_batch;
 pub(crate) use self::message::publish_message;
+pub(crate) use self::published::Published;
+
+use self::published::{What, with_id};
 
 /// The body of a publish to one org.
 #[derive(Deserialize)]
@@ -46,17 +52,18 @@ struct KeyListVisitor;
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The hub that is published to, and the rate limit.
+/// The hub that is published to, by way of the log if there is one, and the rate limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publisher<'a> {
     pub(crate) hub: &'a Hub,
     pub(super) rate_limiter: Option<&'a RateLimiter>,
+    pub(super) backplane: Option<&'a Backplane>,
 }
 
 impl<'a> Publisher<'a> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn unlimited(hub: &'a Hub) -> Self {
-        Self { hub, rate_limiter: None }
+        Self { hub, rate_limiter: None, backplane: None }
     }
 
     /// Counts a publish to this org, or a request about its streams.
@@ -70,6 +77,12 @@ impl<'a> Publisher<'a> {
     pub(super) fn acquire_all(self, now: Time) -> Result<(), Reject> {
         let Some(rate_limiter) = self.rate_limiter else { return Ok(()) };
         rate_limiter.try_acquire_all(now).map_err(Reject::RateLimited)
+    }
+
+    /// Appends lines to the log, and waits until they have come back from there.
+    pub(super) async fn append(self, lines: Lines) -> Result<Appended, Reject> {
+        let backplane = self.backplane.expect("only lines for a log come here");
+        backplane.append(lines).await.map_err(Reject::from)
     }
 }
 
@@ -85,20 +98,24 @@ pub(super) const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
 
-/// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet.
+/// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet; with a log it is an
+/// id that no later event with these keys exceeds.
 pub(crate) fn publish_one(
     publisher: Publisher<'_>,
     org: &OrgName,
     body: &[u8],
     now: Time,
-) -> Result<Response<Full<Bytes>>, Reject> {
+) -> Result<Published, Reject> {
     let hub = publisher.hub;
     let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
     publisher.acquire(org, now)?;
-    let published = hub.publish(org, &keys, now);
-    let body = published.id.map_or_else(|| "{}".into(), |id| format!("{{\"id\":\"{id}\"}}"));
-    Ok(accepted(body))
+    if publisher.backplane.is_some() {
+        let mut lines = Lines::new();
+        lines.body(org, body);
+        return Ok(Published::Lines(lines, What::Org(org.clone())));
+    }
+    Ok(Published::Here(with_id(hub.publish(org, &keys, now).id)))
 }
 
 /// Reads a body of the `allowed` content type within its limits, of which it counts until it is dropped.

@@ -1,5 +1,7 @@
 //! Refusals: each says what is wrong and what is allowed, in a problem body (RFC 9457).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -7,12 +9,12 @@ use serde::Serialize;
 
 use super::auth::AuthError;
 use super::rate_limit::RateLimited;
-use super::topics::REASON_BYTES_MAX;
+use crate::backplane::AppendError;
 use crate::hub::{InvalidFilter, InvalidKeys};
 use crate::ids::{InvalidOrgName, InvalidTopicName};
 use crate::metrics::Limit;
 use crate::stream::with_headers;
-use crate::wire::InvalidMessage;
+use crate::wire::{InvalidMessage, Message};
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -73,6 +75,14 @@ pub(crate) enum Reject {
     Line { number: usize, why: Box<Self> },
     /// The server is shutting down.
     Draining,
+    /// The log that servers share cannot be used for now. What was to be published may be in it.
+    Unavailable { retry_after: Duration },
+    /// The publish is larger than a record of the log may be.
+    Record { max: usize },
+    /// The log has not been read yet.
+    NotLoaded { why: Option<String> },
+    /// The log cannot be reached.
+    CutOff { why: Option<String> },
     /// A limit of connections or streams is reached; `max` is that limit.
     Full { limit: Limit, max: usize },
     /// A publish is beyond the rate limit of its org.
@@ -87,10 +97,15 @@ pub(crate) enum Reject {
 
 #[derive(Serialize)]
 struct Problem<'a> {
+    /// By which clients distinguish it that do more than retry.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     title: &'a str,
     status: u16,
     detail: String,
 }
+
+const UNAVAILABLE: &str = "backplane-unavailable";
 
 // ===== impl Reject =====
 
@@ -98,11 +113,12 @@ impl Reject {
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let status = self.status();
         let problem = Problem {
+            kind: matches!(self.cause(), Self::Unavailable { .. }).then_some(UNAVAILABLE),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: self.detail(),
         };
-        let body = serde_json::to_vec(&problem).expect("three plain members");
+        let body = serde_json::to_vec(&problem).expect("plain members");
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -121,10 +137,16 @@ impl Reject {
             }
             // Jittered, so that clients do not all come back at the same time.
             Self::Draining
+            | Self::NotLoaded { .. }
+            | Self::CutOff { .. }
             | Self::Full { .. }
             | Self::Bodies { .. }
             | Self::Auth(AuthError::NoKeysYet) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
+            }
+            Self::Unavailable { retry_after } => {
+                let seconds = retry_after.as_secs() + fastrand::u64(1..=5);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             Self::RateLimited(RateLimited { wait: Some(wait), .. }) => {
                 let seconds = wait.as_millis().div_ceil(1_000).max(1);
@@ -162,7 +184,11 @@ impl Reject {
     /// Whether the same request may succeed soon.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::Draining | Self::Full { .. } => true,
+            Self::Draining
+            | Self::Full { .. }
+            | Self::RateLimited(RateLimited { wait: Some(_), .. })
+            | Self::Unavailable { .. }
+            | Self::NotLoaded { .. } => true,
             Self::Auth(why) => why.is_temporary(),
             _ => false,
         }
@@ -190,9 +216,9 @@ impl Reject {
             Self::NotFound | Self::NotPublic | Self::Internal => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType { .. } | Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } | Self::Message(InvalidMessage::TooLong { .. }) => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            Self::TooLarge { .. }
+            | Self::Record { .. }
+            | Self::Message(InvalidMessage::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Org(_)
             | Self::Topic(_)
@@ -214,6 +240,9 @@ impl Reject {
             }
             Self::Line { why, .. } => why.status(),
             Self::Draining
+            | Self::Unavailable { .. }
+            | Self::NotLoaded { .. }
+            | Self::CutOff { .. }
             | Self::Full { .. }
             | Self::Bodies { .. }
             | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
@@ -276,12 +305,25 @@ impl Reject {
             Self::Keys(why) => why.to_string(),
             Self::Message(why) => why.to_string(),
             Self::Reason { len } => {
-                format!("the reason has {len} bytes; at most {REASON_BYTES_MAX} are allowed")
+                let max = Message::REASON_BYTES_MAX;
+                format!("the reason has {len} bytes; at most {max} are allowed")
             }
             Self::Line { number, why } => {
                 format!("line {number}: {}; nothing of this request was published", why.detail())
             }
             Self::Draining => "the server is shutting down; try another one, or again soon".into(),
+            Self::Unavailable { .. } => "the log that the servers share cannot be reached for now; this may have been \
+                stored: keys can be published again without harm, an event of a topic would come twice"
+                .into(),
+            Self::Record { max } => {
+                format!("one record of the log holds at most {max} bytes; send less in one request")
+            }
+            Self::NotLoaded { why } => {
+                format!("the log is not loaded{}", because(why.as_deref()))
+            }
+            Self::CutOff { why } => {
+                format!("the log cannot be reached{}", because(why.as_deref()))
+            }
             Self::Full { limit: Limit::Org, max } => {
                 format!("this organisation has as many streams as it may, {max}; come back later")
             }
@@ -318,6 +360,21 @@ impl Reject {
             Self::Auth(why) => why.detail(),
             Self::Origin => "pages of this origin may not; see --cors-origin".into(),
             Self::Cleartext => "this address speaks TLS; ask for https".into(),
+        }
+    }
+}
+
+/// The rest of a sentence, with its reason if there is one.
+fn because(why: Option<&str>) -> String {
+    why.map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+impl From<AppendError> for Reject {
+    fn from(why: AppendError) -> Self {
+        match why {
+            AppendError::Unavailable { retry_after } => Self::Unavailable { retry_after },
+            AppendError::TooLarge { max } => Self::Record { max },
+            AppendError::Stopping => Self::Draining,
         }
     }
 }

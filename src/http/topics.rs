@@ -14,12 +14,11 @@ use super::query;
 use super::reject::Reject;
 use crate::config::{EXCLUSIVE_PARAMETER, SINCE_PARAMETER};
 use crate::hub::Start;
+use crate::hub::record::Lines;
 use crate::ids::{EventId, Topic};
 use crate::stream::Clock;
 use crate::time::Time;
-
-/// The longest reason for which a topic is closed, in bytes.
-pub(super) const REASON_BYTES_MAX: usize = 256;
+use crate::wire::Message;
 
 /// The reason if the request gives none.
 const CLOSED: &str = "closed";
@@ -79,8 +78,8 @@ fn of_wall(since: Duration, wall: SystemTime, elapsed: Duration) -> Time {
 }
 
 /// Closes a topic for the reason in the body, which is empty or JSON. It counts as a publish to the org. The response has
-/// the number of streams that end.
-pub(super) fn close(
+/// the number of streams that end; with a log, of those of this server.
+pub(super) async fn close(
     publisher: Publisher<'_>,
     topic: &Topic,
     body: &[u8],
@@ -88,7 +87,17 @@ pub(super) fn close(
 ) -> Result<Response<Full<Bytes>>, Reject> {
     let reason = parse_reason(body)?;
     publisher.acquire(&topic.org, now)?;
-    let streams = publisher.hub.close_topic(topic, &reason, now);
+    let hub = publisher.hub;
+    let streams = match publisher.backplane {
+        None => hub.close_topic(topic, &reason, now),
+        Some(_) => {
+            let streams = hub.topic_streams(topic);
+            let mut lines = Lines::new();
+            lines.close(topic, &reason);
+            publisher.append(lines).await?;
+            streams
+        }
+    };
     Ok(accepted(format!("{{\"streams\":{streams}}}")))
 }
 
@@ -102,7 +111,7 @@ fn parse_reason(body: &[u8]) -> Result<String, Reject> {
     }
     let Closing { reason } = parse_object(body, EXPECTED)?;
     let reason = reason.map_or_else(|| CLOSED.into(), Text::into_inner);
-    if reason.len() > REASON_BYTES_MAX {
+    if reason.len() > Message::REASON_BYTES_MAX {
         return Err(Reject::Reason { len: reason.len() });
     }
     Ok(reason.into_owned())

@@ -10,6 +10,7 @@ use super::certificate::Tls;
 #[cfg(feature = "tls")]
 use super::certificate::TlsError;
 use super::exclusive;
+use super::shared_log::BackplaneError;
 use super::systemd::PassedSockets;
 use crate::admission::Entrance;
 use crate::config::{Config, CorsPolicy};
@@ -70,6 +71,8 @@ pub enum BindError {
     Inherited(io::Error),
     /// There is a [`Config::plain_listen`], in whose place sockets from the service manager would stand.
     PlainBesideInherited,
+    /// A log cannot be shared with these settings.
+    Backplane(BackplaneError),
     /// The certificate cannot be used.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -284,6 +287,7 @@ impl fmt::Display for BindError {
                  addresses; use --internal-listen, or a socket of the service manager with \
                  FileDescriptorName=internal",
             ),
+            Self::Backplane(why) => why.fmt(f),
             #[cfg(feature = "tls")]
             Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }

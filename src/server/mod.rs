@@ -19,6 +19,7 @@ mod http2_io;
 mod listen;
 pub(crate) mod reactor;
 mod reload;
+mod shared_log;
 mod socket;
 pub mod systemd;
 #[cfg(all(test, feature = "tls"))]
@@ -31,7 +32,7 @@ mod tls_io;
 mod validity;
 mod worker;
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,7 +49,6 @@ use self::worker::Worker;
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::http::App;
-use crate::hub::Hub;
 use crate::stream::Clock;
 
 pub use self::certificate::Tls;
@@ -56,6 +56,7 @@ pub use self::certificate::Tls;
 pub use self::certificate::TlsError;
 pub use self::listen::{Address, BindError};
 pub use self::reload::Reloader;
+pub use self::shared_log::BackplaneError;
 
 /// A server that is bound to its addresses and does not accept connections yet.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ pub struct Server {
 pub enum ServeError {
     /// A worker's thread or runtime could not be created.
     Start(io::Error),
-    /// A worker ended by itself, which is a defect.
+    /// A worker, or the thread that follows the log, ended by itself, which is a defect.
     WorkerDied,
 }
 
@@ -81,7 +82,8 @@ impl Server {
     /// Binds every address for every worker.
     ///
     /// # Errors
-    /// [`BindError`]: an address that cannot be bound, or a certificate that cannot be used.
+    /// [`BindError`]: an address that cannot be bound, a certificate that cannot be used, or settings that a log
+    /// cannot be shared with.
     pub fn bind(config: Config) -> Result<Self, BindError> {
         Self::adopt(config, PassedSockets::default())
     }
@@ -92,6 +94,7 @@ impl Server {
     /// # Errors
     /// [`BindError`], as of [`Self::adopt`].
     pub fn check(config: &Config, sockets: &PassedSockets) -> Result<Vec<Address>, BindError> {
+        shared_log::check(config).map_err(BindError::Backplane)?;
         Sources::load(config)?;
         Listeners::check(sockets, config)
     }
@@ -110,6 +113,7 @@ impl Server {
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(mut config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
         config.resolve_public_orgs();
+        shared_log::check(&config).map_err(BindError::Backplane)?;
         let sources = Sources::load(&config)?;
         let listeners = Listeners::open(sockets, &config)?;
         Ok(Self { config, listeners, sources })
@@ -147,11 +151,16 @@ impl Server {
         config.internal_listen = internal.map(|address| address.socket).collect();
         let (delay, window, timeout) =
             (config.drain_delay, config.drain_window, config.drain_timeout);
-        let hub = Hub::with_shards(config.hub.clone(), config.workers);
-        let clock = Clock::start();
+        let (hub, clock) = (shared_log::hub(&config), Clock::start());
+        // It follows until the last stream has ended.
+        let backplane = shared_log::start(&config, &hub, clock).map_err(ServeError::Start)?;
         let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
         let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
-        let app = Arc::new(App::new(config, hub.clone(), clock, admission));
+        let app = App::new(config, hub.clone(), clock, admission);
+        let app = Arc::new(match &backplane {
+            Some(backplane) => app.with_backplane(&hub, backplane.clone()),
+            None => app,
+        });
         app.warm_up();
         let (drain, draining) = watch::channel(None);
 
@@ -176,7 +185,15 @@ impl Server {
             tokio::time::sleep(delay.min(timeout)).await;
             deadline
         };
-        let Some(deadline) = unless_one_ends(stopped, &mut workers).await else {
+        let log_ended = async {
+            match &backplane {
+                Some(backplane) => backplane.ended().await,
+                None => pending().await,
+            }
+        };
+        // Without the thread that follows the log, streams would be silent for ever.
+        let stopped = unless_ended(stopped, log_ended);
+        let Some(Some(deadline)) = unless_one_ends(stopped, &mut workers).await else {
             return Err(ServeError::WorkerDied);
         };
         // Accepting stops first, so that no stream begins while the others end.
@@ -187,8 +204,27 @@ impl Server {
         for worker in workers {
             clean &= worker.join().await;
         }
+        if let Some(backplane) = backplane {
+            backplane.stop();
+            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
+            let ended = tokio::time::timeout_at(deadline, backplane.ended());
+            _ = ended.await;
+        }
         if clean { Ok(()) } else { Err(ServeError::WorkerDied) }
     }
+}
+
+/// What `future` resolves to, or `None` if `other` ends before.
+async fn unless_ended<T>(
+    future: impl Future<Output = T>,
+    other: impl Future<Output = ()>,
+) -> Option<T> {
+    let (mut future, mut other) = (pin!(future), pin!(other));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => other.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// What `future` resolves to, or `None` as soon as any worker has ended.

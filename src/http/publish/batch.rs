@@ -2,19 +2,18 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::message::{check_message, payload};
-use super::{KeyList, Publisher, Text, accepted, check_keys, parse_object, present};
+use super::published::{Published, What, with_count};
+use super::{KeyList, Publisher, Text, check_keys, parse_object, present};
 use crate::config::HubConfig;
 use crate::http::auth::{AuthError, Grant};
 use crate::http::reject::Reject;
+use crate::hub::record::Lines;
 use crate::hub::{Hub, Keys};
-use crate::ids::{OrgName, Topic};
+use crate::ids::{OrgName, StreamHash, Topic};
 use crate::time::Time;
 use crate::wire::Message;
 
@@ -49,18 +48,18 @@ const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]} or {"org":"acm
 /// Publishes one line after the other, if all of them are valid and for what the token grants. The response has their
 /// number.
 pub(crate) fn publish_batch(
-    Publisher { hub, rate_limiter }: Publisher<'_>,
+    Publisher { hub, rate_limiter, backplane }: Publisher<'_>,
     body: &[u8],
     grant: &Grant,
     now: Time,
-) -> Result<Response<Full<Bytes>>, Reject> {
+) -> Result<Published, Reject> {
     let lines = body.split(|byte| *byte == b'\n').zip(1..);
     let lines = lines.filter(|(line, _)| !line.trim_ascii().is_empty());
     let publishes = lines
         .map(|(line, number)| {
             let publish = Publish::parse(line, hub.config());
             let publish = publish.and_then(|publish| publish.check(grant));
-            let publish = publish.map(|publish| (number, publish));
+            let publish = publish.map(|publish| (number, line, publish));
             publish.map_err(|why| Reject::Line { number, why: Box::new(why) })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -68,16 +67,23 @@ pub(crate) fn publish_batch(
         return Err(Reject::Document { expected: LINE, why: "there is none".into() });
     }
     if let Some(rate_limiter) = rate_limiter {
-        let orgs = publishes.iter().map(|(_, publish)| publish.org());
+        let orgs = publishes.iter().map(|(.., publish)| publish.org());
         rate_limiter.try_acquire(orgs, now).map_err(|(index, why)| Reject::Line {
             number: publishes[index].0,
             why: Box::new(Reject::RateLimited(why)),
         })?;
     }
-    for (_, publish) in &publishes {
+    if backplane.is_some() {
+        let mut lines = Lines::new();
+        for (_, line, publish) in &publishes {
+            lines.raw(line, publish.topic());
+        }
+        return Ok(Published::Lines(lines, What::Lines(publishes.len())));
+    }
+    for (.., publish) in &publishes {
         publish.run(hub, now);
     }
-    Ok(accepted(format!("{{\"published\":{}}}", publishes.len())))
+    Ok(Published::Here(with_count(publishes.len())))
 }
 
 // ===== impl Publish =====
@@ -127,6 +133,16 @@ impl<'a> Publish<'a> {
     fn org(&self) -> &OrgName {
         match self {
             Self::Keys(org, _) | Self::Message(Topic { org, .. }, _) => org,
+        }
+    }
+
+    /// The topic that it is for.
+    fn topic(&self) -> Option<StreamHash> {
+        match self {
+            Self::Keys(..) => None,
+            Self::Message(Topic { org, name }, _) => {
+                Some(StreamHash::of_topic(org.as_str(), name.as_str()))
+            }
         }
     }
 

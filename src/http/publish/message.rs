@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Publisher, Text, accepted, parse_object, present};
+use super::published::{Published, What, with_id};
+use super::{Publisher, Text, parse_object, present};
 use crate::config::HubConfig;
 use crate::http::reject::Reject;
+use crate::hub::record::Lines;
 use crate::ids::Topic;
 use crate::time::Time;
 use crate::wire::{Message, Payload};
@@ -37,7 +36,7 @@ pub(crate) fn publish_message(
     topic: &Topic,
     body: &[u8],
     now: Time,
-) -> Result<Response<Full<Bytes>>, Reject> {
+) -> Result<Published, Reject> {
     let hub = publisher.hub;
     let Publish { event, data, text, bulk } = parse_object(body, PUBLISH)?;
     let text = text.map(Text::into_inner);
@@ -45,8 +44,12 @@ pub(crate) fn publish_message(
         .map_err(|why| Reject::Document { expected: PUBLISH, why: why.into() })?;
     let message = check_message(&event.into_inner(), payload, bulk, hub.config())?;
     publisher.acquire(&topic.org, now)?;
-    let id = hub.publish_message(topic, &message, now);
-    Ok(accepted(format!("{{\"id\":\"{id}\"}}")))
+    if publisher.backplane.is_some() {
+        let mut lines = Lines::new();
+        lines.topic_body(topic, body);
+        return Ok(Published::Lines(lines, What::Topic(topic.clone())));
+    }
+    Ok(Published::Here(with_id(Some(hub.publish_message(topic, &message, now)))))
 }
 
 /// What an event carries that has to have one of both.

@@ -1,11 +1,13 @@
 //! What all requests share.
 
 use crate::admission::Admission;
-use crate::config::{AuthConfig, Config};
-use crate::http::auth::Auth;
+use crate::backplane::{Backplane, Status};
+use crate::config::{AuthConfig, BackplaneConfig, Config};
+use crate::http::auth::{Auth, AuthError};
 use crate::http::cors::Cors;
 use crate::http::exposition::Exposition;
 use crate::http::hosts::Hosts;
+use crate::http::publish::Publisher;
 use crate::http::rate_limit::RateLimiter;
 use crate::http::reject::Reject;
 use crate::hub::Hub;
@@ -25,6 +27,10 @@ pub(crate) struct App {
     pub(super) auth: Auth,
     pub(super) hosts: Hosts,
     pub(super) cors: Cors,
+    /// The log that it shares with other servers.
+    pub(super) backplane: Option<Backplane>,
+    /// The log has been loaded, or there is none.
+    is_loaded: AtomicBool,
 }
 
 // ===== impl App =====
@@ -46,6 +52,60 @@ impl App {
             auth,
             hosts,
             cors,
+            backplane: None,
+            is_loaded: AtomicBool::new(true),
+        }
+    }
+
+    /// The same with a log, through which everything is published.
+    pub(crate) fn with_backplane(mut self, hub: &Hub, backplane: Backplane) -> Self {
+        self.metrics.add_backplane(hub.clone(), backplane.clone());
+        Self { backplane: Some(backplane), is_loaded: AtomicBool::new(false), ..self }
+    }
+
+    /// What publishes to this hub, by way of the log if there is one.
+    pub(super) fn publisher<'a>(&'a self, hub: &'a Hub) -> Publisher<'a> {
+        let (rate_limiter, backplane) = (self.rate_limiter.as_ref(), self.backplane.as_ref());
+        Publisher { hub, rate_limiter, backplane }
+    }
+
+    /// Refuses while the log is read for the first time: a stream that would open now, or at a position of now, could
+    /// not resume, and its client would re-read everything. Why it is not loaded names the broker, which is for probes
+    /// alone.
+    pub(super) fn check_loaded(&self) -> Result<(), Reject> {
+        self.loaded().map_err(|_| Reject::NotLoaded { why: None })
+    }
+
+    /// Whether the log is loaded, or why it is not.
+    fn loaded(&self) -> Result<(), Option<String>> {
+        if self.is_loaded.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some(backplane) = &self.backplane else { return Ok(()) };
+        let Status { is_loaded, why, .. } = backplane.state();
+        if !is_loaded {
+            return Err(why);
+        }
+        self.is_loaded.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether requests should come here.
+    pub(super) fn check_ready(&self) -> Result<(), Reject> {
+        if self.is_stopping() {
+            return Err(Reject::Draining);
+        }
+        if !self.has_keys() {
+            return Err(Reject::Auth(AuthError::NoKeysYet));
+        }
+        self.loaded().map_err(|why| Reject::NotLoaded { why })?;
+        let needs_broker = |config: &BackplaneConfig| config.unready_when_cut_off;
+        match &self.backplane {
+            Some(backplane) if self.config.backplane.as_ref().is_some_and(needs_broker) => {
+                let Status { is_connected, why, .. } = backplane.state();
+                if is_connected { Ok(()) } else { Err(Reject::CutOff { why }) }
+            }
+            _ => Ok(()),
         }
     }
 

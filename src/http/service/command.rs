@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::Service;
 use crate::http::auth::Grant;
 use crate::http::command::{self, Command};
-use crate::http::publish::{self, Publisher};
+use crate::http::publish;
 use crate::http::response::ResponseState;
 use crate::http::topics;
 use crate::ids::Topic;
@@ -27,8 +27,7 @@ impl Service {
         let (head, body) = request.into_parts();
         self.wait_for(async move {
             command::read(head.headers, body, limits, &timer).await?;
-            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
-            command.run(publisher, app.clock.now(), window).await
+            command.run(app.publisher(&hub), app.clock.now(), window).await
         })
     }
 
@@ -38,8 +37,7 @@ impl Service {
         let (head, body) = request.into_parts();
         self.wait_for(async move {
             let body = publish::read_if_any(head.headers, body, limits, &timer).await?;
-            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
-            topics::close(publisher, &topic, body.bytes(), app.clock.now())
+            topics::close(app.publisher(&hub), &topic, body.bytes(), app.clock.now()).await
         })
     }
 }

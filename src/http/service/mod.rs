@@ -217,7 +217,7 @@ impl Service {
                 checked.map(|_| with_headers(ResponseBody::NoStream))
             }
             Route::TopicStream { topic } => match self.open_topic(&topic, &request, &grant) {
-                Ok(opened) => return self.start_topic(opened, request.version(), fields),
+                Ok(opened) => return self.start_topic(opened, &request, fields),
                 Err(reject) => Err(reject),
             },
             Route::TopicStreamHead { .. } => {
@@ -237,11 +237,9 @@ impl Service {
             }
             Route::Reread { org } => return self.command(Command::Reread(org), &grant, request),
             Route::RereadAll => return self.command(Command::RereadAll, &grant, request),
-            Route::Position { org } => Ok(self.position(&org)),
+            Route::Position { org } => self.app.check_loaded().map(|()| self.position(&org)),
             Route::Live => Ok(text("live\n".into())),
-            Route::Ready if self.app.is_stopping() => Err(Reject::Draining),
-            Route::Ready if !self.app.has_keys() => Err(Reject::Auth(AuthError::NoKeysYet)),
-            Route::Ready => Ok(text("ready\n".into())),
+            Route::Ready => self.app.check_ready().map(|()| text("ready\n".into())),
             Route::Metrics => Ok(self.metrics(Format::accepted_by(request.headers()))),
         };
         self.conclude(response, is_stream && accepts_events(request.headers()))

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri, Version};
+use hyper::body::Incoming;
 
 use super::{Service, Verdict};
 use crate::admission::StreamPermit;
 use crate::config::PING_PARAMETER;
+use crate::http::accept::accepts_events;
 use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::filter::{filter, no_filter};
 use crate::http::handoff::Handoff;
@@ -18,6 +20,7 @@ use crate::http::reject::Reject;
 use crate::http::response::ResponseState;
 use crate::http::route::{Route, route};
 use crate::http::{Fields, access_log, conformance, forwarded, query, request_head, topics};
+use crate::hub::record::Lines;
 use crate::hub::{Hub, SubscribeError, View};
 use crate::ids::{OrgName, Topic};
 use crate::metrics::Limit;
@@ -29,8 +32,17 @@ use crate::wire::Keepalive;
 pub(crate) struct OpenedTopic {
     pub(crate) stream: EventStream,
     permit: StreamPermit,
-    /// The others are to end before it begins.
-    is_exclusive: bool,
+    sole: Sole,
+}
+
+/// Whether a topic's stream is to be the only one.
+#[derive(Debug)]
+enum Sole {
+    No,
+    /// The others have been made to end, and are to have ended before it begins.
+    Yes,
+    /// The same, once the log has this claim: those on other servers end too.
+    Claims(Topic, u64),
 }
 
 /// How long an exclusive stream waits for the others to take their end, and then for those to be reset that did not:
@@ -117,7 +129,8 @@ impl Service {
     /// Opens the stream of a topic, which replaces the others if the request says so.
     ///
     /// # Errors
-    /// A parameter has no such value, the server shuts down, or a limit is reached.
+    /// A parameter has no such value, the server shuts down, or a limit is reached, with a log also that of publishes if
+    /// it is to be the only one.
     pub(crate) fn open_topic<B>(
         &self,
         topic: &Topic,
@@ -125,13 +138,25 @@ impl Service {
         grant: &Grant,
     ) -> Result<OpenedTopic, Reject> {
         no_filter(request.uri())?;
-        let is_exclusive = topics::is_exclusive(request.uri())?;
+        let sole = match (topics::is_exclusive(request.uri())?, &self.app.backplane) {
+            (false, _) => Sole::No,
+            (true, None) => Sole::Yes,
+            (true, Some(_)) => Sole::Claims(topic.clone(), fastrand::u64(..)),
+        };
         let (stream, permit) = self.open_with(request, grant, |hub, now| {
+            if let Sole::Claims(..) = sole {
+                // It is appended to the log, which every server reads.
+                self.app.publisher(hub).acquire(&topic.org, now)?;
+            }
             let start = topics::start(request.headers(), request.uri(), &self.app.clock);
-            EventStream::open_topic(hub, topic, start, is_exclusive, now)
-                .map_err(|why| refused(why, Limit::Topic))
+            let stream = match sole {
+                Sole::No => EventStream::open_topic(hub, topic, start, false, now),
+                Sole::Yes => EventStream::open_topic(hub, topic, start, true, now),
+                Sole::Claims(_, claim) => EventStream::claim_topic(hub, topic, start, claim, now),
+            };
+            stream.map_err(|why| refused(why, Limit::Topic))
         })?;
-        Ok(OpenedTopic { stream, permit, is_exclusive })
+        Ok(OpenedTopic { stream, permit, sole })
     }
 
     /// Opens a stream with what all have.
@@ -142,6 +167,7 @@ impl Service {
         open: impl FnOnce(&Hub, Time) -> Result<EventStream, Reject>,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         let keepalive = keepalive(request.uri())?;
+        self.app.check_loaded()?;
         let wall = SystemTime::now();
         // It would end at once. That `exp` has not passed was verified with the token.
         if grant.expires.is_some_and(|at| Tick::of_wall(at) <= Tick::expiring(wall)) {
@@ -156,23 +182,33 @@ impl Service {
         })
     }
 
-    /// Responds with the stream of a topic. One that is to be the only one begins once the others have ended; those
-    /// that do not read are reset after [`RIVALS_MAX`]. If its request ends before, its seat is free again.
+    /// Responds with the stream of a topic. One that is to be the only one begins once the log has its claim, if there
+    /// is a log, and the others have ended; those that do not read are reset after [`RIVALS_MAX`]. If its request ends
+    /// before, its seat is free again.
     #[expect(
         clippy::async_yields_async,
         reason = "the response is polled in the place of the wait"
     )]
     pub(super) fn start_topic(
         &self,
-        OpenedTopic { stream, permit, is_exclusive }: OpenedTopic,
-        version: Version,
+        OpenedTopic { stream, permit, sole }: OpenedTopic,
+        request: &Request<Incoming>,
         fields: &Fields,
     ) -> ResponseState {
-        if !is_exclusive {
-            return self.start(stream, permit, version, fields);
-        }
+        let version = request.version();
+        let claim = match sole {
+            Sole::No => return self.start(stream, permit, version, fields),
+            Sole::Yes => None,
+            Sole::Claims(topic, claim) => Some((topic, claim)),
+        };
         let (service, fields, timer) = (self.clone(), fields.clone(), self.timer());
+        let is_event_source = accepts_events(request.headers());
         ResponseState::Later(Box::pin(async move {
+            if let Some((topic, claim)) = claim
+                && let Err(reject) = service.claim(&topic, claim).await
+            {
+                return service.conclude(Err(reject), is_event_source);
+            }
             let sole = || poll_fn(|cx| stream.poll_sole(cx.waker()));
             if timer.sleep(RIVALS_MAX).limit(sole()).await.is_none() {
                 stream.end_rivals();
@@ -180,6 +216,13 @@ impl Service {
             }
             service.start(stream, permit, version, &fields)
         }))
+    }
+
+    /// Appends the claim to the log, which makes its stream the topic's only one, and waits until it is applied.
+    async fn claim(&self, topic: &Topic, claim: u64) -> Result<(), Reject> {
+        let mut lines = Lines::new();
+        lines.exclusive(topic, claim);
+        self.app.publisher(&self.hub).append(lines).await.map(|_| ())
     }
 
     /// Has the end of the stream logged, if there is an access log.

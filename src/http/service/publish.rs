@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::Service;
 use crate::config::Config;
 use crate::http::auth::Grant;
-use crate::http::publish::{self, BodyLimits, Publisher};
+use crate::http::publish::{self, BodyLimits};
 use crate::http::response::ResponseState;
 use crate::ids::{OrgName, Topic};
 
@@ -37,15 +37,19 @@ impl Service {
         let allowed = publish::content_type(matches!(target, Target::Lines));
         self.wait_for(async move {
             let body = publish::read(head.headers, body, allowed, limits, &timer).await?;
-            let publisher = Publisher { hub: &hub, rate_limiter: app.rate_limiter.as_ref() };
+            let publisher = app.publisher(&hub);
             let now = app.clock.now();
-            match target {
+            let published = match target {
                 Target::Org(org) => publish::publish_one(publisher, &org, body.bytes(), now),
                 Target::Topic(topic) => {
                     publish::publish_message(publisher, &topic, body.bytes(), now)
                 }
                 Target::Lines => publish::publish_batch(publisher, body.bytes(), &grant, now),
-            }
+            };
+            // The body counts in its connection's budget until it is in the log: its lines are as large.
+            let response = published?.respond(publisher).await;
+            drop(body);
+            response
         })
     }
 }

@@ -1,0 +1,152 @@
+//! The log that several servers share: what has to hold before one starts, and its start.
+
+use std::fmt;
+#[cfg(feature = "nats")]
+use std::fs::File;
+use std::io;
+#[cfg(feature = "nats")]
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::backplane::Backplane;
+#[cfg(feature = "nats")]
+use crate::backplane::nats::Nats;
+use crate::config::{BackplaneConfig, Config};
+use crate::hub::Hub;
+#[cfg(feature = "nats")]
+use crate::server::files::is_irregular;
+use crate::stream::Clock;
+
+/// Why a server cannot share a log with others.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BackplaneError {
+    /// This build knows no broker: it lacks the feature `nats`.
+    NoBroker,
+    /// A publish may be larger than what one record of the log holds, which is `max` bytes.
+    PublishBytes {
+        /// [`Config::publish_bytes_max`].
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// The file of [`BackplaneConfig::ca`] cannot be used.
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: io::Error,
+    },
+}
+
+/// Checks what can be checked without the broker.
+pub(super) fn check(config: &Config) -> Result<(), BackplaneError> {
+    let Some(backplane) = &config.backplane else { return Ok(()) };
+    if !cfg!(feature = "nats") {
+        return Err(BackplaneError::NoBroker);
+    }
+    let (bytes, max) = (config.publish_bytes_max, BackplaneConfig::PUBLISH_BYTES_MAX);
+    if bytes > max {
+        return Err(BackplaneError::PublishBytes { bytes, max });
+    }
+    match &backplane.ca {
+        None => Ok(()),
+        Some(file) => check_authorities(file)
+            .map_err(|why| BackplaneError::Authorities { file: file.clone(), why }),
+    }
+}
+
+/// Fails unless the file has certificates, and nothing in it is broken.
+#[cfg(feature = "nats")]
+fn check_authorities(file: &Path) -> io::Result<()> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::{Error, PemObject};
+
+    // The client library reads it again at each connect, and without a bound.
+    if is_irregular(file) {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut pem = Vec::new();
+    File::open(file)?.take(AUTHORITIES_BYTES_MAX).read_to_end(&mut pem)?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|why| match why {
+            Error::Io(why) => why,
+            _ => io::Error::other("it is no valid PEM"),
+        })?;
+    let mut roots = rustls::RootCertStore::empty();
+    if certificates.is_empty() {
+        return Err(io::Error::other("it has no certificate in PEM"));
+    }
+    certificates
+        .into_iter()
+        .try_for_each(|certificate| roots.add(certificate))
+        .map_err(io::Error::other)
+}
+
+#[cfg(not(feature = "nats"))]
+fn check_authorities(_file: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The largest file of authorities that is read.
+#[cfg(feature = "nats")]
+const AUTHORITIES_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The hub of a server, with its log if it has one.
+pub(super) fn hub(config: &Config) -> Hub {
+    let Config { hub, workers, reread_window, .. } = config;
+    match &config.backplane {
+        None => Hub::with_shards(hub.clone(), *workers),
+        Some(backplane) => {
+            Hub::with_log(hub.clone(), *workers, backplane.tail_bytes, *reread_window)
+        }
+    }
+}
+
+/// Begins to follow the log, if there is one. It is loaded later.
+pub(super) fn start(config: &Config, hub: &Hub, clock: Clock) -> io::Result<Option<Backplane>> {
+    let start = |backplane| follow(backplane, config.publish_bytes_max, hub.clone(), clock);
+    config.backplane.as_ref().map(start).transpose()
+}
+
+#[cfg(feature = "nats")]
+fn follow(
+    config: &BackplaneConfig,
+    publish_bytes: usize,
+    hub: Hub,
+    clock: Clock,
+) -> io::Result<Backplane> {
+    let broker = Nats::new(config).with_publish_bytes(publish_bytes);
+    Backplane::start(broker, config, hub, clock)
+}
+
+#[cfg(not(feature = "nats"))]
+fn follow(
+    _config: &BackplaneConfig,
+    _publish_bytes: usize,
+    _hub: Hub,
+    _clock: Clock,
+) -> io::Result<Backplane> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+// ===== impl BackplaneError =====
+
+impl fmt::Display for BackplaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBroker => f.write_str("--backplane: this build lacks the feature `nats`"),
+            Self::PublishBytes { bytes, max } => write!(
+                f,
+                "--publish-bytes {bytes} is more than a record of the log holds; with --backplane \
+                 allowed is at most {max}"
+            ),
+            Self::Authorities { file, why } => {
+                write!(f, "--backplane-ca {}: {why}", file.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for BackplaneError {}
