@@ -1,11 +1,5 @@
-//! A real Chromium: its `EventSource` opens the stream from a page, loses the server, reconnects by itself, and
+//! A real Chromium, and a Firefox: its `EventSource` opens the stream from a page, loses the server, reconnects by itself, and
 //! receives the missed events. A relay between the two simulates network failures.
-#![allow(clippy::disallowed_types, reason = "loom does not replace the locks of a test")]
-
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use nudged::ids::EventId;
 use nudged::wire::{Frame, Greeting};
@@ -13,26 +7,11 @@ use serde_json::json;
 
 use crate::support::certificate::Certificate;
 use crate::support::chromium::Browser;
-use crate::support::programs::{CHROMEDRIVER, CHROMIUM, OPENSSL, requires};
+use crate::support::firefox::Firefox;
+use crate::support::programs::{CHROMEDRIVER, CHROMIUM, FIREFOX, OPENSSL, requires};
+use crate::support::relay::Relay;
 use crate::support::scripted_server::{ScriptedServer, stream};
 use crate::support::{Server, eventually};
-
-/// Serves a page at `/`, and tickets at `/ticket`, and forwards what is for the API byte for byte.
-#[derive(Clone)]
-struct Relay {
-    address: SocketAddr,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    /// The server; `None` while it is unreachable.
-    upstream: Option<SocketAddr>,
-    open: Vec<TcpStream>,
-    /// The end of a server's connection does not end that of its browser.
-    conceals_ends: bool,
-    /// The heads of the requests for streams.
-    heads: Vec<String>,
-}
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -46,75 +25,12 @@ const PAGE: &str = "<!doctype html><title>nudged</title><script>
         source.addEventListener(name, event => seen.push([name, event.data, event.lastEventId]));
 </script>";
 
-// ===== impl Relay =====
-
-impl Relay {
-    fn start(upstream: impl Into<Option<SocketAddr>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let state =
-            State { upstream: upstream.into(), open: vec![], conceals_ends: false, heads: vec![] };
-        let relay = Self { address, state: Arc::new(Mutex::new(state)) };
-        let accepting = relay.clone();
-        thread::spawn(move || {
-            for browser in listener.incoming().flatten() {
-                let relay = accepting.clone();
-                thread::spawn(move || relay.serve(browser));
-            }
-        });
-        relay
-    }
-
-    /// Closes every connection, and refuses new ones until there is an upstream.
-    fn set_upstream(&self, upstream: Option<SocketAddr>) {
-        let mut state = self.state.lock().expect("no panic");
-        state.upstream = upstream;
-        for socket in state.open.drain(..) {
-            _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn last_head(&self) -> String {
-        self.state.lock().expect("no panic").heads.last().cloned().unwrap_or_default()
-    }
-
-    fn serve(&self, mut browser: TcpStream) {
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            match browser.read(&mut byte) {
-                Ok(1) => head.push(byte[0]),
-                _ => return,
-            }
-        }
-        let head = String::from_utf8_lossy(&head).into_owned();
-        if !head.starts_with("GET /api/") {
-            let body = match head.split(' ').nth(1) {
-                Some("/") => PAGE.to_owned(),
-                Some("/ticket") => mint(&["--ttl", "5s", "--until", "1h"]),
-                _ => String::new(),
-            };
-            let length = body.len();
-            _ = write!(
-                browser,
-                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-            );
-            return;
-        }
-        let mut server = {
-            let mut state = self.state.lock().expect("no panic");
-            let Some(upstream) = state.upstream else { return };
-            let Ok(server) = TcpStream::connect(upstream) else { return };
-            state.open.extend([&browser, &server].map(|s| s.try_clone().expect("a socket")));
-            state.heads.push(head.clone());
-            server
-        };
-        _ = server.write_all(head.as_bytes());
-        _ = std::io::copy(&mut server, &mut browser);
-        if self.state.lock().expect("no panic").conceals_ends {
-            return; // `open` keeps the connection
-        }
-        _ = browser.shutdown(Shutdown::Both);
+/// The page at `/`, a ticket at `/ticket`, and empty pages elsewhere.
+fn page(path: &str) -> String {
+    match path {
+        "/" => PAGE.to_owned(),
+        "/ticket" => mint(&["--ttl", "5s", "--until", "1h"]),
+        _ => String::new(),
     }
 }
 
@@ -123,7 +39,7 @@ fn a_browser_reconnects_and_receives_the_events_it_missed() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let args = ["--coalesce", "0", "--retry-min", "200ms", "--retry-max", "200ms"];
     let server = Server::start(&args);
-    let relay = Relay::start(server.address());
+    let relay = Relay::start(server.address(), page);
     let browser = Browser::open(&format!("http://{}/", relay.address));
 
     eventually("the page has subscribed", || server.seats() == 1);
@@ -176,7 +92,7 @@ fn many_streams_of_one_page_share_a_connection_over_http2() {
     let mut server = Server::start(&[&certificate.flags()[..], &more].concat());
     // The test's own requests go to the cleartext address.
     server.addresses.reverse();
-    let relay = Relay::start(server.address());
+    let relay = Relay::start(server.address(), page);
     let browser = Browser::open(&format!("http://{}/empty", relay.address));
     let open = format!(
         "window.seen = [];
@@ -222,7 +138,7 @@ const ACROSS: &str = "const [url, done] = arguments;
 #[test]
 fn a_page_of_another_origin_is_served_if_it_is_listed() {
     requires!(CHROMEDRIVER, CHROMIUM);
-    let (named, other) = (Relay::start(None), Relay::start(None));
+    let (named, other) = (Relay::start(None, page), Relay::start(None, page));
     let origin = format!("http://{}", named.address);
     let flags = ["--jwt-secret", SECRET, "--cors-origin", &origin, "--coalesce", "0"];
     let server = Server::start(&flags);
@@ -269,7 +185,7 @@ fn the_page_of_the_readme_resumes_with_a_new_ticket() {
         ));
         assert_eq!(answer.status(), 202);
     };
-    let relay = Relay::start(server.address());
+    let relay = Relay::start(server.address(), page);
     let browser = Browser::open(&format!("http://{}/empty", relay.address));
     let page = "window.seen = [];
         window.reloadEverything = () => seen.push(['everything', '', '']);
@@ -324,7 +240,7 @@ fn a_browser_honours_the_reconnection_time_of_a_farewell() {
     let again = Frame::greeting(Greeting::Resumed, id, 3_600_000, 20).payload();
     let text = |body: &[u8]| stream(std::str::from_utf8(body).expect("UTF-8"));
     let script = ScriptedServer::play([text(&body), text(&again)]);
-    let relay = Relay::start(script.address);
+    let relay = Relay::start(script.address, page);
     let browser = Browser::open(&format!("http://{}/", relay.address));
     eventually("the page has come back", || browser.seen().len() == 2);
     let names: Vec<_> = browser.seen().into_iter().map(|[name, _, id]| [name, id]).collect();
@@ -341,7 +257,7 @@ fn a_page_that_wants_pings_notices_silence() {
     let mut scripts = readme.split("```js\n").skip(1).filter_map(|rest| rest.split("```").next());
     let snippet = scripts.find(|script| script.contains("ping: 'event'")).expect("the snippet");
     let server = Server::start(&["--coalesce", "0", "--keepalive", "2s"]);
-    let relay = Relay::start(server.address());
+    let relay = Relay::start(server.address(), page);
     let browser = Browser::open(&format!("http://{}/empty", relay.address));
     let script = format!(
         "window.seen = [];
@@ -356,15 +272,10 @@ fn a_page_that_wants_pings_notices_silence() {
     assert!(relay.last_head().starts_with("GET /api/acme/events?ping=event HTTP/1.1\r\n"));
 
     // The upstream of each connection ends; the page's own connections stay, in silence.
-    let upstream = {
-        let mut state = relay.state.lock().expect("no panic");
-        state.conceals_ends = true;
-        state.open.iter().skip(1).step_by(2).for_each(|s| _ = s.shutdown(Shutdown::Both));
-        state.upstream.take()
-    };
+    let upstream = relay.silence();
     eventually("the seat is free", || server.seats() == 0);
     server.publish("acme", &["missed"]).expect("remembered");
-    relay.state.lock().expect("no panic").upstream = upstream;
+    relay.forward_to(upstream);
     let seen = ["everything", "keys posts", "keys missed"];
     let mut names = Vec::new();
     eventually("the page has come back", || {
@@ -374,4 +285,35 @@ fn a_page_that_wants_pings_notices_silence() {
     });
     assert_eq!(names, seen);
     assert!(relay.last_head().contains("ping=event&last_event_id="), "{}", relay.last_head());
+}
+
+/// It has no listener for `ping`: the browser keeps the id by itself.
+const FILTERED: &str = "<!doctype html><title>nudged</title><script>
+    window.seen = [];
+    const source = new EventSource('/api/acme/events?keys=mine');
+    for (const name of ['connected', 'resumed', 'invalidate'])
+        source.addEventListener(name, event => seen.push([name, event.data, event.lastEventId]));
+</script>";
+
+/// Alone, a filtered stream has its position in its keepalives.
+#[test]
+fn the_id_of_a_filtered_page_in_firefox_moves_with_its_keepalives() {
+    requires!(FIREFOX);
+    let times = ["--keepalive", "1s", "--retry-min", "200ms", "--retry-max", "200ms"];
+    let server = Server::start(&times);
+    let relay = Relay::start(server.address(), |_| FILTERED.to_owned());
+    let window = Firefox::open(&relay.origin());
+    eventually("the page has subscribed", || window.seen().len() == 1);
+    // The first events may come although they are others'.
+    let ids = ["a", "b", "c"].map(|key| server.publish("acme", &[key]).expect("subscribed"));
+    eventually("a keepalive has passed", || relay.last_id() == ids[2]);
+    relay.set_upstream(None);
+    eventually("the seat is free", || server.seats() == 0);
+    relay.set_upstream(Some(server.address()));
+    let mut seen = window.seen();
+    eventually("the page has come back", || {
+        seen = window.seen();
+        seen.last().is_some_and(|[name, ..]| name == "resumed")
+    });
+    assert_eq!(seen.last().expect("events")[2], ids[2]);
 }

@@ -6,6 +6,7 @@
 )]
 
 mod access_log;
+mod backplane;
 mod bench;
 mod bench_secure;
 mod browser;
@@ -36,6 +37,7 @@ mod mcp;
 mod metrics;
 mod model;
 mod model_topics;
+mod nats_servers;
 mod pause;
 mod places;
 mod positions;

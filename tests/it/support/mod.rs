@@ -7,16 +7,20 @@ pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod event_source;
 pub(crate) mod exclusive;
+pub(crate) mod firefox;
 pub(crate) mod http2_client;
 pub(crate) mod killed;
 pub(crate) mod large;
 pub(crate) mod log;
 pub(crate) mod markdown;
+pub(crate) mod nats;
+pub(crate) mod nats_client;
 pub(crate) mod peer;
 pub(crate) mod port;
 pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod recipe;
+pub(crate) mod relay;
 pub(crate) mod scripted_server;
 pub(crate) mod server;
 pub(crate) mod site;
@@ -27,6 +31,7 @@ pub(crate) mod transport;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::client::{Answer, Client, Stream, header};
+pub(crate) use self::nats_client::NatsClient;
 pub(crate) use self::server::Server;
 pub(crate) use self::transport::Transport;
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use super::port::ReservedPort;
-use super::recipe::Recipe;
+use super::recipe::{self, Recipe};
 use super::server::{Signal, signal};
 use super::temp_dir::TempDir;
 use super::{Client, Server, Stream, eventually, header};
@@ -58,6 +58,20 @@ impl Proxy {
                  listen nudged\n  bind {address}\n  server one {to}\n",
                 defaults.join("\n  "),
             )
+        })
+    }
+
+    /// Starts HAProxy with the configuration of `.proxies` for two servers of one log.
+    #[allow(dead_code, reason = "tests/it has no such servers")]
+    pub(crate) fn haproxy_cluster(first: SocketAddr, second: SocketAddr) -> Self {
+        let text = recipe::text("haproxy-cluster.cfg");
+        let servers = [("127.0.0.1:6834", first), ("127.0.0.1:6835", second)];
+        let text = servers.iter().fold(text, |text, (there, here)| {
+            assert!(text.contains(there), "{there}");
+            text.replace(there, &here.to_string())
+        });
+        Self::start("haproxy", "haproxy.cfg", |address| {
+            text.replace("127.0.0.1:8080", &address.to_string())
         })
     }
 
