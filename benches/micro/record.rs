@@ -18,7 +18,8 @@ pub(crate) struct Row {
 pub(crate) struct Record {
     pub(crate) rows: Vec<Row>,
     pub(crate) earlier: Option<Earlier>,
-    pub(crate) valgrind: String,
+    /// Versions of valgrind, and of nats-server if there is one.
+    pub(crate) tools: Vec<String>,
 }
 
 /// The figures of an earlier record.
@@ -42,7 +43,7 @@ impl Record {
             "Instructions in user space, counted by {}; what the kernel does for a system call is \
              not among them. Seeds of hash tables and jitter move them by some tenths of a per \
              cent.\n\n| | {earlier} | now | change |\n|---|---:|---:|---:|\n",
-            self.valgrind
+            self.tools.join(", of servers with a log beside ")
         );
         for Row { name, what, instructions } in &self.rows {
             let before = self.earlier.as_ref().and_then(|earlier| earlier.get(name));

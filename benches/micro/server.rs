@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::callgrind::CountedServer;
 use crate::Outcome;
 use crate::shared::http::{Connection, JSON, NDJSON, get, post};
-use crate::shared::process::NUDGED;
+use crate::shared::nats::Nats;
+use crate::shared::process::{NUDGED, now};
 
 /// An operation, and how its instructions are counted.
 pub(crate) struct Case {
@@ -24,25 +25,86 @@ const TIMES: usize = 500;
 const STREAMS: usize = 1_000;
 const EVENTS: usize = 20;
 const LINES: usize = 1_000;
+/// How long a server may take, under valgrind, until it has loaded its log.
+const READY: Duration = Duration::from_secs(60);
 const SECRET: &str = "a secret that is long enough for HS256";
 const BODY: &str = r#"{"keys":["posts"]}"#;
 
-pub(crate) const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 13] = [
     Case { name: "request", what: "a request is routed and answered (/livez)", count: request },
-    Case { name: "publish", what: "a publish is read and answered", count: publish },
+    Case { name: "publish", what: "a publish is read and answered", count: || publish(Log::None) },
     Case { name: "token", what: "what a token (HS256) adds to a publish", count: token },
-    Case { name: "line", what: "a line of an NDJSON publish", count: line },
-    Case { name: "connect", what: "a stream is accepted and greeted", count: connect },
+    Case { name: "line", what: "a line of an NDJSON publish", count: || line(Log::None) },
+    Case {
+        name: "connect",
+        what: "a stream is accepted and greeted",
+        count: || connect(Log::None),
+    },
     Case { name: "delivery", what: "an event is written to a stream", count: delivery },
-    Case { name: "keepalive", what: "a comment is written to a stream", count: keepalive },
+    Case {
+        name: "keepalive",
+        what: "a comment is written to a stream",
+        count: || keepalive(Log::None),
+    },
+    Case {
+        name: "publish-log",
+        what: "a publish, by way of a log, from the request to the response",
+        count: || publish(Log::Nats),
+    },
+    Case {
+        name: "line-log",
+        what: "a line of an NDJSON publish, by way of a log",
+        count: || line(Log::Nats),
+    },
+    Case {
+        name: "connect-log",
+        what: "a stream is accepted and greeted, with a log",
+        count: || connect(Log::Nats),
+    },
+    Case {
+        name: "stream",
+        what: "what one more stream adds to an event",
+        count: || one_more_stream(Log::None),
+    },
+    Case {
+        name: "stream-log",
+        what: "what one more stream adds to an event, with a log",
+        count: || one_more_stream(Log::Nats),
+    },
+    Case {
+        name: "keepalive-log",
+        what: "an id is written to a stream, with a log",
+        count: || keepalive(Log::Nats),
+    },
 ];
+
+/// Whether the server has a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Log {
+    None,
+    Nats,
+}
+
+/// A server, and the engine of its log.
+struct Setup {
+    server: CountedServer,
+    nats: Option<Nats>,
+}
+
+// ===== impl Case =====
+
+impl Case {
+    pub(crate) fn needs_log(&self) -> bool {
+        self.name.ends_with("-log")
+    }
+}
 
 fn request() -> Outcome<f64> {
     repeat(&mut CountedServer::start(&[])?, &get("/livez", ""), 200, TIMES)
 }
 
-fn publish() -> Outcome<f64> {
-    repeat(&mut CountedServer::start(&[])?, &post_event(""), 202, TIMES)
+fn publish(log: Log) -> Outcome<f64> {
+    repeat(&mut Setup::start(log, &[])?.server, &post_event(""), 202, TIMES)
 }
 
 fn token() -> Outcome<f64> {
@@ -51,24 +113,24 @@ fn token() -> Outcome<f64> {
     let token = String::from_utf8(minted.stdout)?;
     let request = post_event(&format!("authorization: Bearer {}\r\n", token.trim()));
     let with = repeat(&mut CountedServer::start(&["--jwt-secret", SECRET])?, &request, 202, TIMES)?;
-    Ok(with - publish()?)
+    Ok(with - publish(Log::None)?)
 }
 
-fn line() -> Outcome<f64> {
-    let mut server = CountedServer::start(&[])?;
+fn line(log: Log) -> Outcome<f64> {
+    let mut setup = Setup::start(log, &[])?;
     let line = "{\"org\":\"acme\",\"keys\":[\"posts\",\"feed:123\"]}\n";
     let mut batch = |lines: usize| {
         let request = post("/api/events", NDJSON, "", &line.repeat(lines));
-        repeat(&mut server, &request, 202, 20)
+        repeat(&mut setup.server, &request, 202, 20)
     };
     Ok((batch(LINES + 1)? - batch(1)?) / LINES as f64)
 }
 
-fn connect() -> Outcome<f64> {
-    let mut server = CountedServer::start(&[])?;
-    let address = server.address;
+fn connect(log: Log) -> Outcome<f64> {
+    let mut setup = Setup::start(log, &[])?;
+    let address = setup.server.address;
     let mut streams = vec![subscribe(address)?];
-    let all = server.count(|| {
+    let all = setup.count(|| {
         for _ in 0..STREAMS {
             streams.push(subscribe(address)?);
         }
@@ -91,12 +153,33 @@ fn delivery() -> Outcome<f64> {
     Ok(all / (EVENTS * STREAMS) as f64)
 }
 
-fn keepalive() -> Outcome<f64> {
-    let mut server = CountedServer::start(&["--keepalive", "2s"])?;
-    let mut streams = subscribe_all(server.address)?;
+/// A delivery without its share of the publish, which costs more by way of a log.
+fn one_more_stream(log: Log) -> Outcome<f64> {
+    let mut setup = Setup::start(log, &[])?;
+    let address = setup.server.address;
+    let mut publisher = Connection::open(address)?;
+    let request = post_event("");
+    let (mut streams, mut counts) = (Vec::new(), Vec::new());
+    for count in [STREAMS / 10, STREAMS] {
+        while streams.len() < count {
+            streams.push(subscribe(address)?);
+        }
+        let mut event = || {
+            publisher.exchange(&request, 202)?;
+            streams.iter_mut().try_for_each(read_event)
+        };
+        event()?;
+        counts.push(setup.count(|| (0..EVENTS).try_for_each(|_| event()))?);
+    }
+    Ok((counts[1] - counts[0]) / (EVENTS * (STREAMS - STREAMS / 10)) as f64)
+}
+
+fn keepalive(log: Log) -> Outcome<f64> {
+    let mut setup = Setup::start(log, &["--keepalive", "2s"])?;
+    let mut streams = subscribe_all(setup.server.address)?;
     let mut comments = 0;
     // Starting and stopping the count takes time, in which a few comments are counted and not read.
-    let all = server.count(|| {
+    let all = setup.server.count(|| {
         thread::sleep(Duration::from_secs(10));
         for stream in &mut streams {
             comments += drain_comments(stream)?;
@@ -146,7 +229,8 @@ fn read_event(stream: &mut Connection) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads the bytes that have arrived, and returns the number of comments among them.
+/// Reads the bytes that have arrived, and returns the number of keepalives among them: comments, or with a log
+/// events.
 fn drain_comments(stream: &mut Connection) -> Outcome<usize> {
     let mut bytes = Vec::new();
     stream.0.get_ref().set_nonblocking(true)?;
@@ -154,5 +238,44 @@ fn drain_comments(stream: &mut Connection) -> Outcome<usize> {
         Err(why) if why.kind() == ErrorKind::WouldBlock => {}
         end => return Err(format!("the stream ended: {end:?}").into()),
     }
-    Ok(bytes.iter().filter(|byte| **byte == b':').count())
+    let starts = |start: &[u8]| bytes.windows(start.len()).filter(|part| *part == start).count();
+    Ok(starts(b"\r\n:") + starts(b"event: ping"))
+}
+
+// ===== impl Setup =====
+
+impl Setup {
+    fn start(log: Log, args: &[&str]) -> Outcome<Self> {
+        let nats = (log == Log::Nats).then(Nats::start).transpose()?;
+        let Some(nats) = nats else {
+            return Ok(Self { server: CountedServer::start(args)?, nats: None });
+        };
+        let url = nats.url.clone();
+        let log = ["--backplane", &url, "--backplane-linger", "0ms"];
+        let server = CountedServer::start(&[args, &log].concat())?;
+        let ready = get("/readyz", "connection: close\r\n");
+        let start = now();
+        while Connection::open(server.address)?.exchange(&ready, 200).is_err() {
+            if start.elapsed() > READY {
+                return Err("the server does not load its log".into());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(Self { server, nats: Some(nats) })
+    }
+
+    /// The instructions of the server for some work, without those that it spends on its log in the same time.
+    fn count(&mut self, work: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
+        let start = now();
+        let all = self.server.count(work)?;
+        if self.nats.is_none() {
+            return Ok(all);
+        }
+        let took = start.elapsed();
+        let idle = self.server.count(|| {
+            thread::sleep(took);
+            Ok(())
+        })?;
+        Ok(all - idle)
+    }
 }
