@@ -1,6 +1,8 @@
 //! Guides for users: what the README links, as pages of this documentation. They hold no code.
 //!
 //! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
+//! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream.
+//! * [`ten_million`]: what ten million browsers take, computed from what was measured, and what breaks first.
 //! * [`heartbeats`]: pings on the event streams of another server.
 //! * [`migrating`]: the streams of the system that nudged replaces, behind nginx.
 //!
@@ -9,9 +11,26 @@
 //! in this documentation.
 
 /// [migrating]: crate::guide::migrating
+/// [cluster]: crate::guide::cluster
 ///
 #[doc = include_str!("topics.md")]
 pub mod topics {}
+
+/// [ten_million]: crate::guide::ten_million
+/// [haproxy]: #the-balancer
+///
+#[doc = include_str!("cluster.md")]
+/// # The balancer
+///
+/// ```text
+#[doc = include_str!("../../.proxies/haproxy-cluster.cfg")]
+/// ```
+pub mod cluster {}
+
+/// [cluster]: crate::guide::cluster
+///
+#[doc = include_str!("ten_million.md")]
+pub mod ten_million {}
 
 /// [heartbeat]: crate::stream::Heartbeat
 ///
@@ -19,6 +38,7 @@ pub mod topics {}
 pub mod heartbeats {}
 
 /// [topics]: crate::guide::topics
+/// [cluster]: crate::guide::cluster
 /// [recipe]: #the-whole-server
 ///
 #[doc = include_str!("migrating.md")]
