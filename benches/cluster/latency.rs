@@ -187,7 +187,7 @@ impl Listener {
                 let done = pages.turn(TURN, |received| {
                     let reread = (received.event.name == "connected").then_some(REREAD);
                     for number in numbers(&received.event.data).chain(reread) {
-                        _ = sender.send((number, received.at)); // Nobody may wait any more.
+                        _ = sender.send((number, received.at)); // The receiver may be gone.
                     }
                 });
                 if done.is_err() {

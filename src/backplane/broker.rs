@@ -40,9 +40,9 @@ pub(crate) trait Reader: Send {
     /// The bounds of now.
     fn bounds(&mut self) -> impl Future<Output = Result<Bounds, Down>> + Send;
 
-    /// Records at `from` or after it, in their order, at least one unless it waited for some seconds in vain. It may
-    /// begin later than `from` if that is gone, and may repeat what was read; the caller checks. Dropping the future
-    /// loses nothing.
+    /// Records at `from` or after it, in their order; none if there was none for some seconds. The first may be later
+    /// than `from`, if that is gone, and records that were read may be repeated: the follower checks positions and tags.
+    /// Dropping the future loses nothing.
     fn read(&mut self, from: u64) -> impl Future<Output = Result<Vec<Entry>, Down>> + Send;
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum Kind {
 /// The version of the format of records that this server writes.
 pub(crate) const VERSION: u32 = 1;
 
-/// The broker cannot be used, for this reason; the caller tries again.
+/// The broker cannot be used, for this reason. The runner opens it again.
 #[derive(Clone, Debug)]
 pub(crate) struct Down(pub(crate) String);
 

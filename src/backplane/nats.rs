@@ -81,7 +81,7 @@ impl Broker for Nats {
     type Reader = NatsReader;
     type Appender = NatsAppender;
 
-    /// Its time is bounded by the caller: there may be many servers to try.
+    /// The runner bounds its time: there may be many servers to try.
     async fn open(&self) -> Result<Opened<NatsReader, NatsAppender>, Down> {
         let wanted = Arc::new(Wanted::new(&self.config, self.publish_bytes));
         let connection = Connection::open(&self.config, self.messages_max).await?;

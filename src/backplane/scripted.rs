@@ -56,7 +56,7 @@ pub(crate) struct Script {
     cut_off: HashSet<usize>,
     /// These are delivered nothing.
     stalled: HashSet<usize>,
-    /// Connections of lower numbers are delivered nothing, and are not told: their consumer is gone.
+    /// Connections of lower numbers are delivered nothing, and get no error: their consumer is gone.
     orphans_before: u64,
     /// What is appended takes this way.
     acks: Acks,

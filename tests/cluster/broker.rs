@@ -28,7 +28,7 @@ fn a_killed_broker_whose_disk_is_trusted_is_unnoticed() {
     assert_eq!(cluster.counts().opened, 12);
 }
 
-/// Nobody knows what its disk has lost. The nodes race to write that down, and one of them wins.
+/// Its disk may have lost records. All nodes append a barrier, and the first one in the log counts.
 #[test]
 fn a_killed_broker_makes_every_browser_read_again_once_and_not_all_at_the_same_time() {
     requires!(NATS_SERVER);

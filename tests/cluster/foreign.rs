@@ -35,7 +35,7 @@ fn a_record_by_a_backend_is_delivered_by_every_node() {
 }
 
 #[test]
-fn garbage_in_the_log_is_skipped_and_harms_nobody() {
+fn garbage_in_the_log_is_skipped_and_harms_no_stream() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
     let mut cluster = Cluster::on(&nats, 3, &[]);

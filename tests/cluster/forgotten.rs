@@ -93,7 +93,7 @@ fn a_log_that_is_deleted_while_its_nodes_are_connected_is_found_out() {
     cluster.settle();
 }
 
-/// Deleted, and nobody creates it: a node does.
+/// Deleted, and created by a node.
 #[test]
 fn a_deleted_log_is_created_again() {
     requires!(NATS_SERVER);

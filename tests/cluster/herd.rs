@@ -9,7 +9,7 @@ use crate::support::programs::{NATS_SERVER, requires};
 
 /// Beside them, publishes to other orgs are accepted and delivered, and the crowd does not come all at once.
 #[test]
-fn a_crowd_reads_again_one_after_the_other_and_nobody_else_waits() {
+fn a_crowd_reads_again_one_after_the_other_and_no_other_org_waits() {
     requires!(NATS_SERVER);
     rlimit::increase_nofile_limit(u64::MAX).expect("getrlimit(2)");
     let nats = NatsServer::start();

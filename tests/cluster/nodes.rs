@@ -68,7 +68,7 @@ fn a_rolling_restart_under_load_is_unnoticed() {
     assert_eq!((answers.unavailable, answers.failed), (0, 0), "{answers:?}");
 }
 
-/// A node that is stopped while more passes than the log keeps. That is its own problem, and nobody else's.
+/// A node that is stopped while more passes than the log keeps. Only its own streams are cut.
 #[test]
 fn a_node_that_slept_through_more_than_the_log_keeps_is_cut_and_no_other() {
     requires!(NATS_SERVER);

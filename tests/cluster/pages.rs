@@ -51,7 +51,7 @@ fn position(id: &str) -> u64 {
     id.split_once('-').and_then(|(_, position)| position.parse().ok()).unwrap_or(0)
 }
 
-/// Publishes twice as much as a tail holds, for orgs that nobody listens to.
+/// Publishes twice as much as a tail holds, for orgs without a stream.
 fn fill_the_tail(server: &Server) {
     let key = "k".repeat(400);
     let mut bytes = 0;

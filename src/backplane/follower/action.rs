@@ -52,7 +52,7 @@ pub(crate) enum Reopen {
     Stalled,
 }
 
-/// What people want to know.
+/// What is written to the log of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// A barrier or beat that is none, at this position.

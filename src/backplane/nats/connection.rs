@@ -100,9 +100,9 @@ impl Connection {
         client.set_server_pool(NOWHERE).await.map_err(|why| why.to_string())?;
         let server = client.server_info();
         if !server.headers {
-            return Err("it does not know headers; NATS does since 2.2".into());
+            return Err("it does not support headers; NATS does since 2.2".into());
         }
-        // By which its runs are told apart.
+        // Each run of a server has another one.
         if server.server_id.is_empty() {
             return Err("it has no server_id".into());
         }

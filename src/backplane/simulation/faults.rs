@@ -148,7 +148,7 @@ impl World {
         });
     }
 
-    /// The same run loses its last records: whoever had them is asked, so it must not die before.
+    /// The same run loses its last records: a server that had them is asked, so it must not die before.
     fn forget(&mut self, kept: u64) {
         let has_more = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.head() > kept);
         let witness = (0..self.nodes.len()).filter(|number| has_more(&self.nodes[*number]));

@@ -123,7 +123,7 @@ fn records_that_are_lost_or_repeated_on_the_way_are_read_again() {
 /// SCENARIO: the broker's disk is trusted. A record is acknowledged that only its publisher has read, which dies. The log
 /// is deleted, and another one is made of a backup, which lacks this record.
 /// BUG: with a trusted disk identities were not compared at all: the records that the others had read were there, and
-/// nobody was cut.
+/// no server was cut.
 /// FIX: the identity of a trusted disk is that of the log, which is another one.
 #[test]
 fn another_log_with_the_same_records_cuts_every_node_that_trusts_the_disk() {

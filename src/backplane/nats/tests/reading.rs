@@ -156,7 +156,7 @@ async fn a_reader_at_the_end_waits() {
 /// SCENARIO: a reader begins beyond the end of the log, which has been replaced by a shorter one. BUG: NATS before 2.11
 /// begins at the end that there is, later versions wait for ever. FIX: the end is compared, and it is an error.
 #[tokio::test]
-async fn a_reader_beyond_the_end_is_told() {
+async fn a_read_beyond_the_end_is_an_error() {
     requires_nats!();
     let server = NatsServer::start();
     let mut opened = open(&config(&server.url())).await.expect("created");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Nobody was here when these were published, and yet a client from elsewhere resumes.
+/// No stream was open here when these were published, and yet a client of another server resumes.
 #[test]
 fn a_channel_begins_with_what_the_tail_has() {
     let (mut log, node) = (Log::default(), Node::new(config()));
