@@ -177,6 +177,15 @@ impl Add<u64> for Seq {
     }
 }
 
+// ===== impl Topic =====
+
+impl Topic {
+    /// The stream of its events.
+    pub(crate) fn stream(&self) -> StreamHash {
+        StreamHash::of_topic(self.org.as_str(), self.name.as_str())
+    }
+}
+
 // ===== impl Mark =====
 
 impl Mark {

@@ -133,13 +133,9 @@ impl Collector for HubCollector {
         encode(&mut encoder, "streams_opened", "Streams that were opened", &total)?;
 
         let help = "Streams that ended, by cause";
-        let mut family =
-            encoder.encode_descriptor("streams_closed", help, None, MetricType::Counter)?;
-        for reason in CloseReason::ALL {
-            let count =
-                ConstCounter::new((0..KINDS.len()).map(|kind| closed(kind, reason)).sum::<u64>());
-            count.encode(family.encode_family(&[("reason", reason.label())])?)?;
-        }
+        let of = |reason| (0..KINDS.len()).map(|kind| closed(kind, reason)).sum::<u64>();
+        let closed_for = CloseReason::ALL.map(|reason| (reason.label(), of(reason)));
+        encode_family(&mut encoder, "streams_closed", help, "reason", &closed_for)?;
 
         let help = "Streams that are open";
         let mut family =
@@ -171,17 +167,11 @@ impl Collector for AdmissionCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(admission) = self;
         let help = "Requests and connections that were refused, by the limit that was reached";
-        let mut family = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
-        for limit in Limit::ALL {
-            let count = ConstCounter::new(admission.refusals().read(limit));
-            count.encode(family.encode_family(&[("limit", limit.label())])?)?;
-        }
+        let refused = Limit::ALL.map(|limit| (limit.label(), admission.refusals().read(limit)));
+        encode_family(&mut encoder, "refused", help, "limit", &refused)?;
         let help = "Connections that were closed to make room for others";
-        let mut family = encoder.encode_descriptor("evicted", help, None, MetricType::Counter)?;
-        for which in Evicted::ALL {
-            let count = ConstCounter::new(admission.evicted(which));
-            count.encode(family.encode_family(&[("kind", which.label())])?)?;
-        }
+        let evicted = Evicted::ALL.map(|which| (which.label(), admission.evicted(which)));
+        encode_family(&mut encoder, "evicted", help, "kind", &evicted)?;
         let (public, internal) = (Entrance::Public, Entrance::Internal);
         let open = |entrance| admission.connections(entrance);
         for (name, help, value) in [
@@ -215,6 +205,21 @@ fn encode(
     metric: &impl EncodeMetric,
 ) -> fmt::Result {
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+/// Encodes counters that differ by a label.
+fn encode_family(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, u64)],
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, count) in values {
+        ConstCounter::new(*count).encode(family.encode_family(&[(label, *value)])?)?;
+    }
+    Ok(())
 }
 
 fn gauge(value: usize) -> ConstGauge {

@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
             Self::Keys(org, _) | Self::TooMuch(org) | Self::Reread(org) | Self::End(org) => {
                 StreamHash::of_members(org.as_str())
             }
-            Self::Topic(topic, _) => StreamHash::of_topic(topic.org.as_str(), topic.name.as_str()),
+            Self::Topic(topic, _) => topic.stream(),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{AppendError, Appended, Backplane};
 use crate::config::{BackplaneConfig, HubConfig};
 use crate::hub::record::Lines;
 use crate::hub::{Hub, Keys, View};
-use crate::ids::{OrgName, StreamHash, Topic};
+use crate::ids::{OrgName, Topic};
 use crate::metrics;
 use crate::time::Clock;
 use crate::wire::{Greeting, Payload};

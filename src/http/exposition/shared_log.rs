@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::{encode, gauge};
+use super::{encode, encode_family, gauge};
 use crate::backplane::broker::Kind;
 use crate::backplane::counters::{AppendResult, Counters};
 use crate::backplane::follower::CutReason;
@@ -90,21 +90,6 @@ fn encode_tail(encoder: &mut DescriptorEncoder<'_>, tail: &TailUse) -> fmt::Resu
     }
     let help = "The time between the oldest and the newest record in memory";
     encode(encoder, "backplane_tail_seconds", help, &ConstGauge::new(tail.span.as_secs_f64()))
-}
-
-/// Encodes counters that differ by a label.
-fn encode_family(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[(&str, u64)],
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (value, count) in values {
-        ConstCounter::new(*count).encode(family.encode_family(&[(label, *value)])?)?;
-    }
-    Ok(())
 }
 
 // ===== impl Times =====

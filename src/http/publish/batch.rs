@@ -140,9 +140,7 @@ impl<'a> Publish<'a> {
     fn topic(&self) -> Option<StreamHash> {
         match self {
             Self::Keys(..) => None,
-            Self::Message(Topic { org, name }, _) => {
-                Some(StreamHash::of_topic(org.as_str(), name.as_str()))
-            }
+            Self::Message(topic, _) => Some(topic.stream()),
         }
     }
 

@@ -58,7 +58,7 @@ impl Lines {
                 self.string(text);
             }
         }
-        self.topics.push(StreamHash::of_topic(topic.org.as_str(), topic.name.as_str()));
+        self.topics.push(topic.stream());
         self.end_line(if bulk { ",\"bulk\":true}" } else { "}" })
     }
 
@@ -77,7 +77,7 @@ impl Lines {
 
     /// The body of a publish to a topic, as [`Self::body`].
     pub(crate) fn topic_body(&mut self, topic: &Topic, body: &[u8]) -> &mut Self {
-        self.topics.push(StreamHash::of_topic(topic.org.as_str(), topic.name.as_str()));
+        self.topics.push(topic.stream());
         self.begin_topic(topic).members(body)
     }
 

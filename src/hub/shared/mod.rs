@@ -163,7 +163,7 @@ impl Hub {
 
     /// The id of an event of a topic in the record `mark`, which `later` ones of this topic follow in it.
     pub(crate) fn topic_id(topic: &Topic, mark: Mark, later: u32) -> EventId {
-        mark.id(StreamHash::of_topic(topic.org.as_str(), topic.name.as_str()), later)
+        mark.id(topic.stream(), later)
     }
 
     /// Reads the lines of a record.

@@ -123,7 +123,7 @@ impl<'l> TopicLines<'l> {
             Line::Topic(of, line) if of == topic => Some(line),
             _ => None,
         });
-        let stream = StreamHash::of_topic(topic.org.as_str(), topic.name.as_str());
+        let stream = topic.stream();
         Self { mark, stream, lines: of_topic.collect() }
     }
 
@@ -274,7 +274,7 @@ impl Backlog {
             bytes: config.topic_bytes.saturating_mul(LOOK_BACK),
             oldest: Time(0),
         };
-        let stream = StreamHash::of_topic(topic.org.as_str(), topic.name.as_str());
+        let stream = topic.stream();
         let chain = log.chain(stream, extent);
         let (mut base, mut records) = (chain.base, Vec::new());
         for link in chain.records.iter().rev() {
