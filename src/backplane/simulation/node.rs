@@ -7,7 +7,8 @@ use crate::backplane::broker::{Kind, Record};
 use crate::backplane::follower::{Action, CutReason, Follower, Next, Rules, new_tag};
 use crate::backplane::scripted::{Connection, Scripted};
 use crate::config::HubConfig;
-use crate::hub::{Batch, CommandPasses, Hub};
+use crate::hub::tests::turns::turn;
+use crate::hub::{CommandPasses, Hub};
 use crate::time::Time;
 
 pub(super) struct Node {
@@ -165,18 +166,6 @@ impl Node {
 
     /// The driver does its work.
     pub(super) fn drive(&mut self, now: Time) {
-        let driver = self.hub.driver();
-        let mut batch = Batch::default();
-        while driver.close_windows(now) {}
-        while self.passes.turn(&driver, now, &mut batch, |batch| {
-            batch.wake();
-            batch.clear();
-        }) {}
-        while let Some(mut sweep) = driver.next_sweep() {
-            while sweep.collect(&mut batch) {}
-            batch.wake();
-            batch.clear();
-        }
-        driver.tidy(now.tick(), now);
+        turn(&self.hub, &mut self.passes, now);
     }
 }

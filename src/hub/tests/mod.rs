@@ -22,6 +22,8 @@ mod subscribers;
 mod topics;
 #[cfg(test)]
 mod topics_twin;
+#[cfg(test)]
+pub(crate) mod turns;
 mod twin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};

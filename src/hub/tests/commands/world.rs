@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::WINDOW;
 use crate::config::HubConfig;
+use crate::hub::tests::turns::sweep_all;
 use crate::hub::{Batch, CommandPasses, Hub, Keys, SEATS_PER_TURN, Subscription, View};
 use crate::ids::{EventId, OrgName};
 use crate::time::Time;
@@ -58,15 +59,7 @@ impl World {
         let keys = Keys::new([key], self.hub.config()).expect("a key");
         self.hub.publish(&name(org), &keys, Time(self.now));
         for shard in 0..self.passes.len() {
-            let mut batch = Batch::default();
-            while let Some(mut sweep) = self.hub.on_shard(shard).driver().next_sweep() {
-                while {
-                    let more = sweep.collect(&mut batch);
-                    batch.wake();
-                    batch.clear();
-                    more
-                } {}
-            }
+            sweep_all(&self.hub.on_shard(shard));
         }
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
-use crate::hub::{Batch, CommandPasses, Hub, Subscription, View};
+use crate::hub::tests::turns::turn;
+use crate::hub::{CommandPasses, Hub, Subscription, View};
 use crate::ids::{EventId, Mark, OrgName, StreamHash};
 use crate::time::Time;
 use crate::wire::Greeting;
@@ -113,18 +114,7 @@ impl Node {
     /// Time passes, and the driver does its work.
     fn wait(&mut self, ms: u64) {
         self.now = self.now.after(Duration::from_millis(ms));
-        let driver = self.hub.driver();
-        let mut batch = Batch::default();
-        while driver.close_windows(self.now) {}
-        while self.passes.turn(&driver, self.now, &mut batch, |batch| {
-            batch.wake();
-            batch.clear();
-        }) {}
-        while let Some(mut sweep) = driver.next_sweep() {
-            while sweep.collect(&mut batch) {}
-            batch.wake();
-            batch.clear();
-        }
+        turn(&self.hub, &mut self.passes, self.now);
     }
 }
 

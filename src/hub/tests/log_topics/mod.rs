@@ -8,18 +8,18 @@ mod keepalives;
 mod resume;
 mod twin;
 
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::config::HubConfig;
 use crate::hub::record::Lines;
-use crate::hub::{Batch, CommandPasses, Hub, Start, SubscribeError, Subscription};
+use crate::hub::tests::turns::{carry_out, sweep_all, take_events};
+use crate::hub::{CommandPasses, Hub, Start, SubscribeError, Subscription};
 use crate::ids::{EventId, Mark, Topic};
 use crate::metrics::{CloseReason, read};
 use crate::time::Time;
-use crate::wire::{Event, Greeting, Parser, Payload};
+use crate::wire::{Event, Greeting, Payload};
 
 /// Servers that share a log, without a network between them.
 struct Cluster {
@@ -195,20 +195,12 @@ impl Node {
     fn wait(&mut self, ms: u64) {
         self.now = self.now.after(Duration::from_millis(ms));
         for shard in 0..2 {
-            let driver = self.hub.on_shard(shard).driver();
-            let mut batch = Batch::default();
+            let hub = self.hub.on_shard(shard);
             if shard == 0 {
-                while self.passes.turn(&driver, self.now, &mut batch, |batch| {
-                    batch.wake();
-                    batch.clear();
-                }) {}
+                carry_out(&hub, &mut self.passes, self.now);
             }
-            while let Some(mut sweep) = driver.next_sweep() {
-                while sweep.collect(&mut batch) {}
-                batch.wake();
-                batch.clear();
-            }
-            driver.tidy(self.now.tick(), self.now);
+            sweep_all(&hub);
+            hub.driver().tidy(self.now.tick(), self.now);
         }
     }
 
@@ -221,21 +213,12 @@ impl Node {
 
 impl Client {
     fn take_events(&mut self) -> (Vec<Event>, bool) {
-        let (mut parser, mut events) = (Parser::default(), Vec::new());
-        loop {
-            assert!(events.len() < 10_000, "an endless stream: {:?}", events.last());
-            match self.stream.poll_next(Waker::noop()) {
-                Poll::Ready(Some(frame)) => {
-                    let parsed = parser.push(&frame.payload(), |event| events.push(event));
-                    parsed.expect("small");
-                    if frame.payload().starts_with(b"id: ") {
-                        self.id = frame.id();
-                    }
-                }
-                Poll::Ready(None) => return (events, true),
-                Poll::Pending => return (events, false),
+        let Self { stream, id, .. } = self;
+        take_events(stream, |frame| {
+            if frame.payload().starts_with(b"id: ") {
+                *id = frame.id();
             }
-        }
+        })
     }
 
     /// The names of the events that there are for it, and whether its stream has ended.

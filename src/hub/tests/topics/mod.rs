@@ -5,14 +5,13 @@ mod ends;
 mod exclusive;
 mod memory;
 
-use std::task::{Poll, Waker};
-
 use crate::config::HubConfig;
+use crate::hub::tests::turns::take_events;
 use crate::hub::{Batch, Hub, Start, SubscribeError, Subscription, WriteOp};
 use crate::ids::{EventId, Seq, Topic};
 use crate::metrics::{CloseReason, read};
 use crate::time::Time;
-use crate::wire::{Event, Greeting, Message, Parser, Payload};
+use crate::wire::{Event, Greeting, Message, Payload};
 
 /// A hub, whose time is passed in.
 struct World {
@@ -139,18 +138,7 @@ impl Client {
     }
 
     fn take_events(&mut self) -> (Vec<Event>, bool) {
-        let (mut parser, mut events) = (Parser::default(), Vec::new());
-        loop {
-            assert!(events.len() < 10_000, "an endless stream: {:?}", events.last());
-            match self.stream.poll_next(Waker::noop()) {
-                Poll::Ready(Some(frame)) => {
-                    let parsed = parser.push(&frame.payload(), |event| events.push(event));
-                    parsed.expect("small");
-                }
-                Poll::Ready(None) => return (events, true),
-                Poll::Pending => return (events, false),
-            }
-        }
+        take_events(&mut self.stream, |_| ())
     }
 
     fn start(&self) -> (Greeting, u64) {
