@@ -98,8 +98,8 @@ pub(super) const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const PUBLISH: &str = r#"a document like {"keys":["posts"]}"#;
 
-/// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet; with a log it is an
-/// id that no later event with these keys exceeds.
+/// Publishes `{"keys":[…]}` to one org. The response has the id of the event, if it has one yet. With a log it has that
+/// of the record: the event with the keys has this id, or that of a later record.
 pub(crate) fn publish_one(
     publisher: Publisher<'_>,
     org: &OrgName,
