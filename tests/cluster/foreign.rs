@@ -11,6 +11,22 @@ use crate::support::programs::{NATS_SERVER, requires};
 const LOG: &str = "nudged";
 const TAG: &str = "0123456789abcdef";
 
+/// Three nodes with four browsers each, while publishers publish.
+fn three_nodes(nats: &NatsServer) -> Cluster {
+    let mut cluster = Cluster::on(nats, 3, &[]);
+    for node in 0..3 {
+        cluster.browse_on(Some(node), 4);
+    }
+    cluster.publish();
+    cluster
+}
+
+/// How often each browser of the first org has read everything again.
+fn rereads_of_org0(cluster: &Cluster) -> Vec<usize> {
+    let browsers = cluster.browsers.iter().step_by(4);
+    browsers.map(|browser| browser.counts().rereads).collect()
+}
+
 /// A backend with a client of NATS of its own appends what nudged would.
 #[test]
 fn a_record_by_a_backend_is_delivered_by_every_node() {
@@ -92,11 +108,7 @@ fn a_line_beyond_the_limits_of_a_node_makes_its_org_read_again() {
     let names: Vec<_> = (0..1_000).map(|n| format!("key{n}")).collect();
     let line = json!({ "org": "org0", "keys": names }).to_string();
     nats.client().append(LOG, "", line.as_bytes());
-    let of_org0 = |cluster: &Cluster| {
-        let browsers = cluster.browsers.iter().step_by(4);
-        browsers.map(|browser| browser.counts().rereads).collect::<Vec<_>>()
-    };
-    eventually("the org reads again", || of_org0(&cluster) == [1, 1]);
+    eventually("the org reads again", || rereads_of_org0(&cluster) == [1, 1]);
     cluster.publish();
     cluster.publishers().progress(10);
     cluster.settle();
@@ -122,11 +134,7 @@ fn a_record_of_an_unknown_version_makes_every_browser_read_again() {
 fn a_reread_of_all_reaches_the_browsers_of_every_node_once() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
-    for node in 0..3 {
-        cluster.browse_on(Some(node), 4);
-    }
-    cluster.publish();
+    let mut cluster = three_nodes(&nats);
     let answer = cluster.nodes[0].server().post("/api/reread", "application/json", "");
     assert!((200..300).contains(&answer.status()), "{answer:?}");
     cluster.expect_one_reread_each();
@@ -139,18 +147,10 @@ fn a_reread_of_all_reaches_the_browsers_of_every_node_once() {
 fn a_reread_of_an_org_reaches_its_browsers_at_every_node_and_no_others() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
-    for node in 0..3 {
-        cluster.browse_on(Some(node), 4);
-    }
-    cluster.publish();
+    let mut cluster = three_nodes(&nats);
     let answer = cluster.nodes[0].server().post("/api/org0/reread", "application/json", "");
     assert!((200..300).contains(&answer.status()), "{answer:?}");
-    let of_org0 = |cluster: &Cluster| {
-        let browsers = cluster.browsers.iter().step_by(4);
-        browsers.map(|browser| browser.counts().rereads).collect::<Vec<_>>()
-    };
-    eventually("the org reads again", || of_org0(&cluster) == [1, 1, 1]);
+    eventually("the org reads again", || rereads_of_org0(&cluster) == [1, 1, 1]);
     cluster.publishers().progress(20);
     cluster.settle();
     assert_eq!(cluster.counts().rereads, 3, "{:?}", cluster.counts());

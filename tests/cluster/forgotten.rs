@@ -52,22 +52,33 @@ fn newest(nats: &NatsServer) -> u64 {
     nats.client().stream_info(LOG)["state"]["last_seq"].as_u64().expect("a number")
 }
 
+/// Three nodes with browsers, at which something has been published.
+fn published(nats: &NatsServer, args: &[&str]) -> Cluster {
+    let mut cluster = Cluster::on(nats, 3, args);
+    cluster.browse(12);
+    cluster.publish();
+    cluster.publishers().progress(20);
+    cluster
+}
+
+/// Deletes the log, and creates one with more records.
+fn recreate_longer(nats: &NatsServer) {
+    let old = newest(nats);
+    let mut client = nats.client();
+    client.recreate(LOG, |_| {});
+    while client.append(LOG, "", OTHER) < old + 50 {}
+}
+
 /// As SignalR lost what came after a restart of its broker: the positions begin anew, and pass those that were.
 #[test]
 fn a_log_that_was_deleted_and_grew_past_the_old_head_is_found_out() {
     requires!(NATS_SERVER);
     for trust in [&[][..], &["--backplane-trust-disk"]] {
         let nats = NatsServer::start();
-        let mut cluster = Cluster::on(&nats, 3, trust);
-        cluster.browse(12);
-        cluster.publish();
-        cluster.publishers().progress(20);
+        let mut cluster = published(&nats, trust);
         cluster.while_cut_off(|| {
             cluster.write_a_row_that_nodes_do_not_see(&nats);
-            let old = newest(&nats);
-            let mut client = nats.client();
-            client.recreate(LOG, |_| {});
-            while client.append(LOG, "", OTHER) < old + 50 {}
+            recreate_longer(&nats);
         });
         cluster.expect_rereads();
         cluster.publishers().progress(20);
@@ -80,14 +91,8 @@ fn a_log_that_was_deleted_and_grew_past_the_old_head_is_found_out() {
 fn a_log_that_is_deleted_while_its_nodes_are_connected_is_found_out() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
-    cluster.browse(12);
-    cluster.publish();
-    cluster.publishers().progress(20);
-    let old = newest(&nats);
-    let mut client = nats.client();
-    client.recreate(LOG, |_| {});
-    while client.append(LOG, "", OTHER) < old + 50 {}
+    let mut cluster = published(&nats, &[]);
+    recreate_longer(&nats);
     cluster.expect_rereads();
     cluster.publishers().progress(20);
     cluster.settle();
@@ -98,10 +103,7 @@ fn a_log_that_is_deleted_while_its_nodes_are_connected_is_found_out() {
 fn a_deleted_log_is_created_again() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
-    cluster.browse(6);
-    cluster.publish();
-    cluster.publishers().progress(20);
+    let mut cluster = published(&nats, &[]);
     nats.client().delete(LOG);
     cluster.expect_rereads();
     cluster.publishers().progress(20);
@@ -114,10 +116,7 @@ fn an_older_copy_of_the_store_is_found_out() {
     requires!(NATS_SERVER);
     for trust in [&["--backplane-trust-disk"][..], &[]] {
         let mut nats = NatsServer::start();
-        let mut cluster = Cluster::on(&nats, 3, trust);
-        cluster.browse(12);
-        cluster.publish();
-        cluster.publishers().progress(20);
+        let mut cluster = published(&nats, trust);
         nats.stop();
         let copies = TempDir::new();
         let copy = copies.path().join("store");
