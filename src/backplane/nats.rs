@@ -17,6 +17,7 @@ mod tls;
 mod unparsable;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -26,6 +27,7 @@ use self::connection::Connection;
 use self::reader::NatsReader;
 use self::stream::{Checked, StreamInfo, Wanted};
 use super::broker::{Bounds, Broker, Down, Opened};
+use super::wait::sleep;
 use crate::config::BackplaneConfig;
 use crate::sync::{AtomicU64, Mutex};
 
@@ -58,6 +60,11 @@ struct Log {
     /// When the stream was created, as JetStream writes it: another one has another time.
     created: Arc<str>,
 }
+
+/// JetStream has no stream of this name while it still deletes the files of one. If it is created meanwhile, those of
+/// the new one are deleted too: it acknowledges records, and delivers none (2.9.10). At most so long, and at least half
+/// of it, is waited; drawn, so that servers that start together do not all create it.
+const DELETION: Duration = Duration::from_secs(1);
 
 // ===== impl Nats =====
 
@@ -97,12 +104,14 @@ impl Broker for Nats {
 
 /// What the stream is; if there is none, it is created.
 async fn find_or_create(connection: &Connection, wanted: &Wanted) -> Result<StreamInfo, Down> {
+    if let Some(info) = find(connection, wanted).await? {
+        return Ok(info);
+    }
+    sleep(DELETION.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     let stream = &wanted.stream;
     for _ in 0..2 {
-        match connection.api(&format!("STREAM.INFO.{stream}"), "").await? {
-            Api::Done(info) => return Ok(info),
-            Api::Refused(why) if why.is_no_stream() => {}
-            Api::Refused(why) => return Err(why.down(&format!("to describe stream {stream}"))),
+        if let Some(info) = find(connection, wanted).await? {
+            return Ok(info);
         }
         let settings = wanted.settings().to_string();
         match connection.api::<StreamInfo>(&format!("STREAM.CREATE.{stream}"), &settings).await? {
@@ -116,6 +125,15 @@ async fn find_or_create(connection: &Connection, wanted: &Wanted) -> Result<Stre
         }
     }
     Err(Down(format!("stream {stream} is being created and deleted by others")))
+}
+
+async fn find(connection: &Connection, wanted: &Wanted) -> Result<Option<StreamInfo>, Down> {
+    let stream = &wanted.stream;
+    match connection.api(&format!("STREAM.INFO.{stream}"), "").await? {
+        Api::Done(info) => Ok(Some(info)),
+        Api::Refused(why) if why.is_no_stream() => Ok(None),
+        Api::Refused(why) => Err(why.down(&format!("to describe stream {stream}"))),
+    }
 }
 
 // ===== impl Log =====

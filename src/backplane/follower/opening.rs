@@ -61,10 +61,12 @@ impl Follower {
     /// Reads from `start` on.
     fn start(&mut self, start: u64, bounds: Bounds, lost: Option<CutReason>, now: Time) {
         let before = Mark { tag: 0, position: start - 1 };
-        self.actions.push_back(match lost {
-            Some(reason) => Action::Cut(before, reason),
-            None => Action::Begin(start),
-        });
+        match lost {
+            // Nothing has come since the log began, and nothing is missing.
+            Some(_) if start == 1 && self.head.is_some_and(|head| head.position == 0) => {}
+            Some(reason) => self.actions.push_back(Action::Cut(before, reason)),
+            None => self.actions.push_back(Action::Begin(start)),
+        }
         self.tags.clear();
         self.head = Some(before);
         // As a server that has just started: what barriers and beats say is among the records to come.

@@ -71,6 +71,26 @@ fn a_log_that_stays_shorter_than_it_was_has_forgotten() {
     assert_eq!(case.cuts(), [(0, CutReason::Forgot), (newest, CutReason::Barrier)]);
 }
 
+/// SCENARIO: a log is created anew, and the broker takes records and delivers none.
+/// BUG: each time it was opened, all streams read everything again, although there was nothing to miss.
+/// FIX: a server that has read nothing since the log began is not cut off from it.
+#[test]
+fn a_new_log_that_delivers_nothing_is_one_cut() {
+    let mut case = Case::reading(3);
+    case.drop_from(1);
+    for _ in 0..4 {
+        case.follower.closed();
+        case.follower.opened(case.bounds(), case.now);
+        case.pass(2_000);
+    }
+    case.done.extend(std::iter::from_fn(|| case.follower.action()));
+    assert_eq!(case.cuts(), [(0, CutReason::Forgot)]);
+    // Unless it begins to deliver when its first records are gone.
+    case.oldest = 5;
+    case.reopen();
+    assert_eq!(case.cuts()[1..], [(4, CutReason::Trimmed), (5, CutReason::Barrier)]);
+}
+
 #[test]
 fn a_log_that_is_as_long_again_in_time_has_forgotten_nothing() {
     let mut case = Case::reading(3);
