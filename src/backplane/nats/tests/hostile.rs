@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -23,6 +25,8 @@ use crate::time::Clock;
 struct Fake {
     greeting: String,
     info: Value,
+    /// So many times it has no stream, before it describes it.
+    deleted: Arc<AtomicUsize>,
     consumer: Value,
     acknowledgement: String,
     /// What comes for a request of records: lines, in which `$INBOX` and `$SID` are those of the subscription.
@@ -47,6 +51,7 @@ impl Fake {
                     "max_msgs_per_subject": -1, "max_consumers": -1, "deny_delete": true, "deny_purge": true,
                 },
             }),
+            deleted: Arc::default(),
             consumer: json!({ "name": "c", "delivered": { "stream_seq": 0 } }),
             acknowledgement: json!({ "stream": "log", "seq": 1 }).to_string(),
             records: String::new(),
@@ -100,6 +105,11 @@ impl Fake {
         let one = |text: &str| format!("MSG {reply} {sid} {}\r\n{text}\r\n", text.len());
         match subject {
             _ if verb == "HPUB" => one(&self.acknowledgement),
+            "$JS.API.STREAM.INFO.log" if self.deleted.load(Ordering::Relaxed) > 0 => {
+                _ = self.deleted.fetch_sub(1, Ordering::Relaxed);
+                one("{\"error\":{\"code\":404,\"err_code\":10059}}")
+            }
+            "$JS.API.STREAM.CREATE.log" => one("{\"error\":{\"description\":\"no room\"}}"),
             "$JS.API.STREAM.INFO.log" => match &self.info {
                 Value::String(raw) => one(raw),
                 info => one(&info.to_string()),
@@ -169,6 +179,20 @@ async fn nonsense_about_the_stream_is_refused() {
         let why = refusal(&config(&url(fake.start()))).await;
         assert!(why.contains("position"), "{messages} {first} {last}: {why}");
     }
+}
+
+/// SCENARIO: the stream is deleted, and a server creates it while JetStream deletes its files. BUG: of some 40 times, once
+/// the new stream acknowledged every record and delivered none, until NATS was started again. FIX: it is asked again,
+/// after a pause, before the stream is created.
+#[tokio::test]
+async fn a_stream_that_another_server_creates_meanwhile_is_not_created() {
+    let fake = Fake::new();
+    fake.deleted.store(1, Ordering::Relaxed);
+    let config = config(&url(fake.clone().start()));
+    assert_eq!(open(&config).await.expect("it is there").bounds.newest, 1);
+    fake.deleted.store(2, Ordering::Relaxed);
+    let why = refusal(&config).await;
+    assert!(why.contains("no room"), "{why}");
 }
 
 #[tokio::test]
