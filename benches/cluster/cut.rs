@@ -178,7 +178,7 @@ impl Neighbour {
         self.number += 1;
         let start = now();
         self.publisher.exchange(&numbered("neighbour", self.number), 202)?;
-        let heard = self.listener.wait_for(self.number)?;
-        Ok(heard.saturating_duration_since(start).as_secs_f64() * 1e3)
+        let received = self.listener.wait_for(self.number)?;
+        Ok(received.saturating_duration_since(start).as_secs_f64() * 1e3)
     }
 }

@@ -25,7 +25,7 @@ struct Way {
     target: Option<f64>,
     kind: Kind,
     acknowledged: Samples,
-    heard: Samples,
+    received: Samples,
 }
 
 enum Kind {
@@ -35,7 +35,7 @@ enum Kind {
 
 /// A thread with one stream, of the org that it is named for, and the numbers that arrive on it.
 pub(crate) struct Listener {
-    pub(crate) heard: Receiver<(u64, Instant)>,
+    pub(crate) received: Receiver<(u64, Instant)>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +56,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
         "latency",
         format!(
             "{} publishes of one key each way, in turn, {} to {} ms apart; without coalescing, one worker a server. \
-             *Heard* is its arrival at the one stream, which with a log is on the other of two servers; \
+             *Received* is its arrival at the one stream, which with a log is on the other of two servers; \
              *acknowledged* is the 202.",
             rounds, GAP_MS.start, GAP_MS.end
         ),
@@ -72,23 +72,23 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
     for number in 0..rounds + COLD {
         for way in &mut ways {
             thread::sleep(Duration::from_millis(fastrand::u64(GAP_MS)));
-            let (acknowledged, heard) = way.round(number)?;
+            let (acknowledged, received) = way.round(number)?;
             if number >= COLD {
                 way.acknowledged.add(acknowledged);
-                way.heard.add(heard);
+                way.received.add(received);
             }
         }
     }
-    for Way { name, target, acknowledged, heard, .. } in &ways {
-        section.add(format!("{name}: heard, p50"), heard.quantile(0.5), "ms");
+    for Way { name, target, acknowledged, received, .. } in &ways {
+        section.add(format!("{name}: received, p50"), received.quantile(0.5), "ms");
         match target {
             Some(most) => section.add_with(
-                format!("{name}: heard, p99"),
-                heard.quantile(0.99),
+                format!("{name}: received, p99"),
+                received.quantile(0.99),
                 "ms",
                 Target::AtMost(*most),
             ),
-            None => section.add(format!("{name}: heard, p99"), heard.quantile(0.99), "ms"),
+            None => section.add(format!("{name}: received, p99"), received.quantile(0.99), "ms"),
         }
         section.add(format!("{name}: acknowledged, p50"), acknowledged.quantile(0.5), "ms");
         section.add(format!("{name}: acknowledged, p99"), acknowledged.quantile(0.99), "ms");
@@ -109,7 +109,7 @@ pub(crate) fn numbered(org: &str, number: u64) -> String {
 
 impl Way {
     fn new(name: String, target: Option<f64>, kind: Kind) -> Self {
-        Self { name, target, kind, acknowledged: Samples::default(), heard: Samples::default() }
+        Self { name, target, kind, acknowledged: Samples::default(), received: Samples::default() }
     }
 
     fn alone() -> Outcome<Self> {
@@ -141,7 +141,7 @@ impl Way {
         Ok(Self::new("the engine, append to reader".into(), None, kind))
     }
 
-    /// One publish. Returns when it was acknowledged and when it was heard.
+    /// One publish. Returns when it was acknowledged and when it was received.
     fn round(&mut self, number: u64) -> Outcome<(f64, f64)> {
         match &mut self.kind {
             Kind::Nodes { publisher, listener, .. } => {
@@ -149,8 +149,8 @@ impl Way {
                 let start = now();
                 publisher.exchange(&request, 202)?;
                 let acknowledged = now();
-                let heard = listener.wait_for(number)?;
-                Ok((millis(start, acknowledged), millis(start, heard)))
+                let received = listener.wait_for(number)?;
+                Ok((millis(start, acknowledged), millis(start, received)))
             }
             Kind::Engine { runtime, appender, reader } => runtime.block_on(async {
                 let line = format!("{{\"org\":\"{ORG}\",\"keys\":[\"n:{number}\"]}}");
@@ -163,8 +163,8 @@ impl Way {
                     reader.next().await?;
                     Outcome::Ok(now())
                 };
-                let (acknowledged, heard) = tokio::join!(append, read);
-                Ok((millis(start, acknowledged?), millis(start, heard?)))
+                let (acknowledged, received) = tokio::join!(append, read);
+                Ok((millis(start, acknowledged?), millis(start, received?)))
             }),
         }
     }
@@ -179,7 +179,7 @@ impl Listener {
     pub(crate) fn start(node: &Node, org: &str) -> Outcome<Self> {
         let mut pages = Pages::new(node.address, vec![org.to_owned()])?;
         pages.open(1, |_| {})?;
-        let (sender, heard) = channel();
+        let (sender, received) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -195,14 +195,14 @@ impl Listener {
                 }
             }
         });
-        Ok(Self { heard, stop, thread: Some(thread) })
+        Ok(Self { received, stop, thread: Some(thread) })
     }
 
     /// When this number arrived, or a `connected` instead of it.
     pub(crate) fn wait_for(&self, number: u64) -> Outcome<Instant> {
         loop {
             let late = |_| format!("number {number} did not arrive");
-            let (arrived, at) = self.heard.recv_timeout(WAIT).map_err(late)?;
+            let (arrived, at) = self.received.recv_timeout(WAIT).map_err(late)?;
             if arrived == number || arrived == REREAD {
                 return Ok(at);
             }

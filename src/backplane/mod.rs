@@ -11,7 +11,6 @@
 
 mod attempts;
 pub(crate) mod broker;
-mod complaints;
 pub(crate) mod counters;
 pub(crate) mod follower;
 mod handle;
@@ -27,5 +26,6 @@ mod simulation;
 #[cfg(all(test, not(nudged_loom)))]
 mod tests;
 mod wait;
+mod warnings;
 
 pub(crate) use self::handle::{AppendError, Appended, Backplane, Status};

@@ -12,7 +12,7 @@ pub(crate) struct Barrier {
     pub(crate) identity: String,
     /// Why, in words.
     pub(crate) reason: String,
-    /// Why, for servers. Without it, or with one of a newer version, the barrier is obeyed in any case.
+    /// Why, for servers. Without it, or with one of a newer version, the barrier counts in any case.
     #[serde(default, deserialize_with = "known_cause")]
     pub(crate) cause: Option<Cause>,
     /// The position of the newest barrier that its server knew, 0 for none.
@@ -24,9 +24,9 @@ pub(crate) struct Barrier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cause {
-    /// Another run of the engine than that of the newest beat or barrier. Obeyed unless this run is adopted already.
+    /// Another run of the engine than that of the newest beat or barrier. It counts unless this run is adopted already.
     Identity,
-    /// The log no longer has what its server had read. Obeyed unless there is a newer barrier than `after`.
+    /// The log no longer has what its server had read. It counts unless there is a newer barrier than `after`.
     Forgot,
     /// A command.
     Command,

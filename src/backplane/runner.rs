@@ -1,5 +1,7 @@
 //! The thread that follows the log: opens it again whenever it is in doubt, applies what it reads, and appends what waits.
 
+mod actions;
+
 use std::cell::RefCell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,15 +14,14 @@ use tokio::sync::{Notify, watch};
 
 use super::attempts::Attempts;
 use super::broker::{Appender, Broker, Down, Entry, NotStored, Opened, Reader, Record};
-use super::follower::{Action, CutReason, Follower, Next, Note, Reopen, Rules, new_tag};
+use super::follower::{Follower, Next, Reopen, Rules, new_tag};
 use super::handle::{Shared, retry_after};
 use super::payload::limits_hash;
 use super::queue::{Queue, Waiting};
 use super::wait::{Either, either, sleep, within};
-use super::{AppendError, complaints::Complaints};
+use super::{AppendError, warnings::Warnings};
 use crate::config::BackplaneConfig;
 use crate::hub::Hub;
-use crate::ids::Mark;
 use crate::metrics;
 
 /// Follows the log, until the queue is closed and nothing waits any more.
@@ -46,7 +47,7 @@ struct Core {
     reopen: Option<Reopen>,
     /// The last connection ended with a record that was not stored.
     was_refused: bool,
-    complaints: Complaints,
+    warnings: Warnings,
 }
 
 /// How often time is looked at.
@@ -105,7 +106,7 @@ impl<B: Broker> Runner<B> {
             identity: String::new(),
             reopen: None,
             was_refused: false,
-            complaints: Complaints::default(),
+            warnings: Warnings::default(),
         };
         let (linger, core) = (config.linger, RefCell::new(core));
         let (in_doubt, has_read) = (Notify::new(), Notify::new());
@@ -149,7 +150,7 @@ impl<B: Broker> Runner<B> {
             core.was_refused = false;
             core.attempts.reopened();
             core.follower.opened(bounds, self.shared.clock.now());
-            self.obey(&mut core);
+            self.perform(&mut core);
         }
         let doubt = async {
             while self.core.borrow().reopen.is_none() {
@@ -177,7 +178,7 @@ impl<B: Broker> Runner<B> {
                     reader.bounds().await.map(|bounds| {
                         let mut core = self.core.borrow_mut();
                         core.follower.bounds(bounds, self.shared.clock.now());
-                        self.obey(&mut core);
+                        self.perform(&mut core);
                     })
                 }
                 Next::Read(from) => reader.read(from).await.map(|entries| self.take(entries)),
@@ -198,7 +199,7 @@ impl<B: Broker> Runner<B> {
             self.shared.counters.count_record(kind);
         }
         core.follower.read(entries, self.shared.clock.now());
-        self.obey(&mut core);
+        self.perform(&mut core);
         drop(core);
         self.has_read.notify_one();
     }
@@ -216,7 +217,7 @@ impl<B: Broker> Runner<B> {
                     let mut core = self.core.borrow_mut();
                     core.follower.appended(tag, position);
                     core.follower.tick(self.shared.clock.now());
-                    self.obey(&mut core);
+                    self.perform(&mut core);
                 }
                 Either::Left(Err(NotStored(why))) => {
                     self.core.borrow_mut().was_refused = true;
@@ -274,109 +275,19 @@ impl<B: Broker> Runner<B> {
             {
                 let mut core = self.core.borrow_mut();
                 core.follower.tick(self.shared.clock.now());
-                self.obey(&mut core);
+                self.perform(&mut core);
                 let now = self.shared.clock.elapsed();
                 let mut queue = self.shared.queue.lock();
                 let expired = queue.expire(now);
                 let is_over = queue.is_closed() && queue.is_empty();
                 drop(queue);
                 refuse(expired.into_iter().chain(core.attempts.expire(now)));
-                core.complaints.tick(now);
+                core.warnings.tick(now);
                 if is_over && core.attempts.is_empty() {
                     return;
                 }
             }
             sleep(TICK).await;
-        }
-    }
-
-    /// Does what the follower wants, in its order.
-    fn obey(&self, core: &mut Core) {
-        let now = self.shared.clock.now();
-        while let Some(action) = core.follower.action() {
-            match action {
-                Action::Begin(oldest) => self.hub.begin_log(oldest),
-                Action::Apply(mark, lines) => {
-                    let applied = self.hub.apply(mark, &lines, now);
-                    metrics::add(&self.shared.counters.lines, applied.lines as u64);
-                    metrics::add(&self.shared.counters.lines_skipped, applied.skipped as u64);
-                    core.complaints.skipped(applied.skipped as u64);
-                    core.attempts.came(mark, 0);
-                }
-                Action::Cut(mark, reason) => self.cut(core, mark, reason),
-                Action::Append(record) => {
-                    core.urgent.push(record);
-                    self.shared.wake.notify_one();
-                }
-                Action::Reopen(reason) => {
-                    core.reopen = Some(reason);
-                    self.in_doubt.notify_one();
-                }
-                Action::Loaded => {
-                    self.shared.status.lock().is_loaded = true;
-                    tracing::info!("the log is loaded");
-                }
-                Action::Note(note) => self.note(core, note),
-            }
-        }
-        if core.follower.is_current() {
-            // Before, one that can be read and refuses every record would be followed again and again.
-            if core.follower.is_answered() && core.complaints.outage.end() {
-                tracing::info!("the log is followed");
-            }
-            // What an earlier connection appended is there, or is not.
-            let (again, lost) = core.attempts.take_lost();
-            refuse(lost.into_iter());
-            let mut queue = self.shared.queue.lock();
-            queue.push_front(again);
-            if !queue.is_empty() {
-                self.shared.wake.notify_one();
-            }
-        }
-        let mut status = self.shared.status.lock();
-        status.lag = core.follower.lag(now);
-        status.is_connected = core.follower.is_proven();
-        if status.is_connected && status.why.is_some() && core.follower.is_current() {
-            status.why = None;
-        }
-    }
-
-    fn cut(&self, core: &mut Core, mark: Mark, reason: CutReason) {
-        let streams = self.hub.cut(mark, self.shared.clock.now());
-        if !self.shared.status.lock().is_loaded {
-            // A record from before this server, which has had no stream yet.
-            return core.attempts.came(mark, streams);
-        }
-        self.shared.counters.count_cut(reason);
-        // There may be one after the other of an unknown version: of these there is a warning once a minute.
-        if reason != CutReason::Version && core.complaints.barriers.take() {
-            let (reason, position) = (reason.label(), mark.position);
-            tracing::warn!(
-                reason,
-                position,
-                streams,
-                "all clients of this server re-read everything"
-            );
-        }
-        core.attempts.came(mark, streams);
-    }
-
-    fn note(&self, core: &mut Core, note: Note) {
-        match note {
-            Note::Bad(position) => {
-                metrics::add(&self.shared.counters.records_bad, 1);
-                core.complaints.bad(position);
-            }
-            Note::Version(version, position) => {
-                metrics::add(&self.shared.counters.records_bad, 1);
-                core.complaints.version(version, position);
-            }
-            Note::OtherLimits { node, version } => core.complaints.other_limits(node, version),
-            Note::Barrier(reason) => {
-                if core.complaints.barriers.take() {
-                    tracing::info!(reason, "a barrier in the log");
-                }
-            }
         }
     }
 
@@ -391,7 +302,7 @@ impl<B: Broker> Runner<B> {
         status.is_connected = false;
         status.why = Some(why.clone());
         drop(status);
-        if core.complaints.outage.go_on(&why, self.shared.clock.elapsed()) {
+        if core.warnings.outage.go_on(&why, self.shared.clock.elapsed()) {
             tracing::warn!(why, "the log is not followed; trying again");
         }
         was_of_use

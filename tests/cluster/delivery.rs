@@ -109,18 +109,21 @@ fn a_resume_within_a_union_repeats_some_keys_and_misses_none() {
     for _ in 0..2 {
         let (mut stream, greeting) = cluster.stream(1, "acme", &events[5].id);
         assert_eq!(greeting.name, "resumed");
-        let mut told = Vec::new();
-        while !names[6..].iter().all(|name| told.contains(name)) {
-            told.extend(keys(&next(&mut stream)));
+        let mut received = Vec::new();
+        while !names[6..].iter().all(|name| received.contains(name)) {
+            received.extend(keys(&next(&mut stream)));
         }
-        assert!(told.iter().all(|name| names[1..].contains(name)), "beyond the union: {told:?}");
+        assert!(
+            received.iter().all(|name| names[1..].contains(name)),
+            "beyond the union: {received:?}"
+        );
     }
     // The stream that was open received each key once.
-    let mut told = Vec::new();
-    while told.len() < names.len() {
-        told.extend(keys(&next(&mut united)));
+    let mut received = Vec::new();
+    while received.len() < names.len() {
+        received.extend(keys(&next(&mut united)));
     }
-    assert_eq!(told, names);
+    assert_eq!(received, names);
 }
 
 /// A node that has not loaded the log would answer every id from before its start with `connected`.

@@ -40,13 +40,13 @@ fn a_path_that_is_reset_again_and_again_loses_nothing() {
     finish(cluster);
 }
 
-/// No packet tells the node: what it appends does not come back.
+/// No packet shows it: what the node appends does not come back.
 #[test]
 fn a_node_finds_out_that_its_connection_is_half_open() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
     let mut cluster = start(&nats);
-    // It has nothing to publish either, so that only its beat can tell.
+    // It has nothing to publish either, so that only its beat can show it.
     cluster.directory.set(0, None);
     cluster.nodes[0].path().half_open();
     cluster.publishers().progress(20);
@@ -67,7 +67,7 @@ fn a_node_that_is_cut_off_catches_up() {
 }
 
 #[test]
-fn a_node_that_hears_nothing_from_its_broker_catches_up() {
+fn a_node_that_receives_nothing_from_its_broker_catches_up() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
     let cluster = start(&nats);

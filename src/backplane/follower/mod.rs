@@ -42,9 +42,9 @@ pub(crate) struct Follower {
     has_applied: bool,
     tags: Tags,
     adopted: Adopted,
-    /// The last barrier that was obeyed.
+    /// The last barrier that counted.
     newest_barrier: Option<Mark>,
-    /// The last barrier that was read, obeyed or not.
+    /// The last barrier that was read, whether it counted or not.
     last_barrier: Option<Mark>,
     /// A barrier that has to be appended, until one has been read.
     barrier_due: Option<Due>,

@@ -87,7 +87,7 @@ impl Follower {
                 self.beat(&entry, mark);
                 Action::Apply(mark, Bytes::new())
             }
-            Some(Kind::Barrier) if self.obeys(&entry, mark) => {
+            Some(Kind::Barrier) if self.counts(&entry, mark) => {
                 Action::Cut(mark, CutReason::Barrier)
             }
             Some(Kind::Barrier) => Action::Apply(mark, Bytes::new()),
@@ -119,7 +119,7 @@ impl Follower {
     }
 
     /// Whether a barrier counts, which all servers decide alike by what is before it in the log.
-    fn obeys(&mut self, entry: &Entry, mark: Mark) -> bool {
+    fn counts(&mut self, entry: &Entry, mark: Mark) -> bool {
         let known = self.newest_barrier.unwrap_or_default();
         self.last_barrier = Some(mark);
         let Some(barrier) = Barrier::parse(&entry.payload) else {
@@ -129,7 +129,7 @@ impl Follower {
             return true;
         };
         let is_adopted = self.adopted.is(&barrier.identity);
-        let obeyed = match barrier.cause {
+        let counts = match barrier.cause {
             Some(Cause::Identity) => !is_adopted,
             Some(Cause::Forgot) => !is_adopted || barrier.after >= known.position,
             Some(Cause::Command) | None => true,
@@ -139,11 +139,11 @@ impl Follower {
             let was_there = mark.position < due.known.position || due.known.is(mark);
             was_there && due.tag != Some(mark.tag)
         });
-        if obeyed {
+        if counts {
             self.adopted.adopt(barrier.identity);
             self.newest_barrier = Some(mark);
             self.actions.push_back(Action::Note(Note::Barrier(bounded(&barrier.reason))));
         }
-        obeyed
+        counts
     }
 }

@@ -22,7 +22,7 @@ use crate::config::{BackplaneConfig, BackplaneLogin};
 pub(super) struct Connection {
     client: Client,
     /// Why it is of no use any more.
-    trouble: watch::Receiver<Option<String>>,
+    failure: watch::Receiver<Option<String>>,
     /// The bound of a request.
     timeout: Duration,
     pub(super) server: ServerInfo,
@@ -74,10 +74,10 @@ impl Connection {
         let scheme = if config.url.tls { "tls" } else { "nats" };
         let address = format!("{scheme}://{host}:{port}").parse::<ServerAddr>();
         let address = address.map_err(|why| why.to_string())?;
-        let (raised, trouble) = watch::channel(None);
+        let (raised, failure) = watch::channel(None);
         let options =
             options(config)?.subscription_capacity(messages_max).event_callback(move |event| {
-                let why = trouble_of(event);
+                let why = failure_of(event);
                 raised.send_if_modified(|first| {
                     let is_first = first.is_none() && why.is_some();
                     if is_first {
@@ -106,7 +106,7 @@ impl Connection {
         if server.server_id.is_empty() {
             return Err("it has no server_id".into());
         }
-        Ok(Self { client, trouble, timeout: config.timeout, server })
+        Ok(Self { client, failure, timeout: config.timeout, server })
     }
 
     /// Whether it has the setting `sync_interval: always`. Whether it is set, it does not say.
@@ -131,7 +131,7 @@ impl Connection {
                 Ok(answer) => return Ok(answer),
                 Err(why) => why,
             },
-            why = self.trouble() => return Err(Unanswered::Other(why)),
+            why = self.failure() => return Err(Unanswered::Other(why)),
         };
         Err(match why.kind() {
             RequestErrorKind::NoResponders => Unanswered::NoResponder,
@@ -139,8 +139,8 @@ impl Connection {
                 Unanswered::Other(format!("no answer in {:?}", self.timeout))
             }
             RequestErrorKind::Other => {
-                let trouble = within(self.timeout, self.trouble()).await;
-                Unanswered::Other(trouble.unwrap_or_else(|| why.to_string()))
+                let failure = within(self.timeout, self.failure()).await;
+                Unanswered::Other(failure.unwrap_or_else(|| why.to_string()))
             }
             _ => Unanswered::Other(why.to_string()),
         })
@@ -151,7 +151,7 @@ impl Connection {
         let inbox = self.client.new_inbox();
         match self.client.subscribe(inbox.clone()).await {
             Ok(messages) => Ok((inbox, messages)),
-            Err(_) => Err(Down(self.trouble().await)),
+            Err(_) => Err(Down(self.failure().await)),
         }
     }
 
@@ -164,14 +164,14 @@ impl Connection {
     ) -> Result<(), Down> {
         match self.client.publish_with_reply(subject, reply, payload).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(Down(self.trouble().await)),
+            Err(_) => Err(Down(self.failure().await)),
         }
     }
 
     /// Waits until the connection is of no use any more. Returns why.
-    pub(super) async fn trouble(&self) -> String {
-        let mut trouble = self.trouble.clone();
-        let why = trouble.wait_for(Option::is_some).await;
+    pub(super) async fn failure(&self) -> String {
+        let mut failure = self.failure.clone();
+        let why = failure.wait_for(Option::is_some).await;
         why.ok().and_then(|why| why.clone()).unwrap_or_else(|| LOST.into())
     }
 }
@@ -204,7 +204,7 @@ fn options(config: &BackplaneConfig) -> Result<ConnectOptions, String> {
 }
 
 /// Why a connection is of no use after this event.
-fn trouble_of(event: Event) -> Option<String> {
+fn failure_of(event: Event) -> Option<String> {
     match event {
         Event::Connected | Event::Draining => None,
         Event::Disconnected | Event::Closed => Some(LOST.into()),

@@ -98,7 +98,7 @@ impl Pump {
             let messages = tokio::select! {
                 biased;
                 messages = within(SILENCE_MAX, consumer.messages()) => messages,
-                why = self.log.connection.trouble() => return Err(Down(why)),
+                why = self.log.connection.failure() => return Err(Down(why)),
             };
             let Some(messages) = messages else {
                 return Err(Down(
@@ -106,7 +106,7 @@ impl Pump {
                 ));
             };
             if messages.is_empty() {
-                return Err(Down(self.log.connection.trouble().await));
+                return Err(Down(self.log.connection.failure().await));
             }
             let mut entries = Vec::with_capacity(messages.len());
             for message in messages {

@@ -1,4 +1,4 @@
-//! A browser that obeys the contract.
+//! A browser that keeps the contract.
 
 use std::task::{Poll, Waker};
 

@@ -1,6 +1,6 @@
 //! Servers, browsers, backends and a broker that fails, all in one thread and on virtual time, drawn from a seed.
 //!
-//! The backends write versions of keys to a database, and publish. The browsers obey the contract: `connected`, read
+//! The backends write versions of keys to a database, and publish. The browsers keep the contract: `connected`, read
 //! everything; `invalidate`, read these keys; come back to any server with the last id. When everything has come to rest,
 //! every browser holds every version whose publish was acknowledged. Where nothing was lost, no browser re-reads everything.
 //! At any time a browser has what the log has up to its id.

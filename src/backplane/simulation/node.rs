@@ -69,7 +69,7 @@ impl Node {
             self.opens_at = Time(now.0 + fastrand::u64(50..1_000));
         }
         self.follower.tick(now);
-        self.obey(now);
+        self.perform(now);
     }
 
     fn follow(&mut self, now: Time) -> Result<(), ()> {
@@ -85,7 +85,7 @@ impl Node {
                 self.appended.clear();
                 self.opens_at = Time(now.0 + fastrand::u64(50..500));
                 self.follower.opened(bounds, now);
-                self.obey(now);
+                self.perform(now);
             }
             return Ok(());
         };
@@ -100,7 +100,7 @@ impl Node {
                 self.follower.read(entries, now);
             }
         }
-        self.obey(now);
+        self.perform(now);
         while let Some(record) = self.next_record() {
             let tag = record.tag;
             self.follower.appending(tag, now);
@@ -134,7 +134,7 @@ impl Node {
         Some(Record { tag, kind, payload: text.into() })
     }
 
-    fn obey(&mut self, now: Time) {
+    fn perform(&mut self, now: Time) {
         while let Some(action) = self.follower.action() {
             let mark = match action {
                 Action::Begin(oldest) => {

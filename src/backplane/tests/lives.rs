@@ -86,6 +86,6 @@ fn a_barrier_from_before_a_node_is_no_cut_of_it() {
         let later = Node::cluster(&broker, 1).await;
         assert_eq!(later[0].cuts(), 0);
         nodes[0].backplane.barrier("again").await.expect("it is appended");
-        until("it obeys", || later[0].cuts() == 1).await;
+        until("its barrier counts", || later[0].cuts() == 1).await;
     });
 }

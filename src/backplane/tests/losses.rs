@@ -38,7 +38,7 @@ fn a_lost_tail_whose_positions_are_used_again_cuts_every_node() {
         seconds(30).await;
         for (index, node) in nodes.iter().enumerate() {
             let barriers = node.backplane.counters().cuts(CutReason::Barrier);
-            assert!(barriers >= 1, "node {index} obeys");
+            assert!(barriers >= 1, "a barrier counts on node {index}");
             node.has_read(&broker).await;
         }
         assert_eq!(nodes[2].cuts_for(CutReason::Barrier), 1, "it could not notice");

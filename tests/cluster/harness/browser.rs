@@ -1,4 +1,4 @@
-//! A browser that obeys the contract: it reads everything on `connected`, the keys of each `invalidate`, and comes back
+//! A browser that keeps the contract: it reads everything on `connected`, the keys of each `invalidate`, and comes back
 //! from a lost connection to any ready node, with the last id that it was given.
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Which barriers are appended, and which are obeyed.
+//! Which barriers are appended, and which count.
 
 use bytes::Bytes;
 
@@ -44,7 +44,7 @@ fn of_barriers_that_servers_append_at_once_the_first_counts() {
 
 /// SCENARIO: two servers append a barrier at once, of which the second one is ignored. Later the log loses its last
 /// records, and a server that notices reads everything again.
-/// BUG: the ignored barrier, which is newer than the last that was obeyed, counted as that of another server that had
+/// BUG: the ignored barrier, which is newer than the last that counted, was taken as that of another server that had
 /// noticed: no barrier was appended, and clients resumed without what was lost.
 /// FIX: all barriers that were read before are known.
 #[test]

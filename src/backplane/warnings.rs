@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What was found since it was last written to the server's log.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(super) struct Warnings {
     bad: u64,
     skipped: u64,
     versions: u64,
@@ -43,9 +43,9 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 const LINES_A_PERIOD: u32 = 20;
 
-// ===== impl Complaints =====
+// ===== impl Warnings =====
 
-impl Complaints {
+impl Warnings {
     /// A record is not what it says.
     pub(super) fn bad(&mut self, position: u64) {
         self.bad += 1;
