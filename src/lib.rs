@@ -98,7 +98,7 @@
 //! stream out, waits until earlier responses are written, takes the socket and its TLS session out of hyper, and gives
 //! all of it to the reactor as one `Handoff`.
 //!
-//! *A stream stays with hyper* over HTTP/2, where one connection carries many. hyper neither tells a body that the
+//! *A stream stays with hyper* over HTTP/2, where one connection carries many. hyper shows a body neither that the
 //! client's flow-control window is shut nor why the connection ended. So the request's task, and the bytes of its
 //! events as they are written, report to the stream's seat through a `StreamMonitor`. Of an ordinary response the end
 //! is withheld until its bytes are written, so that the request's task can reset it if its client does not receive it.
@@ -144,12 +144,13 @@
 //! there, so a server resumes a stream from its own copy of the log, the `Tail` in memory, without a request to the
 //! broker. A record that the broker lost, and whose position another one has, no longer matches.
 //!
-//! *The follower* (`backplane::follower`, without I/O) is given what was read and says what to do: a record at the next
-//! position is applied, one that is known is skipped, anything else opens the log anew. An opened log has to hold the
-//! last applied record, with its tag. If it does not, or if its engine may have forgotten something, the server appends a
-//! *barrier*, on which every server *cuts*: what was before is unknown, and every stream gets `connected`, spread over
-//! the window of commands. Each server appends a *beat* now and then, and one that does not come back has it open the log
-//! anew. `backplane::runner` is the thread that does all this; the broker's client library is never trusted to recover.
+//! *The follower* (`backplane::follower`, without I/O) is given what was read and returns actions: a record at the next
+//! position is applied, one that is known is skipped, for anything else the log is opened again. An opened log has to
+//! hold the last applied record, with its tag. If it does not, or if the broker may have lost records, the server
+//! appends a *barrier*, on which every server *cuts*: what was before is unknown, and every stream gets `connected`,
+//! spread over the window of commands. Each server appends a *beat* after 5 s without a record of its own, and opens
+//! the log again if it does not come back within 2 s. `backplane::runner` is the thread that does all this; the
+//! broker's client library is never trusted to recover.
 //!
 //! *An idle client's id moves with the log*: a keepalive carries the mark that was applied last, if its stream is at the
 //! head and no window holds keys. A record counts as applied only once every channel has it, so the mark is never ahead of

@@ -24,15 +24,15 @@ pub(crate) struct Opened<R, A> {
     pub(crate) bounds: Bounds,
 }
 
-/// What the log has, and which run of the engine has it.
+/// What the log has, and which run of the broker has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// The position of the oldest record. An empty log has `oldest == newest + 1`.
     pub(crate) oldest: u64,
     pub(crate) newest: u64,
-    /// Changes whenever the engine may have forgotten records that it acknowledged.
+    /// Changes whenever the broker may have forgotten records that it acknowledged.
     pub(crate) identity: String,
-    /// The largest record that the engine takes, in bytes of [`Record::payload`].
+    /// The largest record that the broker takes, in bytes of [`Record::payload`].
     pub(crate) payload_max: usize,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) position: u64,
-    /// That of the attempt that stored it; of a record by others, what the engine makes of it (NATS: the time at which
+    /// That of the attempt that stored it; of a record by others, what the broker makes of it (NATS: the time at which
     /// it was stored, in ns), or 0 if there is nothing.
     pub(crate) tag: u64,
     /// The version of its format, [`VERSION`] or another one.

@@ -8,7 +8,7 @@ use crate::config::{HubConfig, PublicOrgs};
 /// The payload of a barrier: everything before it is unknown, for this reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Barrier {
-    /// The run of the engine in which it was appended. Servers adopt it.
+    /// The run of the broker in which it was appended. Servers adopt it.
     pub(crate) identity: String,
     /// Why, in words.
     pub(crate) reason: String,
@@ -24,7 +24,7 @@ pub(crate) struct Barrier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cause {
-    /// Another run of the engine than that of the newest beat or barrier. It counts unless this run is adopted already.
+    /// Another run of the broker than that of the newest beat or barrier. It counts unless this run is adopted already.
     Identity,
     /// The log no longer has what its server had read. It counts unless there is a newer barrier than `after`.
     Forgot,

@@ -16,7 +16,7 @@ use crate::ids::StreamHash;
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// The largest record of the engine, once it is known.
+    /// The largest record of the broker, once it is known.
     payload_max: usize,
     is_closed: bool,
 }
@@ -185,7 +185,7 @@ impl Content {
 // ===== impl Group =====
 
 impl Group {
-    /// The record, for a run of the engine.
+    /// The record, for a run of the broker.
     pub(super) fn to_record(&self, identity: &str) -> (Kind, bytes::Bytes) {
         let mut all = Lines::new();
         for waiting in &self.members {

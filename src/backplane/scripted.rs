@@ -19,7 +19,7 @@ pub(crate) struct Scripted {
     shared: Arc<Shared>,
     /// Which server it is of.
     node: usize,
-    /// Another run of the engine is none, but another log is.
+    /// Another run of the broker is none, but another log is.
     trusts: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Script {
     entries: BTreeMap<u64, Entry>,
     oldest: u64,
     newest: u64,
-    /// The run of the engine.
+    /// The run of the broker.
     run: String,
     /// How often the log was created.
     created: u64,
@@ -282,7 +282,7 @@ impl Script {
         self.disconnect_all();
     }
 
-    /// Another run of the engine, with what it had.
+    /// Another run of the broker, with what it had.
     pub(crate) fn restart(&mut self, run: &str) {
         self.run = run.into();
         self.disconnect_all();

@@ -142,7 +142,7 @@ impl Allowance {
         }
         if self.dropped > 0 {
             let lines = self.dropped;
-            tracing::warn!(lines, "more barriers in the log than are written here");
+            tracing::warn!(lines, "further barriers in the log were not written here");
         }
         *self = Self { until: now + PERIOD, ..Self::default() };
     }

@@ -30,23 +30,24 @@ pub(super) struct BackplaneArgs {
     #[arg(long, env = "NUDGED_BACKPLANE_REPLICAS", value_name = "N", default_value_t = BackplaneConfig::REPLICAS, value_parser = replicas)]
     backplane_replicas: u8,
 
-    /// How long publishes are collected for one record of the log; 0 appends at once what there is
+    /// How long publishes are collected for one record of the log, from the first of them on; 0 appends
+    /// at once what there is
     #[arg(long, env = "NUDGED_BACKPLANE_LINGER", value_name = "TIME", default_value_t = HumanDuration(BackplaneConfig::LINGER), value_parser = duration(0..=1_000))]
     backplane_linger: HumanDuration,
 
-    /// Memory for the end of the log, from which streams resume; the log has four times as much. It
-    /// should hold a minute of publishes
+    /// Memory for the last records of the log, from which streams resume; the broker keeps four times
+    /// as much. It should hold a minute of publishes
     #[arg(long, env = "NUDGED_BACKPLANE_TAIL_BYTES", value_name = "BYTES", default_value_t = BackplaneConfig::TAIL_BYTES, value_parser = at_least(BackplaneConfig::TAIL_BYTES_MIN))]
     backplane_tail_bytes: usize,
 
     /// How long a publish waits until it is in the log and has come back from there; then it is
-    /// answered 503
+    /// answered 503, and may be stored nevertheless
     #[arg(long, env = "NUDGED_BACKPLANE_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(BackplaneConfig::TIMEOUT), value_parser = duration(100..=60_000))]
     backplane_timeout: HumanDuration,
 
-    /// Trusts the broker's disk: a restart loses nothing that was acknowledged, so clients need not
-    /// re-read everything after it. With NATS a power cut does lose some, unless sync_interval is
-    /// always, which there is from 2.10 on
+    /// Assume that the broker's disk has every record that it acknowledged, so that clients need not
+    /// re-read everything after a restart of the broker. After a power cut that is so only with
+    /// sync_interval: always, a setting of NATS since 2.10
     #[arg(long, env = "NUDGED_BACKPLANE_TRUST_DISK")]
     backplane_trust_disk: bool,
 

@@ -17,12 +17,13 @@ pub struct BackplaneConfig {
     pub log: LogName,
     /// Copies of the log that a cluster of brokers keeps, if the server has to create it: 1, 3 or 5.
     pub replicas: u8,
-    /// How long publishes are collected for one record. Zero appends at once what there is.
+    /// How long publishes are collected for one record, from the first of them on. Zero appends at once what there is.
     pub linger: Duration,
-    /// Bytes of memory for the last records of the log, from which streams resume. The log itself keeps four times as
-    /// much.
+    /// Bytes of memory for the last records of the log, from which streams resume; at least [`Self::TAIL_BYTES_MIN`]. A
+    /// log that this server creates keeps four times as much.
     pub tail_bytes: usize,
-    /// How long a publish waits until its record is in the log and has come back.
+    /// How long a publish waits until its record is in the log and has come back; also the bound of each request to the
+    /// broker.
     pub timeout: Duration,
     /// A restart of the broker loses nothing: its disk has every record that it acknowledged. After a power cut that is
     /// so with NATS only if `sync_interval` is `always`, which 2.9 does not know.
@@ -31,10 +32,11 @@ pub struct BackplaneConfig {
     pub unready_when_cut_off: bool,
 }
 
-/// Where a broker is: `nats://[user:password@|token@]host[:port][,host[:port]…]`, or `tls://…`.
+/// Where a broker is: `nats://[user:password@|token@]host[:port][,host[:port]…]`, or `tls://…`. User, password and token
+/// are percent-encoded (RFC 3986, 2.1). A server without a port has 4222.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BackplaneUrl {
-    /// Host and port of each server of the broker.
+    /// Host and port of each server of the broker, at least one. An IPv6 address is in brackets.
     pub servers: Vec<(String, u16)>,
     /// The connection is encrypted.
     pub tls: bool,
@@ -69,7 +71,7 @@ pub struct InvalidBackplaneUrl(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidLogName;
 
-/// The lines of the largest record that a log takes, in bytes: 512 KiB with its headers.
+/// The lines of the largest record that a log takes, in bytes: 512 KiB less 256 for its headers.
 pub const RECORD_BYTES_MAX: usize = 512 * 1024 - 256;
 
 /// What a record has beside the body of a publish, at most: the names of an organisation and of a topic, as JSON.

@@ -229,8 +229,10 @@ impl Hub {
     /// Notifies every subscriber of `org` that its copies of `keys` are stale. An org without a channel has
     /// neither subscribers nor clients that could resume, so nothing is kept.
     ///
-    /// A hub that follows a log has all of this from the log: there, this and the other methods that publish to streams,
-    /// or command or close them, would do it behind the back of the other servers, and must not be called.
+    /// # Panics
+    /// In a debug build, if the hub follows a log (`Hub::with_log`): the keys have to be appended to the log, or no other
+    /// server would deliver them. The same holds for [`Self::publish_message`], [`Self::close_topic`],
+    /// [`Self::end_members`], [`Self::reread`] and [`Self::reread_all`].
     pub fn publish(&self, org: &OrgName, keys: &Keys<'_>, now: Time) -> Published {
         self.assert_alone();
         let counters = self.shard_counters();

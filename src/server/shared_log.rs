@@ -139,8 +139,8 @@ impl fmt::Display for BackplaneError {
             Self::NoBroker => f.write_str("--backplane: this build lacks the feature `nats`"),
             Self::PublishBytes { bytes, max } => write!(
                 f,
-                "--publish-bytes {bytes} is more than a record of the log holds; with --backplane \
-                 allowed is at most {max}"
+                "--publish-bytes {bytes} is more than a record of the log holds; with --backplane it is \
+                 at most {max}"
             ),
             Self::Authorities { file, why } => {
                 write!(f, "--backplane-ca {}: {why}", file.display())

@@ -1,4 +1,4 @@
-//! The runs of the engine that the servers of a log go by.
+//! The runs of the broker that the servers of a log go by.
 
 /// What the newest barrier, or else the oldest beat that was read, names. Servers that are configured otherwise may go
 /// by another kind of identity, which is its first word (`server …`, `stream …`): one of each counts.

@@ -36,7 +36,7 @@ struct OnTheWay {
 /// After this time without a record of its own, a server appends a beat.
 const SILENT: Duration = Duration::from_secs(5);
 
-/// Every server appends a beat within this time, so that the log says which run of the engine it is from.
+/// Every server appends a beat within this time, so that the log says which run of the broker it is from.
 const PERIOD: Duration = Duration::from_secs(30);
 
 /// After this time the log does not have what was appended, or does not deliver it.

@@ -94,7 +94,9 @@ impl Connection {
         let client = match within(CONNECT_MAX, connecting.join_next()).await {
             None => Err(ConnectErrorKind::TimedOut.into()),
             Some(Some(Ok(client))) => client,
-            Some(Some(Err(_)) | None) => return Err("it does not speak as NATS does".into()),
+            Some(Some(Err(_)) | None) => {
+                return Err("it does not respond as a NATS server does".into());
+            }
         };
         let client = client.map_err(|why| in_words(&why, config))?;
         client.set_server_pool(NOWHERE).await.map_err(|why| why.to_string())?;
@@ -208,7 +210,7 @@ fn failure_of(event: Event) -> Option<String> {
     match event {
         Event::Connected | Event::Draining => None,
         Event::Disconnected | Event::Closed => Some(LOST.into()),
-        Event::LameDuckMode => Some("the broker is about to end".into()),
+        Event::LameDuckMode => Some("the broker is shutting down (lame duck mode)".into()),
         Event::SlowConsumer(_) => Some("messages of the broker were dropped".into()),
         Event::ServerError(why) => Some(format!("the broker reports: {why}")),
         Event::ClientError(why) => Some(format!("{LOST}: {why}")),
@@ -223,9 +225,14 @@ fn in_words(why: &ConnectError, config: &BackplaneConfig) -> String {
     match (why.kind(), tls, cause) {
         (ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication, ..) => {
             let refused = "it refuses the user, the password or the token";
-            if config.url.login.is_some() { refused } else { "it asks for a login" }.into()
+            if config.url.login.is_some() {
+                refused
+            } else {
+                "it requires a user and a password, or a token"
+            }
+            .into()
         }
-        (ConnectErrorKind::TimedOut, ..) => "it does not answer as NATS does in 3 s".into(),
+        (ConnectErrorKind::TimedOut, ..) => "there is no handshake of NATS within 3 s".into(),
         (ConnectErrorKind::Dns, _, Some(cause)) => format!("its name is unknown: {cause}"),
         (_, Some(rustls::Error::InvalidMessage(_)), _) => {
             "it does not speak TLS; without TLS the URL is nats://".into()

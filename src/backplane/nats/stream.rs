@@ -136,21 +136,21 @@ impl StreamInfo {
     pub(super) fn check(self, wanted: &Wanted, connection: &Connection) -> Result<Checked, Down> {
         let refused = |why: &str| {
             let stream = &wanted.stream;
-            Down(format!(
-                "stream {stream} cannot be the log: {why}; delete it, or take another name"
-            ))
+            Down(format!("stream {stream} cannot be the log: {why}"))
         };
         if let Some(why) = self.config.breaks(wanted) {
-            return Err(refused(why));
+            return Err(refused(&format!("{why}; delete it, or use another (--backplane-log)")));
         }
         let identity = self.identity(wanted, connection).map_err(|why| refused(&why))?;
         let payload_max = self.payload_max(connection.server.max_payload);
         if payload_max < PAYLOAD_MIN {
-            return Err(refused("the broker's max_payload is less than 4352 bytes"));
+            return Err(refused(
+                "the broker's max_payload is less than 4352 bytes; its default is 1 MB",
+            ));
         }
         let State { messages, first_seq, last_seq } = self.state;
         if last_seq > POSITION_MAX {
-            return Err(refused("its last position is no count of records"));
+            return Err(refused("its last position is more than 2^63 - 1"));
         }
         let oldest = if messages == 0 { last_seq + 1 } else { first_seq };
         if oldest == 0 || oldest > last_seq + 1 {
@@ -240,7 +240,7 @@ impl Config {
         let mut note = |name: &str, is: i64, wanted: i64| {
             // No limit is -1, and some programs write 0.
             if is != wanted && !(is <= 0 && wanted <= 0) {
-                differences.push(format!("{name} is {is}, and would be {wanted}"));
+                differences.push(format!("{name} is {is}; a log that nudged creates has {wanted}"));
             }
         };
         note("num_replicas", self.num_replicas.into(), wanted.replicas.into());
@@ -249,7 +249,10 @@ impl Config {
         note("max_msgs", self.max_msgs, -1);
         note("max_consumers", self.max_consumers, -1);
         if self.storage != "file" {
-            differences.push(format!("storage is {:.20}, and would be file", self.storage));
+            differences.push(format!(
+                "storage is {:.20}; a log that nudged creates has file",
+                self.storage
+            ));
         }
         if is_some(&self.republish) {
             differences.push("it republishes its records".into());

@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// Another run of the engine.
+    /// Another run of the broker.
     fn restart(&mut self, lose: impl FnOnce(&mut Script)) {
         self.runs += 1;
         let identity = format!("run-{}", self.runs);

@@ -31,7 +31,7 @@ pub(super) struct World {
     pub(super) tail_bytes: usize,
     /// Until then the log seems to be shorter than it is.
     pub(super) lags_until: Time,
-    /// The engine has lost records without being another run: only this server can know. It lives until it has noticed.
+    /// The broker has lost records without being another run: only this server can know. It lives until it has noticed.
     pub(super) witness: Option<usize>,
     pub(super) runs: u64,
     /// How often records are lost, in percent: what is lost early must not be hidden by what has everyone re-read later.

@@ -67,7 +67,7 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, counters: &Counters) -> 
     encode_family(encoder, "backplane_cuts", help, "reason", &cuts)?;
 
     for (name, help, value) in [
-        ("backplane_lines", "Lines of records that were applied", &counters.lines),
+        ("backplane_lines", "Lines of records that were read, skipped ones too", &counters.lines),
         ("backplane_lines_skipped", "Lines of records that are unusable", &counters.lines_skipped),
         (
             "backplane_records_bad",

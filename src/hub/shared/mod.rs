@@ -72,18 +72,25 @@ impl Hub {
         Self::with_common(common)
     }
 
-    /// The first record to come is at position `oldest`. No id before it is covered.
+    /// Begins a log whose first record to apply is at position `oldest`, 1 or more. No id of an earlier one is covered.
+    ///
+    /// # Panics
+    /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn begin_log(&self, oldest: u64) {
         let start = Mark { tag: 0, position: oldest.saturating_sub(1) };
         self.shared_log().state.lock().tail.restart(start);
     }
 
-    /// Applies the record after [`Self::applied`], which has these lines; one without lines only moves the ids on that
-    /// clients have. `mark.tag` is drawn at random for each attempt to append, and is not 0. One thread applies and
-    /// [cuts](Self::cut).
+    /// Applies the next record: its position is that of [`Self::applied`] plus 1. `mark.tag` is drawn at random for each
+    /// attempt to append, and is not 0. A record without lines only moves the ids on that clients have. One thread
+    /// applies and [cuts](Self::cut).
     ///
-    /// The [guide](crate::guide::cluster#records-of-your-own) lists what a line may be; others are skipped. All keys of
-    /// an org in one record become one event.
+    /// `lines` are NDJSON. The [guide](crate::guide::cluster#records-of-your-own) lists what a line may be; others are
+    /// skipped. All keys of an org in one record become one event.
+    ///
+    /// # Panics
+    /// The hub follows no log: it was not made [`with_log`](Self::with_log). In a debug build also if records are missing
+    /// before this one; otherwise that is a cut.
     pub fn apply(&self, mark: Mark, lines: &Bytes, now: Time) -> Applied {
         let (parsed, applied) = self.parse(lines);
         self.push(mark, lines, &parsed, now);
@@ -121,9 +128,12 @@ impl Hub {
         log.state.lock().tail.push(mark.tag, payload, kept, now);
     }
 
-    /// Everything before the record `mark` is unknown, and the log goes on after it. Every client re-reads everything,
-    /// evenly over the window, and no id from before resumes. It visits every org and topic before it returns. Returns
-    /// the number of streams.
+    /// Takes everything up to and including the record `mark` for unknown. The next one to apply is the one after it. Every
+    /// client re-reads everything, evenly over the window, and no earlier id resumes. `mark.tag` is 0 if it is not known.
+    /// It visits every org and topic before it returns the number of their streams.
+    ///
+    /// # Panics
+    /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn cut(&self, mark: Mark, now: Time) -> usize {
         let log = self.shared_log();
         {
@@ -140,6 +150,9 @@ impl Hub {
     }
 
     /// The last record that has been applied. `None` before the first.
+    ///
+    /// # Panics
+    /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn applied(&self) -> Option<Mark> {
         self.shared_log().applied()
     }
@@ -151,12 +164,15 @@ impl Hub {
     }
 
     /// What the hub remembers of the log.
+    ///
+    /// # Panics
+    /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn tail(&self) -> TailUse {
         self.shared_log().state.lock().tail.usage()
     }
 
-    /// The id of the event that carries keys of the record `mark` to the members of `org`, or an earlier one than the
-    /// id of the event that does.
+    /// The id that a publish to the members of `org` reports for keys in the record `mark`: that of the event with the
+    /// keys, or, if they were united with those of later records, an earlier one.
     pub fn member_id(org: &OrgName, mark: Mark) -> EventId {
         mark.id(StreamHash::of_members(org.as_str()), 0)
     }

@@ -98,7 +98,7 @@ fn another_run_of_the_engine_makes_one_barrier() {
 
 /// SCENARIO: the servers of a log are restarted one by one, from now on with --backplane-trust-disk. Those that trust the
 /// disk go by the log's identity, the others by the broker's.
-/// BUG: each took the other's for another run of the engine, and appended a barrier at each of the other's, for ever.
+/// BUG: each took the other's for another run of the broker, and appended a barrier at each of the other's, for ever.
 /// FIX: one identity of each kind is adopted.
 #[test]
 fn servers_that_go_by_another_kind_of_identity_make_one_barrier() {

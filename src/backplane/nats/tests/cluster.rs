@@ -85,7 +85,7 @@ async fn a_broker_that_is_about_to_end_is_left() {
     }
     cluster.servers[0].begin_to_end();
     let why = read_to_its_end(&mut opened.reader, 1).await;
-    assert!(why.contains("the broker is about to end"), "{why}");
+    assert!(why.contains("the broker is shutting down"), "{why}");
     assert_ne!(open_again(&nats).await.appender.server_name(), "n0");
 }
 

@@ -28,7 +28,7 @@ async fn a_login_is_a_password_or_a_token() {
             assert!(!why.contains("wrong"), "{why}");
         }
         let why = refusal(&with("")).await;
-        assert!(why.contains("it asks for a login"), "{why}");
+        assert!(why.contains("it requires a user and a password, or a token"), "{why}");
     }
 }
 
@@ -82,7 +82,7 @@ async fn what_is_no_broker_is_named() {
 
     let silent = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let why = refusal(&config(&format!("nats://{}", silent.local_addr().expect("bound")))).await;
-    assert!(why.contains("it does not answer as NATS does in 3 s"), "{why}");
+    assert!(why.contains("there is no handshake of NATS within 3 s"), "{why}");
 
     let other = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = other.local_addr().expect("bound");

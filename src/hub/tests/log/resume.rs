@@ -113,7 +113,7 @@ fn an_event_that_is_kept_proves_its_id_when_the_tail_has_gone_on() {
     assert_eq!(node.member(Some(Hub::member_id(&org("acme"), other))).1, Greeting::Connected);
 }
 
-/// A record that a foreign publisher appended without a tag, to an engine that gives none.
+/// A record that a foreign publisher appended without a tag, to a broker that gives none.
 #[test]
 fn an_id_without_a_tag_is_never_covered() {
     let node = Node::new(config());
