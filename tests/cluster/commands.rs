@@ -129,7 +129,7 @@ fn a_command_to_one_node_is_for_the_streams_of_all() {
 fn publish_waits_for_a_log_that_is_away() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 1, &["--backplane-timeout", "300ms"]);
+    let cluster = Cluster::on(&nats, 1, &["--backplane-timeout", "1s"]);
     let here = url(cluster.nodes[0].server().address());
     let listener = Listener::start(&here, &[]);
     listener.prints(&[CONNECTED]);

@@ -84,8 +84,9 @@ fn a_path_has_the_fault_that_it_is_given() {
         let mut client = connect().expect("no fault");
         path.set(fault);
         let waits = thread::spawn(move || client.request("nudged.log", b"x").is_err());
-        // A record of another connection, which the broker stores later.
+        // What it does not store, it does not store later either.
         thread::sleep(Duration::from_millis(300));
+        eventually("it is stored, or is not", || newest() == Some(stored));
         assert_eq!((newest(), waits.is_finished()), (Some(stored), false), "{fault:?}");
         path.set(Fault::Reset);
         assert!(waits.join().expect("no panic"));

@@ -17,8 +17,8 @@ fn start(nats: &NatsCluster) -> Cluster {
 
 fn leader(nats: &NatsCluster) -> usize {
     let mut leader = None;
-    eventually("the log has a leader", || {
-        leader = nats.leader_of("nudged");
+    eventually("the log has a leader and copies", || {
+        leader = nats.leader_with_copies("nudged");
         leader.is_some()
     });
     leader.expect("elected")

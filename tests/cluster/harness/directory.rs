@@ -35,6 +35,11 @@ impl Directory {
         }
     }
 
+    /// Whether a node that is ready has this address.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        self.lock().contains(&Some(address))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Option<SocketAddr>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

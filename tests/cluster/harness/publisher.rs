@@ -167,7 +167,11 @@ impl Shared {
     }
 
     fn attempt(&self, kept: &mut Option<Client>, request: &str) -> io::Result<u16> {
-        let mut client = match kept.take() {
+        // As behind a balancer: a node that is not ready gets no further request.
+        let is_listed = |client: &Client| {
+            client.socket().peer_addr().is_ok_and(|address| self.directory.has(address))
+        };
+        let mut client = match kept.take().filter(is_listed) {
             Some(client) => client,
             None => connect(self.directory.any().ok_or(io::ErrorKind::NotConnected)?.1)?,
         };

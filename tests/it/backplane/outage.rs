@@ -5,7 +5,7 @@ use crate::support::nats::NatsServer;
 use crate::support::programs::{NATS_SERVER, requires};
 use crate::support::{Server, eventually};
 
-const SHORT: [&str; 4] = ["--backplane-timeout", "300ms", "--coalesce", "0"];
+const SHORT: [&str; 4] = ["--backplane-timeout", "1s", "--coalesce", "0"];
 
 fn problem(server: &Server, path: &str) -> (u16, String) {
     let answer = server.get(path);

@@ -127,7 +127,8 @@ fn a_publish_that_no_record_holds_is_refused_with_the_bound() {
 fn publishes_at_once_are_all_in_the_log() {
     requires!(NATS_SERVER);
     let nats = NatsServer::start();
-    let server = ready(&nats, &["--publish-bytes", "523776", "--keys", "2000"]);
+    let server =
+        ready(&nats, &["--publish-bytes", "523776", "--keys", "2000", "--backplane-timeout", "1m"]);
     let line = |org: usize| format!("{{\"org\":\"o{org}\",\"keys\":[\"k\"]}}\n");
     let many: String = (0..17_000).map(line).collect();
     assert!((400_000..523_776).contains(&many.len()), "{}", many.len());

@@ -81,7 +81,7 @@ fn what_the_broker_cannot_do_is_warned_of() {
     let mut nats = NatsServer::start_with("max_payload: 10000");
     let mut server = logging(&nats, &["--log", "info", "--backplane-trust-disk"]);
     let log = Log::of(&mut server);
-    let seen = log.until("the log is loaded");
+    let seen = log.until("the log is followed");
     let records = "its records have at most 9744 bytes, and --publish-bytes allows 65536: what is larger is answered 413";
     assert!(seen.contains(records), "{seen}");
     let lines = "{\"org\":\"acme\",\"keys\":[\"a\"]}\n".repeat(400);
