@@ -16,7 +16,6 @@ pub(super) struct Attempts(HashMap<u64, Attempt>);
 struct Attempt {
     /// Each with the number of events of its topic that follow.
     members: Vec<(Waiting, u32)>,
-    may_repeat: bool,
     /// Its connection has failed.
     is_in_doubt: bool,
 }
@@ -25,9 +24,9 @@ struct Attempt {
 
 impl Attempts {
     pub(super) fn add(&mut self, tag: u64, group: Group) {
-        let (later, may_repeat) = (group.later(), group.may_repeat());
+        let later = group.later();
         let members = group.members.into_iter().zip(later).collect();
-        self.0.insert(tag, Attempt { members, may_repeat, is_in_doubt: false });
+        self.0.insert(tag, Attempt { members, is_in_doubt: false });
     }
 
     /// A record was applied, which had as many streams re-read.
@@ -43,16 +42,17 @@ impl Attempts {
         self.0.values_mut().for_each(|attempt| attempt.is_in_doubt = true);
     }
 
-    /// Takes out those of earlier connections: what is appended again, and what is not, as it could then be in the log
-    /// twice.
+    /// Takes out those of earlier connections: what is appended again, and what is not. They are not in the log, and may
+    /// come late: the broker may have bytes of a broken connection, or a record that its servers have yet to agree on.
     pub(super) fn take_lost(&mut self) -> (Vec<Waiting>, Vec<Waiting>) {
         let (mut again, mut lost) = (Vec::new(), Vec::new());
         if self.0.is_empty() {
             return (again, lost);
         }
         for (_, attempt) in self.0.extract_if(|_, attempt| attempt.is_in_doubt) {
-            let members = attempt.members.into_iter().map(|(waiting, _)| waiting);
-            if attempt.may_repeat { &mut again } else { &mut lost }.extend(members);
+            for (waiting, _) in attempt.members {
+                if waiting.content.only_once() { &mut lost } else { &mut again }.push(waiting);
+            }
         }
         again.sort_by_key(|waiting| waiting.since);
         (again, lost)

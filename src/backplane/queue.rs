@@ -180,6 +180,14 @@ impl Content {
             Self::Barrier(_) => &[],
         }
     }
+
+    /// Whether it may be in the log once at most. To read everything again is no harm.
+    pub(super) fn only_once(&self) -> bool {
+        match self {
+            Self::Lines(lines) => lines.only_once(),
+            Self::Barrier(_) => false,
+        }
+    }
 }
 
 // ===== impl Group =====
@@ -201,11 +209,6 @@ impl Group {
             }
         }
         (self.kind, all.into_bytes())
-    }
-
-    /// Whether it does no harm to append it twice: an event of a topic would be there twice.
-    pub(super) fn may_repeat(&self) -> bool {
-        self.members.iter().all(|waiting| waiting.content.topics().is_empty())
     }
 
     /// For each member that is a single event of a topic, how many of this topic follow in the record; 0 for others.

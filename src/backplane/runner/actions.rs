@@ -43,7 +43,8 @@ impl<B: Broker> Runner<B> {
             if core.follower.is_answered() && core.warnings.outage.end() {
                 tracing::info!("the log is followed");
             }
-            // What an earlier connection appended is there, or is not.
+            // What an earlier connection appended and is not there may still come: only what may be there twice is
+            // appended again.
             let (again, lost) = core.attempts.take_lost();
             refuse(lost.into_iter());
             let mut queue = self.shared.queue.lock();

@@ -50,10 +50,25 @@ fn keys(key: &str) -> Lines {
     lines
 }
 
-fn event(topic: &str) -> Lines {
-    let topic = Topic { org: org(), name: topic.parse().expect("a name") };
+fn topic(name: &str) -> Topic {
+    Topic { org: org(), name: name.parse().expect("a name") }
+}
+
+fn event(name: &str) -> Lines {
     let mut lines = Lines::new();
-    lines.message(&topic, "output", Payload::Text("x"), false);
+    lines.message(&topic(name), "output", Payload::Text("x"), false);
+    lines
+}
+
+fn close(name: &str) -> Lines {
+    let mut lines = Lines::new();
+    lines.close(&topic(name), "done");
+    lines
+}
+
+fn claim(name: &str) -> Lines {
+    let mut lines = Lines::new();
+    lines.exclusive(&topic(name), 7);
     lines
 }
 

@@ -13,6 +13,8 @@ use crate::wire::Payload;
 pub(crate) struct Lines {
     text: Vec<u8>,
     topics: Vec<StreamHash>,
+    /// There is a line among them that counts again if it is in the log twice.
+    once: bool,
 }
 
 const TO_MEMORY: &str = "writing to memory does not fail";
@@ -58,14 +60,16 @@ impl Lines {
                 self.string(text);
             }
         }
-        self.topics.push(topic.stream());
+        self.event(topic.stream());
         self.end_line(if bulk { ",\"bulk\":true}" } else { "}" })
     }
 
     /// A line as it was published, which was checked. `topic` is that of its event, if it is one.
     pub(crate) fn raw(&mut self, line: &[u8], topic: Option<StreamHash>) -> &mut Self {
         self.without_breaks(line.trim_ascii());
-        self.topics.extend(topic);
+        if let Some(topic) = topic {
+            self.event(topic);
+        }
         self.end_line("")
     }
 
@@ -77,7 +81,7 @@ impl Lines {
 
     /// The body of a publish to a topic, as [`Self::body`].
     pub(crate) fn topic_body(&mut self, topic: &Topic, body: &[u8]) -> &mut Self {
-        self.topics.push(topic.stream());
+        self.event(topic.stream());
         self.begin_topic(topic).members(body)
     }
 
@@ -93,6 +97,7 @@ impl Lines {
 
     /// A topic ends, for a reason of at most [`Message::REASON_BYTES_MAX`] bytes.
     pub(crate) fn close(&mut self, topic: &Topic, reason: &str) -> &mut Self {
+        self.once = true;
         self.begin_topic(topic).push(",\"close\":");
         self.string(reason);
         self.end_line("}")
@@ -100,6 +105,7 @@ impl Lines {
 
     /// The stream that has made this claim is the topic's only one.
     pub(crate) fn exclusive(&mut self, topic: &Topic, claim: u64) -> &mut Self {
+        self.once = true;
         self.begin_topic(topic).push(",\"exclusive\":");
         self.string(&format!("{claim:016x}"));
         self.end_line("}")
@@ -109,6 +115,7 @@ impl Lines {
     pub(crate) fn extend(&mut self, other: &Self) {
         self.text.extend_from_slice(&other.text);
         self.topics.extend_from_slice(&other.topics);
+        self.once |= other.once;
     }
 
     /// Bytes.
@@ -121,8 +128,20 @@ impl Lines {
         &self.topics
     }
 
+    /// Whether they may be in the log once at most. An event would come twice; a topic that was closed, or claimed, may be
+    /// another one by then: begun anew, or claimed by another stream.
+    pub(crate) fn only_once(&self) -> bool {
+        self.once
+    }
+
     pub(crate) fn into_bytes(self) -> Bytes {
         self.text.into()
+    }
+
+    /// There is an event of this topic among them.
+    fn event(&mut self, topic: StreamHash) {
+        self.topics.push(topic);
+        self.once = true;
     }
 
     /// A name needs no escapes.
@@ -160,5 +179,44 @@ impl Lines {
 
     fn end_line(&mut self, end: &str) -> &mut Self {
         self.push(end).push("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_count_again_is_appended_once() {
+        let org: OrgName = "acme".parse().expect("a name");
+        let topic = Topic { org: org.clone(), name: "run".parse().expect("a name") };
+        let line = |write: &dyn Fn(&mut Lines)| {
+            let mut lines = Lines::new();
+            write(&mut lines);
+            lines
+        };
+        let again = [
+            line(&|lines| _ = lines.body(&org, br#"{"keys":["a"]}"#)),
+            line(&|lines| _ = lines.raw(br#"{"org":"acme","keys":["a"]}"#, None)),
+            line(&|lines| _ = lines.reread(&org)),
+            line(&|lines| _ = lines.end(&org)),
+        ];
+        let once = [
+            line(&|lines| _ = lines.topic_body(&topic, br#"{"event":"a","data":1}"#)),
+            line(&|lines| _ = lines.raw(b"{}", Some(topic.stream()))),
+            line(&|lines| _ = lines.message(&topic, "a", Payload::Text("x"), false)),
+            line(&|lines| _ = lines.close(&topic, "done")),
+            line(&|lines| _ = lines.exclusive(&topic, 7)),
+        ];
+        let mut all = Lines::new();
+        for lines in again {
+            all.extend(&lines);
+            assert!(!lines.only_once() && !all.only_once(), "{lines:?}");
+        }
+        for lines in once {
+            assert!(lines.only_once(), "{lines:?}");
+            all.extend(&lines);
+            assert!(all.only_once());
+        }
     }
 }
