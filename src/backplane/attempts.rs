@@ -25,7 +25,8 @@ struct Attempt {
 impl Attempts {
     pub(super) fn add(&mut self, tag: u64, group: Group) {
         let later = group.later();
-        let members = group.members.into_iter().zip(later).collect();
+        let attempted = group.members.into_iter().map(|it| Waiting { is_attempted: true, ..it });
+        let members = attempted.zip(later).collect();
         self.0.insert(tag, Attempt { members, is_in_doubt: false });
     }
 
@@ -70,5 +71,36 @@ impl Attempts {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::backplane::AppendError;
+    use crate::backplane::queue::{Content, Queue};
+
+    /// Its second record may be delayed by others for so long that it is never appended.
+    #[test]
+    fn what_waits_to_be_appended_again_may_have_been_stored() {
+        let (mut queue, mut attempts) = (Queue::new(), Attempts::default());
+        let until = Duration::from_secs(5);
+        let replies = [until, until * 2].map(|until| {
+            let (reply, replied) = oneshot::channel();
+            let (content, since) = (Content::Barrier("restored".into()), Duration::ZERO);
+            queue.push(Waiting { content, since, until, is_attempted: false, reply });
+            replied
+        });
+        attempts.add(1, queue.take().expect("the first one"));
+        attempts.reopened();
+        let (again, lost) = attempts.take_lost();
+        assert_eq!((again.len(), lost.len()), (1, 0));
+        queue.push_front(again);
+        let expired = queue.expire(until).into_iter().chain(queue.expire(until * 2));
+        expired.for_each(|waiting| waiting.refuse(AppendError::NotAppended));
+        let refused = replies.map(|mut reply| reply.try_recv().expect("a reply").map(|_| ()));
+        assert_eq!(refused, [Err(AppendError::Unavailable), Err(AppendError::NotAppended)]);
     }
 }

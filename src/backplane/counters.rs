@@ -28,7 +28,7 @@ pub(crate) struct Counters {
 pub(crate) enum AppendResult {
     /// It came back.
     Ok,
-    /// It did not in time, or there was no room to wait.
+    /// It did not in time, could not be appended in time, or there was no room to wait.
     Unavailable,
     /// No record can hold it.
     TooLarge,

@@ -48,11 +48,13 @@ pub(crate) struct Appended {
     pub(crate) later: u32,
 }
 
-/// Why nothing was appended, or may not have been.
+/// Why it is not known that it is stored, or why it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AppendError {
-    /// It has not come back in time, or too much waits. It may have been stored.
-    Unavailable { retry_after: Duration },
+    /// It was appended, and has not come back in time. It may have been stored.
+    Unavailable,
+    /// It could not be appended in time, or too much waits. It is not stored.
+    NotAppended,
     /// It has more bytes than a record.
     TooLarge { max: usize },
     /// The server stops.
@@ -114,7 +116,7 @@ impl Backplane {
     /// Appends lines, and waits until they have been read from the log and applied here.
     ///
     /// # Errors
-    /// [`AppendError`]. Lines that could not be appended in time may still be.
+    /// [`AppendError`].
     pub(crate) async fn append(&self, lines: Lines) -> Result<Appended, AppendError> {
         Ok(self.shared().append(Content::Lines(lines)).await?.appended)
     }
@@ -188,9 +190,7 @@ impl Shared {
             queue.close();
             queue.drain().collect()
         };
-        for waiting in waiting {
-            _ = waiting.reply.send(Err(AppendError::Stopping));
-        }
+        waiting.into_iter().for_each(|waiting| waiting.refuse(AppendError::Stopping));
         let mut status = self.status.lock();
         status.is_connected = false;
         status.why = Some("it has been stopped".into());
@@ -199,10 +199,12 @@ impl Shared {
     async fn append(&self, content: Content) -> Result<Came, AppendError> {
         let (reply, replied) = oneshot::channel();
         let since = self.clock.elapsed();
-        let waiting = Waiting { content, since, until: since + self.timeout, reply };
-        self.queue.lock().push(waiting, retry_after());
+        let waiting =
+            Waiting { content, since, until: since + self.timeout, is_attempted: false, reply };
+        self.queue.lock().push(waiting);
         self.wake.notify_one();
-        let result = replied.await.unwrap_or(Err(AppendError::Stopping));
+        // There is no reply if the thread has died, which may have appended it.
+        let result = replied.await.unwrap_or(Err(AppendError::Unavailable));
         self.counters.count_append(AppendResult::of(&result));
         if result.is_ok() {
             self.counters.time_append(self.clock.elapsed() - since);
@@ -211,18 +213,13 @@ impl Shared {
     }
 }
 
-/// Backends that were refused at once come back at different times.
-pub(super) fn retry_after() -> Duration {
-    Duration::from_secs(fastrand::u64(1..=3))
-}
-
 // ===== impl AppendResult =====
 
 impl AppendResult {
     fn of<T>(result: &Result<T, AppendError>) -> Self {
         match result {
             Ok(_) => Self::Ok,
-            Err(AppendError::Unavailable { .. }) => Self::Unavailable,
+            Err(AppendError::Unavailable | AppendError::NotAppended) => Self::Unavailable,
             Err(AppendError::TooLarge { .. }) => Self::TooLarge,
             Err(AppendError::Stopping) => Self::Stopping,
         }
@@ -234,7 +231,8 @@ impl AppendResult {
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable { .. } => f.write_str("the log cannot be reached, or is too slow"),
+            Self::Unavailable => f.write_str("the log cannot be reached, or is too slow"),
+            Self::NotAppended => f.write_str("the log could not be reached in time"),
             Self::TooLarge { max } => write!(f, "a record of the log has at most {max} bytes"),
             Self::Stopping => f.write_str("the server is stopping"),
         }

@@ -29,6 +29,8 @@ pub(super) struct Waiting {
     pub(super) since: Duration,
     /// Until when.
     pub(super) until: Duration,
+    /// It has been in a record, which may be stored.
+    pub(super) is_attempted: bool,
     pub(super) reply: oneshot::Sender<Result<Came, AppendError>>,
 }
 
@@ -71,14 +73,14 @@ impl Queue {
     }
 
     /// Lets it wait, or responds at once.
-    pub(super) fn push(&mut self, waiting: Waiting, retry_after: Duration) {
+    pub(super) fn push(&mut self, waiting: Waiting) {
         let len = waiting.content.len();
         let refusal = if self.is_closed {
             AppendError::Stopping
         } else if len > self.payload_max {
             AppendError::TooLarge { max: self.payload_max }
         } else if self.bytes + len + OVERHEAD > BYTES_MAX {
-            AppendError::Unavailable { retry_after }
+            AppendError::NotAppended
         } else {
             self.bytes += len + OVERHEAD;
             self.waiting.push_back(waiting);
@@ -164,6 +166,16 @@ impl Queue {
     }
 }
 
+// ===== impl Waiting =====
+
+impl Waiting {
+    /// Responds why it is not stored; or that it may be, if it has been in a record.
+    pub(super) fn refuse(self, why: AppendError) {
+        let why = if self.is_attempted { AppendError::Unavailable } else { why };
+        _ = self.reply.send(Err(why));
+    }
+}
+
 // ===== impl Content =====
 
 impl Content {
@@ -245,7 +257,8 @@ mod tests {
                 lines.message(&topic, "e", Payload::Text("x"), false);
             }
             let (since, (reply, _)) = (Duration::ZERO, oneshot::channel());
-            Waiting { content: Content::Lines(lines), since, until: since, reply }
+            let content = Content::Lines(lines);
+            Waiting { content, since, until: since, is_attempted: false, reply }
         });
         Group { members: members.collect(), kind: Kind::Lines }
     }

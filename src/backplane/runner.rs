@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::attempts::Attempts;
 use super::broker::{Appender, Broker, Down, Entry, NotStored, Opened, Reader, Record};
 use super::follower::{Follower, Next, Reopen, Rules, new_tag};
-use super::handle::{Shared, retry_after};
+use super::handle::Shared;
 use super::payload::limits_hash;
 use super::queue::{Queue, Waiting};
 use super::wait::{Either, either, sleep, within};
@@ -311,8 +311,5 @@ impl<B: Broker> Runner<B> {
 
 /// Responds that nothing came back in time.
 fn refuse(waiting: impl Iterator<Item = Waiting>) {
-    for waiting in waiting {
-        let retry_after = retry_after();
-        _ = waiting.reply.send(Err(AppendError::Unavailable { retry_after }));
-    }
+    waiting.for_each(|waiting| waiting.refuse(AppendError::NotAppended));
 }

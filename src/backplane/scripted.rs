@@ -82,6 +82,8 @@ pub(crate) enum Acks {
     Swallowed,
     /// Refused, and not stored.
     Refused,
+    /// Stored, and whoever appends panics.
+    Panic,
 }
 
 /// Records of one read.
@@ -420,6 +422,7 @@ impl Appender for Connection {
     async fn append(&self, record: Record) -> Result<u64, NotStored> {
         let acks = self.broker.shared.script.lock().acks;
         let stored = self.append_now(record)?;
+        assert!(acks != Acks::Panic, "as the script says");
         if let Acks::Late(time) = acks {
             super::wait::sleep(time).await;
         }

@@ -187,9 +187,12 @@ fn unavailable(content_type: &str) -> String {
 
 /// As nudged answers where its log may have taken the record, or may not.
 fn backplane_unavailable() -> String {
-    let problem =
-        r#"{"type":"backplane-unavailable","status":503,"detail":"the log did not answer"}"#;
-    answer("503 Service Unavailable", "application/problem+json", problem)
+    of_type("backplane-unavailable")
+}
+
+fn of_type(kind: &str) -> String {
+    let problem = format!(r#"{{"type":"{kind}","status":503,"detail":"the log did not answer"}}"#);
+    answer("503 Service Unavailable", "application/problem+json", &problem)
 }
 
 /// What is published twice is received twice, and what is closed twice may have been begun anew in between.
@@ -202,15 +205,16 @@ fn what_concerns_a_topic_is_sent_again_where_it_is_certain_that_nothing_was_done
     ] {
         let script = ScriptedServer::play([
             unavailable("application/problem+json"),
+            of_type("backplane-not-stored"),
             answer("429 Too Many Requests", "text/plain", ""),
             accepted(),
         ]);
         let Done { result, notes, .. } = run(script.server(None), RETRY_FOR);
         result.expect("accepted in the end");
         let requests = script.requests();
-        assert!(requests.len() == 3 && requests.iter().all(|request| *request == requests[0]));
+        assert!(requests.len() == 4 && requests.iter().all(|request| *request == requests[0]));
         let notes: Vec<_> = notes.lines().collect();
-        assert!(notes.len() == 2, "{notes:?}");
+        assert!(notes.len() == 3, "{notes:?}");
         assert!(notes.iter().all(|note| note.contains("; trying again in ")), "{notes:?}");
 
         let Done { result, notes, .. } = run(server(closed.address, None), Duration::from_secs(1));

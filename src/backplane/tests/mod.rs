@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::broker::{Entry, Kind, VERSION};
 use super::follower::CutReason;
-use super::scripted::{Acks, Scripted};
+use super::scripted::{Acks, Script, Scripted};
 use super::wait::sleep;
 use super::{AppendError, Appended, Backplane};
 use crate::config::{BackplaneConfig, HubConfig};

@@ -51,10 +51,21 @@ fn id_of(answer: &Answer) -> String {
 
 /// Checks the refusal of a publish that may have been stored.
 fn expect_unavailable(answer: &Answer) {
-    assert_eq!(answer.status(), 503, "{answer:?}");
-    assert_eq!(member(answer, "type"), "backplane-unavailable");
-    let problem = answer.problem();
+    let problem = expect_503(answer, "backplane-unavailable");
     assert!(problem.contains("keys can be published again without harm"), "{problem}");
+}
+
+/// Checks the refusal of a publish that was not stored.
+fn expect_not_stored(answer: &Answer) {
+    let problem = expect_503(answer, "backplane-not-stored");
+    assert!(problem.contains("nothing of this request was stored"), "{problem}");
+}
+
+/// Checks a refusal of this type. Returns what it says.
+fn expect_503(answer: &Answer, kind: &str) -> String {
+    assert_eq!(answer.status(), 503, "{answer:?}");
+    assert_eq!(member(answer, "type"), kind);
     let seconds: u32 = answer.header("retry-after").expect("a time").parse().expect("seconds");
-    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert!((1..=5).contains(&seconds), "{seconds}");
+    answer.problem()
 }
