@@ -25,8 +25,9 @@ struct Attempt {
 impl Attempts {
     pub(super) fn add(&mut self, tag: u64, group: Group) {
         let later = group.later();
-        let attempted = group.members.into_iter().map(|it| Waiting { is_attempted: true, ..it });
-        let members = attempted.zip(later).collect();
+        let mut members = group.members;
+        members.iter_mut().for_each(|waiting| waiting.is_attempted = true);
+        let members = members.into_iter().zip(later).collect();
         self.0.insert(tag, Attempt { members, is_in_doubt: false });
     }
 
@@ -34,7 +35,7 @@ impl Attempts {
     pub(super) fn came(&mut self, mark: Mark, streams: usize) {
         let Some(attempt) = self.0.remove(&mark.tag) else { return };
         for (waiting, later) in attempt.members {
-            _ = waiting.reply.send(Ok(Came { appended: Appended { mark, later }, streams }));
+            waiting.answer(Ok(Came { appended: Appended { mark, later }, streams }));
         }
     }
 
@@ -55,7 +56,7 @@ impl Attempts {
                 if waiting.content.only_once() { &mut lost } else { &mut again }.push(waiting);
             }
         }
-        again.sort_by_key(|waiting| waiting.since);
+        again.sort_by_key(|waiting| waiting.queued_at);
         (again, lost)
     }
 
@@ -63,7 +64,8 @@ impl Attempts {
     pub(super) fn expire(&mut self, now: Duration) -> Vec<Waiting> {
         let mut expired = Vec::new();
         self.0.retain(|_, attempt| {
-            expired.extend(attempt.members.extract_if(.., |(waiting, _)| waiting.until <= now));
+            expired
+                .extend(attempt.members.extract_if(.., |(waiting, _)| waiting.expires_at <= now));
             !attempt.members.is_empty()
         });
         expired.into_iter().map(|(waiting, _)| waiting).collect()
@@ -76,8 +78,6 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::*;
     use crate::backplane::AppendError;
     use crate::backplane::queue::{Content, Queue};
@@ -88,12 +88,10 @@ mod tests {
         let (mut queue, mut attempts) = (Queue::new(), Attempts::default());
         let until = Duration::from_secs(5);
         let replies = [until, until * 2].map(|until| {
-            let (reply, replied) = oneshot::channel();
-            let (content, since) = (Content::Barrier("restored".into()), Duration::ZERO);
-            queue.push(Waiting { content, since, until, is_attempted: false, reply });
-            replied
+            let content = Content::Barrier("restored".into());
+            queue.push(content, Duration::ZERO, until).expect("there is room")
         });
-        attempts.add(1, queue.take().expect("the first one"));
+        attempts.add(1, queue.take().into_group().expect("the first one"));
         attempts.reopened();
         let (again, lost) = attempts.take_lost();
         assert_eq!((again.len(), lost.len()), (1, 0));

@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use super::broker::Broker;
 use super::counters::{AppendResult, Counters};
-use super::queue::{Came, Content, Queue, Waiting};
+use super::queue::{Came, Content, Queue};
 use super::runner;
 use crate::config::BackplaneConfig;
 use crate::hub::Hub;
@@ -148,6 +148,11 @@ impl Backplane {
         _ = ended.wait_for(|ended| *ended).await;
     }
 
+    #[cfg(all(test, not(nudged_loom)))]
+    pub(super) fn is_queue_locked(&self) -> bool {
+        self.shared().queue.try_lock().is_none()
+    }
+
     fn shared(&self) -> &Shared {
         &self.0.shared
     }
@@ -197,17 +202,19 @@ impl Shared {
     }
 
     async fn append(&self, content: Content) -> Result<Came, AppendError> {
-        let (reply, replied) = oneshot::channel();
-        let since = self.clock.elapsed();
-        let waiting =
-            Waiting { content, since, until: since + self.timeout, is_attempted: false, reply };
-        self.queue.lock().push(waiting);
-        self.wake.notify_one();
-        // There is no reply if the thread has died, which may have appended it.
-        let result = replied.await.unwrap_or(Err(AppendError::Unavailable));
+        let queued_at = self.clock.elapsed();
+        let pushed = self.queue.lock().push(content, queued_at, queued_at + self.timeout);
+        let result = match pushed {
+            Ok(replied) => {
+                self.wake.notify_one();
+                // There is no reply if the thread has died, which may have appended it.
+                replied.await.unwrap_or(Err(AppendError::Unavailable))
+            }
+            Err(why) => Err(why),
+        };
         self.counters.count_append(AppendResult::of(&result));
         if result.is_ok() {
-            self.counters.time_append(self.clock.elapsed() - since);
+            self.counters.time_append(self.clock.elapsed() - queued_at);
         }
         result
     }

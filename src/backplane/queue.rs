@@ -1,6 +1,7 @@
-//! What waits to be appended: bounded in bytes, and made into records.
+//! What waits to be appended, and is made into records. It is bounded in bytes until it is answered.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,12 +11,16 @@ use super::{AppendError, Appended};
 use crate::backplane::broker::Kind;
 use crate::hub::record::Lines;
 use crate::ids::StreamHash;
+use crate::sync::{AtomicUsize, Ordering};
 
 /// What waits, in its order.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
+    /// Of what waits here.
     bytes: usize,
+    /// Of all that is not answered: what waits here, and what was appended and has not come back.
+    unanswered: Arc<AtomicUsize>,
     /// The largest record of the broker, once it is known.
     payload_max: usize,
     is_closed: bool,
@@ -25,13 +30,21 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) content: Content,
-    /// Since when.
-    pub(super) since: Duration,
-    /// Until when.
-    pub(super) until: Duration,
+    /// When it came. Others may join its record for the linger time from then on.
+    pub(super) queued_at: Duration,
+    /// When it is refused, if its record has not come back.
+    pub(super) expires_at: Duration,
     /// It has been in a record, which may be stored.
     pub(super) is_attempted: bool,
-    pub(super) reply: oneshot::Sender<Result<Came, AppendError>>,
+    room: Room,
+    reply: oneshot::Sender<Result<Came, AppendError>>,
+}
+
+/// Bytes of those that may be unanswered, until it is dropped.
+#[derive(Debug)]
+struct Room {
+    unanswered: Arc<AtomicUsize>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -56,37 +69,67 @@ pub(super) struct Group {
     kind: Kind,
 }
 
+/// What was taken out of the queue, to be dealt with once that is no longer locked.
+#[derive(Debug)]
+pub(super) struct Taken {
+    group: Option<Group>,
+    /// What no record can hold any more, since the broker has a smaller bound.
+    too_large: Vec<Waiting>,
+    payload_max: usize,
+}
+
 /// The bytes of a record of several appends.
 const RECORD_MAX: usize = 256 * 1024;
 
-/// Bytes that wait, at most.
+/// Bytes that are unanswered, at most.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What waiting takes beside the bytes.
+/// What an append takes beside its bytes.
 const OVERHEAD: usize = 256;
 
 // ===== impl Queue =====
 
 impl Queue {
     pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, payload_max: usize::MAX, is_closed: false }
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            unanswered: Arc::default(),
+            payload_max: usize::MAX,
+            is_closed: false,
+        }
     }
 
-    /// Lets it wait, or responds at once.
-    pub(super) fn push(&mut self, waiting: Waiting) {
-        let len = waiting.content.len();
-        let refusal = if self.is_closed {
-            AppendError::Stopping
-        } else if len > self.payload_max {
-            AppendError::TooLarge { max: self.payload_max }
-        } else if self.bytes + len + OVERHEAD > BYTES_MAX {
-            AppendError::NotAppended
-        } else {
-            self.bytes += len + OVERHEAD;
-            self.waiting.push_back(waiting);
-            return;
-        };
-        _ = waiting.reply.send(Err(refusal));
+    /// Lets it wait. Returns where the reply comes.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(super) fn push(
+        &mut self,
+        content: Content,
+        queued_at: Duration,
+        expires_at: Duration,
+    ) -> Result<oneshot::Receiver<Result<Came, AppendError>>, AppendError> {
+        let len = content.len();
+        if self.is_closed {
+            return Err(AppendError::Stopping);
+        }
+        if len > self.payload_max {
+            return Err(AppendError::TooLarge { max: self.payload_max });
+        }
+        let room = Room::take(&self.unanswered, len + OVERHEAD).ok_or(AppendError::NotAppended)?;
+        let (reply, replied) = oneshot::channel();
+        let is_attempted = false;
+        self.bytes += len + OVERHEAD;
+        self.waiting.push_back(Waiting {
+            content,
+            queued_at,
+            expires_at,
+            is_attempted,
+            room,
+            reply,
+        });
+        Ok(replied)
     }
 
     /// Puts back what was not stored, before what came later.
@@ -118,40 +161,42 @@ impl Queue {
     pub(super) fn lingers_since(&self) -> Option<Duration> {
         let first = self.waiting.front()?;
         let is_full = matches!(first.content, Content::Barrier(_)) || self.bytes >= RECORD_MAX;
-        Some(if is_full { Duration::ZERO } else { first.since })
+        Some(if is_full { Duration::ZERO } else { first.queued_at })
     }
 
     /// Takes out what becomes the next record.
-    pub(super) fn take(&mut self) -> Option<Group> {
-        let bound = RECORD_MAX.min(self.payload_max);
-        let (mut members, mut len) = (Vec::new(), 0);
+    pub(super) fn take(&mut self) -> Taken {
+        let payload_max = self.payload_max;
+        let bound = RECORD_MAX.min(payload_max);
+        let (mut members, mut too_large, mut len) = (Vec::new(), Vec::new(), 0);
+        let mut kind = Kind::Lines;
         while let Some(next) = self.waiting.front() {
             let (more, is_lines) = (next.content.len(), matches!(next.content, Content::Lines(_)));
-            if more <= self.payload_max && !members.is_empty() && (!is_lines || len + more > bound)
-            {
+            if more <= payload_max && !members.is_empty() && (!is_lines || len + more > bound) {
                 break;
             }
             let next = self.waiting.pop_front().expect("looked at");
             self.bytes -= more + OVERHEAD;
-            if more > self.payload_max {
-                let max = self.payload_max;
-                _ = next.reply.send(Err(AppendError::TooLarge { max }));
+            if more > payload_max {
+                too_large.push(next);
                 continue;
             }
             len += more;
             members.push(next);
             if !is_lines {
-                return Some(Group { members, kind: Kind::Barrier });
+                kind = Kind::Barrier;
+                break;
             }
         }
-        (!members.is_empty()).then_some(Group { members, kind: Kind::Lines })
+        let group = (!members.is_empty()).then_some(Group { members, kind });
+        Taken { group, too_large, payload_max }
     }
 
     /// Takes out what has waited for too long.
     pub(super) fn expire(&mut self, now: Duration) -> Vec<Waiting> {
         // In the order of their deadlines, but for those that were put back, which are the earliest.
         let mut expired = Vec::new();
-        while self.waiting.front().is_some_and(|first| first.until <= now) {
+        while self.waiting.front().is_some_and(|first| first.expires_at <= now) {
             let first = self.waiting.pop_front().expect("looked at");
             self.bytes -= first.content.len() + OVERHEAD;
             expired.push(first);
@@ -169,10 +214,46 @@ impl Queue {
 // ===== impl Waiting =====
 
 impl Waiting {
+    /// Responds, which wakes: not under a lock.
+    pub(super) fn answer(self, result: Result<Came, AppendError>) {
+        let Self { content, room, reply, .. } = self;
+        // What is published next finds room.
+        drop((content, room));
+        _ = reply.send(result);
+    }
+
     /// Responds why it is not stored; or that it may be, if it has been in a record.
     pub(super) fn refuse(self, why: AppendError) {
         let why = if self.is_attempted { AppendError::Unavailable } else { why };
-        _ = self.reply.send(Err(why));
+        self.answer(Err(why));
+    }
+}
+
+// ===== impl Room =====
+
+impl Room {
+    /// `None` if there is not as much.
+    fn take(unanswered: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let before = unanswered.fetch_add(bytes, Ordering::Relaxed);
+        let room = Self { unanswered: unanswered.clone(), bytes };
+        (before + bytes <= BYTES_MAX).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.unanswered.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+// ===== impl Taken =====
+
+impl Taken {
+    /// What becomes a record. Responds to what none can hold.
+    pub(super) fn into_group(self) -> Option<Group> {
+        let Self { group, too_large, payload_max: max } = self;
+        too_large.into_iter().for_each(|waiting| waiting.refuse(AppendError::TooLarge { max }));
+        group
     }
 }
 
@@ -256,9 +337,15 @@ mod tests {
                 let topic = Topic { org: "acme".parse().expect("a name"), name };
                 lines.message(&topic, "e", Payload::Text("x"), false);
             }
-            let (since, (reply, _)) = (Duration::ZERO, oneshot::channel());
-            let content = Content::Lines(lines);
-            Waiting { content, since, until: since, is_attempted: false, reply }
+            let (room, reply) = (Room::take(&Arc::default(), 0), oneshot::channel().0);
+            Waiting {
+                content: Content::Lines(lines),
+                queued_at: Duration::ZERO,
+                expires_at: Duration::ZERO,
+                is_attempted: false,
+                room: room.expect("nothing"),
+                reply,
+            }
         });
         Group { members: members.collect(), kind: Kind::Lines }
     }

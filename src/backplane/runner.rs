@@ -17,7 +17,7 @@ use super::broker::{Appender, Broker, Down, Entry, NotStored, Opened, Reader, Re
 use super::follower::{Follower, Next, Reopen, Rules, new_tag};
 use super::handle::Shared;
 use super::payload::limits_hash;
-use super::queue::{Queue, Waiting};
+use super::queue::{Taken, Waiting};
 use super::wait::{Either, either, sleep, within};
 use super::{AppendError, warnings::Warnings};
 use crate::config::BackplaneConfig;
@@ -236,7 +236,7 @@ impl<B: Broker> Runner<B> {
     /// Waits for something to append.
     async fn next_record(&self) -> Record {
         loop {
-            let lingers = {
+            let (taken, lingers) = {
                 let mut core = self.core.borrow_mut();
                 if !core.urgent.is_empty() {
                     return core.urgent.remove(0);
@@ -246,13 +246,12 @@ impl<B: Broker> Runner<B> {
                 let since = queue.lingers_since().filter(|_| core.follower.is_current());
                 let now = self.shared.clock.elapsed();
                 let lingers = since.map(|since| (since + self.linger).saturating_sub(now));
-                if lingers.is_some_and(|lingers| lingers.is_zero())
-                    && let Some(record) = self.take_group(&mut core, &mut queue)
-                {
-                    return record;
-                }
-                lingers
+                (lingers.filter(Duration::is_zero).map(|_| queue.take()), lingers)
             };
+            // Publishers wait for the queue's lock, so a record is made without it.
+            if let Some(record) = taken.and_then(|taken| self.to_record(taken)) {
+                return record;
+            }
             match lingers {
                 Some(lingers) => _ = either(sleep(lingers), self.shared.wake.notified()).await,
                 None => self.shared.wake.notified().await,
@@ -260,9 +259,10 @@ impl<B: Broker> Runner<B> {
         }
     }
 
-    /// Makes a record of what waits.
-    fn take_group(&self, core: &mut Core, queue: &mut Queue) -> Option<Record> {
-        let group = queue.take()?;
+    /// Makes a record of what was taken out of the queue.
+    fn to_record(&self, taken: Taken) -> Option<Record> {
+        let group = taken.into_group()?;
+        let mut core = self.core.borrow_mut();
         let (kind, payload) = group.to_record(&core.identity);
         let tag = new_tag();
         core.attempts.add(tag, group);

@@ -47,9 +47,12 @@ impl<B: Broker> Runner<B> {
             // appended again.
             let (again, lost) = core.attempts.take_lost();
             refuse(lost.into_iter());
-            let mut queue = self.shared.queue.lock();
-            queue.push_front(again);
-            if !queue.is_empty() {
+            let waits = {
+                let mut queue = self.shared.queue.lock();
+                queue.push_front(again);
+                !queue.is_empty()
+            };
+            if waits {
                 self.shared.wake.notify_one();
             }
         }

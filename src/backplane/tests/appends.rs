@@ -1,6 +1,23 @@
 //! What becomes of appends.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake};
+
 use super::*;
+use crate::sync::Mutex;
+
+/// Looks at the queue when it is woken.
+struct Looking {
+    backplane: Backplane,
+    seen_locked: Mutex<Vec<bool>>,
+}
+
+impl Wake for Looking {
+    fn wake(self: Arc<Self>) {
+        self.seen_locked.lock().push(self.backplane.is_queue_locked());
+    }
+}
 
 #[test]
 fn a_publish_is_acknowledged_once_it_has_come_back_and_every_node_has_it() {
@@ -124,5 +141,60 @@ fn what_waits_is_bounded_in_bytes() {
         let refused = all.iter().filter(|append| append.is_finished()).count();
         let room = 16 * 1024 * 1024 / lines.len();
         assert_eq!(refused, 100 - room);
+    });
+}
+
+/// SCENARIO: the broker takes records, and delivers none, while many publish.
+/// BUG: the bound was for what was not appended yet. What was appended kept its memory until it came back, or for
+/// `--backplane-timeout`, and did not count.
+/// FIX: an append counts until it is answered.
+#[test]
+fn what_was_appended_and_has_not_come_back_counts() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        broker.edit(|script| script.set_stalled(0, true));
+        let mut lines = Lines::new();
+        (0..10_000).for_each(|_| lines.extend(&keys("a-key-of-some-length")));
+        let all: Vec<_> = (0..100).map(|_| nodes[0].append(lines.clone())).collect();
+        let room = 16 * 1024 * 1024 / lines.len();
+        sleep(Duration::from_millis(10)).await;
+        let more = nodes[0].append(lines.clone());
+        sleep(Duration::from_millis(10)).await;
+        assert!(more.is_finished(), "there is no room");
+        assert_eq!(all.iter().filter(|append| append.is_finished()).count(), 100 - room);
+        broker.edit(|script| script.set_stalled(0, false));
+        let mut accepted = 0;
+        for append in all {
+            accepted += usize::from(append.await.expect("no panic").is_ok());
+        }
+        assert_eq!(accepted, room);
+        nodes[0].backplane.append(lines).await.expect("there is room again");
+    });
+}
+
+/// SCENARIO: the broker comes back with a smaller bound of its records while a larger publish waits.
+/// BUG: the publish was answered, and its task woken, under the lock of the queue, for which all publishers wait.
+/// FIX: it is answered without the lock.
+#[test]
+fn what_has_become_too_large_is_answered_without_the_lock_of_the_queue() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        broker.edit(|script| script.set_down(true));
+        until("it is noticed", || !nodes[0].backplane.state().is_connected).await;
+        let backplane = nodes[0].backplane.clone();
+        let looking = Arc::new(Looking { backplane, seen_locked: Mutex::new(Vec::new()) });
+        let waker = looking.clone().into();
+        let mut waits = pin!(nodes[0].publish("a-key-of-some-length"));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        broker.edit(|script| {
+            script.set_payload_max(10);
+            script.set_down(false);
+        });
+        until("it is answered", || !looking.seen_locked.lock().is_empty()).await;
+        let refused = waits.await;
+        assert!(matches!(refused, Err(AppendError::TooLarge { max: 10 })), "{refused:?}");
+        assert_eq!(*looking.seen_locked.lock(), [false]);
     });
 }
