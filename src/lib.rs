@@ -153,8 +153,8 @@
 //! broker's client library is never trusted to recover.
 //!
 //! *An idle client's id moves with the log*: a keepalive carries the mark that was applied last, if its stream is at the
-//! head and no window holds keys. A record counts as applied only once every channel has it, so the mark is never ahead of
-//! what was sent.
+//! head; while a window holds keys, the one before these. A record counts as applied only once every channel has it, so
+//! the mark is never ahead of what was sent.
 //!
 //! *The server stops.* `/readyz` answers 503 at once. After the drain delay the server stops accepting and calls
 //! [`Hub::drain`](hub::Hub::drain). Each driver then sweeps all seats of its shard once, at the pace that spreads their

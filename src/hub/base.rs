@@ -24,8 +24,8 @@ pub(crate) struct Base {
     next: Mark,
     /// There was a record since the feed was filled from the log, which its events do not show yet.
     fresh: bool,
-    /// A burst window may hold keys of it.
-    held: bool,
+    /// The last record before those of which a burst window may hold keys, if it may: what is held comes after it.
+    held: Option<Mark>,
     /// The keepalive with the id of the log's last record.
     ping: EncodedAt,
 }
@@ -41,7 +41,7 @@ impl Base {
             seq: Seq(0),
             next: mark,
             fresh: false,
-            held: false,
+            held: None,
             ping: EncodedAt::default(),
         }
     }
@@ -189,7 +189,8 @@ impl History {
     ) -> EventId {
         let Some(base) = self.base() else { return self.id(seq) };
         // What the burst window holds comes after what a client has that reads nothing now.
-        let has_all = seq == self.head() && (greeting == Greeting::Connected || !base.held);
+        let has_all =
+            seq == self.head() && (greeting == Greeting::Connected || base.held.is_none());
         if has_all {
             return self.id_at_head(applied);
         }
@@ -197,14 +198,20 @@ impl History {
         resumes.unwrap_or_else(|| self.id(seq))
     }
 
-    /// The keepalive of a stream at this position, if it has received all that the log had up to this record.
+    /// The keepalive of a stream at this position, if it has received all that the log had up to this record. While the
+    /// burst window holds something, the last record before that takes its place: a client that comes back with it gets
+    /// what is held. That is no step back, as nothing later had been applied when the first key was held.
     pub(super) fn ping_in_log(&mut self, seq: Seq, applied: Mark) -> Option<Frame> {
         let head = self.head();
         let base = self.base()?;
-        if seq != head || base.held {
+        if seq != head {
             return None;
         }
-        let mark = applied.or_later(self.last_mark(base));
+        let mark = base.held.unwrap_or(applied).or_later(self.last_mark(base));
+        // One without a tag would take the place of one that resumes.
+        if mark.tag == 0 {
+            return None;
+        }
         let memory = self.memory().clone();
         self.base_mut().as_mut().map(|base| base.ping(mark, &memory))
     }
@@ -214,10 +221,18 @@ impl History {
         self.base().is_none_or(|base| base.fresh)
     }
 
-    /// The burst window holds keys of the log, or none any more.
-    pub(super) fn set_held(&mut self, held: bool) {
+    /// The burst window holds keys of a record that comes after this one.
+    #[cfg(feature = "server")]
+    pub(super) fn hold(&mut self, before: Mark) {
         if let Some(base) = self.base_mut() {
-            base.held = held;
+            base.held.get_or_insert(before);
+        }
+    }
+
+    /// The burst window holds nothing any more.
+    pub(super) fn release(&mut self) {
+        if let Some(base) = self.base_mut() {
+            base.held = None;
         }
     }
 

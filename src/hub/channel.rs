@@ -113,7 +113,7 @@ impl Channel {
         state.coalescer.open(now.after(self.common.config.coalesce));
         let feeds = state.feeds.org_mut();
         self.append_burst(feeds, &burst, now);
-        feeds.set_held(false);
+        feeds.release();
     }
 
     /// Appends what is left of a burst to the feeds that show it.

@@ -13,6 +13,8 @@ use super::shard::ShardId;
 use super::source::Source;
 use super::topic::TopicFeed;
 use crate::config::HubConfig;
+#[cfg(feature = "server")]
+use crate::ids::Mark;
 use crate::ids::{Epoch, Seq};
 use crate::wire::MemoryUse;
 
@@ -151,9 +153,15 @@ impl OrgFeeds {
         std::iter::once((View::Member, &mut self.member)).chain(public)
     }
 
-    /// The burst window holds keys of the log, or none any more.
-    pub(super) fn set_held(&mut self, held: bool) {
-        self.iter_mut().for_each(|(_, feed)| feed.history.set_held(held));
+    /// The burst window holds keys of a record of the log that comes after this one.
+    #[cfg(feature = "server")]
+    pub(super) fn hold(&mut self, before: Mark) {
+        self.iter_mut().for_each(|(_, feed)| feed.history.hold(before));
+    }
+
+    /// The burst window holds nothing any more.
+    pub(super) fn release(&mut self) {
+        self.iter_mut().for_each(|(_, feed)| feed.history.release());
     }
 
     /// Evicts the oldest events until the histories have room for an event of this cost in the feed of `view`, or

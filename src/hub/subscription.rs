@@ -199,7 +199,9 @@ impl Subscription {
     }
 
     /// Has it receive only events that may interest it, from its position on. Its keepalive is then an event with its
-    /// position, whatever [`Self::set_keepalive`] says. A stream of a topic has no filter, and receives every event.
+    /// position, whatever [`Self::set_keepalive`] says, as it is on every stream of a hub that follows a log; there it
+    /// is what that says while the stream has something still to receive. A stream of a topic has no filter, and
+    /// receives every event.
     pub fn set_filter(&mut self, filter: Filter) {
         let mut state = self.channel.state.lock();
         if let Feeds::Org(feeds) = &mut state.feeds {

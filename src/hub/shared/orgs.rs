@@ -146,7 +146,9 @@ impl Channel {
         if lines.has_keys() {
             let outcome = self.publish_lines(state, lines, now);
             if !matches!(outcome, Outcome::Appended(_)) {
-                state.feeds.org_mut().set_held(true);
+                // The one before this record, which is applied everywhere only later.
+                let before = self.common.applied().unwrap_or(Mark::NONE);
+                state.feeds.org_mut().hold(before);
             }
             todo.outcome = Some(outcome);
         }
@@ -192,7 +194,7 @@ impl Channel {
         let base = reread.map_or(chain.base, |index| links[index].0.mark);
         let feeds = state.feeds.org_mut();
         feeds.get_mut(view).expect(CREATED).history.begin_in_log(base);
-        for (link, lines) in &links[reread.unwrap_or(0)..] {
+        for (link, lines) in &links[reread.map_or(0, |index| index + 1)..] {
             feeds.get_mut(view).expect(CREATED).history.follow(link.mark);
             if let Some(burst) = lines.union(self) {
                 self.append_burst_to(feeds, view, &burst, link.at);
