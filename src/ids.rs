@@ -25,11 +25,17 @@ pub struct Topic {
 
 /// One run of one view of an organisation's channel, or of a topic. No two runs share one, across views, topics and
 /// restarts too, so that a history never covers an id from an earlier run or from another channel or view.
+///
+/// In a log that servers share there are no runs: it is the tag of a record, by which of its events it is and by the
+/// name of the view or topic. So it differs from id to id, and is the same on every server and after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub(crate) u64);
 
 /// The sequence number of an event in one run of a view or of a topic, from 1, without gaps; and a position in it, the
 /// number of the last event before it. 0 is the position before the first event.
+///
+/// In the ids of a log that servers share it is the position of a record: most records have nothing for a view, so
+/// there are gaps, and one may have several events of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
@@ -37,9 +43,9 @@ pub struct Seq(pub u64);
 /// sends it back as `Last-Event-ID` (WHATWG HTML, 9.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
-    /// The run of the view.
+    /// The run of the view, or what proves the record.
     pub epoch: Epoch,
-    /// The position in it.
+    /// The position in it, or in the log.
     pub seq: Seq,
 }
 
@@ -193,9 +199,12 @@ impl Mark {
     pub(crate) const NONE: Self = Self { tag: 0, position: 0 };
 
     /// The id of an event whose last record is this one, in a stream. Of several events of a topic in one record, each
-    /// but the last has another tag: `later` is how many follow in it.
+    /// but the last has another tag: `later` is how many follow in it. Without a tag, none has one.
     pub(crate) fn id(self, stream: StreamHash, later: u32) -> EventId {
-        let tag = self.tag.wrapping_add(u64::from(later).wrapping_mul(SPREAD));
+        let tag = match self.tag {
+            0 => 0,
+            tag => tag.wrapping_add(u64::from(later).wrapping_mul(SPREAD)),
+        };
         EventId { epoch: Epoch(tag ^ stream.0), seq: Seq(self.position) }
     }
 
@@ -254,10 +263,16 @@ impl StreamHash {
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Self(hash ^ hash >> 31)
+        Self(spread(hash))
     }
+}
+
+/// The finalizer of splitmix64: each bit of the result depends on all bits.
+#[inline]
+pub(crate) fn spread(bits: u64) -> u64 {
+    let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ bits >> 31
 }
 
 /// An odd number whose multiples are spread over 64 bits: 2^64 divided by the golden ratio.

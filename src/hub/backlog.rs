@@ -232,6 +232,10 @@ impl Backlog {
         id: EventId,
         is_known: impl FnOnce(Mark) -> bool,
     ) -> Option<Seq> {
+        let mark = Mark::of(id, log.stream);
+        if mark.tag == 0 {
+            return None;
+        }
         // Events before that may be bulk ones, or of records that the log has lost.
         let first = self.events.partition_point(|event| event.seq <= self.gone);
         let after = |event: &Kept| event.position() > id.seq.0;
@@ -241,7 +245,6 @@ impl Backlog {
         if let Some(event) = same.into_iter().find(|event| event.frame.id() == id) {
             return Some(event.seq);
         }
-        let mark = Mark::of(id, log.stream);
         let covered = mark.position >= log.base.position && is_known(mark);
         covered.then(|| before.last().map_or(self.gone, |event| event.seq))
     }
@@ -436,7 +439,7 @@ impl Log for Backlog {
 
     fn ping_in_log(&mut self, seat: &Seat, _: u8, applied: Mark) -> Option<Frame> {
         // At the head, a seat has been notified of all that it misses.
-        if seat.cursor != self.head || !self.has_all_of(applied) {
+        if seat.cursor != self.head || !self.has_all_of(applied) || applied.tag == 0 {
             return None;
         }
         let (log, memory) = (self.log.as_mut()?, self.ring.memory());

@@ -1,6 +1,6 @@
 //! A client resumes on any server.
 
-use super::{Cluster, Start, config, events, topic};
+use super::{Cluster, Lines, Start, config, events, topic};
 use crate::hub::Hub;
 use crate::ids::{EventId, Mark};
 use crate::wire::Greeting;
@@ -188,4 +188,34 @@ fn an_event_that_is_too_long_here_is_not_lost_in_silence() {
         let mut other = cluster.open(narrow, &name, Start::After(id));
         assert_eq!((other.greeting, &*other.names()), (Greeting::Resumed, "two"));
     }
+}
+
+/// SCENARIO: a broker gives no tag to the records of other programs, and a client comes back with the id of such an
+/// event.
+/// BUG: it was resumed, as an event with that id was kept; of several events in the record, the earlier ones even had a
+/// tag. Another record at that position could have the same.
+/// FIX: without a tag an id proves nothing.
+#[test]
+fn an_id_of_a_record_without_a_tag_resumes_nothing() {
+    let mut cluster = Cluster::new();
+    cluster.publish("run", "one");
+    let mark = cluster.append(|lines| events(lines, "run", "two three four"));
+    cluster.log.last_mut().expect("a record").mark.tag = 0;
+    cluster.follow();
+    for later in 0..3 {
+        let id = Hub::topic_id(&topic("run"), Mark { tag: 0, ..mark }, later);
+        assert!(Mark::of(id, topic("run").stream()).tag == 0, "{later} events later");
+        for node in [0, 1] {
+            let client = cluster.open(node, "run", Start::After(id));
+            assert_eq!(client.greeting, Greeting::Connected, "{later} events later");
+        }
+    }
+    let mut client = cluster.open(0, "run", Start::All);
+    assert_eq!(client.names(), "one two three four");
+    let mut lines = Lines::new();
+    events(&mut lines, "run", "five");
+    let (lines, next) = (lines.into_bytes(), Mark { tag: 7, position: mark.position + 1 });
+    cluster.nodes.iter().for_each(|node| _ = node.hub.apply(next, &lines, node.now));
+    assert_eq!(client.names(), "five");
+    assert_eq!(client.hop(&cluster.nodes[1]).greeting, Greeting::Resumed);
 }
