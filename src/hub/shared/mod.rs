@@ -78,7 +78,8 @@ impl Hub {
     /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn begin_log(&self, oldest: u64) {
         let start = Mark { tag: 0, position: oldest.saturating_sub(1) };
-        self.shared_log().state.lock().tail.restart(start);
+        let before = self.shared_log().state.lock().tail.restart(start);
+        drop(before);
     }
 
     /// Applies the next record: its position is that of [`Self::applied`] plus 1. `mark.tag` is drawn at random for each
@@ -136,12 +137,14 @@ impl Hub {
     /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn cut(&self, mark: Mark, now: Time) -> usize {
         let log = self.shared_log();
-        {
+        let before = {
             let mut state = log.state.lock();
             state.applied = None;
-            state.tail.restart(mark);
-        }
-        let mut all = RereadAll::since(self, Window::from(now, log.window), Some((mark, now)));
+            state.tail.restart(mark)
+        };
+        // It may be large, and keepalives and new streams read what was applied.
+        drop(before);
+        let mut all = RereadAll::since(self, log.window(now), Some((mark, now)));
         while all.step() {}
         let streams = all.streams() + self.cut_topics(mark);
         drop(all);

@@ -2,14 +2,15 @@
 //! stream. Pure: no I/O, no clock.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::ids::{Mark, StreamHash};
+use crate::ids::{Mark, StreamHash, spread};
 use crate::time::Time;
 
 /// Contiguous records. The lines of one stream are a chain, from its last one back.
@@ -23,7 +24,7 @@ pub(crate) struct Tail {
     /// The number of the oldest of these lines.
     first_line: u64,
     /// The number of each stream's last line.
-    last: HashMap<StreamHash, u64, BuildHasherDefault<Spread>>,
+    last: HashMap<StreamHash, u64, Spread>,
     /// What the texts cost.
     payloads: usize,
     /// How many streams the table has room for: with each that is removed it claims to have less.
@@ -62,7 +63,8 @@ pub(crate) struct Link {
     lines: SmallVec<[Range<u32>; 1]>,
 }
 
-/// How much of a chain is wanted: what is older than all of these is not.
+/// How much of a chain is wanted: what is beyond one of these is not. The newest record counts as within the bytes,
+/// however long it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
     pub(crate) records: usize,
@@ -88,9 +90,14 @@ struct Line {
     back: u32,
 }
 
-/// The bits of a [`StreamHash`] are spread well already.
-#[derive(Default)]
-struct Spread(u64);
+/// Hashes the bits of a [`StreamHash`] again, with a random key: publishers choose names, and that hash has none.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    key: u64,
+}
+
+/// The key, and then the hash of one stream.
+struct Spreading(u64);
 
 /// What is allocated for a text beside its bytes, if it is not empty: the rest of its block, and that of its count.
 const TEXT_COST: usize = 64;
@@ -108,16 +115,19 @@ impl Tail {
             records: VecDeque::new(),
             lines: VecDeque::new(),
             first_line: 0,
-            last: HashMap::default(),
+            last: HashMap::with_hasher(Spread::new()),
             payloads: 0,
             room: 0,
             bytes_max,
         }
     }
 
-    /// Forgets everything: the log goes on after `start`.
-    pub(crate) fn restart(&mut self, start: Mark) {
-        *self = Self::new(start, self.bytes_max);
+    /// Begins anew: the log goes on after `start`. Returns what there was, which may take long to free: not under a
+    /// lock.
+    #[must_use]
+    pub(crate) fn restart(&mut self, start: Mark) -> Self {
+        let new = Self::new(start, self.bytes_max);
+        mem::replace(self, new)
     }
 
     /// Appends the next record, for which the oldest ones give way, but not the newest. `lines` are where its text has
@@ -175,8 +185,9 @@ impl Tail {
             let (record, mark) = (&self.records[index], self.mark(index + 1));
             bytes += line.length as usize;
             let is_of_last = records.last().is_some_and(|last| last.mark.position == mark.position);
-            let is_within = records.len() + usize::from(!is_of_last) <= extent.records
-                && bytes <= extent.bytes
+            let count = records.len() + usize::from(!is_of_last);
+            let is_within = count <= extent.records
+                && (bytes <= extent.bytes || count == 1)
                 && record.at >= extent.oldest;
             if !is_within {
                 // What there is of a record is all of it, or nothing.
@@ -264,8 +275,8 @@ impl Tail {
             return;
         }
         // A new one has no traces of what was removed, so that its size is known.
-        let mut table =
-            HashMap::with_capacity_and_hasher(self.last.len() * 5 / 4, BuildHasherDefault::new());
+        let spread = *self.last.hasher();
+        let mut table = HashMap::with_capacity_and_hasher(self.last.len() * 5 / 4, spread);
         table.extend(self.last.drain());
         self.room = table.capacity();
         self.last = table;
@@ -306,7 +317,23 @@ impl Link {
 
 // ===== impl Spread =====
 
-impl Hasher for Spread {
+impl Spread {
+    fn new() -> Self {
+        Self { key: RandomState::new().hash_one(0) }
+    }
+}
+
+impl BuildHasher for Spread {
+    type Hasher = Spreading;
+
+    fn build_hasher(&self) -> Spreading {
+        Spreading(self.key)
+    }
+}
+
+// ===== impl Spreading =====
+
+impl Hasher for Spreading {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -316,7 +343,7 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, bits: u64) {
-        self.0 = bits;
+        self.0 = spread(self.0 ^ bits);
     }
 }
 
