@@ -44,6 +44,7 @@ mod shared;
 #[path = "no_shared.rs"]
 mod shared;
 mod source;
+mod steps;
 mod subscription;
 mod sweep;
 mod timers;

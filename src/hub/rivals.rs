@@ -1,5 +1,6 @@
 //! The streams of a topic that an exclusive one replaces.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -11,6 +12,7 @@ use super::seat::Seat;
 use super::seat_ref::SeatRef;
 use super::seats::SeatKey;
 use super::shard::ShardId;
+use super::steps::step;
 use super::subscription::Subscription;
 use super::timers::Timer;
 use super::topic::TopicFeed;
@@ -99,28 +101,39 @@ impl State {
 impl TopicFeed {
     /// Has every stream that is open end without another event.
     pub(super) fn replace(&mut self, channel: &Channel) -> Replaced {
-        self.replace_but(&[], channel)
+        self.replace_but(&HashSet::new(), channel)
     }
 
-    /// The log has this claim: the stream that made it, here or elsewhere, is the only one. Those whose claims are still
-    /// to come in the log stay, and are the only ones then.
-    pub(super) fn settle(&mut self, number: u64, channel: &Channel) -> Replaced {
-        let claims = self.rivals.claims.iter_mut();
-        claims.filter(|claim| claim.number == number).for_each(|claim| claim.settled = true);
-        let claims = self.rivals.claims.iter();
-        let spared = claims.filter(|claim| claim.number == number || !claim.settled);
-        let spared: SmallVec<[_; 1]> = spared.map(|claim| (claim.shard, claim.seat)).collect();
-        self.replace_but(&spared, channel)
+    /// The log has these claims, in this order: the stream that made the last one, here or elsewhere, is the only one.
+    /// Those whose claims are still to come in the log stay, and are the only ones then. It is as if each came by
+    /// itself.
+    pub(super) fn settle(&mut self, numbers: &[u64], channel: &Channel) -> Option<Replaced> {
+        let last = numbers.last()?;
+        // A record that is stored twice says the same twice.
+        let repeated = numbers.iter().rev().take_while(|number| *number == last).count();
+        let overtaken: HashSet<u64> = numbers[..numbers.len() - repeated].iter().copied().collect();
+        let mut spared = HashSet::new();
+        for claim in &mut self.rivals.claims {
+            step();
+            let is_last = claim.number == *last;
+            let is_overtaken = overtaken.contains(&claim.number);
+            let comes_first = !claim.settled && !is_overtaken;
+            if comes_first || is_last && overtaken.is_empty() {
+                spared.insert((claim.shard, claim.seat));
+            }
+            claim.settled |= is_last || is_overtaken;
+        }
+        Some(self.replace_but(&spared, channel))
     }
 
-    fn replace_but(&mut self, spared: &[(ShardId, SeatKey)], channel: &Channel) -> Replaced {
+    fn replace_but(&mut self, spared: &HashSet<(ShardId, SeatKey)>, channel: &Channel) -> Replaced {
         let mut replaced = Replaced { waker: self.rivals.waker.take(), stuck: SmallVec::new() };
         for (shard, seats) in (0..).map(ShardId).zip(&mut self.feed.shards) {
             let tick = channel.common.shard(shard).tick();
             for index in 0..seats.end() {
+                step();
                 let Some((seat, key)) = seats.keyed_mut(index) else { continue };
-                let is_spared = spared.contains(&(shard, key));
-                if is_spared || seat.draining == Some(CloseReason::Replaced) {
+                if seat.draining == Some(CloseReason::Replaced) || spared.contains(&(shard, key)) {
                     continue;
                 }
                 self.rivals.left += 1;

@@ -37,7 +37,7 @@ pub(crate) struct Common {
 }
 
 /// The number of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ShardId(pub(crate) u16);
 
 /// One worker's share.

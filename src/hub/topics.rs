@@ -85,6 +85,23 @@ impl Topics {
         channel
     }
 
+    /// The channel of a topic; a new one if it has none, and no other has to be removed for it. Else topics that are
+    /// published to in turn would remove each other, and with a log each would be filled with all its events again.
+    #[cfg(feature = "server")]
+    pub(crate) fn get_or_add(&self, topic: &Topic, now: Time) -> Option<Arc<Channel>> {
+        let known = self.get(topic);
+        known.or_else(|| self.has_room().then(|| self.get_or_create(topic, now)))
+    }
+
+    /// Whether one more without a stream may be kept. Of the memory an eighth is left to those that there are.
+    #[cfg(feature = "server")]
+    fn has_room(&self) -> bool {
+        let TopicsUse { memory, idle } = &self.common.topics;
+        let config = &self.common.config;
+        let most = config.topics_bytes_total - config.topics_bytes_total / 8;
+        memory.bytes() <= most as u64 && idle.lock().topics.len() < config.idle_topics_max
+    }
+
     /// The channel of a topic, if it has one.
     pub(crate) fn get(&self, topic: &Topic) -> Option<Arc<Channel>> {
         self.partition(topic).lock().get(topic).cloned()

@@ -14,6 +14,7 @@ use crate::hub::feed::Feeds;
 use crate::hub::record::{Line, TopicLine};
 use crate::hub::rivals::Replaced;
 use crate::hub::shard::Common;
+use crate::hub::steps::step;
 use crate::hub::topic::Exclusive;
 use crate::hub::{Hub, Start, SubscribeError, Subscription};
 use crate::ids::{EventId, Mark, StreamHash, Topic};
@@ -25,11 +26,12 @@ use crate::wire::{Greeting, Message};
 struct TopicLines<'l> {
     mark: Mark,
     stream: StreamHash,
-    lines: SmallVec<[&'l TopicLine<'l>; 1]>,
+    /// Each with how many events follow it in the record.
+    lines: SmallVec<[(&'l TopicLine<'l>, u32); 1]>,
 }
 
-/// How many times as many lines, or bytes of them, as a topic keeps are looked through to fill it: some of them may be
-/// bulk, and give way.
+/// How many times as many records, or bytes of lines, as a topic keeps events or bytes are looked through to fill it:
+/// some of them may be bulk, and give way. A record may have many events, so these are often enough of them.
 const LOOK_BACK: usize = 4;
 
 // ===== impl Hub =====
@@ -79,7 +81,8 @@ impl Hub {
         channels.map(|channel| channel.cut_topic(mark)).sum()
     }
 
-    /// Appends the events, and lets the last claim decide, in the topic as it is, or begins a new one.
+    /// Appends the events, and then lets the claims decide, in the topic as it is, or begins a new one, if there is
+    /// room. Otherwise the tail has the events, and a stream that is opened later gets them from there.
     fn extend_from_log(&self, topic: &Topic, lines: &TopicLines<'_>, now: Time) {
         let topics = &self.shared.topics;
         if lines.lines.is_empty() {
@@ -88,12 +91,10 @@ impl Hub {
         loop {
             // Without a stream, a claim ends none.
             let channel = match lines.has_events() {
-                true => topics.get_or_create(topic, now),
-                false => match topics.get(topic) {
-                    Some(channel) => channel,
-                    None => return,
-                },
+                true => topics.get_or_add(topic, now),
+                false => topics.get(topic),
             };
+            let Some(channel) = channel else { return };
             let Some(replaced) = channel.apply_topic(lines, now) else { continue };
             replaced.into_iter().for_each(|replaced| replaced.notify(&channel));
             self.shared.common.schedule(&channel);
@@ -120,23 +121,29 @@ impl<'l> TopicLines<'l> {
     /// Those of this topic. There may be others, whose names have the same hash.
     fn of<'p: 'l>(topic: &Topic, mark: Mark, lines: impl Iterator<Item = &'l Line<'p>>) -> Self {
         let of_topic = lines.filter_map(|line| match line {
-            Line::Topic(of, line) if of == topic => Some(line),
+            Line::Topic(of, line) if of == topic => Some((line, 0)),
             _ => None,
         });
-        let stream = topic.stream();
-        Self { mark, stream, lines: of_topic.collect() }
+        let mut lines: SmallVec<[_; 1]> = of_topic.collect();
+        let mut events = 0;
+        for (line, later) in lines.iter_mut().rev() {
+            step();
+            *later = events;
+            events += u32::from(line.is_event());
+        }
+        Self { mark, stream: topic.stream(), lines }
     }
 
     fn has_events(&self) -> bool {
-        self.lines.iter().any(|line| line.is_event())
+        self.lines.iter().any(|(line, _)| line.is_event())
     }
 
     fn first_close(&self) -> Option<usize> {
-        self.lines.iter().position(|line| line.is_close())
+        self.lines.iter().position(|(line, _)| line.is_close())
     }
 
     fn last_close(&self) -> Option<usize> {
-        self.lines.iter().rposition(|line| line.is_close())
+        self.lines.iter().rposition(|(line, _)| line.is_close())
     }
 
     /// Forgets the first lines.
@@ -144,10 +151,9 @@ impl<'l> TopicLines<'l> {
         self.lines.drain(..count);
     }
 
-    /// The id of what is at this index. That of an event counts how many others follow it.
-    fn id(&self, index: usize) -> EventId {
-        let later = self.lines[index + 1..].iter().filter(|line| line.is_event()).count();
-        self.mark.id(self.stream, u32::try_from(later).unwrap_or(u32::MAX))
+    /// The id of what so many events follow.
+    fn id(&self, later: u32) -> EventId {
+        self.mark.id(self.stream, later)
     }
 }
 
@@ -172,12 +178,12 @@ impl Channel {
         self: &Arc<Self>,
         lines: &TopicLines<'_>,
         now: Time,
-    ) -> Option<SmallVec<[Replaced; 1]>> {
+    ) -> Option<Option<Replaced>> {
         let mut state = self.state.lock();
         if state.removed {
             return None;
         }
-        let mut replaced = SmallVec::new();
+        let mut replaced = None;
         if state.follow(lines.mark) {
             if lines.has_events() {
                 state.use_until(now);
@@ -195,14 +201,14 @@ impl Channel {
         lines: &TopicLines<'_>,
         close: usize,
         now: Time,
-    ) -> Option<SmallVec<[Replaced; 1]>> {
+    ) -> Option<Option<Replaced>> {
         let mut state = self.state.lock();
         if !state.follow(lines.mark) {
             return None;
         }
         let replaced = state.apply_topic(lines, 0..close, self, now);
-        if let TopicLine::Close(reason) = lines.lines[close] {
-            state.append_from_log(lines.id(close), &Message::closed(reason), now, self);
+        if let (TopicLine::Close(reason), later) = lines.lines[close] {
+            state.append_from_log(lines.id(later), &Message::closed(reason), now, self);
         }
         state.closing.get_or_insert(CloseReason::Closed);
         state.removed = true;
@@ -228,32 +234,31 @@ impl State {
         feed.feed.history.follow(mark.position)
     }
 
-    /// Applies lines that do not close the topic.
+    /// Applies lines that do not close the topic. A stream that their claims replace gets none of their events,
+    /// wherever these are.
     fn apply_topic(
         &mut self,
         lines: &TopicLines<'_>,
         range: std::ops::Range<usize>,
         channel: &Channel,
         now: Time,
-    ) -> SmallVec<[Replaced; 1]> {
-        let mut replaced = SmallVec::new();
-        for index in range {
-            match lines.lines[index] {
+    ) -> Option<Replaced> {
+        let mut claims = SmallVec::<[u64; 1]>::new();
+        for (line, later) in &lines.lines[range] {
+            match line {
                 TopicLine::Message(message) => {
-                    self.append_from_log(lines.id(index), message, now, channel);
+                    self.append_from_log(lines.id(*later), message, now, channel);
                 }
                 TopicLine::TooLong { bulk: true } | TopicLine::Close(_) => {}
                 TopicLine::TooLong { bulk: false } => {
                     let Feeds::Topic(feed) = &mut self.feeds else { continue };
                     feed.change(|backlog| backlog.lose(lines.mark));
                 }
-                TopicLine::Exclusive(claim) => {
-                    let Feeds::Topic(feed) = &mut self.feeds else { continue };
-                    replaced.push(feed.settle(*claim, channel));
-                }
+                TopicLine::Exclusive(claim) => claims.push(*claim),
             }
         }
-        replaced
+        let Feeds::Topic(feed) = &mut self.feeds else { return None };
+        feed.settle(&claims, channel)
     }
 
     fn append_from_log(&mut self, id: EventId, message: &Message, now: Time, channel: &Channel) {
@@ -298,10 +303,10 @@ impl Backlog {
     }
 
     fn fill(&mut self, lines: &TopicLines<'_>, at: Time, config: &HubConfig) {
-        for (index, line) in lines.lines.iter().enumerate() {
+        for (line, later) in &lines.lines {
             match line {
                 TopicLine::Message(message) => {
-                    self.append_from_log(lines.id(index), message, at, config);
+                    self.append_from_log(lines.id(*later), message, at, config);
                 }
                 TopicLine::TooLong { bulk: false } => self.lose(lines.mark),
                 TopicLine::TooLong { bulk: true }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
+use proptest::prelude::*;
+
 use super::super::Bell;
-use super::{Client, Cluster, HubConfig, Start, config, topic};
+use super::{Client, Cluster, HubConfig, Lines, Start, config, events, topic};
 use crate::hub::SubscribeError;
 use crate::metrics::CloseReason;
 
@@ -160,4 +162,71 @@ fn claims_are_as_many_as_a_topic_may_have_streams() {
     assert_eq!(refused(), Some(SubscribeError::TopicFull { max: 2 }));
     drop(claims);
     assert_eq!(refused(), None);
+}
+
+/// SCENARIO: many exclusive streams of one topic are opened at once, and a record has all of their claims.
+/// BUG: each claim went through all streams of the topic, and for each of them through all claims, under the topic's
+/// lock and on the one thread that applies records.
+/// FIX: the claims of a record are settled together.
+#[test]
+fn many_claims_of_one_record_take_steps_in_proportion() {
+    let of = |count: u64| {
+        let mut cluster = Cluster::new();
+        let _plain: Vec<_> = (0..count).map(|_| cluster.open(0, "run", Start::All)).collect();
+        let mut claims: Vec<_> = (0..count).map(|number| claim(&cluster, 0, number)).collect();
+        cluster.append(|lines| {
+            (0..count).for_each(|number| _ = lines.exclusive(&topic("run"), number));
+        });
+        let steps = crate::hub::steps::of(|| cluster.follow());
+        let last = claims.pop().expect("some");
+        assert_eq!(
+            cluster.nodes[0].hub.topic_streams(&topic("run")),
+            2 * usize::try_from(count).expect("few")
+        );
+        for mut replaced in claims {
+            assert_eq!(replaced.take(), (String::new(), true));
+        }
+        drop(_plain);
+        assert!(is_sole(&last));
+        steps
+    };
+    let (some, twice) = (of(20), of(40));
+    assert!(twice < some * 3, "{some}, and {twice} for twice as many");
+}
+
+proptest! {
+    /// Claims decide in the same way in one record and in several, also those that come twice.
+    #[test]
+    fn claims_of_one_record_decide_as_those_of_several(
+        open in prop::collection::vec(0..4u64, 0..5),
+        records in prop::collection::vec(prop::collection::vec(0..5u64, 1..5), 1..4),
+        closes in prop::collection::vec(any::<bool>(), 3),
+    ) {
+        let world = || {
+            let cluster = Cluster::new();
+            let claims: Vec<_> = open.iter().map(|number| claim(&cluster, 0, *number)).collect();
+            let plain = cluster.open(0, "run", Start::All);
+            (cluster, claims, plain)
+        };
+        let [(mut one, one_claims, one_plain), (mut several, several_claims, several_plain)] = [world(), world()];
+        for (claims, closes) in records.iter().zip(closes) {
+            let close = |lines: &mut Lines| if closes { lines.close(&topic("run"), "done"); };
+            one.append(|lines| {
+                claims.iter().for_each(|claim| _ = lines.exclusive(&topic("run"), *claim));
+                events(lines, "run", "e");
+                close(lines);
+            });
+            claims.iter().for_each(|claim| append(&mut several, *claim));
+            several.append(|lines| {
+                events(lines, "run", "e");
+                close(lines);
+            });
+        }
+        one.follow();
+        several.follow();
+        let ends = |claims: Vec<Client>, plain: Client| {
+            claims.into_iter().chain([plain]).map(|mut client| client.take()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(ends(one_claims, one_plain), ends(several_claims, several_plain));
+    }
 }

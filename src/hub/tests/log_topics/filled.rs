@@ -129,3 +129,72 @@ fn lines_of_other_topics_in_the_same_records_are_theirs() {
         assert_eq!(cluster.open(node, "walk", Start::All).names(), "w0 w1 w2");
     }
 }
+
+/// SCENARIO: a record has more for a topic than several times what a topic may keep, and the topic has no stream.
+/// BUG: the backlog that the first of these events creates was filled with nothing, as the record was too long, and
+/// counted as one that has it: no event was kept, not even the newest.
+/// FIX: of the newest record of a topic everything counts.
+#[test]
+fn a_topic_that_keeps_little_has_the_newest_event_of_a_long_record() {
+    let mut cluster = Cluster::with(&HubConfig { topic_bytes: 100, ..config() });
+    for round in 0..3 {
+        let words: Vec<_> = (0..20).map(|n| format!("e{round}-{n}")).collect();
+        cluster.publish("run", &words.join(" "));
+        for node in [0, 1] {
+            let mut stream = cluster.open(node, "run", Start::All);
+            assert!(stream.names().ends_with(&words[19]), "node {node}, round {round}");
+        }
+        cluster.nodes[1].wait(200_000);
+        assert_eq!(cluster.nodes[1].hub.topics(), 0);
+    }
+}
+
+/// SCENARIO: more topics are published to in turn than a server keeps without a stream.
+/// BUG: each event removed the topic that was idle longest, which was the next one to be published to, and read all of
+/// its own topic's events in the tail again, up to 400 records, on the one thread that applies records.
+/// FIX: while there are as many as may be, an event without a stream begins no topic: it is in the tail.
+#[test]
+fn topics_beyond_those_that_are_kept_are_left_in_the_tail() {
+    for limit in [
+        HubConfig { idle_topics_max: 3, ..config() },
+        HubConfig { topics_bytes_total: 20_000, topic_bytes: 2_000, ..config() },
+    ] {
+        let mut cluster = Cluster::with(&limit);
+        let names: Vec<_> = (0..40).map(|n| format!("run-{n}")).collect();
+        let mut steps = Vec::new();
+        for round in 0..6 {
+            steps.push(crate::hub::steps::of(|| {
+                for name in &names {
+                    cluster.append(|lines| {
+                        let text = "x".repeat(300);
+                        let event = format!("e{round}");
+                        lines.message(&topic(name), &event, super::Payload::Text(&text), false);
+                    });
+                }
+                while cluster.apply(0) {}
+            }));
+        }
+        let most = steps[0] * 2;
+        assert!(steps.iter().all(|steps| *steps <= most), "{steps:?}");
+        for name in &names {
+            let kept = cluster.open(0, name, Start::All).names();
+            assert!(kept.ends_with("e3 e4 e5"), "{name}: {kept}");
+        }
+    }
+}
+
+/// The events of a record that is long are gone through a fixed number of times each, also when they are read again.
+#[test]
+fn a_record_of_many_events_of_one_topic_takes_steps_in_proportion() {
+    let of = |count: usize| {
+        let mut cluster = Cluster::new();
+        crate::hub::steps::of(|| {
+            let words: Vec<_> = (0..count).map(|n| format!("e{n}")).collect();
+            cluster.publish("run", &words.join(" "));
+            cluster.nodes[1].wait(200_000);
+            assert!(cluster.open(1, "run", Start::All).names().ends_with(&words[count - 1]));
+        })
+    };
+    let (some, twice) = (of(500), of(1_000));
+    assert!(twice < some * 3, "{some}, and {twice} for twice as many");
+}

@@ -88,13 +88,14 @@ fn step() -> impl Strategy<Value = Step> {
 // ===== impl World =====
 
 impl World {
-    /// One server keeps little of a topic, one little of the log.
-    fn new() -> Self {
+    /// One server keeps little of a topic, one little of the log, and one so many bytes of a topic, which may be fewer
+    /// than an event has.
+    fn new(topic_bytes: usize) -> Self {
         let few = HubConfig { topic_events: 3, ..config() };
         let nodes = vec![
             Node::new(few, 1 << 20),
             Node::new(config(), 3_000),
-            Node::new(HubConfig { topic_events: 5, topic_bytes: 3_000, ..config() }, 1 << 20),
+            Node::new(HubConfig { topic_events: 5, topic_bytes, ..config() }, 1 << 20),
         ];
         let cluster = Cluster { nodes, log: Vec::new(), appended: 0 };
         let reader = |n| {
@@ -146,6 +147,12 @@ impl World {
             cluster.push(Kind::Lines(lines.into_bytes()));
         }
         cluster.follow();
+        for (topic, published) in published.iter().enumerate() {
+            for node in &cluster.nodes {
+                let newest = format!("e{published}");
+                assert!(node.open(&name(topic), Start::All).names().ends_with(&newest), "{newest}");
+            }
+        }
         for reader in readers {
             while reader.has < published[reader.topic] {
                 reader.take(published);
@@ -231,8 +238,8 @@ impl Reader {
     }
 }
 
-fn check(steps: &[Step]) -> usize {
-    let mut world = World::new();
+fn check(topic_bytes: usize, steps: &[Step]) -> usize {
+    let mut world = World::new(topic_bytes);
     steps.iter().for_each(|step| world.run(step));
     world.end();
     world.readers.iter().map(|reader| reader.resumed).sum()
@@ -242,8 +249,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_event_is_lost_in_silence(steps in prop::collection::vec(step(), 1..120)) {
-        check(&steps);
+    fn no_event_is_lost_in_silence(
+        topic_bytes in prop_oneof![Just(10), Just(3_000)],
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        check(topic_bytes, &steps);
     }
 }
 
@@ -255,6 +265,6 @@ fn clients_of_random_steps_resume_now_and_then() {
     let mut runner = TestRunner::deterministic();
     let steps = prop::collection::vec(step(), 100);
     let resumed: usize =
-        (0..50).map(|_| check(&steps.new_tree(&mut runner).expect("steps").current())).sum();
+        (0..50).map(|_| check(3_000, &steps.new_tree(&mut runner).expect("steps").current())).sum();
     assert!(resumed > 100, "{resumed} of 50 runs");
 }
