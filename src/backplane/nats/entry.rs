@@ -1,7 +1,7 @@
 //! Records as messages. The header `Nudged: 1 lines 0123456789abcdef` has the version of the format, the kind and the
 //! tag; a message without it is a record by another program.
 
-use async_nats::{HeaderMap, HeaderName, Message};
+use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use super::stream::POSITION_MAX;
@@ -17,28 +17,33 @@ pub(super) struct Delivery {
     /// The number of the delivery, from 1.
     pub(super) number: u64,
     /// When it was stored, in ns, by the broker's clock.
-    stored_ns: u64,
+    pub(super) stored_ns: u64,
 }
 
 pub(super) fn header_of(record: &Record) -> String {
     format!("{VERSION} {} {:016x}", record.kind.name(), record.tag)
 }
 
-pub(super) fn entry(message: Message, delivery: Delivery) -> Entry {
+/// The record of a message. `stored_ns` is when it was stored.
+pub(super) fn entry(
+    headers: Option<&HeaderMap>,
+    payload: &[u8],
+    position: u64,
+    stored_ns: u64,
+) -> Entry {
     // A static name is not copied, as text would be for each record.
     let name = HeaderName::from_static(HEADER);
-    let header = message.headers.as_ref().and_then(|headers: &HeaderMap| headers.get(name));
-    let (version, kind, tag) = match header {
+    let (version, kind, tag) = match headers.and_then(|headers| headers.get(name)) {
         Some(value) => parse(value.as_str()),
         None => (VERSION, Some(Kind::Lines), None),
     };
     Entry {
-        position: delivery.position,
-        tag: tag.unwrap_or(delivery.stored_ns),
+        position,
+        tag: tag.unwrap_or(stored_ns),
         version,
         kind,
         // What was read is a slice of a buffer with headers, and would keep all of that.
-        payload: Bytes::copy_from_slice(&message.payload),
+        payload: Bytes::copy_from_slice(payload),
     }
 }
 

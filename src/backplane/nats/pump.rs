@@ -58,14 +58,14 @@ impl Pump {
             self.read_until(Some(suspect)).await?;
         }
         if suspect == self.next {
-            self.pass_unparsable().await?;
+            self.pass_suspects().await?;
         }
         self.read_until(None).await
     }
 
-    /// If the next record cannot be parsed, passes it, and all such of the next records: its program has published
-    /// others, and each of them would cost a connection.
-    async fn pass_unparsable(&mut self) -> Result<(), Down> {
+    /// Takes the next record without the library's parser. If that cannot parse it, passes it, and all such of the next
+    /// records: its program has published others, and each of them would cost a connection.
+    async fn pass_suspects(&mut self) -> Result<(), Down> {
         let (first, log) = (self.next, self.log.clone());
         let looks = (first..first + LOOKED_AT).map(|position| log.look_at(position));
         let mut looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
@@ -79,8 +79,14 @@ impl Pump {
                     self.next = position + 1;
                     self.send(vec![passed]).await?;
                 }
-                Found::Parsable if position > first => {}
-                Found::Parsable | Found::Nothing => break,
+                // Whatever the connection was lost for, it is not lost here again.
+                Found::Parsable(record) if position == first => {
+                    self.next = position + 1;
+                    self.send(vec![record]).await?;
+                    break;
+                }
+                Found::Parsable(_) => {}
+                Found::Nothing => break,
             }
         }
         Ok(())
@@ -156,7 +162,8 @@ impl Pump {
             return Ok(None);
         }
         self.next = delivery.position + 1;
-        Ok(Some(entry(message, delivery)))
+        let Delivery { position, stored_ns, .. } = delivery;
+        Ok(Some(entry(message.headers.as_ref(), &message.payload, position, stored_ns)))
     }
 
     async fn send(&self, entries: Vec<Entry>) -> Result<(), Down> {

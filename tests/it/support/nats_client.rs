@@ -72,7 +72,7 @@ impl NatsClient {
         self.request_with("", subject, payload)
     }
 
-    /// The same, with header lines (`Name: value\r\n`).
+    /// The same, with header lines (`Name: value\r\n`), or with all of the headers but their last line end.
     pub(crate) fn request_with(
         &mut self,
         headers: &str,
@@ -84,7 +84,7 @@ impl NatsClient {
             format!("PUB {subject} {inbox} {}\r\n", payload.len())
         } else {
             let headers = match headers {
-                status if status.starts_with("NATS/1.0") => format!("{headers}\r\n"),
+                whole if whole.contains("NATS/1.0") => format!("{headers}\r\n"),
                 _ => format!("NATS/1.0\r\n{headers}\r\n"),
             };
             let len = headers.len() + payload.len();

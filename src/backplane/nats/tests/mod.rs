@@ -10,6 +10,7 @@ mod connecting;
 mod faults;
 mod figures;
 mod foreign;
+mod headers;
 mod hostile;
 mod reading;
 mod settings;
