@@ -35,7 +35,8 @@ pub(super) enum Unanswered {
     Other(String),
 }
 
-/// The bound of a connection to one server: TCP, TLS and login.
+/// The bound of a connection to one server: TCP, TLS and login. A request has at least as long: of one that is late, the
+/// connection is closed.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// A connection is lost at the third ping without an answer.
@@ -108,11 +109,11 @@ impl Connection {
         if server.server_id.is_empty() {
             return Err("it has no server_id".into());
         }
-        Ok(Self { client, failure, timeout: config.timeout, server })
+        Ok(Self { client, failure, timeout: config.timeout.max(CONNECT_MAX), server })
     }
 
     /// Whether it has the setting `sync_interval: always`. Whether it is set, it does not say.
-    pub(super) fn syncs(&self) -> bool {
+    pub(super) fn can_sync_always(&self) -> bool {
         let mut numbers = self.server.version.split('.').map(str::parse);
         let mut next = || numbers.next()?.ok();
         (next(), next()) >= (Some(2), Some(10_u32))
@@ -148,10 +149,10 @@ impl Connection {
         })
     }
 
-    /// A subscription to an inbox of our own.
+    /// A subscription to an inbox of our own, whose subjects have one more token.
     pub(super) async fn subscribe(&self) -> Result<(String, Subscriber), Down> {
         let inbox = self.client.new_inbox();
-        match self.client.subscribe(inbox.clone()).await {
+        match self.client.subscribe(format!("{inbox}.*")).await {
             Ok(messages) => Ok((inbox, messages)),
             Err(_) => Err(Down(self.failure().await)),
         }

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::api::Api;
-use super::connection::Connection;
+use super::connection::{Connection, within};
 use crate::backplane::broker::Down;
 
 /// A consumer, and what it has still to deliver.
@@ -21,20 +22,42 @@ pub(super) struct Consumer {
     requests: String,
     inbox: String,
     messages: Subscriber,
-    /// Records that were asked for and have not come.
-    asked: u64,
+    /// One at a time: JetStream would alternate between several, and what fits into none would end all of them.
+    request: Request,
+    /// The largest request that it takes.
+    batch_max: u64,
+    /// Bytes of the next request.
+    bytes: usize,
     /// Records that it delivered.
     number: u64,
-    /// Heartbeats since the last record, or the last look at the log.
-    pub(super) heartbeats: u32,
-    /// The last request was full before it had a record.
-    stuck: bool,
+}
+
+/// The last request for records.
+struct Request {
+    /// Requests are counted, and each is answered to an inbox of its own, so that a late word about the one before it is
+    /// not taken for one about this one.
+    number: u64,
+    made: Instant,
+    /// What it may still deliver. Without a record or a byte left it is over, and JetStream says nothing of it.
+    records: u64,
+    bytes: usize,
+    /// Nothing was delivered for it yet.
+    is_untouched: bool,
 }
 
 #[derive(Deserialize)]
 struct Created {
     name: String,
     delivered: Delivered,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Default, Deserialize)]
+struct Config {
+    /// 0 for no limit. It is the broker's, as none is asked for.
+    #[serde(default)]
+    max_batch: u64,
 }
 
 #[derive(Deserialize)]
@@ -42,17 +65,23 @@ struct Delivered {
     stream_seq: u64,
 }
 
-/// Records of a request. The next one is made when half of them have come.
-const REQUEST_MAX: u64 = 1024;
+/// Records of a request.
+const REQUEST_MAX: u64 = 2 * 1024;
 
-/// Bytes of a request: with [`REQUEST_MAX`] and two requests the bound of what waits in memory.
-const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a request, as long as one record has no more.
+pub(super) const REQUEST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of the messages that are taken at once, but for the last of them.
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// A request ends then, and is made again.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// How late JetStream may say so. If a record comes at just that moment, it says nothing.
+const REQUEST_DELAY: Duration = Duration::from_millis(200);
+
+/// A consumer that shows nothing for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(7);
 
 /// How often an idle consumer shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -76,43 +105,64 @@ impl Consumer {
             "mem_storage": true, "num_replicas": 1, "inactive_threshold": nanos(INACTIVE),
         }});
         let call = format!("CONSUMER.CREATE.{stream}");
-        let Created { name, delivered } = match connection.api(&call, &settings.to_string()).await?
-        {
-            Api::Done(created) => created,
-            Api::Refused(why) => return Err(why.down(&format!("to read stream {stream}"))),
-        };
+        let Created { name, delivered, config } =
+            match connection.api(&call, &settings.to_string()).await? {
+                Api::Done(created) => created,
+                Api::Refused(why) => return Err(why.down(&format!("to read stream {stream}"))),
+            };
         let consumer = Self {
             requests: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
             inbox,
             messages,
-            asked: 0,
+            request: Request::default(),
+            batch_max: if config.max_batch == 0 { REQUEST_MAX } else { config.max_batch },
+            bytes: REQUEST_BYTES,
             number: 0,
-            heartbeats: 0,
-            stuck: false,
         };
         Ok((consumer, delivered.stream_seq.saturating_add(1)))
     }
 
-    /// Asks for records, at most `left`, if few are to come.
+    /// Asks for records, at most `left`, unless some are to come.
     pub(super) async fn ask(&mut self, connection: &Connection, left: u64) -> Result<(), Down> {
-        let batch = REQUEST_MAX.min(left.saturating_sub(self.asked));
-        if batch == 0 || self.asked > REQUEST_MAX / 2 {
+        if !self.request.is_over() {
             return Ok(());
         }
-        // One record has to fit.
-        let bytes = REQUEST_BYTES_MAX.max(connection.server.max_payload.saturating_mul(2));
+        let batch = REQUEST_MAX.min(self.batch_max).min(left);
         let request = json!({
-            "batch": batch, "max_bytes": bytes,
+            "batch": batch, "max_bytes": self.bytes,
             "expires": nanos(REQUEST_TIME), "idle_heartbeat": nanos(HEARTBEAT),
         });
+        self.request = Request {
+            number: self.request.number + 1,
+            made: Instant::now(),
+            records: batch,
+            bytes: self.bytes,
+            is_untouched: true,
+        };
+        let inbox = format!("{}.{}", self.inbox, self.request.number);
         let request = Bytes::from(request.to_string());
-        connection.publish(self.requests.clone(), self.inbox.clone(), request).await?;
-        self.asked += batch;
-        Ok(())
+        connection.publish(self.requests.clone(), inbox, request).await
+    }
+
+    /// The messages that there are, at least one, within a bound; none if it is time to ask again.
+    pub(super) async fn messages(&mut self, connection: &Connection) -> Result<Vec<Message>, Down> {
+        let time = self.request.time_left();
+        let messages = tokio::select! {
+            biased;
+            messages = within(time.min(SILENCE_MAX), self.ready_messages()) => messages,
+            why = connection.failure() => return Err(Down(why)),
+        };
+        match messages {
+            None if time < SILENCE_MAX => Ok(Vec::new()),
+            None => Err(Down("JetStream delivers nothing any more, not even heartbeats".into())),
+            // The connection is lost.
+            Some(messages) if messages.is_empty() => Err(Down(connection.failure().await)),
+            Some(messages) => Ok(messages),
+        }
     }
 
     /// The messages that there are, at least one, within a bound; none once the connection is lost.
-    pub(super) async fn messages(&mut self) -> Vec<Message> {
+    async fn ready_messages(&mut self) -> Vec<Message> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         poll_fn(|cx| {
             while bytes < BYTES_MAX {
@@ -131,43 +181,85 @@ impl Consumer {
         taken
     }
 
-    /// Takes a record, its delivery of this number. What was lost on the way must not look like a hole in the log, for
-    /// which all clients would re-read.
-    pub(super) fn take_record(&mut self, number: u64) -> Result<(), Down> {
-        self.asked = self.asked.saturating_sub(1);
+    /// Takes a record, its delivery of this number, in a message of this length. What was lost on the way must not look
+    /// like a hole in the log, for which all clients would re-read.
+    pub(super) fn take_record(&mut self, number: u64, length: usize) -> Result<(), Down> {
+        let request = &mut self.request;
+        request.records = request.records.saturating_sub(1);
+        // JetStream counts what the library does: subject, acknowledgement's subject, headers and payload.
+        request.bytes = request.bytes.saturating_sub(length);
+        request.is_untouched = false;
         self.number += 1;
-        (self.heartbeats, self.stuck) = (0, false);
         if number == self.number { Ok(()) } else { Err(lost()) }
     }
 
     /// Takes a message that is no record, but about a request.
-    pub(super) fn take_status(&mut self, message: &Message) -> Result<(), Down> {
-        let number = |name: &str| {
-            let value = message.headers.as_ref()?.get(name)?;
-            value.as_str().parse::<u64>().ok()
-        };
+    pub(super) fn take_status(
+        &mut self,
+        connection: &Connection,
+        message: &Message,
+    ) -> Result<(), Down> {
         let status = message.status.map_or(0, |status| status.as_u16());
         let description = message.description.as_deref().unwrap_or("no description");
+        let number = message.subject.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
+        let is_last = number == Some(self.request.number);
         match status {
-            100 if number("Nats-Last-Consumer").is_none_or(|last| last == self.number) => {
-                self.heartbeats += 1;
-                return Ok(());
+            100 => {
+                let headers = message.headers.as_ref();
+                let last = headers.and_then(|headers| headers.get("Nats-Last-Consumer"));
+                let last = last.and_then(|last| last.as_str().parse().ok());
+                return if last.is_none_or(|last: u64| last == self.number) {
+                    Ok(())
+                } else {
+                    Err(lost())
+                };
             }
-            100 => return Err(lost()),
             // The request has run out of time, or out of bytes.
             404 | 408 => {}
-            409 if description.contains("MaxBytes") && !self.stuck => self.stuck = true,
             409 if description.contains("Batch Completed") => {}
-            _ => return Err(Down(format!("JetStream ends the reading: {description} ({status})"))),
+            409 if description.contains("Exceeds MaxBytes") => {
+                if is_last && self.request.is_untouched {
+                    let max = connection.server.max_payload.saturating_mul(2);
+                    if self.bytes >= max {
+                        return Err(ended(description, status));
+                    }
+                    self.bytes = self.bytes.saturating_mul(2).min(max);
+                }
+            }
+            _ => return Err(ended(description, status)),
         }
-        let missing = number("Nats-Pending-Messages").unwrap_or(self.asked);
-        self.asked = self.asked.saturating_sub(missing);
+        if is_last {
+            self.request.records = 0;
+        }
         Ok(())
     }
 }
 
+// ===== impl Request =====
+
+impl Default for Request {
+    /// None, which is over.
+    fn default() -> Self {
+        Self { number: 0, made: Instant::now(), records: 0, bytes: 0, is_untouched: false }
+    }
+}
+
+impl Request {
+    fn is_over(&self) -> bool {
+        self.records == 0 || self.bytes == 0 || self.time_left().is_zero()
+    }
+
+    fn time_left(&self) -> Duration {
+        (REQUEST_TIME + REQUEST_DELAY).saturating_sub(self.made.elapsed())
+    }
+}
+
 fn lost() -> Down {
-    Down("records were lost between the broker and this server".into())
+    Down("messages of JetStream were lost on the way; they are read again".into())
+}
+
+fn ended(description: &str, status: u16) -> Down {
+    Down(format!("JetStream ends the reading: {description} ({status})"))
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_nats::Message;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Log;
-use super::connection::within;
 use super::consumer::Consumer;
 use super::entry::{Delivery, entry};
 use super::unparsable::Found;
@@ -25,11 +25,8 @@ pub(super) struct Pump {
     batches: mpsc::Sender<Batch>,
 }
 
-/// A consumer that shows nothing for so long is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(7);
-
-/// After so many heartbeats in a row the log is looked at: its settings may have been changed.
-const HEARTBEATS_A_LOOK: u32 = 2;
+/// How often the log is looked at: its settings may have been changed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Records that are looked at by themselves, from one on that cannot be parsed.
 const LOOKED_AT: u64 = 512;
@@ -95,37 +92,27 @@ impl Pump {
     /// Reads up to this position, or on and on. No record of the log is deleted, so they can be counted.
     async fn read_until(&mut self, end: Option<u64>) -> Result<(), Down> {
         let mut consumer = self.consumer().await?;
+        let mut looked = Instant::now();
         loop {
             let left = end.map_or(u64::MAX, |end| end.saturating_sub(self.next));
             if left == 0 {
                 return Ok(());
             }
             consumer.ask(&self.log.connection, left).await?;
-            let messages = tokio::select! {
-                biased;
-                messages = within(SILENCE_MAX, consumer.messages()) => messages,
-                why = self.log.connection.failure() => return Err(Down(why)),
-            };
-            let Some(messages) = messages else {
-                return Err(Down(
-                    "JetStream delivers nothing any more, not even heartbeats".into(),
-                ));
-            };
-            if messages.is_empty() {
-                return Err(Down(self.log.connection.failure().await));
-            }
+            let messages = consumer.messages(&self.log.connection).await?;
             let mut entries = Vec::with_capacity(messages.len());
             for message in messages {
                 match message.reply.as_ref().and_then(|reply| Delivery::parse(reply)) {
                     Some(delivery) => {
                         entries.extend(self.take(&mut consumer, message, delivery)?)
                     }
-                    None => consumer.take_status(&message)?,
+                    None => consumer.take_status(&self.log.connection, &message)?,
                 }
             }
             self.send(entries).await?;
-            if consumer.heartbeats >= HEARTBEATS_A_LOOK {
-                consumer.heartbeats = 0;
+            // At least each heartbeat passes here.
+            if looked.elapsed() >= LOOK_INTERVAL {
+                looked = Instant::now();
                 // Records that do not come are the follower's to notice: it misses those of its own.
                 self.log.bounds().await?;
             }
@@ -157,7 +144,7 @@ impl Pump {
         message: Message,
         delivery: Delivery,
     ) -> Result<Option<Entry>, Down> {
-        consumer.take_record(delivery.number)?;
+        consumer.take_record(delivery.number, message.length)?;
         if delivery.position < self.next {
             return Ok(None);
         }

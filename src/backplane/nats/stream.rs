@@ -165,7 +165,7 @@ impl StreamInfo {
                 wanted.publish_bytes
             ));
         }
-        if wanted.trust_disk && self.config.num_replicas <= 1 && !connection.syncs() {
+        if wanted.trust_disk && self.config.num_replicas <= 1 && !connection.can_sync_always() {
             differences.push(format!(
                 "NATS {:.20} cannot write each record to the disk at once, so a power cut may lose some in spite of \
                  --backplane-trust-disk",
@@ -226,7 +226,7 @@ impl Config {
             (!self.deny_purge, "it can be purged (deny_purge)"),
             (self.sealed, "it is sealed"),
             (self.no_ack, "it acknowledges nothing (no_ack)"),
-            (self.allow_msg_counter, "it counts (allow_msg_counter)"),
+            (self.allow_msg_counter, "its messages are counters (allow_msg_counter)"),
             (
                 self.max_msg_size > 0 && self.max_msg_size < MESSAGE_MAX,
                 "its records are smaller than 512 KiB (max_msg_size)",

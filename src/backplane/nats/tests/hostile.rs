@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -29,6 +30,10 @@ struct Fake {
     deleted: Arc<AtomicUsize>,
     consumer: Value,
     acknowledgement: String,
+    /// So long it waits before it acknowledges.
+    delay: Duration,
+    /// The requests of records that it got.
+    requests: Arc<Mutex<Vec<Value>>>,
     /// What comes for a request of records: lines, in which `$INBOX` and `$SID` are those of the subscription.
     records: String,
 }
@@ -54,6 +59,8 @@ impl Fake {
             deleted: Arc::default(),
             consumer: json!({ "name": "c", "delivered": { "stream_seq": 0 } }),
             acknowledgement: json!({ "stream": "log", "seq": 1 }).to_string(),
+            delay: Duration::ZERO,
+            requests: Arc::default(),
             records: String::new(),
         }
     }
@@ -87,10 +94,17 @@ impl Fake {
                 }
                 verb @ ("PUB" | "HPUB") => {
                     let len: usize = fields[fields.len() - 1].parse().expect("a length");
-                    lines.read_exact(&mut vec![0; len + 2])?;
+                    let mut payload = vec![0; len + 2];
+                    lines.read_exact(&mut payload)?;
                     let (subject, reply) = (&fields[1], &fields[2]);
                     let sid = subscriptions.iter().find(|(inbox, _)| reply.starts_with(*inbox));
                     let sid = sid.map_or("0", |(_, sid)| sid);
+                    if verb == "HPUB" {
+                        thread::sleep(self.delay);
+                    } else if subject.starts_with("$JS.API.CONSUMER.MSG.NEXT") {
+                        let request = serde_json::from_slice(&payload).expect("JSON");
+                        self.requests.lock().expect("no panic").push(request);
+                    }
                     let answers = self.answers(verb, subject, reply, sid);
                     socket.write_all(answers.as_bytes())?;
                 }
@@ -214,6 +228,30 @@ async fn acknowledgements_that_are_none_are_errors() {
     }
 }
 
+/// SCENARIO: publishes wait for 100 ms at most (`--backplane-timeout`), and once JetStream takes longer for a record. BUG:
+/// that closed the connection, since it was the bound of a request too. FIX: a request may take as long as a connect.
+#[tokio::test]
+async fn a_short_wait_of_publishes_is_no_bound_of_a_request() {
+    let fake = Fake { delay: Duration::from_millis(300), ..Fake::new() };
+    let mut config = config(&url(fake.start()));
+    config.timeout = Duration::from_millis(100);
+    let opened = open(&config).await.expect("it looks right");
+    assert_eq!(opened.appender.append(record(1)).await.expect("stored"), 1);
+}
+
+/// SCENARIO: the broker takes messages of 64 MB, of which the log has none. BUG: a request was for 128 MB, and so much
+/// could wait in memory. FIX: a request is as large only if a record does not come otherwise.
+#[tokio::test]
+async fn a_request_is_as_large_as_records_are() {
+    let mut fake = Fake::new();
+    fake.greeting = GREETING.replace("1048576", "67108864");
+    fake.records = delivered("1", "1");
+    let mut opened = open(&config(&url(fake.clone().start()))).await.expect("it looks right");
+    assert_eq!(positions(&opened.reader.read(1).await.expect("read")), [1]);
+    let requests = fake.requests.lock().expect("no panic").clone();
+    assert!(requests[0]["max_bytes"].as_u64() <= Some(8 << 20), "{requests:?}");
+}
+
 /// A record as a consumer delivers it.
 fn delivered(position: &str, number: &str) -> String {
     format!("MSG log.log $SID $JS.ACK.log.c.1.{position}.{number}.5.0 2\r\n{{}}\r\n")
@@ -244,7 +282,7 @@ async fn nonsense_instead_of_records_ends_the_reader() {
         (delivered("1", "1") + &delivered("2", "1"), "were lost"),
         ("MSG $INBOX $SID 0\r\n\r\n".into(), "ends the reading"),
         (status("409 Gone"), "Gone (409)"),
-        // Once it is the end of a request, and twice nothing fits.
+        // Before there was a record: it fits into no request.
         (status("409 Message Size Exceeds MaxBytes"), "Exceeds MaxBytes (409)"),
         (status("100 Idle Heartbeat\r\nNats-Last-Consumer: 5"), "were lost"),
         (status("abc"), "the connection to the broker was lost"),

@@ -100,6 +100,28 @@ async fn a_stream_that_changes_meanwhile_is_refused() {
     assert!(why.contains("subjects"), "{why}");
 }
 
+/// SCENARIO: the settings of the stream are changed while there are records, at least the beats of some servers. BUG: they
+/// were looked at only after two heartbeats of JetStream in a row, so hardly ever. FIX: they are looked at every 5 s.
+#[tokio::test]
+async fn a_stream_that_changes_among_records_is_refused() {
+    requires_nats!();
+    let server = NatsServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("created");
+    let mut client = server.client();
+    let mut config = client.stream_info("log")["config"].take();
+    config["subjects"] = json!(["log.log", "more"]);
+    client.api("STREAM.UPDATE.log", &config);
+    let appender = opened.appender.clone();
+    let mut appending = tokio::task::JoinSet::new();
+    appending.spawn(async move {
+        while append(&appender, [1]).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    });
+    let why = super::support::read_to_its_end(&mut opened.reader, 1).await;
+    assert!(why.contains("subjects"), "{why}");
+}
+
 #[tokio::test]
 async fn a_record_is_as_large_as_it_may_be() {
     requires_nats!();
