@@ -26,6 +26,7 @@ use self::appender::NatsAppender;
 use self::connection::Connection;
 use self::reader::NatsReader;
 use self::stream::{Checked, StreamInfo, Wanted};
+pub(crate) use self::tls::authorities;
 use super::broker::{Bounds, Broker, Down, Opened};
 use super::wait::sleep;
 use crate::config::BackplaneConfig;
@@ -44,7 +45,7 @@ pub(crate) struct Nats {
 /// What outlives a connection.
 #[derive(Debug, Default)]
 struct Shared {
-    /// The differences between the stream and what is wanted that the log mentions already.
+    /// The differences from what is wanted that the log mentions already.
     noted: Mutex<Vec<String>>,
     /// The next position when a connection was lost, or 0: a record there may be what it was lost for, since the
     /// library closes a connection on headers that it cannot parse.
@@ -156,7 +157,7 @@ impl Log {
         let mut noted = self.shared.noted.lock();
         if *noted != differences {
             for difference in &differences {
-                warn!("stream {} is used as it is: {difference}", self.wanted.stream);
+                warn!("{difference}");
             }
             *noted = differences;
         }

@@ -22,8 +22,8 @@ pub struct BackplaneConfig {
     /// Bytes of memory for the last records of the log, from which streams resume; at least [`Self::TAIL_BYTES_MIN`]. A
     /// log that this server creates keeps four times as much.
     pub tail_bytes: usize,
-    /// How long a publish waits until its record is in the log and has come back; also the bound of each request to the
-    /// broker.
+    /// How long a publish waits until its record is in the log and has come back. A request to the broker may take as
+    /// long, and at least 3 s.
     pub timeout: Duration,
     /// A restart of the broker loses nothing: its disk has every record that it acknowledged. After a power cut that is
     /// so with NATS only if `sync_interval` is `always`, which 2.9 does not know.

@@ -1,20 +1,14 @@
 //! The log that several servers share: what has to hold before one starts, and its start.
 
 use std::fmt;
-#[cfg(feature = "nats")]
-use std::fs::File;
 use std::io;
-#[cfg(feature = "nats")]
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::backplane::Backplane;
 #[cfg(feature = "nats")]
-use crate::backplane::nats::Nats;
+use crate::backplane::nats::{Nats, authorities};
 use crate::config::{BackplaneConfig, Config};
 use crate::hub::Hub;
-#[cfg(feature = "nats")]
-use crate::server::files::is_irregular;
 use crate::stream::Clock;
 
 /// Why a server cannot share a log with others.
@@ -56,42 +50,16 @@ pub(super) fn check(config: &Config) -> Result<(), BackplaneError> {
     }
 }
 
-/// Fails unless the file has certificates, and nothing in it is broken.
+/// Fails unless the file has certificates, and nothing in it is broken. They are read again at each connect.
 #[cfg(feature = "nats")]
 fn check_authorities(file: &Path) -> io::Result<()> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::{Error, PemObject};
-
-    // The client library reads it again at each connect, and without a bound.
-    if is_irregular(file) {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut pem = Vec::new();
-    File::open(file)?.take(AUTHORITIES_BYTES_MAX).read_to_end(&mut pem)?;
-    let certificates = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|why| match why {
-            Error::Io(why) => why,
-            _ => io::Error::other("it is no valid PEM"),
-        })?;
-    let mut roots = rustls::RootCertStore::empty();
-    if certificates.is_empty() {
-        return Err(io::Error::other("it has no certificate in PEM"));
-    }
-    certificates
-        .into_iter()
-        .try_for_each(|certificate| roots.add(certificate))
-        .map_err(io::Error::other)
+    authorities(file).map(drop)
 }
 
 #[cfg(not(feature = "nats"))]
 fn check_authorities(_file: &Path) -> io::Result<()> {
     Ok(())
 }
-
-/// The largest file of authorities that is read.
-#[cfg(feature = "nats")]
-const AUTHORITIES_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The hub of a server, with its log if it has one.
 pub(super) fn hub(config: &Config) -> Hub {

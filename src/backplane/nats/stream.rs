@@ -75,7 +75,7 @@ struct Cluster {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) bounds: Bounds,
-    /// What is not as it should be, and breaks nothing.
+    /// What is not as it should be with it or with the broker, and breaks nothing: a sentence each.
     pub(super) differences: Vec<String>,
 }
 
@@ -164,6 +164,9 @@ impl StreamInfo {
                  answered 413",
                 wanted.publish_bytes
             ));
+        }
+        for difference in &mut differences {
+            *difference = format!("stream {} is used as it is: {difference}", wanted.stream);
         }
         if wanted.trust_disk && self.config.num_replicas <= 1 && !connection.can_sync_always() {
             differences.push(format!(

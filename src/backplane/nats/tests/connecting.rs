@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use super::super::Nats;
+use super::super::{Nats, authorities};
 use super::support::certificate::Certificate;
 use super::support::port::ReservedPort;
 use super::support::programs::{NATS_SERVER, OPENSSL, are_available};
@@ -69,6 +69,23 @@ async fn tls_trusts_the_authorities_that_it_is_given() {
     let why =
         refusal(&with(format!("tls://{}", server.address()), Some(&trusted.certificate))).await;
     assert!(why.contains("it does not speak TLS"), "{why}");
+}
+
+/// SCENARIO: the file of authorities has more than 1 MiB. BUG: the server read as much of it, and called the rest of the
+/// last certificate no valid PEM. FIX: it says how large a file may be.
+#[tokio::test]
+async fn a_file_of_authorities_has_a_bound() {
+    let dir = TempDir::new();
+    let file = dir.path().join("ca.pem");
+    for (len, expected) in [(1 << 20, "no certificate in PEM"), ((1 << 20) + 1, "more than 1 MiB")]
+    {
+        std::fs::write(&file, vec![b'#'; len]).expect("a file");
+        let why = authorities(&file).expect_err("nothing in it").to_string();
+        assert!(why.contains(expected), "{len}: {why}");
+        let config = BackplaneConfig { ca: Some(file.clone()), ..config("tls://127.0.0.1:1") };
+        let why = refusal(&config).await;
+        assert!(why.contains(expected), "{len}: {why}");
+    }
 }
 
 #[tokio::test]
