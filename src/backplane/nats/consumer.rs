@@ -33,6 +33,7 @@ pub(super) struct Consumer {
 }
 
 /// The last request for records.
+#[derive(Clone, Copy)]
 struct Request {
     /// Requests are counted, and each is answered to an inbox of its own, so that a late word about the one before it is
     /// not taken for one about this one.
@@ -264,4 +265,23 @@ fn ended(description: &str, status: u16) -> Down {
 
 fn nanos(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCENARIO: a record comes at the moment at which a request expires. BUG: JetStream (2.9.10) drops the request without a
+    /// word, and nothing was asked for until the silence counted as a loss. FIX: a request ends by this server's clock too.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_over_without_a_record_a_byte_or_time() {
+        let request = Request { records: 1, bytes: 1, made: Instant::now(), ..Request::default() };
+        assert!(!request.is_over());
+        assert!(Request { records: 0, ..request }.is_over());
+        assert!(Request { bytes: 0, ..request }.is_over());
+        tokio::time::advance(REQUEST_TIME).await;
+        assert!(!request.is_over(), "the broker says so first");
+        tokio::time::advance(REQUEST_DELAY).await;
+        assert!(request.is_over());
+    }
 }

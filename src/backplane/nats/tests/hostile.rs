@@ -252,6 +252,18 @@ async fn a_request_is_as_large_as_records_are() {
     assert!(requests[0]["max_bytes"].as_u64() <= Some(8 << 20), "{requests:?}");
 }
 
+/// Of a request that was made before, it says nothing about the last one.
+#[tokio::test]
+async fn a_late_word_about_another_request_ends_nothing() {
+    let mut fake = Fake::new();
+    let headers = "NATS/1.0 409 Message Size Exceeds MaxBytes\r\n\r\n";
+    let late = format!("HMSG $INBOX7 $SID {0} {0}\r\n{headers}\r\n", headers.len());
+    fake.records = late + &delivered("1", "1");
+    let mut opened = open(&config(&url(fake.clone().start()))).await.expect("it looks right");
+    assert_eq!(positions(&opened.reader.read(1).await.expect("read")), [1]);
+    assert_eq!(fake.requests.lock().expect("no panic").len(), 1);
+}
+
 /// A record as a consumer delivers it.
 fn delivered(position: &str, number: &str) -> String {
     format!("MSG log.log $SID $JS.ACK.log.c.1.{position}.{number}.5.0 2\r\n{{}}\r\n")
