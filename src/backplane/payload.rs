@@ -15,7 +15,8 @@ pub(crate) struct Barrier {
     /// Why, for servers. Without it, or with one of a newer version, the barrier counts in any case.
     #[serde(default, deserialize_with = "known_cause")]
     pub(crate) cause: Option<Cause>,
-    /// The position of the newest barrier that its server knew, 0 for none.
+    /// Of [`Cause::Forgot`]: any barrier at a later position was appended after the loss. Between this position and the
+    /// last that its server had read before the loss, it had read no barrier.
     #[serde(default)]
     pub(crate) after: u64,
 }
@@ -26,7 +27,8 @@ pub(crate) struct Barrier {
 pub(crate) enum Cause {
     /// Another run of the broker than that of the newest beat or barrier. It counts unless this run is adopted already.
     Identity,
-    /// The log no longer has what its server had read. It counts unless there is a newer barrier than `after`.
+    /// The log no longer has what its server had read. It counts on a server unless one has counted there
+    /// at a later position than `after`.
     Forgot,
     /// A command.
     Command,

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::attempts::Attempts;
 use super::broker::{Appender, Broker, Down, Entry, NotStored, Opened, Reader, Record};
-use super::follower::{Follower, Next, Reopen, Rules, new_tag};
+use super::follower::{Follower, MEASURED, Next, Reopen, Rules, new_tag};
 use super::handle::Shared;
 use super::payload::limits_hash;
 use super::queue::{Taken, Waiting};
@@ -24,7 +24,7 @@ use crate::config::BackplaneConfig;
 use crate::hub::Hub;
 use crate::metrics;
 
-/// Follows the log, until the queue is closed and nothing waits any more.
+/// Follows the log, until the queue is closed, and nothing waits any more, nor a barrier for a loss.
 pub(super) struct Runner<B> {
     broker: B,
     hub: Hub,
@@ -47,6 +47,8 @@ struct Core {
     reopen: Option<Reopen>,
     /// The last connection ended with a record that was not stored.
     was_refused: bool,
+    /// The queue is closed, and a barrier that is due is waited for until then.
+    ends_at: Option<Duration>,
     warnings: Warnings,
 }
 
@@ -58,6 +60,10 @@ const BOUNDS_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long to open the log may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server that stops goes on for a barrier that no other server may know to be due: what it takes to open
+/// the log, to be sure of a loss, and to append.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Characters of a reason that are shown: it may be the broker's own text.
 const WHY_MAX: usize = 300;
@@ -98,6 +104,7 @@ impl<B: Broker> Runner<B> {
             node: new_tag(),
             limits: limits_hash(hub.config()),
             tail_bytes: config.tail_bytes,
+            measured: MEASURED,
         };
         let core = Core {
             follower: Follower::new(rules),
@@ -106,6 +113,7 @@ impl<B: Broker> Runner<B> {
             identity: String::new(),
             reopen: None,
             was_refused: false,
+            ends_at: None,
             warnings: Warnings::default(),
         };
         let (linger, core) = (config.linger, RefCell::new(core));
@@ -193,14 +201,17 @@ impl<B: Broker> Runner<B> {
 
     fn take(&self, entries: Vec<Entry>) {
         let mut core = self.core.borrow_mut();
-        let head = self.hub.applied().map_or(0, |mark| mark.position);
-        let new = entries.iter().filter(|entry| entry.position > head);
-        for kind in new.filter_map(|entry| entry.kind) {
-            self.shared.counters.count_record(kind);
-        }
+        let head = || self.hub.applied().map_or(0, |mark| mark.position);
+        let kinds = entries.iter().filter_map(|entry| Some((entry.position, entry.kind?)));
+        let (kinds, before) = (kinds.collect::<Vec<_>>(), head());
         core.follower.read(entries, self.shared.clock.now());
         self.perform(&mut core);
         drop(core);
+        // Others were read to learn how large they are, or come again.
+        let applied = before + 1..=head();
+        for (_, kind) in kinds.into_iter().filter(|(position, _)| applied.contains(position)) {
+            self.shared.counters.count_record(kind);
+        }
         self.has_read.notify_one();
     }
 
@@ -269,7 +280,7 @@ impl<B: Broker> Runner<B> {
         Some(Record { tag, kind, payload })
     }
 
-    /// Looks at time. Returns once the queue is closed and nothing waits any more.
+    /// Looks at time. Returns once the queue is closed, and nothing waits any more, nor a barrier for a loss.
     async fn ticks(&self) {
         loop {
             {
@@ -279,12 +290,16 @@ impl<B: Broker> Runner<B> {
                 let now = self.shared.clock.elapsed();
                 let mut queue = self.shared.queue.lock();
                 let expired = queue.expire(now);
-                let is_over = queue.is_closed() && queue.is_empty();
+                let (is_closed, is_empty) = (queue.is_closed(), queue.is_empty());
                 drop(queue);
                 refuse(expired.into_iter().chain(core.attempts.expire(now)));
                 core.warnings.tick(now);
-                if is_over && core.attempts.is_empty() {
-                    return;
+                if is_closed {
+                    let ends_at = *core.ends_at.get_or_insert(now + STOP_MAX);
+                    let owes = core.follower.owes_barrier() && now < ends_at;
+                    if is_empty && core.attempts.is_empty() && !owes {
+                        return;
+                    }
                 }
             }
             sleep(TICK).await;
@@ -295,9 +310,9 @@ impl<B: Broker> Runner<B> {
     fn lose(&self, why: &str, head: u64) -> bool {
         let why: String = why.chars().take(WHY_MAX).collect();
         let mut core = self.core.borrow_mut();
-        core.follower.closed();
         let was_of_use = core.follower.is_answered()
             || !core.was_refused && self.hub.applied().is_some_and(|mark| mark.position > head);
+        core.follower.closed();
         let mut status = self.shared.status.lock();
         status.is_connected = false;
         status.why = Some(why.clone());

@@ -1,6 +1,6 @@
 //! A broker in memory that loses, repeats, stalls, truncates and restarts on command.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,8 @@ struct Shared {
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     entries: BTreeMap<u64, Entry>,
+    /// What the log has forgotten.
+    lost: Vec<Entry>,
     oldest: u64,
     newest: u64,
     /// The run of the broker.
@@ -60,6 +62,9 @@ pub(crate) struct Script {
     orphans_before: u64,
     /// What is appended takes this way.
     acks: Acks,
+    /// What these append is still under way: it is stored later, even if their connection is lost meanwhile.
+    delayed: HashSet<usize>,
+    under_way: VecDeque<Record>,
     /// Readers see this much less than there is.
     lag: u64,
     /// The next read begins this much earlier.
@@ -98,6 +103,7 @@ impl Scripted {
     pub(crate) fn new() -> Self {
         let script = Script {
             entries: BTreeMap::new(),
+            lost: Vec::new(),
             oldest: 1,
             newest: 0,
             run: "run-1".into(),
@@ -110,6 +116,8 @@ impl Scripted {
             stalled: HashSet::new(),
             orphans_before: 0,
             acks: Acks::Prompt,
+            delayed: HashSet::new(),
+            under_way: VecDeque::new(),
             lag: 0,
             repeat: 0,
             skip: 0,
@@ -179,6 +187,10 @@ impl Connection {
     pub(crate) fn append_now(&self, record: Record) -> Result<Option<u64>, NotStored> {
         self.broker.edit(|script| {
             self.check(script).map_err(|Down(why)| NotStored(why))?;
+            if script.delayed.contains(&self.broker.node) {
+                script.under_way.push_back(record);
+                return Ok(None);
+            }
             match script.acks {
                 Acks::Refused => Err(NotStored("refused".into())),
                 Acks::Swallowed => Ok(None),
@@ -255,7 +267,7 @@ impl Script {
 
     /// The log forgets its last records, and uses their positions again.
     pub(crate) fn truncate(&mut self, newest: u64) {
-        self.entries.retain(|position, _| *position <= newest);
+        self.lost.extend(self.entries.split_off(&(newest + 1)).into_values());
         self.newest = self.newest.min(newest).max(self.oldest - 1);
     }
 
@@ -334,6 +346,22 @@ impl Script {
         self.acks = acks;
     }
 
+    pub(crate) fn set_delayed(&mut self, node: usize, delayed: bool) {
+        if delayed {
+            self.delayed.insert(node)
+        } else {
+            self.delayed.remove(&node)
+        };
+    }
+
+    /// The first records that are under way are stored, whatever has become of their connections.
+    pub(crate) fn store_delayed(&mut self, records: usize) {
+        for _ in 0..records {
+            let Some(record) = self.under_way.pop_front() else { return };
+            self.store(record);
+        }
+    }
+
     pub(crate) fn set_lag(&mut self, lag: u64) {
         self.lag = lag;
     }
@@ -359,6 +387,8 @@ impl Script {
         (self.down, self.acks, self.lag, self.repeat, self.skip) = (false, Acks::Prompt, 0, 0, 0);
         self.cut_off.clear();
         self.stalled.clear();
+        self.delayed.clear();
+        self.store_delayed(usize::MAX);
     }
 
     pub(crate) fn oldest(&self) -> u64 {
@@ -379,6 +409,11 @@ impl Script {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    /// What it has forgotten.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &Entry> {
+        self.lost.iter()
     }
 
     pub(crate) fn count(&self, kind: Kind) -> usize {

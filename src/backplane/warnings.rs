@@ -7,10 +7,11 @@ use std::time::Duration;
 pub(super) struct Warnings {
     bad: u64,
     skipped: u64,
+    /// The position of the last bad record.
+    bad_at: u64,
     versions: u64,
-    /// The position of the last bad record, and the last unknown version.
-    last: u64,
-    version: u32,
+    /// The last unknown version, and its position.
+    version: (u32, u64),
     /// Servers that are configured otherwise, and the last of them with its version.
     others: u64,
     other: (String, String),
@@ -49,13 +50,13 @@ impl Warnings {
     /// A record is not what it says.
     pub(super) fn bad(&mut self, position: u64) {
         self.bad += 1;
-        self.last = position;
+        self.bad_at = position;
     }
 
-    /// A record is of a version that this server does not know.
-    pub(super) fn version(&mut self, version: u32, position: u64) {
-        self.versions += 1;
-        (self.version, self.last) = (version, position);
+    /// Records are of versions that this server does not know, the last of this one.
+    pub(super) fn versions(&mut self, records: u64, version: u32, position: u64) {
+        self.versions += records;
+        self.version = (version, position);
     }
 
     /// Lines of a record are unusable.
@@ -76,7 +77,7 @@ impl Warnings {
         }
         self.next = now + PERIOD;
         if self.versions > 0 {
-            let (records, version, position) = (self.versions, self.version, self.last);
+            let (records, (version, position)) = (self.versions, self.version);
             tracing::warn!(
                 records,
                 version,
@@ -86,7 +87,13 @@ impl Warnings {
         }
         if self.bad + self.skipped > 0 {
             let (records, lines) = (self.bad, self.skipped);
-            tracing::warn!(records, lines, "unusable records or lines in the log were skipped");
+            let position = (self.bad > 0).then_some(self.bad_at);
+            tracing::warn!(
+                records,
+                lines,
+                position,
+                "unusable records or lines in the log were skipped"
+            );
         }
         if self.others > 0 {
             let (servers, (node, version)) = (self.others, &self.other);
@@ -170,6 +177,17 @@ mod tests {
         assert!(outage.go_on("lost", seconds(63)));
         assert!(outage.end() && !outage.end());
         assert!(outage.go_on("lost", seconds(64)));
+    }
+
+    /// SCENARIO: a record of a newer version is read, and later a bad one, within a minute.
+    /// BUG: the warning that tells the owner to update the server named the position of the bad one.
+    /// FIX: each warning has its own position.
+    #[test]
+    fn a_warning_names_the_position_of_its_own_record() {
+        let mut warnings = Warnings::default();
+        warnings.versions(3, 2, 10);
+        warnings.bad(20);
+        assert_eq!((warnings.versions, warnings.version, warnings.bad_at), (3, (2, 10), 20));
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Server {
     /// Serves until `stop` resolves, and then drains: `/readyz` responds 503 at once; after
     /// [`Config::drain_delay`] no connection is accepted any more, and the streams end, evenly spread over
     /// [`Config::drain_window`]; requests in flight are finished. Returns when all connections have ended, or
-    /// [`Config::drain_timeout`] after `stop` at the latest.
+    /// [`Config::drain_timeout`] after `stop` at the latest. A server that shares a log, and may be the only one that
+    /// knows of a loss in it, waits within this time until it has appended that for the others.
     ///
     /// Under systemd it notifies the manager of readiness and stop, and pings the watchdog.
     ///

@@ -57,8 +57,8 @@ pub(crate) enum Reopen {
 pub(crate) enum Note {
     /// A barrier or beat that is none, at this position.
     Bad(u64),
-    /// A record of this version, at this position.
-    Version(u32, u64),
+    /// So many records of a version that this server does not know, of which the last has this version and position.
+    Versions { records: u64, version: u32, position: u64 },
     /// This server is not configured as another one.
     OtherLimits { node: String, version: String },
     /// A barrier was read, with this reason.

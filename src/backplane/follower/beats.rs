@@ -99,8 +99,8 @@ impl Beats {
             && !self.on_the_way.iter().any(|on_the_way| on_the_way.is_beat)
     }
 
-    /// Whether something has not come back in time, or is not where it was stored. What is stored behind records that are still being read may take
-    /// as long as those.
+    /// Whether something has not come back in time, or is not where it was stored. What is stored behind records that
+    /// are still being read may take as long as those.
     pub(super) fn is_overdue(&self, head: u64, progress: Time, now: Time) -> bool {
         let mut on_the_way = self.on_the_way.iter();
         on_the_way.any(|OnTheWay { since, position, .. }| {

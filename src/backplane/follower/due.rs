@@ -20,32 +20,39 @@ impl Follower {
             if now < reading.progress.after(STALLED) {
                 return;
             }
-            if !reading.is_proven || self.stalled_at != Some(head) {
+            if self.stalled_at != Some(head) {
                 self.stalled_at = Some(head);
                 return self.reopen(Reopen::Stalled);
             }
-            // The last records are missing in the log. The next one shows it.
-            reading.bounds.newest = head;
+            // The last records are missing in the log, maybe even the one that was read last. The next one shows it,
+            // which may be a beat of this server.
+            if reading.is_proven {
+                reading.bounds.newest = head;
+            }
         }
         // Without a record that has a tag there is no id with which a stream could resume.
-        if self.tags.proof(head).is_some() && !std::mem::replace(&mut self.loaded, true) {
+        if reading.is_proven
+            && self.tags.proof(head).is_some()
+            && !std::mem::replace(&mut self.loaded, true)
+        {
             self.actions.push_back(Action::Loaded);
         }
         let identity = &reading.bounds.identity;
         // An empty log has nothing that another run could have forgotten.
         let is_first = !self.adopted.has_kind(identity) && !self.has_applied;
-        if !self.adopted.is(identity) && !is_first && self.barrier_due.is_none() {
-            let known = self.last_barrier.unwrap_or_default();
-            self.barrier_due = Some(Due { cause: Cause::Identity, known, tag: None });
-        }
+        let is_another = !self.adopted.is(identity) && !is_first;
+        self.barrier_due = match self.barrier_due {
+            None if is_another => Some(Due { cause: Cause::Identity, after: 0, tag: None }),
+            Some(Due { cause: Cause::Identity, .. }) if !is_another => None,
+            due => due,
+        };
         reading.barrier_sent &= self.barrier_due.is_some();
         let identity = reading.bounds.identity.clone();
-        let (kind, payload) = if let Some(Due { cause, .. }) = self.barrier_due {
+        let (kind, payload) = if let Some(Due { cause, after, .. }) = self.barrier_due {
             if std::mem::replace(&mut reading.barrier_sent, true) {
                 return;
             }
             let reason = cause.reason().into();
-            let after = self.newest_barrier.unwrap_or_default().position;
             let barrier = Barrier { identity, reason, cause: Some(cause), after };
             (Kind::Barrier, barrier.to_bytes())
         } else if self.beats.is_due(&self.rules, now) {

@@ -41,12 +41,15 @@ pub(crate) struct Follower {
     /// Whether a record has been applied since the start.
     has_applied: bool,
     tags: Tags,
+    /// The run of the broker in which reading began.
+    began_in: String,
     adopted: Adopted,
-    /// The last barrier that counted.
-    newest_barrier: Option<Mark>,
-    /// The last barrier that was read, whether it counted or not.
-    last_barrier: Option<Mark>,
-    /// A barrier that has to be appended, until one has been read.
+    /// The position of the last barrier that counted since reading began, or 0.
+    counted_barrier: u64,
+    /// Behind this position no barrier was read: that of the last one, whether it counted or not, or the one before the
+    /// first record that was read. Others may have read barriers up to there which this server has not.
+    barriers_up_to: u64,
+    /// A barrier that has to be appended, until one has been read that is as good.
     barrier_due: Option<Due>,
     gaps: Gaps,
     /// The head behind which nothing came when the log was last open.
@@ -60,8 +63,9 @@ pub(crate) struct Follower {
 #[derive(Clone, Copy, Debug)]
 struct Due {
     cause: Cause,
-    /// The last barrier that was read before. Any other that is not before it is as good as the one that is due.
-    known: Mark,
+    /// Of a loss: a barrier at a later position was appended after it. One at this or an earlier position may have been
+    /// there before.
+    after: u64,
     /// The tag with which it was appended last.
     tag: Option<u64>,
 }
@@ -75,6 +79,8 @@ pub(crate) struct Rules {
     pub(crate) limits: u64,
     /// Bytes of the last records that are of use, when a server starts.
     pub(crate) tail_bytes: usize,
+    /// Records that are read to learn how large they are: [`MEASURED`], but in tests.
+    pub(crate) measured: u64,
 }
 
 #[derive(Debug)]
@@ -118,6 +124,9 @@ pub(crate) enum Next {
     Read(u64),
 }
 
+/// Records that are read to learn how large they are.
+pub(crate) const MEASURED: u64 = 1_024;
+
 /// How long a log may be shorter than what was read.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -136,9 +145,10 @@ impl Follower {
             head: None,
             has_applied: false,
             tags: Tags::default(),
+            began_in: String::new(),
             adopted: Adopted::default(),
-            newest_barrier: None,
-            last_barrier: None,
+            counted_barrier: 0,
+            barriers_up_to: 0,
             barrier_due: None,
             gaps: Gaps::default(),
             stalled_at: None,
@@ -179,6 +189,7 @@ impl Follower {
     /// The connection has failed.
     pub(crate) fn closed(&mut self) {
         self.state = State::Closed;
+        self.beats.is_answered = false;
     }
 
     /// The bounds, as they are now.
@@ -253,6 +264,13 @@ impl Follower {
     /// Whether a record of this server has come back through this connection.
     pub(crate) fn is_answered(&self) -> bool {
         self.beats.is_answered
+    }
+
+    /// Whether this server may be the only one that knows of a loss: a barrier for it is still to come back, or it is
+    /// still open whether there is one.
+    pub(crate) fn owes_barrier(&self) -> bool {
+        let is_due = self.barrier_due.is_some_and(|due| due.cause == Cause::Forgot);
+        is_due || matches!(self.state, State::Short { .. })
     }
 
     /// The record that was applied last.

@@ -7,9 +7,6 @@ use crate::backplane::payload::Cause;
 use crate::ids::Mark;
 use crate::time::Time;
 
-/// Records that are read to learn how large they are.
-const MEASURED: u64 = 1_024;
-
 // ===== impl Follower =====
 
 impl Follower {
@@ -34,10 +31,10 @@ impl Follower {
     /// Decides where reading starts. What was read before is lost for this reason, or there was nothing.
     fn begin(&mut self, bounds: Bounds, lost: Option<CutReason>, now: Time) {
         let records = (bounds.newest + 1).saturating_sub(bounds.oldest);
-        if records <= MEASURED {
+        if records <= self.rules.measured {
             self.start(bounds.oldest, bounds, lost, now);
         } else {
-            let from = bounds.newest + 1 - MEASURED;
+            let from = bounds.newest + 1 - self.rules.measured;
             self.state = State::Measuring { bounds, from, lost, since: now };
         }
     }
@@ -62,24 +59,35 @@ impl Follower {
     fn start(&mut self, start: u64, bounds: Bounds, lost: Option<CutReason>, now: Time) {
         let before = Mark { tag: 0, position: start - 1 };
         match lost {
-            // Nothing has come since the log began, and nothing is missing.
-            Some(_) if start == 1 && self.head.is_some_and(|head| head.position == 0) => {}
+            // Nothing has come since it was cut there. Nothing is missing, unless it is another log, which has been
+            // trimmed to the same position since: with a trusted disk, or replicas, that is another run. A broker
+            // with one copy may keep its run, but then all that this other log had since it began, up to that
+            // position, has come and gone while this server could not read a single record.
+            Some(_) if self.is_cut_at(before.position, &bounds) => {}
             Some(reason) => self.actions.push_back(Action::Cut(before, reason)),
             None => self.actions.push_back(Action::Begin(start)),
         }
         self.tags.clear();
         self.head = Some(before);
+        self.began_in.clone_from(&bounds.identity);
         // As a server that has just started: what barriers and beats say is among the records to come.
         self.adopted = Adopted::default();
-        (self.newest_barrier, self.last_barrier) = (None, None);
+        (self.counted_barrier, self.barriers_up_to) = (0, before.position);
         let (is_proven, barrier_sent) = (true, false);
         self.state = State::Reading(Reading { bounds, is_proven, barrier_sent, progress: now });
     }
 
+    fn is_cut_at(&self, position: u64, bounds: &Bounds) -> bool {
+        let is_there = self.head.is_some_and(|head| head.position == position);
+        self.tags.is_empty() && is_there && (position == 0 || self.began_in == bounds.identity)
+    }
+
     /// The log has lost what it had. Servers that had not read it cannot notice.
     pub(super) fn forgot(&mut self, bounds: Bounds, now: Time) {
-        let known = self.last_barrier.unwrap_or_default();
-        self.barrier_due = Some(Due { cause: Cause::Forgot, known, tag: None });
+        let earlier = self.barrier_due.filter(|due| due.cause == Cause::Forgot);
+        // One barrier for both.
+        let after = self.barriers_up_to.max(earlier.map_or(0, |due| due.after));
+        self.barrier_due = Some(Due { cause: Cause::Forgot, after, tag: None });
         self.begin(bounds, Some(CutReason::Forgot), now);
     }
 

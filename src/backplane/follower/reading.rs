@@ -34,6 +34,8 @@ impl Follower {
             let before = Mark { tag: 0, position: mark.position - 1 };
             reading.is_proven = true;
             self.tags.clear();
+            // A barrier may be missing too.
+            self.barriers_up_to = before.position;
             self.actions.push_back(match self.has_applied {
                 true => Action::Cut(before, CutReason::Gap),
                 false => Action::Begin(mark.position),
@@ -75,11 +77,20 @@ impl Follower {
         let action = match entry.kind {
             _ if entry.version != VERSION => {
                 // Of several in a row one cut is enough.
-                if let Some(Action::Cut(last, CutReason::Version)) = self.actions.back_mut() {
-                    *last = mark;
-                    return;
+                let before = match self.actions.make_contiguous() {
+                    [
+                        ..,
+                        Action::Note(Note::Versions { records, .. }),
+                        Action::Cut(_, CutReason::Version),
+                    ] => *records,
+                    _ => 0,
+                };
+                if before > 0 {
+                    self.actions.truncate(self.actions.len() - 2);
                 }
-                self.actions.push_back(Action::Note(Note::Version(entry.version, mark.position)));
+                let (records, version, position) = (before + 1, entry.version, mark.position);
+                let note = Note::Versions { records, version, position };
+                self.actions.push_back(Action::Note(note));
                 Action::Cut(mark, CutReason::Version)
             }
             Some(Kind::Lines) => Action::Apply(mark, entry.payload),
@@ -118,32 +129,48 @@ impl Follower {
         self.adopted.adopt_first(beat.identity);
     }
 
-    /// Whether a barrier counts, which all servers decide alike by what is before it in the log.
+    /// Whether a barrier counts. It does unless this server has been cut for the same reason since: each decides that for
+    /// itself, as not all have read the same barriers before.
     fn counts(&mut self, entry: &Entry, mark: Mark) -> bool {
-        let known = self.newest_barrier.unwrap_or_default();
-        self.last_barrier = Some(mark);
+        self.barriers_up_to = mark.position;
         let Some(barrier) = Barrier::parse(&entry.payload) else {
             // Whatever it is for: to cut loses nothing.
             self.actions.push_back(Action::Note(Note::Bad(mark.position)));
-            self.newest_barrier = Some(mark);
+            self.counted_barrier = mark.position;
+            self.fulfil(mark, None, 0);
             return true;
         };
         let is_adopted = self.adopted.is(&barrier.identity);
         let counts = match barrier.cause {
             Some(Cause::Identity) => !is_adopted,
-            Some(Cause::Forgot) => !is_adopted || barrier.after >= known.position,
+            Some(Cause::Forgot) => !is_adopted || barrier.after >= self.counted_barrier,
             Some(Cause::Command) | None => true,
         };
-        // It was appended after what is missing had been lost, unless it was there before.
-        self.barrier_due = self.barrier_due.filter(|due| {
-            let was_there = mark.position < due.known.position || due.known.is(mark);
-            was_there && due.tag != Some(mark.tag)
-        });
+        self.fulfil(mark, barrier.cause, barrier.after);
         if counts {
             self.adopted.adopt(barrier.identity);
-            self.newest_barrier = Some(mark);
+            self.counted_barrier = mark.position;
             self.actions.push_back(Action::Note(Note::Barrier(bounded(&barrier.reason))));
         }
         counts
+    }
+
+    /// A barrier was read. If one is due for a loss, this one is as good if it counts on every server that has not been
+    /// cut since, whatever that has read: it is for a command, or for a loss and no more easily ignored than the one that
+    /// is due. One for another run of the broker is ignored where this run has been adopted before.
+    fn fulfil(&mut self, mark: Mark, cause: Option<Cause>, after: u64) {
+        let Some(due) = &self.barrier_due else { return };
+        let is_own = due.tag == Some(mark.tag);
+        let is_as_good = match cause {
+            Some(Cause::Identity) => false,
+            Some(Cause::Forgot) => after >= due.after,
+            Some(Cause::Command) | None => true,
+        };
+        if is_own || due.cause == Cause::Forgot && is_as_good && mark.position > due.after {
+            self.barrier_due = None;
+            if let State::Reading(reading) = &mut self.state {
+                reading.barrier_sent = false;
+            }
+        }
     }
 }

@@ -25,6 +25,10 @@ impl Tags {
         self.0.clear();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The tag at a position that is not after the head, if it is known.
     pub(super) fn at(&self, position: u64, head: u64) -> Option<u64> {
         let back = usize::try_from(head - position).ok()?;

@@ -90,9 +90,9 @@ impl<B: Broker> Runner<B> {
                 metrics::add(&self.shared.counters.records_bad, 1);
                 core.warnings.bad(position);
             }
-            Note::Version(version, position) => {
-                metrics::add(&self.shared.counters.records_bad, 1);
-                core.warnings.version(version, position);
+            Note::Versions { records, version, position } => {
+                metrics::add(&self.shared.counters.records_bad, records);
+                core.warnings.versions(records, version, position);
             }
             Note::OtherLimits { node, version } => core.warnings.other_limits(node, version),
             Note::Barrier(reason) => {

@@ -14,14 +14,15 @@ impl World {
     /// A server dies.
     pub(super) fn kill(&mut self) {
         let number = fastrand::usize(..self.nodes.len());
-        if self.witness == Some(number) || chance(50) {
+        if self.is_witness(number) || chance(50) {
             return;
         }
         self.end(number);
     }
 
     fn end(&mut self, number: usize) {
-        if self.witness == Some(number) {
+        self.check_cuts(number);
+        if self.is_witness(number) {
             self.witness = None;
         }
         for browser in &mut self.browsers {
@@ -35,6 +36,10 @@ impl World {
         self.nodes[number] = None;
     }
 
+    fn is_witness(&self, number: usize) -> bool {
+        self.witness.is_some_and(|(witness, _)| witness == number)
+    }
+
     /// Something fails that loses no record.
     pub(super) fn disturb(&mut self) {
         let node = fastrand::usize(..self.nodes.len());
@@ -43,7 +48,7 @@ impl World {
         let acks =
             [Acks::Prompt, Acks::Prompt, Acks::Prompt, Acks::Lost, Acks::Swallowed, Acks::Refused];
         let acks = acks[fastrand::usize(..acks.len())];
-        let what = fastrand::u8(..11);
+        let what = fastrand::u8(..14);
         if matches!(what, 4 | 5) && self.is_looking_again() {
             return;
         }
@@ -63,6 +68,8 @@ impl World {
             6 => script.set_acks(acks),
             7 => script.set_down(chance(30)),
             8 => script.orphan_all(),
+            11 => script.set_delayed(node, flag),
+            12 | 13 => script.store_delayed(count as usize),
             _ => script.set_lag(count),
         });
         if what == 9 {
@@ -79,6 +86,9 @@ impl World {
     /// The log loses records that were acknowledged, and nothing hides it: nothing else happens, until it has rested.
     pub(super) fn lose_at_last(&mut self) {
         self.broker.edit(|script| script.heal());
+        if chance(50) {
+            self.restart(|_| ());
+        }
         let steps = fastrand::u64(20..120);
         for step in 0..steps {
             self.now = Time(self.now.0 + fastrand::u64(0..60));
@@ -116,9 +126,14 @@ impl World {
     fn restart(&mut self, lose: impl FnOnce(&mut Script)) {
         self.runs += 1;
         let identity = format!("run-{}", self.runs);
+        // What a server appends next, which is a barrier, is stored late.
+        let delayed = chance(60).then(|| fastrand::usize(..self.nodes.len()));
         self.broker.edit(|script| {
             lose(script);
             script.restart(&identity);
+            if let Some(node) = delayed {
+                script.set_delayed(node, true);
+            }
         });
     }
 
@@ -156,10 +171,12 @@ impl World {
         if self.witness.is_some() || witness.is_none() {
             return self.restart(|script| script.truncate(kept));
         }
-        self.witness = witness;
-        let orphans = chance(50);
+        let opens = witness.and_then(|witness| self.nodes[witness].as_ref()).map(|node| node.opens);
+        self.witness = witness.zip(opens);
+        let (orphans, stored) = (chance(50), if chance(50) { usize::MAX } else { 0 });
         self.broker.edit(|script| {
             script.truncate(kept);
+            script.store_delayed(stored);
             if orphans { script.orphan_all() } else { script.disconnect_all() }
         });
         self.regrow();

@@ -6,7 +6,8 @@
 //! At any time a browser has what the log has up to its id.
 //! Without the comparison of tags in the hub's tail, of identities or of positions, without the beat, or without a guard
 //! of the keepalive (for what a window holds, for streams that have still to re-read), one of these tests fails, in enough
-//! worlds. The follower's own tests cover these too, and its comparison of tags, which these do not.
+//! worlds; so it does, in some of a thousand worlds, if a barrier for a loss forgets what its server knew before, or if one
+//! that is ignored makes up for it. The follower's own tests cover these too, and its comparison of tags, which these do not.
 //! A seed repeats what is drawn here; the order in which the hub visits orgs is not drawn, and may be another one.
 //!
 //! ```sh

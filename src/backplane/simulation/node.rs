@@ -18,6 +18,8 @@ pub(super) struct Node {
     passes: CommandPasses,
     broker: Scripted,
     connection: Option<Connection>,
+    /// Connections that it has opened.
+    pub(super) opens: u64,
     opens_at: Time,
     /// What the follower appends.
     urgent: VecDeque<Record>,
@@ -38,8 +40,13 @@ pub(super) const WINDOW: Duration = Duration::from_secs(1);
 // ===== impl Node =====
 
 impl Node {
-    pub(super) fn start(broker: Scripted, config: HubConfig, tail_bytes: usize) -> Self {
-        let rules = Rules { node: new_tag(), limits: 1, tail_bytes };
+    pub(super) fn start(
+        broker: Scripted,
+        config: HubConfig,
+        tail_bytes: usize,
+        measured: u64,
+    ) -> Self {
+        let rules = Rules { node: new_tag(), limits: 1, tail_bytes, measured };
         Self {
             hub: Hub::with_log(config, 1, tail_bytes, WINDOW),
             follower: Follower::new(rules),
@@ -47,6 +54,7 @@ impl Node {
             passes: CommandPasses::default(),
             broker,
             connection: None,
+            opens: 0,
             opens_at: Time(0),
             urgent: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -81,8 +89,8 @@ impl Node {
             if now >= self.opens_at {
                 let (connection, bounds) = self.broker.connect().map_err(|_| ())?;
                 self.connection = Some(connection);
+                self.opens += 1;
                 self.urgent.clear();
-                self.appended.clear();
                 self.opens_at = Time(now.0 + fastrand::u64(50..500));
                 self.follower.opened(bounds, now);
                 self.perform(now);

@@ -111,3 +111,48 @@ fn what_was_appended_when_the_thread_dies_may_have_been_stored() {
         assert!(matches!(refused, Err(AppendError::Stopping)), "{refused:?}");
     });
 }
+
+/// SCENARIO: the log loses records that only one server has read, and that server is asked to stop.
+/// BUG: it stopped before it was sure of the loss, or before its barrier was stored. No other server could know.
+/// FIX: it waits until its barrier has come back.
+#[test]
+fn a_node_that_stops_appends_its_barrier_for_a_loss_first() {
+    test(async {
+        for millis in [500, 2_050] {
+            let broker = Scripted::new();
+            let nodes = Node::cluster(&broker, 2).await;
+            broker.edit(|script| script.set_cut_off(1, true));
+            for n in 0..5 {
+                nodes[0].publish(&format!("k{n}")).await.expect("it is appended");
+            }
+            broker.edit(|script| {
+                script.truncate(script.newest() - 5);
+                script.disconnect(0);
+            });
+            sleep(Duration::from_millis(millis)).await;
+            nodes[0].backplane.stop();
+            nodes[0].backplane.ended().await;
+            broker.edit(|script| script.set_cut_off(1, false));
+            until("the other one is cut", || nodes[1].cuts() == 1).await;
+        }
+    });
+}
+
+#[test]
+fn a_node_that_stops_and_cannot_append_its_barrier_ends_too() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        nodes[0].publish("lost").await.expect("it is appended");
+        broker.edit(|script| {
+            script.truncate(script.newest() - 1);
+            script.set_acks(Acks::Refused);
+            script.disconnect(0);
+        });
+        seconds(5).await;
+        nodes[0].backplane.stop();
+        let start = Instant::now();
+        nodes[0].backplane.ended().await;
+        assert!(start.elapsed() <= Duration::from_secs(11));
+    });
+}

@@ -146,3 +146,64 @@ fn another_log_with_the_same_records_cuts_every_node_that_trusts_the_disk() {
         }
     });
 }
+
+/// SCENARIO: as above, after a barrier by hand which all servers have read, and which is no longer in the log.
+/// BUG: the servers that noticed read the end of the log again, without that barrier, and theirs said that they knew of
+/// none. The one that could not notice knew it, and ignored theirs.
+/// FIX: a barrier says what its server knew before the loss.
+#[test]
+fn a_lost_tail_cuts_every_node_after_a_barrier_too() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 3).await;
+        nodes[0].backplane.barrier("the database was restored").await.expect("it is appended");
+        nodes[0].publish("seen").await.expect("it is appended");
+        for node in &nodes {
+            node.has_read(&broker).await;
+        }
+        broker.edit(|script| script.set_cut_off(2, true));
+        for n in 0..5 {
+            nodes[0].publish(&format!("k{n}")).await.expect("it is appended");
+        }
+        nodes[1].has_read(&broker).await;
+        broker.edit(|script| {
+            script.truncate(script.newest() - 5);
+            script.trim(script.newest());
+            script.disconnect_all();
+            script.set_cut_off(2, false);
+        });
+        seconds(30).await;
+        for node in &nodes {
+            node.has_read(&broker).await;
+        }
+        assert_eq!(
+            nodes[2].backplane.counters().cuts(CutReason::Barrier),
+            2,
+            "it could not notice"
+        );
+    });
+}
+
+/// SCENARIO: the last record is deleted that all servers have read.
+/// BUG: nothing proved that the log is the one that was read, so nothing was appended, not even a beat, and nothing came:
+/// every server opened the log again each 5 s.
+/// FIX: the second time a beat is appended, behind which the record is missing.
+#[test]
+fn a_last_record_that_is_deleted_is_a_cut_on_each_node() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 2).await;
+        nodes[0].publish("last").await.expect("it is appended");
+        nodes[1].has_read(&broker).await;
+        broker.edit(|script| {
+            script.remove(script.newest());
+            script.disconnect_all();
+        });
+        seconds(1).await;
+        for node in &nodes {
+            node.is_connected().await;
+            node.publish("after").await.expect("it goes on");
+            assert_eq!(node.cuts_for(CutReason::Gap), 1);
+        }
+    });
+}

@@ -138,3 +138,22 @@ fn a_log_that_refuses_every_record_is_not_opened_again_and_again() {
         nodes[0].publish("after").await.expect("it goes on");
     });
 }
+
+/// SCENARIO: the broker is down for a minute, after a connection that was of use.
+/// BUG: what had come back through that connection counted for each attempt since: each server tried 13 times a second.
+/// FIX: an attempt to open the log has no answer of the one before.
+#[test]
+fn a_broker_that_is_down_is_not_tried_again_and_again() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        nodes[0].publish("a").await.expect("it is appended");
+        let before = broker.edit(|script| {
+            script.set_down(true);
+            script.opens()
+        });
+        seconds(60).await;
+        let opens = broker.edit(|script| script.opens()) - before;
+        assert!((20..80).contains(&opens), "{opens} attempts in a minute");
+    });
+}

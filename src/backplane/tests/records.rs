@@ -52,3 +52,36 @@ fn a_record_of_a_newer_version_cuts() {
         assert_eq!(nodes[0].cuts_for(CutReason::Version), 1);
     });
 }
+
+/// SCENARIO: a server starts on a long log, whose last records it reads twice: first to learn how large they are.
+/// BUG: it counted those twice.
+/// FIX: a record counts when it is applied.
+#[test]
+fn a_record_is_counted_once() {
+    test(async {
+        let broker = Scripted::new();
+        broker.edit(|script| (1..=1_100).for_each(|tag| _ = script.push(tag, Kind::Lines, "")));
+        let nodes = Node::cluster(&broker, 1).await;
+        assert_eq!(nodes[0].backplane.counters().records(Kind::Lines), 1_100);
+    });
+}
+
+/// SCENARIO: many records of a newer version come at once.
+/// BUG: those that one cut is enough for counted as one.
+/// FIX: each counts.
+#[test]
+fn each_record_of_a_newer_version_counts() {
+    test(async {
+        let broker = Scripted::new();
+        let nodes = Node::cluster(&broker, 1).await;
+        let (version, kind) = (VERSION + 1, Some(Kind::Lines));
+        broker.edit(|script| {
+            for tag in 1..=3 {
+                script.push_entry(Entry { position: 0, tag, version, kind, payload: "?".into() });
+            }
+        });
+        nodes[0].publish("after").await.expect("it goes on");
+        assert_eq!(nodes[0].cuts_for(CutReason::Version), 1);
+        assert_eq!(metrics::read(&nodes[0].backplane.counters().records_bad), 3);
+    });
+}

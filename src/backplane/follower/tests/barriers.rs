@@ -146,3 +146,133 @@ fn a_command_cuts_always() {
     let all = [at, unknown, garbage].map(|position| (position, CutReason::Barrier));
     assert_eq!(case.cuts(), all);
 }
+
+/// SCENARIO: a barrier cuts all servers. Later the log loses its last records, which one server had read. It reads the end
+/// of the log again, where that barrier is no more, and appends one for the loss.
+/// BUG: the new barrier said that its server knew of none before. The others, which knew the first one, ignored it: their
+/// clients never learned of the loss.
+/// FIX: it says up to where there may have been barriers before the loss.
+#[test]
+fn a_barrier_for_a_loss_names_the_last_one_before_the_loss() {
+    let mut case = Case::reading(3);
+    let known = case.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Command), 0));
+    let kept = case.append(Kind::Beat, beat_of(IDENTITY, 7, 2));
+    case.append(Kind::Lines, Bytes::new());
+    case.run();
+    case.drop_from(kept + 1);
+    case.trim(kept);
+    case.reopen();
+    case.pass(2_000).run();
+    assert_eq!(case.barriers(), [(Some(Cause::Forgot), known)]);
+    // A server that has read nothing of what was lost.
+    let mut other = Case::reading(3);
+    other.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Command), 0));
+    let last = other.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Forgot), known));
+    other.run();
+    assert_eq!(other.cuts().last(), Some(&(last, CutReason::Barrier)));
+}
+
+/// SCENARIO: the same, and the server that notices the loss has started after the first barrier.
+/// BUG: it had never read that one, and said that it knew of none.
+/// FIX: before the first record that it has read, there may have been barriers.
+#[test]
+fn a_barrier_of_a_server_that_started_late_counts_on_the_others() {
+    let mut case = Case::new();
+    case.append(Kind::Beat, beat_of(IDENTITY, 7, 2));
+    let known = case.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Command), 0));
+    let first = case.append(Kind::Beat, beat_of(IDENTITY, 7, 2));
+    let lost = case.append(Kind::Lines, Bytes::new());
+    case.oldest = first;
+    case.run();
+    case.drop_from(lost);
+    // This time it reads more, and finds the barrier that was there before: that is not for the loss.
+    case.oldest = 1;
+    case.reopen();
+    case.pass(2_000).run();
+    assert_eq!(case.barriers(), [(Some(Cause::Forgot), known)]);
+}
+
+/// SCENARIO: the log loses records, and a server that had read them finds others, one of which is missing.
+/// BUG: only barriers that it has read counted as known.
+/// FIX: a barrier may have been what is missing.
+#[test]
+fn a_barrier_may_have_been_in_a_gap() {
+    let mut case = Case::reading(3);
+    let gone = case.append(Kind::Lines, Bytes::new());
+    case.append(Kind::Beat, beat_of(IDENTITY, 7, 2));
+    let lost = case.append(Kind::Lines, Bytes::new());
+    case.log.retain(|entry| entry.position != gone);
+    case.run();
+    case.drop_from(lost);
+    case.trim(gone + 1);
+    case.reopen();
+    case.pass(2_000).run();
+    assert_eq!(case.barriers(), [(Some(Cause::Forgot), gone)]);
+}
+
+/// SCENARIO: the broker restarts, and the barriers of two servers for that are under way. One counts. Then the log loses
+/// its last records, and the other barrier is stored where those were.
+/// BUG: the server that had read them took the late barrier, which all ignore, for one that makes up for the loss, and
+/// appended none. Servers that had not read them were not cut.
+/// FIX: a barrier that not every server has to follow makes up for no loss.
+#[test]
+fn a_late_barrier_that_is_ignored_makes_up_for_no_loss() {
+    for trims in [false, true] {
+        let mut case = Case::reading(3);
+        case.identity = "second".into();
+        case.reopen();
+        let known = case.newest();
+        assert_eq!(case.cuts(), [(known, CutReason::Barrier)]);
+        let lost = case.append(Kind::Lines, Bytes::new());
+        case.append(Kind::Lines, Bytes::new());
+        case.run();
+        case.done.clear();
+        case.drop_from(lost);
+        let late = case.append(Kind::Barrier, barrier("second", Some(Cause::Identity), 0));
+        assert_eq!(late, lost);
+        if trims {
+            // It counts here, where the one before is gone, and is ignored elsewhere.
+            case.trim(late);
+        }
+        case.reopen();
+        case.pass(2_000).run();
+        assert_eq!(case.barriers().last(), Some(&(Some(Cause::Forgot), known)), "{:?}", case.done);
+        assert!(case.appended().contains(&Kind::Barrier));
+    }
+}
+
+/// SCENARIO: two servers notice that the log has lost records. One of them knows of fewer barriers before the loss.
+/// BUG: its barrier, which servers that know more ignore, made up for that of the other one.
+/// FIX: as above.
+#[test]
+fn a_barrier_that_some_ignore_makes_up_for_no_loss() {
+    let mut case = Case::reading(3);
+    let known = case.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Command), 0));
+    let lost = case.append(Kind::Lines, Bytes::new());
+    case.run();
+    case.drop_from(lost);
+    case.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Forgot), known - 1));
+    case.replace_from(lost);
+    case.reopen();
+    let causes = [known - 1, known].map(|after| (Some(Cause::Forgot), after));
+    assert_eq!(case.barriers(), causes);
+}
+
+/// A replica that lags does not have the last barrier either, and one that lags more looks like another loss.
+#[test]
+fn a_loss_that_is_noticed_twice_is_still_after_the_last_barrier() {
+    let mut case = Case::reading(3);
+    let known = case.append(Kind::Barrier, barrier(IDENTITY, Some(Cause::Command), 0));
+    let lost = case.append(Kind::Lines, Bytes::new());
+    case.run();
+    case.drop_from(lost);
+    for newest in [3, 2] {
+        case.follower.closed();
+        case.follower.opened(Bounds { newest, ..case.bounds() }, case.now);
+        case.pass(2_000);
+        case.follower.read(case.log[..newest as usize].to_vec(), case.now);
+        while case.follower.action().is_some() {}
+    }
+    case.reopen();
+    assert_eq!(case.barriers(), [(Some(Cause::Forgot), known)]);
+}

@@ -55,7 +55,7 @@ impl PartialEq for Action {
 
 impl Case {
     fn new() -> Self {
-        let rules = Rules { node: 1, limits: 2, tail_bytes: 1 << 20 };
+        let rules = Rules { node: 1, limits: 2, tail_bytes: 1 << 20, measured: MEASURED };
         Self {
             follower: Follower::new(rules),
             log: Vec::new(),
@@ -140,6 +140,20 @@ impl Case {
     fn reopen(&mut self) -> &mut Self {
         self.follower.closed();
         self.run()
+    }
+
+    /// The oldest records go.
+    fn trim(&mut self, oldest: u64) {
+        self.oldest = oldest;
+        self.log.retain(|entry| entry.position >= oldest);
+    }
+
+    /// The barriers for a loss that are in the log, with what they say of those before.
+    fn barriers(&self) -> Vec<(Option<Cause>, u64)> {
+        let barriers = self.log.iter().filter(|entry| entry.kind == Some(Kind::Barrier));
+        let barriers = barriers.filter_map(|entry| Barrier::parse(&entry.payload));
+        let barriers = barriers.filter(|barrier| barrier.cause == Some(Cause::Forgot));
+        barriers.map(|barrier| (barrier.cause, barrier.after)).collect()
     }
 
     fn cuts(&self) -> Vec<(u64, CutReason)> {

@@ -212,3 +212,29 @@ fn a_log_whose_records_are_not_delivered_is_opened_again() {
     case.pass(1);
     assert_eq!(case.follower.action(), Some(Action::Reopen(Reopen::Stalled)));
 }
+
+/// SCENARIO: the log was trimmed past a slow server, and each time that it opens the log, its connection is lost before
+/// the first record.
+/// BUG: each time all its streams read everything again, unless the log began at position 1.
+/// FIX: a server that has read nothing since it was cut is not cut at the same position again.
+#[test]
+fn a_trimmed_log_that_delivers_nothing_is_one_cut() {
+    let mut case = Case::reading(3);
+    (0..10).for_each(|_| _ = case.append(Kind::Lines, Bytes::new()));
+    case.trim(case.newest() - 2);
+    let opened = |case: &mut Case| {
+        case.follower.closed();
+        case.follower.opened(case.bounds(), case.now);
+        case.done.extend(std::iter::from_fn(|| case.follower.action()));
+    };
+    (0..4).for_each(|_| opened(&mut case));
+    let before = case.oldest - 1;
+    assert_eq!(case.cuts(), [(before, CutReason::Trimmed)]);
+    // What another log had at these positions was not there before.
+    case.identity = "second".into();
+    opened(&mut case);
+    assert_eq!(case.cuts(), [(before, CutReason::Trimmed); 2]);
+    case.trim(before + 2);
+    opened(&mut case);
+    assert_eq!(case.cuts().last(), Some(&(before + 1, CutReason::Trimmed)));
+}

@@ -61,7 +61,11 @@ fn a_record_of_an_unknown_version_cuts_and_a_bad_one_is_skipped() {
     case.run();
     assert_eq!(case.cuts(), [(position + 1, CutReason::Version)]);
     assert_eq!(case.applied(), [bad, position]);
-    let notes = [Note::Bad(bad), Note::Bad(position), Note::Version(9, position + 1)];
+    let notes = [
+        Note::Bad(bad),
+        Note::Bad(position),
+        Note::Versions { records: 1, version: 9, position: position + 1 },
+    ];
     for note in notes {
         assert!(case.done.contains(&Action::Note(note.clone())), "{note:?}");
     }
