@@ -87,7 +87,7 @@ pub(crate) enum Acks {
     Swallowed,
     /// Refused, and not stored.
     Refused,
-    /// Stored, and whoever appends panics.
+    /// Stored, and the append panics.
     Panic,
 }
 

@@ -70,8 +70,8 @@ struct CloseBody<'a> {
 /// problem body, as nudged's own have, of another type than `backplane-unavailable`. There is a line in `notes` for each
 /// attempt that failed. If the connection breaks later, no response comes, or the response is another 502, 503 or 504,
 /// which may be a proxy's that has passed the request on, the event may have been published: that is an error, with a
-/// line in `notes`. A caller that publishes it again nevertheless puts an id into the data of its events, by which its
-/// subscribers drop the second one.
+/// line in `notes`. To publish it again nevertheless, put an id into the data of the events, by which subscribers drop
+/// the second one.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses, and no attempt is left within [`PublishEvent::retry_for`]; it refuses for

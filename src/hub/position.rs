@@ -19,8 +19,8 @@ pub struct Positions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The last event, or the position before the first one. What a burst window still holds comes after it. In a log
-    /// that servers share it is the last record that was applied, and may include what a window holds: whoever reads
-    /// its data afterwards has that.
+    /// that servers share it is the last record that was applied, and may include what a window holds: data that
+    /// is read afterwards includes that too.
     pub id: EventId,
     /// Open streams.
     pub streams: usize,

@@ -117,7 +117,7 @@ fn page_with_topic(_: &str) -> String {
         .to_owned()
 }
 
-/// The promise to those who have one server: its log survives it, and so do the streams of its pages.
+/// With a single server: its log survives it, so its pages resume.
 #[test]
 fn a_page_of_the_only_server_is_resumed_after_kill_9() {
     requires!(NATS_SERVER, CHROMEDRIVER, CHROMIUM);

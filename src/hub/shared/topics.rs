@@ -38,8 +38,8 @@ const LOOK_BACK: usize = 4;
 
 impl Hub {
     /// Takes a seat at a topic for an exclusive stream, which makes this claim. Once the log has it, the stream is the
-    /// topic's only one on every server, and until then it ends no other. The caller appends the claim, waits until the
-    /// record is applied, and for [`Subscription::poll_sole`]; if that fails, it drops the subscription.
+    /// topic's only one on every server, and until then it ends no other. After this, append the claim, wait until the
+    /// record is applied, and for [`Subscription::poll_sole`]; if that fails, drop the subscription.
     ///
     /// # Errors
     /// [`SubscribeError`]: the hub is closing, or there are as many claims as the topic may have streams.

@@ -12,6 +12,7 @@ use nudged::wire::{Event, Parser};
 
 use super::database::Database;
 use super::directory::Directory;
+use crate::support::event_source::next_chunk;
 use crate::support::{BOUND, header};
 
 /// Its connection is closed when this is dropped.
@@ -254,15 +255,4 @@ impl State {
         }
         self.trace.push_back(what);
     }
-}
-
-/// A part of a chunked body, `None` at its end.
-fn next_chunk(response: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = String::new();
-    response.read_line(&mut line)?;
-    let size = usize::from_str_radix(line.trim_end(), 16).map_err(|_| ErrorKind::UnexpectedEof)?;
-    let mut chunk = vec![0; size + 2];
-    response.read_exact(&mut chunk)?;
-    chunk.truncate(size);
-    Ok((size > 0).then_some(chunk))
 }

@@ -27,7 +27,7 @@ fn streams(servers: &[Server; 2], org: &str) -> [Stream; 2] {
     streams
 }
 
-/// The end of a topic's stream, which asks nobody to come back.
+/// The end of a topic's stream, without a `retry:`.
 fn expect_end(stream: &mut Stream) {
     assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n", "the last chunk and no more");
 }

@@ -223,7 +223,7 @@ fn refusal(head: &str) -> Option<&'static str> {
 }
 
 /// A part of a chunked body, `None` at its end.
-fn next_chunk(response: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn next_chunk(response: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = String::new();
     response.read_line(&mut line)?;
     let size = usize::from_str_radix(line.trim_end(), 16).map_err(|_| ErrorKind::UnexpectedEof)?;

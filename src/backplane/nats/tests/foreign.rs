@@ -2,11 +2,21 @@
 
 use super::super::super::broker::{Broker, Entry, Kind, Reader, VERSION};
 use super::super::Nats;
+use super::support::nats_client::NatsClient;
 use super::support::{
-    NatsServer, append, config, open, open_again, positions, read, read_to_its_end, requires_nats,
-    tags,
+    NatsServer, Open, append, config, open, open_again, positions, read, read_to_its_end,
+    requires_nats, tags,
 };
 use crate::sync::Ordering;
+
+/// A broker with an empty log, a connection to it, and a client that is another program.
+async fn begun() -> (NatsServer, Nats, Open, NatsClient) {
+    let server = NatsServer::start();
+    let nats = Nats::new(&config(&server.url()));
+    let opened = nats.open().await.expect("created");
+    let client = server.client();
+    (server, nats, opened, client)
+}
 
 #[tokio::test]
 async fn a_record_without_our_header_has_the_time_for_its_tag() {
@@ -58,10 +68,7 @@ async fn a_header_of_another_version_keeps_its_version() {
 #[tokio::test]
 async fn headers_that_cannot_be_parsed_are_passed() {
     requires_nats!();
-    let server = NatsServer::start();
-    let nats = Nats::new(&config(&server.url()));
-    let mut opened = nats.open().await.expect("created");
-    let mut client = server.client();
+    let (server, nats, mut opened, mut client) = begun().await;
     append(&opened.appender, 1..=3).await.expect("stored");
     client.append("log", "no colon\r\n", b"{}");
     append(&opened.appender, 5..=6).await.expect("stored");
@@ -92,10 +99,7 @@ async fn headers_that_cannot_be_parsed_are_passed() {
 #[tokio::test]
 async fn many_headers_that_cannot_be_parsed_cost_one_connection() {
     requires_nats!();
-    let server = NatsServer::start();
-    let nats = Nats::new(&config(&server.url()));
-    let mut opened = nats.open().await.expect("created");
-    let mut client = server.client();
+    let (_server, nats, mut opened, mut client) = begun().await;
     append(&opened.appender, [1]).await.expect("stored");
     for n in 0..40 {
         client.append("log", "no colon\r\n", b"{}");
@@ -116,10 +120,7 @@ async fn many_headers_that_cannot_be_parsed_cost_one_connection() {
 #[tokio::test]
 async fn no_headers_stop_a_reader_for_good() {
     requires_nats!();
-    let server = NatsServer::start();
-    let nats = Nats::new(&config(&server.url()));
-    let mut opened = nats.open().await.expect("created");
-    let mut client = server.client();
+    let (_server, nats, mut opened, mut client) = begun().await;
     let headers = [
         "A: b\rc\r\n",
         "A: b\r\n\r\n c\r\n",
@@ -151,10 +152,7 @@ async fn no_headers_stop_a_reader_for_good() {
 #[tokio::test]
 async fn a_record_is_the_same_however_it_is_read() {
     requires_nats!();
-    let server = NatsServer::start();
-    let nats = Nats::new(&config(&server.url()));
-    let mut opened = nats.open().await.expect("created");
-    let mut client = server.client();
+    let (server, _, mut opened, mut client) = begun().await;
     append(&opened.appender, [1]).await.expect("stored");
     for (headers, payload) in [
         ("", b"{}".as_slice()),

@@ -87,15 +87,20 @@ async fn a_harmless_difference_is_none() {
     assert!(why.contains("not on disk"), "{why}");
 }
 
+/// Has the stream take what is no record.
+fn add_a_subject(server: &NatsServer) {
+    let mut client = server.client();
+    let mut config = client.stream_info("log")["config"].take();
+    config["subjects"] = json!(["log.log", "more"]);
+    client.api("STREAM.UPDATE.log", &config);
+}
+
 #[tokio::test]
 async fn a_stream_that_changes_meanwhile_is_refused() {
     requires_nats!();
     let server = NatsServer::start();
     let mut opened = open(&config(&server.url())).await.expect("created");
-    let mut client = server.client();
-    let mut config = client.stream_info("log")["config"].take();
-    config["subjects"] = json!(["log.log", "more"]);
-    client.api("STREAM.UPDATE.log", &config);
+    add_a_subject(&server);
     let why = super::support::read_to_its_end(&mut opened.reader, 1).await;
     assert!(why.contains("subjects"), "{why}");
 }
@@ -107,10 +112,7 @@ async fn a_stream_that_changes_among_records_is_refused() {
     requires_nats!();
     let server = NatsServer::start();
     let mut opened = open(&config(&server.url())).await.expect("created");
-    let mut client = server.client();
-    let mut config = client.stream_info("log")["config"].take();
-    config["subjects"] = json!(["log.log", "more"]);
-    client.api("STREAM.UPDATE.log", &config);
+    add_a_subject(&server);
     let appender = opened.appender.clone();
     let mut appending = tokio::task::JoinSet::new();
     appending.spawn(async move {
