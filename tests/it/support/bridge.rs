@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
 use super::transport::Transport;
@@ -33,6 +35,7 @@ use super::transport::Transport;
 /// Serves until it is dropped.
 pub(crate) struct Bridge {
     pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
     _open: oneshot::Sender<()>,
 }
 
@@ -47,41 +50,72 @@ impl Bridge {
         let address = listener.local_addr().expect("bound");
         listener.set_nonblocking(true).expect("a socket");
         let (open, closed) = oneshot::channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 tokio::select! {
-                    () = accept(listener, server, transport) => {}
+                    () = accept(listener, server, transport, &counter) => {}
                     _ = closed => {}
                 }
             });
         });
-        Self { address, _open: open }
+        Self { address, connections, _open: open }
+    }
+
+    /// Connections that this bridge has opened to the server or failed to open: no more are on their way when these
+    /// are as many as its clients.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, transport: Transport) {
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    transport: Transport,
+    connections: &Arc<AtomicUsize>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         client.set_nodelay(true).expect("a socket");
         SockRef::from(&client).set_send_buffer_size(BUFFER).expect("a socket");
         // A failure ends the connection, which the test sees.
+        let connections = Arc::clone(connections);
         tokio::spawn(async move {
-            match transport {
-                Transport::Http1 | Transport::Tls => _ = pass_bytes(client, server).await,
-                Transport::H2 | Transport::H2c => {
-                    _ = pass_requests(client, server, transport).await;
-                }
+            let upstream = upstream(server, transport).await;
+            connections.fetch_add(1, Ordering::Relaxed);
+            match upstream {
+                Ok(Upstream::Bytes(secure)) => _ = pass_bytes(client, secure).await,
+                Ok(Upstream::Requests(io)) => _ = pass_requests(client, io).await,
+                Err(_) => _ = SockRef::from(&client).set_linger(Some(Duration::ZERO)),
             }
         });
     }
 }
 
+/// A connection to the server, and how a client's bytes are passed on.
+enum Upstream {
+    Bytes(Box<TlsStream<TcpStream>>),
+    Requests(Box<dyn Socket>),
+}
+
+async fn upstream(server: SocketAddr, transport: Transport) -> std::io::Result<Upstream> {
+    Ok(match transport {
+        Transport::Http1 | Transport::Tls => {
+            Upstream::Bytes(Box::new(secure(server, "http/1.1").await?))
+        }
+        Transport::H2 => Upstream::Requests(Box::new(secure(server, "h2").await?)),
+        Transport::H2c => Upstream::Requests(Box::new(connect(server).await?)),
+    })
+}
+
 /// Copies bytes both ways, and ends each side as the other ended: closed or reset.
-async fn pass_bytes(mut client: TcpStream, server: SocketAddr) -> std::io::Result<()> {
-    let Ok(mut secure) = secure(server, "http/1.1").await else {
-        return SockRef::from(&client).set_linger(Some(Duration::ZERO));
-    };
+async fn pass_bytes(
+    mut client: TcpStream,
+    mut secure: Box<TlsStream<TcpStream>>,
+) -> std::io::Result<()> {
     let passed = tokio::io::copy_bidirectional(&mut client, &mut secure).await;
     if passed.as_ref().is_err_and(|why| why.kind() == ErrorKind::ConnectionReset) {
         for socket in [&client, secure.get_ref().0] {
@@ -91,16 +125,7 @@ async fn pass_bytes(mut client: TcpStream, server: SocketAddr) -> std::io::Resul
     passed.map(|_| ())
 }
 
-async fn pass_requests(
-    client: TcpStream,
-    server: SocketAddr,
-    transport: Transport,
-) -> hyper::Result<()> {
-    let io: Box<dyn Socket> = if transport == Transport::H2 {
-        Box::new(secure(server, "h2").await.expect("a handshake"))
-    } else {
-        Box::new(connect(server).await.expect("it listens"))
-    };
+async fn pass_requests(client: TcpStream, io: Box<dyn Socket>) -> hyper::Result<()> {
     let upstream = http2::Builder::new(TokioExecutor::new());
     let (sender, connection) = upstream.handshake(TokioIo::new(io)).await?;
     let service = service_fn(move |request| pass(request, sender.clone()));
@@ -153,10 +178,7 @@ async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(socket)
 }
 
-async fn secure(
-    server: SocketAddr,
-    protocol: &str,
-) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn secure(server: SocketAddr, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let config = Certificate::of_tests().trusting(default_provider(), ALL_VERSIONS, &[protocol]);
     let socket = connect(server).await?;
     let name = ServerName::from(server.ip());
