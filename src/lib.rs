@@ -34,6 +34,7 @@
 //! | `server` | yes | [`server`], with `admission` and `http`: sockets, worker threads, limits, publish keys |
 //! | `tls` | yes | TLS, in the server and the client; needs a C compiler |
 //! | `nats` | yes | a log in NATS JetStream, for several servers; implies `server` and `tls` |
+//! | `redis` | no | the same in a Redis stream; implies `server` and `tls` |
 //! | `jwt` | yes | tokens and JWK sets in the server; implies `server` and `client` |
 //! | `client` | yes | [`client`]; implies `tls` |
 //! | `cli` | yes | the binary, with the commands and flags of the features that are on; implies `server` |
@@ -232,7 +233,13 @@
 #![forbid(unsafe_code)]
 // Some code has its only user in a feature that may be off.
 #![cfg_attr(
-    not(all(feature = "server", feature = "tls", feature = "jwt", feature = "nats")),
+    not(all(
+        feature = "server",
+        feature = "tls",
+        feature = "jwt",
+        feature = "nats",
+        feature = "redis"
+    )),
     allow(dead_code, unused_imports)
 )]
 

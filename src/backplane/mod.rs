@@ -16,16 +16,23 @@ pub(crate) mod follower;
 mod handle;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
+pub(crate) mod outage;
 pub(crate) mod payload;
 mod queue;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod runner;
 #[cfg(all(test, not(nudged_loom)))]
 mod scripted;
+#[cfg(all(test, any(feature = "nats", feature = "redis")))]
+mod servers;
 #[cfg(all(test, not(nudged_loom)))]
 mod simulation;
 #[cfg(all(test, not(nudged_loom)))]
 mod tests;
-mod wait;
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub(crate) mod tls;
+pub(crate) mod wait;
 mod warnings;
 
 pub(crate) use self::handle::{AppendError, Appended, Backplane, Status};

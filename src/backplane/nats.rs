@@ -13,7 +13,6 @@ mod reader;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod unparsable;
 
 use std::sync::Arc;
@@ -26,7 +25,6 @@ use self::appender::NatsAppender;
 use self::connection::Connection;
 use self::reader::NatsReader;
 use self::stream::{Checked, StreamInfo, Wanted};
-pub(crate) use self::tls::authorities;
 use super::broker::{Bounds, Broker, Down, Opened};
 use super::wait::sleep;
 use crate::config::BackplaneConfig;

@@ -1,5 +1,5 @@
-//! The timers of the thread that follows the log. It has no stream, so it may sleep.
-#![expect(clippy::disallowed_methods, reason = "a thread of its own, which has no stream")]
+//! The timers of threads that have no stream, so that they may sleep: that which follows the log, and that of the outbox.
+#![expect(clippy::disallowed_methods, reason = "for threads of their own, which have no stream")]
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -7,22 +7,22 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// Of two futures, the one that was ready first.
-pub(super) enum Either<A, B> {
+pub(crate) enum Either<A, B> {
     Left(A),
     Right(B),
 }
 
-pub(super) async fn sleep(time: Duration) {
+pub(crate) async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
 /// `None` if the future takes longer.
-pub(super) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(time, future).await.ok()
 }
 
 /// The output of the first that is ready; the other one is dropped.
-pub(super) async fn either<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
+pub(crate) async fn either<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
     let (mut a, mut b) = (pin!(a), pin!(b));
     poll_fn(|cx| {
         if let Poll::Ready(output) = a.as_mut().poll(cx) {
@@ -36,7 +36,7 @@ pub(super) async fn either<A: Future, B: Future>(a: A, b: B) -> Either<A::Output
 // ===== impl Either =====
 
 impl<T> Either<T, T> {
-    pub(super) fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         match self {
             Self::Left(output) | Self::Right(output) => output,
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::outage::Outage;
+
 /// What was found since it was last written to the server's log.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
@@ -18,18 +20,6 @@ pub(super) struct Warnings {
     next: Duration,
     pub(super) outage: Outage,
     pub(super) barriers: Allowance,
-}
-
-/// What has been written about whether the log is followed.
-#[derive(Debug, Default)]
-pub(super) enum Outage {
-    /// Nothing.
-    #[default]
-    Start,
-    /// It is followed.
-    Over,
-    /// It is not, for this reason. A change of it may be written from this time on.
-    Since(String, Duration),
 }
 
 /// Lines that may be written in a minute.
@@ -108,27 +98,6 @@ impl Warnings {
     }
 }
 
-// ===== impl Outage =====
-
-impl Outage {
-    /// The log is followed, and what this server appends comes back. Returns whether that is to be written.
-    pub(super) fn end(&mut self) -> bool {
-        !matches!(std::mem::replace(self, Self::Over), Self::Over)
-    }
-
-    /// The log is not followed. Returns whether that is to be written: at its beginning, and once a minute if the reason
-    /// has changed, since the first one is often just that a connection was lost.
-    pub(super) fn go_on(&mut self, why: &str, now: Duration) -> bool {
-        let next = match self {
-            Self::Start | Self::Over => now,
-            Self::Since(written, next) if written != why && now >= *next => now + PERIOD,
-            Self::Since(..) => return false,
-        };
-        *self = Self::Since(why.into(), next);
-        true
-    }
-}
-
 // ===== impl Allowance =====
 
 impl Allowance {
@@ -158,26 +127,6 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// SCENARIO: the broker's disk is full, so it refuses every record, and serves reading. BUG: that the log is followed,
-    /// and is not, was written ten times a second. FIX: it counts as followed once a record of this server has come back,
-    /// and one outage is written once, with its next reason.
-    #[test]
-    fn an_outage_is_written_at_its_beginning_and_when_its_reason_changes() {
-        let seconds = Duration::from_secs;
-        let mut outage = Outage::default();
-        assert!(outage.go_on("lost", seconds(1)));
-        assert!(!outage.go_on("lost", seconds(2)));
-        assert!(outage.go_on("the disk is full", seconds(3)));
-        for second in 4..63 {
-            assert!(
-                !outage.go_on(["lost", "the disk is full"][second % 2], seconds(second as u64))
-            );
-        }
-        assert!(outage.go_on("lost", seconds(63)));
-        assert!(outage.end() && !outage.end());
-        assert!(outage.go_on("lost", seconds(64)));
-    }
 
     /// SCENARIO: a record of a newer version is read, and later a bad one, within a minute.
     /// BUG: the warning that tells the owner to update the server named the position of the bad one.

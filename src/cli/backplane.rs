@@ -9,24 +9,26 @@ use super::values::{Hidden, HumanDuration, at_least, check_file_name, duration, 
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct BackplaneArgs {
-    /// The broker with the log that several servers share, NATS with JetStream:
+    /// The broker with the log that several servers share: NATS with JetStream,
     /// nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,HOST[:PORT]...], or tls:// for an encrypted
-    /// connection. Every publish is in the log before it is accepted, and every server delivers it.
-    /// With a password use the variable: others on this machine can read flags
+    /// connection; Redis from 7.0 on or Valkey, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or
+    /// rediss://; with Sentinels redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE,
+    /// or rediss+sentinel://. Every publish is in the log before it is accepted, and every server
+    /// delivers it. With a password use the variable: others on this machine can read flags
     #[arg(long, env = "NUDGED_BACKPLANE", value_name = "URL", hide_env_values = true)]
     backplane: Option<Hidden>,
 
-    /// PEM file with the certificate authorities of the broker, with tls:// [default: those of the
-    /// system]
+    /// PEM file with the certificate authorities of the broker, with tls:// or rediss:// [default:
+    /// those of the system]
     #[arg(long, env = "NUDGED_BACKPLANE_CA", value_name = "FILE")]
     backplane_ca: Option<PathBuf>,
 
-    /// Name of the log: the stream of this name, with the subject NAME.log. It is created if there is
-    /// none
+    /// Name of the log: with NATS the stream of this name, with the subject NAME.log; with Redis the
+    /// key NAME:log. It is created if there is none
     #[arg(long, env = "NUDGED_BACKPLANE_LOG", value_name = "NAME", default_value_t = LogName::default())]
     backplane_log: LogName,
 
-    /// Copies of the log that a cluster of brokers keeps, 1, 3 or 5, if it has to be created
+    /// Copies of the log that a cluster of NATS keeps, 1, 3 or 5, if it has to be created
     #[arg(long, env = "NUDGED_BACKPLANE_REPLICAS", value_name = "N", default_value_t = BackplaneConfig::REPLICAS, value_parser = replicas)]
     backplane_replicas: u8,
 
@@ -45,7 +47,7 @@ pub(super) struct BackplaneArgs {
     #[arg(long, env = "NUDGED_BACKPLANE_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(BackplaneConfig::TIMEOUT), value_parser = duration(100..=60_000))]
     backplane_timeout: HumanDuration,
 
-    /// Assume that the broker's disk has every record that it acknowledged, so that clients need not
+    /// Assume that the disk of NATS has every record that was acknowledged, so that clients need not
     /// re-read everything after a restart of the broker. After a power cut that is so only with
     /// sync_interval: always, a setting of NATS since 2.10
     #[arg(long, env = "NUDGED_BACKPLANE_TRUST_DISK")]
@@ -66,7 +68,9 @@ impl BackplaneArgs {
             url.parse().map_err(|why: InvalidBackplaneUrl| format!("--backplane: {why}"))?;
         if let Some(file) = &self.backplane_ca {
             if !url.tls {
-                return Err("--backplane-ca does nothing without --backplane tls://…".into());
+                return Err("--backplane-ca does nothing without --backplane tls:// or \
+                            rediss://"
+                    .into());
             }
             check_file_name("--backplane-ca", file)?;
         }

@@ -47,23 +47,23 @@ lacking_command!(Token, "token", "jwt");
 lacking_command!(Bench, "bench", "bench");
 
 const FLAGS: &[Flag] = &[
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane", env: "NUDGED_BACKPLANE", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-ca", env: "NUDGED_BACKPLANE_CA", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-log", env: "NUDGED_BACKPLANE_LOG", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-replicas", env: "NUDGED_BACKPLANE_REPLICAS", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-linger", env: "NUDGED_BACKPLANE_LINGER", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-tail-bytes", env: "NUDGED_BACKPLANE_TAIL_BYTES", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-timeout", env: "NUDGED_BACKPLANE_TIMEOUT", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "backplane-trust-disk", env: "NUDGED_BACKPLANE_TRUST_DISK", feature: "nats" },
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "unready-when-cut-off", env: "NUDGED_UNREADY_WHEN_CUT_OFF", feature: "nats" },
     #[cfg(not(feature = "tls"))]
     Flag { flag: "tls-cert", env: "NUDGED_TLS_CERT", feature: "tls" },

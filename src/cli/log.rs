@@ -128,7 +128,7 @@ pub(crate) fn may_be_coloured() -> bool {
 /// error: the server's own lines say what becomes of it.
 fn may_be_logged(line: &Metadata<'_>) -> bool {
     let library = line.target().split("::").next();
-    !matches!(library, Some("h2" | "async_nats"))
+    !matches!(library, Some("h2" | "async_nats" | "redis"))
 }
 
 // ===== impl Queue =====

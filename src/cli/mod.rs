@@ -1,7 +1,7 @@
 //! The command line: every setting is a flag, and an environment variable of the same name.
 
 mod auth;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod backplane;
 #[cfg(feature = "bench")]
 mod bench;
@@ -244,8 +244,12 @@ mod tests {
     #[test]
     fn an_error_names_the_missing_feature() {
         let flags: [(bool, &[&str], &str); 5] = [
-            (cfg!(feature = "nats"), &["--backplane", "nats://u:p@host"], "nats"),
-            (cfg!(feature = "nats"), &["--unready-when-cut-off"], "nats"),
+            (
+                cfg!(any(feature = "nats", feature = "redis")),
+                &["--backplane", "nats://u:p@host"],
+                "nats",
+            ),
+            (cfg!(any(feature = "nats", feature = "redis")), &["--unready-when-cut-off"], "nats"),
             (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
             (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),
             (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),

@@ -4,7 +4,7 @@ use clap::Args;
 use nudged::config::{Config, ForwardedField, HubConfig, PublicOrgs, PublicPolicy, PublishRate};
 
 use super::auth::AuthArgs;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 use super::backplane::BackplaneArgs;
 use super::lacking::LackingArgs;
 use super::listen_address::resolve;
@@ -42,7 +42,7 @@ pub(crate) struct Serve {
     limits: LimitArgs,
     #[command(flatten)]
     publishing: PublishArgs,
-    #[cfg(feature = "nats")]
+    #[cfg(any(feature = "nats", feature = "redis"))]
     #[command(flatten)]
     backplane: BackplaneArgs,
     #[command(flatten)]
@@ -173,7 +173,7 @@ impl Serve {
         };
         #[cfg(feature = "tls")]
         self.tls.apply_to(&mut config);
-        #[cfg(feature = "nats")]
+        #[cfg(any(feature = "nats", feature = "redis"))]
         (config.backplane = self.backplane.into_config()?);
         Ok(config)
     }

@@ -209,7 +209,7 @@ pub(super) fn at_least(
 }
 
 /// Copies of a log in a cluster of brokers: an odd number of them outvotes the others.
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 pub(super) fn replicas(text: &str) -> Result<u8, String> {
     let count = text.parse().ok().filter(|count| [1, 3, 5].contains(count));
     count.ok_or_else(|| "allowed is 1, 3 or 5".into())

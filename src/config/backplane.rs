@@ -32,16 +32,39 @@ pub struct BackplaneConfig {
     pub unready_when_cut_off: bool,
 }
 
-/// Where a broker is: `nats://[user:password@|token@]host[:port][,host[:port]…]`, or `tls://…`. User, password and token
-/// are percent-encoded (RFC 3986, 2.1). A server without a port has 4222.
+/// Where a broker is. One of
+///
+/// * `nats://[user:password@|token@]host[:port][,host[:port]…]`, or `tls://…`: NATS with JetStream;
+/// * `redis://[[user]:password@]host[:port][/database]`, or `rediss://…`: Redis, or Valkey;
+/// * `redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/database]`, or `rediss+sentinel://…`: the
+///   same, whose primary these Sentinels know under this name. The login is that of Redis.
+///
+/// User, password and token are percent-encoded (RFC 3986, 2.1). A server without a port has 4222, 6379 or 26379.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BackplaneUrl {
-    /// Host and port of each server of the broker, at least one. An IPv6 address is in brackets.
+    /// What the broker is.
+    pub kind: BrokerKind,
+    /// Host and port of each server of the broker, or of each Sentinel; at least one. An IPv6 address is in brackets.
     pub servers: Vec<(String, u16)>,
-    /// The connection is encrypted.
+    /// The connection is encrypted, those to Sentinels too.
     pub tls: bool,
     /// How it authenticates.
     pub login: Option<BackplaneLogin>,
+}
+
+/// What has the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokerKind {
+    /// A stream of NATS JetStream.
+    Nats,
+    /// A stream of Redis ≥ 7.0, or of Valkey.
+    Redis {
+        /// The number of the database.
+        database: u16,
+        /// The name of the primary for the Sentinels; `None` if [`BackplaneUrl::servers`] is the server itself.
+        service: Option<String>,
+    },
 }
 
 /// How a server authenticates to a broker.
@@ -77,8 +100,10 @@ pub const RECORD_BYTES_MAX: usize = 512 * 1024 - 256;
 /// What a record has beside the body of a publish, at most: the names of an organisation and of a topic, as JSON.
 pub(crate) const RECORD_OVERHEAD_MAX: usize = 256;
 
-/// The port of NATS.
+/// The ports of NATS, of Redis, and of its Sentinels.
 const NATS_PORT: u16 = 4222;
+const REDIS_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
 
 // ===== impl BackplaneConfig =====
 
@@ -121,29 +146,95 @@ impl FromStr for BackplaneUrl {
     fn from_str(text: &str) -> Result<Self, InvalidBackplaneUrl> {
         let invalid = |why: &str| InvalidBackplaneUrl(why.into());
         let (scheme, rest) = text.split_once("://").ok_or_else(|| invalid("there is no scheme"))?;
-        let tls = match scheme {
-            "nats" => false,
-            "tls" => true,
-            // What was given may be a secret, so nothing of it is shown.
-            _ => return Err(invalid("its scheme is neither nats nor tls")),
+        // What was given may be a secret, so nothing of it is shown.
+        let scheme = Scheme::of(scheme)
+            .ok_or_else(|| invalid("its scheme is neither nats nor tls, redis nor rediss"))?;
+        let (rest, path) = match rest.split_once('/') {
+            Some((rest, path)) => (rest, path.strip_suffix('/').unwrap_or(path)),
+            None => (rest, ""),
         };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#']) {
+        if rest.contains(['?', '#']) || path.contains(['?', '#']) || path.contains("//") {
             return Err(invalid(
-                "it has a path, a query or a fragment, or a second scheme; in a password, / is \
-                 written %2F, ? %3F and # %23",
+                "it has a query or a fragment, or a second scheme; in a password, / is written \
+                 %2F, ? %3F and # %23",
             ));
         }
+        let kind = scheme.kind(path)?;
         let (login, servers) = match rest.rsplit_once('@') {
-            Some((login, servers)) => (Some(parse_login(login)?), servers),
+            Some((login, servers)) => (Some(parse_login(login, &kind)?), servers),
             None => (None, rest),
         };
-        let servers = servers.split(',').zip(1..).map(parse_server).collect::<Result<_, _>>()?;
-        Ok(Self { servers, tls, login })
+        let parse = |(server, number)| parse_server(server, number, scheme.port());
+        let servers: Vec<_> = servers.split(',').zip(1..).map(parse).collect::<Result<_, _>>()?;
+        if servers.len() > 1 && matches!(kind, BrokerKind::Redis { service: None, .. }) {
+            return Err(invalid("it has more than one server; Sentinels are redis+sentinel://"));
+        }
+        Ok(Self { kind, servers, tls: scheme.tls, login })
     }
 }
 
-fn parse_login(text: &str) -> Result<BackplaneLogin, InvalidBackplaneUrl> {
+/// What the scheme of a URL says.
+#[derive(Clone, Copy)]
+struct Scheme {
+    is_redis: bool,
+    is_sentinel: bool,
+    tls: bool,
+}
+
+impl Scheme {
+    fn of(text: &str) -> Option<Self> {
+        let (is_redis, is_sentinel, tls) = match text {
+            "nats" => (false, false, false),
+            "tls" => (false, false, true),
+            "redis" => (true, false, false),
+            "rediss" => (true, false, true),
+            "redis+sentinel" => (true, true, false),
+            "rediss+sentinel" => (true, true, true),
+            _ => return None,
+        };
+        Some(Self { is_redis, is_sentinel, tls })
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self { is_redis: false, .. } => NATS_PORT,
+            Self { is_sentinel: false, .. } => REDIS_PORT,
+            Self { is_sentinel: true, .. } => SENTINEL_PORT,
+        }
+    }
+
+    /// The path of NATS is empty; that of Redis names the service that Sentinels know, and the database.
+    fn kind(self, path: &str) -> Result<BrokerKind, InvalidBackplaneUrl> {
+        let invalid = |why: &str| Err(InvalidBackplaneUrl(why.into()));
+        if !self.is_redis {
+            return match path {
+                "" => Ok(BrokerKind::Nats),
+                _ => invalid("it has a path; in a password, / is written %2F"),
+            };
+        }
+        let (service, database) = match (self.is_sentinel, path.split_once('/')) {
+            (false, None) => (None, path),
+            (false, Some(_)) => return invalid("its path is no number of a database"),
+            (true, None) => (Some(path), ""),
+            (true, Some((service, database))) => (Some(service), database),
+        };
+        let Ok(database) = (if database.is_empty() { "0" } else { database }).parse() else {
+            return invalid("its path is no number of a database");
+        };
+        if service.is_some_and(|service| !is_name(service)) {
+            return invalid("it names no service, which is what Sentinels call the primary");
+        }
+        Ok(BrokerKind::Redis { database, service: service.map(str::to_owned) })
+    }
+}
+
+/// Of hosts, and of the services of Sentinels.
+fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+fn parse_login(text: &str, kind: &BrokerKind) -> Result<BackplaneLogin, InvalidBackplaneUrl> {
     if text.contains('@') {
         let why =
             "it has more than one @; one login is for all servers, and in it @ is written %40";
@@ -153,29 +244,39 @@ fn parse_login(text: &str) -> Result<BackplaneLogin, InvalidBackplaneUrl> {
         let text = percent_encoding::percent_decode_str(text).decode_utf8();
         text.map(String::from).map_err(|_| InvalidBackplaneUrl("its login is not UTF-8".into()))
     };
+    let is_redis = matches!(kind, BrokerKind::Redis { .. });
     match text.split_once(':') {
+        // Redis has a user of this name, whose password was once all that there was.
+        Some(("", password)) if is_redis => {
+            Ok(BackplaneLogin::Password { user: "default".into(), password: decode(password)? })
+        }
         Some((user, password)) if !user.is_empty() => {
             Ok(BackplaneLogin::Password { user: decode(user)?, password: decode(password)? })
         }
+        None if is_redis => Err(InvalidBackplaneUrl(
+            "its login has no password; without a user it is redis://:PASSWORD@HOST".into(),
+        )),
         None if !text.is_empty() => Ok(BackplaneLogin::Token(decode(text)?)),
         _ => Err(InvalidBackplaneUrl("its login has no user".into())),
     }
 }
 
-fn parse_server((text, number): (&str, usize)) -> Result<(String, u16), InvalidBackplaneUrl> {
+fn parse_server(
+    text: &str,
+    number: usize,
+    default_port: u16,
+) -> Result<(String, u16), InvalidBackplaneUrl> {
     let invalid = || {
         InvalidBackplaneUrl(format!("its server {number} is no host with a port from 1 to 65535"))
     };
     let is_address = text.starts_with('[') && text.ends_with(']');
     let (host, port) = match text.rsplit_once(':').filter(|_| !is_address) {
         Some((host, port)) => (host, port.parse().map_err(|_| invalid())?),
-        None => (text, NATS_PORT),
+        None => (text, default_port),
     };
-    let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    let is_name = !host.is_empty() && host.bytes().all(name);
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_v6 = address.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    if port == 0 || !(is_name || is_v6) {
+    if port == 0 || !(is_name(host) || is_v6) {
         return Err(invalid());
     }
     Ok((host.to_owned(), port))
@@ -184,12 +285,23 @@ fn parse_server((text, number): (&str, usize)) -> Result<(String, u16), InvalidB
 impl fmt::Display for BackplaneUrl {
     /// Without what authenticates.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tls { "tls://" } else { "nats://" })?;
+        f.write_str(match (&self.kind, self.tls) {
+            (BrokerKind::Nats, false) => "nats",
+            (BrokerKind::Nats, true) => "tls",
+            (BrokerKind::Redis { service: None, .. }, false) => "redis",
+            (BrokerKind::Redis { service: None, .. }, true) => "rediss",
+            (BrokerKind::Redis { service: Some(_), .. }, false) => "redis+sentinel",
+            (BrokerKind::Redis { service: Some(_), .. }, true) => "rediss+sentinel",
+        })?;
         for (index, (host, port)) in self.servers.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{host}:{port}")?;
+            let separator = if index == 0 { "://" } else { "," };
+            write!(f, "{separator}{host}:{port}")?;
         }
-        Ok(())
+        let BrokerKind::Redis { database, service } = &self.kind else { return Ok(()) };
+        if let Some(service) = service {
+            write!(f, "/{service}")?;
+        }
+        if *database == 0 { Ok(()) } else { write!(f, "/{database}") }
     }
 }
 
@@ -209,7 +321,9 @@ impl fmt::Display for InvalidBackplaneUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}; a backplane is nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,HOST[:PORT]...] or tls://...",
+            "{}; a backplane is nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,HOST[:PORT]...] or tls://..., \
+             redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or rediss://..., or \
+             redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE]",
             self.0
         )
     }
@@ -272,6 +386,14 @@ mod tests {
         assert_eq!(format!("{url} {url:?}"), "tls://host:4222 tls://host:4222", "no password");
         let url: BackplaneUrl = "nats://secret@host".parse().expect("valid");
         assert_eq!(url.login, Some(BackplaneLogin::Token("secret".into())));
+        let url: BackplaneUrl = "rediss://:pass@host/3".parse().expect("valid");
+        let login = BackplaneLogin::Password { user: "default".into(), password: "pass".into() };
+        assert_eq!((url.tls, &url.login), (true, &Some(login)));
+        assert_eq!(url.kind, BrokerKind::Redis { database: 3, service: None });
+        assert_eq!(url.to_string(), "rediss://host:6379/3");
+        let url: BackplaneUrl = "redis+sentinel://me:p@a,b:1/primary".parse().expect("valid");
+        assert_eq!(url.servers, [("a".into(), 26379), ("b".into(), 1)]);
+        assert_eq!(url.to_string(), "redis+sentinel://a:26379,b:1/primary");
         for bad in [
             "",
             "host",
@@ -288,6 +410,14 @@ mod tests {
             "nats://[::x]",
             "nats://u:p@a,u:p@b",
             "nats://u:p@a,nats://u:p@b",
+            "redis://a,b",
+            "redis://a/x",
+            "redis://a/1/2",
+            "redis://token@a",
+            "redis+sentinel://a",
+            "redis+sentinel://a/b c",
+            "redis+sentinel://a/b/x",
+            "redis+sentinel://u:p@a,u:p@b/c",
         ] {
             let why = bad.parse::<BackplaneUrl>().expect_err(bad).to_string();
             assert!(why.contains("a backplane is nats://"), "{bad}: {why}");

@@ -27,7 +27,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 pub(crate) use self::backplane::RECORD_OVERHEAD_MAX;
 #[cfg(feature = "server")]
 pub(crate) use self::credentials::{
@@ -48,8 +48,8 @@ pub use self::tls::TlsFiles;
 pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
     backplane::{
-        BackplaneConfig, BackplaneLogin, BackplaneUrl, InvalidBackplaneUrl, InvalidLogName,
-        LogName, RECORD_BYTES_MAX,
+        BackplaneConfig, BackplaneLogin, BackplaneUrl, BrokerKind, InvalidBackplaneUrl,
+        InvalidLogName, LogName, RECORD_BYTES_MAX,
     },
     cors::{CorsPolicy, InvalidOrigin, Origin},
     credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},

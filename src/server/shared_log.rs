@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::backplane::Backplane;
 #[cfg(feature = "nats")]
-use crate::backplane::nats::{Nats, authorities};
-use crate::config::{BackplaneConfig, Config};
+use crate::backplane::nats::Nats;
+#[cfg(feature = "redis")]
+use crate::backplane::redis::Redis;
+#[cfg(any(feature = "nats", feature = "redis"))]
+use crate::backplane::tls::authorities;
+use crate::config::{BackplaneConfig, BrokerKind, Config};
 use crate::hub::Hub;
 use crate::stream::Clock;
 
@@ -15,8 +19,18 @@ use crate::stream::Clock;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BackplaneError {
-    /// This build knows no broker: it lacks the feature `nats`.
-    NoBroker,
+    /// This build does not know the broker.
+    NoBroker {
+        /// The feature that it lacks.
+        feature: &'static str,
+    },
+    /// Redis has no use for this setting.
+    Redis {
+        /// The flag.
+        flag: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// A publish may be larger than what one record of the log holds, which is `max` bytes.
     PublishBytes {
         /// [`Config::publish_bytes_max`].
@@ -36,9 +50,7 @@ pub enum BackplaneError {
 /// Checks what can be checked without the broker.
 pub(super) fn check(config: &Config) -> Result<(), BackplaneError> {
     let Some(backplane) = &config.backplane else { return Ok(()) };
-    if !cfg!(feature = "nats") {
-        return Err(BackplaneError::NoBroker);
-    }
+    check_kind(backplane)?;
     let (bytes, max) = (config.publish_bytes_max, BackplaneConfig::PUBLISH_BYTES_MAX);
     if bytes > max {
         return Err(BackplaneError::PublishBytes { bytes, max });
@@ -50,13 +62,32 @@ pub(super) fn check(config: &Config) -> Result<(), BackplaneError> {
     }
 }
 
+fn check_kind(backplane: &BackplaneConfig) -> Result<(), BackplaneError> {
+    let lacks = |feature| Err(BackplaneError::NoBroker { feature });
+    let unfit = |flag, why| Err(BackplaneError::Redis { flag, why });
+    match backplane.url.kind {
+        BrokerKind::Nats if !cfg!(feature = "nats") => lacks("nats"),
+        BrokerKind::Nats => Ok(()),
+        BrokerKind::Redis { .. } if !cfg!(feature = "redis") => lacks("redis"),
+        BrokerKind::Redis { .. } if backplane.trust_disk => unfit(
+            "--backplane-trust-disk",
+            "Redis acknowledges what is on no disk yet, and a failover may lose more, so clients re-read after each",
+        ),
+        BrokerKind::Redis { .. } if backplane.replicas != BackplaneConfig::REPLICAS => unfit(
+            "--backplane-replicas",
+            "the replicas of a Redis are configured there, and are not asked before a record is acknowledged",
+        ),
+        BrokerKind::Redis { .. } => Ok(()),
+    }
+}
+
 /// Fails unless the file has certificates, and nothing in it is broken. They are read again at each connect.
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 fn check_authorities(file: &Path) -> io::Result<()> {
     authorities(file).map(drop)
 }
 
-#[cfg(not(feature = "nats"))]
+#[cfg(not(any(feature = "nats", feature = "redis")))]
 fn check_authorities(_file: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -78,25 +109,28 @@ pub(super) fn start(config: &Config, hub: &Hub, clock: Clock) -> io::Result<Opti
     config.backplane.as_ref().map(start).transpose()
 }
 
-#[cfg(feature = "nats")]
+/// [`check`] has passed.
+#[cfg_attr(
+    not(all(feature = "nats", feature = "redis")),
+    allow(unused_variables, reason = "each broker uses some of them")
+)]
 fn follow(
     config: &BackplaneConfig,
     publish_bytes: usize,
     hub: Hub,
     clock: Clock,
 ) -> io::Result<Backplane> {
-    let broker = Nats::new(config).with_publish_bytes(publish_bytes);
-    Backplane::start(broker, config, hub, clock)
-}
-
-#[cfg(not(feature = "nats"))]
-fn follow(
-    _config: &BackplaneConfig,
-    _publish_bytes: usize,
-    _hub: Hub,
-    _clock: Clock,
-) -> io::Result<Backplane> {
-    Err(io::Error::from(io::ErrorKind::Unsupported))
+    match config.url.kind {
+        #[cfg(feature = "nats")]
+        BrokerKind::Nats => {
+            let broker = Nats::new(config).with_publish_bytes(publish_bytes);
+            Backplane::start(broker, config, hub, clock)
+        }
+        #[cfg(feature = "redis")]
+        BrokerKind::Redis { .. } => Backplane::start(Redis::new(config), config, hub, clock),
+        #[cfg(not(all(feature = "nats", feature = "redis")))]
+        _ => Err(io::Error::from(io::ErrorKind::Unsupported)),
+    }
 }
 
 // ===== impl BackplaneError =====
@@ -104,7 +138,12 @@ fn follow(
 impl fmt::Display for BackplaneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoBroker => f.write_str("--backplane: this build lacks the feature `nats`"),
+            Self::NoBroker { feature } => {
+                write!(f, "--backplane: this build lacks the feature `{feature}`")
+            }
+            Self::Redis { flag, why } => {
+                write!(f, "{flag} does nothing with a --backplane of Redis: {why}")
+            }
             Self::PublishBytes { bytes, max } => write!(
                 f,
                 "--publish-bytes {bytes} is more than a record of the log holds; with --backplane it is \

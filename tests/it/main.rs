@@ -43,6 +43,7 @@ mod places;
 mod positions;
 mod proxies;
 mod publish;
+mod redis_servers;
 mod refusals;
 mod resume;
 mod seats;

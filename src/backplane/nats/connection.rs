@@ -9,12 +9,11 @@ use async_nats::{
     RequestErrorKind, ServerAddr, ServerInfo, Subscriber,
 };
 use bytes::Bytes;
-use rustls::CertificateError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::tls;
 use crate::backplane::broker::Down;
+use crate::backplane::tls;
 use crate::config::{BackplaneConfig, BackplaneLogin};
 
 /// A connection. Its clones are the same one, which is closed when the last of them is dropped.
@@ -235,13 +234,7 @@ fn in_words(why: &ConnectError, config: &BackplaneConfig) -> String {
         }
         (ConnectErrorKind::TimedOut, ..) => "there is no handshake of NATS within 3 s".into(),
         (ConnectErrorKind::Dns, _, Some(cause)) => format!("its name is unknown: {cause}"),
-        (_, Some(rustls::Error::InvalidMessage(_)), _) => {
-            "it does not speak TLS; without TLS the URL is nats://".into()
-        }
-        (_, Some(why @ rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), _) => {
-            format!("TLS: {why}; --backplane-ca names the file of its authority")
-        }
-        (_, Some(why), _) => format!("TLS: {why}"),
+        (_, Some(why), _) => tls::in_words(why, "nats://"),
         (_, None, Some(cause)) => cause.to_string(),
         _ => why.to_string(),
     }

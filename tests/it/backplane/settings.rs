@@ -8,6 +8,8 @@ use crate::support::temp_dir::TempDir;
 
 const URL: &str = "nats://me:hunter2@127.0.0.1:4222";
 
+const REDIS: &str = "redis://me:hunter2@127.0.0.1";
+
 /// Why the program does not start with these flags and variables.
 fn refusal(flags: &[&str], variables: &[(&str, &str)]) -> String {
     let mut command = Server::command();
@@ -30,10 +32,20 @@ fn check(flags: &[&str], variables: &[(&str, &str)]) -> Output {
 
 #[test]
 fn a_bad_setting_is_refused_with_what_is_allowed() {
-    let rows: [(&[&str], &str); 19] = [
+    let rows: [(&[&str], &str); 23] = [
         (&["--backplane", ""], "there is no scheme"),
         (&["--backplane", "me:hunter2@host"], "there is no scheme"),
-        (&["--backplane", "redis://:hunter2@host"], "neither nats nor tls"),
+        (&["--backplane", "kafka://:hunter2@host"], "neither nats nor tls"),
+        (&["--backplane", REDIS, "--backplane-trust-disk"], "a failover may lose more"),
+        (&["--backplane", REDIS, "--backplane-replicas", "3"], "are configured there"),
+        (
+            &["--backplane", REDIS, "--backplane-ca", "/nonexistent/ca.pem"],
+            "does nothing without --backplane tls:// or rediss://",
+        ),
+        (
+            &["--backplane", "rediss://h", "--backplane-ca", "/nonexistent/ca.pem"],
+            "nudged: --backplane-ca /nonexistent/ca.pem: No such file",
+        ),
         (&["--backplane", "nats://me:hunter2"], "its server 1 is no host with a port"),
         (&["--backplane", "nats://a,b:0"], "its server 2 is no host with a port"),
         (&["--backplane", "nats://me:hunter2@a@b"], "in it @ is written %40"),

@@ -20,6 +20,8 @@ pub(crate) mod port;
 pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod recipe;
+pub(crate) mod redis;
+pub(crate) mod redis_client;
 pub(crate) mod relay;
 pub(crate) mod scripted_server;
 pub(crate) mod server;

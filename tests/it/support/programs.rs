@@ -73,7 +73,10 @@ pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
 pub(crate) static PYTHON: Program =
     Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
-
+pub(crate) static REDIS_SERVER: Program = Program::new(
+    &["redis-server", "--version"],
+    "redis-server is missing: apt-get install redis-server",
+);
 pub(crate) static SOCKET_ACTIVATE: Program = Program::new(
     &["systemd-socket-activate", "--version"],
     "systemd-socket-activate is missing: apt-get install systemd",

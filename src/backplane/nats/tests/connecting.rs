@@ -4,12 +4,13 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use super::super::{Nats, authorities};
+use super::super::Nats;
 use super::support::certificate::Certificate;
 use super::support::port::ReservedPort;
 use super::support::programs::{NATS_SERVER, OPENSSL, are_available};
 use super::support::temp_dir::TempDir;
 use super::support::{NatsServer, append, config, open, open_again, refusal, requires_nats};
+use crate::backplane::tls::authorities;
 use crate::config::BackplaneConfig;
 
 #[tokio::test]

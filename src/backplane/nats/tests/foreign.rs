@@ -2,11 +2,11 @@
 
 use super::super::super::broker::{Broker, Entry, Kind, Reader, VERSION};
 use super::super::Nats;
-use super::support::nats_client::NatsClient;
 use super::support::{
     NatsServer, Open, append, config, open, open_again, positions, read, read_to_its_end,
     requires_nats, tags,
 };
+use crate::backplane::servers::nats_client::NatsClient;
 use crate::sync::Ordering;
 
 /// A broker with an empty log, a connection to it, and a client that is another program.

@@ -1,28 +1,11 @@
 //! Servers of NATS, as the tests of the program start them, and logs in them.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "these tests use a part of the support of tests/it"
-)]
-
-#[path = "../../../../tests/it/support/certificate.rs"]
-pub(super) mod certificate;
-#[path = "../../../../tests/it/support/nats.rs"]
-pub(super) mod nats;
-#[path = "../../../../tests/it/support/nats_client.rs"]
-pub(super) mod nats_client;
-#[path = "../../../../tests/it/support/port.rs"]
-pub(super) mod port;
-#[path = "../../../../tests/it/support/programs.rs"]
-pub(super) mod programs;
-#[path = "../../../../tests/it/support/temp_dir.rs"]
-pub(super) mod temp_dir;
-
 use std::time::{Duration, Instant};
 
-pub(super) use self::nats::{NatsCluster, NatsServer};
+pub(super) use super::super::super::servers::nats::{NatsCluster, NatsServer};
+pub(super) use super::super::super::servers::{
+    BOUND, certificate, eventually, port, programs, temp_dir,
+};
 use super::super::Nats;
 use super::super::appender::NatsAppender;
 use super::super::reader::NatsReader;
@@ -32,9 +15,6 @@ use crate::backplane::broker::{
 use crate::config::BackplaneConfig;
 
 pub(crate) type Open = Opened<NatsReader, NatsAppender>;
-
-/// The bound of every wait.
-pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
 /// Returns from a test where nats-server is not installed.
 macro_rules! requires_nats {
@@ -48,15 +28,6 @@ pub(super) use requires_nats;
 
 pub(crate) fn is_installed() -> bool {
     programs::are_available(&[&programs::NATS_SERVER])
-}
-
-/// Polls until the condition holds, and fails at [`BOUND`].
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < BOUND, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 pub(super) fn config(url: &str) -> BackplaneConfig {

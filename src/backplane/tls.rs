@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error, PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 /// The largest file of authorities that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -63,4 +63,17 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|why| why.to_string())?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Why there is no TLS. `cleartext` is the scheme of a URL without it.
+pub(super) fn in_words(why: &rustls::Error, cleartext: &str) -> String {
+    match why {
+        rustls::Error::InvalidMessage(_) => {
+            format!("it does not speak TLS; without TLS the URL is {cleartext}")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            format!("TLS: {why}; --backplane-ca names the file of its authority")
+        }
+        _ => format!("TLS: {why}"),
+    }
 }

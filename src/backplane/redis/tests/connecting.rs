@@ -1,0 +1,143 @@
+//! Servers that are there, and those that are not, or not for us.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use super::support::certificate::Certificate;
+use super::support::port::ReservedPort;
+use super::support::programs::{OPENSSL, REDIS_SERVER, are_available};
+use super::support::temp_dir::TempDir;
+use super::support::{RedisServer, append, config, open, read, refusal, requires_redis};
+use crate::config::BackplaneConfig;
+
+/// What an ACL user needs, as the guide has it.
+const RIGHTS: &str =
+    "resetkeys ~log:log resetchannels -@all +info +xinfo|stream +memory|usage +xadd +xread +select";
+
+#[tokio::test]
+async fn a_login_is_a_password() {
+    requires_redis!();
+    let server = RedisServer::start_with_password("p@ss");
+    let with = |login: &str| config(&format!("redis://{login}{}", server.address()));
+    for right in [":p%40ss@", "default:p%40ss@"] {
+        let opened = open(&with(right)).await.expect("the right login");
+        append(&opened.appender, [1]).await.expect("stored");
+    }
+    for wrong in [":wrong@", "me:wrong@"] {
+        let why = refusal(&with(wrong)).await;
+        assert!(why.contains("it refuses the user or the password"), "{why}");
+        assert!(!why.contains("wrong"), "{why}");
+    }
+    let why = refusal(&with("")).await;
+    assert!(why.contains("it asks for a login"), "{why}");
+}
+
+#[tokio::test]
+async fn a_user_has_few_rights() {
+    requires_redis!();
+    let server = RedisServer::start_with_user("me", "pass", RIGHTS);
+    let with = |path: &str| config(&format!("redis://me:pass@{}{path}", server.address()));
+    for path in ["", "/3"] {
+        let mut opened = open(&with(path)).await.expect("rights enough");
+        assert_eq!(append(&opened.appender, [1, 2]).await.expect("stored"), 2);
+        assert_eq!(read(&mut opened.reader, 1, 2).await.expect("read").len(), 2);
+    }
+    let mut other = with("");
+    other.log = "other".parse().expect("a name");
+    let why = refusal(&other).await;
+    assert!(why.contains("NOPERM"), "{why}");
+    for right in RIGHTS.split(' ').filter(|right| right.starts_with('+') && *right != "+select") {
+        let server = RedisServer::start_with_user("me", "pass", &RIGHTS.replace(right, ""));
+        let opened = open(&config(&format!("redis://me:pass@{}", server.address()))).await;
+        let why = match opened {
+            Err(down) => down.0,
+            Ok(mut opened) => match append(&opened.appender, [1]).await {
+                Err(why) => why.0,
+                Ok(_) => read(&mut opened.reader, 1, 1).await.expect_err("no right").0,
+            },
+        };
+        assert!(why.contains("NOPERM"), "{right}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn tls_trusts_the_authorities_that_it_is_given() {
+    if !are_available(&[&REDIS_SERVER, &OPENSSL]) {
+        return;
+    }
+    let dir = TempDir::new();
+    let authority = |name: &str| {
+        let extensions = ["basicConstraints=critical,CA:TRUE"];
+        Certificate::make_with(&extensions, &dir.path().join(name), name)
+    };
+    let [trusted, other] = ["trusted", "other"].map(authority);
+    let certificate = trusted.sign(&dir.path().join("server"), "server");
+    let server = RedisServer::start_with_tls(&certificate.certificate, &certificate.key);
+    let with = |url: String, ca: Option<&str>| BackplaneConfig {
+        ca: ca.map(PathBuf::from),
+        ..config(&url)
+    };
+    let mut opened = open(&with(server.url(), Some(&trusted.certificate))).await.expect("trusted");
+    assert_eq!(append(&opened.appender, 1..=3).await.expect("stored"), 3);
+    assert_eq!(read(&mut opened.reader, 1, 3).await.expect("read").len(), 3);
+    for ca in [Some(other.certificate.as_str()), None] {
+        let why = refusal(&with(server.url(), ca)).await;
+        assert!(
+            why.contains("--backplane-ca names the file") || why.contains("root cert"),
+            "{why}"
+        );
+    }
+    for missing in ["/nonexistent", &certificate.key] {
+        let why = refusal(&with(server.url(), Some(missing))).await;
+        assert!(why.contains(&format!("the authorities in {missing}: ")), "{why}");
+    }
+    // Each of both without the other.
+    let why = refusal(&config(&format!("redis://{}", server.address()))).await;
+    assert!(
+        why.contains("the connection to the broker was lost") || why.contains("does not speak"),
+        "{why}"
+    );
+    let server = RedisServer::start();
+    let why =
+        refusal(&with(format!("rediss://{}", server.address()), Some(&trusted.certificate))).await;
+    assert!(
+        why.contains(
+            "it does not speak TLS, or not as Redis does, in 3 s; without TLS the URL is redis://"
+        ),
+        "{why}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_broker_is_named() {
+    let closed = ReservedPort::new();
+    let why = refusal(&config(&format!("redis://{}", closed.address))).await;
+    assert!(why.contains(&format!("{}: Connection refused", closed.address)), "{why}");
+
+    let why = refusal(&config("redis://no.such.host.invalid")).await;
+    assert!(why.contains("its name is unknown") || why.contains("in 3 s"), "{why}");
+
+    let silent = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let mut with_login = config(&format!("redis://:p@{}", silent.local_addr().expect("bound")));
+    let why = refusal(&with_login).await;
+    assert!(why.contains("it does not speak as Redis does in 3 s"), "{why}");
+    with_login.url.login = None;
+    with_login.timeout = std::time::Duration::from_secs(1);
+    let why = refusal(&with_login).await;
+    assert!(why.contains("no answer in 1s"), "{why}");
+
+    for login in ["", ":p@"] {
+        let other = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = other.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let (mut socket, _) = other.accept().expect("a client");
+            socket.write_all(b"220 mail.example ESMTP\r\n").expect("it reads");
+            socket
+        });
+        let why = refusal(&config(&format!("redis://{login}{address}"))).await;
+        // It may have sent that before it is asked anything.
+        let is_lost = login.is_empty() && why.contains("the connection to the broker was lost");
+        assert!(is_lost || why.contains("it does not speak as Redis does"), "{why}");
+    }
+}
