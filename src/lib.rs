@@ -18,6 +18,8 @@
 //!   are appended to it. Knows the hub and brokers, no HTTP.
 //! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows
 //!   no socket.
+//! * `outbox`: rows that transactions of an application write are published once these have been committed. Knows the
+//!   hub, the log, what a valid publish is, and PostgreSQL.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload`
 //!   reads keys and certificates again.
 //! * [`client`]: a client, for `nudged publish`, `reread` and `listen`; `bench`: the load generator.
@@ -35,6 +37,7 @@
 //! | `tls` | yes | TLS, in the server and the client; needs a C compiler |
 //! | `nats` | yes | a log in NATS JetStream, for several servers; implies `server` and `tls` |
 //! | `redis` | no | the same in a Redis stream; implies `server` and `tls` |
+//! | `postgres` | no | publishes on COMMIT, from a table in PostgreSQL; implies `server` and `tls` |
 //! | `jwt` | yes | tokens and JWK sets in the server; implies `server` and `client` |
 //! | `client` | yes | [`client`]; implies `tls` |
 //! | `cli` | yes | the binary, with the commands and flags of the features that are on; implies `server` |
@@ -265,6 +268,9 @@ mod backplane;
 
 #[cfg(feature = "server")]
 mod http;
+
+#[cfg(feature = "postgres")]
+pub mod outbox;
 
 #[cfg(feature = "server")]
 pub mod server;

@@ -43,6 +43,7 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
         Some(Command::Close(request)) => request.run(),
         Some(Command::Listen(request)) => request.run(),
         Some(Command::Token(request)) => request.run(),
+        Some(Command::OutboxSql(request)) => request.run(),
         Some(Command::Bench(load)) => load.run(),
     }
 }

@@ -43,6 +43,8 @@ lacking_command!(Listen, "listen", "client");
 lacking_command!(Close, "close", "client");
 #[cfg(not(feature = "jwt"))]
 lacking_command!(Token, "token", "jwt");
+#[cfg(not(feature = "postgres"))]
+lacking_command!(OutboxSql, "outbox-sql", "postgres");
 #[cfg(not(feature = "bench"))]
 lacking_command!(Bench, "bench", "bench");
 
@@ -65,6 +67,18 @@ const FLAGS: &[Flag] = &[
     Flag { flag: "backplane-trust-disk", env: "NUDGED_BACKPLANE_TRUST_DISK", feature: "nats" },
     #[cfg(not(any(feature = "nats", feature = "redis")))]
     Flag { flag: "unready-when-cut-off", env: "NUDGED_UNREADY_WHEN_CUT_OFF", feature: "nats" },
+    #[cfg(not(feature = "postgres"))]
+    Flag { flag: "outbox", env: "NUDGED_OUTBOX", feature: "postgres" },
+    #[cfg(not(feature = "postgres"))]
+    Flag { flag: "outbox-direct", env: "NUDGED_OUTBOX_DIRECT", feature: "postgres" },
+    #[cfg(not(feature = "postgres"))]
+    Flag { flag: "outbox-ca", env: "NUDGED_OUTBOX_CA", feature: "postgres" },
+    #[cfg(not(feature = "postgres"))]
+    Flag { flag: "outbox-delay", env: "NUDGED_OUTBOX_DELAY", feature: "postgres" },
+    #[cfg(not(feature = "postgres"))]
+    Flag { flag: "outbox-interval", env: "NUDGED_OUTBOX_INTERVAL", feature: "postgres" },
+    #[cfg(not(feature = "postgres"))]
+    Flag { flag: "outbox-listen", env: "NUDGED_OUTBOX_LISTEN", feature: "postgres" },
     #[cfg(not(feature = "tls"))]
     Flag { flag: "tls-cert", env: "NUDGED_TLS_CERT", feature: "tls" },
     #[cfg(not(feature = "tls"))]
@@ -100,7 +114,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Flags of these that have no value.
-const SWITCHES: &[&str] = &["backplane-trust-disk", "unready-when-cut-off"];
+const SWITCHES: &[&str] = &["backplane-trust-disk", "unready-when-cut-off", "outbox-listen"];
 
 fn lacking(what: &str, feature: &str) -> String {
     format!(

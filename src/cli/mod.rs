@@ -17,6 +17,8 @@ mod lacking;
 mod listen;
 mod listen_address;
 pub(crate) mod log;
+#[cfg(feature = "postgres")]
+mod outbox;
 pub(crate) mod output;
 #[cfg(feature = "client")]
 mod publish;
@@ -43,12 +45,16 @@ pub(crate) use self::bench::Bench;
 pub(crate) use self::client::{Close, Reread};
 #[cfg(not(feature = "bench"))]
 pub(crate) use self::lacking::Bench;
+#[cfg(not(feature = "postgres"))]
+pub(crate) use self::lacking::OutboxSql;
 #[cfg(not(feature = "jwt"))]
 pub(crate) use self::lacking::Token;
 #[cfg(not(feature = "client"))]
 pub(crate) use self::lacking::{Close, Listen, Publish, Reread};
 #[cfg(feature = "client")]
 pub(crate) use self::listen::Listen;
+#[cfg(feature = "postgres")]
+pub(crate) use self::outbox::OutboxSql;
 #[cfg(feature = "client")]
 pub(crate) use self::publish::Publish;
 pub(crate) use self::serve::Serve;
@@ -86,6 +92,9 @@ pub(crate) enum Command {
     /// Sign a token for development; prints the token to standard output, its claims to standard
     /// error
     Token(Token),
+    /// Print the SQL that makes the table of --outbox, and the functions that write into it; it may be
+    /// run again
+    OutboxSql(OutboxSql),
     /// Load a server with streams and publishes; reports what arrived, how late, and at what cost
     Bench(Box<Bench>),
 }
@@ -243,7 +252,9 @@ mod tests {
 
     #[test]
     fn an_error_names_the_missing_feature() {
-        let flags: [(bool, &[&str], &str); 5] = [
+        let flags: [(bool, &[&str], &str); 7] = [
+            (cfg!(feature = "postgres"), &["--outbox", "postgres://u:p@host"], "postgres"),
+            (cfg!(feature = "postgres"), &["--outbox-listen"], "postgres"),
             (
                 cfg!(any(feature = "nats", feature = "redis")),
                 &["--backplane", "nats://u:p@host"],

@@ -9,8 +9,10 @@ use clap::{CommandFactory, Error};
 use super::Cli;
 
 /// Flags whose value is a secret, or may contain one.
-pub(super) const FLAGS: [&str; 15] = [
+pub(super) const FLAGS: [&str; 17] = [
     "--backplane",
+    "--outbox",
+    "--outbox-direct",
     "--jwt-secret",
     "--jwt-secret-file",
     "--jwt-key",

@@ -56,6 +56,11 @@ const RULES: &[(&str, Needed)] = &[
     ("backplane_timeout", Needed::OneOf(&["backplane"])),
     ("backplane_trust_disk", Needed::OneOf(&["backplane"])),
     ("unready_when_cut_off", Needed::OneOf(&["backplane"])),
+    ("outbox_direct", Needed::OneOf(&["outbox"])),
+    ("outbox_ca", Needed::OneOf(&["outbox"])),
+    ("outbox_delay", Needed::OneOf(&["outbox"])),
+    ("outbox_interval", Needed::OneOf(&["outbox"])),
+    ("outbox_listen", Needed::OneOf(&["outbox"])),
     ("jwks_interval", Needed::OneOf(&["jwks_url"])),
     ("jwks_refresh", Needed::OneOf(&["jwks_url"])),
     ("jwks_timeout", Needed::OneOf(&["jwks_url"])),
@@ -214,6 +219,7 @@ mod tests {
         "publish_bytes",
         "publish_rate",
         "backplane",
+        "outbox",
         "jwt_secret",
         "jwt_secret_file",
         "jwt_key",
@@ -239,7 +245,7 @@ mod tests {
             assert_eq!(lists.filter(|listed| *listed == id).count(), 1, "{id}");
         }
         let has_brokers = cfg!(any(feature = "nats", feature = "redis"));
-        if has_brokers && cfg!(all(feature = "tls", feature = "jwt")) {
+        if has_brokers && cfg!(all(feature = "tls", feature = "jwt", feature = "postgres")) {
             let flags: Vec<_> =
                 Cli::command().get_arguments().map(|flag| flag.get_id().to_string()).collect();
             let needed = RULES.iter().flat_map(|(_, needed)| match needed {

@@ -8,6 +8,8 @@ use super::auth::AuthArgs;
 use super::backplane::BackplaneArgs;
 use super::lacking::LackingArgs;
 use super::listen_address::resolve;
+#[cfg(feature = "postgres")]
+use super::outbox::OutboxArgs;
 use super::requirements::GivenArgs;
 #[cfg(feature = "tls")]
 use super::settings::TlsFileArgs;
@@ -45,6 +47,9 @@ pub(crate) struct Serve {
     #[cfg(any(feature = "nats", feature = "redis"))]
     #[command(flatten)]
     backplane: BackplaneArgs,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    outbox: OutboxArgs,
     #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
@@ -175,6 +180,8 @@ impl Serve {
         self.tls.apply_to(&mut config);
         #[cfg(any(feature = "nats", feature = "redis"))]
         (config.backplane = self.backplane.into_config()?);
+        #[cfg(feature = "postgres")]
+        (config.outbox = self.outbox.into_config()?);
         Ok(config)
     }
 }

@@ -19,6 +19,8 @@ mod jwt;
 mod key_file;
 #[cfg(feature = "server")]
 mod network;
+#[cfg(feature = "server")]
+mod outbox;
 #[cfg(all(feature = "server", feature = "tls"))]
 mod tls;
 
@@ -59,6 +61,7 @@ pub use self::{
         TLS_OVERHEAD_PER_BYTE,
     },
     network::{ForwardedField, InvalidNetwork, Network},
+    outbox::{InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl},
 };
 
 #[cfg(feature = "server")]
@@ -141,6 +144,10 @@ pub struct Config {
     // Several servers as one
     /// The log that it shares with others; `None` if it serves alone.
     pub backplane: Option<BackplaneConfig>,
+
+    // Publishes that happen when a transaction is committed
+    /// The table whose rows are published; `None` for no table.
+    pub outbox: Option<OutboxConfig>,
 
     // Requests about open streams
     /// The time over which the streams end, or re-read everything, that are requested to.
@@ -240,6 +247,7 @@ impl Default for Config {
             connection_body_bytes_max: 256 * 1024,
             publish_rate: None,
             backplane: None,
+            outbox: None,
             reread_window: Duration::from_secs(5),
             auth: AuthConfig::default(),
             cors: CorsPolicy::default(),

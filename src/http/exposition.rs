@@ -2,6 +2,8 @@
 //! a label for the org, because the number of orgs has no bound.
 
 mod format;
+#[cfg(feature = "postgres")]
+mod outbox;
 mod shared_log;
 
 use std::collections::VecDeque;
@@ -18,6 +20,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::format::Format;
+#[cfg(feature = "postgres")]
+pub(crate) use self::outbox::{BatchResult, OutboxCounters};
 use self::shared_log::BackplaneCollector;
 use crate::admission::{Admission, Entrance, Evicted};
 use crate::backplane::Backplane;
@@ -88,6 +92,12 @@ impl Exposition {
     /// Adds those of the log that the server shares with others.
     pub(crate) fn add_backplane(&mut self, hub: Hub, backplane: Backplane) {
         self.registry.register_collector(Box::new(BackplaneCollector { hub, backplane }));
+    }
+
+    /// Adds those of the outbox.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn add_outbox(&mut self, counters: Arc<OutboxCounters>) {
+        self.registry.register_collector(Box::new(outbox::OutboxCollector(counters)));
     }
 
     /// The metrics as they are now, or as they were a second ago if clients hold many texts: what all of them hold is

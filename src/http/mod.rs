@@ -29,8 +29,12 @@ use http::Uri;
 
 #[cfg(all(test, feature = "jwt"))]
 pub(crate) use auth::VERIFICATIONS;
+#[cfg(feature = "postgres")]
+pub(crate) use exposition::{BatchResult, OutboxCounters};
 pub(crate) use fields::Fields;
 pub(crate) use handoff::{Handoff, HandoffSlot, Polled};
+#[cfg(feature = "postgres")]
+pub(crate) use publish::CheckedLine;
 pub(crate) use reject::Reject;
 pub(crate) use response::{ResponseBody, ResponseFuture};
 pub(crate) use service::{App, Service, ServiceFactory, Verdict};

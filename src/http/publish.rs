@@ -1,6 +1,8 @@
 //! Publishing: reads a body within its limits, checks all of it, and only then publishes to the hub.
 
 mod batch;
+#[cfg(feature = "postgres")]
+mod checked;
 mod message;
 mod published;
 
@@ -29,6 +31,8 @@ use crate::ids::OrgName;
 use crate::time::Time;
 
 pub(crate) use self::batch::publish_batch;
+#[cfg(feature = "postgres")]
+pub(crate) use self::checked::CheckedLine;
 pub(crate) use self::message::publish_message;
 pub(crate) use self::published::Published;
 

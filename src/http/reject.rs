@@ -260,6 +260,12 @@ impl Reject {
         }
     }
 
+    /// The reason, for a log.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn reason(&self) -> String {
+        self.detail()
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::NotFound => "there is no such resource; see GET /api/{org}/events, \

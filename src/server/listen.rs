@@ -10,6 +10,7 @@ use super::certificate::Tls;
 #[cfg(feature = "tls")]
 use super::certificate::TlsError;
 use super::exclusive;
+use super::outbox::OutboxError;
 use super::shared_log::BackplaneError;
 use super::systemd::PassedSockets;
 use crate::admission::Entrance;
@@ -73,6 +74,8 @@ pub enum BindError {
     PlainBesideInherited,
     /// A log cannot be shared with these settings.
     Backplane(BackplaneError),
+    /// An outbox cannot be drained with these settings.
+    Outbox(OutboxError),
     /// The certificate cannot be used.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -288,6 +291,7 @@ impl fmt::Display for BindError {
                  FileDescriptorName=internal",
             ),
             Self::Backplane(why) => why.fmt(f),
+            Self::Outbox(why) => why.fmt(f),
             #[cfg(feature = "tls")]
             Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }

@@ -17,6 +17,7 @@ mod http2_body;
 mod http2_conn;
 mod http2_io;
 mod listen;
+mod outbox;
 pub(crate) mod reactor;
 mod reload;
 mod shared_log;
@@ -55,6 +56,7 @@ pub use self::certificate::Tls;
 #[cfg(feature = "tls")]
 pub use self::certificate::TlsError;
 pub use self::listen::{Address, BindError};
+pub use self::outbox::OutboxError;
 pub use self::reload::Reloader;
 pub use self::shared_log::BackplaneError;
 
@@ -72,7 +74,9 @@ pub struct Server {
 pub enum ServeError {
     /// A worker's thread or runtime could not be created.
     Start(io::Error),
-    /// A worker, or the thread that follows the log, ended by itself, which is a defect.
+    /// Another server drains the outbox, and both have no log to share; or it cannot be known.
+    Outbox(String),
+    /// A worker, or a thread that follows the log or drains the outbox, ended by itself, which is a defect.
     WorkerDied,
 }
 
@@ -95,6 +99,7 @@ impl Server {
     /// [`BindError`], as of [`Self::adopt`].
     pub fn check(config: &Config, sockets: &PassedSockets) -> Result<Vec<Address>, BindError> {
         shared_log::check(config).map_err(BindError::Backplane)?;
+        outbox::check(config).map_err(BindError::Outbox)?;
         Sources::load(config)?;
         Listeners::check(sockets, config)
     }
@@ -114,6 +119,7 @@ impl Server {
     pub fn adopt(mut config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
         config.resolve_public_orgs();
         shared_log::check(&config).map_err(BindError::Backplane)?;
+        outbox::check(&config).map_err(BindError::Outbox)?;
         let sources = Sources::load(&config)?;
         let listeners = Listeners::open(sockets, &config)?;
         Ok(Self { config, listeners, sources })
@@ -155,13 +161,27 @@ impl Server {
         let (hub, clock) = (shared_log::hub(&config), Clock::start());
         // It follows until the last stream has ended.
         let backplane = shared_log::start(&config, &hub, clock).map_err(ServeError::Start)?;
+        #[cfg(feature = "postgres")]
+        let outbox =
+            outbox::start(&config, &hub, clock, backplane.as_ref()).map_err(ServeError::Start)?;
+        // It may be that this server must not run.
+        #[cfg(feature = "postgres")]
+        if let Some(outbox) = &outbox {
+            outbox.started().await.map_err(ServeError::Outbox)?;
+        }
         let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
         let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
         let app = App::new(config, hub.clone(), clock, admission);
-        let app = Arc::new(match &backplane {
+        let app = match &backplane {
             Some(backplane) => app.with_backplane(&hub, backplane.clone()),
             None => app,
-        });
+        };
+        #[cfg(feature = "postgres")]
+        let app = match &outbox {
+            Some(outbox) => app.with_outbox(outbox.counters().clone()),
+            None => app,
+        };
+        let app = Arc::new(app);
         app.warm_up();
         let (drain, draining) = watch::channel(None);
 
@@ -194,9 +214,23 @@ impl Server {
         };
         // Without the thread that follows the log, streams would be silent for ever.
         let stopped = unless_ended(stopped, log_ended);
+        #[cfg(feature = "postgres")]
+        let outbox_ended = async {
+            match &outbox {
+                Some(outbox) => outbox.ended().await,
+                None => pending().await,
+            }
+        };
+        // Without that which drains the outbox, rows would wait for ever.
+        #[cfg(feature = "postgres")]
+        let stopped = async { unless_ended(stopped, outbox_ended).await.flatten() };
         let Some(Some(deadline)) = unless_one_ends(stopped, &mut workers).await else {
             return Err(ServeError::WorkerDied);
         };
+        #[cfg(feature = "postgres")]
+        if let Some(outbox) = &outbox {
+            outbox.stop();
+        }
         // Accepting stops first, so that no stream begins while the others end.
         drain.send_replace(Some(deadline));
         hub.drain(clock.now(), window);
@@ -204,6 +238,13 @@ impl Server {
         let mut clean = true;
         for worker in workers {
             clean &= worker.join().await;
+        }
+        // What it publishes at last goes to the log.
+        #[cfg(feature = "postgres")]
+        if let Some(outbox) = outbox {
+            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
+            let ended = tokio::time::timeout_at(deadline, outbox.ended());
+            _ = ended.await;
         }
         if let Some(backplane) = backplane {
             backplane.stop();
@@ -247,6 +288,7 @@ impl std::fmt::Display for ServeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Start(why) => write!(f, "a worker could not be started: {why}"),
+            Self::Outbox(why) => write!(f, "--outbox: {why}"),
             Self::WorkerDied => f.write_str("a worker died; see the log for its panic"),
         }
     }

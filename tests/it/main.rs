@@ -38,6 +38,7 @@ mod metrics;
 mod model;
 mod model_topics;
 mod nats_servers;
+mod outbox;
 mod pause;
 mod places;
 mod positions;

@@ -38,7 +38,8 @@ struct Line<'a> {
 }
 
 /// What a line publishes.
-enum Publish<'a> {
+#[derive(Debug)]
+pub(super) enum Publish<'a> {
     Keys(OrgName, Keys<'a>),
     Message(Topic, Message),
 }
@@ -89,7 +90,7 @@ pub(crate) fn publish_batch(
 // ===== impl Publish =====
 
 impl<'a> Publish<'a> {
-    fn parse(line: &'a [u8], limits: &HubConfig) -> Result<Self, Reject> {
+    pub(super) fn parse(line: &'a [u8], limits: &HubConfig) -> Result<Self, Reject> {
         let line: Line<'a> = parse_object(line, LINE)?;
         let wrong = |why: &str| Reject::Document { expected: LINE, why: why.into() };
         let org = line.org.into_inner().parse().map_err(Reject::Org)?;
@@ -137,14 +138,14 @@ impl<'a> Publish<'a> {
     }
 
     /// The topic that it is for.
-    fn topic(&self) -> Option<StreamHash> {
+    pub(super) fn topic(&self) -> Option<StreamHash> {
         match self {
             Self::Keys(..) => None,
             Self::Message(topic, _) => Some(topic.stream()),
         }
     }
 
-    fn run(&self, hub: &Hub, now: Time) {
+    pub(super) fn run(&self, hub: &Hub, now: Time) {
         match self {
             Self::Keys(org, keys) => _ = hub.publish(org, keys, now),
             Self::Message(topic, message) => _ = hub.publish_message(topic, message, now),

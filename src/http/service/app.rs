@@ -1,11 +1,16 @@
 //! What all requests share.
 
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
+
 use crate::admission::Admission;
 use crate::backplane::{Backplane, Status};
 use crate::config::{AuthConfig, BackplaneConfig, Config};
 use crate::http::auth::{Auth, AuthError};
 use crate::http::cors::Cors;
 use crate::http::exposition::Exposition;
+#[cfg(feature = "postgres")]
+use crate::http::exposition::OutboxCounters;
 use crate::http::hosts::Hosts;
 use crate::http::publish::Publisher;
 use crate::http::rate_limit::RateLimiter;
@@ -61,6 +66,13 @@ impl App {
     pub(crate) fn with_backplane(mut self, hub: &Hub, backplane: Backplane) -> Self {
         self.metrics.add_backplane(hub.clone(), backplane.clone());
         Self { backplane: Some(backplane), is_loaded: AtomicBool::new(false), ..self }
+    }
+
+    /// The same, whose metrics have those of the outbox.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn with_outbox(mut self, counters: Arc<OutboxCounters>) -> Self {
+        self.metrics.add_outbox(counters);
+        self
     }
 
     /// What publishes to this hub, by way of the log if there is one.

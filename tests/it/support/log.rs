@@ -55,6 +55,11 @@ impl Log {
         }
     }
 
+    /// All that is left, of a process that has ended.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.recv_timeout(BOUND).ok()).collect()
+    }
+
     fn next(&self, awaited: &[&str]) -> String {
         let line = self.0.recv_timeout(BOUND);
         line.unwrap_or_else(|why| panic!("no line with {awaited:?}: {why}"))

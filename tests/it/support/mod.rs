@@ -17,6 +17,7 @@ pub(crate) mod nats;
 pub(crate) mod nats_client;
 pub(crate) mod peer;
 pub(crate) mod port;
+pub(crate) mod postgres;
 pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod recipe;

@@ -71,6 +71,14 @@ pub(crate) static NGINX: Program =
     Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
 pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
+pub(crate) static PGBOUNCER: Program = Program::new(
+    &["/usr/sbin/pgbouncer", "--version"],
+    "pgbouncer is missing: apt-get install pgbouncer",
+);
+pub(crate) static POSTGRES: Program = Program::new(
+    &["/usr/lib/postgresql/15/bin/postgres", "--version"],
+    "postgresql is missing: apt-get install postgresql",
+);
 pub(crate) static PYTHON: Program =
     Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
 pub(crate) static REDIS_SERVER: Program = Program::new(

@@ -1,0 +1,302 @@
+//! The loop that takes rows out of the table and publishes them.
+
+mod batch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_postgres::types::Type;
+
+use self::batch::Batch;
+use super::complaints::Complaints;
+use super::connection::{Connector, Down, Session, in_words};
+use super::delay::Snapshots;
+use super::lock::{self, NotHeld};
+use super::{Shared, Start, listen, sql};
+use crate::backplane::Backplane;
+use crate::backplane::outage::Outage;
+use crate::backplane::wait::{either, sleep};
+use crate::config::OutboxConfig;
+use crate::hub::Hub;
+use crate::sync::Ordering;
+
+/// Drains an outbox for as long as the server runs.
+pub(super) struct Drainer {
+    config: OutboxConfig,
+    /// Where rows are taken out. Without a log it is the direct one, which can hold a lock.
+    connector: Connector,
+    direct: Connector,
+    row_bytes: usize,
+    hub: Hub,
+    shared: Arc<Shared>,
+    backplane: Option<Backplane>,
+    report: watch::Sender<Start>,
+}
+
+/// What changes.
+struct State {
+    outage: Outage,
+    complaints: Complaints,
+    snapshots: Snapshots,
+    /// The most rows of the next transaction.
+    rows: i64,
+    /// When the rows that wait are counted again.
+    count_at: Duration,
+    /// When the lock was first found to be another server's.
+    refused_since: Option<Duration>,
+}
+
+/// What became of a look at the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// There may be more.
+    Full,
+    /// There was nothing more.
+    Empty,
+    /// The log did not take the rows, and they are back in the table.
+    Refused,
+}
+
+/// The first pause before another attempt, and the longest one. Each is drawn between half of it and all.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How long a server tries to become the only one that drains, at its start.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the rows that wait are counted, and how many of them at most.
+const COUNT_PERIOD: Duration = Duration::from_secs(10);
+const COUNT_MAX: i64 = 100_000;
+
+/// How often it is looked whether the log can be used again.
+const LOG_PAUSE: Duration = Duration::from_millis(100);
+
+// ===== impl Drainer =====
+
+impl Drainer {
+    pub(super) fn new(
+        config: &OutboxConfig,
+        row_bytes: usize,
+        hub: Hub,
+        shared: Arc<Shared>,
+        backplane: Option<Backplane>,
+        report: watch::Sender<Start>,
+    ) -> Result<Self, String> {
+        let config = config.clone();
+        let direct_url = config.direct_url.as_ref().unwrap_or(&config.url);
+        let url = if backplane.is_some() { &config.url } else { direct_url };
+        let connector = Connector::new(url, &config)?;
+        let direct = Connector::new(direct_url, &config)?;
+        Ok(Self { config, connector, direct, row_bytes, hub, shared, backplane, report })
+    }
+
+    pub(super) async fn run(&self) {
+        let mut state = State {
+            outage: Outage::default(),
+            complaints: Complaints::default(),
+            snapshots: Snapshots::new(self.config.delay),
+            rows: OutboxConfig::BATCH_ROWS,
+            count_at: Duration::ZERO,
+            refused_since: None,
+        };
+        let drain = Box::pin(self.drain(&mut state));
+        if self.config.listen {
+            let listen = Box::pin(listen::listen(&self.direct, &self.shared));
+            either(drain, listen).await;
+        } else {
+            drain.await;
+        }
+    }
+
+    async fn drain(&self, state: &mut State) {
+        let mut pause = BACKOFF.0;
+        while !self.is_stopping() {
+            // What waits for a database that does not answer ends with the server, too.
+            let stop = async {
+                while !self.is_stopping() {
+                    sleep(LOG_PAUSE).await;
+                }
+                Err(NotHeld::Down(Down("stopping".into())))
+            };
+            let down = match either(self.open(state), stop).await.into_inner() {
+                Ok(session) => {
+                    self.shared.counters.is_connected.store(true, Ordering::Relaxed);
+                    self.started(Start::Running);
+                    if state.outage.end() {
+                        tracing::info!("the outbox is drained");
+                    }
+                    pause = BACKOFF.0;
+                    let Err(down) = self.session(&session, state).await else { return };
+                    self.shared.counters.is_connected.store(false, Ordering::Relaxed);
+                    down
+                }
+                Err(_) if self.is_stopping() => return,
+                Err(not_held) => self.judge(not_held, state),
+            };
+            if state.outage.go_on(&down.0, self.shared.clock.elapsed()) {
+                let why = down.0;
+                tracing::warn!(why, "the outbox is not drained; trying again");
+            }
+            self.sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Connects, and checks that rows can be taken out.
+    async fn open(&self, state: &mut State) -> Result<Session, NotHeld> {
+        state.snapshots.clear();
+        let session = self.connector.connect(&self.shared.wake).await?;
+        let version: i32 = get(&session, sql::GET_VERSION).await?;
+        if version < sql::VERSION {
+            let (needed, command) = (sql::VERSION, sql::COMMAND);
+            return Err(NotHeld::Down(Down(format!(
+                "the outbox has version {version}, and this server needs {needed}; bring it up to date with: {command}"
+            ))));
+        }
+        session.query(sql::PROBE, &[]).await?;
+        if !get::<bool>(&session, sql::GET_RIGHTS).await? {
+            let why = "the user may not drain the outbox; it takes: GRANT SELECT, UPDATE, DELETE ON nudged_outbox";
+            return Err(NotHeld::Down(Down(why.into())));
+        }
+        if self.backplane.is_none() {
+            lock::take(&session, &self.connector).await?;
+        }
+        Ok(session)
+    }
+
+    /// What is wrong; decides whether this server may run.
+    fn judge(&self, not_held: NotHeld, state: &mut State) -> Down {
+        let now = self.shared.clock.elapsed();
+        match not_held {
+            NotHeld::Down(down) => {
+                self.started(Start::Running);
+                down
+            }
+            NotHeld::Pooled(why) => {
+                self.started(Start::Refused(why.clone()));
+                Down(why)
+            }
+            NotHeld::Elsewhere(why) => {
+                let since = *state.refused_since.get_or_insert(now);
+                if now >= since + START_PATIENCE {
+                    self.started(Start::Refused(why.clone()));
+                }
+                Down(why)
+            }
+        }
+    }
+
+    /// Reports how it is with the start, once.
+    fn started(&self, how: Start) {
+        self.report.send_if_modified(|start| {
+            let is_first = *start == Start::Trying;
+            if is_first {
+                *start = how;
+            }
+            is_first
+        });
+    }
+
+    /// Drains through one session, until the server stops.
+    async fn session(&self, session: &Session, state: &mut State) -> Result<(), Down> {
+        let mut pause = BACKOFF.0;
+        loop {
+            if self.is_stopping() {
+                return Ok(());
+            }
+            self.look_around(session, state).await?;
+            if !self.log_is_open() {
+                self.sleep(LOG_PAUSE).await;
+                // It is noticed that the session has ended.
+                session.query("SELECT 1", &[]).await?;
+                continue;
+            }
+            match self.look(session, state).await? {
+                Looked::Full => pause = BACKOFF.0,
+                Looked::Empty => {
+                    pause = BACKOFF.0;
+                    either(self.shared.wake.notified(), sleep(self.interval())).await;
+                }
+                Looked::Refused => {
+                    self.sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    pause = (pause * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Counts what waits, and takes a snapshot, if it is time to.
+    async fn look_around(&self, session: &Session, state: &mut State) -> Result<(), Down> {
+        let now = self.shared.clock.elapsed();
+        if now >= state.count_at {
+            state.count_at = now + COUNT_PERIOD;
+            let row = session.query_one(sql::COUNT, &[(&COUNT_MAX, Type::INT8)]).await?;
+            let rows: i64 = row.try_get(0).map_err(|why| in_words(&why))?;
+            let oldest: f64 = row.try_get(1).map_err(|why| in_words(&why))?;
+            let oldest = Duration::try_from_secs_f64(oldest).unwrap_or_default();
+            self.shared.counters.set_waiting(u64::try_from(rows).unwrap_or_default(), oldest);
+        }
+        // The time before the request: the snapshot is not older than that.
+        let now = self.shared.clock.elapsed();
+        if state.snapshots.is_due(now) {
+            let snapshot = get::<String>(session, sql::SNAPSHOT).await?;
+            state.snapshots.add(snapshot, self.shared.clock.elapsed().max(now));
+        }
+        Ok(())
+    }
+
+    /// Publishes and deletes rows, if there are any.
+    async fn look(&self, session: &Session, state: &mut State) -> Result<Looked, Down> {
+        let now = self.shared.clock.elapsed();
+        let snapshot = match state.snapshots.are_needed() {
+            false => None,
+            true => match state.snapshots.old(now) {
+                Some(snapshot) => Some(snapshot.to_owned()),
+                None => return Ok(Looked::Empty),
+            },
+        };
+        let batch = Batch { drainer: self, session, rows: state.rows };
+        let looked = batch.run(snapshot.as_deref(), &mut state.complaints).await?;
+        state.rows = match looked {
+            Looked::Full => (state.rows * 2).min(OutboxConfig::BATCH_ROWS_MAX),
+            Looked::Empty | Looked::Refused => OutboxConfig::BATCH_ROWS,
+        };
+        Ok(looked)
+    }
+
+    /// The pause after which the table is looked at again.
+    fn interval(&self) -> Duration {
+        let OutboxConfig { interval, listen, .. } = self.config;
+        match listen && !self.shared.is_listening.load(Ordering::Relaxed) {
+            true => interval.min(OutboxConfig::INTERVAL),
+            false => interval,
+        }
+    }
+
+    /// A batch that waits for a log which cannot be reached would hold its transaction open for nothing.
+    fn log_is_open(&self) -> bool {
+        self.backplane.as_ref().is_none_or(|backplane| backplane.state().is_connected)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps, but not while the server stops.
+    async fn sleep(&self, time: Duration) {
+        let stop = async {
+            while !self.is_stopping() {
+                sleep(LOG_PAUSE).await;
+            }
+        };
+        either(sleep(time), stop).await;
+    }
+}
+
+/// The only value of a statement without parameters.
+async fn get<T>(session: &Session, sql: &str) -> Result<T, Down>
+where
+    T: for<'a> tokio_postgres::types::FromSql<'a>,
+{
+    session.query_one(sql, &[]).await?.try_get(0).map_err(|why| in_words(&why))
+}

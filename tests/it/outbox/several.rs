@@ -1,0 +1,109 @@
+//! Servers that share a log drain the same outbox.
+
+use std::time::Duration;
+
+use super::{next_keys, nudges, read_all, streams_of_orgs};
+use crate::support::nats::NatsServer;
+use crate::support::postgres::Postgres;
+use crate::support::programs::{NATS_SERVER, POSTGRES, requires};
+use crate::support::{Server, eventually};
+
+fn start(postgres: &Postgres, nats: &NatsServer) -> Server {
+    let args = ["--outbox", &postgres.url(), "--backplane", &nats.url(), "--coalesce", "0"];
+    let server = Server::start(&args);
+    eventually("the log is loaded", || server.get("/readyz").status() == 200);
+    server
+}
+
+#[test]
+fn two_servers_publish_each_row_and_leave_none() {
+    requires!(POSTGRES, NATS_SERVER);
+    const ROWS: usize = 5_000;
+    let (postgres, nats) = (Postgres::start(), NatsServer::start());
+    let servers = [start(&postgres, &nats), start(&postgres, &nats)];
+    let mut streams = servers.each_ref().map(streams_of_orgs);
+    let sql = postgres.sql();
+    for from in (0..ROWS).step_by(500) {
+        sql.run(&nudges(from, from + 499));
+    }
+    streams.iter_mut().for_each(|streams| read_all(streams, ROWS));
+    eventually("none is left", || sql.waiting() == 0);
+    let published = || servers.each_ref().map(|s| s.metric("nudged_outbox_published_total"));
+    eventually("all are counted", || published().iter().sum::<u64>() == ROWS as u64);
+}
+
+#[test]
+fn rows_wait_while_the_broker_is_away() {
+    requires!(POSTGRES, NATS_SERVER);
+    let (postgres, mut nats) = (Postgres::start(), NatsServer::start());
+    let server = start(&postgres, &nats);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    let sql = postgres.sql();
+    sql.run("SELECT nudge('acme', 'before')");
+    assert_eq!(next_keys(&mut stream), ["before"]);
+    nats.pause();
+    sql.run("SELECT nudge('acme', 'meanwhile')");
+    let unavailable = || server.metric("nudged_outbox_batches_total{result=\"unavailable\"}");
+    eventually("the log does not take it", || unavailable() > 0);
+    assert_eq!(sql.waiting(), 1);
+    nats.go_on();
+    let mut keys = next_keys(&mut stream);
+    // It may have been stored more than once.
+    assert_eq!(keys, ["meanwhile"]);
+    eventually("none is left", || sql.waiting() == 0);
+    nats.kill();
+    eventually("it is noticed", || server.metric("nudged_backplane_connected") == 0);
+    sql.run("SELECT nudge('acme', 'later')");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(sql.waiting(), 1);
+    nats.start_again();
+    eventually("none is left", || sql.waiting() == 0);
+    while keys != ["later"] {
+        let event = stream.next();
+        if event.contains("keys") {
+            keys = vec![if event.contains("later") { "later".into() } else { String::new() }];
+        }
+    }
+}
+
+/// A server dies between the append and the COMMIT, again and again: each row is published at least once.
+#[test]
+fn rows_of_a_server_that_is_killed_are_published_by_another_one() {
+    requires!(POSTGRES, NATS_SERVER);
+    const ROWS: usize = 2_000;
+    let (postgres, nats) = (Postgres::start(), NatsServer::start());
+    let reader = Server::start(&["--backplane", &nats.url(), "--coalesce", "0"]);
+    eventually("the log is loaded", || reader.get("/readyz").status() == 200);
+    let mut streams = streams_of_orgs(&reader);
+    let sql = postgres.sql();
+    for round in 0..4 {
+        let server = start(&postgres, &nats);
+        sql.run(&nudges(round * ROWS / 4, (round + 1) * ROWS / 4 - 1));
+        eventually("it drains", || sql.waiting() < i64::try_from(ROWS / 4).expect("few"));
+        drop(server);
+    }
+    let _last = start(&postgres, &nats);
+    read_all(&mut streams, ROWS);
+    eventually("none is left", || sql.waiting() == 0);
+}
+
+#[test]
+fn a_row_that_no_record_of_the_broker_holds_is_deleted_and_the_others_are_published() {
+    requires!(POSTGRES, NATS_SERVER);
+    let (postgres, nats) = (Postgres::start(), NatsServer::start_with("max_payload: 8000"));
+    let server = start(&postgres, &nats);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    let sql = postgres.sql();
+    sql.run(
+        "SELECT nudge('acme', 'a'); SELECT nudge_topic_text('acme', 't', 'e', repeat('x', 9000)); \
+         SELECT nudge_topic_text('acme', 't', 'e', repeat('y', 7000)); \
+         SELECT nudge_topic_text('acme', 't', 'e', repeat('z', 7000)); SELECT nudge('acme', 'b')",
+    );
+    let keys = super::keys_until(&mut stream, "b");
+    assert!(keys.contains("a"), "{keys:?}");
+    eventually("none is left", || sql.waiting() == 0);
+    eventually("it is counted", || server.metric("nudged_outbox_published_total") == 4);
+    assert_eq!(server.metric("nudged_outbox_invalid_total"), 1);
+}
