@@ -2,18 +2,19 @@
 
 use crate::harness::Cluster;
 use crate::harness::LIBFAKETIME;
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::harness::exact::next;
-use crate::support::nats::NatsServer;
-use crate::support::programs::{NATS_SERVER, requires};
+use crate::support::programs::requires;
+
+for_each_broker!(clocks_that_are_an_hour_wrong_make_no_difference,);
 
 /// One node is an hour ahead, one an hour late; the broker and the third node have the right time.
-#[test]
-fn clocks_that_are_an_hour_wrong_make_no_difference() {
-    requires!(NATS_SERVER, LIBFAKETIME);
-    let nats = NatsServer::start();
+fn clocks_that_are_an_hour_wrong_make_no_difference<B: Broker>() {
+    requires!(LIBFAKETIME);
+    let broker = B::start();
     let mut cluster = Cluster::new();
     for offset in ["+1h", "-1h", ""] {
-        let node = cluster.add(&[nats.address()], &[]);
+        let node = cluster.add(&broker, &[]);
         if !offset.is_empty() {
             node.set_clock(offset);
         }

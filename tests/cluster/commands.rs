@@ -7,12 +7,19 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::harness::Cluster;
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::support::killed::Killed;
-use crate::support::nats::NatsServer;
-use crate::support::programs::{HAPROXY, NATS_SERVER, requires};
+use crate::support::programs::{HAPROXY, requires};
 use crate::support::proxy::Proxy;
 use crate::support::temp_dir::TempDir;
 use crate::support::{Server, eventually};
+
+for_each_broker!(
+    behind_a_balancer_listen_goes_on_at_another_node,
+    a_command_to_one_node_is_for_the_streams_of_all,
+    publish_waits_for_a_log_that_is_away,
+    bench_loads_two_nodes,
+);
 
 /// `nudged listen`, and what it has printed.
 struct Listener {
@@ -73,11 +80,10 @@ const CONNECTED: &str = r#"connected {"keepalive":1}"#;
 const RESUMED: &str = r#"resumed {"keepalive":1}"#;
 
 /// SCENARIO: the node of a stream is killed, behind a balancer that does not know it yet.
-#[test]
-fn behind_a_balancer_listen_goes_on_at_another_node() {
-    requires!(NATS_SERVER, HAPROXY);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 2, &[]);
+fn behind_a_balancer_listen_goes_on_at_another_node<B: Broker>() {
+    requires!(HAPROXY);
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 2, &[]);
     let [first, second] = [0, 1].map(|node| cluster.nodes[node].server().address());
     let balancer = Proxy::haproxy_cluster(first, second);
     let balanced = url(balancer.address);
@@ -94,11 +100,9 @@ fn behind_a_balancer_listen_goes_on_at_another_node() {
     assert_eq!(cluster.nodes[1 - node].server().seats(), 1);
 }
 
-#[test]
-fn a_command_to_one_node_is_for_the_streams_of_all() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 2, &["--coalesce", "0"]);
+fn a_command_to_one_node_is_for_the_streams_of_all<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 2, &["--coalesce", "0"]);
     let [here, there] = [0, 1].map(|node| url(cluster.nodes[node].server().address()));
     let listener = Listener::start(&there, &[]);
     listener.prints(&[CONNECTED]);
@@ -125,15 +129,13 @@ fn a_command_to_one_node_is_for_the_streams_of_all() {
 }
 
 /// While nothing can be stored, a publish of keys is tried again, and that of an event is not: it may have been stored.
-#[test]
-fn publish_waits_for_a_log_that_is_away() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 1, &["--backplane-timeout", "1s"]);
+fn publish_waits_for_a_log_that_is_away<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 1, &["--backplane-timeout", "1s"]);
     let here = url(cluster.nodes[0].server().address());
     let listener = Listener::start(&here, &[]);
     listener.prints(&[CONNECTED]);
-    nats.pause();
+    broker.pause();
     let event = ["publish", "acme", "--topic", "run-1", "--event", "output", "--data", "7"];
     let failed = spawn(nudged(&here, &event)).wait_with_output().expect("the program");
     let stderr = String::from_utf8(failed.stderr).expect("text");
@@ -144,7 +146,7 @@ fn publish_waits_for_a_log_that_is_away() {
     let before = refused().values().sum::<f64>();
     let publishing = spawn(nudged(&here, &["publish", "acme", "posts"]));
     eventually("it was refused", || refused().values().sum::<f64>() > before);
-    nats.go_on();
+    broker.go_on();
     let (id, notes) = success(&publishing.wait_with_output().expect("the program"));
     assert!(id.contains('-'), "{id}");
     let note = "the server answered 503 Service Unavailable: ";
@@ -153,11 +155,9 @@ fn publish_waits_for_a_log_that_is_away() {
 }
 
 /// The streams at one node, the publishes at another.
-#[test]
-fn bench_loads_two_nodes() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 2, &["--coalesce", "0"]);
+fn bench_loads_two_nodes<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 2, &["--coalesce", "0"]);
     let [here, there] = [0, 1].map(|node| url(cluster.nodes[node].server().address()));
     let mut command = Server::command();
     command.args(["bench", &there, "--publish-url", &here, "-n", "50", "--json"]);

@@ -3,11 +3,19 @@
 use nudged::wire::Parser;
 
 use crate::harness::Cluster;
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::harness::exact::{keys, next, position};
 use crate::harness::path::Fault;
 use crate::support::eventually;
-use crate::support::nats::NatsServer;
-use crate::support::programs::{NATS_SERVER, requires};
+
+for_each_broker!(
+    every_node_delivers_every_publish_under_the_same_id_and_in_the_same_order,
+    a_stream_resumes_at_another_node_with_exactly_what_it_missed,
+    an_idle_browser_resumes_at_another_node_after_other_orgs_filled_the_tail_twice,
+    a_resume_within_a_union_repeats_some_keys_and_misses_none,
+    a_new_node_is_ready_only_once_it_can_resume_ids_from_before_its_start,
+    no_id_covers_keys_that_a_window_still_holds,
+);
 
 /// Without windows, so that events are publishes; without keepalives between them.
 const EXACT: [&str; 4] = ["--coalesce", "0", "--keepalive", "1h"];
@@ -15,11 +23,9 @@ const EXACT: [&str; 4] = ["--coalesce", "0", "--keepalive", "1h"];
 const TAIL: usize = 1 << 20;
 const TAIL_FLAG: &str = "1048576";
 
-#[test]
-fn every_node_delivers_every_publish_under_the_same_id_and_in_the_same_order() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 3, &EXACT);
+fn every_node_delivers_every_publish_under_the_same_id_and_in_the_same_order<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 3, &EXACT);
     let mut streams: Vec<_> = (0..3).map(|node| cluster.stream(node, "acme", "").0).collect();
     let published = (0..30).map(|n| {
         let key = format!("k{n}");
@@ -32,11 +38,9 @@ fn every_node_delivers_every_publish_under_the_same_id_and_in_the_same_order() {
     }
 }
 
-#[test]
-fn a_stream_resumes_at_another_node_with_exactly_what_it_missed() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 2, &EXACT);
+fn a_stream_resumes_at_another_node_with_exactly_what_it_missed<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 2, &EXACT);
     let (mut stream, greeting) = cluster.stream(0, "acme", "");
     assert_eq!(greeting.name, "connected");
     cluster.publish_at(0, "acme", &["seen"]);
@@ -65,11 +69,9 @@ fn a_stream_resumes_at_another_node_with_exactly_what_it_missed() {
 }
 
 /// Other orgs' events push everything out of the tail while a browser receives nothing but keepalives.
-#[test]
-fn an_idle_browser_resumes_at_another_node_after_other_orgs_filled_the_tail_twice() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 2, &["--backplane-tail-bytes", TAIL_FLAG]);
+fn an_idle_browser_resumes_at_another_node_after_other_orgs_filled_the_tail_twice<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 2, &["--backplane-tail-bytes", TAIL_FLAG]);
     cluster.browse(4);
     let (_, old) = cluster.stream(0, "acme", "");
     cluster.fill(TAIL * 2);
@@ -91,13 +93,11 @@ fn an_idle_browser_resumes_at_another_node_after_other_orgs_filled_the_tail_twic
 }
 
 /// One node unites the keys of five seconds, the other none.
-#[test]
-fn a_resume_within_a_union_repeats_some_keys_and_misses_none() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
+fn a_resume_within_a_union_repeats_some_keys_and_misses_none<B: Broker>() {
+    let broker = B::start();
     let mut cluster = Cluster::new();
-    cluster.add(&[nats.address()], &EXACT);
-    cluster.add(&[nats.address()], &["--keepalive", "1h", "--coalesce", "3s"]);
+    cluster.add(&broker, &EXACT);
+    cluster.add(&broker, &["--keepalive", "1h", "--coalesce", "3s"]);
     cluster.start_all();
     let (mut exact, _) = cluster.stream(0, "acme", "");
     let (mut united, _) = cluster.stream(1, "acme", "");
@@ -127,14 +127,12 @@ fn a_resume_within_a_union_repeats_some_keys_and_misses_none() {
 }
 
 /// A node that has not loaded the log would answer every id from before its start with `connected`.
-#[test]
-fn a_new_node_is_ready_only_once_it_can_resume_ids_from_before_its_start() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 1, &EXACT);
+fn a_new_node_is_ready_only_once_it_can_resume_ids_from_before_its_start<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 1, &EXACT);
     let (_, greeting) = cluster.stream(0, "acme", "");
     let published = cluster.publish_at(0, "acme", &["k1"]);
-    cluster.add(&[nats.address()], &EXACT).path().set(Fault::Silence);
+    cluster.add(&broker, &EXACT).path().set(Fault::Silence);
     cluster.nodes[1].start();
     let server = cluster.nodes[1].server();
     for _ in 0..3 {
@@ -154,13 +152,11 @@ fn a_new_node_is_ready_only_once_it_can_resume_ids_from_before_its_start() {
 
 /// SCENARIO: a node holds keys for its window while a keepalive is due, or a stream resumes; then the client comes back
 /// to another node. An id of now would say that it has the keys.
-#[test]
-fn no_id_covers_keys_that_a_window_still_holds() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
+fn no_id_covers_keys_that_a_window_still_holds<B: Broker>() {
+    let broker = B::start();
     let mut cluster = Cluster::new();
-    cluster.add(&[nats.address()], &["--coalesce", "30s"]);
-    cluster.add(&[nats.address()], &["--coalesce", "0"]);
+    cluster.add(&broker, &["--coalesce", "30s"]);
+    cluster.add(&broker, &["--coalesce", "0"]);
     cluster.start_all();
     let (mut stream, _) = cluster.stream(0, "acme", "");
     cluster.publish_at(0, "acme", &["first"]);

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::harness::{Cluster, size};
 use crate::support::eventually;
-use crate::support::nats::NatsServer;
-use crate::support::programs::{NATS_SERVER, requires};
+
+for_each_broker!(a_crowd_reads_again_one_after_the_other_and_no_other_org_waits,);
 
 /// Beside them, publishes to other orgs are accepted and delivered, and the crowd does not come all at once.
-#[test]
-fn a_crowd_reads_again_one_after_the_other_and_no_other_org_waits() {
-    requires!(NATS_SERVER);
+fn a_crowd_reads_again_one_after_the_other_and_no_other_org_waits<B: Broker>() {
     rlimit::increase_nofile_limit(u64::MAX).expect("getrlimit(2)");
-    let nats = NatsServer::start();
+    let broker = B::start();
     let crowd = size(600, 8_000);
     let flags = ["--reread-window", "4s", "--keepalive", "1h"];
-    let mut cluster = Cluster::on(&nats, 2, &flags);
+    let mut cluster = Cluster::on(&broker, 2, &flags);
     cluster.browse(4);
     let mut streams: Vec<_> = (0..crowd)
         .map(|n| cluster.nodes[n % 2].server().stream(&format!("crowd{}", n % 50)))

@@ -4,14 +4,24 @@
 use std::time::Duration;
 
 use crate::harness::Cluster;
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::harness::path::Fault;
 use crate::support::eventually;
 use crate::support::nats::NatsServer;
 use crate::support::programs::{NATS_SERVER, requires};
 
+for_each_broker!(
+    a_path_that_is_reset_again_and_again_loses_nothing,
+    a_node_finds_out_that_its_connection_is_half_open,
+    a_node_that_is_cut_off_catches_up,
+    a_node_that_receives_nothing_from_its_broker_catches_up,
+    lost_acknowledgements_cost_repetitions_at_most,
+    late_acknowledgements_cost_repetitions_at_most,
+);
+
 /// Three nodes with four browsers each, while backends publish at all of them.
-fn start(nats: &NatsServer) -> Cluster {
-    let mut cluster = Cluster::on(nats, 3, &["--backplane-timeout", "1s"]);
+fn start<B: Broker>(broker: &B) -> Cluster {
+    let mut cluster = Cluster::on(broker, 3, &["--backplane-timeout", "1s"]);
     for node in 0..3 {
         cluster.browse_on(Some(node), 4);
     }
@@ -26,11 +36,9 @@ fn finish(mut cluster: Cluster) {
     assert_eq!(cluster.counts().resumed, 0, "a stream has ended: {:?}", cluster.counts());
 }
 
-#[test]
-fn a_path_that_is_reset_again_and_again_loses_nothing() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = start(&nats);
+fn a_path_that_is_reset_again_and_again_loses_nothing<B: Broker>() {
+    let broker = B::start();
+    let cluster = start(&broker);
     for round in 0..6 {
         cluster.publishers().progress(10);
         let path = cluster.nodes[round % 3].path();
@@ -41,11 +49,9 @@ fn a_path_that_is_reset_again_and_again_loses_nothing() {
 }
 
 /// No packet shows it: what the node appends does not come back.
-#[test]
-fn a_node_finds_out_that_its_connection_is_half_open() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = start(&nats);
+fn a_node_finds_out_that_its_connection_is_half_open<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = start(&broker);
     // It has nothing to publish either, so that only its beat can show it.
     cluster.directory.set(0, None);
     cluster.nodes[0].path().half_open();
@@ -54,11 +60,9 @@ fn a_node_finds_out_that_its_connection_is_half_open() {
     cluster.expect_no_reread();
 }
 
-#[test]
-fn a_node_that_is_cut_off_catches_up() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = start(&nats);
+fn a_node_that_is_cut_off_catches_up<B: Broker>() {
+    let broker = B::start();
+    let cluster = start(&broker);
     cluster.nodes[0].path().set(Fault::Silence);
     eventually("it notices", || cluster.nodes[0].is_cut_off());
     cluster.publishers().progress(20);
@@ -66,11 +70,9 @@ fn a_node_that_is_cut_off_catches_up() {
     finish(cluster);
 }
 
-#[test]
-fn a_node_that_receives_nothing_from_its_broker_catches_up() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = start(&nats);
+fn a_node_that_receives_nothing_from_its_broker_catches_up<B: Broker>() {
+    let broker = B::start();
+    let cluster = start(&broker);
     cluster.nodes[0].path().set(Fault::SilentBroker);
     eventually("it notices", || cluster.nodes[0].is_cut_off());
     cluster.publishers().progress(20);
@@ -78,7 +80,7 @@ fn a_node_that_receives_nothing_from_its_broker_catches_up() {
     finish(cluster);
 }
 
-/// The positions of those that arrive have holes, which are read again.
+/// The positions of those that arrive have holes, which are read again. NATS sends records as it has them.
 #[test]
 fn records_that_are_lost_on_the_way_are_missed() {
     requires!(NATS_SERVER);
@@ -92,11 +94,9 @@ fn records_that_are_lost_on_the_way_are_missed() {
 }
 
 /// A record may be stored without an acknowledgement: publishing again is harmless.
-#[test]
-fn lost_acknowledgements_cost_repetitions_at_most() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = start(&nats);
+fn lost_acknowledgements_cost_repetitions_at_most<B: Broker>() {
+    let broker = B::start();
+    let cluster = start(&broker);
     let path = cluster.nodes[0].path();
     path.set(Fault::NoAcks);
     eventually("acknowledgements are lost", || path.acks() >= 5);
@@ -104,11 +104,9 @@ fn lost_acknowledgements_cost_repetitions_at_most() {
     finish(cluster);
 }
 
-#[test]
-fn late_acknowledgements_cost_repetitions_at_most() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = start(&nats);
+fn late_acknowledgements_cost_repetitions_at_most<B: Broker>() {
+    let broker = B::start();
+    let cluster = start(&broker);
     let path = cluster.nodes[0].path();
     path.set(Fault::LateAcks(Duration::from_secs(4)));
     eventually("acknowledgements are late", || path.acks() >= 5);

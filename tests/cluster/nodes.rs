@@ -1,16 +1,20 @@
 //! Nodes that are killed, deployed anew, or stopped for a while.
 
+use crate::harness::broker::{Broker, Form, LogClient, for_each_broker};
 use crate::harness::{Cluster, size};
 use crate::support::eventually;
-use crate::support::nats::NatsServer;
-use crate::support::programs::{NATS_SERVER, requires};
 use crate::support::server::Signal;
 
-#[test]
-fn killed_nodes_cost_no_key_and_no_reread() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
+for_each_broker!(
+    killed_nodes_cost_no_key_and_no_reread,
+    a_cluster_that_was_killed_whole_resumes_every_browser,
+    a_rolling_restart_under_load_is_unnoticed,
+    a_node_that_slept_through_more_than_the_log_keeps_is_cut_and_no_other,
+);
+
+fn killed_nodes_cost_no_key_and_no_reread<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 3, &[]);
     cluster.browse(12);
     cluster.publish();
     for round in 0..size(4, 100) {
@@ -27,11 +31,9 @@ fn killed_nodes_cost_no_key_and_no_reread() {
 }
 
 /// All at once: the log is all that is left.
-#[test]
-fn a_cluster_that_was_killed_whole_resumes_every_browser() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
+fn a_cluster_that_was_killed_whole_resumes_every_browser<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 3, &[]);
     cluster.browse(12);
     cluster.publish();
     for _ in 0..size(1, 20) {
@@ -45,11 +47,9 @@ fn a_cluster_that_was_killed_whole_resumes_every_browser() {
     cluster.expect_no_reread();
 }
 
-#[test]
-fn a_rolling_restart_under_load_is_unnoticed() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &["--drain-delay", "2s"]);
+fn a_rolling_restart_under_load_is_unnoticed<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 3, &["--drain-delay", "2s"]);
     cluster.browse(12);
     cluster.publish();
     for _ in 0..size(1, 5) {
@@ -69,11 +69,9 @@ fn a_rolling_restart_under_load_is_unnoticed() {
 }
 
 /// A node that is stopped while more passes than the log keeps. Only its own streams are cut.
-#[test]
-fn a_node_that_slept_through_more_than_the_log_keeps_is_cut_and_no_other() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &["--backplane-tail-bytes", "1048576"]);
+fn a_node_that_slept_through_more_than_the_log_keeps_is_cut_and_no_other<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 3, &["--backplane-tail-bytes", "1048576"]);
     for node in 0..3 {
         cluster.browse_on(Some(node), 4);
     }
@@ -83,9 +81,9 @@ fn a_node_that_slept_through_more_than_the_log_keeps_is_cut_and_no_other() {
     cluster.nodes[2].server().signal(Signal::STOP);
     let line = format!("{{\"org\":\"other\",\"keys\":[{:?}]}}\n", "a".repeat(500));
     let record = line.repeat(200 * 1024 / line.len());
-    let mut client = nats.client();
+    let mut client = broker.client();
     for n in 0..size(100, 1_000) {
-        client.append("nudged", "", record.as_bytes());
+        client.store(Form::Bare, record.as_bytes());
         // The others keep up: what they publish is answered once they have read that far.
         if n % 5 == 4 {
             [0, 1].iter().for_each(|node| _ = cluster.publish_at(*node, "other", &["a"]));

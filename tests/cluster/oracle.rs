@@ -4,13 +4,12 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::harness::Cluster;
+use crate::harness::broker::{Broker, Form, LogClient, for_each_broker};
 use crate::harness::path::{Fault, FaultyPath};
-use crate::support::nats::NatsServer;
-use crate::support::programs::{NATS_SERVER, requires};
-use crate::support::{NatsClient, eventually};
+use crate::support::eventually;
+
+for_each_broker!(a_path_has_the_fault_that_it_is_given,);
 
 /// Browsers come and go while backends publish.
 #[test]
@@ -55,39 +54,37 @@ fn a_lost_key_is_found() {
 }
 
 /// What is said to happen to the path of a node to its broker does happen.
-#[test]
-fn a_path_has_the_fault_that_it_is_given() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    nats.client()
-        .api("STREAM.CREATE.nudged", &json!({"name": "nudged", "subjects": ["nudged.log"]}));
-    let newest = || nats.client().stream_info("nudged")["state"]["last_seq"].as_u64();
-    let path = FaultyPath::to(nats.address());
-    let connect = || NatsClient::connect(path.address, None);
-    assert_eq!(connect().expect("no fault").append("nudged", "", b"x"), 1);
+fn a_path_has_the_fault_that_it_is_given<B: Broker>() {
+    let broker = B::start();
+    broker.create_log();
+    let newest = || broker.client().newest();
+    let path = FaultyPath::to(broker.address(), B::PROTOCOL);
+    let connect = || B::Client::connect(path.address);
+    let store = |client: &mut B::Client| client.store(Form::Bare, b"x");
+    assert_eq!(store(&mut connect().expect("no fault")), 1);
 
     let mut client = connect().expect("no fault yet");
     path.set(Fault::LateAcks(Duration::from_millis(200)));
-    assert_eq!((client.append("nudged", "", b"x"), path.acks()), (2, 1));
+    assert_eq!((store(&mut client), path.acks()), (2, 1));
 
     path.set(Fault::NoAcks);
-    let waits = thread::spawn(move || client.request("nudged.log", b"x").map_err(|why| why.kind()));
+    let waits = thread::spawn(move || client.try_store(Form::Bare, b"x").map_err(|why| why.kind()));
     eventually("the acknowledgement is lost", || path.acks() == 2);
     path.set(Fault::Reset);
     let ends = [ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof];
     assert!(waits.join().expect("no panic").is_err_and(|why| ends.contains(&why)));
     assert!(connect().is_err());
     path.set(Fault::None);
-    assert_eq!((newest(), connect().is_ok()), (Some(3), true));
+    assert_eq!((newest(), connect().is_ok()), (3, true));
 
     for (fault, stored) in [(Fault::Silence, 3), (Fault::SilentBroker, 4)] {
         let mut client = connect().expect("no fault");
         path.set(fault);
-        let waits = thread::spawn(move || client.request("nudged.log", b"x").is_err());
+        let waits = thread::spawn(move || client.try_store(Form::Bare, b"x").is_err());
         // What it does not store, it does not store later either.
         thread::sleep(Duration::from_millis(300));
-        eventually("it is stored, or is not", || newest() == Some(stored));
-        assert_eq!((newest(), waits.is_finished()), (Some(stored), false), "{fault:?}");
+        eventually("it is stored, or is not", || newest() == stored);
+        assert_eq!((newest(), waits.is_finished()), (stored, false), "{fault:?}");
         path.set(Fault::Reset);
         assert!(waits.join().expect("no panic"));
         path.set(Fault::None);

@@ -6,9 +6,8 @@ use crate::support::nats::NatsCluster;
 use crate::support::programs::{NATS_SERVER, requires};
 
 fn start(nats: &NatsCluster) -> Cluster {
-    let brokers: Vec<_> = nats.servers.iter().map(|server| server.address()).collect();
     let mut cluster = Cluster::new();
-    (0..3).for_each(|_| _ = cluster.add(&brokers, &["--backplane-replicas", "3"]));
+    (0..3).for_each(|_| _ = cluster.add_at(&nats.url(), &["--backplane-replicas", "3"]));
     cluster.start_all();
     cluster.browse(12);
     cluster.publish();

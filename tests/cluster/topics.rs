@@ -1,10 +1,17 @@
 //! Topics travel in the same log: events, resumes, ends, and streams that take the place of others.
 
 use crate::harness::Cluster;
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::harness::exact::next;
-use crate::support::nats::NatsServer;
-use crate::support::programs::{NATS_SERVER, requires};
 use crate::support::{Stream, eventually};
+
+for_each_broker!(
+    a_topic_has_the_same_events_at_every_node_for_those_who_come_late_too,
+    a_topic_that_is_deleted_at_one_node_ends_at_all,
+    an_exclusive_stream_takes_the_place_of_those_at_other_nodes,
+    of_exclusive_streams_that_race_exactly_one_remains,
+    the_members_of_an_org_are_ended_at_every_node,
+);
 
 const RUN: &str = "/api/acme/topics/run-7/events";
 const EXACT: [&str; 4] = ["--coalesce", "0", "--keepalive", "1h"];
@@ -42,11 +49,9 @@ fn expect_output(stream: &mut Stream, id: &str, n: usize) {
     assert_eq!((&event.name[..], &event.id[..], event.data), ("output", id, n.to_string()));
 }
 
-#[test]
-fn a_topic_has_the_same_events_at_every_node_for_those_who_come_late_too() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &EXACT);
+fn a_topic_has_the_same_events_at_every_node_for_those_who_come_late_too<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 3, &EXACT);
     let (mut early, _) = cluster.follow(2, "");
     let ids: Vec<_> = (0..12).map(|n| cluster.run(n % 3, n)).collect();
     ids.iter().enumerate().for_each(|(n, id)| expect_output(&mut early, id, n));
@@ -66,11 +71,9 @@ fn a_topic_has_the_same_events_at_every_node_for_those_who_come_late_too() {
 }
 
 /// When the answer to the request comes, nothing of the topic is delivered anywhere.
-#[test]
-fn a_topic_that_is_deleted_at_one_node_ends_at_all() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 3, &EXACT);
+fn a_topic_that_is_deleted_at_one_node_ends_at_all<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 3, &EXACT);
     let first = cluster.run(0, 1);
     cluster.catch_up();
     let mut streams: Vec<_> = (0..3).map(|node| cluster.follow(node, "").0).collect();
@@ -89,11 +92,9 @@ fn a_topic_that_is_deleted_at_one_node_ends_at_all() {
     }
 }
 
-#[test]
-fn an_exclusive_stream_takes_the_place_of_those_at_other_nodes() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 3, &EXACT);
+fn an_exclusive_stream_takes_the_place_of_those_at_other_nodes<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 3, &EXACT);
     let mut holder = cluster.follow(0, "?exclusive").0;
     for round in 0..6 {
         let (newcomer, name) = cluster.follow((round + 1) % 3, "?exclusive");
@@ -111,11 +112,9 @@ fn an_exclusive_stream_takes_the_place_of_those_at_other_nodes() {
 }
 
 /// Of newcomers at all nodes at once, one remains.
-#[test]
-fn of_exclusive_streams_that_race_exactly_one_remains() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let cluster = Cluster::on(&nats, 3, &EXACT);
+fn of_exclusive_streams_that_race_exactly_one_remains<B: Broker>() {
+    let broker = B::start();
+    let cluster = Cluster::on(&broker, 3, &EXACT);
     for _ in 0..5 {
         let path = format!("{RUN}?exclusive");
         let streams: Vec<_> = std::thread::scope(|scope| {
@@ -135,11 +134,9 @@ fn of_exclusive_streams_that_race_exactly_one_remains() {
     }
 }
 
-#[test]
-fn the_members_of_an_org_are_ended_at_every_node() {
-    requires!(NATS_SERVER);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 3, &[]);
+fn the_members_of_an_org_are_ended_at_every_node<B: Broker>() {
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 3, &[]);
     for node in 0..3 {
         cluster.browse_on(Some(node), 4);
     }

@@ -154,6 +154,9 @@ impl Page {
             parser.last_event_id().clone_into(&mut id);
             {
                 let mut state = self.lock();
+                if state.over {
+                    break;
+                }
                 state.node = None;
                 state.socket = None;
                 if end.as_ref().is_err_and(|why| why.kind() == ErrorKind::ConnectionRefused) {

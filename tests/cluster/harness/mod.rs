@@ -2,6 +2,7 @@
 //! of an application; and the oracle: once everything is quiet, every browser holds the newest version of every key
 //! whose publish was answered 202.
 
+pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod database;
 pub(crate) mod directory;
@@ -11,16 +12,15 @@ pub(crate) mod publisher;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::broker::Broker;
 use self::browser::{Browser, Counts};
 use self::database::Database;
 use self::directory::Directory;
 use self::path::FaultyPath;
 use self::publisher::{Answers, Publishers};
-use crate::support::nats::NatsServer;
 use crate::support::programs::Program;
 use crate::support::server::Signal;
 use crate::support::temp_dir::TempDir;
@@ -48,7 +48,7 @@ pub(crate) struct Node {
     number: usize,
     /// `None` while it does not run.
     server: Option<Server>,
-    /// `None` for a server without a broker.
+    /// `None` for a server without a broker, or that finds its brokers itself.
     path: Option<FaultyPath>,
     flags: Vec<String>,
     /// Of its environment.
@@ -94,10 +94,10 @@ pub(crate) fn size<T>(short: T, long: T) -> T {
 
 impl Cluster {
     /// So many nodes on this broker, all ready. Each has a path of its own to it.
-    pub(crate) fn on(nats: &NatsServer, nodes: usize, flags: &[&str]) -> Self {
+    pub(crate) fn on<B: Broker>(broker: &B, nodes: usize, flags: &[&str]) -> Self {
         let mut cluster = Self::new();
         for _ in 0..nodes {
-            cluster.add(&[nats.address()], flags);
+            cluster.add(broker, flags);
         }
         cluster.start_all();
         cluster
@@ -106,7 +106,7 @@ impl Cluster {
     /// One node without a broker.
     pub(crate) fn alone(flags: &[&str]) -> Self {
         let mut cluster = Self::new();
-        cluster.add(&[], flags);
+        cluster.push(None, None, flags);
         cluster.start_all();
         cluster
     }
@@ -122,17 +122,22 @@ impl Cluster {
         }
     }
 
-    /// Adds a node that does not run yet. With one broker it has a path that can have faults; with several it knows them
-    /// itself.
-    pub(crate) fn add(&mut self, brokers: &[SocketAddr], flags: &[&str]) -> &mut Node {
+    /// Adds a node that does not run yet, with a path of its own to the broker.
+    pub(crate) fn add<B: Broker>(&mut self, broker: &B, flags: &[&str]) -> &mut Node {
+        let path = FaultyPath::to(broker.address(), B::PROTOCOL);
+        let url = format!("{}://{}", B::PROTOCOL.scheme(), path.address);
+        self.push(Some(url), Some(path), flags)
+    }
+
+    /// The same without a path: it finds the brokers of this URL itself.
+    pub(crate) fn add_at(&mut self, url: &str, flags: &[&str]) -> &mut Node {
+        self.push(Some(url.to_owned()), None, flags)
+    }
+
+    fn push(&mut self, url: Option<String>, path: Option<FaultyPath>, flags: &[&str]) -> &mut Node {
         let number = self.nodes.len();
         let mut all: Vec<_> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
-        let path = (brokers.len() == 1).then(|| FaultyPath::to(brokers[0]));
-        let addresses = path.as_ref().map_or_else(|| brokers.to_vec(), |path| vec![path.address]);
-        if !addresses.is_empty() {
-            let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-            all.extend(["--backplane".into(), format!("nats://{}", addresses.join(","))]);
-        }
+        all.extend(url.into_iter().flat_map(|url| ["--backplane".into(), url]));
         all = merged(all, flags);
         let log = self.dir.file(&format!("node{number}.log"));
         self.nodes.push(Node {

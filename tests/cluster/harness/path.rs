@@ -1,7 +1,9 @@
-//! The path between a node and the broker: a TCP proxy that has faults. It reads what the broker sends as messages of
-//! NATS, so that it can delay or lose single ones.
+//! The path between a node and the broker: a TCP proxy that has faults. It reads what the broker sends message by
+//! message, so that it can delay or lose single ones.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+mod messages;
+
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
+
+use self::messages::Message;
+pub(crate) use self::messages::Protocol;
 
 /// Ends with the test's process.
 pub(crate) struct FaultyPath {
@@ -18,6 +23,7 @@ pub(crate) struct FaultyPath {
 
 struct Shared {
     to: SocketAddr,
+    protocol: Protocol,
     fault: Mutex<Fault>,
     connections: Mutex<Vec<Arc<Connection>>>,
     /// Acknowledgements that were lost or delayed.
@@ -48,22 +54,23 @@ pub(crate) enum Fault {
     Silence,
     /// Nothing arrives that the broker sends.
     SilentBroker,
-    /// One in some records does not arrive, and what follows it does.
+    /// One in some records does not arrive, and what follows it does. Of a broker that sends records one by one.
     LostRecords,
-    /// The acknowledgements of stored records do not arrive.
+    /// The acknowledgements of stored records do not arrive. Where answers are in order, nothing arrives after them.
     NoAcks,
-    /// They arrive this much later.
+    /// They arrive this much later. Where answers are in order, what follows does too.
     LateAcks(Duration),
 }
 
 // ===== impl FaultyPath =====
 
 impl FaultyPath {
-    pub(crate) fn to(to: SocketAddr) -> Self {
+    pub(crate) fn to(to: SocketAddr, protocol: Protocol) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(Shared {
             to,
+            protocol,
             fault: Mutex::new(Fault::None),
             connections: Mutex::default(),
             acks: AtomicUsize::new(0),
@@ -103,12 +110,6 @@ impl FaultyPath {
     pub(crate) fn acks(&self) -> usize {
         self.state.acks.load(Ordering::Relaxed)
     }
-}
-
-/// Whether the broker sends a record with lines.
-fn is_lines(message: &[u8]) -> bool {
-    const HEADER: &[u8] = b"Nudged: 1 lines ";
-    message.windows(HEADER.len()).any(|part| part == HEADER)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -163,37 +164,34 @@ impl Shared {
     /// Passes on what the broker sends, message by message.
     fn pass_back(&self, connection: &Arc<Connection>) -> io::Result<()> {
         let mut broker = BufReader::new(&connection.broker);
-        loop {
-            let mut message = Vec::new();
-            if broker.read_until(b'\n', &mut message)? == 0 {
-                return Ok(());
-            }
-            let has_payload = message.starts_with(b"MSG ") || message.starts_with(b"HMSG ");
-            let payload_at = message.len();
-            if has_payload {
-                let line = String::from_utf8_lossy(&message);
-                let length = line.trim_end().rsplit(' ').next().unwrap_or_default();
-                let length: usize = length.parse().map_err(io::Error::other)?;
-                message.resize(payload_at + length + 2, 0);
-                broker.read_exact(&mut message[payload_at..])?;
-            }
-            let is_ack = has_payload && message[payload_at..].starts_with(b"{\"stream\":");
+        while let Some(Message { bytes, is_ack, has_lines }) = self.protocol.read(&mut broker)? {
             match *lock(&self.fault) {
-                Fault::LostRecords if is_lines(&message) && fastrand::u8(..) < 25 => {
+                Fault::LostRecords if has_lines && fastrand::u8(..) < 25 => {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
-                Fault::NoAcks if is_ack => _ = self.acks.fetch_add(1, Ordering::Relaxed),
+                Fault::NoAcks if is_ack => {
+                    self.acks.fetch_add(1, Ordering::Relaxed);
+                    if self.protocol.is_in_order() {
+                        connection.broker_is_mute.store(true, Ordering::Relaxed);
+                    }
+                }
                 Fault::LateAcks(delay) if is_ack => {
                     self.acks.fetch_add(1, Ordering::Relaxed);
-                    let connection = Arc::clone(connection);
-                    thread::spawn(move || {
+                    let late = Arc::clone(connection);
+                    let send = move || {
                         thread::sleep(delay);
-                        _ = connection.send_to_node(&message);
-                    });
+                        _ = late.send_to_node(&bytes);
+                    };
+                    if self.protocol.is_in_order() {
+                        send();
+                    } else {
+                        thread::spawn(send);
+                    }
                 }
-                _ => connection.send_to_node(&message)?,
+                _ => connection.send_to_node(&bytes)?,
             }
         }
+        Ok(())
     }
 }
 

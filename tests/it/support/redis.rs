@@ -85,6 +85,11 @@ impl RedisServer {
 
     /// A replica of another one, which has all that that one has.
     pub(crate) fn start_replica(primary: &Self) -> Self {
+        Self::start_replica_through(primary.address())
+    }
+
+    /// The same through a proxy at this address.
+    pub(crate) fn start_replica_through(primary: SocketAddr) -> Self {
         let mut replica = Self::start_with(&format!("replicaof 127.0.0.1 {}", primary.port()));
         replica.wait_until("it is a replica", |server| {
             server.client().info("master_link_status") == "up"
@@ -112,9 +117,14 @@ impl RedisServer {
         RedisClient::connect(self.address(), self.login.as_deref()).expect("it runs")
     }
 
-    /// The files with the commands that it has stored ([`APPEND_ONLY`]). Change them only while it does not run.
+    /// The folder with the files that it has stored ([`APPEND_ONLY`]). Change it only while it does not run.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("appendonlydir")
+    }
+
+    /// The file in it that has the commands since the start.
     pub(crate) fn append_only_file(&self) -> PathBuf {
-        let folder = fs::read_dir(self.dir.path().join("appendonlydir")).expect("a folder");
+        let folder = fs::read_dir(self.store()).expect("a folder");
         let mut files = folder.map(|file| file.expect("a file").path());
         files
             .find(|file| file.to_string_lossy().ends_with(".incr.aof"))
@@ -253,13 +263,25 @@ impl RedisSentinels {
     pub(crate) fn start() -> Self {
         let primary = RedisServer::start();
         let replica = RedisServer::start_replica(&primary);
+        Self::watch(primary, replica, 3, 5000)
+    }
+
+    /// The same whose replica reaches the primary through the proxy at this address. There is a single Sentinel: it
+    /// would have the replica go to the primary itself, were its timeout not longer than a test.
+    pub(crate) fn start_through(primary: RedisServer, proxy: SocketAddr) -> Self {
+        let replica = RedisServer::start_replica_through(proxy);
+        Self::watch(primary, replica, 1, 180_000)
+    }
+
+    fn watch(primary: RedisServer, replica: RedisServer, count: usize, timeout_ms: u32) -> Self {
         let settings = format!(
-            "sentinel monitor {SERVICE} 127.0.0.1 {} 2\nsentinel down-after-milliseconds {SERVICE} 1000\n\
-             sentinel failover-timeout {SERVICE} 5000",
+            "sentinel monitor {SERVICE} 127.0.0.1 {} {}\nsentinel down-after-milliseconds {SERVICE} 1000\n\
+             sentinel failover-timeout {SERVICE} {timeout_ms}",
             primary.port(),
+            count / 2 + 1,
         );
         let sentinel = |_| RedisServer::prepare(settings.clone(), None, Role::Sentinel).started();
-        let sentinels: Vec<_> = (0..3).map(sentinel).collect();
+        let sentinels: Vec<_> = (0..count).map(sentinel).collect();
         for sentinel in &sentinels {
             eventually("the Sentinels know each other", || {
                 let state = format!("SENTINEL MASTER {SERVICE}");
@@ -268,7 +290,8 @@ impl RedisSentinels {
                     let at = fields.iter().position(|field| field.text() == name);
                     fields[at.expect("a field") + 1].text().to_owned()
                 };
-                field("num-slaves") == "1" && field("num-other-sentinels") == "2"
+                field("num-slaves") == "1"
+                    && field("num-other-sentinels") == (count - 1).to_string()
             });
         }
         Self { servers: [primary, replica], sentinels }
