@@ -34,5 +34,8 @@ mod network;
 mod nodes;
 mod oracle;
 mod pages;
+mod redis_log;
+mod redis_server;
 mod replicas;
+mod sentinels;
 mod topics;
