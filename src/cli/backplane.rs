@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use nudged::config::{BackplaneConfig, BackplaneUrl, InvalidBackplaneUrl, LogName};
+use nudged::config::{BackplaneConfig, BackplaneUrl, BrokerKind, InvalidBackplaneUrl, LogName};
 
+use super::lacking::lacking;
 use super::values::{Hidden, HumanDuration, at_least, check_file_name, duration, replicas};
 
 #[derive(Args, Clone, Debug)]
@@ -66,6 +67,15 @@ impl BackplaneArgs {
         let Some(Hidden(url)) = self.backplane else { return Ok(None) };
         let url: BackplaneUrl =
             url.parse().map_err(|why: InvalidBackplaneUrl| format!("--backplane: {why}"))?;
+        match url.kind {
+            BrokerKind::Nats if !cfg!(feature = "nats") => {
+                return Err(lacking("--backplane", "nats"));
+            }
+            BrokerKind::Redis { .. } if !cfg!(feature = "redis") => {
+                return Err(lacking("--backplane", "redis"));
+            }
+            _ => {}
+        }
         if let Some(file) = &self.backplane_ca {
             if !url.tls {
                 return Err("--backplane-ca does nothing without --backplane tls:// or \

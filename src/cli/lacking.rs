@@ -116,7 +116,8 @@ const FLAGS: &[Flag] = &[
 /// Flags of these that have no value.
 const SWITCHES: &[&str] = &["backplane-trust-disk", "unready-when-cut-off", "outbox-listen"];
 
-fn lacking(what: &str, feature: &str) -> String {
+/// Why something cannot be done, and what to do about it.
+pub(super) fn lacking(what: &str, feature: &str) -> String {
     format!(
         "{what}: this build lacks the feature `{feature}`; install with: \
          cargo install --path . --features {feature}"

@@ -252,15 +252,18 @@ mod tests {
 
     #[test]
     fn an_error_names_the_missing_feature() {
-        let flags: [(bool, &[&str], &str); 7] = [
+        let has_broker = cfg!(any(feature = "nats", feature = "redis"));
+        let flags: [(bool, &[&str], &str); 8] = [
             (cfg!(feature = "postgres"), &["--outbox", "postgres://u:p@host"], "postgres"),
             (cfg!(feature = "postgres"), &["--outbox-listen"], "postgres"),
+            (cfg!(feature = "nats"), &["--backplane", "nats://u:p@host"], "nats"),
             (
-                cfg!(any(feature = "nats", feature = "redis")),
-                &["--backplane", "nats://u:p@host"],
-                "nats",
+                // Without any broker, the default one is named.
+                cfg!(feature = "redis") || !has_broker,
+                &["--backplane", "redis://u:p@host"],
+                "redis",
             ),
-            (cfg!(any(feature = "nats", feature = "redis")), &["--unready-when-cut-off"], "nats"),
+            (has_broker, &["--unready-when-cut-off"], "nats"),
             (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
             (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),
             (cfg!(feature = "jwt"), &["serve", "--jwks-url", "https://id.example"], "jwt"),

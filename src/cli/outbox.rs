@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use nudged::config::{InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl};
+use nudged::config::{Config, InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl};
 
 use super::Exit;
 use super::output::write;
@@ -80,6 +80,19 @@ impl OutboxArgs {
             listen: self.outbox_listen,
             ..OutboxConfig::new(url)
         }))
+    }
+}
+
+/// Fails if the database without a pooler is named, and nothing uses it.
+pub(super) fn check_direct(config: &Config) -> Result<(), String> {
+    let Some(OutboxConfig { direct_url: Some(_), listen: false, .. }) = config.outbox else {
+        return Ok(());
+    };
+    match config.backplane {
+        None => Ok(()),
+        Some(_) => {
+            Err("--outbox-direct does nothing with --backplane without --outbox-listen".into())
+        }
     }
 }
 

@@ -181,7 +181,10 @@ impl Serve {
         #[cfg(any(feature = "nats", feature = "redis"))]
         (config.backplane = self.backplane.into_config()?);
         #[cfg(feature = "postgres")]
-        (config.outbox = self.outbox.into_config()?);
+        {
+            config.outbox = self.outbox.into_config()?;
+            super::outbox::check_direct(&config)?;
+        }
         Ok(config)
     }
 }

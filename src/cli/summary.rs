@@ -27,7 +27,10 @@ pub(crate) fn access(config: &Config) -> String {
     let log = config.backplane.as_ref().map(|backplane| {
         format!("publishes: to every server of the log {} at {}\n", backplane.log, backplane.url)
     });
-    format!("{access}{pages}\n{}\n{}", public_streams(config), log.unwrap_or_default())
+    let outbox = config.outbox.as_ref();
+    let outbox = outbox.map(|outbox| format!("outbox: what is committed in {}\n", outbox.url));
+    let [log, outbox] = [log, outbox].map(Option::unwrap_or_default);
+    format!("{access}{pages}\n{}\n{log}{outbox}", public_streams(config))
 }
 
 /// Whether the keys and `--public-orgs` leave nothing to subscribe to.

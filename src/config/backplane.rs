@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::percent::is_encoded;
+
 /// The log that several servers share. All servers of one log must be configured alike.
 #[derive(Clone, Debug)]
 pub struct BackplaneConfig {
@@ -104,6 +106,8 @@ pub(crate) const RECORD_OVERHEAD_MAX: usize = 256;
 const NATS_PORT: u16 = 4222;
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
+
+const NO_DATABASE: &str = "its path is no number of a database; in a password, / is written %2F";
 
 // ===== impl BackplaneConfig =====
 
@@ -214,15 +218,18 @@ impl Scheme {
         }
         let (service, database) = match (self.is_sentinel, path.split_once('/')) {
             (false, None) => (None, path),
-            (false, Some(_)) => return invalid("its path is no number of a database"),
+            (false, Some(_)) => return invalid(NO_DATABASE),
             (true, None) => (Some(path), ""),
             (true, Some((service, database))) => (Some(service), database),
         };
         let Ok(database) = (if database.is_empty() { "0" } else { database }).parse() else {
-            return invalid("its path is no number of a database");
+            return invalid(NO_DATABASE);
         };
         if service.is_some_and(|service| !is_name(service)) {
-            return invalid("it names no service, which is what Sentinels call the primary");
+            return invalid(
+                "it names no service, which is what Sentinels call the primary; in a password, / is \
+                 written %2F",
+            );
         }
         Ok(BrokerKind::Redis { database, service: service.map(str::to_owned) })
     }
@@ -244,6 +251,10 @@ fn parse_login(text: &str, kind: &BrokerKind) -> Result<BackplaneLogin, InvalidB
         let text = percent_encoding::percent_decode_str(text).decode_utf8();
         text.map(String::from).map_err(|_| InvalidBackplaneUrl("its login is not UTF-8".into()))
     };
+    if !is_encoded(text) {
+        let why = "its login has a % without two digits after it; in a password, % is written %25";
+        return Err(InvalidBackplaneUrl(why.into()));
+    }
     let is_redis = matches!(kind, BrokerKind::Redis { .. });
     match text.split_once(':') {
         // Redis has a user of this name, whose password was once all that there was.
@@ -418,6 +429,9 @@ mod tests {
             "redis+sentinel://a/b c",
             "redis+sentinel://a/b/x",
             "redis+sentinel://u:p@a,u:p@b/c",
+            "redis://u:p%zz@a",
+            "nats://u:p%2@a",
+            "nats://token%@a",
         ] {
             let why = bad.parse::<BackplaneUrl>().expect_err(bad).to_string();
             assert!(why.contains("a backplane is nats://"), "{bad}: {why}");
@@ -440,6 +454,10 @@ mod tests {
             "nats://user:hunter2@x@host",
             "nats://a,hunter2:x,b",
             "nats://:hunter2@host",
+            "redis://user:hunter2/@host",
+            "redis+sentinel://user:hunter2/@host/main",
+            "redis+sentinel://user:1/hunter2@host/main",
+            "redis://user:hunter2%@host",
         ] {
             let why = bad.parse::<BackplaneUrl>().expect_err(bad);
             assert!(!format!("{why} {why:?}").contains("hunter2"), "{bad}: {why}");

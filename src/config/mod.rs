@@ -21,6 +21,8 @@ mod key_file;
 mod network;
 #[cfg(feature = "server")]
 mod outbox;
+#[cfg(feature = "server")]
+mod percent;
 #[cfg(all(feature = "server", feature = "tls"))]
 mod tls;
 

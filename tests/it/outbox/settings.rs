@@ -16,6 +16,11 @@ fn a_wrong_setting_is_refused_with_the_reason_and_without_the_password() {
         (&["--outbox", url, "--outbox-ca", "/no/such/file"], "--outbox-ca /no/such/file"),
         (&["--outbox", url, "--outbox-direct", "x"], "--outbox-direct: its scheme"),
         (&["--outbox", url, "--outbox-interval", "1ms"], "allowed is 10ms to"),
+        (&["--outbox", "postgres://app:sesame@localhost"], "it names no database"),
+        (
+            &["--outbox", url, "--outbox-direct", url, "--backplane", "nats://localhost"],
+            "--outbox-direct does nothing with --backplane without --outbox-listen",
+        ),
         (&["--outbox-listen"], "does nothing without --outbox"),
         (&["--outbox-delay", "1s"], "does nothing without --outbox"),
     ] {
@@ -23,6 +28,18 @@ fn a_wrong_setting_is_refused_with_the_reason_and_without_the_password() {
         assert_eq!(code, Some(2), "{args:?}: {text}");
         assert!(text.contains(why) && !text.contains("sesame"), "{args:?}: {text}");
     }
+}
+
+/// What a server that is checked, or started, says about the outbox, without the login.
+#[test]
+fn a_check_names_the_database() {
+    let mut command = Server::command();
+    let url = "postgres://app:sesame@[::1]:7,other/app?sslmode=require";
+    let checked = command.args(["serve", "--check", "--outbox", url]).output().expect("it runs");
+    let text = String::from_utf8(checked.stdout).expect("text");
+    assert!(checked.status.success(), "{text}");
+    let line = "\noutbox: what is committed in postgres://[::1]:7,other:5432/app\n";
+    assert!(text.contains(line) && !text.contains("sesame"), "{text}");
 }
 
 #[test]
