@@ -1,7 +1,8 @@
 //! Guides for users: what the README links, as pages of this documentation. They hold no code.
 //!
 //! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
-//! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream.
+//! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream or in Redis.
+//! * [`outbox`]: publishes that happen when a transaction of PostgreSQL is committed.
 //! * [`ten_million`]: what ten million browsers take, computed from what was measured, and what breaks first.
 //! * [`heartbeats`]: pings on the event streams of another server.
 //! * [`migrating`]: the streams of the system that nudged replaces, behind nginx.
@@ -26,6 +27,12 @@ pub mod topics {}
 #[doc = include_str!("../../.proxies/haproxy-cluster.cfg")]
 /// ```
 pub mod cluster {}
+
+/// [topics]: crate::guide::topics
+/// [cluster]: crate::guide::cluster
+///
+#[doc = include_str!("outbox.md")]
+pub mod outbox {}
 
 /// [cluster]: crate::guide::cluster
 ///

@@ -3,6 +3,7 @@
 mod alone;
 mod commit;
 mod faults;
+mod guide;
 mod pooler;
 mod settings;
 mod several;
