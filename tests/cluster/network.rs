@@ -108,8 +108,8 @@ fn late_acknowledgements_cost_repetitions_at_most<B: Broker>() {
     let broker = B::start();
     let cluster = start(&broker);
     let path = cluster.nodes[0].path();
-    path.set(Fault::LateAcks(Duration::from_secs(4)));
-    eventually("acknowledgements are late", || path.acks() >= 5);
+    path.set(Fault::LateAcks(Duration::from_millis(2500)));
+    eventually("acknowledgements are late", || path.acks() >= 3);
     path.set(Fault::None);
     finish(cluster);
 }
