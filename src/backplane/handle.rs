@@ -118,7 +118,15 @@ impl Backplane {
     /// # Errors
     /// [`AppendError`].
     pub(crate) async fn append(&self, lines: Lines) -> Result<Appended, AppendError> {
-        Ok(self.shared().append(Content::Lines(lines)).await?.appended)
+        Ok(self.shared().append(Content::Lines(lines), false).await?.appended)
+    }
+
+    /// The same for many lines, which do not wait for others to join their record.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub(crate) async fn append_at_once(&self, lines: Lines) -> Result<Appended, AppendError> {
+        Ok(self.shared().append(Content::Lines(lines), true).await?.appended)
     }
 
     /// Has the clients of all servers re-read everything. Returns the number of streams of this one.
@@ -126,7 +134,7 @@ impl Backplane {
     /// # Errors
     /// [`AppendError`].
     pub(crate) async fn barrier(&self, reason: &str) -> Result<usize, AppendError> {
-        Ok(self.shared().append(Content::Barrier(reason.into())).await?.streams)
+        Ok(self.shared().append(Content::Barrier(reason.into()), false).await?.streams)
     }
 
     pub(crate) fn state(&self) -> Status {
@@ -201,9 +209,16 @@ impl Shared {
         status.why = Some("it has been stopped".into());
     }
 
-    async fn append(&self, content: Content) -> Result<Came, AppendError> {
+    async fn append(&self, content: Content, is_urgent: bool) -> Result<Came, AppendError> {
         let queued_at = self.clock.elapsed();
-        let pushed = self.queue.lock().push(content, queued_at, queued_at + self.timeout);
+        let pushed = {
+            let mut queue = self.queue.lock();
+            let pushed = queue.push(content, queued_at, queued_at + self.timeout);
+            if is_urgent {
+                queue.hurry();
+            }
+            pushed
+        };
         let result = match pushed {
             Ok(replied) => {
                 self.wake.notify_one();

@@ -23,6 +23,8 @@ pub(super) struct Queue {
     unanswered: Arc<AtomicUsize>,
     /// The largest record of the broker, once it is known.
     payload_max: usize,
+    /// What waits does not wait for more.
+    is_urgent: bool,
     is_closed: bool,
 }
 
@@ -96,6 +98,7 @@ impl Queue {
             bytes: 0,
             unanswered: Arc::default(),
             payload_max: usize::MAX,
+            is_urgent: false,
             is_closed: false,
         }
     }
@@ -140,6 +143,11 @@ impl Queue {
         }
     }
 
+    /// What waits now is appended as soon as it can be.
+    pub(super) fn hurry(&mut self) {
+        self.is_urgent = !self.waiting.is_empty();
+    }
+
     pub(super) fn set_payload_max(&mut self, max: usize) {
         self.payload_max = max;
     }
@@ -161,7 +169,7 @@ impl Queue {
     pub(super) fn lingers_since(&self) -> Option<Duration> {
         let first = self.waiting.front()?;
         let is_full = matches!(first.content, Content::Barrier(_)) || self.bytes >= RECORD_MAX;
-        Some(if is_full { Duration::ZERO } else { first.queued_at })
+        Some(if is_full || self.is_urgent { Duration::ZERO } else { first.queued_at })
     }
 
     /// Takes out what becomes the next record.
@@ -188,6 +196,7 @@ impl Queue {
                 break;
             }
         }
+        self.is_urgent &= !self.waiting.is_empty();
         let group = (!members.is_empty()).then_some(Group { members, kind });
         Taken { group, too_large, payload_max }
     }

@@ -148,7 +148,7 @@ async fn append(backplane: &Backplane, records: Vec<Lines>) -> Result<(), Append
     let mut appends = JoinSet::new();
     for lines in records {
         let backplane = backplane.clone();
-        appends.spawn(async move { backplane.append(lines).await });
+        appends.spawn(async move { backplane.append_at_once(lines).await });
     }
     while let Some(appended) = appends.join_next().await {
         // Those that still wait may be stored: rows may be published twice, and never not at all.
