@@ -15,11 +15,12 @@
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
 //!   to make room for another.
 //! * `backplane`: several servers as one. A follower reads the log that they share, and applies it to the hub; publishes
-//!   are appended to it. Knows the hub and brokers, no HTTP.
+//!   are appended to it. Knows the hub and brokers, no HTTP. The brokers, NATS JetStream and Redis, are two
+//!   implementations of `backplane::broker`.
 //! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows
 //!   no socket.
-//! * `outbox`: rows that transactions of an application write are published once these have been committed. Knows the
-//!   hub, the log, what a valid publish is, and PostgreSQL.
+//! * [`outbox`]: rows that transactions of an application write are published once these have been committed. Knows the
+//!   hub, the log, what a valid publish is, and PostgreSQL; no request and no socket of a client.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload`
 //!   reads keys and certificates again.
 //! * [`client`]: a client, for `nudged publish`, `reread` and `listen`; `bench`: the load generator.
@@ -156,6 +157,17 @@
 //! the log again if it does not come back within 2 s. `backplane::runner` is the thread that does all this; the
 //! broker's client library is never trusted to recover.
 //!
+//! *A broker says what its history is*: the identity of an opened log. As long as that is the one of the last barrier,
+//! what was acknowledged is still there. For NATS it is a run of a server, or, where its disk or its copies are trusted,
+//! the stream; for Redis its replication id, which is new at each start and each failover. Positions are the stream's
+//! sequence in NATS, and the second part of the ids in Redis (`XADD … 0-*`), which leave no hole either.
+//!
+//! *A row of the outbox is published* ([guide](guide::outbox)) by one thread, in one transaction for each batch: `DELETE …
+//! RETURNING` takes rows that no other server has locked, each is checked as a line of a publish is, they are appended to
+//! the log as any publish, and COMMIT follows once all have come back. Without a log they are published to the hub, by the
+//! only server that holds the advisory lock of the table. Whatever fails before the COMMIT leaves the rows where they were.
+//! A row has no position, and no order is promised, so there is no cursor, and no gap in a sequence to wait for.
+//!
 //! *An idle client's id moves with the log*: a keepalive carries the mark that was applied last, if its stream is at the
 //! head; while a window holds keys, the one before these. A record counts as applied only once every channel has it, so
 //! the mark is never ahead of what was sent.
@@ -177,6 +189,8 @@
 //!   `connected`, and only the loss of an event that its publisher called bulk is silent.
 //! * **With a log nothing is delivered before it is stored, and nothing is accepted before it has come back**: a `202`
 //!   means that its record was read from the log, and applied here.
+//! * **A row of the outbox is deleted in the transaction in which it was published**, so it is published at least once, and
+//!   only what is committed is visible at all.
 //! * **An id proves itself.** A server resumes from a mark only if its own copy of the log has that very record; no epoch is
 //!   agreed, no clock compared, and no broker's durability trusted. In doubt all re-read.
 //! * **One event of an organisation for each record**, at most, and in their order: a client that has the event with mark
@@ -185,7 +199,8 @@
 //! * **Only `stream` and `server::reactor` write events**, and `stream` knows no socket.
 //! * **Only the driver sleeps** while there is a stream; clippy forbids tokio's timers elsewhere. Exceptions are what
 //!   has no stream (handshakes, request heads, idle connections, responses that are not read), hyper's pings, one
-//!   timer per HTTP/2 connection, the one task of a [`Pulse`](stream::Pulse), and the thread that follows a log.
+//!   timer per HTTP/2 connection, the one task of a [`Pulse`](stream::Pulse), and the threads that follow a log and drain an
+//!   outbox.
 //! * **The time in which the process does not run counts against no client.** A driver notices a pause by a late tick;
 //!   stalls, and the timers of connections (`http::Timer`), count from its end, if it was long by their measure, and
 //!   before such a timer ends the runtime has looked at its sockets.

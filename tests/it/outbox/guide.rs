@@ -9,6 +9,7 @@ use crate::support::programs::{POSTGRES, requires};
 use crate::support::{Server, Stream, Transport, eventually};
 
 const GUIDE: &str = include_str!("../../../src/guide/outbox.md");
+const README: &str = include_str!("../../../README.md");
 const ADDRESS: &str = "127.0.0.1:5432";
 
 /// The database of the guide, which one of its users owns, and no superuser.
@@ -272,6 +273,25 @@ fn the_trigger_that_notifies_is_made_and_removed() {
     app.run("SELECT nudge('acme', 'end')");
     let (_server, mut stream) = guide.server();
     assert_eq!(keys_until(&mut stream, "end").len(), 2);
+}
+
+#[test]
+fn the_commands_of_the_readme_publish() {
+    requires!(POSTGRES);
+    let guide = Guide::new();
+    let commands = blocks(README, "sh").into_iter().find(|block| block.contains("outbox-sql"));
+    let commands: Vec<_> = commands.expect("the commands").lines().collect();
+    let [install, make, start] = commands[..] else { panic!("{commands:?}") };
+    assert_eq!(install, "cargo install --path . --features postgres");
+    let output = guide.command(make).output().expect("sh(1)");
+    assert!(output.status.success(), "{}", text(&output));
+    let command = guide.command(&format!("exec {start} \"$@\""));
+    let server = Server::start_as(command, Transport::Http1, &[]);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    let statement = blocks(README, "sql").into_iter().find(|block| block.contains("nudge("));
+    guide.owner.run(statement.expect("the statement"));
+    assert_eq!(next_keys(&mut stream), ["posts"]);
 }
 
 /// For migrations, whose tools have a transaction of their own.

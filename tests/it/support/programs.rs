@@ -77,7 +77,7 @@ pub(crate) static PGBOUNCER: Program = Program::new(
 );
 pub(crate) static POSTGRES: Program = Program::new(
     &["/usr/lib/postgresql/15/bin/postgres", "--version"],
-    "postgresql is missing: apt-get install postgresql",
+    "postgresql is missing: apt-get install postgresql-15",
 );
 pub(crate) static PYTHON: Program =
     Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
