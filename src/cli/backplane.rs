@@ -15,7 +15,8 @@ pub(super) struct BackplaneArgs {
     /// connection; Redis from 7.0 on or Valkey, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or
     /// rediss://; with Sentinels redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE,
     /// or rediss+sentinel://. Every publish is in the log before it is accepted, and every server
-    /// delivers it. With a password use the variable: others on this machine can read flags
+    /// delivers it. In a password @ is written %40, / %2F, ? %3F, # %23 and % %25. With a password use
+    /// the variable: others on this machine can read flags
     #[arg(long, env = "NUDGED_BACKPLANE", value_name = "URL", hide_env_values = true)]
     backplane: Option<Hidden>,
 

@@ -16,7 +16,8 @@ pub(super) struct OutboxArgs {
     /// application writes there with SELECT nudge('acme', 'posts') is published once its transaction
     /// is committed; the table is made by nudged outbox-sql. With sslmode=verify-full in the URL the
     /// server's certificate is verified, with prefer, the default, and require it is not. Poolers in
-    /// transaction mode will do. With a password use the variable
+    /// transaction mode will do. In a password @ is written %40, / %2F, ? %3F and % %25. With a password
+    /// use the variable: others on this machine can read flags
     #[arg(long, env = "NUDGED_OUTBOX", value_name = "URL", hide_env_values = true)]
     outbox: Option<Hidden>,
 
@@ -46,11 +47,21 @@ pub(super) struct OutboxArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = USE)]
 pub(crate) struct OutboxSql {
     /// With the trigger that notifies of each transaction, for --outbox-listen
     #[arg(long)]
     notify: bool,
 }
+
+const USE: &str = "\
+Once, as a user that may create tables:
+  nudged outbox-sql | psql -v ON_ERROR_STOP=1 \"$DATABASE_URL\"
+Then, in the transactions of your application:
+  SELECT nudge('acme', 'posts');
+And a server that publishes what is committed:
+  nudged --outbox \"$DATABASE_URL\"
+The end of what is printed has the rights that other users than the owner of the table need.";
 
 // ===== impl OutboxArgs =====
 
