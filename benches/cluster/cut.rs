@@ -12,7 +12,6 @@ use super::node::{Log, Node};
 use super::pages::Pages;
 use super::{Outcome, Plan};
 use crate::shared::http::Connection;
-use crate::shared::nats::{Nats, version};
 use crate::shared::process::{NUDGED, now};
 
 /// What happened to the streams and to the neighbour.
@@ -61,9 +60,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
     report(&mut section, "a server alone", &measure(&node, &node, streams)?);
     drop(node);
     if plan.with_log {
-        section.about += &format!(" {}, R1.", version()?);
-        let nats = Nats::start()?;
-        let log = Log { nats: &nats, name: "cut", linger: "0ms" };
+        let kind = plan.brokers[0];
+        section.about += &format!(" {}.", kind.about()?);
+        let broker = kind.start()?;
+        let log = Log { broker: &broker, name: "cut", linger: "0ms" };
         let (node, other) =
             (Node::start(Some(log), &SETTINGS)?, Node::start(Some(log), &SETTINGS)?);
         report(&mut section, "a barrier in the log", &measure(&node, &other, streams)?);

@@ -16,7 +16,6 @@ use super::pages::{Pages, Received, Tally};
 use super::proxy::{self, Proxy};
 use super::{Outcome, Plan};
 use crate::shared::http::{Connection, JSON, post};
-use crate::shared::nats::{Nats, version};
 use crate::shared::process::now;
 
 /// The versions of all keys, in the order of the orgs.
@@ -84,11 +83,12 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
             SETTINGS[2..].join(" ")
         ),
     );
-    let nats = plan.with_log.then(Nats::start).transpose()?;
+    let kind = plan.brokers[0];
+    let broker = plan.with_log.then(|| kind.start()).transpose()?;
     if plan.with_log {
-        section.about += &format!(" {}, R1.", version()?);
+        section.about += &format!(" {}.", kind.about()?);
     }
-    let log = nats.as_ref().map(|nats| Log { nats, name: "deploy", linger: "5ms" });
+    let log = broker.as_ref().map(|broker| Log { broker, name: "deploy", linger: "5ms" });
     let addresses = (0..NODES).map(|_| free_address()).collect::<std::io::Result<Vec<_>>>()?;
     let start_node = |address: &SocketAddr| Node::start_on(&address.to_string(), log, &SETTINGS);
     let mut nodes = addresses.iter().map(start_node).collect::<Outcome<Vec<_>>>()?;

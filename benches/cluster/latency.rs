@@ -1,4 +1,4 @@
-//! From a publish on one server to its arrival at a stream of another, beside the engine's own way from an append to a
+//! From a publish on one server to its arrival at a stream of another, beside the broker's own way from an append to a
 //! reader, and beside a server alone.
 
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::direct::{Direct, Reader, runtime};
 use super::figures::{Samples, Section, Target};
 use super::node::{Log, Node};
 use super::pages::Pages;
+use super::servers::{Broker, about};
 use super::{Outcome, Plan};
 use crate::shared::http::{Connection, JSON, post};
-use crate::shared::nats::{Nats, version};
 use crate::shared::process::now;
 
 /// A way that publishes take. Its figures are milliseconds from the moment before the publish was sent.
@@ -30,7 +30,7 @@ struct Way {
 
 enum Kind {
     Nodes { _nodes: Vec<Node>, publisher: Connection, listener: Listener },
-    Engine { runtime: Runtime, appender: Box<Direct>, reader: Box<Reader> },
+    Direct { runtime: Runtime, appender: Box<Direct>, reader: Box<Reader> },
 }
 
 /// A thread with one stream, of the org that it is named for, and the numbers that arrive on it.
@@ -61,13 +61,16 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
             rounds, GAP_MS.start, GAP_MS.end
         ),
     );
-    let nats = plan.with_log.then(Nats::start).transpose()?;
+    let kinds = if plan.with_log { &plan.brokers[..] } else { &[] };
+    let brokers = kinds.iter().map(|kind| kind.start()).collect::<Outcome<Vec<_>>>()?;
     let mut ways = vec![Way::alone()?];
-    if let Some(nats) = &nats {
-        section.about += &format!(" {}, R1, its file on this machine.", version()?);
-        ways.push(Way::engine(nats)?);
-        ways.push(Way::shared(nats, "0ms", Some(5.0))?);
-        ways.push(Way::shared(nats, "5ms", None)?);
+    if plan.with_log {
+        section.about += &format!(" {}.", about(kinds)?);
+    }
+    for broker in &brokers {
+        ways.push(Way::direct(broker)?);
+        ways.push(Way::shared(broker, "0ms", Some(5.0))?);
+        ways.push(Way::shared(broker, "5ms", None)?);
     }
     for number in 0..rounds + COLD {
         for way in &mut ways {
@@ -96,7 +99,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
     Ok(section)
 }
 
-fn millis(from: Instant, to: Instant) -> f64 {
+pub(crate) fn millis(from: Instant, to: Instant) -> f64 {
     to.saturating_duration_since(from).as_secs_f64() * 1e3
 }
 
@@ -120,25 +123,26 @@ impl Way {
         Ok(Self::new("a server alone".into(), None, kind))
     }
 
-    fn shared(nats: &Nats, linger: &str, target: Option<f64>) -> Outcome<Self> {
+    fn shared(broker: &Broker, linger: &str, target: Option<f64>) -> Outcome<Self> {
         let name = format!("linger-{linger}");
-        let log = Log { nats, name: &name, linger };
+        let log = Log { broker, name: &name, linger };
         let nodes = vec![Node::start(Some(log), &SETTINGS)?, Node::start(Some(log), &SETTINGS)?];
         let publisher = Connection::open(nodes[0].address)?;
         let listener = Listener::start(&nodes[1], ORG)?;
         let kind = Kind::Nodes { _nodes: nodes, publisher, listener };
-        Ok(Self::new(format!("another server, linger {linger}"), target, kind))
+        let name = format!("{}, another server, linger {linger}", broker.name());
+        Ok(Self::new(name, target, kind))
     }
 
-    fn engine(nats: &Nats) -> Outcome<Self> {
+    fn direct(broker: &Broker) -> Outcome<Self> {
         let runtime = runtime()?;
         let (appender, reader) = runtime.block_on(async {
-            let appender = Direct::open(nats, "direct").await?;
-            let reader = Direct::open(nats, "direct").await?.read().await?;
+            let appender = Direct::open(broker, "direct").await?;
+            let reader = Direct::open(broker, "direct").await?.read().await?;
             Outcome::Ok((Box::new(appender), Box::new(reader)))
         })?;
-        let kind = Kind::Engine { runtime, appender, reader };
-        Ok(Self::new("the engine, append to reader".into(), None, kind))
+        let kind = Kind::Direct { runtime, appender, reader };
+        Ok(Self::new(format!("{} itself, append to reader", broker.name()), None, kind))
     }
 
     /// One publish. Returns when it was acknowledged and when it was received.
@@ -152,7 +156,7 @@ impl Way {
                 let received = listener.wait_for(number)?;
                 Ok((millis(start, acknowledged), millis(start, received)))
             }
-            Kind::Engine { runtime, appender, reader } => runtime.block_on(async {
+            Kind::Direct { runtime, appender, reader } => runtime.block_on(async {
                 let line = format!("{{\"org\":\"{ORG}\",\"keys\":[\"n:{number}\"]}}");
                 let start = now();
                 let append = async {

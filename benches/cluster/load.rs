@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::direct::{Direct, cpu, runtime};
+use super::direct::{Direct, runtime};
 use super::figures::{Section, Target};
 use super::node::{Log, Node};
+use super::servers::{Broker, about};
 use super::{Outcome, Plan};
-use crate::shared::nats::{Nats, version};
 use crate::shared::process::now;
 
 /// Bytes of memory for the tail, the default.
@@ -31,48 +31,55 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
         format!(
             "A log that fills a tail of {} MiB, and a second server that starts: from the start of its process until \
              `/readyz` answers 200. Lines of about 75 bytes, of {ORGS} orgs. The first server runs on and has applied \
-             the same. {}, R1, its file in the page cache.",
+             the same. {}; what they write is in the page cache.",
             TAIL >> 20,
-            version()?
+            about(&plan.brokers)?
         ),
     );
-    let nats = Nats::start()?;
-    let empty = Log { nats: &nats, name: "empty", linger: "5ms" };
-    let _first = Node::start(Some(empty), &SETTINGS)?;
-    let start = now();
-    let second = Node::start(Some(empty), &SETTINGS)?;
-    section.add("an empty log: ready after", start.elapsed().as_secs_f64() * 1e3, "ms");
-    let base = second.cost()?.pss;
-    drop(second);
-    let sizes = if plan.short { &SIZES[1..2] } else { &SIZES[..] };
-    for lines in sizes {
-        measure(&mut section, &nats, *lines, base)?;
+    for kind in &plan.brokers {
+        load(&mut section, &kind.start()?, plan)?;
     }
     Ok(section)
 }
 
+fn load(section: &mut Section, broker: &Broker, plan: &Plan) -> Outcome<()> {
+    let empty = Log { broker, name: "empty", linger: "5ms" };
+    let _first = Node::start(Some(empty), &SETTINGS)?;
+    let start = now();
+    let second = Node::start(Some(empty), &SETTINGS)?;
+    let name = format!("{}, an empty log: ready after", broker.name());
+    section.add(name, start.elapsed().as_secs_f64() * 1e3, "ms");
+    let base = second.cost()?.pss;
+    drop(second);
+    let sizes = if plan.short { &SIZES[1..2] } else { &SIZES[..] };
+    for lines in sizes {
+        measure(section, broker, *lines, base)?;
+    }
+    Ok(())
+}
+
 const SETTINGS: [&str; 2] = ["--workers", "1"];
 
-fn measure(section: &mut Section, nats: &Nats, lines: usize, base: u64) -> Outcome<()> {
+fn measure(section: &mut Section, broker: &Broker, lines: usize, base: u64) -> Outcome<()> {
     let name = format!("load-{lines}");
-    let log = Log { nats, name: &name, linger: "5ms" };
+    let log = Log { broker, name: &name, linger: "5ms" };
     // It makes the stream.
     let first = Node::start(Some(log), &SETTINGS)?;
     let runtime = runtime()?;
     let filled = runtime.block_on(async {
-        let direct = Direct::open(nats, &name).await?;
+        let direct = Direct::open(broker, &name).await?;
         direct.append_all(records(lines), LIMIT).await
     })?;
-    let before = cpu(nats)?;
+    let before = broker.cpu()?;
     let start = now();
     let second = Node::start(Some(log), &SETTINGS)?;
     let ready = start.elapsed().as_secs_f64() * 1e3;
-    let engine = (cpu(nats)? - before).as_secs_f64() * 1e3;
+    let used = (broker.cpu()? - before).as_secs_f64() * 1e3;
     let cost = second.cost()?;
-    let name = format!("{filled} records of {lines} lines");
+    let name = format!("{}, {filled} records of {lines} lines", broker.name());
     section.add_with(format!("{name}: ready after"), ready, "ms", Target::AtMost(TARGET_MS));
     section.add(format!("{name}: the server's CPU"), cost.cpu.as_secs_f64() * 1e3, "ms");
-    section.add(format!("{name}: the engine's CPU"), engine, "ms");
+    section.add(format!("{name}: the broker's CPU"), used, "ms");
     let tail = second.metric("nudged_backplane_tail_bytes")?;
     let records = second.metric("nudged_backplane_tail_records")?;
     section.add(format!("{name}: the tail then"), tail / f64::from(1 << 20), "MiB");

@@ -1,29 +1,35 @@
-//! Several servers that share a log in NATS JetStream: what that costs, and what a rolling deploy does to browsers.
+//! Several servers that share a log in NATS JetStream or Redis: what that costs, what a rolling deploy does to
+//! browsers, and what an outbox in PostgreSQL adds.
 //!
 //! ```text
-//! cargo bench --features bench --bench cluster                    everything, about eight minutes
-//! cargo bench --features bench --bench cluster -- latency         one of latency, publish, cut, load, deploy, apply, engine
-//! cargo bench --features bench --bench cluster -- --short         a look, about two minutes, no record
-//! cargo bench --features bench --bench cluster -- cut --without-log    what a server alone does
+//! cargo bench --features full --bench cluster                     everything, about twenty minutes
+//! cargo bench --features full --bench cluster -- latency load     some of it
+//! cargo bench --features full --bench cluster -- --short          a look, about five minutes, no record
+//! cargo bench --features full --bench cluster -- cut --broker redis    with one broker
+//! cargo bench --features full --bench cluster -- cut --without-log     what a server alone does
 //! ```
 //!
-//! It starts `nats-server`, `haproxy` and the servers itself, on free ports of 127.0.0.1, with files in a temporary
-//! folder, and ends them. It fails when something is lost, refused or re-read that must not be; a figure beyond its
-//! target is only marked, since it depends on the machine. The record goes to `benches/record/`.
+//! It starts `nats-server`, `redis-server`, PostgreSQL, `haproxy` and the servers itself, on free ports of 127.0.0.1,
+//! with files in a temporary folder, and ends them. It fails when something is lost, refused or re-read that must not
+//! be; a figure beyond its target is only marked, since it depends on the machine. The record goes to `benches/record/`.
 
 mod apply;
+mod broker;
+mod cpu;
 mod cut;
 mod deploy;
 mod direct;
-mod engine;
 mod figures;
 mod latency;
 mod load;
 mod node;
+mod outbox;
 mod pages;
+mod postgres;
 mod proxy;
 mod publish;
 mod response;
+mod servers;
 #[path = "../shared"]
 mod shared {
     pub(crate) mod http;
@@ -38,16 +44,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use figures::{Section, csv, markdown};
+use servers::BrokerKind;
 use shared::process::{become_guarded, end_with_parent};
 use shared::record::{Files, check_reproducible};
 
-/// Measures servers that share a log; writes benches/record/<date>-cluster[-<mode>].{md,csv}
+/// Measures servers that share a log; writes benches/record/<date>-cluster[-<mode>…].{md,csv}
 #[derive(Debug, Parser)]
 struct Arguments {
     /// What to measure [default: everything]
     #[arg(value_enum)]
-    mode: Option<Mode>,
-    /// Only what needs no log, for comparison: servers alone, and with `deploy` three of them
+    modes: Vec<Mode>,
+    /// The broker of the log [default: each, or NATS where one is enough]
+    #[arg(long, value_enum)]
+    broker: Option<BrokerKind>,
+    /// Only what needs no log, for comparison: a server alone, and with `deploy` three of them
     #[arg(long)]
     without_log: bool,
     /// Fewer streams and rounds: a look, not a record
@@ -75,13 +85,21 @@ enum Mode {
     Deploy,
     /// the hub alone: applying lines with 100,000 channels, resuming, cutting
     Apply,
-    /// nats-server alone: appends, and up to 100 readers of one stream
-    Engine,
+    /// the broker alone: appends, and up to 100 readers of one log
+    Broker,
+    /// rows of an outbox that two servers publish a second
+    OutboxRows,
+    /// from the COMMIT of a row to its arrival at a stream
+    OutboxLatency,
+    /// what nudge() costs the transaction that calls it
+    OutboxCost,
 }
 
 /// How much is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// At least one.
+    pub(crate) brokers: Vec<BrokerKind>,
     pub(crate) with_log: bool,
     pub(crate) short: bool,
 }
@@ -117,7 +135,9 @@ impl Arguments {
         if self.is_recorded() {
             check_reproducible(self.out.as_deref())?;
         }
-        let plan = Plan { with_log: !self.without_log, short: self.short };
+        let all = || BrokerKind::value_variants().to_vec();
+        let brokers = self.broker.map_or_else(all, |broker| vec![broker]);
+        let plan = Plan { brokers, with_log: !self.without_log, short: self.short };
         let (mut sections, mut is_clean) = (Vec::new(), true);
         for mode in self.modes() {
             eprintln!("{}", mode.name());
@@ -128,8 +148,8 @@ impl Arguments {
             }
             sections.push(section);
         }
-        let name =
-            self.mode.map_or_else(|| "cluster".into(), |mode| format!("cluster-{}", mode.name()));
+        let asked = self.modes.iter().map(|mode| format!("-{}", mode.name()));
+        let name = format!("cluster{}", asked.collect::<String>());
         let text = markdown(&name, &sections);
         println!("{text}");
         if self.is_recorded() {
@@ -144,11 +164,9 @@ impl Arguments {
     }
 
     fn modes(&self) -> Vec<Mode> {
-        let needs_log = |mode: &Mode| matches!(mode, Mode::Load | Mode::Apply | Mode::Engine);
-        let all = Mode::value_variants().iter().copied();
-        all.filter(|mode| self.mode.is_none_or(|asked| asked == *mode))
-            .filter(|mode| !self.without_log || !needs_log(mode))
-            .collect()
+        let is_asked = |mode: &Mode| self.modes.is_empty() || self.modes.contains(mode);
+        let all = Mode::value_variants().iter().copied().filter(is_asked);
+        all.filter(|mode| !self.without_log || !mode.needs_log()).collect()
     }
 
     fn is_recorded(&self) -> bool {
@@ -172,7 +190,14 @@ impl Mode {
             Self::Load => load::run(plan),
             Self::Deploy => deploy::run(plan),
             Self::Apply => apply::run(plan),
-            Self::Engine => engine::run(plan),
+            Self::Broker => broker::run(plan),
+            Self::OutboxRows => outbox::rows::run(plan),
+            Self::OutboxLatency => outbox::latency::run(plan),
+            Self::OutboxCost => outbox::cost::run(plan),
         }
+    }
+
+    fn needs_log(self) -> bool {
+        !matches!(self, Self::Latency | Self::Publish | Self::Cut | Self::Deploy)
     }
 }

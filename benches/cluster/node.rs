@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use nudged::bench::Cost;
 
+use super::servers::Broker;
 use crate::Outcome;
 use crate::shared::http::{Connection, get};
-use crate::shared::nats::Nats;
 use crate::shared::process::{NUDGED, Process, guarded, now};
 
 /// A running server, stopped when this is dropped.
@@ -27,7 +27,7 @@ pub(crate) struct Node {
 /// The log that nodes share.
 #[derive(Clone, Copy)]
 pub(crate) struct Log<'a> {
-    pub(crate) nats: &'a Nats,
+    pub(crate) broker: &'a Broker,
     pub(crate) name: &'a str,
     pub(crate) linger: &'a str,
 }
@@ -51,7 +51,7 @@ impl Node {
         let mut command = guarded(NUDGED)?;
         command.args(["serve", "--listen", listen]).args(settings);
         if let Some(log) = log {
-            command.args(["--backplane", &log.nats.url, "--backplane-log", log.name]);
+            command.args(["--backplane", log.broker.url(), "--backplane-log", log.name]);
             command.args(["--backplane-linger", log.linger]);
         }
         let process = Process::start(command.stderr(File::create(&file)?));

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::direct::cpu;
 use super::figures::{Section, Target};
 use super::node::{Log, Node};
+use super::servers::{Broker, about};
 use super::{Outcome, Plan};
 use crate::shared::http::{Connection, NDJSON, post};
-use crate::shared::nats::{Nats, version};
 use crate::shared::process::now;
 
 /// Lines of a body.
@@ -27,7 +26,7 @@ const WARM: Duration = Duration::from_secs(1);
 struct Rate {
     lines: f64,
     node_us: f64,
-    engine_us: f64,
+    broker_us: f64,
 }
 
 pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
@@ -37,7 +36,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
         format!(
             "Bodies of {LINES} lines (a record of about 55 bytes each, two keys, of {ORGS} orgs without streams), \
              each connection one after the other, for {} s after {} s; one worker. The generator, the server and the \
-             engine share this machine's cores.",
+             broker share this machine's cores.",
             duration.as_secs(),
             WARM.as_secs()
         ),
@@ -52,32 +51,39 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
     if !plan.with_log {
         return Ok(section);
     }
-    section.about += &format!(" {}, R1.", version()?);
-    let nats = Nats::start()?;
+    section.about += &format!(" {}.", about(&plan.brokers)?);
+    for kind in &plan.brokers {
+        with_log(&mut section, &kind.start()?, duration)?;
+    }
+    Ok(section)
+}
+
+fn with_log(section: &mut Section, broker: &Broker, duration: Duration) -> Outcome<()> {
     for connections in CONNECTIONS {
-        let name = format!("publish-{connections}");
-        let node = Node::start(Some(Log { nats: &nats, name: &name, linger: "5ms" }), &SETTINGS)?;
-        let rate = measure(&node, Some(&nats), connections, duration)?;
-        let name = format!("a log, linger 5 ms, {connections} connections");
+        let log = format!("publish-{connections}");
+        let log = Log { broker, name: &log, linger: "5ms" };
+        let node = Node::start(Some(log), &SETTINGS)?;
+        let rate = measure(&node, Some(broker), connections, duration)?;
+        let name = format!("{}, linger 5 ms, {connections} connections", broker.name());
         let what = format!("{name}: lines acknowledged");
         match CONNECTIONS.last() == Some(&connections) {
             true => section.add_with(what, rate.lines, "/s", Target::AtLeast(TARGET)),
             false => section.add(what, rate.lines, "/s"),
         }
         section.add(format!("{name}: the server's CPU"), rate.node_us, "µs a line");
-        section.add(format!("{name}: the engine's CPU"), rate.engine_us, "µs a line");
+        section.add(format!("{name}: the broker's CPU"), rate.broker_us, "µs a line");
         let records = node.metric("nudged_backplane_records_total")?;
         let lines = node.metric("nudged_backplane_lines_total")?;
         section.add(format!("{name}: lines of a record"), lines / records, "");
     }
-    Ok(section)
+    Ok(())
 }
 
 const SETTINGS: [&str; 2] = ["--workers", "1"];
 
 fn measure(
     node: &Node,
-    nats: Option<&Nats>,
+    broker: Option<&Broker>,
     connections: usize,
     duration: Duration,
 ) -> Outcome<Rate> {
@@ -101,12 +107,12 @@ fn measure(
         })
         .collect::<std::io::Result<_>>()?;
     thread::sleep(WARM);
-    let engine = || nats.map_or(Ok(Duration::ZERO), cpu);
-    let before = (node.cost()?.cpu, engine()?, count.load(Ordering::Relaxed));
+    let used = || broker.map_or(Ok(Duration::ZERO), Broker::cpu);
+    let before = (node.cost()?.cpu, used()?, count.load(Ordering::Relaxed));
     let start = now();
     thread::sleep(duration);
     let seconds = start.elapsed().as_secs_f64();
-    let after = (node.cost()?.cpu, engine()?, count.load(Ordering::Relaxed));
+    let after = (node.cost()?.cpu, used()?, count.load(Ordering::Relaxed));
     stop.store(true, Ordering::Relaxed);
     for publisher in publishers {
         publisher.join().expect("a publisher does not panic")?;
@@ -116,7 +122,7 @@ fn measure(
     Ok(Rate {
         lines: lines / seconds,
         node_us: each(after.0, before.0),
-        engine_us: each(after.1, before.1),
+        broker_us: each(after.1, before.1),
     })
 }
 

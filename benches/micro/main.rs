@@ -95,18 +95,18 @@ impl Arguments {
             let instructions = callgrind::count_ours(library::ROLE, case.name)?;
             rows.push(Row { name: case.name, what: case.what, instructions });
         }
-        let engine = shared::nats::version();
-        if let Err(why) = &engine {
+        let broker = shared::nats::version();
+        if let Err(why) = &broker {
             eprintln!("what needs a log is left out: {why}");
         }
-        let is_possible = |case: &&server::Case| engine.is_ok() || !case.needs_log();
+        let is_possible = |case: &&server::Case| broker.is_ok() || !case.needs_log();
         let cases = server::CASES.iter().filter(|case| self.includes(case.name));
         for case in cases.filter(is_possible) {
             eprintln!("{}", case.name);
             let instructions = (case.count)()?;
             rows.push(Row { name: case.name, what: case.what, instructions });
         }
-        let tools = [Some(valgrind), engine.ok()].into_iter().flatten().collect();
+        let tools = [Some(valgrind), broker.ok()].into_iter().flatten().collect();
         let record = Record { rows, earlier, tools };
         println!("{}", record.markdown());
         if self.is_recorded() {

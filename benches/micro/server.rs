@@ -85,7 +85,7 @@ enum Log {
     Nats,
 }
 
-/// A server, and the engine of its log.
+/// A server, and the broker of its log.
 struct Setup {
     server: CountedServer,
     nats: Option<Nats>,

@@ -24,6 +24,8 @@ struct Source {
 
 /// The program that includes this module.
 const BENCH: &str = env!("CARGO_CRATE_NAME");
+/// What has to be given for it to be built.
+const FEATURES: &str = if cfg!(feature = "postgres") { "full" } else { "bench" };
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/record");
 
@@ -61,7 +63,7 @@ pub(crate) fn check_reproducible(folder: Option<&Path>) -> Result<(), String> {
 
 /// Date, command, commit and machine, with which every record of a benchmark begins.
 pub(crate) fn heading(mode: &str) -> String {
-    heading_of(mode, &format!("cargo bench --features bench --bench {BENCH}"))
+    heading_of(mode, &format!("cargo bench --features {FEATURES} --bench {BENCH}"))
 }
 
 /// The same for another program, which this command starts.

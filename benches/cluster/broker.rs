@@ -1,4 +1,4 @@
-//! `nats-server` alone: what an append costs, and what many readers of one stream cost.
+//! The broker alone: what an append costs, and what many readers of one log cost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::direct::{Direct, cpu, runtime};
+use super::direct::{Direct, runtime};
 use super::figures::{Samples, Section};
+use super::servers::{Broker, BrokerKind, about};
 use super::{Outcome, Plan};
-use crate::shared::nats::{Nats, version};
 use crate::shared::process::now;
 
 /// Bytes of a record.
@@ -25,44 +25,56 @@ const READERS: [(usize, usize); 4] = [(1, 100_000), (10, 60_000), (30, 40_000), 
 const RECORD: usize = 200;
 /// How long all readers of a run may take.
 const LIMIT: Duration = Duration::from_secs(40);
-/// Engines and clients in this process share the machine.
+/// Brokers and clients in this process share the machine.
 const WORKERS: usize = 2;
 
 pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
     let duration = Duration::from_millis(if plan.short { 500 } else { 2_000 });
     let mut section = Section::new(
-        "engine",
+        "broker",
         format!(
-            "{}, R1, its file on this machine, used through async-nats as nudged uses it. Appends wait for their \
-             acknowledgement, one after the other. Readers are pull consumers as those of nudged, each on a connection of its own, of \
-             records of {RECORD} bytes, which are appended as fast as acknowledgements for 256 of them allow; all of \
-             them run in the benchmark's process, on the same cores.",
-            version()?
+            "{}; used through async-nats and redis as nudged uses them. Appends wait for their acknowledgement, one \
+             after the other. Readers follow the log as nudged does, each on a connection of its own, of records of \
+             {RECORD} bytes, which are appended as fast as acknowledgements for 256 of them allow; all of them run in \
+             the benchmark's process, on the same cores.",
+            about(&plan.brokers)?
         ),
     );
-    let nats = Nats::start()?;
-    for size in SIZES {
-        appends(&mut section, &nats, size, duration)?;
-    }
-    for linger in LINGERS {
-        for appenders in APPENDERS {
-            several(&mut section, &nats, appenders, linger, duration)?;
-        }
-    }
-    drop(nats);
-    for (readers, records) in READERS {
-        let nats = Nats::start()?;
-        fan_out(&mut section, &nats, readers, if plan.short { records / 10 } else { records })?;
+    for kind in &plan.brokers {
+        measure(&mut section, *kind, plan, duration)?;
     }
     Ok(section)
 }
 
+fn measure(
+    section: &mut Section,
+    kind: BrokerKind,
+    plan: &Plan,
+    duration: Duration,
+) -> Outcome<()> {
+    let broker = kind.start()?;
+    for size in SIZES {
+        appends(section, &broker, size, duration)?;
+    }
+    for linger in LINGERS {
+        for appenders in APPENDERS {
+            several(section, &broker, appenders, linger, duration)?;
+        }
+    }
+    drop(broker);
+    for (readers, records) in READERS {
+        let records = if plan.short { records / 10 } else { records };
+        fan_out(section, &kind.start()?, readers, records)?;
+    }
+    Ok(())
+}
+
 /// One append after the other, of one size.
-fn appends(section: &mut Section, nats: &Nats, size: usize, duration: Duration) -> Outcome<()> {
+fn appends(section: &mut Section, broker: &Broker, size: usize, duration: Duration) -> Outcome<()> {
     let payload = Bytes::from(vec![b'x'; size]);
-    let (mut times, before, start) = (Samples::default(), cpu(nats)?, now());
+    let (mut times, before, start) = (Samples::default(), broker.cpu()?, now());
     runtime()?.block_on(async {
-        let direct = Direct::open(nats, "appends").await?;
+        let direct = Direct::open(broker, "appends").await?;
         while start.elapsed() < duration {
             let sent = now();
             direct.append(payload.clone()).await?;
@@ -70,8 +82,8 @@ fn appends(section: &mut Section, nats: &Nats, size: usize, duration: Duration) 
         }
         Outcome::Ok(())
     })?;
-    let name = format!("an append of {} KiB", size >> 10);
-    let used = (cpu(nats)? - before).as_secs_f64() * 1e6 / times.len() as f64;
+    let name = format!("{}, an append of {} KiB", broker.name(), size >> 10);
+    let used = (broker.cpu()? - before).as_secs_f64() * 1e6 / times.len() as f64;
     section.add(format!("{name}, p50"), times.quantile(0.5), "ms");
     section.add(format!("{name}, p99"), times.quantile(0.99), "ms");
     section.add(
@@ -79,25 +91,25 @@ fn appends(section: &mut Section, nats: &Nats, size: usize, duration: Duration) 
         times.len() as f64 / duration.as_secs_f64(),
         "/s",
     );
-    section.add(format!("{name}, the engine's CPU"), used, "µs");
+    section.add(format!("{name}, the broker's CPU"), used, "µs");
     Ok(())
 }
 
 /// Appenders that each collect for `linger`, append, and wait for the acknowledgement.
 fn several(
     section: &mut Section,
-    nats: &Nats,
+    broker: &Broker,
     appenders: usize,
     linger: Duration,
     duration: Duration,
 ) -> Outcome<()> {
     let runtime = multi_thread()?;
-    let before = cpu(nats)?;
+    let before = broker.cpu()?;
     let count = runtime.block_on(async {
         let mut tasks = JoinSet::new();
         let stop = Arc::new(AtomicBool::new(false));
         for _ in 0..appenders {
-            let direct = Direct::open(nats, "appenders").await?;
+            let direct = Direct::open(broker, "appenders").await?;
             let stop = Arc::clone(&stop);
             tasks.spawn(async move {
                 let (payload, mut count) = (Bytes::from(vec![b'x'; RECORD]), 0_u64);
@@ -119,21 +131,22 @@ fn several(
         }
         Outcome::Ok(all)
     })?;
-    let name = format!("{appenders} servers, linger {} ms", linger.as_millis());
-    let used = (cpu(nats)? - before).as_secs_f64() * 1e6 / count as f64;
+    let (name, linger) = (broker.name(), linger.as_millis());
+    let name = format!("{name}, {appenders} servers, linger {linger} ms");
+    let used = (broker.cpu()? - before).as_secs_f64() * 1e6 / count as f64;
     section.add(format!("{name}: appends"), count as f64 / duration.as_secs_f64(), "/s");
-    section.add(format!("{name}: the engine's CPU"), used, "µs an append");
+    section.add(format!("{name}: the broker's CPU"), used, "µs an append");
     Ok(())
 }
 
 /// Appends records, which all readers read.
-fn fan_out(section: &mut Section, nats: &Nats, readers: usize, records: usize) -> Outcome<()> {
+fn fan_out(section: &mut Section, broker: &Broker, readers: usize, records: usize) -> Outcome<()> {
     let runtime = multi_thread()?;
-    let (before, mut start) = (cpu(nats)?, now());
+    let (before, mut start) = (broker.cpu()?, now());
     let got = runtime.block_on(async {
         let mut tasks = JoinSet::new();
         for _ in 0..readers {
-            let mut reader = Direct::open(nats, "readers").await?.read().await?;
+            let mut reader = Direct::open(broker, "readers").await?.read().await?;
             tasks.spawn(async move {
                 let mut count = 0;
                 let all = async {
@@ -146,7 +159,7 @@ fn fan_out(section: &mut Section, nats: &Nats, readers: usize, records: usize) -
             });
         }
         start = now();
-        let direct = Direct::open(nats, "readers").await?;
+        let direct = Direct::open(broker, "readers").await?;
         let payload = Bytes::from(vec![b'x'; RECORD]);
         direct.append_all(std::iter::repeat_n(payload, records), LIMIT).await?;
         let appended = start.elapsed();
@@ -157,16 +170,16 @@ fn fan_out(section: &mut Section, nats: &Nats, readers: usize, records: usize) -
         Outcome::Ok((all, appended))
     })?;
     let (seconds, (deliveries, appended)) = (start.elapsed().as_secs_f64(), got);
-    let name = format!("{readers} readers");
-    let used = (cpu(nats)? - before).as_secs_f64();
+    let name = format!("{}, {readers} readers", broker.name());
+    let used = (broker.cpu()? - before).as_secs_f64();
     section.add(format!("{name}: appends"), records as f64 / appended.as_secs_f64(), "/s");
     section.add(format!("{name}: deliveries"), deliveries as f64 / seconds, "/s");
     section.add(
-        format!("{name}: the engine's CPU"),
+        format!("{name}: the broker's CPU"),
         used * 1e6 / deliveries as f64,
         "µs a delivery",
     );
-    section.add(format!("{name}: the engine's CPU"), used / seconds * 100.0, "% of a core");
+    section.add(format!("{name}: the broker's CPU"), used / seconds * 100.0, "% of a core");
     section
         .expect_none(&format!("{name}: records not read"), (readers * records - deliveries) as u64);
     Ok(())
