@@ -10,8 +10,10 @@ mod entry;
 mod info;
 mod length;
 mod log;
+mod meter;
 mod primary;
 mod reader;
+mod sentinel;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +38,7 @@ pub(crate) struct Redis {
 #[derive(Debug, Default)]
 struct Shared {
     /// What of the server's settings the log mentions already.
-    noted: Mutex<Option<String>>,
+    noted: Mutex<Vec<String>>,
     /// Up to this position entries are read one by one: together they were too large.
     one_by_one: AtomicU64,
 }

@@ -33,6 +33,37 @@ pub(crate) async fn either<A: Future, B: Future>(a: A, b: B) -> Either<A::Output
     .await
 }
 
+/// The outputs of both futures, of which the first is polled first.
+#[cfg(feature = "redis")]
+pub(crate) async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        if first.is_none() {
+            first = ready(a.as_mut().poll(cx));
+        }
+        if second.is_none() {
+            second = ready(b.as_mut().poll(cx));
+        }
+        match (first.take(), second.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            others => {
+                (first, second) = others;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(feature = "redis")]
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
 // ===== impl Either =====
 
 impl<T> Either<T, T> {

@@ -39,7 +39,8 @@ pub struct BackplaneConfig {
 /// * `nats://[user:password@|token@]host[:port][,host[:port]…]`, or `tls://…`: NATS with JetStream;
 /// * `redis://[[user]:password@]host[:port][/database]`, or `rediss://…`: Redis, or Valkey;
 /// * `redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/database]`, or `rediss+sentinel://…`: the
-///   same, whose primary these Sentinels know under this name. The login is that of Redis.
+///   same, whose primary these Sentinels know under this name. The login is that of Redis, and of Sentinels that ask
+///   for one.
 ///
 /// User, password and token are percent-encoded (RFC 3986, 2.1). A server without a port has 4222, 6379 or 26379.
 #[derive(Clone, PartialEq, Eq)]

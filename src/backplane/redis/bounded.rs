@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::meter::Meter;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The bytes that may still come.
@@ -16,11 +17,16 @@ pub(super) struct Allowance(Arc<AtomicUsize>);
 pub(super) struct Bounded<S> {
     inner: S,
     allowance: Allowance,
+    meter: Meter,
 }
 
-/// The largest reply, or several that come at once. A record has half a MiB, and a read asks for some MiB; programs of
-/// others may have appended larger entries.
+/// The largest reply, or several that come at once: their bytes, and [`VALUE_BYTES`] for each value. A record has half a
+/// MiB, and a read asks for some MiB; programs of others may have appended larger entries. While a reply is read, it takes
+/// about three times as much memory: bytes that came, a buffer that grows, and what is made of them.
 pub(super) const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What the library makes of a value takes so much memory, however few bytes it came in.
+pub(super) const VALUE_BYTES: usize = 128;
 
 // ===== impl Allowance =====
 
@@ -47,7 +53,7 @@ impl<S> Bounded<S> {
     pub(super) fn new(inner: S) -> (Self, Allowance) {
         let allowance = Allowance::default();
         allowance.renew();
-        (Self { inner, allowance: allowance.clone() }, allowance)
+        (Self { inner, allowance: allowance.clone(), meter: Meter::default() }, allowance)
     }
 }
 
@@ -59,7 +65,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        Poll::Ready(self.allowance.take(buf.filled().len() - before))
+        let bytes = &buf.filled()[before..];
+        let values = self.meter.values_in(bytes)?;
+        Poll::Ready(self.allowance.take(bytes.len() + values * VALUE_BYTES))
     }
 }
 

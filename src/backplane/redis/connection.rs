@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError,
+    RedisResult, Value, cmd,
+};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -19,8 +22,8 @@ use tokio_rustls::client::TlsStream;
 use super::bounded::{Allowance, Bounded};
 use crate::backplane::broker::{Down, NotStored};
 use crate::backplane::tls;
-use crate::backplane::wait::within;
-use crate::config::{BackplaneConfig, BackplaneLogin};
+use crate::backplane::wait::{both, within};
+use crate::config::{BackplaneConfig, BackplaneLogin, BrokerKind};
 use crate::sync::Mutex;
 
 /// A connection. Its clones are the same one, which is closed when the last of them is dropped.
@@ -60,7 +63,10 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// The bound of a connection to one server: its name, TCP, TLS and login.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// More than a greeting may take: the connection of which it is a part has a bound.
+const GREETING_MAX: Duration = Duration::from_secs(10);
 
 /// What other servers than those of Redis are.
 const NO_REDIS: &str = "it does not speak as Redis does";
@@ -88,7 +94,7 @@ impl Connection {
             }
             Err(reason)
         };
-        within(CONNECT_MAX, connecting).await.unwrap_or_else(|| Err(timed_out(config)))
+        within(CONNECT_MAX, Box::pin(connecting)).await.unwrap_or_else(|| Err(timed_out(config)))
     }
 
     /// Connects to this address. Its certificate has to be for `host`.
@@ -100,7 +106,7 @@ impl Connection {
     ) -> Result<Self, String> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let connecting = Self::connect(host, address, config, greeting);
-        within(CONNECT_MAX, connecting).await.unwrap_or_else(|| Err(timed_out(config)))
+        within(CONNECT_MAX, Box::pin(connecting)).await.unwrap_or_else(|| Err(timed_out(config)))
     }
 
     async fn connect(
@@ -120,12 +126,32 @@ impl Connection {
         let (sender, greeted) = oneshot::channel();
         // A task of its own, in case that the library panics on what is not Redis.
         let mut driver = JoinSet::new();
-        driver.spawn(drive(greeting.info(), stream, sender));
+        driver.spawn(drive(stream, sender));
         let Ok(client) = greeted.await else { return Err(NO_REDIS.into()) };
-        let client = client.map_err(|why| Failed::of(&why).to_string())?;
+        let client = client.map_err(|why| Failed::of(&why).about("a connection"))?;
         let failure = Mutex::new(None);
         let shared = Arc::new(Shared { failure, allowance, _driver: driver });
-        Ok(Self { client, shared, address })
+        let connection = Self { client, shared, address };
+        connection.greet(greeting).await?;
+        Ok(connection)
+    }
+
+    /// Logs in, and takes the database. What it is refused for would not be told apart by the library.
+    async fn greet(&self, greeting: Greeting<'_>) -> Result<(), String> {
+        let Greeting { login, database } = greeting;
+        if let Some(BackplaneLogin::Password { user, password }) = login {
+            let mut command = cmd("AUTH");
+            command.arg(user).arg(password);
+            let answer = self.request(&command, GREETING_MAX).await;
+            answer.map_err(|why| why.about("AUTH"))?;
+        }
+        if database != 0 {
+            let mut command = cmd("SELECT");
+            command.arg(database);
+            let answer = self.request(&command, GREETING_MAX).await;
+            answer.map_err(|why| why.about(&format!("database {database} (SELECT)")))?;
+        }
+        Ok(())
     }
 
     /// Whether it was lost for a reply that is too large.
@@ -135,13 +161,45 @@ impl Connection {
 
     /// Sends a command, and waits for its reply.
     pub(super) async fn request(&self, command: &Cmd, bound: Duration) -> Result<Value, Failed> {
+        let mut client = self.client.clone();
+        match self.settle(bound, client.send_packed_command(command)).await? {
+            Value::ServerError(why) => Err(Failed::of(&why.into())),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Sends two commands at once, and waits for the replies to both.
+    pub(super) async fn request_both(
+        &self,
+        commands: [&Cmd; 2],
+        bound: Duration,
+    ) -> Result<[Value; 2], Failed> {
+        let (mut client, mut again) = (self.client.clone(), self.client.clone());
+        let replies = async {
+            let first = client.send_packed_command(commands[0]);
+            let second = again.send_packed_command(commands[1]);
+            match both(first, second).await {
+                // There may be no second one then.
+                (Ok(Value::ServerError(why)), _) | (_, Ok(Value::ServerError(why))) => {
+                    Err(why.into())
+                }
+                (first, second) => Ok([first?, second?]),
+            }
+        };
+        self.settle(bound, replies).await
+    }
+
+    /// Waits for what the library gets. If that is no reply, the connection is of no use any more.
+    async fn settle<T>(
+        &self,
+        bound: Duration,
+        work: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Failed> {
         if let Some(why) = self.shared.failure.lock().clone() {
             return Err(Failed::Lost(why));
         }
         self.shared.allowance.renew();
-        let mut client = self.client.clone();
-        let why = match within(bound, client.send_packed_command(command)).await {
-            Some(Ok(Value::ServerError(why))) => Failed::of(&why.into()),
+        let why = match within(bound, work).await {
             Some(Ok(reply)) => return Ok(reply),
             Some(Err(why)) => Failed::of(&why),
             // The replies to come would be counted wrongly.
@@ -163,19 +221,30 @@ impl fmt::Debug for Connection {
 fn timed_out(config: &BackplaneConfig) -> String {
     if config.url.tls {
         // Redis without TLS waits for the end of a line.
-        "it does not speak TLS, or not as Redis does, in 3 s; without TLS the URL is redis://"
-            .into()
+        let cleartext = cleartext(config);
+        format!(
+            "it does not speak TLS, or not as Redis does, in 3 s; without TLS the URL is {cleartext}"
+        )
     } else {
         format!("{NO_REDIS} in 3 s")
     }
 }
 
-/// Logs in, and then writes and reads while there is a client.
+/// The scheme of the URL without TLS.
+pub(super) fn cleartext(config: &BackplaneConfig) -> &'static str {
+    match config.url.kind {
+        BrokerKind::Redis { service: Some(_), .. } => "redis+sentinel://",
+        _ => "redis://",
+    }
+}
+
+/// Writes and reads while there is a client.
 async fn drive(
-    info: RedisConnectionInfo,
     stream: impl Stream + 'static,
     client: oneshot::Sender<Result<MultiplexedConnection, RedisError>>,
 ) {
+    let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let info = info.set_protocol(ProtocolVersion::RESP2);
     // Requests have bounds of ours.
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     match MultiplexedConnection::new_with_config(&info, stream, config).await {
@@ -197,12 +266,12 @@ async fn encrypt(
     let tls = tls::client_config(config.ca.as_deref())?;
     let name = ServerName::try_from(host.to_owned()).map_err(|why| why.to_string())?;
     let stream = TlsConnector::from(Arc::new(tls)).connect(name, socket).await;
-    stream.map_err(|why| tls_in_words(&why))
+    stream.map_err(|why| tls_in_words(&why, config))
 }
 
-fn tls_in_words(why: &io::Error) -> String {
+fn tls_in_words(why: &io::Error, config: &BackplaneConfig) -> String {
     let cause = why.get_ref().and_then(|why| why.downcast_ref());
-    cause.map_or_else(|| why.to_string(), |why| tls::in_words(why, "redis://"))
+    cause.map_or_else(|| why.to_string(), |why| tls::in_words(why, cleartext(config)))
 }
 
 // ===== impl Greeting =====
@@ -210,17 +279,6 @@ fn tls_in_words(why: &io::Error) -> String {
 impl Greeting<'_> {
     /// To Sentinels.
     pub(super) const NONE: Self = Self { login: None, database: 0 };
-
-    fn info(self) -> RedisConnectionInfo {
-        let info =
-            RedisConnectionInfo::default().set_skip_set_lib_name().set_db(self.database.into());
-        match self.login {
-            Some(BackplaneLogin::Password { user, password }) => {
-                info.set_username(user).set_password(password)
-            }
-            _ => info,
-        }
-    }
 }
 
 // ===== impl Failed =====
@@ -231,9 +289,6 @@ impl Failed {
             ErrorKind::Server(_) | ErrorKind::Extension => {
                 let words = [why.code(), why.detail()].into_iter().flatten();
                 Self::Refused(words.collect::<Vec<_>>().join(" "))
-            }
-            ErrorKind::AuthenticationFailed => {
-                Self::Refused("it refuses the user or the password".into())
             }
             ErrorKind::Parse => Self::Lost(NO_REDIS.into()),
             _ => Self::Lost(format!("the connection to the broker was lost: {why}")),
@@ -248,19 +303,33 @@ impl Failed {
         NotStored(self.about("XADD"))
     }
 
-    fn about(self, what: &str) -> String {
+    pub(super) fn about(self, what: &str) -> String {
         match self {
-            Self::Refused(why) if why.starts_with("NOAUTH") => "it asks for a login".into(),
-            Self::Refused(why) => format!("Redis refuses {what}: {why}"),
+            Self::Refused(why) => match in_words(&why) {
+                Some(words) => format!("{words}: Redis refuses {what}: {why}"),
+                None => format!("Redis refuses {what}: {why}"),
+            },
             Self::Lost(why) => why,
         }
     }
 }
 
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(why) | Self::Lost(why) => f.write_str(why),
-        }
-    }
+/// What an error of Redis means for a log.
+fn in_words(why: &str) -> Option<&'static str> {
+    Some(match why.split(' ').next()? {
+        "NOAUTH" => "it asks for a login",
+        "WRONGPASS" => "it refuses the user or the password",
+        "NOPERM" => "its user lacks a right (ACL)",
+        "DENIED" => "it is for its own machine only, until it has a password (protected-mode)",
+        "LOADING" => "it is loading its data",
+        "READONLY" => "it is a replica, which takes no records",
+        "UNBLOCKED" => "it has become a replica",
+        "MASTERDOWN" => "it is a replica that has lost its primary",
+        "NOREPLICAS" => "it has fewer replicas than it must have (min-replicas-to-write)",
+        "MISCONF" => "it takes no records while it cannot write to its disk",
+        "OOM" => "it takes no records, since its memory is full (maxmemory)",
+        "BUSY" => "a script keeps it busy",
+        "WRONGTYPE" => "the key of the log is no stream",
+        _ => return None,
+    })
 }

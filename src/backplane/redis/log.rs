@@ -7,7 +7,7 @@ use redis::{Value, cmd};
 use tracing::warn;
 
 use super::Shared;
-use super::connection::{Connection, Failed};
+use super::connection::{CONNECT_MAX, Connection, Failed};
 use super::entry::{Id, text};
 use super::info::Info;
 use super::length::Length;
@@ -49,7 +49,7 @@ impl Log {
         let log = Self {
             connection,
             key: format!("{}:log", config.log).into(),
-            timeout: config.timeout,
+            timeout: config.timeout.max(CONNECT_MAX),
             length: Arc::new(Mutex::new(Length::new(bytes_max))),
             config: Arc::new(config.clone()),
             identity: info.identity().unwrap_or_default().into(),
@@ -67,7 +67,7 @@ impl Log {
         let info = Info::of(&self.connection, &self.config).await?;
         info.check().map_err(Down)?;
         if info.identity().as_deref() != Some(&self.identity) {
-            return Err(Down("the broker has another history than before (master_replid)".into()));
+            return Err(Down("the broker has another history than before".into()));
         }
         let Described { oldest, newest, .. } = self.describe().await?;
         let identity = self.identity.to_string();
@@ -101,6 +101,11 @@ impl Log {
             }
             Err(Failed::Refused(why)) if why.starts_with("WRONGTYPE") => Err(Down(format!(
                 "key {key} cannot be the log: it is no stream; delete it, or take another name"
+            ))),
+            // The answer has the first entry, and the last one.
+            Err(Failed::Lost(_)) if self.connection.is_exhausted() => Err(Down(format!(
+                "the first or the last entry in {key} is larger than 32 MiB, or has too many fields, and cannot be \
+                 read. XDEL it, or DEL {key}: all clients re-read once"
             ))),
             answer => self.described(&answer.map_err(|why| why.down("XINFO STREAM"))?),
         }
@@ -148,17 +153,43 @@ impl Log {
     }
 }
 
-/// Mentions a server that refuses records before the log has its length.
+/// Mentions what is not as it should be with a server, and breaks no promise.
 fn note(info: &Info, bytes_max: usize, shared: &Shared) {
-    let max = info.memory_max();
-    let note = (1..bytes_max).contains(&max).then(|| {
-        format!(
-            "maxmemory is {max} bytes, and the log keeps {bytes_max}: once the memory is full, every publish is refused"
-        )
-    });
+    let notes = notes(info, bytes_max);
     let mut noted = shared.noted.lock();
-    if let Some(note) = note.as_ref().filter(|_| *noted != note) {
-        warn!("Redis is used as it is: {note}");
+    if *noted != notes {
+        notes.iter().for_each(|note| warn!("Redis is used as it is: {note}"));
     }
-    *noted = note;
+    *noted = notes;
+}
+
+fn notes(info: &Info, bytes_max: usize) -> Vec<String> {
+    let (max, mut notes) = (info.memory_max(), Vec::new());
+    if (1..bytes_max).contains(&max) {
+        notes.push(format!(
+            "maxmemory is {max} bytes, and the log keeps {bytes_max}: once the memory is full, every publish is refused"
+        ));
+    }
+    if !info.has_file() {
+        notes.push(
+            "it has no append-only file (appendonly no): when it starts again, the log is as old as its last \
+             snapshot, or empty"
+                .into(),
+        );
+    }
+    notes
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_mentioned() {
+        let notes = |text: &str| notes(&Info::parse(text), 1000).join(" ");
+        assert_eq!(notes("maxmemory:0\r\naof_enabled:1\r\n"), "");
+        assert_eq!(notes("maxmemory:1000\r\naof_enabled:1\r\n"), "");
+        assert!(notes("maxmemory:999\r\naof_enabled:1\r\n").starts_with("maxmemory is 999 bytes"));
+        assert!(notes("maxmemory:0\r\naof_enabled:0\r\n").contains("(appendonly no)"));
+    }
 }

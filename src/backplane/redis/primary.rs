@@ -1,9 +1,8 @@
 //! Which server has the log, and whether it can be trusted with it.
 
-use redis::{Value, cmd};
-
-use super::connection::{Connection, Failed, Greeting};
+use super::connection::{Connection, Greeting};
 use super::info::Info;
+use super::sentinel;
 use crate::backplane::broker::Down;
 use crate::config::{BackplaneConfig, BackplaneUrl, BrokerKind};
 
@@ -25,11 +24,14 @@ impl Primary {
             BrokerKind::Redis { service, .. } => service.as_deref(),
             BrokerKind::Nats => return Err(Down("it is no URL of Redis".into())),
         };
-        let mut reasons = Vec::with_capacity(servers.len());
+        let mut servers = servers.clone();
+        // What is asked first may be what never answers.
+        fastrand::shuffle(&mut servers);
+        let (mut named, mut reasons) = (Vec::new(), Vec::with_capacity(servers.len()));
         for (host, port) in servers {
             let opened = match service {
-                None => Self::open(host, *port, config).await,
-                Some(service) => Self::ask(host, *port, service, config).await,
+                None => Self::open(&host, port, config).await,
+                Some(service) => Self::find(&host, port, service, &mut named, config).await,
             };
             match opened {
                 Ok(primary) => return Ok(primary),
@@ -52,36 +54,30 @@ impl Primary {
         Ok(second)
     }
 
+    /// Connects to the primary that this Sentinel names, unless that has been tried already.
+    async fn find(
+        host: &str,
+        port: u16,
+        service: &str,
+        named: &mut Vec<(String, u16)>,
+        config: &BackplaneConfig,
+    ) -> Result<Self, String> {
+        let primary = sentinel::primary_of(host, port, service, config).await?;
+        let (host, port) = &primary;
+        if named.contains(&primary) {
+            return Err(format!("this Sentinel names {host}:{port} too"));
+        }
+        let opened = Self::open(host, *port, config).await;
+        let opened = opened.map_err(|why| format!("this Sentinel names {host}:{port}: {why}"));
+        named.push(primary);
+        opened
+    }
+
     async fn open(host: &str, port: u16, config: &BackplaneConfig) -> Result<Self, String> {
         let connection = Connection::open(host, port, config, greeting(config)).await?;
         let info = Info::of(&connection, config).await.map_err(|down| down.0)?;
         info.check()?;
         Ok(Self { connection, info, host: host.to_owned() })
-    }
-
-    /// Asks a Sentinel.
-    async fn ask(
-        host: &str,
-        port: u16,
-        service: &str,
-        config: &BackplaneConfig,
-    ) -> Result<Self, String> {
-        let sentinel = Connection::open(host, port, config, Greeting::NONE).await?;
-        let mut command = cmd("SENTINEL");
-        command.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-        let answer = sentinel.request(&command, config.timeout).await;
-        let answer = match answer {
-            Err(Failed::Refused(why)) if why.contains("unknown command") => {
-                return Err("it is no Sentinel".into());
-            }
-            answer => answer.map_err(|why| why.down("SENTINEL").0)?,
-        };
-        let (host, port) = match answer {
-            Value::Nil => return Err(format!("this Sentinel knows no {service}")),
-            answer => address(&answer).ok_or("this Sentinel gives an unreadable answer")?,
-        };
-        let opened = Self::open(&host, port, config).await;
-        opened.map_err(|why| format!("this Sentinel names {host}:{port}: {why}"))
     }
 }
 
@@ -91,11 +87,4 @@ fn greeting(config: &BackplaneConfig) -> Greeting<'_> {
         BrokerKind::Nats => 0,
     };
     Greeting { login: config.url.login.as_ref(), database }
-}
-
-fn address(answer: &Value) -> Option<(String, u16)> {
-    let Value::Array(parts) = answer else { return None };
-    let [Value::BulkString(host), Value::BulkString(port)] = &parts[..] else { return None };
-    let host = str::from_utf8(host).ok()?;
-    Some((host.to_owned(), str::from_utf8(port).ok()?.parse().ok()?))
 }

@@ -74,8 +74,14 @@ impl RedisServer {
 
     /// One whose connections are encrypted, with the PEM files of this certificate and its key.
     pub(crate) fn start_with_tls(certificate: &str, key: &str) -> Self {
+        Self::start_with_tls_and(certificate, key, "")
+    }
+
+    /// The same with further lines in its configuration. With a `sentinel monitor` it is a Sentinel.
+    pub(crate) fn start_with_tls_and(certificate: &str, key: &str, settings: &str) -> Self {
         let settings = format!(
-            "tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {certificate}\ntls-auth-clients no"
+            "tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {certificate}\ntls-auth-clients no\n\
+             tls-replication yes\n{settings}"
         );
         let mut server = Self::prepare(settings, None, Role::Encrypted);
         server.spawn();
@@ -95,6 +101,13 @@ impl RedisServer {
             server.client().info("master_link_status") == "up"
         });
         replica
+    }
+
+    /// A Sentinel that asks for this password, and with these lines in its configuration.
+    pub(crate) fn start_sentinel(settings: &str, password: &str) -> Self {
+        let settings =
+            format!("requirepass {password}\n{settings}\nsentinel auth-pass {SERVICE} {password}");
+        Self::prepare(settings, Some(format!("default:{password}")), Role::Sentinel).started()
     }
 
     /// What `--backplane` is for it.
@@ -202,7 +215,7 @@ impl RedisServer {
         let log = File::options().append(true).create(true).open(log).expect("a file");
         let mut command = Command::new("redis-server");
         command.arg(settings).stdin(Stdio::null());
-        if self.role == Role::Sentinel {
+        if self.role == Role::Sentinel || self.settings.contains("sentinel monitor") {
             command.arg("--sentinel");
         }
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);

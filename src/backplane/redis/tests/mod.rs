@@ -9,6 +9,7 @@ mod connecting;
 mod faults;
 mod foreign;
 mod hostile;
+mod races;
 mod reading;
 mod sentinels;
 mod settings;

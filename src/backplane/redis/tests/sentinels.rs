@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::super::super::broker::{Appender, Broker};
 use super::super::Redis;
+use super::support::certificate::Certificate;
 use super::support::port::ReservedPort;
+use super::support::programs::{OPENSSL, REDIS_SERVER, are_available};
+use super::support::temp_dir::TempDir;
 use super::support::{
-    BOUND, RedisSentinels, RedisServer, append, config, eventually, open, open_again, read,
-    read_to_its_end, refusal, requires_redis, tags,
+    BOUND, FakeSentinel, RedisSentinels, RedisServer, append, config, eventually, open, open_again,
+    read, read_to_its_end, refusal, requires_redis, tags,
 };
+use crate::config::BackplaneConfig;
 
 #[tokio::test]
 async fn a_sentinel_names_the_primary() {
@@ -30,6 +34,94 @@ async fn a_sentinel_names_the_primary() {
     assert!(why.contains("it is no Sentinel"), "{why}");
     let why = refusal(&config(&format!("redis://{one}"))).await;
     assert!(why.contains("it is a Sentinel, which redis+sentinel:// is for"), "{why}");
+}
+
+/// SCENARIO: most of the Sentinels stand still. BUG: each took five seconds, which was all the time that there is. FIX: a
+/// Sentinel has two.
+#[tokio::test]
+async fn sentinels_that_stand_still_are_passed() {
+    requires_redis!();
+    let group = RedisSentinels::start();
+    group.sentinels[..2].iter().for_each(RedisServer::pause);
+    let config = config(&group.url());
+    // Whichever is asked first.
+    for _ in 0..2 {
+        open(&config).await.expect("a primary");
+    }
+    group.sentinels[2].pause();
+    let why = refusal(&config).await;
+    assert_eq!(why.matches("no answer in 2s").count(), 3, "{why}");
+    group.sentinels.iter().for_each(RedisServer::go_on);
+}
+
+/// SCENARIO: the primary stands still, and the Sentinels still name it. BUG: it was tried once for each of them. FIX: once.
+#[tokio::test]
+async fn a_primary_that_stands_still_is_tried_once() {
+    requires_redis!();
+    let server = RedisServer::start();
+    server.pause();
+    let sentinels: Vec<_> = (0..3).map(|_| FakeSentinel::start(server.address())).collect();
+    let addresses: Vec<_> = sentinels.iter().map(|sentinel| sentinel.address.to_string()).collect();
+    let url = format!("redis+sentinel://{}/main", addresses.join(","));
+    let why = refusal(&config(&url)).await;
+    assert_eq!(why.matches("no answer in 5s").count(), 1, "{why}");
+    let again = format!("this Sentinel names {} too", server.address());
+    assert_eq!(why.matches(&again).count(), 2, "{why}");
+    server.go_on();
+}
+
+/// Sentinels may ask for the login of their servers, and have no other one.
+#[tokio::test]
+async fn a_sentinel_may_ask_for_the_login() {
+    requires_redis!();
+    let server = RedisServer::start_with_password("pass");
+    let monitor = format!("sentinel monitor main 127.0.0.1 {} 1", server.port());
+    let sentinel = RedisServer::start_sentinel(&monitor, "pass");
+    let with =
+        |login: &str| config(&format!("redis+sentinel://{login}{}/main", sentinel.address()));
+    let opened = open(&with(":pass@")).await.expect("the login of both");
+    append(&opened.appender, [1]).await.expect("stored");
+    let why = refusal(&with("")).await;
+    assert!(why.contains("it asks for a login: Redis refuses SENTINEL"), "{why}");
+    let why = refusal(&with(":wrong@")).await;
+    assert!(
+        why.contains("this Sentinel asks for a login, which has to be that of the servers"),
+        "{why}"
+    );
+    assert!(why.contains("it refuses the user or the password"), "{why}");
+    // One that asks for none gets none.
+    let open_one = FakeSentinel::start(server.address());
+    let url = open_one.url().replace("//", "//:pass@");
+    open(&config(&url)).await.expect("the login of the server");
+}
+
+/// With TLS both the Sentinel and the server that it names have to prove who they are, under the name that it gives.
+#[tokio::test]
+async fn sentinels_and_servers_are_encrypted_alike() {
+    if !are_available(&[&REDIS_SERVER, &OPENSSL]) {
+        return;
+    }
+    let dir = TempDir::new();
+    let extensions = ["basicConstraints=critical,CA:TRUE"];
+    let authority = Certificate::make_with(&extensions, &dir.path().join("trusted"), "trusted");
+    let Certificate { certificate, key, .. } =
+        &authority.sign(&dir.path().join("server"), "server");
+    let server = RedisServer::start_with_tls(certificate, key);
+    let monitor = format!("sentinel monitor main 127.0.0.1 {} 1", server.port());
+    let sentinel = RedisServer::start_with_tls_and(certificate, key, &monitor);
+    let with = |scheme: &str| BackplaneConfig {
+        ca: Some((&authority.certificate).into()),
+        ..config(&format!("{scheme}://{}/main", sentinel.address()))
+    };
+    let opened = open(&with("rediss+sentinel")).await.expect("trusted");
+    assert_eq!(append(&opened.appender, [1]).await.expect("stored"), 1);
+    // Each of both without the other.
+    let why = refusal(&with("redis+sentinel")).await;
+    assert!(why.contains("was lost") || why.contains("does not speak"), "{why}");
+    let cleartext = RedisSentinels::start();
+    let url = cleartext.url().replace("redis+", "rediss+");
+    let why = refusal(&BackplaneConfig { ca: with("rediss+sentinel").ca, ..config(&url) }).await;
+    assert!(why.contains("without TLS the URL is redis+sentinel://"), "{why}");
 }
 
 /// SCENARIO: replication stands still, and the primary dies with records that its replica has not. BUG: the replica gives

@@ -1,9 +1,11 @@
 //! Servers that cannot be trusted with a log, and keys that are none.
 
+use std::time::Instant;
+
 use super::super::super::broker::{Appender, Record};
 use super::super::super::broker::{Kind, Reader};
 use super::support::{
-    RedisServer, append, config, open, read_to_its_end, record, refusal, requires_redis,
+    BOUND, RedisServer, append, config, open, read_to_its_end, record, refusal, requires_redis,
 };
 use crate::config::RECORD_BYTES_MAX;
 
@@ -22,6 +24,26 @@ async fn a_server_that_may_delete_the_log_is_refused() {
     let why = read_to_its_end(&mut opened.reader, 1).await;
     assert!(why.contains("its maxmemory-policy is volatile-lru"), "{why}");
     assert!(opened.reader.bounds().await.is_err());
+}
+
+/// SCENARIO: records come all the time, when an operator changes a setting. BUG: only a reader without a record to read looked
+/// at the settings. FIX: each looks every few seconds.
+#[tokio::test]
+async fn a_setting_that_changes_is_noticed_while_records_come() {
+    requires_redis!();
+    let server = RedisServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("a server");
+    server.client().run("CONFIG SET maxmemory-policy allkeys-lru");
+    let start = Instant::now();
+    let why = loop {
+        let position = append(&opened.appender, [1]).await.expect("stored");
+        match opened.reader.read(position).await {
+            Ok(read) => assert_eq!(read.len(), 1),
+            Err(down) => break down.0,
+        }
+        assert!(start.elapsed() < BOUND, "it reads on");
+    };
+    assert!(why.contains("its maxmemory-policy is allkeys-lru"), "{why}");
 }
 
 #[tokio::test]
