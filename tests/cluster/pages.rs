@@ -2,12 +2,15 @@
 //! that another server resumes it when the tail of the log is full of others.
 
 use crate::harness::Cluster;
+use crate::harness::broker::{Broker, for_each_broker};
 use crate::support::chromium::Browser;
 use crate::support::firefox::Firefox;
 use crate::support::nats::NatsServer;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, FIREFOX, NATS_SERVER, requires};
 use crate::support::relay::Relay;
 use crate::support::{Server, eventually, header};
+
+for_each_broker!(a_page_of_the_only_server_is_resumed_after_kill_9);
 
 /// A browser with a page.
 trait Window {
@@ -118,11 +121,10 @@ fn page_with_topic(_: &str) -> String {
 }
 
 /// With a single server: its log survives it, so its pages resume.
-#[test]
-fn a_page_of_the_only_server_is_resumed_after_kill_9() {
-    requires!(NATS_SERVER, CHROMEDRIVER, CHROMIUM);
-    let nats = NatsServer::start();
-    let mut cluster = Cluster::on(&nats, 1, &["--coalesce", "0"]);
+fn a_page_of_the_only_server_is_resumed_after_kill_9<B: Broker>() {
+    requires!(CHROMEDRIVER, CHROMIUM);
+    let broker = B::start();
+    let mut cluster = Cluster::on(&broker, 1, &["--coalesce", "0"]);
     let publish = |cluster: &Cluster, key: &str| {
         let server = cluster.nodes[0].server();
         server.publish("acme", &[key]).expect("with a log there is an id");

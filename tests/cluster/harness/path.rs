@@ -201,8 +201,10 @@ impl Connection {
     fn suffer(&self, fault: Fault) {
         match fault {
             Fault::Reset => {
-                // Its threads end, and then the sockets are closed, with RST.
+                // Its threads end, and then the sockets are closed, with RST. What comes before that is not passed on.
                 self.is_reset.store(true, Ordering::Relaxed);
+                self.node_is_mute.store(true, Ordering::Relaxed);
+                self.broker_is_mute.store(true, Ordering::Relaxed);
                 for socket in [&self.node, &self.broker] {
                     _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
                     _ = socket.shutdown(Shutdown::Read);
