@@ -77,6 +77,12 @@ pub(crate) struct Status {
 // ===== impl Backplane =====
 
 impl Backplane {
+    /// How long an append takes at most.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.shared.timeout
+    }
+
     /// Follows the log on a thread of its own. It tries again for as long as the broker is down.
     ///
     /// # Errors

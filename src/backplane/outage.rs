@@ -14,8 +14,8 @@ pub(crate) enum Outage {
     Since(String, Duration),
 }
 
-/// How often the reason of an outage may be written.
-const PERIOD: Duration = Duration::from_secs(60);
+/// How often the reason of an outage, or a warning of one kind, may be written.
+pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 
 // ===== impl Outage =====
 

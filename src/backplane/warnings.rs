@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outage::Outage;
+use super::outage::{Outage, PERIOD};
 
 /// What was found since it was last written to the server's log.
 #[derive(Debug, Default)]
@@ -29,8 +29,6 @@ pub(super) struct Allowance {
     dropped: u64,
     until: Duration,
 }
-
-const PERIOD: Duration = Duration::from_secs(60);
 
 const LINES_A_PERIOD: u32 = 20;
 

@@ -13,28 +13,34 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::sql::{COMMAND, POSTGRES_MIN};
-use super::tls;
+use super::sql::{COMMAND, POSTGRES_MIN, begin};
+use super::{pooled, tls};
 use crate::backplane::wait::within;
 use crate::config::{OutboxConfig, PostgresTls, PostgresUrl};
+use crate::sync::Mutex;
 
 /// How to connect.
 pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
+    /// How long a transaction may do nothing, while what it has read is published. Longer than this end waits.
+    idle: Duration,
 }
 
 /// A session. Its connection ends when this is dropped.
 pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
+    /// Why the connection has ended: PostgreSQL may give the reason while nothing is requested.
+    ended: Arc<Mutex<Option<Down>>>,
+    begin: String,
 }
 
 /// Why a session cannot be used, or not any more.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Down(pub(super) String);
 
-/// How long to connect may take, and each request.
+/// How long to connect may take, and each request. PostgreSQL gives a statement up earlier.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nothing may come before the kernel asks whether the other end is there.
@@ -46,11 +52,15 @@ const WHY_MAX: usize = 300;
 // ===== impl Connector =====
 
 impl Connector {
-    /// One for this URL.
+    /// One for this URL. What a transaction has read is published within `publish`.
     ///
     /// # Errors
     /// The authorities cannot be read.
-    pub(super) fn new(url: &PostgresUrl, outbox: &OutboxConfig) -> Result<Self, String> {
+    pub(super) fn new(
+        url: &PostgresUrl,
+        outbox: &OutboxConfig,
+        publish: Duration,
+    ) -> Result<Self, String> {
         let mode = tls::mode(url, outbox);
         let mut config: Config = url.as_str().parse().map_err(|why: Error| in_words(&why).0)?;
         config.ssl_mode(match mode {
@@ -63,7 +73,7 @@ impl Connector {
             config.application_name("nudged");
         }
         let tls = MakeRustlsConnect::new(tls::config(mode, outbox.ca.as_deref())?);
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, idle: publish + TIMEOUT * 3 / 2 })
     }
 
     /// Connects. `notified` is woken by notifications.
@@ -78,17 +88,22 @@ impl Connector {
             None => Down(format!("{}: {}", self.hosts(), in_words(&why).0)),
         })?;
         let version = connection.parameter("server_version").unwrap_or_default().to_owned();
-        let notified = notified.clone();
+        let major = check_version(&version)?;
+        let (notified, ended) = (notified.clone(), Arc::new(Mutex::new(None)));
+        let end = ended.clone();
         let connection = tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(_) = message {
-                    notified.notify_one();
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(_)) => notified.notify_one(),
+                    Ok(_) => {}
+                    Err(why) => {
+                        *end.lock() = Some(in_words(&why));
+                        return;
+                    }
                 }
             }
         });
-        let session = Session { client, connection };
-        check_version(&version)?;
-        Ok(session)
+        Ok(Session { client, connection, ended, begin: begin(major, self.idle) })
     }
 
     fn hosts(&self) -> String {
@@ -101,14 +116,14 @@ impl Connector {
     }
 }
 
-/// Fails for one that is too old. What is no number is judged by what it can do.
-fn check_version(version: &str) -> Result<(), Down> {
+/// Returns the first number. Fails for one that is too old; what has no number is judged by what it can do.
+fn check_version(version: &str) -> Result<u32, Down> {
     let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     match major.parse::<u32>() {
         Ok(major) if major < POSTGRES_MIN => Err(Down(format!(
             "PostgreSQL {version} is too old: an outbox needs {POSTGRES_MIN} or newer"
         ))),
-        _ => Ok(()),
+        major => Ok(major.unwrap_or(POSTGRES_MIN)),
     }
 }
 
@@ -117,7 +132,19 @@ fn check_version(version: &str) -> Result<(), Down> {
 impl Session {
     /// Runs a statement without parameters.
     pub(super) async fn run(&self, sql: &str) -> Result<(), Down> {
-        bounded(self.client.batch_execute(sql)).await
+        self.bounded(self.client.batch_execute(sql)).await
+    }
+
+    /// Begins a transaction, whatever the defaults of its user and database are.
+    pub(super) async fn begin(&self) -> Result<(), Down> {
+        self.run(&self.begin).await
+    }
+
+    /// Whether it is one of a pooler, which has the right to give it another backend for each transaction.
+    pub(super) async fn is_pooled(&self) -> Result<bool, Down> {
+        let row = self.query_one("SELECT pg_backend_pid()", &[]).await?;
+        let process: i32 = row.try_get(0).map_err(|why| in_words(&why))?;
+        Ok(pooled::named_process(&self.client.cancel_token()).await != Some(process))
     }
 
     /// Runs a statement without a name, which poolers would mix up.
@@ -126,7 +153,27 @@ impl Session {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Down> {
-        bounded(self.client.query_typed(sql, parameters)).await
+        self.bounded(self.client.query_typed(sql, parameters)).await
+    }
+
+    /// The same; `None` if PostgreSQL cannot send a text, because it is none in the database's encoding, or has no
+    /// equivalent in UTF-8. The transaction has failed then.
+    pub(super) async fn query_text(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Option<Vec<Row>>, Down> {
+        let is_no_text = |why: &Error| {
+            let codes = [SqlState::CHARACTER_NOT_IN_REPERTOIRE, SqlState::UNTRANSLATABLE_CHARACTER];
+            why.code().is_some_and(|code| codes.contains(code))
+        };
+        let query = async {
+            match self.client.query_typed(sql, parameters).await {
+                Err(why) if is_no_text(&why) => Ok(None),
+                rows => rows.map(Some),
+            }
+        };
+        self.bounded(query).await
     }
 
     /// The only row of a statement.
@@ -135,25 +182,29 @@ impl Session {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Row, Down> {
-        bounded(self.client.query_typed_one(sql, parameters)).await
+        self.bounded(self.client.query_typed_one(sql, parameters)).await
     }
 
     /// Waits until the connection has ended.
-    pub(super) async fn ended(&mut self) {
+    pub(super) async fn ended(&mut self) -> Down {
         _ = (&mut self.connection).await;
+        self.ended.lock().clone().unwrap_or_else(|| Down("the connection was lost".into()))
+    }
+
+    async fn bounded<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Down> {
+        match within(TIMEOUT, request).await {
+            Some(Err(why)) if why.is_closed() => {
+                Err(self.ended.lock().clone().unwrap_or_else(|| in_words(&why)))
+            }
+            Some(result) => result.map_err(|why| in_words(&why)),
+            None => Err(Down("PostgreSQL does not respond".into())),
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.connection.abort();
-    }
-}
-
-async fn bounded<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Down> {
-    match within(TIMEOUT, request).await {
-        Some(result) => result.map_err(|why| in_words(&why)),
-        None => Err(Down("PostgreSQL does not respond".into())),
     }
 }
 
@@ -177,7 +228,7 @@ pub(super) fn in_words(why: &Error) -> Down {
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         "; it takes: GRANT SELECT, UPDATE, DELETE ON nudged_outbox".into()
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "; this is a standby: name the primary, or all with target_session_attrs=read-write".into()
+        "; an outbox is drained where transactions may write".into()
     } else {
         String::new()
     };

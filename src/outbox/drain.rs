@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio_postgres::types::Type;
 
 use self::batch::Batch;
-use super::complaints::Complaints;
 use super::connection::{Connector, Down, Session, in_words};
 use super::delay::Snapshots;
 use super::lock::{self, NotHeld};
+use super::warnings::Warnings;
 use super::{Shared, Start, listen, sql};
 use crate::backplane::Backplane;
 use crate::backplane::outage::Outage;
@@ -37,14 +37,21 @@ pub(super) struct Drainer {
 /// What changes.
 struct State {
     outage: Outage,
-    complaints: Complaints,
+    warnings: Warnings,
     snapshots: Snapshots,
     /// The most rows of the next transaction.
     rows: i64,
+    /// Rows that are taken out one by one: one of them cannot be read.
+    alone: i64,
     /// When the rows that wait are counted again.
     count_at: Duration,
     /// When the lock was first found to be another server's.
     refused_since: Option<Duration>,
+    /// The pause before the next attempt.
+    pause: Duration,
+    /// The last transaction with rows failed: only one that does not shows that it is over.
+    has_failed: bool,
+    has_warned_of_hidden: bool,
 }
 
 /// What became of a look at the table.
@@ -54,8 +61,12 @@ enum Looked {
     Full,
     /// There was nothing more.
     Empty,
+    /// No row is old enough, as far as is known.
+    TooEarly,
     /// The log did not take the rows, and they are back in the table.
     Refused,
+    /// One of them cannot be read, and they are back in the table.
+    NoText,
 }
 
 /// The first pause before another attempt, and the longest one. Each is drawn between half of it and all.
@@ -85,19 +96,25 @@ impl Drainer {
         let config = config.clone();
         let direct_url = config.direct_url.as_ref().unwrap_or(&config.url);
         let url = if backplane.is_some() { &config.url } else { direct_url };
-        let connector = Connector::new(url, &config)?;
-        let direct = Connector::new(direct_url, &config)?;
+        // A record that is too large is appended again, as smaller ones.
+        let publish = backplane.as_ref().map_or(Duration::ZERO, |log| 2 * log.timeout());
+        let connector = Connector::new(url, &config, publish)?;
+        let direct = Connector::new(direct_url, &config, publish)?;
         Ok(Self { config, connector, direct, row_bytes, hub, shared, backplane, report })
     }
 
     pub(super) async fn run(&self) {
         let mut state = State {
             outage: Outage::default(),
-            complaints: Complaints::default(),
+            warnings: Warnings::default(),
             snapshots: Snapshots::new(self.config.delay),
             rows: OutboxConfig::BATCH_ROWS,
+            alone: 0,
             count_at: Duration::ZERO,
             refused_since: None,
+            pause: BACKOFF.0,
+            has_failed: false,
+            has_warned_of_hidden: false,
         };
         let drain = Box::pin(self.drain(&mut state));
         if self.config.listen {
@@ -109,7 +126,6 @@ impl Drainer {
     }
 
     async fn drain(&self, state: &mut State) {
-        let mut pause = BACKOFF.0;
         while !self.is_stopping() {
             // What waits for a database that does not answer ends with the server, too.
             let stop = async {
@@ -120,12 +136,7 @@ impl Drainer {
             };
             let down = match either(self.open(state), stop).await.into_inner() {
                 Ok(session) => {
-                    self.shared.counters.is_connected.store(true, Ordering::Relaxed);
                     self.started(Start::Running);
-                    if state.outage.end() {
-                        tracing::info!("the outbox is drained");
-                    }
-                    pause = BACKOFF.0;
                     let Err(down) = self.session(&session, state).await else { return };
                     self.shared.counters.is_connected.store(false, Ordering::Relaxed);
                     down
@@ -137,8 +148,18 @@ impl Drainer {
                 let why = down.0;
                 tracing::warn!(why, "the outbox is not drained; trying again");
             }
-            self.sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            self.sleep(state.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            state.pause = (state.pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// It drains. That it does is known when a transaction has done all that it is for: on a standby all goes well up
+    /// to there.
+    fn drained(&self, state: &mut State) {
+        self.shared.counters.is_connected.store(true, Ordering::Relaxed);
+        state.pause = BACKOFF.0;
+        if state.outage.end() {
+            tracing::info!("the outbox is drained");
         }
     }
 
@@ -146,6 +167,8 @@ impl Drainer {
     async fn open(&self, state: &mut State) -> Result<Session, NotHeld> {
         state.snapshots.clear();
         let session = self.connector.connect(&self.shared.wake).await?;
+        session.begin().await?;
+        check_writable(&session).await?;
         let version: i32 = get(&session, sql::GET_VERSION).await?;
         if version < sql::VERSION {
             let (needed, command) = (sql::VERSION, sql::COMMAND);
@@ -158,8 +181,17 @@ impl Drainer {
             let why = "the user may not drain the outbox; it takes: GRANT SELECT, UPDATE, DELETE ON nudged_outbox";
             return Err(NotHeld::Down(Down(why.into())));
         }
+        let hidden: Option<String> = get(&session, sql::GET_HIDDEN).await?;
+        if let Some(user) = hidden.filter(|_| !state.has_warned_of_hidden) {
+            state.has_warned_of_hidden = true;
+            tracing::warn!(user, "row-level security: rows that no policy shows are not published");
+        }
+        if self.backplane.is_some() {
+            lock::share(&session).await?;
+        }
+        session.run("COMMIT").await?;
         if self.backplane.is_none() {
-            lock::take(&session, &self.connector).await?;
+            lock::take(&session).await?;
         }
         Ok(session)
     }
@@ -206,14 +238,26 @@ impl Drainer {
             }
             self.look_around(session, state).await?;
             if !self.log_is_open() {
+                if !state.has_failed {
+                    self.drained(state);
+                }
                 self.sleep(LOG_PAUSE).await;
                 // It is noticed that the session has ended.
                 session.query("SELECT 1", &[]).await?;
                 continue;
             }
-            match self.look(session, state).await? {
-                Looked::Full => pause = BACKOFF.0,
-                Looked::Empty => {
+            let looked = self.look(session, state).await;
+            state.has_failed = match looked {
+                Ok(Looked::TooEarly) => state.has_failed,
+                Ok(_) => false,
+                Err(_) => true,
+            };
+            if !state.has_failed {
+                self.drained(state);
+            }
+            match looked? {
+                Looked::Full | Looked::NoText => pause = BACKOFF.0,
+                Looked::Empty | Looked::TooEarly => {
                     pause = BACKOFF.0;
                     either(self.shared.wake.notified(), sleep(self.interval())).await;
                 }
@@ -230,7 +274,9 @@ impl Drainer {
         let now = self.shared.clock.elapsed();
         if now >= state.count_at {
             state.count_at = now + COUNT_PERIOD;
+            session.begin().await?;
             let row = session.query_one(sql::COUNT, &[(&COUNT_MAX, Type::INT8)]).await?;
+            session.run("COMMIT").await?;
             let rows: i64 = row.try_get(0).map_err(|why| in_words(&why))?;
             let oldest: f64 = row.try_get(1).map_err(|why| in_words(&why))?;
             let oldest = Duration::try_from_secs_f64(oldest).unwrap_or_default();
@@ -252,14 +298,20 @@ impl Drainer {
             false => None,
             true => match state.snapshots.old(now) {
                 Some(snapshot) => Some(snapshot.to_owned()),
-                None => return Ok(Looked::Empty),
+                None => return Ok(Looked::TooEarly),
             },
         };
-        let batch = Batch { drainer: self, session, rows: state.rows };
-        let looked = batch.run(snapshot.as_deref(), &mut state.complaints).await?;
+        let rows = if state.alone > 0 { 1 } else { state.rows };
+        let batch = Batch { drainer: self, session, rows };
+        let looked = batch.run(snapshot.as_deref(), &mut state.warnings).await?;
         state.rows = match looked {
-            Looked::Full => (state.rows * 2).min(OutboxConfig::BATCH_ROWS_MAX),
-            Looked::Empty | Looked::Refused => OutboxConfig::BATCH_ROWS,
+            Looked::Full if rows > 1 => (rows * 2).min(OutboxConfig::BATCH_ROWS_MAX),
+            _ => OutboxConfig::BATCH_ROWS,
+        };
+        state.alone = match looked {
+            Looked::Full => (state.alone - 1).max(0),
+            Looked::NoText => rows,
+            _ => 0,
         };
         Ok(looked)
     }
@@ -291,6 +343,20 @@ impl Drainer {
         };
         either(sleep(time), stop).await;
     }
+}
+
+/// Fails where transactions cannot write.
+async fn check_writable(session: &Session) -> Result<(), Down> {
+    let row = session.query_one(sql::GET_STANDBY, &[]).await?;
+    let get = |index| row.try_get::<_, bool>(index).map_err(|why| in_words(&why));
+    let why = match (get(0)?, get(1)?) {
+        (true, _) => {
+            "this is a standby: name the primary, or all servers with target_session_attrs=read-write"
+        }
+        (_, true) => "its transactions are read-only (default_transaction_read_only)",
+        _ => return Ok(()),
+    };
+    Err(Down(format!("PostgreSQL: {why}")))
 }
 
 /// The only value of a statement without parameters.

@@ -56,6 +56,11 @@ async fn session(
     has_warned: &mut bool,
 ) -> Result<Session, Down> {
     let session = connector.connect(notified).await?;
+    if session.is_pooled().await? {
+        let why =
+            "a pooler does not pass notifications; name the database itself with --outbox-direct";
+        return Err(Down(why.into()));
+    }
     let has_trigger: bool = session
         .query_one(HAS_TRIGGER, &[])
         .await?
@@ -73,8 +78,8 @@ async fn session(
 /// Returns when the session is of no use any more.
 async fn follow(mut session: Session) -> Down {
     loop {
-        if let Either::Left(()) = either(session.ended(), sleep(CHECK)).await {
-            return Down("the connection was lost".into());
+        if let Either::Left(down) = either(session.ended(), sleep(CHECK)).await {
+            return down;
         }
         if let Err(down) = session.run("SELECT 1").await {
             return down;

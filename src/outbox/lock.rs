@@ -1,11 +1,8 @@
 //! One server without a log to share drains an outbox alone: what another one took out of the table, its clients would
-//! never get. It holds an advisory lock, in the session that drains.
+//! never get. It holds an advisory lock, in the session that drains. Servers with a log share that lock, each for the
+//! time of a transaction that publishes.
 
-use std::sync::Arc;
-
-use tokio::sync::Notify;
-
-use super::connection::{Connector, Down, Session};
+use super::connection::{Down, Session};
 
 /// Why the lock is not held.
 #[derive(Debug)]
@@ -17,51 +14,48 @@ pub(super) enum NotHeld {
     Down(Down),
 }
 
-const GET_PID: &str = "SELECT pg_backend_pid()";
-
 /// This backend's own lock, on the table: of two numbers, of which the first is that of outboxes.
 const OWN: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND classid = 1853187175 AND objid = 'nudged_outbox'::regclass::oid AND objsubid = 2 \
-     AND pid = pg_backend_pid() AND granted)";
+     AND mode = 'ExclusiveLock' AND pid = pg_backend_pid() AND granted)";
 
 const TRY: &str = "SELECT pg_try_advisory_lock(1853187175, 'nudged_outbox'::regclass::oid::int4)";
+
+const TRY_SHARED: &str =
+    "SELECT pg_try_advisory_xact_lock_shared(1853187175, 'nudged_outbox'::regclass::oid::int4)";
 
 /// Which backend has it, and from where.
 const HOLDER: &str = "SELECT concat_ws(' from ', 'process ' || l.pid, host(a.client_addr)) \
      FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
      WHERE l.locktype = 'advisory' AND l.classid = 1853187175 AND l.objsubid = 2 \
+     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND l.objid = 'nudged_outbox'::regclass::oid AND l.granted LIMIT 1";
 
 const POOLED: &str = "the outbox is behind a pooler in transaction mode, where a server without \
      --backplane cannot hold the lock that makes it the only one; name the database itself with \
      --outbox-direct";
 
+/// PostgreSQL asks soon whether this end is there, so that a server whose machine is gone does not keep the lock for
+/// the two hours that the kernel has as its default.
+const KEEPALIVE: &str =
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
 /// Takes the lock for this session.
-pub(super) async fn take(session: &Session, connector: &Connector) -> Result<(), NotHeld> {
-    // Two sessions of one backend are no sessions.
-    let pid: i32 = pid(session).await?;
-    {
-        let other = connector.connect(&Arc::new(Notify::new())).await?;
-        if self::pid(&other).await? == pid {
-            return Err(NotHeld::Pooled(POOLED.into()));
-        }
-    }
-    session.run("BEGIN").await?;
-    // Within a transaction a pooler cannot change the backend.
-    if is_held(session).await? {
+pub(super) async fn take(session: &Session) -> Result<(), NotHeld> {
+    if session.is_pooled().await? {
         return Err(NotHeld::Pooled(POOLED.into()));
     }
+    session.run(KEEPALIVE).await?;
+    session.begin().await?;
     let taken: bool = get(session, TRY).await?;
     session.run("COMMIT").await?;
     if taken {
         return Ok(());
     }
-    let holder = session.query(HOLDER, &[]).await?;
-    let holder: Option<String> = holder.first().and_then(|row| row.try_get(0).ok());
+    let holder = holder(session).await?;
     Err(NotHeld::Elsewhere(format!(
-        "another server drains this outbox ({}); several servers need --backplane",
-        holder.unwrap_or_else(|| "it has just ended".into())
+        "another server drains this outbox ({holder}); several servers need --backplane"
     )))
 }
 
@@ -70,9 +64,22 @@ pub(super) async fn is_held(session: &Session) -> Result<bool, Down> {
     get(session, OWN).await
 }
 
-async fn pid(session: &Session) -> Result<i32, Down> {
-    let row = session.query_one(GET_PID, &[]).await?;
-    row.try_get(0).map_err(|why| super::connection::in_words(&why))
+/// Fails if a server without a log has the lock; otherwise none has it before the end of the current transaction.
+pub(super) async fn share(session: &Session) -> Result<(), Down> {
+    if get(session, TRY_SHARED).await? {
+        return Ok(());
+    }
+    let holder = holder(session).await?;
+    Err(Down(format!(
+        "a server without --backplane drains this outbox ({holder}), and its clients alone get what is \
+         published; end it, or give it the log"
+    )))
+}
+
+async fn holder(session: &Session) -> Result<String, Down> {
+    let holder = session.query(HOLDER, &[]).await?;
+    let holder = holder.first().and_then(|row| row.try_get(0).ok());
+    Ok(holder.unwrap_or_else(|| "it has just ended".into()))
 }
 
 async fn get(session: &Session, sql: &str) -> Result<bool, Down> {
@@ -90,5 +97,5 @@ impl From<Down> for NotHeld {
 
 /// What a transaction that found the lock gone ends with.
 pub(super) fn lost() -> Down {
-    Down(format!("the lock of the outbox is gone: {POOLED}"))
+    Down(format!("the lock of the outbox is gone: its table is another one, or {POOLED}"))
 }

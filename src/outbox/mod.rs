@@ -7,17 +7,18 @@
 //!
 //! A row is published at least once: a crash between the publish and the COMMIT publishes it again. Any number of servers
 //! that share a log drain the same table, each other rows of it. A server without a log is the only one, which a lock
-//! ensures. Nothing orders the rows: invalidations need no order.
+//! ensures, and with which servers with a log do not drain. Nothing orders the rows: invalidations need no order.
 
-mod complaints;
 mod connection;
 mod delay;
 mod drain;
 mod listen;
 mod lock;
+mod pooled;
 mod rows;
 mod sql;
 mod tls;
+mod warnings;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,6 +11,15 @@ BEGIN;
 -- Not even "already exists, skipping".
 SET LOCAL client_min_messages = warning;
 
+-- All of it is in one schema, the first of search_path. The functions find their table there, whoever calls them from
+-- wherever, and no temporary table instead.
+DO $$ BEGIN
+    IF current_schema() IS NULL THEN
+        RAISE EXCEPTION 'search_path has no schema in which to make the outbox';
+    END IF;
+    PERFORM set_config('search_path', format('%I, pg_temp', current_schema()), true);
+END $$;
+
 CREATE TABLE IF NOT EXISTS nudged_outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xid bigint NOT NULL DEFAULT txid_current(), -- for --outbox-delay
@@ -30,11 +39,15 @@ ALTER TABLE nudged_outbox SET (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000
 );
 
--- They find the table wherever they are called from: search_path is as it is now.
+-- A publish has at most 256 keys: more of them are several rows.
 CREATE OR REPLACE FUNCTION nudge(org text, VARIADIC keys text[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    IF cardinality($2) > 0 THEN
+    IF cardinality($2) > 256 THEN
+        INSERT INTO nudged_outbox (org, keys)
+        SELECT $1, array_agg(key ORDER BY n) FROM unnest($2) WITH ORDINALITY AS all_keys (key, n)
+        GROUP BY (n - 1) / 256;
+    ELSIF cardinality($2) > 0 THEN
         INSERT INTO nudged_outbox (org, keys) VALUES ($1, $2);
     END IF;
 END $$;

@@ -17,7 +17,7 @@ pub(super) struct OutboxRow {
 pub(super) enum Unusable {
     /// It has more bytes than a publish may have.
     TooLarge,
-    /// Something in it is no text, as a database without an encoding may have it.
+    /// Something in it is no text, as a database without an encoding, or with another one, may have it.
     NoText,
 }
 
@@ -38,7 +38,7 @@ struct Line<'a> {
     bulk: Option<bool>,
 }
 
-/// The rows that [`super::sql::take`] returns, by their ids.
+/// The rows that were taken out, by their ids.
 pub(super) fn read(rows: &[Row]) -> Vec<OutboxRow> {
     let read = |row| OutboxRow { id: column(row, 0).unwrap_or_default(), line: line(row) };
     let mut rows: Vec<_> = rows.iter().map(read).collect();

@@ -1,10 +1,15 @@
 //! The SQL: of the table and its functions, and of the statements that drain it.
 
+use std::time::Duration;
+
 /// The version of the table and its functions that this server needs.
 pub(super) const VERSION: i32 = 1;
 
 /// The oldest PostgreSQL that has identity columns.
 pub(super) const POSTGRES_MIN: u32 = 10;
+
+/// The one from which on a whole transaction may have a time-out.
+const TRANSACTION_TIMEOUT_MIN: u32 = 17;
 
 /// What makes the table, for a message.
 pub(super) const COMMAND: &str = "nudged outbox-sql | psql postgres://…";
@@ -16,6 +21,28 @@ pub fn sql(notify: bool) -> String {
     let notify = if notify { include_str!("notify.sql") } else { "" };
     [include_str!("outbox.sql"), notify, include_str!("grants.sql")].concat()
 }
+
+/// Begins a transaction as this needs it: with another isolation level, rows that another server takes would be an
+/// error; and PostgreSQL ends one whose server is cut off, and that would keep its rows. It may do nothing for `idle`.
+pub(super) fn begin(major: u32, idle: Duration) -> String {
+    let idle = idle.as_millis();
+    let whole = match major >= TRANSACTION_TIMEOUT_MIN {
+        true => "; SET LOCAL transaction_timeout = 0",
+        false => "",
+    };
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 8000; \
+         SET LOCAL idle_in_transaction_session_timeout = {idle}{whole}"
+    )
+}
+
+/// Whether this is a standby, and whether transactions cannot write.
+pub(super) const GET_STANDBY: &str =
+    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean";
+
+/// The user from whom policies hide rows, if they do.
+pub(super) const GET_HIDDEN: &str =
+    "SELECT CASE WHEN row_security_active('nudged_outbox') THEN current_user::text END";
 
 /// The version of what [`sql`] has made.
 pub(super) const GET_VERSION: &str = "SELECT nudged_outbox_version()";
@@ -46,20 +73,11 @@ const BYTES: &str = "(octet_length(org)::bigint + coalesce(octet_length(keys::te
      + coalesce(octet_length(data::text), 0) + coalesce(octet_length(\"text\"), 0))";
 
 /// Takes rows out: at most `$1`, of about `$2` bytes. One of more than `$3` bytes comes without its texts. With `delayed`
-/// they are those that a transaction of the snapshot `$4` sees; and those whose transaction is of the future, so that it
-/// was one of another database, from which they were restored.
+/// they are those that a transaction of the snapshot `$4` sees.
 ///
 /// An array, and not `IN`: the planner may run the subquery of an `IN` more than once, and lock more than the limit.
 pub(super) fn take(delayed: bool) -> String {
-    let condition = match delayed {
-        false => "",
-        true => {
-            "WHERE (txid_visible_in_snapshot(xid, $4::txid_snapshot) \
-             OR xid >= txid_snapshot_xmax(txid_current_snapshot())) "
-        }
-    };
-    let text = |column: &str| format!("CASE WHEN {BYTES} <= $3 THEN {column} END");
-    let columns = ["org", "keys", "topic", "event", "data::text", "\"text\""].map(text).join(", ");
+    let (condition, columns) = (condition(delayed, 4), columns(3));
     format!(
         "DELETE FROM nudged_outbox WHERE id = ANY (ARRAY(\
            SELECT id FROM (\
@@ -72,13 +90,63 @@ pub(super) fn take(delayed: bool) -> String {
     )
 }
 
+/// Locks the row that [`take`] would take first, with the snapshot `$1`.
+pub(super) fn pick(delayed: bool) -> String {
+    let condition = condition(delayed, 1);
+    format!("SELECT id FROM nudged_outbox {condition} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED")
+}
+
+/// Takes out the row `$1`; of more than `$2` bytes it comes without its texts.
+pub(super) fn take_one() -> String {
+    format!("DELETE FROM nudged_outbox WHERE id = $1 RETURNING id, {}, bulk", columns(2))
+}
+
+/// Deletes the row `$1` unread.
+pub(super) const DELETE_ONE: &str = "DELETE FROM nudged_outbox WHERE id = $1";
+
+/// Only those that the snapshot sees; and those whose transaction is of the future, so that it was one of another
+/// database, from which they were restored.
+fn condition(delayed: bool, snapshot: u32) -> String {
+    match delayed {
+        false => String::new(),
+        true => format!(
+            "WHERE (txid_visible_in_snapshot(xid, ${snapshot}::txid_snapshot) \
+             OR xid >= txid_snapshot_xmax(txid_current_snapshot())) "
+        ),
+    }
+}
+
+/// The texts of a row, null if they have more bytes than this parameter.
+fn columns(max: u32) -> String {
+    let text = |column: &str| format!("CASE WHEN {BYTES} <= ${max} THEN {column} END");
+    ["org", "keys", "topic", "event", "data::text", "\"text\""].map(text).join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HubConfig;
+
+    #[test]
+    fn a_row_has_as_many_keys_as_a_publish_may_have() {
+        let max = HubConfig::default().keys_max;
+        for part in [format!("> {max} THEN"), format!("(n - 1) / {max}")] {
+            assert!(sql(false).contains(&part), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_time_out_is_set_where_there_is_one() {
+        let begin = |major| begin(major, Duration::from_secs(10));
+        assert!(begin(16).ends_with("idle_in_transaction_session_timeout = 10000"));
+        assert!(begin(17).ends_with("transaction_timeout = 0"));
+    }
 
     #[test]
     fn the_sql_has_the_version_that_the_server_needs() {
         let plain = sql(false);
+        // A database has any encoding.
+        assert!(sql(true).is_ascii());
         assert!(plain.contains(&format!("outbox, version {VERSION}.")), "{plain}");
         assert!(plain.contains(&format!("AS 'SELECT {VERSION}'")), "{plain}");
         assert!(!plain.contains("TRIGGER") && sql(true).contains("CREATE TRIGGER"));

@@ -9,15 +9,15 @@ use crate::config::OutboxConfig;
 use crate::http::{BatchResult, CheckedLine};
 use crate::hub::record::Lines;
 use crate::metrics;
-use crate::outbox::complaints::Complaints;
-use crate::outbox::connection::{Down, Session};
+use crate::outbox::connection::{Down, Session, in_words};
 use crate::outbox::rows::{self, OutboxRow, Unusable};
+use crate::outbox::warnings::Warnings;
 use crate::outbox::{lock, sql};
 
 pub(super) struct Batch<'a> {
     pub(super) drainer: &'a Drainer,
     pub(super) session: &'a Session,
-    /// The most that are taken out.
+    /// The most that are taken out. One is taken out alone: it may be no text.
     pub(super) rows: i64,
 }
 
@@ -41,20 +41,29 @@ impl Batch<'_> {
     pub(super) async fn run(
         &self,
         snapshot: Option<&str>,
-        complaints: &mut Complaints,
+        warnings: &mut Warnings,
     ) -> Result<Looked, Down> {
         let session = self.session;
-        session.run("BEGIN").await?;
-        let taken = self.take(snapshot).await?;
+        session.begin().await?;
+        let taken = match self.rows {
+            1 => Some(self.take_one(snapshot).await?),
+            _ => self.take(snapshot).await?,
+        };
+        let Some(taken) = taken else {
+            session.run("ROLLBACK").await?;
+            return Ok(Looked::NoText);
+        };
         if taken.is_empty() {
             session.run("COMMIT").await?;
             return Ok(Looked::Empty);
         }
         let mut outcome = Outcome { drainer: self.drainer, result: BatchResult::Lost };
-        if self.drainer.backplane.is_none() && !lock::is_held(session).await? {
+        if self.drainer.backplane.is_some() {
+            lock::share(session).await?;
+        } else if !lock::is_held(session).await? {
             return Err(lock::lost());
         }
-        let Some(counts) = self.publish(&taken, complaints).await else {
+        let Some(counts) = self.publish(&taken, warnings).await else {
             outcome.result = BatchResult::Unavailable;
             session.run("ROLLBACK").await?;
             return Ok(Looked::Refused);
@@ -64,40 +73,70 @@ impl Batch<'_> {
         let counters = &self.drainer.shared.counters;
         metrics::add(&counters.published, counts.valid);
         metrics::add(&counters.invalid, counts.invalid);
-        // One that is full by its bytes has at least a sixteenth of them.
-        let is_full =
-            taken.len() as i64 >= self.rows || self.bytes(&taken) >= OutboxConfig::BATCH_BYTES / 16;
-        Ok(if is_full { Looked::Full } else { Looked::Empty })
+        Ok(if self.is_full(&taken) { Looked::Full } else { Looked::Empty })
     }
 
-    async fn take(&self, snapshot: Option<&str>) -> Result<Vec<OutboxRow>, Down> {
-        let row_bytes = i64::try_from(self.drainer.row_bytes).unwrap_or(i64::MAX);
+    /// `None` if one of them cannot be read.
+    async fn take(&self, snapshot: Option<&str>) -> Result<Option<Vec<OutboxRow>>, Down> {
+        let row_bytes = self.row_bytes();
         let bytes = OutboxConfig::BATCH_BYTES;
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             vec![(&self.rows, Type::INT8), (&bytes, Type::INT8), (&row_bytes, Type::INT8)];
         if let Some(snapshot) = &snapshot {
             parameters.push((snapshot, Type::TEXT));
         }
-        let taken = self.session.query(&sql::take(snapshot.is_some()), &parameters).await?;
-        Ok(rows::read(&taken))
+        let taken = self.session.query_text(&sql::take(snapshot.is_some()), &parameters).await?;
+        Ok(taken.map(|taken| rows::read(&taken)))
     }
 
-    fn bytes(&self, taken: &[OutboxRow]) -> i64 {
-        let lines = taken.iter().filter_map(|row| row.line.as_ref().ok());
-        lines.map(|line| line.len() as i64).sum()
+    /// Takes one out, if there is one. It is deleted if it cannot be read.
+    async fn take_one(&self, snapshot: Option<&str>) -> Result<Vec<OutboxRow>, Down> {
+        let session = self.session;
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::new();
+        if let Some(snapshot) = &snapshot {
+            parameters.push((snapshot, Type::TEXT));
+        }
+        let picked = session.query(&sql::pick(snapshot.is_some()), &parameters).await?;
+        let Some(picked) = picked.first() else { return Ok(Vec::new()) };
+        let id: i64 = picked.try_get(0).map_err(|why| in_words(&why))?;
+        session.run("SAVEPOINT unread").await?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&id, Type::INT8), (&self.row_bytes(), Type::INT8)];
+        if let Some(taken) = session.query_text(&sql::take_one(), &parameters).await? {
+            return Ok(rows::read(&taken));
+        }
+        session.run("ROLLBACK TO SAVEPOINT unread").await?;
+        session.query(sql::DELETE_ONE, &parameters[..1]).await?;
+        Ok(vec![OutboxRow { id, line: Err(Unusable::NoText) }])
+    }
+
+    fn row_bytes(&self) -> i64 {
+        i64::try_from(self.drainer.row_bytes).unwrap_or(i64::MAX)
+    }
+
+    /// Whether there may be more. One that is full by its bytes has at least a sixteenth of them, or rows that are too
+    /// large to be here.
+    fn is_full(&self, taken: &[OutboxRow]) -> bool {
+        let bytes = |row: &OutboxRow| match &row.line {
+            Ok(line) => line.len() as i64,
+            Err(Unusable::TooLarge) => OutboxConfig::BATCH_BYTES,
+            Err(Unusable::NoText) => 0,
+        };
+        taken.len() as i64 >= self.rows
+            || taken.iter().map(bytes).sum::<i64>() >= OutboxConfig::BATCH_BYTES / 16
     }
 
     /// Publishes what is valid. `None` if the log did not take it, or not all of it.
-    async fn publish(&self, taken: &[OutboxRow], complaints: &mut Complaints) -> Option<Counts> {
+    async fn publish(&self, taken: &[OutboxRow], warnings: &mut Warnings) -> Option<Counts> {
         let Drainer { hub, shared, row_bytes, backplane, .. } = self.drainer;
         let now = shared.clock.elapsed();
         let valid = taken.iter().filter_map(|row| match &row.line {
             Err(why) => {
-                complaints.unusable(row.id, *why, now);
+                warnings.unusable(row.id, *why, now);
                 None
             }
             Ok(line) => CheckedLine::new(line, hub.config(), *row_bytes)
-                .inspect_err(|why| complaints.rejected(row.id, why, now))
+                .inspect_err(|why| warnings.rejected(row.id, why, now))
                 .ok()
                 .map(|line| (row.id, line)),
         });
@@ -107,14 +146,16 @@ impl Batch<'_> {
             // The broker's records may be smaller than a publish.
             while let Err(why) = append(backplane, records(&valid, max)).await {
                 let AppendError::TooLarge { max: smaller } = why else { return None };
-                if smaller >= max {
+                // The line break counts.
+                let mut is_smaller = smaller < max;
+                for (id, _) in valid.extract_if(.., |(_, line)| line.len() >= smaller) {
+                    warnings.unusable(id, Unusable::TooLarge, now);
+                    is_smaller = true;
+                }
+                if !is_smaller {
                     return None;
                 }
-                max = smaller;
-                // The line break counts.
-                for (id, _) in valid.extract_if(.., |(_, line)| line.len() >= max) {
-                    complaints.unusable(id, Unusable::TooLarge, now);
-                }
+                max = max.min(smaller);
             }
             // Once among all servers, at the one that published it.
             metrics::add(&hub.shard_counters().published, valid.len() as u64);

@@ -1,12 +1,16 @@
 //! Publishes that happen when a transaction is committed, with a real PostgreSQL.
 
 mod alone;
+mod between;
 mod commit;
 mod faults;
+mod foreign;
+mod gate;
 mod guide;
 mod pooler;
 mod settings;
 mod several;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -20,7 +24,12 @@ fn start(url: &str, args: &[&str]) -> Server {
     Server::start(&[&["--outbox", url, "--coalesce", "0"], args].concat())
 }
 
-/// The same, with its log.
+/// The same without further settings.
+fn start_plain(url: &str, args: &[&str]) -> Server {
+    Server::start(&[&["--outbox", url], args].concat())
+}
+
+/// The same as [`start`], with its log.
 fn logging(url: &str, args: &[&str]) -> (Server, Log) {
     let mut command = Server::command();
     command.stderr(Stdio::piped());
@@ -40,8 +49,12 @@ fn streaming(postgres: &Postgres, args: &[&str]) -> (Server, Stream) {
 
 /// The keys of the next event.
 fn next_keys(stream: &mut Stream) -> Vec<String> {
-    let event = stream.next();
-    let data = event.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+    let mut event = stream.next();
+    while event.starts_with(':') {
+        event = stream.next();
+    }
+    let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+    let data = data.unwrap_or_else(|| panic!("no data: {event:?}"));
     let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
     let keys = data["keys"].as_array().unwrap_or_else(|| panic!("no keys: {event}"));
     keys.iter().map(|key| key.as_str().expect("a string").to_owned()).collect()

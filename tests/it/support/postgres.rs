@@ -1,10 +1,10 @@
 //! PostgreSQL: a cluster of its own for each test, in a temporary folder, a client, and `PgBouncer` in front of it.
 #![allow(dead_code, reason = "each of those that include this uses some of it")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client, NoTls, Row};
 
+use super::certificate::Certificate;
 use super::port::ReservedPort;
 use super::server::signal;
 use super::temp_dir::TempDir;
@@ -99,6 +100,46 @@ impl Postgres {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.port.address
+    }
+
+    /// Every user but its own has to authenticate over TCP, with TLS if `is_secure`.
+    pub(crate) fn ask_for_passwords(&self, is_secure: bool) {
+        let host = if is_secure { "hostssl" } else { "host" };
+        let text = format!(
+            "local all all trust\nhost all postgres 127.0.0.1/32 trust\n{host} all all 127.0.0.1/32 scram-sha-256\n"
+        );
+        fs::write(self.dir.path().join("data/pg_hba.conf"), text).expect("a file");
+        let rules = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'scram-sha-256'";
+        let sql = self.sql();
+        assert_eq!(sql.number(rules), 1);
+        self.reload();
+    }
+
+    /// Has it use this certificate.
+    pub(crate) fn use_certificate(&self, certificate: &Certificate) {
+        let sql = self.sql();
+        let data = self.dir.path().join("data");
+        for (file, from, setting) in [
+            ("server.pem", &certificate.certificate, "ssl_cert_file"),
+            ("key.pem", &certificate.key, "ssl_key_file"),
+        ] {
+            let to = data.join(file);
+            fs::copy(from, &to).expect("a file");
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("a file");
+            sql.run(&format!("ALTER SYSTEM SET {setting} = '{file}'"));
+        }
+        own(&data);
+        sql.run("ALTER SYSTEM SET ssl = on");
+        self.reload();
+    }
+
+    fn reload(&self) {
+        let sql = self.sql();
+        let loaded = "SELECT (extract(epoch FROM pg_conf_load_time()) * 1000000)::bigint";
+        let before = sql.number(loaded);
+        sql.run("SELECT pg_reload_conf()");
+        // Its process for connections reads it before it accepts the next one, and a new session shows when it did.
+        eventually("the configuration is read", || self.sql().number(loaded) > before);
     }
 
     /// The path of a file in its folder, which may be read by it.
@@ -206,12 +247,22 @@ impl Drop for Postgres {
 impl PgBouncer {
     /// One with so many connections to the database.
     pub(crate) fn before(postgres: &Postgres, connections: u32) -> Self {
+        Self::before_as(postgres, connections, "auth_type = trust", "\"postgres\" \"\"\n")
+    }
+
+    /// The same with these lines in its configuration, and in its file of users.
+    pub(crate) fn before_as(
+        postgres: &Postgres,
+        connections: u32,
+        settings: &str,
+        users: &str,
+    ) -> Self {
         let (dir, port) = (TempDir::new(), ReservedPort::new());
-        fs::write(dir.path().join("users"), "\"postgres\" \"\"\n").expect("a file");
+        fs::write(dir.path().join("users"), users).expect("a file");
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\npool_mode = transaction\n\
-             listen_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\nauth_type = trust\n\
-             auth_file = {}\ndefault_pool_size = {connections}\nmax_client_conn = 100\n",
+             listen_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\
+             auth_file = {}\ndefault_pool_size = {connections}\nmax_client_conn = 100\n{settings}\n",
             postgres.address().port(),
             port.address.port(),
             dir.file("users"),
@@ -233,7 +284,12 @@ impl PgBouncer {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@{}/postgres", self.port.address)
+        self.url_of("postgres")
+    }
+
+    /// The same for another user.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        format!("postgres://{user}@{}/postgres", self.port.address)
     }
 }
 

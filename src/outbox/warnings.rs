@@ -5,11 +5,12 @@ use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use super::rows::Unusable;
+use crate::backplane::outage::PERIOD;
 use crate::http::Reject;
 
 /// What was found, by the kind of the reason. There are few kinds.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(HashMap<Kind, Complaint>);
+pub(super) struct Warnings(HashMap<Kind, Warning>);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Kind {
@@ -18,21 +19,19 @@ enum Kind {
 }
 
 #[derive(Debug)]
-struct Complaint {
+struct Warning {
     /// Rows since the last line.
     unwritten: u64,
     /// When a line may be written again.
     next: Duration,
 }
 
-const PERIOD: Duration = Duration::from_secs(60);
-
 /// Characters of a reason that are shown: it quotes the row.
 const WHY_MAX: usize = 300;
 
-// ===== impl Complaints =====
+// ===== impl Warnings =====
 
-impl Complaints {
+impl Warnings {
     /// A row is not what may be published.
     pub(super) fn rejected(&mut self, id: i64, why: &Reject, now: Duration) {
         self.add(Kind::Reject(discriminant(why)), id, &why.reason(), now);
@@ -44,14 +43,13 @@ impl Complaints {
     }
 
     fn add(&mut self, kind: Kind, id: i64, why: &str, now: Duration) {
-        let complaint =
-            self.0.entry(kind).or_insert(Complaint { unwritten: 0, next: Duration::ZERO });
-        complaint.unwritten += 1;
-        if now < complaint.next {
+        let warning = self.0.entry(kind).or_insert(Warning { unwritten: 0, next: Duration::ZERO });
+        warning.unwritten += 1;
+        if now < warning.next {
             return;
         }
-        let rows = complaint.unwritten;
-        *complaint = Complaint { unwritten: 0, next: now + PERIOD };
+        let rows = warning.unwritten;
+        *warning = Warning { unwritten: 0, next: now + PERIOD };
         let why: String = why.chars().take(WHY_MAX).collect();
         tracing::warn!(id, rows, why, "a row of the outbox cannot be published, and is deleted");
     }
