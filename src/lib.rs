@@ -159,8 +159,9 @@
 //!
 //! *A broker says what its history is*: the identity of an opened log. As long as that is the one of the last barrier,
 //! what was acknowledged is still there. For NATS it is a run of a server, or, where its disk or its copies are trusted,
-//! the stream; for Redis its replication id, which is new at each start and each failover. Positions are the stream's
-//! sequence in NATS, and the second part of the ids in Redis (`XADD … 0-*`), which leave no hole either.
+//! the stream; for Redis a run of the server, and what it has copied as a replica, so that each start and each failover is
+//! another history. Positions are the stream's sequence in NATS, and the second part of the ids in Redis (`XADD … 0-*`),
+//! which leave no hole either.
 //!
 //! *A row of the outbox is published* ([guide](guide::outbox)) by one thread, in one transaction for each batch: `DELETE …
 //! RETURNING` takes rows that no other server has locked, each is checked as a line of a publish is, they are appended to
