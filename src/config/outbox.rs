@@ -199,7 +199,7 @@ fn hosts(config: &tokio_postgres::Config) -> String {
 
     let ports = config.get_ports();
     let shown = |(index, host): (usize, &Host)| {
-        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
         match host {
             Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
             Host::Tcp(name) => format!("{name}:{port}"),
