@@ -15,8 +15,9 @@ pub(crate) struct Barrier {
     /// Why, for servers. Without it, or with one of a newer version, the barrier counts in any case.
     #[serde(default, deserialize_with = "known_cause")]
     pub(crate) cause: Option<Cause>,
-    /// Of [`Cause::Forgot`]: any barrier at a later position was appended after the loss. Between this position and the
-    /// last that its server had read before the loss, it had read no barrier.
+    /// Of [`Cause::Forgot`]: any barrier at a later position was appended after the loss. It is the last barrier that its
+    /// server had read before the loss; in another run of the broker, if that is later, the newest record when its server
+    /// opened the log.
     #[serde(default)]
     pub(crate) after: u64,
 }

@@ -50,6 +50,8 @@ pub(crate) enum Reopen {
     Lost,
     /// What the log has is not read.
     Stalled,
+    /// Another server goes by another run of the broker.
+    Run,
 }
 
 /// What is written to the log of the server.
@@ -92,6 +94,7 @@ impl std::fmt::Display for Reopen {
             Self::Changed => "a record is not the one that was read before",
             Self::Lost => "what was appended does not come back",
             Self::Stalled => "the log has records that are not read",
+            Self::Run => "another server names another run of the broker",
         })
     }
 }

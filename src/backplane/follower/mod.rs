@@ -43,6 +43,8 @@ pub(crate) struct Follower {
     tags: Tags,
     /// The run of the broker in which reading began.
     began_in: String,
+    /// That from which the last record was read.
+    read_in: String,
     adopted: Adopted,
     /// The position of the last barrier that counted since reading began, or 0.
     counted_barrier: u64,
@@ -146,6 +148,7 @@ impl Follower {
             has_applied: false,
             tags: Tags::default(),
             began_in: String::new(),
+            read_in: String::new(),
             adopted: Adopted::default(),
             counted_barrier: 0,
             barriers_up_to: 0,

@@ -13,6 +13,10 @@ impl Follower {
     /// Compares what the log has with what was read before.
     pub(super) fn compare(&mut self, bounds: Bounds, until: Time, now: Time) {
         let Some(head) = self.head else { return self.begin(bounds, None, now) };
+        let is_another = self.has_applied && self.read_in != bounds.identity;
+        if is_another && let Some(due) = &mut self.barrier_due {
+            due.after = due.after.max(bounds.newest);
+        }
         if bounds.newest < head.position {
             self.state = State::Short { until, bounds };
             return;
@@ -23,6 +27,8 @@ impl Follower {
                 self.state =
                     State::Reading(Reading { bounds, is_proven, barrier_sent, progress: now });
             }
+            // What the other run had not is not known here: it may have gone on beside this one.
+            _ if is_another => self.forgot(bounds, now),
             // The next record follows the one that was read last, but nothing proves it.
             _ => self.begin(bounds, self.has_applied.then_some(CutReason::Trimmed), now),
         }
@@ -86,7 +92,12 @@ impl Follower {
     pub(super) fn forgot(&mut self, bounds: Bounds, now: Time) {
         let earlier = self.barrier_due.filter(|due| due.cause == Cause::Forgot);
         // One barrier for both.
-        let after = self.barriers_up_to.max(earlier.map_or(0, |due| due.after));
+        let mut after = self.barriers_up_to.max(earlier.map_or(0, |due| due.after));
+        if self.read_in != bounds.identity {
+            // The other run may have gone on beside this one, as a primary of Redis does that is cut off from its
+            // replicas: what was read there last is newer than what this run had before it was opened.
+            after = after.max(bounds.newest);
+        }
         self.barrier_due = Some(Due { cause: Cause::Forgot, after, tag: None });
         self.begin(bounds, Some(CutReason::Forgot), now);
     }

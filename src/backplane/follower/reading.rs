@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::{Action, CutReason, Follower, Note, RECORD_OVERHEAD, Reopen, State, hex};
-use crate::backplane::broker::{Entry, Kind, VERSION};
+use crate::backplane::broker::{Bounds, Entry, Kind, VERSION};
 use crate::backplane::payload::{Barrier, Beat, Cause, bounded};
 use crate::ids::Mark;
 use crate::time::Time;
@@ -42,8 +42,15 @@ impl Follower {
             });
         }
         reading.progress = now;
+        if self.read_in != reading.bounds.identity {
+            self.read_in.clone_from(&reading.bounds.identity);
+        }
         self.gaps.close();
         self.follow(entry, mark, now);
+        if self.is_outdated(mark) {
+            self.reopen(Reopen::Run);
+            return ControlFlow::Break(());
+        }
         ControlFlow::Continue(())
     }
 
@@ -108,6 +115,19 @@ impl Follower {
             }
         };
         self.actions.push_back(action);
+    }
+
+    /// Whether this record, which was appended after the log was opened, has made another run the one to go by. That may
+    /// be the one of now: a primary of Redis takes a new identity when a first replica is attached, and closes no
+    /// connection.
+    fn is_outdated(&self, mark: Mark) -> bool {
+        let State::Reading(reading) = &self.state else { return false };
+        let Bounds { newest, identity, .. } = &reading.bounds;
+        let is_barrier = self.barriers_up_to == mark.position;
+        is_barrier
+            && mark.position > *newest
+            && self.adopted.has_kind(identity)
+            && !self.adopted.is(identity)
     }
 
     fn beat(&mut self, entry: &Entry, mark: Mark) {

@@ -276,3 +276,27 @@ fn a_loss_that_is_noticed_twice_is_still_after_the_last_barrier() {
     case.reopen();
     assert_eq!(case.barriers(), [(Some(Cause::Forgot), known)]);
 }
+
+/// SCENARIO: a first replica is attached to Redis, which gives it another identity and closes no connection. One server
+/// opens the log again, and appends a barrier for that. The others are still connected as before.
+/// BUG: to them the barrier's identity was that of another run: they appended one for theirs, the first server one for
+/// its own, and so on, as fast as the broker could. All clients re-read with each.
+/// FIX: a server opens the log again before, so that it knows the identity of now.
+#[test]
+fn a_barrier_of_a_server_that_knows_a_newer_identity_is_enough() {
+    let mut case = Case::reading(1);
+    case.identity = "redis 2".into();
+    case.reopen();
+    case.done.clear();
+    let barrier_for = |identity| barrier(identity, Some(Cause::Identity), 0);
+    let at = case.append(Kind::Barrier, barrier_for("redis 3"));
+    case.identity = "redis 3".into();
+    case.run();
+    assert_eq!(case.cuts(), [(at, CutReason::Barrier)]);
+    assert!(!case.appended().contains(&Kind::Barrier), "{:?}", case.done);
+    // If its own is the newer one, it counts.
+    case.done.clear();
+    let at = case.append(Kind::Barrier, barrier_for("redis 2"));
+    case.run();
+    assert_eq!(case.cuts(), [(at, CutReason::Barrier), (at + 1, CutReason::Barrier)]);
+}

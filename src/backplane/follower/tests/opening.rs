@@ -233,8 +233,8 @@ fn a_trimmed_log_that_delivers_nothing_is_one_cut() {
     // What another log had at these positions was not there before.
     case.identity = "second".into();
     opened(&mut case);
-    assert_eq!(case.cuts(), [(before, CutReason::Trimmed); 2]);
+    assert_eq!(case.cuts(), [(before, CutReason::Trimmed), (before, CutReason::Forgot)]);
     case.trim(before + 2);
     opened(&mut case);
-    assert_eq!(case.cuts().last(), Some(&(before + 1, CutReason::Trimmed)));
+    assert_eq!(case.cuts().last(), Some(&(before + 1, CutReason::Forgot)));
 }
