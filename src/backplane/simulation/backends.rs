@@ -31,7 +31,7 @@ impl World {
         let names: Vec<_> = changed.iter().map(|key| key_name(*key)).collect();
         let text = format!("{}\n", serde_json::json!({"org": ORGS[org], "keys": names}));
         let keys = changed.into_iter().map(|key| (org, key)).collect();
-        self.append(keys, Kind::Lines, text);
+        self.publish_keys(keys, Kind::Lines, text);
     }
 
     /// Everything has changed, of an org or in all.
@@ -44,20 +44,21 @@ impl World {
         };
         if chance(20) {
             let barrier = Barrier {
-                identity: self.broker.identity(),
+                // Its server has it.
+                identity: String::new(),
                 reason: "a command".into(),
                 cause: Some(Cause::Command),
                 after: 0,
             };
             let text = String::from_utf8(barrier.to_bytes().into()).expect("JSON");
-            return self.append(all(&[0, 1]), Kind::Barrier, text);
+            return self.publish_keys(all(&[0, 1]), Kind::Barrier, text);
         }
         let org = fastrand::usize(..2);
         let text = format!("{}\n", serde_json::json!({"org": ORGS[org], "reread": true}));
-        self.append(all(&[org]), Kind::Lines, text);
+        self.publish_keys(all(&[org]), Kind::Lines, text);
     }
 
-    fn append(&mut self, keys: Vec<(usize, usize)>, kind: Kind, text: String) {
+    pub(super) fn publish_keys(&mut self, keys: Vec<(usize, usize)>, kind: Kind, text: String) {
         let version = self.publishes.len() as u64 + 2;
         keys.iter().for_each(|(org, key)| self.database[*org][*key] = version);
         let keys = keys.into_iter().map(|(org, key)| (org, key, version)).collect();

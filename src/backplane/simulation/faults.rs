@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::node::Node;
 use super::world::{Profile, World, chance, one_of};
 use crate::backplane::broker::Kind;
-use crate::backplane::scripted::{Acks, Script};
+use crate::backplane::scripted::{Acks, Script, Semantics};
 use crate::time::Time;
+
+/// Records that others append after a loss.
+pub(super) const RECORDS_OF_OTHERS_MAX: u64 = 15;
 
 // ===== impl World =====
 
@@ -22,9 +25,7 @@ impl World {
 
     fn end(&mut self, number: usize) {
         self.check_cuts(number);
-        if self.is_witness(number) {
-            self.witness = None;
-        }
+        self.witnesses.retain(|(witness, _)| *witness != number);
         for browser in &mut self.browsers {
             if browser.stream.as_ref().is_some_and(|stream| stream.node == number) {
                 browser.stream = None;
@@ -36,8 +37,8 @@ impl World {
         self.nodes[number] = None;
     }
 
-    fn is_witness(&self, number: usize) -> bool {
-        self.witness.is_some_and(|(witness, _)| witness == number)
+    pub(super) fn is_witness(&self, number: usize) -> bool {
+        self.witnesses.iter().any(|(witness, _)| *witness == number)
     }
 
     /// Something fails that loses no record.
@@ -49,6 +50,9 @@ impl World {
             [Acks::Prompt, Acks::Prompt, Acks::Prompt, Acks::Lost, Acks::Swallowed, Acks::Refused];
         let acks = acks[fastrand::usize(..acks.len())];
         let what = fastrand::u8(..14);
+        if self.semantics == Semantics::RedisStreams && matches!(what, 3..=5 | 9 | 10) {
+            return self.disturb_redis();
+        }
         if matches!(what, 4 | 5) && self.is_looking_again() {
             return;
         }
@@ -91,24 +95,38 @@ impl World {
         }
         let steps = fastrand::u64(20..120);
         for step in 0..steps {
-            self.now = Time(self.now.0 + fastrand::u64(0..60));
-            match fastrand::u8(..10) {
-                0..6 => self.pump_one(),
-                6 if step > steps / 2 => self.publish(),
-                7 => self.open(),
-                _ => self.receive(),
-            }
-            self.look_after_publishes();
+            self.go_on(step > steps / 2);
         }
         let newest = self.broker.edit(|script| script.newest());
         let kept = newest.saturating_sub(fastrand::u64(1..6));
-        if chance(50) { self.fail_over(kept) } else { self.forget(kept) }
+        if self.semantics == Semantics::RedisStreams {
+            self.lose_at_last_in_redis(kept);
+        } else if chance(50) {
+            self.fail_over(kept);
+        } else {
+            self.forget(kept);
+        }
+    }
+
+    /// A step in which nothing fails.
+    pub(super) fn go_on(&mut self, publishes: bool) {
+        self.now = Time(self.now.0 + fastrand::u64(0..60));
+        match fastrand::u8(..10) {
+            0..6 => self.pump_one(),
+            6 if publishes => self.publish(),
+            7 => self.open(),
+            _ => self.receive(),
+        }
+        self.look_after_publishes();
     }
 
     /// The log loses records.
     pub(super) fn lose(&mut self) {
         let newest = self.broker.edit(|script| script.newest());
         let kept = newest.saturating_sub(fastrand::u64(0..12));
+        if self.semantics == Semantics::RedisStreams && chance(60) {
+            return self.lose_in_redis(kept);
+        }
         match fastrand::u8(..6) {
             0 => self.broker.edit(|script| {
                 let oldest = script.oldest();
@@ -118,12 +136,13 @@ impl World {
             2 => self.restart(|_| ()),
             3 => self.fail_over(kept),
             4 if chance(20) => self.restart(|script| script.reset()),
+            _ if self.semantics == Semantics::RedisStreams => self.lose_last(kept),
             _ => self.forget(kept),
         }
     }
 
     /// Another run of the broker.
-    fn restart(&mut self, lose: impl FnOnce(&mut Script)) {
+    pub(super) fn restart(&mut self, lose: impl FnOnce(&mut Script)) {
         self.runs += 1;
         let identity = format!("run-{}", self.runs);
         // What a server appends next, which is a barrier, is stored late.
@@ -138,10 +157,12 @@ impl World {
     }
 
     /// The servers that had the last records die with the broker, which comes back without them.
-    fn fail_over(&mut self, kept: u64) {
+    pub(super) fn fail_over(&mut self, kept: u64) {
         for number in 0..self.nodes.len() {
             let has_more = self.nodes[number].as_ref().is_some_and(|node| node.head() > kept);
-            if has_more && chance(90) {
+            // Old primaries of Redis have clients to which another run says nothing.
+            let must_live = self.semantics == Semantics::RedisStreams && self.is_witness(number);
+            if has_more && !must_live && chance(90) {
                 self.end(number);
             }
         }
@@ -150,17 +171,22 @@ impl World {
     }
 
     /// Others append, so that the positions of what was lost are those of other records.
-    fn regrow(&self) {
-        let count = if chance(70) { fastrand::u64(1..15) } else { 0 };
-        self.broker.edit(|script| {
-            for _ in 0..count {
-                script.push(
-                    fastrand::u64(1..),
-                    Kind::Lines,
-                    "{\"org\":\"acme\",\"keys\":[\"open0\"]}\n",
-                );
-            }
-        });
+    pub(super) fn regrow(&mut self) {
+        // A program with a client of its own, of which nobody acknowledges anything.
+        let count = if chance(70) { fastrand::u64(1..RECORDS_OF_OTHERS_MAX) } else { 0 };
+        for _ in 0..count {
+            let (number, tag) = (self.publishes.len(), fastrand::u64(1..));
+            self.publish_keys(
+                vec![(0, 0)],
+                Kind::Lines,
+                "{\"org\":\"acme\",\"keys\":[\"open0\"]}\n".into(),
+            );
+            let publish = &mut self.publishes[number];
+            publish.is_over = true;
+            let text = publish.text.clone();
+            self.records.insert(tag, vec![number]);
+            self.broker.edit(|script| script.push(tag, Kind::Lines, text));
+        }
     }
 
     /// The same run loses its last records: a server that had them is asked, so it must not die before.
@@ -168,11 +194,11 @@ impl World {
         let has_more = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.head() > kept);
         let witness = (0..self.nodes.len()).filter(|number| has_more(&self.nodes[*number]));
         let witness = one_of(witness);
-        if self.witness.is_some() || witness.is_none() {
+        if !self.witnesses.is_empty() || witness.is_none() {
             return self.restart(|script| script.truncate(kept));
         }
         let opens = witness.and_then(|witness| self.nodes[witness].as_ref()).map(|node| node.opens);
-        self.witness = witness.zip(opens);
+        self.witnesses.extend(witness.zip(opens));
         let (orphans, stored) = (chance(50), if chance(50) { usize::MAX } else { 0 });
         self.broker.edit(|script| {
             script.truncate(kept);

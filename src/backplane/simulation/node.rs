@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::backplane::broker::{Kind, Record};
 use crate::backplane::follower::{Action, CutReason, Follower, Next, Rules, new_tag};
-use crate::backplane::scripted::{Connection, Scripted};
+use crate::backplane::payload::Barrier;
+use crate::backplane::scripted::{Connection, Scripted, WAIT};
 use crate::config::HubConfig;
 use crate::hub::tests::turns::turn;
 use crate::hub::{CommandPasses, Hub};
@@ -21,6 +22,10 @@ pub(super) struct Node {
     /// Connections that it has opened.
     pub(super) opens: u64,
     opens_at: Time,
+    /// Of its connection.
+    identity: String,
+    /// When a record came last, or it was asked why none comes.
+    quiet_since: Time,
     /// What the follower appends.
     urgent: VecDeque<Record>,
     /// Publishes that wait to be appended: their numbers, kinds and payloads.
@@ -56,6 +61,8 @@ impl Node {
             connection: None,
             opens: 0,
             opens_at: Time(0),
+            identity: String::new(),
+            quiet_since: Time(0),
             urgent: VecDeque::new(),
             waiting: VecDeque::new(),
             appended: HashMap::new(),
@@ -90,6 +97,8 @@ impl Node {
                 let (connection, bounds) = self.broker.connect().map_err(|_| ())?;
                 self.connection = Some(connection);
                 self.opens += 1;
+                self.identity.clone_from(&bounds.identity);
+                self.quiet_since = now;
                 self.urgent.clear();
                 self.opens_at = Time(now.0 + fastrand::u64(50..500));
                 self.follower.opened(bounds, now);
@@ -104,6 +113,13 @@ impl Node {
             }
             Next::Read(from) => {
                 let mut entries = connection.read_now(from).map_err(|_| ())?;
+                let is_quiet = entries.is_empty();
+                if is_quiet && now >= self.quiet_since.after(WAIT) {
+                    connection.quiet_now(from).map_err(|_| ())?;
+                }
+                if !is_quiet || now >= self.quiet_since.after(WAIT) {
+                    self.quiet_since = now;
+                }
                 entries.truncate(fastrand::usize(1..=entries.len().max(1)));
                 self.follower.read(entries, now);
             }
@@ -135,6 +151,10 @@ impl Node {
         {
             numbers.push(number);
             text.push_str(&more);
+        }
+        if let Some(barrier) = Barrier::parse(text.as_bytes()) {
+            let barrier = Barrier { identity: self.identity.clone(), ..barrier };
+            text = String::from_utf8(barrier.to_bytes().into()).expect("JSON");
         }
         let tag = new_tag();
         self.records.push((tag, numbers.clone()));

@@ -7,7 +7,7 @@ use super::backends::Publish;
 use super::browser::Browser;
 use super::node::{Node, WINDOW};
 use crate::backplane::broker::{Entry, Kind};
-use crate::backplane::scripted::Scripted;
+use crate::backplane::scripted::{Scripted, Semantics};
 use crate::config::{HubConfig, PublicOrgs, PublicPolicy};
 use crate::ids::Mark;
 use crate::time::Time;
@@ -17,6 +17,7 @@ pub(super) type Database = [[u64; KEYS]; 2];
 
 pub(super) struct World {
     pub(super) profile: Profile,
+    pub(super) semantics: Semantics,
     pub(super) now: Time,
     pub(super) broker: Scripted,
     pub(super) nodes: Vec<Option<Node>>,
@@ -33,9 +34,9 @@ pub(super) struct World {
     measured: u64,
     /// Until then the log seems to be shorter than it is.
     pub(super) lags_until: Time,
-    /// The broker has lost records without being another run: only this server can know, which had opened it so often.
-    /// It lives until all can know.
-    pub(super) witness: Option<(usize, u64)>,
+    /// The broker has lost records of which only these servers can know, each of which had opened it so often. They live
+    /// until all can know.
+    pub(super) witnesses: Vec<(usize, u64)>,
     pub(super) runs: u64,
     /// How often records are lost, in percent: what is lost early must not be hidden by what has everyone re-read later.
     pub(super) losses: u8,
@@ -81,9 +82,9 @@ fn is_command(entry: &Entry, org: usize) -> bool {
 
 impl World {
     /// A world from its beginning to its rest.
-    pub(super) fn run(seed: u64, profile: Profile, steps: u64) {
+    pub(super) fn run(seed: u64, semantics: Semantics, profile: Profile, steps: u64) {
         fastrand::seed(seed);
-        let mut world = Self::new(profile);
+        let mut world = Self::new(semantics, profile);
         for _ in 0..fastrand::u64(steps / 8..=steps) {
             world.step();
         }
@@ -94,9 +95,9 @@ impl World {
         world.check();
     }
 
-    fn new(profile: Profile) -> Self {
+    fn new(semantics: Semantics, profile: Profile) -> Self {
         let is_roomy = profile == Profile::Benign;
-        let broker = Scripted::new();
+        let broker = Scripted::with(semantics);
         let config = HubConfig {
             coalesce: Duration::from_millis(if chance(70) { 50 } else { 0 }),
             history_events: if is_roomy { 100_000 } else { fastrand::usize(1..8) },
@@ -108,6 +109,7 @@ impl World {
         let tail_bytes = if is_roomy { 1 << 22 } else { fastrand::usize(1_000..40_000) };
         let mut world = Self {
             profile,
+            semantics,
             now: Time(1_000),
             // Where records may be lost, each restart has everyone re-read.
             broker: if profile == Profile::Hostile { broker } else { broker.trusting() },
@@ -121,7 +123,7 @@ impl World {
             tail_bytes,
             measured: fastrand::u64(8..64),
             lags_until: Time(0),
-            witness: None,
+            witnesses: Vec::new(),
             runs: 1,
             losses: [5, 20, 100][fastrand::usize(..3)],
         };
@@ -185,11 +187,15 @@ impl World {
         }
         node.drive(now);
         self.records.extend(node.records.drain(..));
-        // What it was connected to before may still look as it did.
-        let is_new =
-            self.witness.is_some_and(|(witness, opens)| witness == number && node.opens > opens);
-        if is_new && node.follower.is_current() && !node.follower.owes_barrier() {
-            self.witness = None;
+        let is_on_old = self.broker.edit(|script| script.is_on_old(number));
+        if is_on_old {
+            self.witnesses.retain(|(witness, _)| *witness != number);
+            self.witnesses.push((number, node.opens));
+        } else if node.follower.is_current() && !node.follower.owes_barrier() {
+            // What it was connected to before may still look as it did.
+            let is_over =
+                |(witness, opens): &(usize, u64)| *witness == number && node.opens > *opens;
+            self.witnesses.retain(|witness| !is_over(witness));
         }
         for publish in std::mem::take(&mut node.acknowledged) {
             let publish = &mut self.publishes[publish];

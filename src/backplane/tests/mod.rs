@@ -5,6 +5,7 @@ mod appends;
 mod lives;
 mod losses;
 mod outages;
+mod primaries;
 mod records;
 
 use std::future::Future;
