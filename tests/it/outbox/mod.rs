@@ -1,6 +1,7 @@
 //! Publishes that happen when a transaction is committed, with a real PostgreSQL.
 
 mod alone;
+mod amounts;
 mod between;
 mod commit;
 mod faults;

@@ -16,7 +16,7 @@ fn start(postgres: &Postgres, nats: &NatsServer) -> Server {
 #[test]
 fn two_servers_publish_each_row_and_leave_none() {
     requires!(POSTGRES, NATS_SERVER);
-    const ROWS: usize = 5_000;
+    const ROWS: usize = 100_000;
     let (postgres, nats) = (Postgres::start(), NatsServer::start());
     let servers = [start(&postgres, &nats), start(&postgres, &nats)];
     let mut streams = servers.each_ref().map(streams_of_orgs);
