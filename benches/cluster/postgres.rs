@@ -36,6 +36,8 @@ pub(crate) struct Sql {
 pub(crate) struct PgBench {
     pub(crate) per_second: f64,
     pub(crate) millis: f64,
+    /// Transactions that were committed.
+    pub(crate) count: f64,
     pub(crate) failed: u64,
 }
 
@@ -218,12 +220,13 @@ impl PgBench {
     fn read(text: &str) -> Outcome<Self> {
         let number = |name: &str| {
             let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-            rest.split_whitespace().next()?.parse::<f64>().ok()
+            rest.split([' ', '/']).next()?.parse::<f64>().ok()
         };
         let missing = || format!("pgbench printed: {text}");
         Ok(Self {
             per_second: number("tps = ").ok_or_else(missing)?,
             millis: number("latency average = ").ok_or_else(missing)?,
+            count: number("number of transactions actually processed: ").ok_or_else(missing)?,
             failed: number("number of failed transactions: ").ok_or_else(missing)? as u64,
         })
     }

@@ -15,6 +15,7 @@ struct Variant {
     /// For each number of clients.
     per_second: [Samples; CLIENTS.len()],
     millis: [Samples; CLIENTS.len()],
+    cpu_us: [Samples; CLIENTS.len()],
 }
 
 /// Sessions at once.
@@ -56,6 +57,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
                 // The first round is for warming up.
                 let duration = if round == 0 { Duration::from_secs(1) } else { duration };
                 let script = variant.script();
+                let before = postgres.cpu()?;
                 let run = postgres.bench(variant.database, &script, clients, duration, &[])?;
                 section.faults.extend(
                     (run.failed > 0).then(|| format!("{}: transactions failed", variant.name)),
@@ -63,6 +65,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
                 if round > 0 {
                     variant.per_second[index].add(run.per_second);
                     variant.millis[index].add(run.millis);
+                    let used = postgres.cpu()?.saturating_sub(before).as_secs_f64();
+                    variant.cpu_us[index].add(used * 1e6 / run.count);
                 }
                 sql.run(CLEAR)?;
             }
@@ -70,11 +74,13 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Section> {
     }
     for (index, clients) in CLIENTS.into_iter().enumerate() {
         let sessions = if clients == 1 { "session" } else { "sessions" };
-        for Variant { name, per_second, millis, .. } in &variants {
+        for Variant { name, per_second, millis, cpu_us, .. } in &variants {
             let name = format!("{clients} {sessions}, {name}");
             let (rate, time) = (per_second[index].quantile(0.5), millis[index].quantile(0.5));
             section.add(format!("{name}: transactions"), rate, "/s");
             section.add(format!("{name}: a transaction"), time, "ms");
+            let used = cpu_us[index].quantile(0.5);
+            section.add(format!("{name}: PostgreSQL's CPU"), used, "µs a transaction");
         }
     }
     Ok(section)
@@ -109,6 +115,7 @@ impl Variant {
             database,
             per_second: Default::default(),
             millis: Default::default(),
+            cpu_us: Default::default(),
         };
         vec![
             new("the row alone", None, PLAIN),
