@@ -91,3 +91,22 @@ fn a_replica_is_refused_and_one_that_becomes_a_replica_is_left() {
     cluster.expect_rereads();
     cluster.finish();
 }
+
+/// SCENARIO: the first replica is attached. BUG: Redis gives its history another name (`master_replid`), and every browser
+/// read everything again, although nothing was lost. FIX: what counts is the run of the server, and what it has copied.
+#[test]
+fn a_replica_that_comes_and_goes_is_unnoticed() {
+    requires!(REDIS_SERVER);
+    let redis = RedisServer::start_with(APPEND_ONLY);
+    let mut cluster = published(&redis, &[]);
+    let before = redis.client().info("master_replid");
+    let replica = RedisServer::start_replica(&redis);
+    assert_ne!(redis.client().info("master_replid"), before);
+    cluster.publishers().progress(20);
+    drop(replica);
+    // They ask for the name again.
+    redis.client().run("CLIENT KILL TYPE normal SKIPME yes");
+    cluster.publishers().progress(20);
+    cluster.settle();
+    cluster.expect_no_reread();
+}
