@@ -111,6 +111,7 @@ async fn large_entries_of_others_are_read_one_by_one() {
             Err(why) => {
                 assert!(why.0.contains("more than 32 MiB at once"), "{why}");
                 losses += 1;
+                assert_eq!(losses, 1, "one by one");
                 opened = open_again(&redis).await;
             }
         }

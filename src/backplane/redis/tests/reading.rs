@@ -109,6 +109,20 @@ async fn a_read_that_is_given_up_loses_nothing() {
     assert!(given_up > 0, "none was");
 }
 
+/// SCENARIO: reads of a silent log are given up, one after the other. Redis would answer each of them only once the one before
+/// it has had its time, so the next read goes on with the first of them.
+#[tokio::test]
+async fn a_read_that_is_given_up_does_not_delay_the_next_ones() {
+    requires_redis!();
+    let server = RedisServer::start();
+    let mut opened = open(&config(&server.url())).await.expect("a server");
+    for _ in 0..20 {
+        let read = tokio::time::timeout(Duration::from_millis(5), opened.reader.read(1)).await;
+        assert!(read.is_err(), "{read:?}");
+    }
+    assert_eq!(opened.reader.read(1).await.expect("nothing yet"), []);
+}
+
 #[tokio::test]
 async fn a_reader_at_the_end_waits() {
     requires_redis!();
