@@ -17,7 +17,7 @@ use super::world::{World, chance};
 
 impl World {
     /// What loses no record that was not lost before.
-    pub(super) fn disturb_redis(&mut self) {
+    pub(super) fn disturb_redis(&self) {
         if !self.broker.edit(|script| script.is_split()) {
             return;
         }
