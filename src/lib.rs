@@ -167,7 +167,9 @@
 //! RETURNING` takes rows that no other server has locked, each is checked as a line of a publish is, they are appended to
 //! the log as any publish, and COMMIT follows once all have come back. Without a log they are published to the hub, by the
 //! only server that holds the advisory lock of the table. Whatever fails before the COMMIT leaves the rows where they were.
-//! A row has no position, and no order is promised, so there is no cursor, and no gap in a sequence to wait for.
+//! A row has no position, and of keys no order is promised, so there is no cursor, and no gap in a sequence to wait for.
+//! The events of a topic keep the order of their rows: one server at a time takes rows of topics, and appends them one
+//! record after the other.
 //!
 //! *An idle client's id moves with the log*: a keepalive carries the mark that was applied last, if its stream is at the
 //! head; while a window holds keys, the one before these. A record counts as applied only once every channel has it, so

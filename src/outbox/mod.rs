@@ -7,7 +7,8 @@
 //!
 //! A row is published at least once: a crash between the publish and the COMMIT publishes it again. Any number of servers
 //! that share a log drain the same table, each other rows of it. A server without a log is the only one, which a lock
-//! ensures, and with which servers with a log do not drain. Nothing orders the rows: invalidations need no order.
+//! ensures, and with which servers with a log do not drain. Events of a topic keep the order of their rows, which
+//! invalidations do not need.
 
 mod connection;
 mod delay;

@@ -72,12 +72,21 @@ const BYTES: &str = "(octet_length(org)::bigint + coalesce(octet_length(keys::te
      + coalesce(octet_length(topic), 0) + coalesce(octet_length(event), 0) \
      + coalesce(octet_length(data::text), 0) + coalesce(octet_length(\"text\"), 0))";
 
-/// Takes rows out: at most `$1`, of about `$2` bytes. One of more than `$3` bytes comes without its texts. With `delayed`
-/// they are those that a transaction of the snapshot `$4` sees.
+/// Which rows are taken out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter {
+    /// Those that a transaction of a snapshot sees, which is a parameter.
+    pub(super) is_delayed: bool,
+    /// Other servers drain the same table.
+    pub(super) is_shared: bool,
+}
+
+/// Takes rows out: at most `$1`, of about `$2` bytes. One of more than `$3` bytes comes without its texts. The snapshot
+/// is `$4`.
 ///
 /// An array, and not `IN`: the planner may run the subquery of an `IN` more than once, and lock more than the limit.
-pub(super) fn take(delayed: bool) -> String {
-    let (condition, columns) = (condition(delayed, 4), columns(3));
+pub(super) fn take(filter: Filter) -> String {
+    let (condition, columns) = (filter.condition(4), columns(3));
     format!(
         "DELETE FROM nudged_outbox WHERE id = ANY (ARRAY(\
            SELECT id FROM (\
@@ -91,8 +100,8 @@ pub(super) fn take(delayed: bool) -> String {
 }
 
 /// Locks the row that [`take`] would take first, with the snapshot `$1`.
-pub(super) fn pick(delayed: bool) -> String {
-    let condition = condition(delayed, 1);
+pub(super) fn pick(filter: Filter) -> String {
+    let condition = filter.condition(1);
     format!("SELECT id FROM nudged_outbox {condition} ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED")
 }
 
@@ -104,22 +113,34 @@ pub(super) fn take_one() -> String {
 /// Deletes the row `$1` unread.
 pub(super) const DELETE_ONE: &str = "DELETE FROM nudged_outbox WHERE id = $1";
 
-/// Only those that the snapshot sees; and those whose transaction is of the future, so that it was one of another
-/// database, from which they were restored.
-fn condition(delayed: bool, snapshot: u32) -> String {
-    match delayed {
-        false => String::new(),
-        true => format!(
-            "WHERE (txid_visible_in_snapshot(xid, ${snapshot}::txid_snapshot) \
-             OR xid >= txid_snapshot_xmax(txid_current_snapshot())) "
-        ),
-    }
-}
-
 /// The texts of a row, null if they have more bytes than this parameter.
 fn columns(max: u32) -> String {
     let text = |column: &str| format!("CASE WHEN {BYTES} <= ${max} THEN {column} END");
     ["org", "keys", "topic", "event", "data::text", "\"text\""].map(text).join(", ")
+}
+
+// ===== impl Filter =====
+
+impl Filter {
+    /// Events of topics are taken out by one server at a time, which keeps them in their order: until its transaction
+    /// ends it has a lock, which is not waited for.
+    fn condition(self, snapshot: u32) -> String {
+        let topics = "(topic IS NULL OR \
+             (SELECT pg_try_advisory_xact_lock(1853187176, 'nudged_outbox'::regclass::oid::int4)))";
+        // And those whose transaction is of the future, so that it was one of another database, from which they were
+        // restored.
+        let delayed = format!(
+            "(txid_visible_in_snapshot(xid, ${snapshot}::txid_snapshot) \
+             OR xid >= txid_snapshot_xmax(txid_current_snapshot()))"
+        );
+        let conditions = [(self.is_delayed, &*delayed), (self.is_shared, topics)];
+        let conditions: Vec<_> =
+            conditions.iter().filter(|(is_set, _)| *is_set).map(|(_, sql)| *sql).collect();
+        match conditions.is_empty() {
+            true => String::new(),
+            false => format!("WHERE {} ", conditions.join(" AND ")),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! One transaction: rows are taken out, published, and gone with its COMMIT.
 
-use tokio::task::JoinSet;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Drainer, Looked};
@@ -85,7 +84,7 @@ impl Batch<'_> {
         if let Some(snapshot) = &snapshot {
             parameters.push((snapshot, Type::TEXT));
         }
-        let taken = self.session.query_text(&sql::take(snapshot.is_some()), &parameters).await?;
+        let taken = self.session.query_text(&sql::take(self.filter(snapshot)), &parameters).await?;
         Ok(taken.map(|taken| rows::read(&taken)))
     }
 
@@ -96,7 +95,7 @@ impl Batch<'_> {
         if let Some(snapshot) = &snapshot {
             parameters.push((snapshot, Type::TEXT));
         }
-        let picked = session.query(&sql::pick(snapshot.is_some()), &parameters).await?;
+        let picked = session.query(&sql::pick(self.filter(snapshot)), &parameters).await?;
         let Some(picked) = picked.first() else { return Ok(Vec::new()) };
         let id: i64 = picked.try_get(0).map_err(|why| in_words(&why))?;
         session.run("SAVEPOINT unread").await?;
@@ -108,6 +107,11 @@ impl Batch<'_> {
         session.run("ROLLBACK TO SAVEPOINT unread").await?;
         session.query(sql::DELETE_ONE, &parameters[..1]).await?;
         Ok(vec![OutboxRow { id, line: Err(Unusable::NoText) }])
+    }
+
+    fn filter(&self, snapshot: Option<&str>) -> sql::Filter {
+        let (is_delayed, is_shared) = (snapshot.is_some(), self.drainer.backplane.is_some());
+        sql::Filter { is_delayed, is_shared }
     }
 
     fn row_bytes(&self) -> i64 {
@@ -184,16 +188,11 @@ fn records(valid: &[(i64, CheckedLine<'_>)], max: usize) -> Vec<Lines> {
     records
 }
 
-/// Appends all of them at the same time.
+/// Appends one after the other, which keeps the order of a topic's events: of two that are on their way the first may
+/// be lost, and be appended again.
 async fn append(backplane: &Backplane, records: Vec<Lines>) -> Result<(), AppendError> {
-    let mut appends = JoinSet::new();
     for lines in records {
-        let backplane = backplane.clone();
-        appends.spawn(async move { backplane.append_at_once(lines).await });
-    }
-    while let Some(appended) = appends.join_next().await {
-        // Those that still wait may be stored: rows may be published twice, and never not at all.
-        appended.map_err(|_| AppendError::Stopping)??;
+        backplane.append_at_once(lines).await?;
     }
     Ok(())
 }

@@ -7,8 +7,12 @@ use crate::support::programs::{NATS_SERVER, POSTGRES, requires};
 use crate::support::{Server, Stream, eventually};
 
 fn start(postgres: &Postgres, nats: &NatsServer) -> Server {
+    start_with(postgres, nats, &[])
+}
+
+fn start_with(postgres: &Postgres, nats: &NatsServer, more: &[&str]) -> Server {
     let args = ["--outbox", &postgres.url(), "--backplane", &nats.url(), "--coalesce", "0"];
-    let server = Server::start(&args);
+    let server = Server::start(&[&args, more].concat());
     eventually("the log is loaded", || server.get("/readyz").status() == 200);
     server
 }
@@ -145,4 +149,31 @@ fn a_row_that_fills_a_record_but_for_its_line_break_does_not_stay() {
     sql.run("SELECT nudge('acme', 'behind')");
     hears(&mut stream, "behind");
     eventually("none is left", || sql.waiting() == 0);
+}
+
+/// A writer's transactions follow each other; several servers drain.
+#[test]
+fn events_of_a_topic_come_in_the_order_of_their_rows() {
+    requires!(POSTGRES, NATS_SERVER);
+    const EVENTS: usize = 1_000;
+    let (postgres, nats) = (Postgres::start(), NatsServer::start());
+    // A batch may have all of them.
+    let more = ["--topic-events", "1000", "--topic-bytes", "1000000"];
+    let servers = [(); 3].map(|()| start_with(&postgres, &nats, &more));
+    let mut stream = servers[0].stream_with("/api/acme/topics/run-7/events", "");
+    stream.connected();
+    let sql = postgres.sql();
+    sql.run(&format!(
+        "DO $$ BEGIN FOR n IN 1..{EVENTS} LOOP \
+           PERFORM nudge_topic('acme', 'run-7', 'output', to_json(n)), nudge('acme', 'k' || n); COMMIT; \
+         END LOOP; END $$"
+    ));
+    for n in 1..=EVENTS {
+        let event = stream.next();
+        assert!(event.contains(&format!("\ndata: {n}\n")), "{n}: {event}");
+    }
+    eventually("none is left", || sql.waiting() == 0);
+    let published = || servers.each_ref().map(|s| s.metric("nudged_outbox_published_total"));
+    eventually("each row once", || published().iter().sum::<u64>() == 2 * EVENTS as u64);
+    assert!(published().iter().filter(|rows| **rows > 0).count() > 1, "{:?}", published());
 }
