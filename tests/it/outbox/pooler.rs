@@ -1,12 +1,13 @@
 //! Behind `PgBouncer` in transaction mode.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::{keys_until, logging, next_keys};
 use crate::support::nats::NatsServer;
 use crate::support::postgres::{PgBouncer, Postgres, Sql};
 use crate::support::programs::{NATS_SERVER, PGBOUNCER, POSTGRES, requires};
-use crate::support::{Server, eventually};
+use crate::support::{BOUND, Server, eventually};
 
 #[test]
 fn rows_are_drained_through_a_pooler_with_passwords_that_resets_its_sessions() {
@@ -46,7 +47,9 @@ fn a_pooler_that_others_use_is_named() {
         for _ in 0..4 {
             let other = Sql::connect(&pooler.url()).expect("it runs");
             scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                // Also if the test fails.
+                while !stop.load(Ordering::Relaxed) && start.elapsed() < 2 * BOUND {
                     other.run("SELECT pg_sleep(0.002)");
                 }
             });
