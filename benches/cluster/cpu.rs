@@ -1,6 +1,6 @@
 //! The processor time of a server with processes of its own, some of which end meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::time::Duration;
 
@@ -9,8 +9,25 @@ use crate::Outcome;
 /// `/proc/PID/stat` counts in hundredths of a second (`USER_HZ`) on every common architecture.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Looks at a family until none of it has ended meanwhile.
+const LOOKS: usize = 20;
+
 /// What a process and all its descendants have used. It does not decrease when one of them ends.
 pub(crate) fn cpu_of_family(process: u32) -> Outcome<Duration> {
+    let mut last = look(process)?;
+    for _ in 0..LOOKS {
+        let next = look(process)?;
+        // Else what one has used that ended may be missing, or be counted twice.
+        if next.0 == last.0 {
+            return Ok(next.1);
+        }
+        last = next;
+    }
+    Ok(last.1)
+}
+
+/// The processes, and what they have used.
+fn look(process: u32) -> Outcome<(BTreeSet<u32>, Duration)> {
     let mut all = HashMap::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
@@ -30,6 +47,7 @@ pub(crate) fn cpu_of_family(process: u32) -> Outcome<Duration> {
         }
         id == process
     };
-    let family = all.iter().filter(|(id, _)| is_of_family(**id));
-    Ok(TICK * family.map(|(_, (_, ticks))| ticks).sum::<u32>())
+    let family: BTreeSet<_> = all.keys().copied().filter(|id| is_of_family(*id)).collect();
+    let ticks: u32 = family.iter().map(|id| all[id].1).sum();
+    Ok((family, TICK * ticks))
 }
