@@ -18,5 +18,6 @@ impl KeyFiles {
         true
     }
 
+    #[allow(clippy::needless_pass_by_ref_mut, reason = "that of the feature changes what it has")]
     pub(super) fn read_again(&mut self, _all: bool, _app: &App) {}
 }
