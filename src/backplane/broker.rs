@@ -32,6 +32,9 @@ pub(crate) struct Bounds {
     pub(crate) newest: u64,
     /// Changes whenever the broker may have forgotten records that it acknowledged.
     pub(crate) identity: String,
+    /// Whether this run may lose the last records and keep those before them. Otherwise a log that lacks what it had has
+    /// been deleted, and all that is in it now is from after that.
+    pub(crate) may_lose_last: bool,
     /// The largest record that the broker takes, in bytes of [`Record::payload`].
     pub(crate) payload_max: usize,
 }

@@ -17,7 +17,7 @@ pub(crate) struct Barrier {
     pub(crate) cause: Option<Cause>,
     /// Of [`Cause::Forgot`]: any barrier at a later position was appended after the loss. It is the last barrier that its
     /// server had read before the loss; in another run of the broker, if that is later, the newest record when its server
-    /// opened the log.
+    /// opened the log; 0 in a log that has been begun anew.
     #[serde(default)]
     pub(crate) after: u64,
 }

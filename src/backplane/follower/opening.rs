@@ -92,12 +92,17 @@ impl Follower {
     pub(super) fn forgot(&mut self, bounds: Bounds, now: Time) {
         let earlier = self.barrier_due.filter(|due| due.cause == Cause::Forgot);
         // One barrier for both.
-        let mut after = self.barriers_up_to.max(earlier.map_or(0, |due| due.after));
-        if self.read_in != bounds.identity {
+        let known = self.barriers_up_to.max(earlier.map_or(0, |due| due.after));
+        let after = if self.read_in != bounds.identity {
             // The other run may have gone on beside this one, as a primary of Redis does that is cut off from its
             // replicas: what was read there last is newer than what this run had before it was opened.
-            after = after.max(bounds.newest);
-        }
+            known.max(bounds.newest)
+        } else if bounds.may_lose_last {
+            known
+        } else {
+            // Each barrier in a new log was appended after the loss, at whatever position.
+            0
+        };
         self.barrier_due = Some(Due { cause: Cause::Forgot, after, tag: None });
         self.begin(bounds, Some(CutReason::Forgot), now);
     }

@@ -156,7 +156,8 @@ impl StreamInfo {
         if oldest == 0 || oldest > last_seq + 1 {
             return Err(refused("its first and its last position disagree"));
         }
-        let bounds = Bounds { oldest, newest: last_seq, identity, payload_max };
+        let (newest, may_lose_last) = (last_seq, true);
+        let bounds = Bounds { oldest, newest, identity, may_lose_last, payload_max };
         let mut differences = self.config.differences(wanted);
         if payload_max < wanted.publish_bytes.saturating_add(RECORD_OVERHEAD_MAX) {
             differences.push(format!(

@@ -71,7 +71,9 @@ impl Log {
         }
         let Described { oldest, newest, .. } = self.describe().await?;
         let identity = self.identity.to_string();
-        Ok(Bounds { oldest, newest, identity, payload_max: RECORD_BYTES_MAX })
+        // What a process has taken it has in memory.
+        let may_lose_last = false;
+        Ok(Bounds { oldest, newest, identity, may_lose_last, payload_max: RECORD_BYTES_MAX })
     }
 
     /// Why every record is refused after an entry with this id.

@@ -118,6 +118,7 @@ impl Script {
             oldest: log.oldest,
             newest: self.shown(log),
             identity,
+            may_lose_last: self.semantics == Semantics::JetStream,
             payload_max: self.payload_max,
         }
     }

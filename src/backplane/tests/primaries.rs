@@ -1,4 +1,4 @@
-//! An old primary that goes on after a replica of it took over.
+//! What only Redis does: an old primary goes on after a replica of it took over, and a key with the log is deleted.
 
 use super::*;
 use crate::backplane::scripted::Semantics;
@@ -50,5 +50,33 @@ fn what_an_old_primary_acknowledged_is_a_cut_where_the_new_one_was_trimmed_since
         seconds(30).await;
         assert_eq!(nodes[1].cuts_for(CutReason::Barrier), 2);
         assert!(nodes[0].cuts() >= 1);
+    });
+}
+
+/// SCENARIO: a log whose barriers are at high positions is deleted, as the guide says for one that is damaged. Its servers
+/// notice one after the other.
+/// BUG: the new log's positions are lower than that of the last barrier in the old one, so no server took the barrier of
+/// another one for as good as its own, nor ignored it: with N servers, all clients re-read N times.
+/// FIX: a broker that loses no record without all before it has barriers in its log that are all from after the loss.
+#[test]
+fn a_log_that_is_deleted_is_cut_by_one_barrier_however_many_servers_notice() {
+    test(async {
+        let broker = Scripted::with(Semantics::RedisStreams);
+        let nodes = Node::cluster(&broker, 5).await;
+        for n in 0..30 {
+            nodes[0].publish(&format!("k{n}")).await.expect("it is appended");
+        }
+        nodes[0].backplane.barrier("a command").await.expect("it is appended");
+        for node in &nodes {
+            node.has_read(&broker).await;
+            assert_eq!(node.cuts_for(CutReason::Barrier), 1);
+        }
+        broker.edit(|script| script.delete());
+        seconds(60).await;
+        for node in &nodes {
+            let counters = node.backplane.counters();
+            let cuts = [CutReason::Forgot, CutReason::Barrier].map(|reason| counters.cuts(reason));
+            assert_eq!((cuts, node.cuts()), ([1, 2], 3));
+        }
     });
 }

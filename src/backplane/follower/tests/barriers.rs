@@ -300,3 +300,29 @@ fn a_barrier_of_a_server_that_knows_a_newer_identity_is_enough() {
     case.run();
     assert_eq!(case.cuts(), [(at, CutReason::Barrier), (at + 1, CutReason::Barrier)]);
 }
+
+/// SCENARIO: a server finds that another primary of Redis lacks what it had read. It reads on there, and its barrier is not
+/// stored. A third primary takes over, whose log has what it read there, and then a barrier that was appended to the third
+/// one before.
+/// BUG: as this barrier is at a later position than all that the second primary had, it was taken for one that was
+/// appended after the loss.
+/// FIX: in each run, only barriers that are appended after it was opened make up for a loss.
+#[test]
+fn a_barrier_that_a_third_run_had_makes_up_for_no_loss_in_the_second() {
+    let mut case = Case::reading(3);
+    let newest = case.newest();
+    case.replace_from(newest);
+    case.identity = "redis 2".into();
+    case.follower.closed();
+    case.follower.opened(case.bounds(), case.now);
+    for _ in 0..2 {
+        case.follower.read(case.log.clone(), case.now);
+    }
+    let actions: Vec<_> = std::iter::from_fn(|| case.follower.action()).collect();
+    assert!(matches!(actions.last(), Some(Action::Append(barrier)) if barrier.kind == Kind::Barrier));
+    assert!(case.follower.is_current() && case.follower.owes_barrier());
+    case.identity = "redis 3".into();
+    let before = case.append(Kind::Barrier, barrier("redis 3", Some(Cause::Command), 0));
+    case.reopen();
+    assert_eq!(case.barriers(), [(Some(Cause::Forgot), before)]);
+}

@@ -93,6 +93,7 @@ impl Case {
             oldest: self.oldest,
             newest: self.newest(),
             identity: self.identity.clone(),
+            may_lose_last: true,
             payload_max: 1 << 20,
         }
     }
