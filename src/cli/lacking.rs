@@ -5,7 +5,13 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// The flag that needs a feature that this build lacks, if one was given.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LackingArgs(Option<&'static Flag>);
+pub(super) struct LackingArgs(Option<Lacking>);
+
+#[derive(Clone, Copy, Debug)]
+struct Lacking {
+    flag: &'static str,
+    feature: &'static str,
+}
 
 #[derive(Debug)]
 struct Flag {
@@ -124,6 +130,12 @@ pub(super) fn lacking(what: &str, feature: &str) -> String {
     )
 }
 
+/// Whether the log is to be in Redis. A build without any broker knows nothing else of its URL.
+fn names_redis(matches: &ArgMatches) -> bool {
+    let mut urls = matches.get_raw("backplane").into_iter().flatten();
+    urls.any(|url| url.as_encoded_bytes().starts_with(b"redis"))
+}
+
 // ===== impl LackingArgs =====
 
 impl LackingArgs {
@@ -131,7 +143,7 @@ impl LackingArgs {
     pub(super) fn check(self) -> Result<(), String> {
         match self.0 {
             None => Ok(()),
-            Some(Flag { flag, feature, .. }) => Err(lacking(&format!("--{flag}"), feature)),
+            Some(Lacking { flag, feature }) => Err(lacking(&format!("--{flag}"), feature)),
         }
     }
 }
@@ -139,7 +151,11 @@ impl LackingArgs {
 impl FromArgMatches for LackingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let given = |flag: &&Flag| matches.contains_id(flag.flag);
-        Ok(Self(FLAGS.iter().find(given)))
+        let lacking = |Flag { flag, feature, .. }: &Flag| {
+            let is_redis = *flag == "backplane" && names_redis(matches);
+            Lacking { flag, feature: if is_redis { "redis" } else { feature } }
+        };
+        Ok(Self(FLAGS.iter().find(given).map(lacking)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {

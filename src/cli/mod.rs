@@ -257,12 +257,7 @@ mod tests {
             (cfg!(feature = "postgres"), &["--outbox", "postgres://u:p@host"], "postgres"),
             (cfg!(feature = "postgres"), &["--outbox-listen"], "postgres"),
             (cfg!(feature = "nats"), &["--backplane", "nats://u:p@host"], "nats"),
-            (
-                // Without any broker, the default one is named.
-                cfg!(feature = "redis") || !has_broker,
-                &["--backplane", "redis://u:p@host"],
-                "redis",
-            ),
+            (cfg!(feature = "redis"), &["--backplane", "redis://u:p@host"], "redis"),
             (has_broker, &["--unready-when-cut-off"], "nats"),
             (cfg!(feature = "tls"), &["--tls-cert", "a.pem", "--tls-key", "b.pem"], "tls"),
             (cfg!(feature = "jwt"), &["--jwt-secret-file", "secret"], "jwt"),
