@@ -319,7 +319,9 @@ fn a_barrier_that_a_third_run_had_makes_up_for_no_loss_in_the_second() {
         case.follower.read(case.log.clone(), case.now);
     }
     let actions: Vec<_> = std::iter::from_fn(|| case.follower.action()).collect();
-    assert!(matches!(actions.last(), Some(Action::Append(barrier)) if barrier.kind == Kind::Barrier));
+    assert!(
+        matches!(actions.last(), Some(Action::Append(barrier)) if barrier.kind == Kind::Barrier)
+    );
     assert!(case.follower.is_current() && case.follower.owes_barrier());
     case.identity = "redis 3".into();
     let before = case.append(Kind::Barrier, barrier("redis 3", Some(Cause::Command), 0));
