@@ -23,6 +23,8 @@ use crate::sync::Mutex;
 pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
+    /// The certificates of authorities are those of a file, not of the system.
+    has_authorities: bool,
     /// How long a transaction may do nothing, while what it has read is published. Longer than this end waits.
     idle: Duration,
 }
@@ -73,7 +75,8 @@ impl Connector {
             config.application_name("nudged");
         }
         let tls = MakeRustlsConnect::new(tls::config(mode, outbox.ca.as_deref())?);
-        Ok(Self { config, tls, idle: publish + TIMEOUT * 3 / 2 })
+        let has_authorities = outbox.ca.is_some();
+        Ok(Self { config, tls, has_authorities, idle: publish + TIMEOUT * 3 / 2 })
     }
 
     /// Connects. `notified` is woken by notifications.
@@ -85,9 +88,13 @@ impl Connector {
         };
         let (client, mut connection) = connected.map_err(|why| match why.as_db_error() {
             Some(_) => in_words(&why),
-            None => Down(format!("{}: {}", self.hosts(), in_words(&why).0)),
+            None => {
+                let why = in_words(&why).0;
+                Down(format!("{}: {why}{}", self.hosts(), self.tls_advice(&why)))
+            }
         })?;
-        let version = connection.parameter("server_version").unwrap_or_default().to_owned();
+        let version = connection.parameter("server_version").unwrap_or_default();
+        let version: String = version.chars().take(WHY_MAX).collect();
         let major = check_version(&version)?;
         let (notified, ended) = (notified.clone(), Arc::new(Mutex::new(None)));
         let end = ended.clone();
@@ -104,6 +111,15 @@ impl Connector {
             }
         });
         Ok(Session { client, connection, ended, begin: begin(major, self.idle) })
+    }
+
+    /// What to do where the certificate is of an authority that is not known.
+    fn tls_advice(&self, why: &str) -> &'static str {
+        match (why.contains("UnknownIssuer"), self.has_authorities) {
+            (false, _) => "",
+            (true, false) => "; name its authority with --outbox-ca",
+            (true, true) => "; it is not of an authority in --outbox-ca",
+        }
     }
 
     fn hosts(&self) -> String {

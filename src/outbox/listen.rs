@@ -42,7 +42,7 @@ pub(super) async fn listen(connector: &Connector, shared: &Shared) {
             let why = down.0;
             tracing::warn!(
                 why,
-                "no notifications of the outbox; it is only looked at now and then"
+                "no notifications of the outbox; it is looked at every 100 ms instead, or more often"
             );
         }
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;

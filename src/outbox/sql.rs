@@ -12,7 +12,7 @@ pub(super) const POSTGRES_MIN: u32 = 10;
 const TRANSACTION_TIMEOUT_MIN: u32 = 17;
 
 /// What makes the table, for a message.
-pub(super) const COMMAND: &str = "nudged outbox-sql | psql postgres://…";
+pub(super) const COMMAND: &str = "nudged outbox-sql | psql -v ON_ERROR_STOP=1 postgres://…";
 
 /// Makes the table and the functions that write into it; may be run again. With `notify` it has the trigger for
 /// [`OutboxConfig::listen`](crate::config::OutboxConfig::listen).

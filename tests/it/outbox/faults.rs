@@ -14,7 +14,7 @@ fn a_missing_table_is_named_with_the_command_that_makes_it() {
     let postgres = Postgres::bare();
     let (server, log) = logging(&postgres.url(), &[]);
     let line = log.line(&["the outbox is not drained"]);
-    assert!(line.contains("nudged outbox-sql | psql"), "{line}");
+    assert!(line.contains("nudged outbox-sql | psql -v ON_ERROR_STOP=1 "), "{line}");
     // It serves all the same.
     assert_eq!(server.get("/readyz").status(), 200);
     assert_eq!(server.metric("nudged_outbox_connected"), 0);

@@ -90,8 +90,9 @@ fn a_connection_is_as_its_mode_says() {
     drains(&postgres, &local, &ca, true);
     fails(&url("disable"), &[], "no encryption");
     // Of another authority: those of the system, or one of ours.
-    fails(&url("verify-full"), &[], "certificate");
-    fails(&url("verify-full"), &["--outbox-ca", &elsewhere.certificate], "certificate");
+    fails(&url("verify-full"), &[], "name its authority with --outbox-ca");
+    let other = ["--outbox-ca", &elsewhere.certificate];
+    fails(&url("verify-full"), &other, "not of an authority in --outbox-ca");
     // Of this authority, for another name.
     postgres.use_certificate(&elsewhere);
     let ca = ["--outbox-ca", &elsewhere.certificate];
