@@ -88,7 +88,9 @@ impl Follower {
         self.tags.is_empty() && is_there && (position == 0 || self.began_in == bounds.identity)
     }
 
-    /// The log has lost what it had. Servers that had not read it cannot notice.
+    /// The log has lost what it had. Servers that had not read it cannot notice, and until they read the barrier they give
+    /// out ids of the log as it is now. A client that comes here with such an id must not resume: so this server is cut by
+    /// its own barrier too, although its streams re-read already.
     pub(super) fn forgot(&mut self, bounds: Bounds, now: Time) {
         let earlier = self.barrier_due.filter(|due| due.cause == Cause::Forgot);
         // One barrier for both.

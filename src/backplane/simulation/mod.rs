@@ -13,7 +13,8 @@
 //! loss is the same but for what only dead servers had read from an old primary.
 //! With those of Redis these tests also fail, in some of a hundred worlds, if a barrier for what an old primary had is
 //! ignored where the new one was adopted before, if a server that cannot compare what it had read there with a log that
-//! was trimmed since appends none, or if one appends a barrier for an identity that its broker no longer has.
+//! was trimmed since appends none, or if one appends a barrier for an identity that its broker no longer has. The reader's
+//! look at a log that is quiet and the beat each make up for the other: without both, these tests fail at once.
 //!
 //! A seed repeats what is drawn here; the order in which the hub visits orgs is not drawn, and may be another one.
 //!
