@@ -67,10 +67,22 @@ pub(super) const COUNT: &str = "SELECT count(*), \
 /// What is committed now.
 pub(super) const SNAPSHOT: &str = "SELECT txid_current_snapshot()::text";
 
-/// The bytes of a row.
-const BYTES: &str = "(octet_length(org)::bigint + coalesce(octet_length(keys::text), 0) \
-     + coalesce(octet_length(topic), 0) + coalesce(octet_length(event), 0) \
-     + coalesce(octet_length(data::text), 0) + coalesce(octet_length(\"text\"), 0))";
+/// The bytes of a row of which this parameter is the most. Keys and JSON have to be unpacked to be measured, which for
+/// hundreds of MB takes longer than a statement may: what is too large as it is stored is not. Keys are stored in up to
+/// twice the bytes of their JSON.
+fn bytes(max: u32) -> String {
+    let unpacked = |column: &str, times: u32| {
+        format!(
+            "CASE WHEN pg_column_size({column}) > ${max} * {times} THEN ${max} + 1 \
+             ELSE coalesce(octet_length({column}::text), 0) END"
+        )
+    };
+    let (keys, data) = (unpacked("keys", 4), unpacked("data", 1));
+    format!(
+        "(octet_length(org)::bigint + {keys} + {data} + coalesce(octet_length(topic), 0) \
+         + coalesce(octet_length(event), 0) + coalesce(octet_length(\"text\"), 0))"
+    )
+}
 
 /// Which rows are taken out.
 #[derive(Clone, Copy, Debug)]
@@ -86,12 +98,12 @@ pub(super) struct Filter {
 ///
 /// An array, and not `IN`: the planner may run the subquery of an `IN` more than once, and lock more than the limit.
 pub(super) fn take(filter: Filter) -> String {
-    let (condition, columns) = (filter.condition(4), columns(3));
+    let (condition, bytes, columns) = (filter.condition(4), bytes(3), columns(3));
     format!(
         "DELETE FROM nudged_outbox WHERE id = ANY (ARRAY(\
            SELECT id FROM (\
              SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM (\
-               SELECT id, {BYTES} AS bytes FROM nudged_outbox {condition}\
+               SELECT id, {bytes} AS bytes FROM nudged_outbox {condition}\
                ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED\
              ) AS locked\
            ) AS counted WHERE before < $2\
@@ -115,7 +127,8 @@ pub(super) const DELETE_ONE: &str = "DELETE FROM nudged_outbox WHERE id = $1";
 
 /// The texts of a row, null if they have more bytes than this parameter.
 fn columns(max: u32) -> String {
-    let text = |column: &str| format!("CASE WHEN {BYTES} <= ${max} THEN {column} END");
+    let bytes = bytes(max);
+    let text = |column: &str| format!("CASE WHEN {bytes} <= ${max} THEN {column} END");
     ["org", "keys", "topic", "event", "data::text", "\"text\""].map(text).join(", ")
 }
 

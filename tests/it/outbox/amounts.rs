@@ -110,3 +110,23 @@ fn more_keys_than_a_publish_may_have_are_several_rows_and_become_connected() {
     eventually("none is left", || sql.waiting() == 0);
     assert_eq!(server.metric("nudged_outbox_invalid_total"), 0);
 }
+
+/// SCENARIO: rows have some hundred MB of JSON, which is small as it is stored. BUG: each was unpacked several times to be
+/// measured, which took longer than a statement may: the same rows were tried again for ever, and nothing was published.
+/// FIX: what is too large as it is stored is not unpacked.
+#[test]
+fn rows_that_are_large_when_they_are_unpacked_are_not_unpacked() {
+    requires!(POSTGRES);
+    let postgres = Postgres::start();
+    let sql = postgres.sql();
+    sql.run("SELECT nudge_topic('acme', 't', 'e', to_json(repeat('x', 50000000)))");
+    sql.run(
+        "INSERT INTO nudged_outbox (org, topic, event, data) \
+         SELECT org, topic, event, data FROM nudged_outbox, generate_series(1, 119); \
+         SELECT nudge('acme', 'behind')",
+    );
+    let server = start(&postgres.url(), &[]);
+    eventually("none is left", || sql.waiting() == 0);
+    assert_eq!(server.metric("nudged_outbox_invalid_total"), 120);
+    assert_eq!(server.metric("nudged_outbox_published_total"), 1);
+}
