@@ -189,3 +189,20 @@ fn a_table_that_is_replaced_is_drained() {
     sql.run("SELECT nudge('acme', 'a')");
     assert_eq!(next_keys(&mut stream), ["a"]);
 }
+
+#[test]
+fn the_reason_with_which_a_session_is_ended_while_nothing_is_requested_is_logged() {
+    requires!(POSTGRES);
+    let postgres = Postgres::start();
+    let (server, log) = super::logging(&postgres.url(), &["--outbox-interval", "2s"]);
+    log.line(&["the outbox is drained"]);
+    let sql = postgres.sql();
+    sql.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE application_name = 'nudged' AND state = 'idle'",
+    );
+    let line = log.line(&["the outbox is not drained"]);
+    let why = "terminating connection due to administrator command (57P01)";
+    assert!(line.contains(why), "{line}");
+    eventually("it drains again", || server.metric("nudged_outbox_connected") == 1);
+}

@@ -1,5 +1,7 @@
 //! Servers that share a log drain the same outbox.
 
+use std::collections::BTreeSet;
+
 use super::{next_keys, nudges, read_all, streams_of_orgs};
 use crate::support::nats::NatsServer;
 use crate::support::postgres::Postgres;
@@ -176,4 +178,38 @@ fn events_of_a_topic_come_in_the_order_of_their_rows() {
     let published = || servers.each_ref().map(|s| s.metric("nudged_outbox_published_total"));
     eventually("each row once", || published().iter().sum::<u64>() == 2 * EVENTS as u64);
     assert!(published().iter().filter(|rows| **rows > 0).count() > 1, "{:?}", published());
+}
+
+/// Whoever publishes events of topics has a lock: without it, keys are published, whatever is between them.
+#[test]
+fn a_server_without_the_lock_of_topics_publishes_keys() {
+    requires!(POSTGRES, NATS_SERVER);
+    for more in [&[][..], &["--outbox-delay", "300ms"]] {
+        let (postgres, nats) = (Postgres::start(), NatsServer::start());
+        let server = start_with(&postgres, &nats, more);
+        let mut keys = server.stream("acme");
+        keys.connected();
+        let mut topic = server.stream_with("/api/acme/topics/run-7/events", "");
+        topic.connected();
+        let [other, sql] = [postgres.sql(), postgres.sql()];
+        other.run(
+            "BEGIN; SELECT pg_advisory_xact_lock(1853187176, 'nudged_outbox'::regclass::oid::int4)",
+        );
+        for n in 0..3 {
+            sql.run(&format!(
+                "SELECT nudge_topic('acme', 'run-7', 'output', '{n}'), nudge('acme', 'k{n}')"
+            ));
+        }
+        let mut all = BTreeSet::new();
+        while all.len() < 3 {
+            all.extend(next_keys(&mut keys));
+        }
+        eventually("the events are left", || sql.waiting() == 3);
+        other.run("COMMIT");
+        for n in 0..3 {
+            let event = topic.next();
+            assert!(event.contains(&format!("\ndata: {n}\n")), "{n}: {event}");
+        }
+        eventually("none is left", || sql.waiting() == 0);
+    }
 }
