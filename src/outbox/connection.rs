@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::sql::{COMMAND, POSTGRES_MIN, begin};
@@ -154,6 +154,21 @@ impl Session {
     /// Begins a transaction, whatever the defaults of its user and database are.
     pub(super) async fn begin(&self) -> Result<(), Down> {
         self.run(&self.begin).await
+    }
+
+    /// The same, and in the same request these two expressions, which are boolean.
+    pub(super) async fn begin_with(&self, [first, second]: [&str; 2]) -> Result<[bool; 2], Down> {
+        let sql = format!("{}; SELECT {first}, {second}", self.begin);
+        let messages = self.bounded(self.client.simple_query(&sql)).await?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some([0, 1].map(|index| row.try_get(index))),
+            _ => None,
+        });
+        let [first, second] = row.ok_or_else(|| Down("PostgreSQL returned no row".into()))?;
+        let is_true = |value: Result<Option<&str>, Error>| {
+            value.map(|value| value == Some("t")).map_err(|why| in_words(&why))
+        };
+        Ok([is_true(first)?, is_true(second)?])
     }
 
     /// Whether it is one of a pooler, which has the right to give it another backend for each transaction.

@@ -25,9 +25,14 @@ impl Snapshots {
         !self.delay.is_zero()
     }
 
+    /// The time between two of them, for this delay.
+    pub(super) fn pause(delay: Duration) -> Duration {
+        delay / (SNAPSHOTS_MAX - 1)
+    }
+
     /// Whether it is time for another one.
     pub(super) fn is_due(&self, now: Duration) -> bool {
-        let pause = self.delay / (SNAPSHOTS_MAX - 1);
+        let pause = Self::pause(self.delay);
         self.are_needed() && self.taken.back().is_none_or(|(last, _)| now >= *last + pause)
     }
 

@@ -1,6 +1,7 @@
 //! The loop that takes rows out of the table and publishes them.
 
 mod batch;
+mod open;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use tokio::sync::watch;
 use tokio_postgres::types::Type;
 
 use self::batch::Batch;
+use self::open::{HasWarned, get};
 use super::connection::{Connector, Down, Session, in_words};
 use super::delay::Snapshots;
-use super::lock::{self, NotHeld};
+use super::lock::NotHeld;
 use super::warnings::Warnings;
 use super::{Shared, Start, listen, sql};
 use crate::backplane::Backplane;
@@ -51,7 +53,7 @@ struct State {
     pause: Duration,
     /// The last transaction with rows failed: only one that does not shows that it is over.
     has_failed: bool,
-    has_warned_of_hidden: bool,
+    has_warned: HasWarned,
 }
 
 /// What became of a look at the table.
@@ -61,8 +63,10 @@ enum Looked {
     Full,
     /// There was nothing more.
     Empty,
-    /// No row is old enough, as far as is known.
+    /// There was nothing more, or what is left is too young.
     TooEarly,
+    /// It was not looked: no snapshot is old enough.
+    NoSnapshot,
     /// The log did not take the rows, and they are back in the table.
     Refused,
     /// One of them cannot be read, and they are back in the table.
@@ -114,7 +118,7 @@ impl Drainer {
             refused_since: None,
             pause: BACKOFF.0,
             has_failed: false,
-            has_warned_of_hidden: false,
+            has_warned: HasWarned::default(),
         };
         let drain = Box::pin(self.drain(&mut state));
         if self.config.listen {
@@ -161,39 +165,6 @@ impl Drainer {
         if state.outage.end() {
             tracing::info!("the outbox is drained");
         }
-    }
-
-    /// Connects, and checks that rows can be taken out.
-    async fn open(&self, state: &mut State) -> Result<Session, NotHeld> {
-        state.snapshots.clear();
-        let session = self.connector.connect(&self.shared.wake).await?;
-        session.begin().await?;
-        check_writable(&session).await?;
-        let version: i32 = get(&session, sql::GET_VERSION).await?;
-        if version < sql::VERSION {
-            let (needed, command) = (sql::VERSION, sql::COMMAND);
-            return Err(NotHeld::Down(Down(format!(
-                "the outbox has version {version}, and this server needs {needed}; bring it up to date with: {command}"
-            ))));
-        }
-        session.query(sql::PROBE, &[]).await?;
-        if !get::<bool>(&session, sql::GET_RIGHTS).await? {
-            let why = "the user may not drain the outbox; it takes: GRANT SELECT, UPDATE, DELETE ON nudged_outbox";
-            return Err(NotHeld::Down(Down(why.into())));
-        }
-        let hidden: Option<String> = get(&session, sql::GET_HIDDEN).await?;
-        if let Some(user) = hidden.filter(|_| !state.has_warned_of_hidden) {
-            state.has_warned_of_hidden = true;
-            tracing::warn!(user, "row-level security: rows that no policy shows are not published");
-        }
-        if self.backplane.is_some() {
-            lock::share(&session).await?;
-        }
-        session.run("COMMIT").await?;
-        if self.backplane.is_none() {
-            lock::take(&session).await?;
-        }
-        Ok(session)
     }
 
     /// What is wrong; decides whether this server may run.
@@ -248,7 +219,7 @@ impl Drainer {
             }
             let looked = self.look(session, state).await;
             state.has_failed = match looked {
-                Ok(Looked::TooEarly) => state.has_failed,
+                Ok(Looked::NoSnapshot) => state.has_failed,
                 Ok(_) => false,
                 Err(_) => true,
             };
@@ -257,9 +228,10 @@ impl Drainer {
             }
             match looked? {
                 Looked::Full | Looked::NoText => pause = BACKOFF.0,
-                Looked::Empty | Looked::TooEarly => {
+                looked @ (Looked::Empty | Looked::TooEarly | Looked::NoSnapshot) => {
                     pause = BACKOFF.0;
-                    either(self.shared.wake.notified(), sleep(self.interval())).await;
+                    let interval = self.interval(looked != Looked::Empty);
+                    either(self.shared.wake.notified(), sleep(interval)).await;
                 }
                 Looked::Refused => {
                     self.sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -298,11 +270,13 @@ impl Drainer {
             false => None,
             true => match state.snapshots.old(now) {
                 Some(snapshot) => Some(snapshot.to_owned()),
-                None => return Ok(Looked::TooEarly),
+                None => return Ok(Looked::NoSnapshot),
             },
         };
         let rows = if state.alone > 0 { 1 } else { state.rows };
-        let batch = Batch { drainer: self, session, rows };
+        // After one that was full.
+        let has_rows = rows == 1 || rows > OutboxConfig::BATCH_ROWS;
+        let batch = Batch { drainer: self, session, rows, has_rows };
         let looked = batch.run(snapshot.as_deref(), &mut state.warnings).await?;
         state.rows = match looked {
             Looked::Full if rows > 1 => (rows * 2).min(OutboxConfig::BATCH_ROWS_MAX),
@@ -316,12 +290,15 @@ impl Drainer {
         Ok(looked)
     }
 
-    /// The pause after which the table is looked at again.
-    fn interval(&self) -> Duration {
-        let OutboxConfig { interval, listen, .. } = self.config;
-        match listen && !self.shared.is_listening.load(Ordering::Relaxed) {
-            true => interval.min(OutboxConfig::INTERVAL),
-            false => interval,
+    /// The pause after which the table is looked at again. It is short where no notification comes: while the session
+    /// that listens is lost, and when a row becomes old enough.
+    fn interval(&self, has_young: bool) -> Duration {
+        let OutboxConfig { interval, listen, delay, .. } = self.config;
+        let is_unnotified = listen && !self.shared.is_listening.load(Ordering::Relaxed);
+        match (has_young, is_unnotified) {
+            (true, _) => interval.min(OutboxConfig::INTERVAL.max(Snapshots::pause(delay))),
+            (false, true) => interval.min(OutboxConfig::INTERVAL),
+            (false, false) => interval,
         }
     }
 
@@ -343,26 +320,4 @@ impl Drainer {
         };
         either(sleep(time), stop).await;
     }
-}
-
-/// Fails where transactions cannot write.
-async fn check_writable(session: &Session) -> Result<(), Down> {
-    let row = session.query_one(sql::GET_STANDBY, &[]).await?;
-    let get = |index| row.try_get::<_, bool>(index).map_err(|why| in_words(&why));
-    let why = match (get(0)?, get(1)?) {
-        (true, _) => {
-            "this is a standby: name the primary, or all servers with target_session_attrs=read-write"
-        }
-        (_, true) => "its transactions are read-only (default_transaction_read_only)",
-        _ => return Ok(()),
-    };
-    Err(Down(format!("PostgreSQL: {why}")))
-}
-
-/// The only value of a statement without parameters.
-async fn get<T>(session: &Session, sql: &str) -> Result<T, Down>
-where
-    T: for<'a> tokio_postgres::types::FromSql<'a>,
-{
-    session.query_one(sql, &[]).await?.try_get(0).map_err(|why| in_words(&why))
 }

@@ -1,6 +1,6 @@
 //! One server without a log to share drains an outbox alone: what another one took out of the table, its clients would
-//! never get. It holds an advisory lock, in the session that drains. Servers with a log share that lock, each for the
-//! time of a transaction that publishes.
+//! never get. It holds an advisory lock, in the session that drains. Servers with a log share that lock: each has it in
+//! its session, unless it is one of a pooler, and in each transaction that looks at the table.
 
 use super::connection::{Down, Session};
 
@@ -23,7 +23,11 @@ const OWN: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisor
 const TRY: &str = "SELECT pg_try_advisory_lock(1853187175, 'nudged_outbox'::regclass::oid::int4)";
 
 const TRY_SHARED: &str =
-    "SELECT pg_try_advisory_xact_lock_shared(1853187175, 'nudged_outbox'::regclass::oid::int4)";
+    "SELECT pg_try_advisory_lock_shared(1853187175, 'nudged_outbox'::regclass::oid::int4)";
+
+/// The same until the transaction ends: an expression.
+pub(super) const SHARES: &str =
+    "pg_try_advisory_xact_lock_shared(1853187175, 'nudged_outbox'::regclass::oid::int4)";
 
 /// Which backend has it, and from where.
 const HOLDER: &str = "SELECT concat_ws(' from ', 'process ' || l.pid, host(a.client_addr)) \
@@ -64,16 +68,27 @@ pub(super) async fn is_held(session: &Session) -> Result<bool, Down> {
     get(session, OWN).await
 }
 
-/// Fails if a server without a log has the lock; otherwise none has it before the end of the current transaction.
+/// Shares the lock with other servers with a log, for this session, so that none without a log starts beside them.
 pub(super) async fn share(session: &Session) -> Result<(), Down> {
-    if get(session, TRY_SHARED).await? {
-        return Ok(());
+    // A pooler would keep the lock in a session that others use.
+    let is_pooled = session.is_pooled().await?;
+    let sql = if is_pooled { format!("SELECT {SHARES}") } else { TRY_SHARED.into() };
+    if !get(session, &sql).await? {
+        return Err(is_alone(session).await);
     }
-    let holder = holder(session).await?;
-    Err(Down(format!(
+    if is_pooled { Ok(()) } else { session.run(KEEPALIVE).await }
+}
+
+/// What a server with a log ends with that found the lock to be that of one without.
+pub(super) async fn is_alone(session: &Session) -> Down {
+    let holder = match holder(session).await {
+        Ok(holder) => holder,
+        Err(down) => return down,
+    };
+    Down(format!(
         "a server without --backplane drains this outbox ({holder}), and its clients alone get what is \
          published; end it, or give it the log"
-    )))
+    ))
 }
 
 async fn holder(session: &Session) -> Result<String, Down> {

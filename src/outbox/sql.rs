@@ -84,6 +84,9 @@ fn bytes(max: u32) -> String {
     )
 }
 
+/// Whether the table has rows. Not all of them may be there for this server.
+pub(super) const HAS_ROWS: &str = "EXISTS (SELECT FROM nudged_outbox)";
+
 /// Which rows are taken out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filter {

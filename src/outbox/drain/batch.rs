@@ -18,6 +18,8 @@ pub(super) struct Batch<'a> {
     pub(super) session: &'a Session,
     /// The most that are taken out. One is taken out alone: it may be no text.
     pub(super) rows: i64,
+    /// The table need not be asked whether it has rows.
+    pub(super) has_rows: bool,
 }
 
 /// How many rows can be published, and how many cannot.
@@ -43,7 +45,17 @@ impl Batch<'_> {
         warnings: &mut Warnings,
     ) -> Result<Looked, Down> {
         let session = self.session;
-        session.begin().await?;
+        let is_shared = self.drainer.backplane.is_some();
+        let may_look = if is_shared { lock::SHARES } else { "true" };
+        let has_rows = if self.has_rows { "true" } else { sql::HAS_ROWS };
+        let [may_look, has_rows] = session.begin_with([may_look, has_rows]).await?;
+        if !may_look {
+            return Err(lock::is_alone(session).await);
+        }
+        if !has_rows {
+            session.run("COMMIT").await?;
+            return Ok(Looked::Empty);
+        }
         let taken = match self.rows {
             1 => Some(self.take_one(snapshot).await?),
             _ => self.take(snapshot).await?,
@@ -54,12 +66,10 @@ impl Batch<'_> {
         };
         if taken.is_empty() {
             session.run("COMMIT").await?;
-            return Ok(Looked::Empty);
+            return Ok(self.rest(snapshot));
         }
         let mut outcome = Outcome { drainer: self.drainer, result: BatchResult::Lost };
-        if self.drainer.backplane.is_some() {
-            lock::share(session).await?;
-        } else if !lock::is_held(session).await? {
+        if !is_shared && !lock::is_held(session).await? {
             return Err(lock::lost());
         }
         let Some(counts) = self.publish(&taken, warnings).await else {
@@ -72,7 +82,12 @@ impl Batch<'_> {
         let counters = &self.drainer.shared.counters;
         metrics::add(&counters.published, counts.valid);
         metrics::add(&counters.invalid, counts.invalid);
-        Ok(if self.is_full(&taken) { Looked::Full } else { Looked::Empty })
+        Ok(if self.is_full(&taken) { Looked::Full } else { self.rest(snapshot) })
+    }
+
+    /// What is left, if it does not fill a batch.
+    fn rest(&self, snapshot: Option<&str>) -> Looked {
+        if snapshot.is_some() { Looked::TooEarly } else { Looked::Empty }
     }
 
     /// `None` if one of them cannot be read.

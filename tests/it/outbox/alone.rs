@@ -1,8 +1,9 @@
 //! Servers without a log: one of them drains.
 
 use super::{logging, next_keys, start};
+use crate::support::nats::NatsServer;
 use crate::support::postgres::{PgBouncer, Postgres};
-use crate::support::programs::{PGBOUNCER, POSTGRES, requires};
+use crate::support::programs::{NATS_SERVER, PGBOUNCER, POSTGRES, requires};
 use crate::support::{Server, eventually};
 
 #[test]
@@ -86,4 +87,43 @@ fn a_server_that_started_without_the_database_waits_for_the_lock() {
     let (keep, end) = if first == 0 { (other, one) } else { (one, other) };
     drop(end);
     eventually("the other one drains", || keep.metric("nudged_outbox_connected") == 1);
+}
+
+/// SCENARIO: servers with a log drain a table and are idle, and one without a log is started. BUG: it started, and took
+/// rows that the clients of the others then never got. FIX: those hold the lock together, in their sessions.
+#[test]
+fn a_server_without_a_log_refuses_to_start_beside_an_idle_one_with_a_log() {
+    requires!(POSTGRES, NATS_SERVER);
+    let (postgres, nats) = (Postgres::start(), NatsServer::start());
+    let (url, log) = (postgres.url(), nats.url());
+    let servers = [(); 2].map(|()| start(&url, &["--backplane", &log]));
+    let drains = |server: &Server| server.metric("nudged_outbox_connected") == 1;
+    eventually("both drain", || servers.iter().all(drains));
+    let (code, why) = Server::refuses_to_start(&["--listen", "127.0.0.1:0", "--outbox", &url]);
+    assert_eq!(code, Some(1), "{why}");
+    assert!(why.contains("another server drains this outbox (process "), "{why}");
+    assert!(servers.iter().all(drains));
+    drop(servers);
+    let server = start(&url, &[]);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    postgres.sql().run("SELECT nudge('acme', 'one')");
+    assert_eq!(next_keys(&mut stream), ["one"]);
+}
+
+/// SCENARIO: the same behind a pooler, where a session has no lock. BUG: a server with a log looked at the lock once it
+/// had taken rows, which the other one had taken before: nothing was logged. FIX: it looks at the lock each time.
+#[test]
+fn an_idle_server_behind_a_pooler_notices_one_without_a_log() {
+    requires!(POSTGRES, PGBOUNCER, NATS_SERVER);
+    let (postgres, nats) = (Postgres::start(), NatsServer::start());
+    let pooler = PgBouncer::before(&postgres, 3);
+    let (server, log) = logging(&pooler.url(), &["--backplane", &nats.url()]);
+    log.line(&["the outbox is drained"]);
+    let alone = start(&postgres.url(), &[]);
+    let why = log.until("the outbox is not drained");
+    assert!(why.contains("a server without --backplane drains this outbox"), "{why}");
+    eventually("it shows", || server.metric("nudged_outbox_connected") == 0);
+    drop(alone);
+    eventually("it drains", || server.metric("nudged_outbox_connected") == 1);
 }

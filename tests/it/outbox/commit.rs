@@ -152,3 +152,35 @@ fn with_notifications_the_table_is_looked_at_when_there_is_something() {
         assert_eq!(next_keys(&mut stream), [key]);
     }
 }
+
+/// SCENARIO: with a delay the table is looked at when a notification comes, and the row is too young then. BUG: the next
+/// look was after the interval, which is long where notifications come: the row waited for both. FIX: while rows wait
+/// for their delay the table is looked at as if there were no notifications.
+#[test]
+fn a_row_that_is_too_young_at_its_notification_does_not_wait_for_the_interval() {
+    requires!(POSTGRES);
+    let postgres = Postgres::start_with(&["--notify"]);
+    let interval = std::time::Duration::from_secs(60);
+    let args = ["--outbox-listen", "--outbox-interval", "60s", "--outbox-delay", "500ms"];
+    let (server, log) = super::logging(&postgres.url(), &args);
+    log.line(&["notifications of the outbox are received"]);
+    let mut stream = server.stream("acme");
+    stream.connected();
+    let writer = postgres.sql();
+    for key in ["a", "b"] {
+        let committed = std::time::Instant::now();
+        writer.run(&format!("SELECT nudge('acme', '{key}')"));
+        assert_eq!(next_keys(&mut stream), [key]);
+        assert!(committed.elapsed() < interval / 2, "{:?}", committed.elapsed());
+    }
+    // Some of them become old enough after others, and after the last notification.
+    let committed = std::time::Instant::now();
+    writer.run(
+        "DO $$ BEGIN FOR n IN 1..20 LOOP PERFORM nudge('acme', 'n' || n), pg_sleep(0.02); COMMIT; END LOOP; END $$",
+    );
+    let mut all = std::collections::BTreeSet::new();
+    while all.len() < 20 {
+        all.extend(next_keys(&mut stream));
+    }
+    assert!(committed.elapsed() < interval / 2, "{:?}", committed.elapsed());
+}
