@@ -87,6 +87,10 @@ fn bytes(max: u32) -> String {
 /// Whether the table has rows. Not all of them may be there for this server.
 pub(super) const HAS_ROWS: &str = "EXISTS (SELECT FROM nudged_outbox)";
 
+/// A trigger that may keep rows from being deleted, if there is one: for each row, before DELETE.
+pub(super) const GET_KEEPING: &str = "SELECT (SELECT tgname::text FROM pg_trigger \
+     WHERE tgrelid = 'nudged_outbox'::regclass AND tgtype & 11 = 11 AND tgenabled <> 'D' LIMIT 1)";
+
 /// Which rows are taken out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filter {

@@ -9,6 +9,7 @@ use crate::outbox::sql;
 #[derive(Debug, Default)]
 pub(super) struct HasWarned {
     hidden: bool,
+    keeping: bool,
 }
 
 // ===== impl Drainer =====
@@ -53,6 +54,14 @@ impl HasWarned {
         if let Some(user) = hidden.filter(|_| !self.hidden) {
             self.hidden = true;
             tracing::warn!(user, "row-level security: rows that no policy shows are not published");
+        }
+        let keeping: Option<String> = get(session, sql::GET_KEEPING).await?;
+        if let Some(trigger) = keeping.filter(|_| !self.keeping) {
+            self.keeping = true;
+            tracing::warn!(
+                trigger,
+                "a trigger before DELETE: rows that it keeps are not published"
+            );
         }
         Ok(())
     }

@@ -313,3 +313,30 @@ fn a_server_with_a_log_takes_nothing_beside_one_without() {
     assert!(event.is_some());
     log.line(&["the outbox is drained"]);
 }
+
+/// SCENARIO: the table has a trigger that keeps some rows. BUG: they waited for ever, and nothing was logged. FIX: such a
+/// trigger is named; other rows are published, once.
+#[test]
+fn a_trigger_that_may_keep_rows_is_warned_of() {
+    requires!(POSTGRES);
+    let postgres = Postgres::start();
+    let sql = postgres.sql();
+    sql.run(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RETURN CASE WHEN OLD.org = 'acme' THEN OLD END; END $$; \
+         CREATE TRIGGER keeps_some BEFORE DELETE ON nudged_outbox FOR EACH ROW EXECUTE FUNCTION keep(); \
+         SELECT nudge('other', 'kept'); SELECT nudge('acme', 'a'); SELECT nudge('other', 'kept')",
+    );
+    let (server, log) = logging(&postgres.url(), &[]);
+    let line = log.line(&["before DELETE"]);
+    assert!(line.contains("keeps_some"), "{line}");
+    eventually("the kept ones are left", || sql.waiting() == 2);
+    let mut streams = ["acme", "other"].map(|org| server.stream(org));
+    streams.iter_mut().for_each(|stream| _ = stream.connected());
+    sql.run("SELECT nudge('acme', 'b')");
+    assert_eq!(next_keys(&mut streams[0]), ["b"]);
+    assert_eq!(server.metric("nudged_outbox_published_total"), 2);
+    sql.run("DROP TRIGGER keeps_some ON nudged_outbox");
+    assert_eq!(next_keys(&mut streams[1]), ["kept"]);
+    eventually("none is left", || sql.waiting() == 0);
+}
