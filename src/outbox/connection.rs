@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::dial::{Allowance, Bounded, Connection};
 use super::sql::{COMMAND, POSTGRES_MIN, begin};
 use super::{pooled, tls};
 use crate::backplane::wait::within;
@@ -25,6 +27,7 @@ pub(super) struct Connector {
     tls: MakeRustlsConnect,
     /// The certificates of authorities are those of a file, not of the system.
     has_authorities: bool,
+    reply_bytes: usize,
     /// How long a transaction may do nothing, while what it has read is published. Longer than this end waits.
     idle: Duration,
 }
@@ -36,17 +39,24 @@ pub(super) struct Session {
     /// Why the connection has ended: PostgreSQL may give the reason while nothing is requested.
     ended: Arc<Mutex<Option<Down>>>,
     begin: String,
+    allowance: Allowance,
+    /// What a reply may have.
+    reply_bytes: usize,
 }
 
 /// Why a session cannot be used, or not any more.
 #[derive(Clone, Debug)]
 pub(super) struct Down(pub(super) String);
 
-/// How long to connect may take, and each request. PostgreSQL gives a statement up earlier.
+/// How long each request may take. PostgreSQL gives a statement up earlier.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long nothing may come before the kernel asks whether the other end is there.
-const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How long to connect to one of the hosts may take: the next one is there for when it does not respond.
+const HOST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of the reply to a request, besides four times those of a row. Those of a batch are counted as the database has
+/// them, and come in up to three times as many: short keys with their lengths, and in UTF-8.
+const REPLY_BYTES: usize = 4 * OutboxConfig::BATCH_BYTES as usize;
 
 /// Characters of a reason that are shown: it may be the database's own text.
 const WHY_MAX: usize = 300;
@@ -54,13 +64,14 @@ const WHY_MAX: usize = 300;
 // ===== impl Connector =====
 
 impl Connector {
-    /// One for this URL. What a transaction has read is published within `publish`.
+    /// One for this URL. A row may have `row_bytes`. What a transaction has read is published within `publish`.
     ///
     /// # Errors
     /// The authorities cannot be read.
     pub(super) fn new(
         url: &PostgresUrl,
         outbox: &OutboxConfig,
+        row_bytes: usize,
         publish: Duration,
     ) -> Result<Self, String> {
         let mode = tls::mode(url, outbox);
@@ -70,29 +81,75 @@ impl Connector {
             PostgresTls::Prefer => SslMode::Prefer,
             PostgresTls::Require | PostgresTls::VerifyFull => SslMode::Require,
         });
-        config.connect_timeout(TIMEOUT / 2).tcp_user_timeout(TIMEOUT).keepalives_idle(KEEPALIVE);
         if config.get_application_name().is_none() {
             config.application_name("nudged");
         }
         let tls = MakeRustlsConnect::new(tls::config(mode, outbox.ca.as_deref())?);
         let has_authorities = outbox.ca.is_some();
-        Ok(Self { config, tls, has_authorities, idle: publish + TIMEOUT * 3 / 2 })
+        let reply_bytes = REPLY_BYTES.saturating_add(row_bytes.saturating_mul(4));
+        Ok(Self { config, tls, has_authorities, reply_bytes, idle: publish + TIMEOUT * 3 / 2 })
     }
 
-    /// Connects. `notified` is woken by notifications.
+    /// Connects to the first host that can be used. `notified` is woken by notifications.
     pub(super) async fn connect(&self, notified: &Arc<Notify>) -> Result<Session, Down> {
-        // Large, and everything that awaits it would be.
-        let connect = Box::pin(self.config.connect(self.tls.clone()));
-        let Some(connected) = within(TIMEOUT, connect).await else {
-            return Err(Down(format!("{} does not respond", self.hosts())));
+        let mut reasons = Vec::new();
+        for (index, host) in self.config.get_hosts().iter().enumerate() {
+            let ports = self.config.get_ports();
+            let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
+            // Large, and everything that awaits it would be.
+            let connect = Box::pin(self.connect_to(host, port, notified));
+            let name = match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(path) => path.display().to_string(),
+            };
+            match within(HOST_TIMEOUT, connect).await {
+                Some(Ok(session)) => return Ok(session),
+                // What the database itself says comes without the host, if there is one only.
+                Some(Err((why, true))) if self.config.get_hosts().len() == 1 => return Err(why),
+                Some(Err((why, _))) => reasons.push(format!("{name}: {}", why.0)),
+                None => reasons.push(format!("{name} does not respond")),
+            }
+        }
+        Err(Down(reasons.join("; ").chars().take(WHY_MAX).collect()))
+    }
+
+    /// Connects to a host. A reason may be what the database says.
+    async fn connect_to(
+        &self,
+        host: &Host,
+        port: u16,
+        notified: &Arc<Notify>,
+    ) -> Result<Session, (Down, bool)> {
+        let of_socket = |why: &dyn std::fmt::Display| {
+            (Down(format!("error connecting to server: {why}")), false)
         };
-        let (client, mut connection) = connected.map_err(|why| match why.as_db_error() {
-            Some(_) => in_words(&why),
+        let socket = Bounded::connect(host, port, HOST_TIMEOUT / 2, TIMEOUT).await;
+        let (socket, allowance) = socket.map_err(|why| of_socket(&why))?;
+        let name = if let Host::Tcp(name) = host { name } else { "" };
+        let mut tls = self.tls.clone();
+        let tls = MakeTlsConnect::<Bounded>::make_tls_connect(&mut tls, name);
+        let tls = tls.map_err(|why| of_socket(&why))?;
+        let connected = self.config.connect_raw(socket, tls).await;
+        let (client, connection) = connected.map_err(|why| match why.as_db_error() {
+            Some(_) => (in_words(&why), true),
             None => {
                 let why = in_words(&why).0;
-                Down(format!("{}: {why}{}", self.hosts(), self.tls_advice(&why)))
+                (Down(format!("{why}{}", self.tls_advice(&why))), false)
             }
         })?;
+        let begun = self.begin_session(client, connection, allowance, notified);
+        let session = begun.map_err(|why| (why, true))?;
+        self.check_attributes(&session).await.map_err(|why| (why, false))?;
+        Ok(session)
+    }
+
+    fn begin_session(
+        &self,
+        client: Client,
+        mut connection: Connection,
+        allowance: Allowance,
+        notified: &Arc<Notify>,
+    ) -> Result<Session, Down> {
         let version = connection.parameter("server_version").unwrap_or_default();
         let version: String = version.chars().take(WHY_MAX).collect();
         let major = check_version(&version)?;
@@ -110,7 +167,23 @@ impl Connector {
                 }
             }
         });
-        Ok(Session { client, connection, ended, begin: begin(major, self.idle) })
+        let (begin, reply_bytes) = (begin(major, self.idle), self.reply_bytes);
+        Ok(Session { client, connection, ended, begin, allowance, reply_bytes })
+    }
+
+    /// Fails for a host that is not the one that the URL is for (`target_session_attrs`).
+    async fn check_attributes(&self, session: &Session) -> Result<(), Down> {
+        let wanted = self.config.get_target_session_attrs();
+        if wanted == TargetSessionAttrs::Any {
+            return Ok(());
+        }
+        let row = session.query_one("SHOW transaction_read_only", &[]).await?;
+        let is_read_only: String = row.try_get(0).map_err(|why| in_words(&why))?;
+        match (wanted, &*is_read_only) {
+            (TargetSessionAttrs::ReadWrite, "on") => Err(Down("it does not allow writes".into())),
+            (TargetSessionAttrs::ReadOnly, "off") => Err(Down("it is not read-only".into())),
+            _ => Ok(()),
+        }
     }
 
     /// What to do where the certificate is of an authority that is not known.
@@ -120,15 +193,6 @@ impl Connector {
             (true, false) => "; name its authority with --outbox-ca",
             (true, true) => "; it is not of an authority in --outbox-ca",
         }
-    }
-
-    fn hosts(&self) -> String {
-        let name = |host: &Host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        };
-        let names: Vec<_> = self.config.get_hosts().iter().map(name).collect();
-        names.join(",")
     }
 }
 
@@ -223,6 +287,7 @@ impl Session {
     }
 
     async fn bounded<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Down> {
+        self.allowance.renew(self.reply_bytes);
         match within(TIMEOUT, request).await {
             Some(Err(why)) if why.is_closed() => {
                 Err(self.ended.lock().clone().unwrap_or_else(|| in_words(&why)))

@@ -102,8 +102,8 @@ impl Drainer {
         let url = if backplane.is_some() { &config.url } else { direct_url };
         // A record that is too large is appended again, as smaller ones.
         let publish = backplane.as_ref().map_or(Duration::ZERO, |log| 2 * log.timeout());
-        let connector = Connector::new(url, &config, publish)?;
-        let direct = Connector::new(direct_url, &config, publish)?;
+        let connector = Connector::new(url, &config, row_bytes, publish)?;
+        let direct = Connector::new(direct_url, &config, row_bytes, publish)?;
         Ok(Self { config, connector, direct, row_bytes, hub, shared, backplane, report })
     }
 

@@ -12,6 +12,7 @@
 
 mod connection;
 mod delay;
+mod dial;
 mod drain;
 mod listen;
 mod lock;

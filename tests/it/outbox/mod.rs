@@ -8,6 +8,7 @@ mod faults;
 mod foreign;
 mod gate;
 mod guide;
+mod hostile;
 mod pooler;
 mod settings;
 mod several;
