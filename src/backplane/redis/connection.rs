@@ -143,7 +143,7 @@ impl Connection {
             let mut command = cmd("AUTH");
             command.arg(user).arg(password);
             let answer = self.request(&command, GREETING_MAX).await;
-            answer.map_err(|why| why.about("AUTH"))?;
+            answer.map_err(|why| why.without(password).about("AUTH"))?;
         }
         if database != 0 {
             let mut command = cmd("SELECT");
@@ -292,6 +292,19 @@ impl Failed {
             }
             ErrorKind::Parse => Self::Lost(NO_REDIS.into()),
             _ => Self::Lost(format!("the connection to the broker was lost: {why}")),
+        }
+    }
+
+    /// Without what the server quotes: one that does not know a command repeats what it was sent, maybe not to its end.
+    fn without(self, secret: &str) -> Self {
+        match self {
+            Self::Refused(why) => {
+                let secret = why.find(secret).filter(|_| !secret.is_empty());
+                let quoted = why.find(['\'', '"', '`']);
+                let end = secret.into_iter().chain(quoted).min().unwrap_or(why.len());
+                Self::Refused(why[..end].trim_end().into())
+            }
+            lost => lost,
         }
     }
 

@@ -193,3 +193,16 @@ async fn a_server_with_too_many_clients_is_named() {
         assert!(!why.contains("password"), "{why}");
     }
 }
+
+/// SCENARIO: a server does not know `AUTH` (`rename-command`), or what stands before it does not. BUG: it repeats what it was
+/// sent, and the password was in the error, which is written to the server's log. FIX: what it quotes is left out.
+#[tokio::test]
+async fn the_refusal_of_a_login_shows_no_password() {
+    requires_redis!();
+    let server = RedisServer::start_with("rename-command AUTH \"\"");
+    for login in ["user:hunter2", "hunter2:hunter2", ":hunter2"] {
+        let why = refusal(&config(&format!("redis://{login}@{}", server.address()))).await;
+        assert!(why.contains("Redis refuses AUTH: ERR unknown command"), "{why}");
+        assert!(!why.contains("hunter2"), "{why}");
+    }
+}
