@@ -201,6 +201,12 @@ impl Postgres {
         let parent = self.pid();
         // No new ones meanwhile.
         signal(parent, which).expect("it runs");
+        if which == Signal::STOP {
+            let status = format!("/proc/{parent}/status");
+            eventually("PostgreSQL stops", || {
+                fs::read_to_string(&status).expect("it exists").contains("\nState:\tT")
+            });
+        }
         for process in fs::read_dir("/proc").expect("Linux").flatten() {
             let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
             let child = status.lines().any(|line| line == format!("PPid:\t{parent}"));
@@ -376,11 +382,14 @@ pub(crate) fn own(dir: &Path) {
     }
 }
 
+/// A program that ends with the thread of the test, even if the process is killed.
 fn as_user(program: &Path) -> Command {
-    let Some(User { uid, gid }) = user() else { return Command::new(program) };
     let mut command = Command::new("setpriv");
-    command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups", "--"]);
-    command.arg(program).current_dir("/");
+    command.arg("--pdeathsig=QUIT");
+    if let Some(User { uid, gid }) = user() {
+        command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"]);
+    }
+    command.arg("--").arg(program).current_dir("/");
     command
 }
 
