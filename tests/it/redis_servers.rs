@@ -41,7 +41,7 @@ fn sentinels_promote_a_replica_when_its_primary_is_killed() {
     group.servers[0].client().append("log", "0-*", &["d", "{}"]);
     group.servers[1].wait_until_equal(&group.servers[0]);
     assert_eq!(group.primary_of(0), Some(0));
-    group.servers[0].kill();
+    group.kill_primary();
     eventually("all Sentinels name the other", || {
         (0..3).all(|sentinel| group.primary_of(sentinel) == Some(1))
     });

@@ -19,6 +19,8 @@ pub(crate) struct RedisServer {
     /// `None` while it does not run.
     child: Option<Child>,
     port: ReservedPort,
+    /// For other servers, if it is part of a Redis Cluster: by default its port and 10,000, which another program may have.
+    cluster_port: ReservedPort,
     /// Further lines of its configuration, changed before [`RedisServer::start_again`].
     pub(crate) settings: String,
     /// `USER:PASSWORD`, where it asks for one.
@@ -199,7 +201,8 @@ impl RedisServer {
     }
 
     fn prepare(settings: String, login: Option<String>, role: Role) -> Self {
-        Self { child: None, port: ReservedPort::new(), settings, login, role, dir: TempDir::new() }
+        let [port, cluster_port] = [(); 2].map(|()| ReservedPort::new());
+        Self { child: None, port, cluster_port, settings, login, role, dir: TempDir::new() }
     }
 
     fn started(mut self) -> Self {
@@ -213,13 +216,15 @@ impl RedisServer {
         fs::write(&settings, self.configuration()).expect("a file");
         let log = self.dir.path().join("log");
         let log = File::options().append(true).create(true).open(log).expect("a file");
-        let mut command = Command::new("redis-server");
+        // It ends with the thread of the test, even if the process is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig=KILL", "--", "redis-server"]);
         command.arg(settings).stdin(Stdio::null());
         if self.role == Role::Sentinel || self.settings.contains("sentinel monitor") {
             command.arg("--sentinel");
         }
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        self.child = Some(command.spawn().expect("redis-server is installed"));
+        self.child = Some(command.spawn().expect("setpriv(1)"));
     }
 
     fn configuration(&self) -> String {
@@ -227,7 +232,10 @@ impl RedisServer {
         let common = format!("bind 127.0.0.1\nprotected-mode no\ndir {dir}\n");
         let own = match self.role {
             Role::Sentinel => format!("port {port}\n"),
-            Role::Server => format!("port {port}\n{SERVER_SETTINGS}\n"),
+            Role::Server => {
+                let cluster_port = self.cluster_port.address.port();
+                format!("port {port}\ncluster-port {cluster_port}\n{SERVER_SETTINGS}\n")
+            }
             Role::Encrypted => format!("port 0\ntls-port {port}\n{SERVER_SETTINGS}\n"),
         };
         format!("{common}{own}{}\n", self.settings)
@@ -276,20 +284,20 @@ impl RedisSentinels {
     pub(crate) fn start() -> Self {
         let primary = RedisServer::start();
         let replica = RedisServer::start_replica(&primary);
-        Self::watch(primary, replica, 3, 5000)
+        Self::watch(primary, replica, 3)
     }
 
     /// The same whose replica reaches the primary through the proxy at this address. There is a single Sentinel: it
     /// would have the replica go to the primary itself, were its timeout not longer than a test.
     pub(crate) fn start_through(primary: RedisServer, proxy: SocketAddr) -> Self {
         let replica = RedisServer::start_replica_through(proxy);
-        Self::watch(primary, replica, 1, 180_000)
+        Self::watch(primary, replica, 1)
     }
 
-    fn watch(primary: RedisServer, replica: RedisServer, count: usize, timeout_ms: u32) -> Self {
+    fn watch(primary: RedisServer, replica: RedisServer, count: usize) -> Self {
         let settings = format!(
-            "sentinel monitor {SERVICE} 127.0.0.1 {} {}\nsentinel down-after-milliseconds {SERVICE} 1000\n\
-             sentinel failover-timeout {SERVICE} {timeout_ms}",
+            "sentinel monitor {SERVICE} 127.0.0.1 {} {}\nsentinel down-after-milliseconds {SERVICE} 180000\n\
+             sentinel failover-timeout {SERVICE} 180000",
             primary.port(),
             count / 2 + 1,
         );
@@ -308,6 +316,17 @@ impl RedisSentinels {
             });
         }
         Self { servers: [primary, replica], sentinels }
+    }
+
+    /// Kills the first primary, and has the Sentinels find that out soon. Until then a server that is slow on a busy
+    /// machine is not taken for dead.
+    pub(crate) fn kill_primary(&mut self) {
+        self.servers[0].kill();
+        for sentinel in &self.sentinels {
+            sentinel.client().run(&format!(
+                "SENTINEL SET {SERVICE} down-after-milliseconds 1000 failover-timeout 5000"
+            ));
+        }
     }
 
     /// What `--backplane` is for it.

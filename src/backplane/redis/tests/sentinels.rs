@@ -140,7 +140,7 @@ async fn a_failover_that_reuses_positions_changes_the_identity() {
     group.servers[1].wait_until_equal(&group.servers[0]);
     group.servers[1].pause();
     append(&opened.appender, 11..=15).await.expect("stored");
-    group.servers[0].kill();
+    group.kill_primary();
     group.servers[1].go_on();
     read_to_its_end(&mut opened.reader, 11).await;
     eventually("the replica is promoted", || group.primary_of(0) == Some(1));
@@ -165,7 +165,7 @@ async fn every_record_that_is_acknowledged_after_a_failover_is_there() {
     let mut opened = open_again(&redis).await;
     append(&opened.appender, 1..=10).await.expect("stored");
     group.servers[1].wait_until_equal(&group.servers[0]);
-    group.servers[0].kill();
+    group.kill_primary();
     let start = Instant::now();
     let position = loop {
         assert!(start.elapsed() < BOUND, "nothing is stored");
