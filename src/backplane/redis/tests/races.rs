@@ -51,13 +51,19 @@ async fn a_server_cuts_a_log_that_outgrew_it() {
     let server = RedisServer::start();
     let config = config(&server.url());
     let hub = Hub::with_log(HubConfig::default(), 1, config.tail_bytes, Duration::ZERO);
-    let backplane =
-        Backplane::start(Redis::new(&config), &config, hub, Clock::start()).expect("a thread");
+    let backplane = Backplane::start(Redis::new(&config), &config, hub.clone(), Clock::start())
+        .expect("a thread");
     eventually("the log is loaded", || backplane.state().is_loaded);
     for round in 1..=3 {
         let cuts = || backplane.counters().cuts(CutReason::Forgot);
-        eventually("it is followed", || backplane.state().is_connected);
+        // Of a log that it has not read yet it would miss nothing.
         let mut client = server.client();
+        client.append("log", "0-*", &["d", "{}"]);
+        let last = last_position(&server);
+        eventually("it is followed", || {
+            let has_read = hub.applied().is_some_and(|mark| mark.position >= last);
+            has_read && backplane.state().is_connected
+        });
         client.run("MULTI");
         client.run("DEL log:log");
         for _ in 0..100 * round {
