@@ -22,6 +22,8 @@ fn a_second_server_without_a_log_refuses_to_start_and_says_why() {
     stream.connected();
     sql.run("SELECT nudge('acme', 'one')");
     assert_eq!(next_keys(&mut stream), ["one"]);
+    // Before the COMMIT it would be published again.
+    eventually("the row is gone", || sql.waiting() == 0);
     drop(server);
     let server = start(&url, &[]);
     let mut stream = server.stream("acme");
