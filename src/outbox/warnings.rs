@@ -5,6 +5,7 @@ use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use super::rows::Unusable;
+use crate::backplane::AppendError;
 use crate::backplane::outage::PERIOD;
 use crate::http::Reject;
 
@@ -16,6 +17,8 @@ pub(super) struct Warnings(HashMap<Kind, Warning>);
 enum Kind {
     Reject(Discriminant<Reject>),
     Unusable(Unusable),
+    /// For the log.
+    TooLarge,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,11 @@ impl Warnings {
     /// A row is no line.
     pub(super) fn unusable(&mut self, id: i64, why: Unusable, now: Duration) {
         self.add(Kind::Unusable(why), id, &why.to_string(), now);
+    }
+
+    /// A row is larger than a record of the log, of so many bytes.
+    pub(super) fn not_in_a_record(&mut self, id: i64, max: usize, now: Duration) {
+        self.add(Kind::TooLarge, id, &AppendError::TooLarge { max }.to_string(), now);
     }
 
     fn add(&mut self, kind: Kind, id: i64, why: &str, now: Duration) {

@@ -159,57 +159,64 @@ impl Batch<'_> {
                 .ok()
                 .map(|line| (row.id, line)),
         });
-        let mut valid: Vec<_> = valid.collect();
-        if let Some(backplane) = backplane {
-            let mut max = *row_bytes;
-            // The broker's records may be smaller than a publish.
-            while let Err(why) = append(backplane, records(&valid, max)).await {
-                let AppendError::TooLarge { max: smaller } = why else { return None };
-                // The line break counts.
-                let mut is_smaller = smaller < max;
-                for (id, _) in valid.extract_if(.., |(_, line)| line.len() >= smaller) {
-                    warnings.unusable(id, Unusable::TooLarge, now);
-                    is_smaller = true;
-                }
-                if !is_smaller {
-                    return None;
-                }
-                max = max.min(smaller);
+        let valid: Vec<_> = valid.collect();
+        let published = match backplane {
+            Some(backplane) => {
+                let published = self.append(backplane, &valid, warnings).await?;
+                // Once among all servers, at the one that published it.
+                metrics::add(&hub.shard_counters().published, published);
+                published
             }
-            // Once among all servers, at the one that published it.
-            metrics::add(&hub.shard_counters().published, valid.len() as u64);
-        } else {
-            valid.iter().for_each(|(_, line)| line.run(hub, shared.clock.now()));
+            None => {
+                valid.iter().for_each(|(_, line)| line.run(hub, shared.clock.now()));
+                valid.len() as u64
+            }
+        };
+        Some(Counts { valid: published, invalid: taken.len() as u64 - published })
+    }
+
+    /// Appends these in as many records as it takes, one after the other, which keeps the order of a topic's events: of
+    /// two that are on their way the first may be lost, and be appended again. Returns how many there are in the log.
+    async fn append(
+        &self,
+        backplane: &Backplane,
+        mut valid: &[(i64, CheckedLine<'_>)],
+        warnings: &mut Warnings,
+    ) -> Option<u64> {
+        let (mut max, mut published) = (self.drainer.row_bytes, 0);
+        while !valid.is_empty() {
+            let (record, rest) = valid.split_at(fitting(valid, max));
+            let mut lines = Lines::new();
+            record.iter().for_each(|(_, line)| line.add_to(&mut lines));
+            match (backplane.append_at_once(lines).await, record) {
+                (Ok(_), _) => {
+                    published += record.len() as u64;
+                    valid = rest;
+                }
+                // The broker's records may be smaller than a publish. The line break counts.
+                (Err(AppendError::TooLarge { max: smaller }), [(id, line)])
+                    if line.len() >= smaller =>
+                {
+                    warnings.not_in_a_record(*id, smaller, self.drainer.shared.clock.elapsed());
+                    valid = rest;
+                }
+                (Err(AppendError::TooLarge { max: smaller }), _) if smaller < max => max = smaller,
+                (Err(_), _) => return None,
+            }
         }
-        let (valid, all) = (valid.len() as u64, taken.len() as u64);
-        Some(Counts { valid, invalid: all - valid })
+        Some(published)
     }
 }
 
-/// The lines of the records that these lines fill, each with at most `max` bytes of them, or with one line.
-fn records(valid: &[(i64, CheckedLine<'_>)], max: usize) -> Vec<Lines> {
-    let mut records: Vec<Lines> = Vec::new();
-    for (_, line) in valid {
-        match records.last_mut() {
-            // The line break counts.
-            Some(last) if last.len() + line.len() < max => line.add_to(last),
-            _ => {
-                let mut lines = Lines::new();
-                line.add_to(&mut lines);
-                records.push(lines);
-            }
-        }
-    }
-    records
-}
-
-/// Appends one after the other, which keeps the order of a topic's events: of two that are on their way the first may
-/// be lost, and be appended again.
-async fn append(backplane: &Backplane, records: Vec<Lines>) -> Result<(), AppendError> {
-    for lines in records {
-        backplane.append_at_once(lines).await?;
-    }
-    Ok(())
+/// How many of these are a record, with at most `max` bytes of them; at least one.
+fn fitting(valid: &[(i64, CheckedLine<'_>)], max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, line): &&(i64, CheckedLine<'_>)| {
+        // The line break counts.
+        bytes += line.len() + 1;
+        bytes <= max
+    };
+    valid.iter().take_while(fits).count().max(1)
 }
 
 // ===== impl Outcome =====

@@ -194,7 +194,7 @@ fn a_table_that_is_replaced_is_drained() {
 fn the_reason_with_which_a_session_is_ended_while_nothing_is_requested_is_logged() {
     requires!(POSTGRES);
     let postgres = Postgres::start();
-    let (server, log) = super::logging(&postgres.url(), &["--outbox-interval", "2s"]);
+    let (server, log) = logging(&postgres.url(), &["--outbox-interval", "2s"]);
     log.line(&["the outbox is drained"]);
     let sql = postgres.sql();
     sql.run(

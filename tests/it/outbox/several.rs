@@ -138,6 +138,30 @@ fn a_row_that_no_record_of_the_broker_holds_is_deleted_and_the_others_are_publis
     eventually("the other is", || server.metric("nudged_outbox_invalid_total") == 1);
 }
 
+/// SCENARIO: of the rows of a batch a later one is larger than a record of the broker. BUG: all of them were appended
+/// again without it, and events that were in the log by then came twice. FIX: only what is not in the log is appended.
+#[test]
+fn a_row_that_no_record_holds_does_not_repeat_those_before_it() {
+    requires!(POSTGRES, NATS_SERVER);
+    let (postgres, nats) = (Postgres::start(), NatsServer::start_with("max_payload: 8000"));
+    let server = start(&postgres, &nats);
+    let mut stream = server.stream_with("/api/acme/topics/t/events", "");
+    stream.connected();
+    let sql = postgres.sql();
+    sql.run(
+        "SELECT nudge_topic_text('acme', 't', 'e', repeat('x', 5000)); \
+         SELECT nudge_topic_text('acme', 't', 'e', repeat('y', 61000)); \
+         SELECT nudge_topic_text('acme', 't', 'e', repeat('z', 5000))",
+    );
+    for text in ["xxx", "zzz"] {
+        let event = stream.next();
+        assert!(event.contains(text), "{text}: {event}");
+    }
+    eventually("none is left", || sql.waiting() == 0);
+    assert_eq!(server.metric("nudged_outbox_published_total"), 2);
+    assert_eq!(server.metric("nudged_outbox_invalid_total"), 1);
+}
+
 /// SCENARIO: a row is a line of exactly as many bytes as a publish may have, which are as many as a record has with the
 /// line break. BUG: the record was too large, its line was not, and the transaction was repeated for ever. FIX: a line
 /// that a record cannot hold is too large, whatever a publish may have.
