@@ -111,9 +111,9 @@ fn more_keys_than_a_publish_may_have_are_several_rows_and_become_connected() {
     assert_eq!(server.metric("nudged_outbox_invalid_total"), 0);
 }
 
-/// SCENARIO: rows have some hundred MB of JSON, which is small as it is stored. BUG: each was unpacked several times to be
-/// measured, which took longer than a statement may: the same rows were tried again for ever, and nothing was published.
-/// FIX: what is too large as it is stored is not unpacked.
+/// SCENARIO: rows have some hundred MB of JSON, which is small as it is stored. BUG: each was unpacked several times to
+/// be measured, which took longer than a statement may: the same rows were tried again for ever, and nothing was
+/// published. FIX: what is too large as it is stored is not unpacked.
 #[test]
 fn rows_that_are_large_when_they_are_unpacked_are_not_unpacked() {
     requires!(POSTGRES);

@@ -154,8 +154,8 @@ fn with_notifications_the_table_is_looked_at_when_there_is_something() {
 }
 
 /// SCENARIO: with a delay the table is looked at when a notification comes, and the row is too young then. BUG: the next
-/// look was after the interval, which is long where notifications come: the row waited for both. FIX: while rows wait
-/// for their delay the table is looked at as if there were no notifications.
+/// look was after the interval, which is long where notifications come: the row waited for both. FIX: while
+/// rows wait for their delay the table is looked at as if there were no notifications.
 #[test]
 fn a_row_that_is_too_young_at_its_notification_does_not_wait_for_the_interval() {
     requires!(POSTGRES);
