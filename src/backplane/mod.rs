@@ -10,6 +10,8 @@
 //! [`follower`] decides, without I/O and without a clock; [`runner`] is the thread that does what it decides.
 
 mod attempts;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+pub(crate) mod bounded;
 pub(crate) mod broker;
 pub(crate) mod counters;
 pub(crate) mod follower;

@@ -4,7 +4,6 @@
 //! again by itself, and hides what was lost. Each opening has two, since one waits for entries.
 
 mod appender;
-mod bounded;
 mod connection;
 mod entry;
 mod info;

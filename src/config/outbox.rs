@@ -120,6 +120,10 @@ impl FromStr for PostgresUrl {
                     let why = "sslrootcert is --outbox-ca here, with sslmode=verify-full";
                     return Err(InvalidPostgresUrl(why.into()));
                 }
+                Some((name, _)) if UNUSED.contains(&name) => {
+                    let why = format!("{name} has no effect on an outbox");
+                    return Err(InvalidPostgresUrl(why.into()));
+                }
                 _ => rest.push(parameter),
             }
         }
@@ -131,6 +135,18 @@ impl FromStr for PostgresUrl {
         Ok(Self { text, shown, tls })
     }
 }
+
+/// Parameters of the client library that an outbox has settings of its own for, or that it cannot follow.
+const UNUSED: [&str; 8] = [
+    "connect_timeout",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "tcp_user_timeout",
+];
 
 /// Fails if it is not certain where a password in this ends.
 fn check_spelling(text: &str) -> Result<(), &'static str> {
@@ -286,6 +302,8 @@ mod tests {
             ("postgres://app:sesame@h/app?sslmode=verify-ca", "its sslmode is none of"),
             ("postgres://app:sesame@h/app?sslmode=allow", "its sslmode is none of"),
             ("postgres://app:sesame@h/app?sslrootcert=a.pem", "--outbox-ca"),
+            ("postgres://app:sesame@h/app?hostaddr=10.0.0.7", "hostaddr has no effect"),
+            ("postgres://app:sesame@h/app?connect_timeout=3", "connect_timeout has no effect"),
             ("postgres://app:sesame@h/app?color=blue", "color"),
             ("postgres://app:sesame@h:port/app", "port from 1 to 65535"),
             ("postgres://app:sesame@h:0/app", "port from 1 to 65535"),

@@ -14,9 +14,10 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::dial::{Allowance, Bounded, Connection};
+use super::dial::{Connection, Socket, dial};
 use super::sql::{COMMAND, POSTGRES_MIN, begin};
 use super::{pooled, tls};
+use crate::backplane::bounded::Allowance;
 use crate::backplane::wait::within;
 use crate::config::{OutboxConfig, PostgresTls, PostgresUrl};
 use crate::sync::Mutex;
@@ -123,11 +124,11 @@ impl Connector {
         let of_socket = |why: &dyn std::fmt::Display| {
             (Down(format!("error connecting to server: {why}")), false)
         };
-        let socket = Bounded::connect(host, port, HOST_TIMEOUT / 2, TIMEOUT).await;
+        let socket = dial(host, port, HOST_TIMEOUT / 2, TIMEOUT).await;
         let (socket, allowance) = socket.map_err(|why| of_socket(&why))?;
         let name = if let Host::Tcp(name) = host { name } else { "" };
         let mut tls = self.tls.clone();
-        let tls = MakeTlsConnect::<Bounded>::make_tls_connect(&mut tls, name);
+        let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, name);
         let tls = tls.map_err(|why| of_socket(&why))?;
         let connected = self.config.connect_raw(socket, tls).await;
         let (client, connection) = connected.map_err(|why| match why.as_db_error() {

@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::bounded::{Allowance, Bounded};
+use super::meter::{REPLY_BYTES_MAX, ReplyMeter};
+use crate::backplane::bounded::{Allowance, Bounded};
 use crate::backplane::broker::{Down, NotStored};
 use crate::backplane::tls;
 use crate::backplane::wait::{both, within};
@@ -122,7 +123,7 @@ impl Connection {
         } else {
             Box::new(socket)
         };
-        let (stream, allowance) = Bounded::new(stream);
+        let (stream, allowance) = Bounded::new(stream, ReplyMeter::default(), REPLY_BYTES_MAX);
         let (sender, greeted) = oneshot::channel();
         // A task of its own, in case that the library panics on what is not Redis.
         let mut driver = JoinSet::new();
@@ -198,7 +199,7 @@ impl Connection {
         if let Some(why) = self.shared.failure.lock().clone() {
             return Err(Failed::Lost(why));
         }
-        self.shared.allowance.renew();
+        self.shared.allowance.renew(REPLY_BYTES_MAX);
         let why = match within(bound, work).await {
             Some(Ok(reply)) => return Ok(reply),
             Some(Err(why)) => Failed::of(&why),

@@ -2,9 +2,11 @@
 
 use std::io;
 
+use crate::backplane::bounded::Meter;
+
 /// How far a reply has come.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(super) struct ReplyMeter {
     /// The beginning of a line, of which no more than [`HEAD_BYTES`] count.
     head: Vec<u8>,
     /// Bytes of this line.
@@ -15,20 +17,34 @@ pub(super) struct Meter {
     string_bytes: u64,
 }
 
+/// The largest reply, or several that come at once: their bytes, and [`VALUE_BYTES`] for each value. A record has half a
+/// MiB, and a read asks for some MiB; programs of others may have appended larger entries. While a reply is read, it takes
+/// about three times as much memory: bytes that came, a buffer that grows, and what is made of them.
+pub(super) const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What the library makes of a value takes so much memory, however few bytes it came in.
+const VALUE_BYTES: usize = 128;
+
 /// What a line with a length has at most: its kind and a number.
 const HEAD_BYTES: usize = 32;
 
 /// A line without a length, such as an error. The library looks through it again with each piece that comes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-// ===== impl Meter =====
+// ===== impl ReplyMeter =====
 
-impl Meter {
+impl Meter for ReplyMeter {
+    fn cost(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len() + self.values_in(bytes)? * VALUE_BYTES)
+    }
+}
+
+impl ReplyMeter {
     /// The number of values that begin in these bytes, or whose beginning ends here.
     ///
     /// # Errors
     /// A line is too long, or a length is none, which the library would refuse too.
-    pub(super) fn values_in(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
+    fn values_in(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
         let mut values = 0;
         while !bytes.is_empty() {
             if self.string_bytes > 0 {
@@ -106,7 +122,7 @@ mod unit_tests {
             ("=-1\r\n_\r\n_\r\n", 1),
         ] {
             for size in 1..=reply.len() {
-                let mut meter = Meter::default();
+                let mut meter = ReplyMeter::default();
                 let pieces = reply.as_bytes().chunks(size);
                 let values = pieces.map(|piece| meter.values_in(piece).expect("a reply"));
                 assert_eq!(values.sum::<usize>(), expected, "{reply:?} in pieces of {size}");
@@ -116,22 +132,22 @@ mod unit_tests {
 
     #[test]
     fn a_line_has_a_bound() {
-        let mut meter = Meter::default();
+        let mut meter = ReplyMeter::default();
         let half = [b'x'; LINE_BYTES_MAX / 2];
         assert_eq!(meter.values_in(b"+").ok(), Some(0));
         assert_eq!(meter.values_in(&half).ok(), Some(0));
         assert!(meter.values_in(&half).is_err());
         for line in ["$x\r\n", "$\r\n", "$99999999999999999999\r\n", "!\u{e9}\r\n"] {
-            assert!(Meter::default().values_in(line.as_bytes()).is_err(), "{line}");
+            assert!(ReplyMeter::default().values_in(line.as_bytes()).is_err(), "{line}");
         }
         let padded = format!("${}1\r\n", " ".repeat(HEAD_BYTES));
-        assert!(Meter::default().values_in(padded.as_bytes()).is_err());
+        assert!(ReplyMeter::default().values_in(padded.as_bytes()).is_err());
     }
 
     /// What the library makes of a value has to be what is counted for it.
     #[test]
     fn a_value_takes_no_more_than_is_counted() {
         // A vector that grows has room for twice as many, and an allocation has 16 bytes at least.
-        assert!(2 * size_of::<redis::Value>() + 16 <= super::super::bounded::VALUE_BYTES);
+        assert!(2 * size_of::<redis::Value>() + 16 <= VALUE_BYTES);
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use redis::{Cmd, Value, cmd};
 use tokio::time::Instant;
 
-use super::bounded::REPLY_BYTES_MAX;
 use super::connection::{Connection, Failed};
 use super::entry::{Unreadable, entries};
 use super::log::Log;
+use super::meter::REPLY_BYTES_MAX;
 use crate::backplane::broker::{Bounds, Down, Entry, Reader};
 use crate::config::RECORD_BYTES_MAX;
 use crate::sync::Ordering;

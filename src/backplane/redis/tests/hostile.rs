@@ -7,7 +7,7 @@ use std::thread;
 use tokio::task::JoinSet;
 
 use super::super::super::broker::{Appender, Reader};
-use super::super::bounded::REPLY_BYTES_MAX;
+use super::super::meter::REPLY_BYTES_MAX;
 use super::support::{BOUND, bulk, config, open, read_command, read_to_its_end, record, refusal};
 
 /// A program with these answers.
