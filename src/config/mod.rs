@@ -5,6 +5,8 @@ mod auth;
 #[cfg(feature = "server")]
 mod backplane;
 #[cfg(feature = "server")]
+mod broker_url;
+#[cfg(feature = "server")]
 mod cors;
 #[cfg(feature = "server")]
 mod credentials;
@@ -51,10 +53,8 @@ pub use self::tls::TlsFiles;
 #[cfg(feature = "server")]
 pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
-    backplane::{
-        BackplaneConfig, BackplaneLogin, BackplaneUrl, BrokerKind, InvalidBackplaneUrl,
-        InvalidLogName, LogName, RECORD_BYTES_MAX,
-    },
+    backplane::{BackplaneConfig, InvalidLogName, LogName, RECORD_BYTES_MAX},
+    broker_url::{BackplaneLogin, BackplaneUrl, BrokerKind, InvalidBackplaneUrl},
     cors::{CorsPolicy, InvalidOrigin, Origin},
     credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},
     hosts::{HostName, InvalidHost},
