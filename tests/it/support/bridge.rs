@@ -22,7 +22,7 @@ use rustls::ALL_VERSIONS;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -116,13 +116,50 @@ async fn pass_bytes(
     mut client: TcpStream,
     mut secure: Box<TlsStream<TcpStream>>,
 ) -> std::io::Result<()> {
-    let passed = tokio::io::copy_bidirectional(&mut client, &mut secure).await;
+    let passed = {
+        let (from_client, to_client) = tokio::io::split(&mut client);
+        let (from_server, to_server) = tokio::io::split(&mut *secure);
+        let mut up = pin!(send(from_client, to_server));
+        let mut down = pin!(answer(from_server, to_client));
+        tokio::select! {
+            Err(why) = &mut up => Err(why),
+            Err(why) = &mut down => Err(why),
+            else => Ok(()),
+        }
+    };
     if passed.as_ref().is_err_and(|why| why.kind() == ErrorKind::ConnectionReset) {
         for socket in [&client, secure.get_ref().0] {
             SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
         }
     }
-    passed.map(|_| ())
+    passed
+}
+
+/// Passes on what the client sends. A server that takes no more of it is no error: it may have answered.
+async fn send(
+    mut client: impl AsyncRead + Unpin,
+    mut server: impl AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    let mut bytes = vec![0; BUFFER];
+    loop {
+        let read = client.read(&mut bytes).await?;
+        let written = match read {
+            0 => return server.shutdown().await.or(Ok(())),
+            _ => server.write_all(&bytes[..read]).await,
+        };
+        if written.is_err() || server.flush().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Passes on what the server sends, to its end.
+async fn answer(
+    mut server: impl AsyncRead + Unpin,
+    mut client: impl AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    tokio::io::copy(&mut server, &mut client).await?;
+    client.shutdown().await
 }
 
 async fn pass_requests(client: TcpStream, io: Box<dyn Socket>) -> hyper::Result<()> {
