@@ -14,15 +14,28 @@ pub(crate) enum Outage {
     Since(String, Duration),
 }
 
+/// What is over, so that something is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The start: nothing has been written.
+    Start,
+    /// An outage, which was written as a warning: so is its end.
+    Outage,
+}
+
 /// How often the reason of an outage, or a warning of one kind, may be written.
 pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 
 // ===== impl Outage =====
 
 impl Outage {
-    /// It is there again, and of use. Returns whether that is to be written.
-    pub(crate) fn end(&mut self) -> bool {
-        !matches!(std::mem::replace(self, Self::Over), Self::Over)
+    /// It is there, and of use. Returns what is over, if that is to be written.
+    pub(crate) fn end(&mut self) -> Option<Ended> {
+        match std::mem::replace(self, Self::Over) {
+            Self::Start => Some(Ended::Start),
+            Self::Since(..) => Some(Ended::Outage),
+            Self::Over => None,
+        }
     }
 
     /// It is not there. Returns whether that is to be written: at its beginning, and once a minute if the reason
@@ -58,7 +71,8 @@ mod tests {
             );
         }
         assert!(outage.go_on("lost", seconds(63)));
-        assert!(outage.end() && !outage.end());
+        assert_eq!((outage.end(), outage.end()), (Some(Ended::Outage), None));
         assert!(outage.go_on("lost", seconds(64)));
+        assert_eq!(Outage::default().end(), Some(Ended::Start));
     }
 }

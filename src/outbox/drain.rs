@@ -17,7 +17,7 @@ use super::lock::NotHeld;
 use super::warnings::Warnings;
 use super::{Shared, Start, listen, sql};
 use crate::backplane::Backplane;
-use crate::backplane::outage::Outage;
+use crate::backplane::outage::{Ended, Outage};
 use crate::backplane::wait::{either, sleep};
 use crate::config::OutboxConfig;
 use crate::hub::Hub;
@@ -162,8 +162,10 @@ impl Drainer {
     fn drained(&self, state: &mut State) {
         self.shared.counters.is_connected.store(true, Ordering::Relaxed);
         state.pause = BACKOFF.0;
-        if state.outage.end() {
-            tracing::info!("the outbox is drained");
+        match state.outage.end() {
+            Some(Ended::Start) => tracing::info!("the outbox is drained"),
+            Some(Ended::Outage) => tracing::warn!("the outbox is drained"),
+            None => {}
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::connection::{Connector, Down, Session};
 use super::sql::{COMMAND, HAS_TRIGGER};
-use crate::backplane::outage::Outage;
+use crate::backplane::outage::{Ended, Outage};
 use crate::backplane::wait::{Either, either, sleep};
 use crate::sync::Ordering;
 
@@ -25,8 +25,14 @@ pub(super) async fn listen(connector: &Connector, shared: &Shared) {
     loop {
         let down = match session(connector, &shared.wake, &mut has_warned).await {
             Ok(session) => {
-                if outage.end() {
-                    tracing::info!("notifications of the outbox are received");
+                match outage.end() {
+                    Some(Ended::Start) => {
+                        tracing::info!("notifications of the outbox are received")
+                    }
+                    Some(Ended::Outage) => {
+                        tracing::warn!("notifications of the outbox are received")
+                    }
+                    None => {}
                 }
                 pause = BACKOFF.0;
                 shared.is_listening.store(true, Ordering::Relaxed);

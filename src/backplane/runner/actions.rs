@@ -3,6 +3,7 @@
 use super::{Core, Runner, refuse};
 use crate::backplane::broker::Broker;
 use crate::backplane::follower::{Action, CutReason, Note};
+use crate::backplane::outage::Ended;
 use crate::ids::Mark;
 use crate::metrics;
 
@@ -40,8 +41,12 @@ impl<B: Broker> Runner<B> {
         }
         if core.follower.is_current() {
             // Before, one that can be read and refuses every record would be followed again and again.
-            if core.follower.is_answered() && core.warnings.outage.end() {
-                tracing::info!("the log is followed");
+            if core.follower.is_answered() {
+                match core.warnings.outage.end() {
+                    Some(Ended::Start) => tracing::info!("the log is followed"),
+                    Some(Ended::Outage) => tracing::warn!("the log is followed"),
+                    None => {}
+                }
             }
             // What an earlier connection appended and is not there may still come: only what may be there twice is
             // appended again.

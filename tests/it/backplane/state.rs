@@ -70,7 +70,7 @@ fn the_log_has_a_line_for_each_change() {
         assert!(!lost.contains("hunter2"), "{lost}");
         eventually("it is noticed", || server.metric("nudged_backplane_connected") == 0);
         nats.start_again();
-        log.line(&["INFO", "the log"]);
+        log.line(&["WARN", "the log is followed"]);
     }
 }
 

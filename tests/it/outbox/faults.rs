@@ -39,7 +39,8 @@ fn an_outbox_of_an_older_version_is_named_with_the_command() {
     let line = log.line(&["the outbox is not drained"]);
     assert!(line.contains("has version 0") && line.contains("nudged outbox-sql"), "{line}");
     sql.run(&outbox_sql(&[]));
-    log.line(&["the outbox is drained"]);
+    let line = log.line(&["the outbox is drained"]);
+    assert!(line.contains(" WARN "), "its end is logged as its beginning is: {line}");
 }
 
 #[test]
