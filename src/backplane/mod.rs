@@ -9,6 +9,8 @@
 //!
 //! [`follower`] decides, without I/O and without a clock; [`runner`] is the thread that does what it decides.
 
+#[cfg(all(test, any(feature = "nats", feature = "redis")))]
+mod any_log;
 mod attempts;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 pub(crate) mod bounded;

@@ -8,6 +8,8 @@
     reason = "the tests here use a part of the support of tests/it, which uses the real clock"
 )]
 
+#[path = "../../tests/it/support/broker_process.rs"]
+pub(super) mod broker_process;
 #[path = "../../tests/it/support/certificate.rs"]
 pub(super) mod certificate;
 #[path = "../../tests/it/support/nats.rs"]

@@ -40,7 +40,7 @@ pub(super) fn begin(major: u32, idle: Duration) -> String {
 pub(super) const GET_STANDBY: &str =
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean";
 
-/// The user from whom policies hide rows, if they do.
+/// The current user, if row-level security applies to it.
 pub(super) const GET_HIDDEN: &str =
     "SELECT CASE WHEN row_security_active('nudged_outbox') THEN current_user::text END";
 

@@ -137,7 +137,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Logs in, and takes the database. What it is refused for would not be told apart by the library.
+    /// Logs in, and selects the database. The library's own login has one error for every reason of a refusal.
     async fn greet(&self, greeting: Greeting<'_>) -> Result<(), String> {
         let Greeting { login, database } = greeting;
         if let Some(BackplaneLogin::Password { user, password }) = login {

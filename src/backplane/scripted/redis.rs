@@ -58,7 +58,7 @@ impl Script {
         self.log.run = run.into();
     }
 
-    /// The key is deleted: positions begin anew, and nobody is disconnected.
+    /// The key is deleted: positions begin anew, and no connection ends.
     pub(crate) fn delete(&mut self) {
         let lost = self.log.clear();
         self.lost.extend(lost);

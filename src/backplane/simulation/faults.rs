@@ -17,7 +17,7 @@ impl World {
     /// A server dies.
     pub(super) fn kill(&mut self) {
         let number = fastrand::usize(..self.nodes.len());
-        if self.is_witness(number) || chance(50) {
+        if self.is_aware(number) || chance(50) {
             return;
         }
         self.end(number);
@@ -25,7 +25,7 @@ impl World {
 
     fn end(&mut self, number: usize) {
         self.check_cuts(number);
-        self.witnesses.retain(|(witness, _)| *witness != number);
+        self.aware.retain(|(server, _)| *server != number);
         for browser in &mut self.browsers {
             if browser.stream.as_ref().is_some_and(|stream| stream.node == number) {
                 browser.stream = None;
@@ -37,8 +37,8 @@ impl World {
         self.nodes[number] = None;
     }
 
-    pub(super) fn is_witness(&self, number: usize) -> bool {
-        self.witnesses.iter().any(|(witness, _)| *witness == number)
+    pub(super) fn is_aware(&self, number: usize) -> bool {
+        self.aware.iter().any(|(server, _)| *server == number)
     }
 
     /// Something fails that loses no record.
@@ -161,7 +161,7 @@ impl World {
         for number in 0..self.nodes.len() {
             let has_more = self.nodes[number].as_ref().is_some_and(|node| node.head() > kept);
             // Old primaries of Redis have clients to which another run says nothing.
-            let must_live = self.semantics == Semantics::RedisStreams && self.is_witness(number);
+            let must_live = self.semantics == Semantics::RedisStreams && self.is_aware(number);
             if has_more && !must_live && chance(90) {
                 self.end(number);
             }
@@ -172,7 +172,7 @@ impl World {
 
     /// Others append, so that the positions of what was lost are those of other records.
     pub(super) fn regrow(&mut self) {
-        // A program with a client of its own, of which nobody acknowledges anything.
+        // A program with a client of its own: nothing acknowledges what it appends.
         let count = if chance(70) { fastrand::u64(1..RECORDS_OF_OTHERS_MAX) } else { 0 };
         for _ in 0..count {
             let (number, tag) = (self.publishes.len(), fastrand::u64(1..));
@@ -192,13 +192,13 @@ impl World {
     /// The same run loses its last records: a server that had them is asked, so it must not die before.
     fn forget(&mut self, kept: u64) {
         let has_more = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.head() > kept);
-        let witness = (0..self.nodes.len()).filter(|number| has_more(&self.nodes[*number]));
-        let witness = one_of(witness);
-        if !self.witnesses.is_empty() || witness.is_none() {
+        let server = (0..self.nodes.len()).filter(|number| has_more(&self.nodes[*number]));
+        let server = one_of(server);
+        if !self.aware.is_empty() || server.is_none() {
             return self.restart(|script| script.truncate(kept));
         }
-        let opens = witness.and_then(|witness| self.nodes[witness].as_ref()).map(|node| node.opens);
-        self.witnesses.extend(witness.zip(opens));
+        let opens = server.and_then(|server| self.nodes[server].as_ref()).map(|node| node.opens);
+        self.aware.extend(server.zip(opens));
         let (orphans, stored) = (chance(50), if chance(50) { usize::MAX } else { 0 });
         self.broker.edit(|script| {
             script.truncate(kept);

@@ -88,7 +88,7 @@ impl World {
         for number in 0..self.nodes.len() {
             let opens = self.nodes[number].as_ref().map(|node| node.opens);
             if let Some(opens) = opens.filter(|_| self.broker.edit(|s| s.is_on_old(number))) {
-                self.witnesses.push((number, opens));
+                self.aware.push((number, opens));
             }
         }
         self.regrow();

@@ -34,9 +34,9 @@ pub(super) struct World {
     measured: u64,
     /// Until then the log seems to be shorter than it is.
     pub(super) lags_until: Time,
-    /// The broker has lost records of which only these servers can know, each of which had opened it so often. They live
+    /// The broker has lost records of which only these servers can know, each of which had opened it so often. They run
     /// until all can know.
-    pub(super) witnesses: Vec<(usize, u64)>,
+    pub(super) aware: Vec<(usize, u64)>,
     pub(super) runs: u64,
     /// How often records are lost, in percent: what is lost early must not be hidden by what has everyone re-read later.
     pub(super) losses: u8,
@@ -123,7 +123,7 @@ impl World {
             tail_bytes,
             measured: fastrand::u64(8..64),
             lags_until: Time(0),
-            witnesses: Vec::new(),
+            aware: Vec::new(),
             runs: 1,
             losses: [5, 20, 100][fastrand::usize(..3)],
         };
@@ -189,13 +189,12 @@ impl World {
         self.records.extend(node.records.drain(..));
         let is_on_old = self.broker.edit(|script| script.is_on_old(number));
         if is_on_old {
-            self.witnesses.retain(|(witness, _)| *witness != number);
-            self.witnesses.push((number, node.opens));
+            self.aware.retain(|(server, _)| *server != number);
+            self.aware.push((number, node.opens));
         } else if node.follower.is_current() && !node.follower.owes_barrier() {
             // What it was connected to before may still look as it did.
-            let is_over =
-                |(witness, opens): &(usize, u64)| *witness == number && node.opens > *opens;
-            self.witnesses.retain(|witness| !is_over(witness));
+            let is_over = |(server, opens): &(usize, u64)| *server == number && node.opens > *opens;
+            self.aware.retain(|server| !is_over(server));
         }
         for publish in std::mem::take(&mut node.acknowledged) {
             let publish = &mut self.publishes[publish];

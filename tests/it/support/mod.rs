@@ -2,6 +2,7 @@
 
 pub(crate) mod bench_server;
 pub(crate) mod bridge;
+pub(crate) mod broker_process;
 pub(crate) mod certificate;
 pub(crate) mod chromium;
 pub(crate) mod client;

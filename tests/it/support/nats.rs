@@ -5,11 +5,12 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::broker_process::BrokerProcess;
 use super::eventually;
 use super::nats_client::NatsClient;
 use super::port::ReservedPort;
@@ -18,7 +19,7 @@ use super::temp_dir::TempDir;
 /// A `nats-server` on 127.0.0.1 whose JetStream stores into a folder. Killed when this is dropped, by its process id.
 pub(crate) struct NatsServer {
     /// `None` while it does not run.
-    child: Option<Child>,
+    process: Option<BrokerProcess>,
     port: ReservedPort,
     /// Further lines of its configuration, changed before [`NatsServer::start_again`].
     pub(crate) settings: String,
@@ -96,7 +97,7 @@ impl NatsServer {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// What it has logged, since its first start.
@@ -127,14 +128,14 @@ impl NatsServer {
 
     /// The same without the wait: one of a cluster is of no use alone.
     pub(crate) fn spawn(&mut self) {
-        assert!(self.child.is_none(), "it runs");
+        assert!(self.process.is_none(), "it runs");
         fs::write(self.dir.path().join("settings"), self.configuration()).expect("a file");
         let log = self.dir.path().join("log");
         let log = File::options().append(true).create(true).open(log).expect("a file");
         let mut command = Command::new("nats-server");
         command.arg("-c").arg(self.dir.path().join("settings")).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        self.child = Some(command.spawn().expect("nats-server is installed"));
+        self.process = Some(BrokerProcess(command.spawn().expect("nats-server is installed")));
     }
 
     /// Stops its threads (SIGSTOP): its connections stay, and nothing is answered.
@@ -152,7 +153,7 @@ impl NatsServer {
     }
 
     fn prepare(port: ReservedPort, settings: String, login: Option<String>) -> Self {
-        Self { child: None, port, settings, login, dir: TempDir::new() }
+        Self { process: None, port, settings, login, dir: TempDir::new() }
     }
 
     fn started(mut self) -> Self {
@@ -180,34 +181,19 @@ impl NatsServer {
 
     fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         eventually(what, || {
-            let ended = self.child.as_mut().expect("spawned").try_wait().expect("a child");
-            assert!(ended.is_none(), "{ended:?}:\n{}", self.log());
+            let mut process = self.process.take().expect("spawned");
+            process.expect_running(|| self.log());
+            self.process = Some(process);
             holds(self)
         });
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(pid, signal).expect("a child that nothing has waited for");
+        self.process.as_ref().expect("it runs").signal(signal);
     }
 
     fn end(&mut self, signal: Signal) {
-        self.signal(signal);
-        let mut child = self.child.take().expect("it runs");
-        let mut ended = false;
-        eventually("nats-server ends", || {
-            ended = child.try_wait().expect("a child").is_some();
-            ended
-        });
-    }
-}
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            _ = child.kill();
-            _ = child.wait();
-        }
+        self.process.take().expect("it runs").end(signal);
     }
 }
 
@@ -261,7 +247,7 @@ impl NatsCluster {
     }
 
     fn info(&self, stream: &str) -> Option<serde_json::Value> {
-        let running = self.servers.iter().find(|server| server.child.is_some())?;
+        let running = self.servers.iter().find(|server| server.process.is_some())?;
         let mut client = running.client().bounded(Duration::from_millis(500)).ok()?;
         let info = client.request(&format!("$JS.API.STREAM.INFO.{stream}"), b"").ok()?;
         Some(serde_json::from_str(&info).expect("JSON"))

@@ -5,10 +5,11 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::broker_process::BrokerProcess;
 use super::eventually;
 use super::port::ReservedPort;
 use super::redis_client::{RedisClient, Reply};
@@ -17,7 +18,7 @@ use super::temp_dir::TempDir;
 /// A `redis-server` on 127.0.0.1 with a folder. Killed when this is dropped, by its process id.
 pub(crate) struct RedisServer {
     /// `None` while it does not run.
-    child: Option<Child>,
+    process: Option<BrokerProcess>,
     port: ReservedPort,
     /// For other servers, if it is part of a Redis Cluster: by default its port and 10,000, which another program may have.
     cluster_port: ReservedPort,
@@ -147,11 +148,11 @@ impl RedisServer {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
+        self.process.as_ref().expect("it runs").id()
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.child.is_some()
+        self.process.is_some()
     }
 
     /// What it has logged, since its first start.
@@ -202,7 +203,7 @@ impl RedisServer {
 
     fn prepare(settings: String, login: Option<String>, role: Role) -> Self {
         let [port, cluster_port] = [(); 2].map(|()| ReservedPort::new());
-        Self { child: None, port, cluster_port, settings, login, role, dir: TempDir::new() }
+        Self { process: None, port, cluster_port, settings, login, role, dir: TempDir::new() }
     }
 
     fn started(mut self) -> Self {
@@ -211,7 +212,7 @@ impl RedisServer {
     }
 
     fn spawn(&mut self) {
-        assert!(self.child.is_none(), "it runs");
+        assert!(self.process.is_none(), "it runs");
         let settings = self.dir.path().join("settings");
         fs::write(&settings, self.configuration()).expect("a file");
         let log = self.dir.path().join("log");
@@ -224,7 +225,7 @@ impl RedisServer {
             command.arg("--sentinel");
         }
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        self.child = Some(command.spawn().expect("setpriv(1)"));
+        self.process = Some(BrokerProcess(command.spawn().expect("setpriv(1)")));
     }
 
     fn configuration(&self) -> String {
@@ -243,39 +244,24 @@ impl RedisServer {
 
     fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         eventually(what, || {
-            let ended = self.child.as_mut().expect("spawned").try_wait().expect("a child");
-            assert!(ended.is_none(), "{ended:?}:\n{}", self.log());
+            let mut process = self.process.take().expect("spawned");
+            process.expect_running(|| self.log());
+            self.process = Some(process);
             holds(self)
         });
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(pid, signal).expect("a child that nothing has waited for");
+        self.process.as_ref().expect("it runs").signal(signal);
     }
 
     fn end(&mut self, signal: Signal) {
-        self.signal(signal);
-        let mut child = self.child.take().expect("it runs");
-        let mut ended = false;
-        eventually("redis-server ends", || {
-            ended = child.try_wait().expect("a child").is_some();
-            ended
-        });
+        self.process.take().expect("it runs").end(signal);
     }
 }
 
 /// Nothing is stored unless a test says so, and a replica begins at once.
 const SERVER_SETTINGS: &str = "save \"\"\nappendonly no\nrepl-diskless-sync-delay 0";
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            _ = child.kill();
-            _ = child.wait();
-        }
-    }
-}
 
 // ===== impl RedisSentinels =====
 

@@ -12,8 +12,8 @@ use super::super::Nats;
 use super::super::consumer::REQUEST_BYTES;
 use super::support::temp_dir::TempDir;
 use super::support::{
-    NatsServer, append, config, eventually, open, open_again, positions, read, read_to_its_end,
-    requires_nats, tags,
+    NatsServer, append, config, eventually, open, open_again, positions, read, read_and_give_up,
+    read_to_its_end, requires_nats, tags,
 };
 use crate::config::HubConfig;
 use crate::hub::Hub;
@@ -148,24 +148,7 @@ async fn a_read_that_is_given_up_loses_nothing() {
     requires_nats!();
     let server = NatsServer::start();
     let mut opened = open(&config(&server.url())).await.expect("created");
-    let appender = opened.appender.clone();
-    let appending = tokio::spawn(async move { append(&appender, 1..=500).await });
-    let (mut from, mut given_up) = (1, 0);
-    while from <= 500 {
-        // The first one at once, which has not even a consumer.
-        let bound = Duration::from_micros(if given_up == 0 { 0 } else { fastrand::u64(0..300) });
-        match tokio::time::timeout(bound, opened.reader.read(from)).await {
-            Ok(entries) => {
-                for entry in entries.expect("read") {
-                    assert_eq!((entry.position, entry.tag), (from, from));
-                    from += 1;
-                }
-            }
-            Err(_) => given_up += 1,
-        }
-    }
-    assert_eq!(appending.await.expect("no panic").expect("stored"), 500);
-    assert!(given_up > 0, "none was");
+    read_and_give_up(&mut opened).await;
     // All of them by one consumer.
     let consumers = server.client().stream_info("log")["state"]["consumer_count"].take();
     assert_eq!(consumers, 1);

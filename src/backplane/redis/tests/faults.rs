@@ -124,7 +124,7 @@ async fn a_log_that_is_deleted_ends_its_reader() {
         assert_eq!(append(&opened.appender, [4]).await.expect("stored"), 1);
         let why = read_to_its_end(&mut opened.reader, 4).await;
         assert!(why.contains("record 3 is no longer the one that was read"), "{why}");
-        // Records of others have nothing by which they can be told apart.
+        // Foreign records have no tag, by which the log would be recognised.
         server.client().run(command);
         let mut opened = redis.open().await.expect("a server");
         let mut client = server.client();

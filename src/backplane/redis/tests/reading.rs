@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::super::broker::{Appender, Kind, Reader, Record, VERSION};
 use super::support::{
-    RedisServer, append, config, open, positions, read, read_to_its_end, requires_redis, tags,
+    RedisServer, append, config, open, positions, read, read_and_give_up, read_to_its_end,
+    requires_redis, tags,
 };
 
 #[tokio::test]
@@ -90,23 +91,7 @@ async fn a_read_that_is_given_up_loses_nothing() {
     requires_redis!();
     let server = RedisServer::start();
     let mut opened = open(&config(&server.url())).await.expect("a server");
-    let appender = opened.appender.clone();
-    let appending = tokio::spawn(async move { append(&appender, 1..=500).await });
-    let (mut from, mut given_up) = (1, 0);
-    while from <= 500 {
-        let bound = Duration::from_micros(if given_up == 0 { 0 } else { fastrand::u64(0..300) });
-        match tokio::time::timeout(bound, opened.reader.read(from)).await {
-            Ok(entries) => {
-                for entry in entries.expect("read") {
-                    assert_eq!((entry.position, entry.tag), (from, from));
-                    from += 1;
-                }
-            }
-            Err(_) => given_up += 1,
-        }
-    }
-    assert_eq!(appending.await.expect("no panic").expect("stored"), 500);
-    assert!(given_up > 0, "none was");
+    read_and_give_up(&mut opened).await;
 }
 
 /// SCENARIO: reads of a silent log are given up, one after the other. Redis would answer each of them only once the one before

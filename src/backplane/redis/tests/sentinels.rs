@@ -95,7 +95,8 @@ async fn a_sentinel_may_ask_for_the_login() {
     open(&config(&url)).await.expect("the login of the server");
 }
 
-/// With TLS both the Sentinel and the server that it names have to prove who they are, under the name that it gives.
+/// With TLS the certificates of the Sentinel and of the server that it names are verified, the latter for the name that it
+/// gives.
 #[tokio::test]
 async fn sentinels_and_servers_are_encrypted_alike() {
     if !are_available(&[&REDIS_SERVER, &OPENSSL]) {
