@@ -38,6 +38,15 @@ impl Cluster {
         self.fault(Fault::None);
     }
 
+    /// Waits until each browser of a node that was cut has re-read: a cut is spread over the window, and one that follows
+    /// it spreads what is left of it anew.
+    pub(crate) fn expect_rereads_on(&self, node: usize) {
+        eventually("each browser of the node has re-read", || {
+            let mut browsers = self.browsers.iter().filter(|browser| browser.node() == Some(node));
+            browsers.all(|browser| browser.counts().rereads > 0)
+        });
+    }
+
     pub(crate) fn expect_rereads(&self) {
         eventually("every browser reads everything again", || {
             self.browsers.iter().all(|browser| browser.counts().rereads > 0)

@@ -93,6 +93,7 @@ fn a_node_that_slept_through_more_than_the_log_keeps_is_cut_and_no_other<B: Brok
     assert!(memory < 256 << 20, "{memory} bytes");
     cluster.nodes[2].server().signal(Signal::CONT);
     eventually("the node is cut", || cluster.nodes[2].cuts() > 0);
+    cluster.expect_rereads_on(2);
     cluster.settle();
     for browser in &cluster.browsers {
         let rereads = browser.counts().rereads;

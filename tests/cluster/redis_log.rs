@@ -128,11 +128,7 @@ fn what_is_trimmed_or_deleted_cuts_those_that_had_not_read_it() {
         cluster.catch_up();
         assert_eq!([0, 1].map(cuts), [0, 0]);
     }
-    // A cut is spread over the window, and one that follows it spreads what is left anew.
-    eventually("each of its browsers has re-read", || {
-        let mut browsers = cluster.browsers.iter().filter(|browser| browser.node() == Some(2));
-        browsers.all(|browser| browser.counts().rereads > 0)
-    });
+    cluster.expect_rereads_on(2);
     cluster.finish();
     for browser in &cluster.browsers {
         assert_eq!(browser.counts().rereads > 0, browser.node() == Some(2), "{}", browser.trace());
