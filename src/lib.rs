@@ -282,6 +282,9 @@ pub mod hub;
 pub mod stream;
 
 #[cfg(feature = "server")]
+mod state;
+
+#[cfg(feature = "server")]
 mod backplane;
 
 #[cfg(feature = "server")]
