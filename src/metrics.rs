@@ -95,6 +95,12 @@ impl CloseReason {
         Self::Replaced,
     ];
 
+    /// The reason with this label.
+    #[cfg(feature = "server")]
+    pub(crate) fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.label() == label)
+    }
+
     /// The label in `nudged_streams_closed_total{reason="…"}`.
     pub fn label(self) -> &'static str {
         match self {

@@ -6,11 +6,22 @@
 #[expect(clippy::disallowed_types, reason = "this module wraps it")]
 pub(crate) type Mutex<T> = parking_lot::Mutex<T>;
 
+/// What such a lock returns.
 #[cfg(not(nudged_loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) type MutexGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
 
 #[cfg(nudged_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::MutexGuard;
+
+#[cfg(not(nudged_loom))]
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
+
+#[cfg(nudged_loom)]
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 /// loom's mutex with `parking_lot`'s interface.
 #[cfg(nudged_loom)]
@@ -23,7 +34,7 @@ impl<T> Mutex<T> {
         Self(loom::sync::Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().expect("loom ends the model at the first panic")
     }
 }

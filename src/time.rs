@@ -12,6 +12,8 @@ pub struct Time(pub u64);
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// Its time at the start.
+    begins: Duration,
 }
 
 /// Whole seconds since the same start.
@@ -91,20 +93,53 @@ impl Tick {
 impl Clock {
     /// A clock that starts now. A hub and its drivers use one clock.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), begins: Duration::ZERO }
     }
 
-    /// The time since the start.
+    /// A clock that starts now, at a time by which at least `history` has passed: what happened before the process
+    /// began has a time, too.
+    #[cfg(feature = "server")]
+    pub(crate) fn start_after(history: Duration) -> Self {
+        Self { begins: history.clamp(DAY, HISTORY_MAX), ..Self::start() }
+    }
+
+    /// The time since the beginning of its time.
     pub fn now(&self) -> Time {
         Time(0).after(self.elapsed())
     }
 
     /// The same, not rounded.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        self.begins + self.start.elapsed()
     }
 
+    /// When it is that time; the start, if that was before.
     pub(crate) fn instant(&self, time: Time) -> Instant {
-        self.start + Duration::from_millis(time.0)
+        self.start + Duration::from_millis(time.0).saturating_sub(self.begins)
+    }
+}
+
+#[cfg(feature = "server")]
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Ticks are 32 bits, and have to last for the run of the process.
+#[cfg(feature = "server")]
+const HISTORY_MAX: Duration = DAY.saturating_mul(10 * 365);
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_begins_late_goes_on_from_there() {
+        let (week, before) = (Duration::from_secs(7 * 86_400), Instant::now());
+        let clock = Clock::start_after(week);
+        let now = clock.now();
+        assert!(now.before(week).is_some(), "{now:?}");
+        let at = clock.instant(Time(now.0 + 1_000));
+        assert!(at >= before + Duration::from_secs(1) - Duration::from_millis(1), "{at:?}");
+        assert!(clock.instant(Time(0)) >= before, "there is no earlier moment");
+        assert!(Clock::start_after(Duration::ZERO).now().before(DAY).is_some());
+        assert!(Clock::start_after(Duration::MAX).now().tick() < Tick(u32::MAX / 4));
     }
 }

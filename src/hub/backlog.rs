@@ -1,5 +1,8 @@
 //! What a topic keeps: its newest events of each class, the bulk ones and the others, and which positions these cover.
 
+#[cfg(feature = "server")]
+pub(super) mod state;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -292,9 +295,9 @@ impl Backlog {
         }
     }
 
-    /// Whether the seat has been notified of all that it misses.
+    /// Whether the seat has been notified of all that it misses, and need not be notified again.
     fn covers(&self, seat: &Seat, round: u8) -> bool {
-        seat.cursor >= self.gone || seat.is_current(round)
+        seat.is_current(round) || seat.cursor >= self.gone && !seat.is_reread_due()
     }
 
     /// Events of one class.

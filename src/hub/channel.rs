@@ -1,6 +1,9 @@
 //! One channel, of an org or of a topic: what it feeds, with the seats, behind one lock; for an org also its burst
 //! window. What has to be done once the lock is released is returned.
 
+#[cfg(feature = "server")]
+pub(super) mod state;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -103,17 +106,18 @@ impl Channel {
         if first { Outcome::Held(id, state.coalescer.closes()) } else { Outcome::Joined(id) }
     }
 
-    /// Appends what the burst window holds, if it holds anything.
-    pub(crate) fn release(&self, now: Time) {
-        self.release_in(&mut self.state.lock(), now);
+    /// Appends what the burst window holds. Returns whether it held anything.
+    pub(crate) fn release(&self, now: Time) -> bool {
+        self.release_in(&mut self.state.lock(), now)
     }
 
-    pub(super) fn release_in(&self, state: &mut State, now: Time) {
-        let Some(burst) = state.coalescer.release() else { return };
+    pub(super) fn release_in(&self, state: &mut State, now: Time) -> bool {
+        let Some(burst) = state.coalescer.release() else { return false };
         state.coalescer.open(now.after(self.common.config.coalesce));
         let feeds = state.feeds.org_mut();
         self.append_burst(feeds, &burst, now);
         feeds.release();
+        true
     }
 
     /// Appends what is left of a burst to the feeds that show it.

@@ -1,6 +1,9 @@
 //! The burst window of a channel: what is published soon after an event is held back, and becomes one event
 //! with the union of the keys.
 
+#[cfg(feature = "server")]
+mod state;
+
 use indexmap::IndexSet;
 
 use super::keys::Keys;

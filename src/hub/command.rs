@@ -165,6 +165,15 @@ impl Feed {
         self.commands.take_if(|commands| is_done && commands.is_over(now));
     }
 
+    /// Whether a stream has still to carry out a command, or a pass visits them.
+    #[cfg(feature = "server")]
+    fn has_commands(&self) -> bool {
+        self.shards.iter().any(|seats| {
+            let has_to = |index| seats.has_to_reread(index) || seats.has_to_end(index);
+            seats.is_passing() || (0..seats.end()).any(has_to)
+        })
+    }
+
     /// Bytes of memory that it keeps for streams that have not re-read.
     #[cfg(all(any(test, fuzzing), not(nudged_loom)))]
     pub(crate) fn uncovered_bytes(&self) -> usize {
@@ -220,6 +229,14 @@ impl Channel {
             }
         }
         reached
+    }
+
+    /// Whether streams have still to carry out a command, to all orgs too if there were `rereads` of these.
+    #[cfg(feature = "server")]
+    pub(super) fn has_commands(&self, rereads: bool) -> bool {
+        let mut state = self.state.lock();
+        let mut feeds = state.feeds.org_mut().iter_mut();
+        feeds.any(|(_, feed)| (rereads || feed.commands.is_some()) && feed.has_commands())
     }
 
     /// Has every member stream end. `None` if the channel has left the registry.

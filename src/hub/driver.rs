@@ -123,7 +123,7 @@ impl ShardDriver {
     }
 
     /// The shard's time.
-    pub(super) fn tick_now(&self) -> Tick {
+    pub(crate) fn tick_now(&self) -> Tick {
         self.hub.shard().tick()
     }
 

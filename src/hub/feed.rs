@@ -1,5 +1,8 @@
 //! One view of a channel: the events that it shows, with ids of their own, and the seats of its streams.
 
+#[cfg(feature = "server")]
+mod state;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;

@@ -94,6 +94,18 @@ impl Filter {
         }
     }
 
+    /// Its bits.
+    #[cfg(feature = "server")]
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The filter with these bits; without one, it passes no event.
+    #[cfg(feature = "server")]
+    pub(super) fn of_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Whether every event passes.
     #[inline]
     pub(crate) fn is_all(self) -> bool {

@@ -1,5 +1,8 @@
 //! What one view of a channel remembers: a ring of encoded events, and which positions it covers.
 
+#[cfg(feature = "server")]
+pub(super) mod state;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

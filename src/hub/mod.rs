@@ -7,8 +7,9 @@
 //! stream  ──► Subscription: take what lies between the cursor and the head
 //! ```
 //!
-//! Locks, outermost first: registry partition or either wheel, channel, list of idle topics. An inbox, the list of
-//! closed topics, and the state of a shared log are locked alone or innermost. None is held while a waker is woken or
+//! Locks, outermost first: that of applying records of a shared log, registry partition or either wheel, channel, list of
+//! idle topics. An inbox, the list of closed topics, and the state of a shared log are locked alone or innermost. But for
+//! the first, which only an upgrade waits for, none is held while a waker is woken or
 //! dropped.
 
 mod backlog;
@@ -29,6 +30,7 @@ mod keys;
 mod log;
 mod pass;
 mod pauses;
+#[cfg(feature = "server")]
 mod position;
 #[cfg(feature = "server")]
 pub(crate) mod record;
@@ -44,6 +46,8 @@ mod shared;
 #[path = "no_shared.rs"]
 mod shared;
 mod source;
+#[cfg(feature = "server")]
+pub(crate) mod state;
 mod steps;
 mod subscription;
 mod sweep;
@@ -76,6 +80,7 @@ use crate::wire::Greeting;
 pub use self::feed::View;
 pub use self::filter::{Filter, InvalidFilter};
 pub use self::keys::{InvalidKeys, Keys};
+#[cfg(feature = "server")]
 pub use self::position::{Position, Positions};
 #[cfg(feature = "server")]
 pub use self::shared::{Applied, TailUse};
@@ -334,6 +339,13 @@ impl Hub {
         orgs + self.shared.topics.seats()
     }
 
+    /// The same for one view.
+    #[cfg(feature = "server")]
+    fn seats_of(&self, view: View) -> usize {
+        let channels = (0..).map_while(|partition| self.shared.all_channels_of(partition));
+        channels.flatten().map(|channel| channel.state.lock().seats_of(view)).sum()
+    }
+
     /// Orgs that are remembered.
     pub fn channels(&self) -> usize {
         self.shared.registry.sum(|_| 1)
@@ -342,6 +354,12 @@ impl Hub {
     /// Its configuration.
     pub fn config(&self) -> &HubConfig {
         &self.shared.common.config
+    }
+
+    /// Has the time of every shard begin at `now`, for a clock that does: what its drivers miss from there on is a pause.
+    #[cfg(feature = "server")]
+    pub(crate) fn begin(&self, now: Time) {
+        self.shared.common.shards.iter().for_each(|shard| shard.advance_tick(now.tick()));
     }
 
     /// The shard of this handle, for its driver.

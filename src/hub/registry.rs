@@ -59,6 +59,41 @@ impl Registry {
         channel
     }
 
+    /// The channel of an org, a new one if it has none, for which no other is removed.
+    #[cfg(feature = "server")]
+    pub(super) fn get_or_take_up(&self, org: &OrgName, now: Time) -> Arc<Channel> {
+        let channels = &mut self.partition(org.as_str()).lock().channels;
+        let channel = channels.entry(org.clone()).or_insert_with(|| {
+            let channel = Arc::new(Channel::new(org.clone(), self.common.clone(), now));
+            channel.fill_new(now);
+            channel
+        });
+        channel.clone()
+    }
+
+    /// Adds a channel, for which none is removed. Returns whether its org had none.
+    #[cfg(feature = "server")]
+    pub(super) fn add(&self, channel: Arc<Channel>) -> bool {
+        let channels = &mut self.partition(channel.org.as_str()).lock().channels;
+        let is_new = !channels.contains_key(&channel.org);
+        if is_new {
+            channels.insert(channel.org.clone(), channel);
+        }
+        is_new
+    }
+
+    /// Forgets the channel of an org that is not in use yet.
+    #[cfg(feature = "server")]
+    pub(super) fn forget(&self, org: &str) {
+        self.partition(org).lock().channels.remove(org);
+    }
+
+    /// Tidies every partition.
+    #[cfg(feature = "server")]
+    pub(super) fn tidy_all(&self, now: Time) {
+        self.partitions.iter().for_each(|partition| partition.lock().tidy(now, self.idle_max()));
+    }
+
     /// In one partition, forgets events that are too old and orgs that no client can resume any more. Each
     /// tick is for the next partition.
     pub(crate) fn tidy(&self, tick: Tick, now: Time) {

@@ -1,5 +1,8 @@
 //! The state of one subscriber: where it is, what waits for events, and what it has to do.
 
+#[cfg(feature = "server")]
+mod state;
+
 use std::mem;
 use std::task::Waker;
 

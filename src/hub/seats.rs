@@ -1,5 +1,8 @@
 //! The seats of one view of a channel on one shard: a slab, one slot for each subscriber.
 
+#[cfg(feature = "server")]
+mod state;
+
 use std::mem;
 
 use slab::Slab;
@@ -12,6 +15,9 @@ use super::seat::{DUE, Seat};
 use super::sweep::EVENTS_PER_WRITE;
 use crate::ids::Seq;
 use crate::time::Tick;
+
+#[cfg(feature = "server")]
+pub(super) use self::state::ImportedSeat;
 
 /// The index of a seat, with a generation as an ABA guard: slots are used again, and a stale key must never
 /// reach another subscriber's seat. The lowest bit of the generation is which view of an org the seat's stream shows.
@@ -31,6 +37,8 @@ pub(crate) struct Seats {
     end: usize,
     /// They are in the inbox of the shard, or are being swept.
     dirty: bool,
+    /// A stream has come that is behind, and a sweep may have passed over its seat before.
+    late: bool,
     /// A pass carries out commands to them, or is about to begin.
     passing: bool,
     /// How often a sweep has to visit every stream, whether it is behind or not, and how often one has.
@@ -65,10 +73,12 @@ impl Seats {
             generation: u32::from(view == View::Public),
             end: 0,
             dirty: false,
+            late: false,
             passing: false,
             visits: 0,
             visited: 0,
-            round: DUE + 1,
+            // That before it is the one of a stream that has come and is not current.
+            round: DUE + 2,
             ends_until: None,
             filters: None,
         }
@@ -157,6 +167,23 @@ impl Seats {
     /// already.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         self.len() > 0 && !mem::replace(&mut self.dirty, true)
+    }
+
+    /// The same for a stream that begins behind: a sweep that is under way goes over the seats once more.
+    #[cfg(feature = "server")]
+    pub(crate) fn mark_late(&mut self) -> bool {
+        self.late = true;
+        self.mark_dirty()
+    }
+
+    /// A sweep begins at the first seat.
+    pub(crate) fn begin_sweep(&mut self) {
+        self.late = false;
+    }
+
+    /// Whether a stream has come since then that the sweep may have passed over.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
     }
 
     /// From here on a change marks the seats dirty again.

@@ -17,6 +17,8 @@ use super::topics::TopicsUse;
 use super::wheel::Wheel;
 use crate::config::{HubConfig, whole_seconds};
 use crate::ids::{Epoch, Mark, StreamHash};
+#[cfg(feature = "server")]
+use crate::metrics::CloseReason;
 use crate::metrics::Counters;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::{Tick, Time};
@@ -172,6 +174,27 @@ impl Shard {
     pub(crate) fn put_timers(&self, timers: impl Iterator<Item = (Tick, Timer)>) {
         let mut wheel = self.timers.lock();
         timers.for_each(|(tick, timer)| wheel.insert(tick, timer));
+    }
+
+    /// Gives the deadlines of all seats to `deadline`, and the expiries to `expiry`, stale ones too.
+    #[cfg(feature = "server")]
+    pub(super) fn each_deadline(
+        &self,
+        mut deadline: impl FnMut(&SeatRef, Tick, CloseReason),
+        mut expiry: impl FnMut(&SeatRef, Tick),
+    ) {
+        for (tick, timer) in self.timers.lock().iter() {
+            if let Some(reason) = timer.reason() {
+                deadline(&timer.seat, tick, reason);
+            }
+        }
+        self.expiries.lock().iter().for_each(|(tick, timer)| expiry(&timer.seat, tick));
+    }
+
+    /// The time is at least that.
+    #[cfg(feature = "server")]
+    pub(crate) fn advance_tick(&self, tick: Tick) {
+        self.tick.fetch_max(tick.0, Ordering::Relaxed);
     }
 
     /// Timers in the wheel, stale ones too.

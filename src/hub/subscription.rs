@@ -1,6 +1,9 @@
 //! The guard of one seat. There is no seat without a guard, and only dropping the guard frees the seat, so
 //! a connection cannot leave one behind, whenever it dies.
 
+#[cfg(feature = "server")]
+mod state;
+
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::SystemTime;
@@ -23,6 +26,9 @@ use crate::metrics::{self, CloseReason};
 use crate::time::Tick;
 use crate::wire::{Frame, Greeting, Keepalive};
 
+#[cfg(feature = "server")]
+pub(super) use self::state::Place;
+
 /// One subscriber: a seat in a channel's slab, freed when this is dropped. It is a cursor into the
 /// channel's history; nothing is queued for it.
 #[derive(Debug)]
@@ -31,7 +37,8 @@ pub struct Subscription {
     key: SeatKey,
     shard: ShardId,
     view: View,
-    reason: CloseReason,
+    /// `None` once another process has it: then its end is none.
+    reason: Option<CloseReason>,
     keepalive: Keepalive,
     /// [`Self::poll_next`] has returned the end.
     over: bool,
@@ -77,7 +84,7 @@ impl Subscription {
             key,
             shard,
             view,
-            reason: CloseReason::Client,
+            reason: Some(CloseReason::Client),
             keepalive: Keepalive::default(),
             over: false,
             pings: channel.common.log.is_some(),
@@ -110,7 +117,7 @@ impl Subscription {
         let seat = source.seat;
         if matches!(polled, Poll::Ready(None)) {
             let reason = ends_for.or(*closing).or(seat.draining);
-            self.reason = reason.expect("it ends for a reason");
+            self.reason = Some(reason.expect("it ends for a reason"));
             self.over = true;
         }
         let replaced = seat.set_waker(waker, polled.is_pending());
@@ -322,20 +329,20 @@ impl Subscription {
     pub(crate) fn ends_for(&self) -> CloseReason {
         let mut state = self.channel.state.lock();
         let seat = state.feeds.seat_mut(self.shard, self.key);
-        self.reason_with(seat.and_then(|seat| seat.ending))
+        self.reason_with(seat.and_then(|seat| seat.ending)).unwrap_or(CloseReason::Client)
     }
 
-    /// The same, where this was noted in its seat.
-    fn reason_with(&self, noted: Option<CloseReason>) -> CloseReason {
+    /// The same, where this was noted in its seat; `None` if another process has it.
+    fn reason_with(&self, noted: Option<CloseReason>) -> Option<CloseReason> {
         match self.reason {
-            CloseReason::Client => noted.unwrap_or(CloseReason::Client),
+            Some(CloseReason::Client) => noted.or(self.reason),
             known => known,
         }
     }
 
     /// Sets the cause for which this will be dropped; without it, it is [`CloseReason::Client`].
     pub fn close_because(&mut self, reason: CloseReason) {
-        self.reason = reason;
+        self.reason = Some(reason);
     }
 
     /// Whether [`Self::poll_next`] has returned the end.
@@ -345,7 +352,7 @@ impl Subscription {
 
     /// The cause for which it has ended, or for which it will be dropped.
     pub(crate) fn reason(&self) -> CloseReason {
-        self.reason
+        self.reason.unwrap_or(CloseReason::Client)
     }
 
     fn shard(&self) -> &Shard {
@@ -398,7 +405,9 @@ impl Drop for Subscription {
         debug_assert!(seat.is_some(), "a seat is freed once");
         let reason = self.reason_with(seat.and_then(|seat| seat.ending));
         shard.remove_seat();
-        metrics::add(&shard.counters.closed[self.view as usize][reason as usize], 1);
+        if let Some(reason) = reason {
+            metrics::add(&shard.counters.closed[self.view as usize][reason as usize], 1);
+        }
     }
 }
 

@@ -83,6 +83,7 @@ impl Progress {
         let now_at = (history.head(), closing, visits);
         if self.index == 0 {
             self.began_at = now_at;
+            seats.begin_sweep();
         }
         let (mut events, filtered) = (0, seats.filters.is_some());
         // Slots without a notification cost time too.
@@ -106,7 +107,7 @@ impl Progress {
         // What was published during this pass waits for the next one, so that under load one pass
         // delivers many events.
         self.index = 0;
-        let more = self.began_at != now_at;
+        let more = self.began_at != now_at || seats.is_late();
         if !more {
             seats.end_sweep();
             self.over = true;

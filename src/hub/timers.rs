@@ -44,6 +44,15 @@ impl Timer {
         Self { seat, kind: TimerKind::Stall }
     }
 
+    /// The reason, if it is a deadline.
+    #[cfg(feature = "server")]
+    pub(super) fn reason(&self) -> Option<CloseReason> {
+        match self.kind {
+            TimerKind::Deadline(reason) => Some(reason),
+            TimerKind::Stall => None,
+        }
+    }
+
     /// Has its stream take no more. That is all that must not wait for the end of the stream.
     pub(super) fn expire(&self, shard: ShardId) {
         let Some(channel) = self.seat.channel.upgrade() else { return };

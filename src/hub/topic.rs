@@ -1,6 +1,9 @@
 //! Topics: channels of named events, with their payloads, which begin with what is kept, may be closed, and may be had
 //! by one stream alone.
 
+#[cfg(feature = "server")]
+mod state;
+
 use std::sync::Arc;
 
 use super::Hub;
@@ -252,7 +255,7 @@ impl TopicFeed {
     }
 
     /// Takes it out of the idle topics: it is in use, or its place among them is about to change.
-    fn unlist(&mut self, channel: &Channel) {
+    pub(super) fn unlist(&mut self, channel: &Channel) {
         if let Some(key) = self.idle.take() {
             channel.common.topics.remove_idle(key);
         }

@@ -85,6 +85,39 @@ impl Topics {
         channel
     }
 
+    /// The channel of a topic, a new one if it has none, for which no other is removed.
+    #[cfg(feature = "server")]
+    pub(super) fn get_or_take_up(&self, topic: &Topic, now: Time) -> Arc<Channel> {
+        let mut partition = self.partition(topic).lock();
+        let channel = partition.entry(topic.clone()).or_insert_with(|| {
+            let channel = Arc::new(Channel::of_topic(topic, self.common.clone(), now));
+            channel.state.lock().list_if_idle(&channel);
+            channel
+        });
+        channel.clone()
+    }
+
+    /// Adds the channel of a topic, for which no other is removed. Returns whether it had none.
+    #[cfg(feature = "server")]
+    pub(super) fn add(&self, topic: &Topic, channel: &Arc<Channel>) -> bool {
+        let mut partition = self.partition(topic).lock();
+        let is_new = !partition.contains_key(topic);
+        if is_new {
+            channel.state.lock().list_if_idle(channel);
+            partition.insert(topic.clone(), channel.clone());
+        }
+        is_new
+    }
+
+    /// Forgets a topic that is not in use yet.
+    #[cfg(feature = "server")]
+    pub(super) fn forget(&self, topic: &Topic) {
+        let Some(channel) = self.partition(topic).lock().remove(topic) else { return };
+        let mut state = channel.state.lock();
+        state.removed = true;
+        state.list_if_idle(&channel);
+    }
+
     /// The channel of a topic; a new one if it has none, and no other has to be removed for it. Else topics that are
     /// published to in turn would remove each other, and with a log each would be filled with all its events again.
     #[cfg(feature = "server")]

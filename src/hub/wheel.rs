@@ -82,6 +82,12 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// All entries with their deadlines, stale ones too.
+    #[cfg(feature = "server")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Tick, &T)> {
+        self.slots.iter().flatten().map(|(deadline, entry)| (*deadline, entry))
+    }
+
     /// Drops stale entries, each of which keeps its channel's memory, once there are more of them than seats
     /// and [`STALE_MAX`]; a taken seat has up to `per_seat` entries. The cost is amortised: as many seats
     /// have been freed as a scan visits.

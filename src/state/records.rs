@@ -258,3 +258,5 @@ impl fmt::Display for InvalidRecords {
 
 impl std::error::Error for InvalidRecords {}
 
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+#[cfg(feature = "server")]
+use super::state::RecordState;
 use crate::hub::{Subscription, View};
 use crate::ids::{OrgName, TopicName};
 use crate::metrics::CloseReason;
@@ -25,12 +27,20 @@ pub(crate) struct Ended<'a> {
 /// What is known of a stream while it is open. Only a stream that is logged has this.
 #[derive(Debug)]
 pub(crate) struct AccessRecord {
-    clock: Clock,
-    /// Of `clock`.
+    log: AccessLog,
+    /// By the log's clock.
     opened: Duration,
+    /// How long it had been open then, in an earlier process.
+    before: Duration,
     client: IpAddr,
     events: u64,
-    log: fn(&Ended<'_>),
+}
+
+/// What is called at the end of a stream, and the clock that says when that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AccessLog {
+    pub(crate) clock: Clock,
+    pub(crate) log: fn(&Ended<'_>),
 }
 
 // ===== impl AccessRecord =====
@@ -39,22 +49,47 @@ impl AccessRecord {
     /// That of a stream which this client opens now. At its end, `log` is called.
     #[cfg(feature = "server")]
     pub(crate) fn new(clock: Clock, client: IpAddr, log: fn(&Ended<'_>)) -> Self {
-        Self { clock, opened: clock.elapsed(), client, events: 0, log }
+        Self::begin(AccessLog { clock, log }, Duration::ZERO, client, 0)
+    }
+
+    /// What it takes with it into another process.
+    #[cfg(feature = "server")]
+    pub(super) fn export(&self) -> RecordState {
+        let Self { log: _, opened: _, before: _, client, events } = self;
+        let open_ms = u64::try_from(self.lasted().as_millis()).unwrap_or(u64::MAX);
+        RecordState { open_ms, client: *client, events: *events }
+    }
+
+    /// That of a stream which goes on here.
+    #[cfg(feature = "server")]
+    pub(super) fn import(log: AccessLog, state: &RecordState) -> Self {
+        let RecordState { open_ms, client, events } = *state;
+        Self::begin(log, Duration::from_millis(open_ms), client, events)
+    }
+
+    #[cfg(feature = "server")]
+    fn begin(log: AccessLog, before: Duration, client: IpAddr, events: u64) -> Self {
+        Self { log, opened: log.clock.elapsed(), before, client, events }
+    }
+
+    /// How long it has been open.
+    fn lasted(&self) -> Duration {
+        self.before.saturating_add(self.log.clock.elapsed().saturating_sub(self.opened))
     }
 
     pub(super) fn count(&mut self, events: u64) {
-        self.events += events;
+        self.events = self.events.saturating_add(events);
     }
 
     /// The stream has ended.
     pub(super) fn end(&self, of: &Subscription) {
-        (self.log)(&Ended {
+        (self.log.log)(&Ended {
             org: of.org(),
             topic: of.topic(),
             view: of.view(),
             client: self.client,
             reason: of.ends_for(),
-            lasted: self.clock.elapsed().saturating_sub(self.opened),
+            lasted: self.lasted(),
             events: self.events,
         });
     }

@@ -60,6 +60,14 @@ pub(crate) trait Sockets {
 
     /// Gives up what has no stream yet. The shard has none left, and the driver ends.
     fn drain(&mut self);
+
+    /// Whether the worker is to stop for a while.
+    fn is_to_stop(&self) -> bool {
+        false
+    }
+
+    /// Stops, with all tasks of the worker, which is between two turns: blocks the thread.
+    fn stop(&mut self, _: Time) {}
 }
 
 /// No sockets: every stream is a body that is polled by a task of its own.
@@ -107,14 +115,16 @@ pub(crate) struct Driver<S> {
 
 impl<S: Sockets> Driver<S> {
     pub(crate) fn new(hub: Hub, clock: Clock, sockets: S) -> Self {
+        let hub = hub.driver();
         Self {
-            hub: hub.driver(),
+            // What has passed since is a pause.
+            tick: hub.tick_now(),
+            hub,
             clock,
             wall: SystemTime::now,
             expired: Tick(0),
             sockets,
             sweeps: VecDeque::new(),
-            tick: Tick(0),
             silent: Vec::new(),
             ending: Vec::new(),
             batch: Batch::default(),
@@ -132,6 +142,11 @@ impl<S: Sockets> Driver<S> {
     /// run now and then in between, see [`TimeShare`], so that an org with very many subscribers does not delay
     /// the accepts.
     pub(crate) fn turn(&mut self) -> bool {
+        if self.sockets.is_to_stop() {
+            // What may be given away meanwhile is in the wheels, whole.
+            self.put_back();
+            self.sockets.stop(self.clock.now());
+        }
         let now = self.clock.now();
         let mut more = self.hub.close_windows(now);
         self.advance(now);
@@ -257,10 +272,17 @@ impl<S: Sockets> Driver<S> {
     }
 }
 
+impl<S> Driver<S> {
+    /// Puts back into the wheels what they gave out and was not looked at.
+    fn put_back(&mut self) {
+        self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
+    }
+}
+
 impl<S> Drop for Driver<S> {
     /// A driver may be dropped in the middle of its work, and another take its slot.
     fn drop(&mut self) {
-        self.hub.put_back(mem::take(&mut self.silent), mem::take(&mut self.ending));
+        self.put_back();
     }
 }
 

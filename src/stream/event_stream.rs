@@ -1,5 +1,8 @@
 //! The response body of an event stream.
 
+#[cfg(feature = "server")]
+mod state;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};

@@ -9,6 +9,8 @@ mod heartbeat;
 #[cfg(feature = "server")]
 mod monitor;
 mod share;
+#[cfg(feature = "server")]
+pub(crate) mod state;
 
 pub use crate::time::Clock;
 #[cfg(all(test, feature = "server"))]
@@ -18,7 +20,7 @@ pub use event_stream::EventStream;
 pub use heartbeat::{Heartbeat, Pulse};
 #[cfg(feature = "server")]
 pub(crate) use {
-    access_record::{AccessRecord, Ended},
+    access_record::{AccessLog, AccessRecord, Ended},
     driver::{Sockets, drive_with},
     event_stream::{HEADERS, retry_ms, with_headers},
     monitor::{MonitoredBytes, StreamMonitor},

@@ -232,7 +232,7 @@ impl Frame {
     }
 
     /// Allocates exactly as much as is needed.
-    fn enclose(event: &[u8], memory: Option<&Arc<MemoryUse>>) -> Self {
+    pub(super) fn enclose(event: &[u8], memory: Option<&Arc<MemoryUse>>) -> Self {
         let mut digits = [0u8; 18];
         let mut rest = &mut digits[..];
         write!(rest, "{:x}\r\n", event.len()).expect("sixteen digits and CRLF fit");

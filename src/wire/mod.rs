@@ -5,6 +5,8 @@ mod encode;
 mod memory;
 mod message;
 mod parse;
+#[cfg(feature = "server")]
+mod restored;
 
 pub(crate) use encode::greet_chunked;
 pub use encode::{Frame, Greeting, Keepalive, LAST_CHUNK, greet};
@@ -13,3 +15,5 @@ pub(crate) use memory::cost;
 pub(crate) use memory::{Counted, MemoryUse, block};
 pub use message::{InvalidMessage, Message, Payload};
 pub use parse::{EVENT_LEN_MAX, Event, EventTooLarge, Parser};
+#[cfg(feature = "server")]
+pub(crate) use restored::InvalidEvent;

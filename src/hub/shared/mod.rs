@@ -22,13 +22,15 @@ use super::{Hub, RereadAll};
 use crate::config::HubConfig;
 use crate::hub::pass::Window;
 use crate::ids::{EventId, Mark, OrgName, StreamHash, Topic};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::time::Time;
 
 /// The log as a hub knows it.
 #[derive(Debug)]
 pub(crate) struct SharedLog {
     state: Mutex<State>,
+    /// Held while a record is applied, or the log is cut; before `state`.
+    applying: Mutex<()>,
     /// Over which time streams re-read, or end, if a record says so.
     window: Duration,
 }
@@ -68,7 +70,7 @@ impl Hub {
         let tail = Tail::new(Mark::NONE, tail_bytes);
         let state = Mutex::new(State { tail, applied: None });
         let mut common = Common::new(config, shards);
-        common.log = Some(SharedLog { state, window: reread_window });
+        common.log = Some(SharedLog { state, applying: Mutex::new(()), window: reread_window });
         Self::with_common(common)
     }
 
@@ -94,6 +96,7 @@ impl Hub {
     /// before this one; otherwise that is a cut.
     pub fn apply(&self, mark: Mark, lines: &Bytes, now: Time) -> Applied {
         let (parsed, applied) = self.parse(lines);
+        let _applying = self.shared_log().applying.lock();
         self.push(mark, lines, &parsed, now);
         // Lines of one stream together, in their order.
         let mut sorted: SmallVec<[&Parsed<'_>; 32]> = parsed.iter().collect();
@@ -122,7 +125,7 @@ impl Hub {
         if log.state.lock().tail.head().position != before {
             // Never so, but then what is between is unknown.
             debug_assert!(false, "a record that does not follow the last one");
-            self.cut(Mark { tag: 0, position: before }, now);
+            self.cut_all(Mark { tag: 0, position: before }, now);
         }
         let kept = parsed.iter().filter(|parsed| parsed.line.is_kept());
         let kept = kept.map(|parsed| (parsed.stream, parsed.range.clone()));
@@ -136,6 +139,16 @@ impl Hub {
     /// # Panics
     /// The hub follows no log: it was not made [`with_log`](Self::with_log).
     pub fn cut(&self, mark: Mark, now: Time) -> usize {
+        let _applying = self.shared_log().applying.lock();
+        self.cut_all(mark, now)
+    }
+
+    /// As long as this is held, nothing is applied, if the hub follows a log: what it has for its streams stays as it is.
+    pub(crate) fn pause_log(&self) -> Option<MutexGuard<'_, ()>> {
+        self.shared.common.log.as_ref().map(|log| log.applying.lock())
+    }
+
+    fn cut_all(&self, mark: Mark, now: Time) -> usize {
         let log = self.shared_log();
         let before = {
             let mut state = log.state.lock();

@@ -17,6 +17,8 @@ mod log;
 mod log_topics;
 #[cfg(test)]
 mod random;
+#[cfg(all(test, feature = "server"))]
+mod state;
 mod subscribers;
 #[cfg(test)]
 mod topics;
