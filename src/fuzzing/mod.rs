@@ -13,6 +13,8 @@ mod readers;
 #[cfg(feature = "server")]
 mod record;
 mod sse;
+#[cfg(feature = "server")]
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -28,6 +30,8 @@ pub use self::publish::{publish_json, publish_ndjson};
 #[cfg(feature = "server")]
 pub use self::record::record;
 pub use self::sse::{sse_parse, sse_roundtrip};
+#[cfg(feature = "server")]
+pub use self::state::state;
 pub use self::topic::topic_json;
 
 /// A target takes any bytes, and panics if an assertion fails.
@@ -51,6 +55,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("route", route),
     ("sse_parse", sse_parse),
     ("sse_roundtrip", sse_roundtrip),
+    #[cfg(feature = "server")]
+    ("state", state),
     ("topic_json", topic_json),
     ("wheel_ops", wheel_ops),
 ];

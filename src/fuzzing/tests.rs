@@ -83,6 +83,12 @@ fn sse_roundtrip() {
     replay("sse_roundtrip");
 }
 
+#[cfg(feature = "server")]
+#[test]
+fn state() {
+    replay("state");
+}
+
 #[test]
 fn topic_json() {
     replay("topic_json");

@@ -1,6 +1,7 @@
 //! What outlives a process: saved and restored, exported and imported.
 
 mod copies;
+mod fixtures;
 mod limits;
 mod logs;
 mod side;
