@@ -9,11 +9,11 @@ use http_body_util::Full;
 use serde::Deserialize;
 
 use super::auth::{AuthError, Orgs};
-use super::publish::{self, BodyLimits, Publisher};
+use super::publish::{self, BodyLimits, Destination, Publisher};
 use super::reject::Reject;
+use super::successor::{Operation, Operations};
 use super::timer::Timer;
 use crate::backplane::Backplane;
-use crate::hub::Hub;
 use crate::hub::record::Lines;
 use crate::ids::OrgName;
 use crate::time::Time;
@@ -59,14 +59,26 @@ impl Command {
             Self::EndMembers(org) | Self::Reread(org) => publisher.acquire(org, now)?,
             Self::RereadAll => publisher.acquire_all(now)?,
         }
-        let hub = publisher.hub;
-        let streams = match (self, publisher.backplane) {
-            (Self::EndMembers(org), None) => hub.end_members(org, now, window),
-            (Self::Reread(org), None) => hub.reread(org, now, window),
-            (Self::RereadAll, None) => reread_all(hub, now, window).await,
-            (_, Some(backplane)) => self.append(publisher, backplane).await?,
+        let streams = match publisher.destination() {
+            Destination::Hub => self.carry_out(publisher, now, window).await?,
+            Destination::Log(backplane) => self.append(publisher, backplane).await?,
+            Destination::Successor(successor) => self.forward(publisher, successor).await?,
         };
         Ok(publish::accepted(format!("{{\"streams\":{streams}}}")))
+    }
+
+    /// Has this hub carry it out.
+    async fn carry_out(
+        &self,
+        publisher: Publisher<'_>,
+        now: Time,
+        window: Duration,
+    ) -> Result<usize, Reject> {
+        match self {
+            Self::EndMembers(org) => Ok(publisher.hub.end_members(org, now, window)),
+            Self::Reread(org) => Ok(publisher.hub.reread(org, now, window)),
+            Self::RereadAll => reread_all(publisher, now, window).await,
+        }
     }
 
     /// Has all servers carry it out, by the log. Returns how many streams this one has that it is for.
@@ -75,33 +87,62 @@ impl Command {
         publisher: Publisher<'_>,
         backplane: &Backplane,
     ) -> Result<usize, Reject> {
-        let hub = publisher.hub;
-        let mut lines = Lines::new();
         let streams = match self {
-            Self::EndMembers(org) => {
-                lines.end(org);
-                hub.streams(org).member
-            }
+            Self::EndMembers(org) => publisher.hub.streams(org).member,
             Self::Reread(org) => {
-                lines.reread(org);
-                let streams = hub.streams(org);
+                let streams = publisher.hub.streams(org);
                 streams.member + streams.public
             }
-            Self::RereadAll => return Ok(backplane.barrier("reread").await?),
+            Self::RereadAll => 0,
         };
-        publisher.append(lines).await?;
+        match self.lines() {
+            Some(lines) => _ = publisher.append(lines).await?,
+            None => return Ok(backplane.barrier("reread").await?),
+        }
         Ok(streams)
+    }
+
+    /// Has the successor carry it out, which has the streams.
+    async fn forward(
+        &self,
+        publisher: Publisher<'_>,
+        successor: &Operations,
+    ) -> Result<usize, Reject> {
+        let done = match self.lines() {
+            Some(lines) => publisher.forward(successor, lines).await?,
+            None => Box::pin(successor.perform(Operation::RereadAll, publisher.hub)).await?,
+        };
+        Ok(done.streams)
+    }
+
+    /// The line of a command to the streams of one org.
+    fn lines(&self) -> Option<Lines> {
+        let mut lines = Lines::new();
+        match self {
+            Self::EndMembers(org) => lines.end(org),
+            Self::Reread(org) => lines.reread(org),
+            Self::RereadAll => return None,
+        };
+        Some(lines)
     }
 }
 
 /// Between parts of the orgs, the other tasks of the worker run. Where the client does not wait for the end, the orgs that
-/// were reached re-read.
-async fn reread_all(hub: &Hub, now: Time, window: Duration) -> usize {
-    let mut all = hub.reread_all_in_parts(now, window);
+/// were reached re-read. If another process takes over meanwhile, it begins again there.
+async fn reread_all(
+    publisher: Publisher<'_>,
+    now: Time,
+    window: Duration,
+) -> Result<usize, Reject> {
+    let mut all = publisher.hub.reread_all_in_parts(now, window);
     while all.step() {
         tokio::task::yield_now().await;
+        if let Destination::Successor(successor) = publisher.destination() {
+            drop(all);
+            return Command::RereadAll.forward(publisher, successor).await;
+        }
     }
-    all.streams()
+    Ok(all.streams())
 }
 
 /// Reads the body, which has to be empty or an empty object.

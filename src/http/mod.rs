@@ -22,6 +22,7 @@ mod request_head;
 mod response;
 mod route;
 mod service;
+mod successor;
 mod timer;
 mod topics;
 
@@ -38,6 +39,7 @@ pub(crate) use publish::CheckedLine;
 pub(crate) use reject::Reject;
 pub(crate) use response::{ResponseBody, ResponseFuture};
 pub(crate) use service::{App, Service, ServiceFactory, Verdict};
+pub(crate) use successor::{Done, NotPassedOn, Operation, OperationSender, Operations};
 pub(crate) use timer::{Sleep, Timer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {

@@ -9,6 +9,7 @@ mod published;
 use std::borrow::Cow;
 use std::fmt;
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use super::body_budget::{BodyBudget, OverBudget, PartialBody};
 use super::essence;
 use super::rate_limit::RateLimiter;
 use super::reject::Reject;
+use super::successor::{Done, Operation, Operations};
 use super::timer::Timer;
 use crate::backplane::{Appended, Backplane};
 use crate::config::HubConfig;
@@ -62,12 +64,40 @@ pub(crate) struct Publisher<'a> {
     pub(crate) hub: &'a Hub,
     pub(super) rate_limiter: Option<&'a RateLimiter>,
     pub(super) backplane: Option<&'a Backplane>,
+    pub(super) successor: &'a OnceLock<Arc<Operations>>,
+}
+
+/// Where what is published goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Destination<'a> {
+    /// The hub.
+    Hub,
+    /// The log that several servers share, and from there the hub of each.
+    Log(&'a Backplane),
+    /// The process that has taken over from this one, whose hub has the streams. A hub that follows a log has none: what
+    /// is appended reaches the successor too.
+    Successor(&'a Operations),
 }
 
 impl<'a> Publisher<'a> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn unlimited(hub: &'a Hub) -> Self {
-        Self { hub, rate_limiter: None, backplane: None }
+        static NO_SUCCESSOR: OnceLock<Arc<Operations>> = OnceLock::new();
+        Self { hub, rate_limiter: None, backplane: None, successor: &NO_SUCCESSOR }
+    }
+
+    /// Where what is published now goes, until the next wait: a successor takes over while every worker is stopped.
+    pub(super) fn destination(self) -> Destination<'a> {
+        match (self.backplane, self.successor.get()) {
+            (Some(backplane), _) => Destination::Log(backplane),
+            (None, Some(successor)) => Destination::Successor(successor),
+            (None, None) => Destination::Hub,
+        }
+    }
+
+    /// Whether it goes to this hub at once.
+    pub(super) fn is_direct(self) -> bool {
+        matches!(self.destination(), Destination::Hub)
     }
 
     /// Counts a publish to this org, or a request about its streams.
@@ -87,6 +117,17 @@ impl<'a> Publisher<'a> {
     pub(super) async fn append(self, lines: Lines) -> Result<Appended, Reject> {
         let backplane = self.backplane.expect("only lines for a log come here");
         backplane.append(lines).await.map_err(Reject::from)
+    }
+
+    /// Has the successor perform what these lines say.
+    pub(super) async fn forward(
+        self,
+        successor: &Operations,
+        lines: Lines,
+    ) -> Result<Done, Reject> {
+        let operation = Operation::Lines(lines.into_bytes());
+        // Boxed, because hardly any publish has to do with it.
+        Box::pin(successor.perform(operation, self.hub)).await.map_err(Reject::from)
     }
 }
 
@@ -114,7 +155,7 @@ pub(crate) fn publish_one(
     let publish: Publish<'_> = parse_object(body, PUBLISH)?;
     let keys = check_keys(publish.keys, hub.config())?;
     publisher.acquire(org, now)?;
-    if publisher.backplane.is_some() {
+    if !publisher.is_direct() {
         let mut lines = Lines::new();
         lines.body(org, body);
         return Ok(Published::Lines(lines, What::Org(org.clone())));

@@ -77,6 +77,8 @@ pub(crate) enum Reject {
     Unavailable,
     /// The same, and nothing was stored.
     NotAppended,
+    /// The process that has taken over from this one has not answered. It may have done what was requested.
+    Unanswered,
     /// The publish is larger than a record of the log may be.
     Record { max: usize },
     /// The log has not been read yet.
@@ -105,6 +107,7 @@ struct Problem<'a> {
     detail: String,
 }
 
+/// For clients it is one kind: what they sent may be done, or may not.
 const UNAVAILABLE: &str = "backplane-unavailable";
 const NOT_STORED: &str = "backplane-not-stored";
 
@@ -115,7 +118,7 @@ impl Reject {
         let status = self.status();
         let problem = Problem {
             kind: match self.cause() {
-                Self::Unavailable => Some(UNAVAILABLE),
+                Self::Unavailable | Self::Unanswered => Some(UNAVAILABLE),
                 Self::NotAppended => Some(NOT_STORED),
                 _ => None,
             },
@@ -144,6 +147,7 @@ impl Reject {
             Self::Draining
             | Self::Unavailable
             | Self::NotAppended
+            | Self::Unanswered
             | Self::NotLoaded { .. }
             | Self::CutOff { .. }
             | Self::Full { .. }
@@ -192,6 +196,7 @@ impl Reject {
             | Self::RateLimited(RateLimited { wait: Some(_), .. })
             | Self::Unavailable
             | Self::NotAppended
+            | Self::Unanswered
             | Self::NotLoaded { .. } => true,
             Self::Auth(why) => why.is_temporary(),
             _ => false,
@@ -246,6 +251,7 @@ impl Reject {
             Self::Draining
             | Self::Unavailable
             | Self::NotAppended
+            | Self::Unanswered
             | Self::NotLoaded { .. }
             | Self::CutOff { .. }
             | Self::Full { .. }
@@ -325,6 +331,9 @@ impl Reject {
             Self::Draining => "the server is shutting down; try another one, or again soon".into(),
             Self::Unavailable => "the log that the servers share cannot be reached for now; this may have been \
                 stored: keys can be published again without harm, an event of a topic would come twice"
+                .into(),
+            Self::Unanswered => "this server is being replaced, and the new one has not answered; this may have been done: \
+                keys can be published again without harm, an event of a topic would come twice"
                 .into(),
             Self::NotAppended => "the log that the servers share cannot be reached for now, or is too slow; nothing of this request \
                 was stored"

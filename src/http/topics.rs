@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde::Deserialize;
 
 use super::last_event_id::{agreed, stated_id, values_of};
-use super::publish::{Publisher, Text, accepted, parse_object, present};
+use super::publish::{Destination, Publisher, Text, accepted, parse_object, present};
 use super::query;
 use super::reject::Reject;
 use crate::config::{EXCLUSIVE_PARAMETER, SINCE_PARAMETER};
@@ -88,15 +88,19 @@ pub(super) async fn close(
     let reason = parse_reason(body)?;
     publisher.acquire(&topic.org, now)?;
     let hub = publisher.hub;
-    let streams = match publisher.backplane {
-        None => hub.close_topic(topic, &reason, now),
-        Some(_) => {
+    let lines = || {
+        let mut lines = Lines::new();
+        lines.close(topic, &reason);
+        lines
+    };
+    let streams = match publisher.destination() {
+        Destination::Hub => hub.close_topic(topic, &reason, now),
+        Destination::Log(_) => {
             let streams = hub.topic_streams(topic);
-            let mut lines = Lines::new();
-            lines.close(topic, &reason);
-            publisher.append(lines).await?;
+            publisher.append(lines()).await?;
             streams
         }
+        Destination::Successor(successor) => publisher.forward(successor, lines()).await?.streams,
     };
     Ok(accepted(format!("{{\"streams\":{streams}}}")))
 }

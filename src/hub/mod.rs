@@ -31,6 +31,7 @@ mod log;
 mod pass;
 mod pauses;
 #[cfg(feature = "server")]
+mod perform;
 mod position;
 #[cfg(feature = "server")]
 pub(crate) mod record;
@@ -81,6 +82,7 @@ pub use self::feed::View;
 pub use self::filter::{Filter, InvalidFilter};
 pub use self::keys::{InvalidKeys, Keys};
 #[cfg(feature = "server")]
+pub(crate) use self::perform::{CannotPerform, Performed};
 pub use self::position::{Position, Positions};
 #[cfg(feature = "server")]
 pub use self::shared::{Applied, TailUse};

@@ -49,11 +49,12 @@ const LINE: &str = r#"a line like {"org":"acme","keys":["posts"]} or {"org":"acm
 /// Publishes one line after the other, if all of them are valid and for what the token grants. The response has their
 /// number.
 pub(crate) fn publish_batch(
-    Publisher { hub, rate_limiter, backplane }: Publisher<'_>,
+    publisher: Publisher<'_>,
     body: &[u8],
     grant: &Grant,
     now: Time,
 ) -> Result<Published, Reject> {
+    let Publisher { hub, rate_limiter, .. } = publisher;
     let lines = body.split(|byte| *byte == b'\n').zip(1..);
     let lines = lines.filter(|(line, _)| !line.trim_ascii().is_empty());
     let publishes = lines
@@ -74,7 +75,7 @@ pub(crate) fn publish_batch(
             why: Box::new(Reject::RateLimited(why)),
         })?;
     }
-    if backplane.is_some() {
+    if !publisher.is_direct() {
         let mut lines = Lines::new();
         for (_, line, publish) in &publishes {
             lines.raw(line, publish.topic());

@@ -44,7 +44,7 @@ pub(crate) fn publish_message(
         .map_err(|why| Reject::Document { expected: PUBLISH, why: why.into() })?;
     let message = check_message(&event.into_inner(), payload, bulk, hub.config())?;
     publisher.acquire(&topic.org, now)?;
-    if publisher.backplane.is_some() {
+    if !publisher.is_direct() {
         let mut lines = Lines::new();
         lines.topic_body(topic, body);
         return Ok(Published::Lines(lines, What::Topic(topic.clone())));

@@ -1,12 +1,14 @@
-//! What a publish that is valid comes to: it is in the hub, or goes into the log that several servers share.
+//! What a publish that is valid comes to: it is in the hub, or goes into the log that several servers share, or to the
+//! process that has taken over from this one.
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 
-use super::{Publisher, accepted};
+use super::{Destination, Publisher, accepted};
 use crate::backplane::Appended;
 use crate::http::reject::Reject;
+use crate::http::successor::Done;
 use crate::hub::Hub;
 use crate::hub::record::Lines;
 use crate::ids::{EventId, OrgName, Topic};
@@ -17,7 +19,7 @@ use crate::metrics;
 pub(crate) enum Published {
     /// It is in the hub, and this is the response.
     Here(Response<Full<Bytes>>),
-    /// Its lines go into the log.
+    /// Its lines go elsewhere.
     Lines(Lines, What),
 }
 
@@ -33,10 +35,10 @@ pub(crate) enum What {
 // ===== impl Published =====
 
 impl Published {
-    /// Waits until the lines are in the log and have come back from there.
+    /// Waits until the lines are in the log and have come back from there, or until the successor has published them.
     ///
     /// # Errors
-    /// They may not be in the log, or cannot be.
+    /// They may not be there, or cannot be.
     pub(crate) async fn respond(
         self,
         publisher: Publisher<'_>,
@@ -45,6 +47,14 @@ impl Published {
             Self::Here(response) => return Ok(response),
             Self::Lines(lines, what) => (lines, what),
         };
+        if let Destination::Successor(successor) = publisher.destination() {
+            // It counts them.
+            let Done { id, .. } = publisher.forward(successor, lines).await?;
+            return Ok(match what {
+                What::Org(_) | What::Topic(_) => with_id(id),
+                What::Lines(count) => with_count(count),
+            });
+        }
         let Appended { mark, later } = publisher.append(lines).await?;
         // Once among all servers, at the one that accepted it.
         let publishes = if let What::Lines(count) = what { count } else { 1 };

@@ -19,12 +19,12 @@ use crate::http::last_event_id::last_event_id;
 use crate::http::reject::Reject;
 use crate::http::response::ResponseState;
 use crate::http::route::{Route, route};
-use crate::http::{Fields, access_log, conformance, forwarded, query, request_head, topics};
+use crate::http::{Fields, conformance, forwarded, query, request_head, topics};
 use crate::hub::record::Lines;
 use crate::hub::{Hub, SubscribeError, View};
 use crate::ids::{OrgName, Topic};
 use crate::metrics::Limit;
-use crate::stream::{AccessRecord, EventStream};
+use crate::stream::{AccessLog, AccessRecord, EventStream};
 use crate::time::{Tick, Time};
 use crate::wire::Keepalive;
 
@@ -167,6 +167,9 @@ impl Service {
         open: impl FnOnce(&Hub, Time) -> Result<EventStream, Reject>,
     ) -> Result<(EventStream, StreamPermit), Reject> {
         let keepalive = keepalive(request.uri())?;
+        if self.app.has_successor() {
+            return Err(Reject::Draining);
+        }
         self.app.check_loaded()?;
         let wall = SystemTime::now();
         // It would end at once. That `exp` has not passed was verified with the token.
@@ -227,11 +230,9 @@ impl Service {
 
     /// Has the end of the stream logged, if there is an access log.
     fn logged(&self, stream: EventStream, headers: &HeaderMap) -> EventStream {
-        if !self.app.config.access_log {
-            return stream;
-        }
+        let Some(AccessLog { clock, log }) = self.app.access_log() else { return stream };
         let client = self.admitted.client(|proxy| self.forwarded(headers, proxy));
-        stream.with_record(AccessRecord::new(self.app.clock, client, access_log::write))
+        stream.with_record(AccessRecord::new(clock, client, log))
     }
 
     /// Counts a stream of the client, which may be behind a trusted proxy.
