@@ -24,7 +24,7 @@ pub(super) struct AddressGuard {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
-    /// At most `max`.
+    /// At most `max`, unless there were more when it was taken over.
     within: usize,
     beyond: usize,
 }
@@ -52,6 +52,14 @@ impl Addresses {
             is_beyond
         };
         AddressGuard { addresses: self.clone(), address, is_beyond }
+    }
+
+    /// Counts one more of this address within the limit, which may be less than what it has: it was admitted before.
+    #[cfg(target_os = "linux")]
+    pub(super) fn take_over(self: &Arc<Self>, address: IpAddr) -> AddressGuard {
+        let address = network(address);
+        self.counts.lock().entry(address).or_default().within += 1;
+        AddressGuard { addresses: self.clone(), address, is_beyond: false }
     }
 
     #[cfg(test)]

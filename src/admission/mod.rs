@@ -9,6 +9,8 @@ mod idle;
 mod loom;
 mod permits;
 mod places;
+#[cfg(target_os = "linux")]
+mod take_over;
 #[cfg(all(test, not(nudged_loom)))]
 mod tests;
 
@@ -27,6 +29,8 @@ pub(crate) use self::admitted::Admitted;
 pub(crate) use self::closer::Closer;
 pub(crate) use self::permits::{ConnPermit, PermitTable, StreamPermit};
 pub(crate) use self::places::Evicted;
+#[cfg(target_os = "linux")]
+pub(crate) use self::take_over::{PermitState, TakeOver, TooMany};
 
 /// The limits of a server. Clones share the counts.
 #[derive(Clone, Debug)]

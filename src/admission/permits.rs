@@ -6,6 +6,8 @@ use std::hash::Hash;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::addresses::AddressGuard;
+#[cfg(target_os = "linux")]
+use super::take_over::PermitState;
 use crate::hub::{SocketId, is_sparse};
 
 /// A connection's share of the limits, released on drop. The default is a connection that is not counted.
@@ -40,7 +42,8 @@ pub(crate) struct PermitTable {
 #[derive(Debug)]
 struct Others {
     /// Of the connection and of its stream.
-    _addresses: [Option<AddressGuard>; 2],
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "a guard"))]
+    addresses: [Option<AddressGuard>; 2],
     /// Of a connection to an internal address, which has none of those in common.
     internal: Option<OwnedSemaphorePermit>,
 }
@@ -69,7 +72,7 @@ impl PermitTable {
         merge(&mut self.connections, permit);
         merge(&mut self.streams, stream.permit);
         if address.is_some() || stream.address.is_some() || internal.is_some() {
-            let others = Others { _addresses: [address, stream.address], internal };
+            let others = Others { addresses: [address, stream.address], internal };
             self.others.insert(socket, others);
         }
     }
@@ -82,6 +85,19 @@ impl PermitTable {
         for permits in [connections, self.streams.as_mut()].into_iter().flatten() {
             drop(permits.split(1));
         }
+    }
+
+    /// What a streaming connection counts for, as its successor has to count it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn state(&self, socket: SocketId) -> PermitState {
+        // The places that all have in common: one of each for every connection.
+        let Self { connections: _, streams: _, others } = self;
+        let Some(Others { addresses, internal }) = others.get(&socket) else {
+            return PermitState::default();
+        };
+        let [address, stream_address] =
+            addresses.each_ref().map(|guard| guard.as_ref().map(AddressGuard::address));
+        PermitState { internal: internal.is_some(), address, stream_address }
     }
 
     #[cfg(test)]

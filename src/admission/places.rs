@@ -115,6 +115,12 @@ impl Places {
         permit.await.ok()
     }
 
+    /// So many regular places, if there are.
+    #[cfg(target_os = "linux")]
+    pub(super) fn try_many(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        self.regular.clone().try_acquire_many_owned(u32::try_from(count).ok()?).ok()
+    }
+
     /// A regular place, if there is one.
     pub(super) fn try_regular(&self) -> Option<OwnedSemaphorePermit> {
         self.regular.clone().try_acquire_owned().ok()
