@@ -11,14 +11,14 @@ use std::process::ExitCode;
 use std::task::Poll;
 
 use nudged::config::Config;
-use nudged::server::Server;
-use nudged::server::systemd::{self, PassedSockets};
+use nudged::server::{Program, Server};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use self::cli::first_request::first_request;
 use self::cli::log::Log;
+use self::cli::origin::Origin;
 use self::cli::output::{answer, print, write};
 use self::cli::signals::Signals;
 use self::cli::summary::{access, report, serves_no_stream};
@@ -51,7 +51,11 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
 fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
     let log = &settings.logging.log;
     // What the client of NATS does becomes a line of ours; its own lines are there for those that ask for them.
-    let directives = if log.is_empty() { String::new() } else { format!("async_nats=off,{log}") };
+    // That an upgrade has succeeded is no more than `info`, and yet what was asked for.
+    let directives = match log.as_str() {
+        "" | "off" => log.clone(),
+        log => format!("async_nats=off,nudged::upgrade=info,{log}"),
+    };
     let filter =
         EnvFilter::try_new(directives).map_err(|why| Exit::usage(format!("--log {log}: {why}")))?;
     let unknown = Cli::unknown_variables().map_err(Exit::usage)?;
@@ -60,43 +64,60 @@ fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
         false => filter,
     };
     // Before there are threads.
-    let inherited =
-        systemd::listeners().map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))?;
+    let is_check = settings.check;
+    let origin = if is_check { Origin::fresh()? } else { Origin::of_this_process()? };
     let log = Log::start(filter, settings.logging.log_format).map_err(Exit::failure)?;
     for name in unknown {
         tracing::warn!("the variable {name} is no setting, and is ignored");
     }
     raise_descriptor_limit();
 
-    let is_check = settings.check;
-    settings.has_internal_socket = !inherited.internal.is_empty();
+    settings.has_internal_socket = origin.has_internal_socket();
     let has_listen = settings.has_listen();
-    let mut config = settings.into_config().map_err(Exit::usage)?;
+    let mut config = settings.into_config().map_err(|why| {
+        origin.refuse(&why);
+        Exit::usage(why)
+    })?;
     config.log_lines_dropped = log.dropped();
     if serves_no_stream(&config) {
         tracing::warn!(
             "no stream can be opened: there is no key for tokens, and --public-orgs names none"
         );
     }
-    if has_listen && !inherited.public.is_empty() {
+    if has_listen && origin.replaces_listen() {
         tracing::warn!("listening on the sockets of LISTEN_FDS; --listen is ignored");
     }
     if is_check {
-        return check(config, &inherited);
+        return check(config, &origin);
     }
-    let workers = config.workers;
-    let server = Server::adopt(config, inherited).map_err(Exit::usage)?;
+    let (workers, takes_over) = (config.workers, origin.greeting());
+    let server = origin.into_server(config).map_err(Exit::usage)?;
+    let server = match Program::of_this_process() {
+        Ok(program) => server.with_program(program),
+        Err(why) => {
+            tracing::debug!(%why, "this process cannot be replaced by another one");
+            server
+        }
+    };
     block_on(async {
         let signals = Signals::new().map_err(Exit::failure)?;
-        greet(&server, workers);
+        let text = greeting(&server, workers);
+        let server = match takes_over {
+            // It serves only if it takes over.
+            Some(line) => server.on_start(move || print(std::io::stdout(), line + &text)),
+            None => {
+                print(std::io::stdout(), text);
+                server
+            }
+        };
         run(server, signals).await
     })
     .map_err(Exit::failure)?
 }
 
 /// Prints what would be served.
-fn check(mut config: Config, inherited: &PassedSockets) -> Result<ExitCode, Exit> {
-    let addresses = Server::check(&config, inherited).map_err(Exit::usage)?;
+fn check(mut config: Config, origin: &Origin) -> Result<ExitCode, Exit> {
+    let addresses = origin.check(&config).map_err(Exit::usage)?;
     config.resolve_public_orgs();
     write(report(&config, &addresses))?;
     Ok(ExitCode::SUCCESS)
@@ -118,8 +139,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(output)
 }
 
-/// Prints what a user at a terminal needs to go on.
-fn greet(server: &Server, workers: usize) {
+/// What a user at a terminal needs to go on.
+fn greeting(server: &Server, workers: usize) -> String {
     let mut text = String::new();
     let plural = if workers == 1 { "" } else { "s" };
     let version = env!("CARGO_PKG_VERSION");
@@ -132,14 +153,14 @@ fn greet(server: &Server, workers: usize) {
     if let Some(command) = first_request(server.config(), server.addresses()) {
         text += &format!("try: {command}\n");
     }
-    print(std::io::stdout(), text);
+    text
 }
 
 /// Runs the server until it has drained after the first signal to stop, or until the second one.
 async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, Exit> {
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
-    let reloader = server.reloader();
+    let (reloader, upgrader) = (server.reloader(), server.upgrader());
     let mut run = pin!(server.run(async { _ = stopped.await }));
     poll_fn(|cx| {
         while let Poll::Ready(name) = signals.poll_ignored(cx) {
@@ -151,6 +172,11 @@ async fn run(server: Server, mut signals: Signals) -> Result<ExitCode, Exit> {
                 None => tracing::warn!(
                     "SIGHUP: there is no certificate, file of keys or JWK set to read again"
                 ),
+            }
+        }
+        while signals.poll_upgrade(cx).is_ready() {
+            if let Err(why) = upgrader.upgrade() {
+                tracing::warn!("SIGUSR2: no upgrade: {why}");
             }
         }
         while let Poll::Ready(number) = signals.poll_stop(cx) {

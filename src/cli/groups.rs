@@ -43,7 +43,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Several servers as one", &["backplane", "backplane-*", "unready-when-cut-off"]),
     ("Publishing on COMMIT", &["outbox", "outbox-*"]),
     ("Tokens and origins", &["jwt-*", "jwks-*", "token-*", "publish-key", "cors-*"]),
-    ("Shutdown", &["drain-*"]),
+    ("Shutdown", &["drain-*", "state"]),
     ("Logging", &["log", "log-*", "access-log"]),
 ];
 

@@ -17,6 +17,7 @@ mod lacking;
 mod listen;
 mod listen_address;
 pub(crate) mod log;
+pub(crate) mod origin;
 #[cfg(feature = "postgres")]
 mod outbox;
 pub(crate) mod output;

@@ -230,6 +230,7 @@ mod tests {
         "drain_window",
         "drain_grace",
         "drain_timeout",
+        "state",
         "log",
         "log_format",
         "access_log",

@@ -96,7 +96,8 @@ impl Serve {
                 streams.retry_min, streams.retry_max
             ));
         }
-        let ShutdownArgs { drain_delay, drain_window, drain_grace, drain_timeout } = shutdown;
+        let ShutdownArgs { drain_delay, drain_window, drain_grace, drain_timeout, state } =
+            shutdown;
         if drain_delay.0 + drain_window.0 > drain_timeout.0 {
             return Err(format!(
                 "--drain-delay {drain_delay} and --drain-window {drain_window} together are longer \
@@ -172,6 +173,7 @@ impl Serve {
             drain_delay: drain_delay.0,
             drain_window: drain_window.0,
             drain_timeout: drain_timeout.0,
+            state,
             hub,
             access_log: logging.access_log,
             ..Config::default()

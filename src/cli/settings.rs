@@ -1,6 +1,5 @@
 //! The settings of `nudged serve`, in the order of `--help`; their groups are in `groups.rs`.
 
-#[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -301,6 +300,13 @@ pub(super) struct ShutdownArgs {
     /// --drain-delay plus --drain-window
     #[arg(long, env = "NUDGED_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = HumanDuration(CONFIG.drain_timeout), value_parser = duration(0..=3_600_000))]
     pub(super) drain_timeout: HumanDuration,
+
+    /// File in which histories and topics outlive a restart, so that clients resume instead of re-reading
+    /// everything. It has the payloads of events. It is written at the end of a drain, which may then take
+    /// 8s longer than --drain-timeout, and removed at the next start; after a crash there is none. Beside it
+    /// lies FILE.tmp while the server runs. Each server needs a file of its own. Not with --backplane
+    #[arg(long, env = "NUDGED_STATE", value_name = "FILE")]
+    pub(super) state: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -12,9 +12,10 @@ pub(crate) struct Signals {
     stop: [(Signal, SignalKind); 3],
     /// SIGHUP.
     reload: Signal,
-    /// Those that other servers reopen their logs or upgrade for, with their names. Without a receiver, each would end
-    /// the process at once.
-    ignored: [(Signal, &'static str); 2],
+    /// SIGUSR2.
+    upgrade: Signal,
+    /// What other servers reopen their logs for. Without a receiver it would end the process at once.
+    ignored: Signal,
 }
 
 // ===== impl Signals =====
@@ -28,11 +29,9 @@ impl Signals {
             receive(SignalKind::interrupt())?,
             receive(SignalKind::quit())?,
         ];
-        let ignored = [
-            (signal(SignalKind::user_defined1())?, "SIGUSR1"),
-            (signal(SignalKind::user_defined2())?, "SIGUSR2"),
-        ];
-        Ok(Self { stop, reload: signal(SignalKind::hangup())?, ignored })
+        let (reload, upgrade) =
+            (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+        Ok(Self { stop, reload, upgrade, ignored: signal(SignalKind::user_defined1())? })
     }
 
     /// The number of the next signal to stop.
@@ -50,13 +49,13 @@ impl Signals {
         self.reload.poll_recv(cx).map(|_| ())
     }
 
+    /// The next signal to be replaced by a new process.
+    pub(crate) fn poll_upgrade(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.upgrade.poll_recv(cx).map(|_| ())
+    }
+
     /// The name of the next signal that means nothing.
     pub(crate) fn poll_ignored(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
-        for (signal, name) in &mut self.ignored {
-            if signal.poll_recv(cx).is_ready() {
-                return Poll::Ready(name);
-            }
-        }
-        Poll::Pending
+        self.ignored.poll_recv(cx).map(|_| "SIGUSR1")
     }
 }

@@ -77,6 +77,7 @@ pub(crate) fn report(config: &Config, addresses: &[Address]) -> String {
     }
     text += &access(config);
     text += &format!("{}\n{}\n{}\n", keys(config), hosts(config), origins(config));
+    text += &state(config);
     text += &limits(config);
     text
 }
@@ -130,6 +131,12 @@ fn origins(config: &Config) -> String {
         _ => "none".into(),
     };
     format!("other origins: {origins} (--cors-origin)")
+}
+
+fn state(config: &Config) -> String {
+    let file = config.state.as_ref();
+    file.map(|file| format!("state over a restart: {} (--state)\n", file.display()))
+        .unwrap_or_default()
 }
 
 fn limits(config: &Config) -> String {

@@ -16,8 +16,10 @@ pub(super) enum Unknown {
 
 const PREFIX: &str = "NUDGED_";
 
-/// Variables of the client's commands, which not every build has, and of the project's own tests.
-const KNOWN: [&str; 4] = ["NUDGED_URL", "NUDGED_TOKEN", "NUDGED_TEST_ALL", "NUDGED_FUZZ_SECONDS"];
+/// Variables of the client's commands, which not every build has, of the project's own tests, and of a process that takes
+/// over from another one.
+const KNOWN: [&str; 5] =
+    ["NUDGED_URL", "NUDGED_TOKEN", "NUDGED_TEST_ALL", "NUDGED_FUZZ_SECONDS", "NUDGED_UPGRADE"];
 
 /// The most letters that a slip changes, adds, leaves out, or exchanges with the next one.
 const SLIP: usize = 2;

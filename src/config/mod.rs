@@ -31,6 +31,8 @@ mod tls;
 #[cfg(feature = "server")]
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+#[cfg(feature = "server")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(any(feature = "nats", feature = "redis"))]
@@ -173,6 +175,10 @@ pub struct Config {
     /// The server has ended after this time at the latest, counted from when it was asked to stop. If it is
     /// less than `drain_delay` and `drain_window` together, the remaining streams are cut.
     pub drain_timeout: Duration,
+    /// The file in which histories and topics outlive a restart, with the payloads of their events; `None` for none. It
+    /// is written at the end of a drain, which may take 8 s after `drain_timeout`, and removed at the start. Beside it lies a
+    /// file of the same name with `.tmp`. Not with a `backplane`, from whose log clients resume.
+    pub state: Option<PathBuf>,
 
     // Logging
     /// A line for each stream that ends, by `tracing`, with the target `nudged::access` and the level `info`: its org,
@@ -257,6 +263,7 @@ impl Default for Config {
             drain_delay: Duration::ZERO,
             drain_window: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+            state: None,
             access_log: false,
             log_lines_dropped: SharedCount::default(),
         }

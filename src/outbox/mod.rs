@@ -75,7 +75,7 @@ enum Start {
 
 impl Outbox {
     /// Drains the outbox on a thread of its own, to the log if there is one. It tries again for as long as the database is
-    /// down. A row may have `row_bytes`.
+    /// down. A row may have `row_bytes`. Counts in `counters`.
     ///
     /// # Errors
     /// The thread or its runtime could not be created, or the certificates of the authorities could not be read.
@@ -85,10 +85,11 @@ impl Outbox {
         hub: Hub,
         clock: Clock,
         backplane: Option<Backplane>,
+        counters: Arc<OutboxCounters>,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared {
-            counters: Arc::default(),
+            counters,
             clock,
             wake: Arc::new(Notify::new()),
             is_stopping: AtomicBool::new(false),
@@ -123,10 +124,6 @@ impl Outbox {
             Ok(Start::Refused(why)) => Err(why.clone()),
             _ => Ok(()),
         }
-    }
-
-    pub(crate) fn counters(&self) -> &Arc<OutboxCounters> {
-        &self.shared.counters
     }
 
     /// Ends it once the rows that are being published have been.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpListener;
+#[cfg(target_os = "linux")]
+use mio::net::TcpStream;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -13,6 +15,8 @@ use tokio::time::Instant;
 use super::certificate::Tls;
 use super::conn_context::ConnContext;
 use super::reactor::Accepted;
+#[cfg(target_os = "linux")]
+use super::upgrade::late::Late;
 use crate::admission::Entrance;
 
 /// Accepts the connections of one worker.
@@ -52,6 +56,12 @@ impl Acceptor {
         let mut errors = AcceptErrors::default();
         loop {
             match listener.async_io(Interest::READABLE, TcpListener::accept).await {
+                // What the limits are there is not known here.
+                Ok((socket, _)) if self.context.passes_on() => {
+                    let internal = entrance == Entrance::Internal;
+                    self.context.pass_on_socket(socket, internal, Bytes::new(), tls.is_some());
+                    tokio::task::yield_now().await;
+                }
                 Ok((socket, peer)) => {
                     let admitted = self.context.factory.admit(peer.ip(), entrance).await;
                     self.dispatch(Accepted { socket, admitted }, tls.as_ref());
@@ -70,11 +80,31 @@ impl Acceptor {
         }
     }
 
-    /// Passes a connection on: behind TLS to a task, in cleartext to the reactor, where it costs no more than a
+    /// Serves a connection that another process has accepted, and of which it may have read some.
+    #[cfg(target_os = "linux")]
+    pub(super) async fn serve_late(&self, late: Late, tls: Option<&Tls>) {
+        let Late { socket, peer, internal, secure, first } = late;
+        let tls = tls.filter(|_| secure);
+        if secure && (tls.is_none() || !first.is_empty()) {
+            return tracing::warn!(%peer, "a connection behind TLS was passed on that cannot be served");
+        }
+        let entrance = if internal { Entrance::Internal } else { Entrance::Public };
+        let admitted = self.context.factory.admit(peer.ip(), entrance).await;
+        let accepted = Accepted { socket: TcpStream::from_std(socket), admitted };
+        if first.is_empty() {
+            self.dispatch(accepted, tls);
+        } else {
+            self.context.serve(accepted, first, None);
+        }
+    }
+
+    /// Passes a connection on: to a successor, if there is one; behind TLS to a task, in cleartext to the reactor, where it costs no more than a
     /// stream until its request arrives. One that is beyond a limit has a task, by which it can be closed.
     pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
         let context = &self.context;
-        if let Some(tls) = tls {
+        if context.passes_on() {
+            context.pass_on(accepted, Bytes::new(), tls.is_some());
+        } else if let Some(tls) = tls {
             let closer = accepted.admitted.closer();
             tokio::spawn(closer.guard(tls.serve(accepted, context.clone())));
         } else if context.reactor.is_open() && !accepted.admitted.is_unproven() {

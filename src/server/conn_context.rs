@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use mio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::http1::Connection;
 use super::reactor::{Accepted, Handle};
+use super::upgrade::successor::PassedConnection;
 use crate::http::{ServiceFactory, Timer, Verdict};
 
 /// What a connection needs of its worker. Clones are of the same worker.
@@ -31,6 +33,35 @@ impl ConnContext {
         if limit.limit(draining.wait_for(|draining| *draining)).await.is_some() {
             let mut grace = timer.sleep(self.factory.config().hub.drain_grace);
             _ = grace.limit(limit).await;
+        }
+    }
+
+    /// Whether connections without a request go to another process from now on.
+    pub(super) fn passes_on(&self) -> bool {
+        self.reactor.successor().is_some()
+    }
+
+    /// Gives a connection to the successor, with the bytes that have been read of it; closes it if that is gone.
+    /// `secure` is whether it begins with a TLS handshake.
+    pub(super) fn pass_on(&self, accepted: Accepted, first: Bytes, secure: bool) {
+        let Accepted { socket, admitted } = accepted;
+        self.pass_on_socket(socket, admitted.is_internal(), first, secure);
+    }
+
+    pub(super) fn pass_on_socket(
+        &self,
+        socket: TcpStream,
+        internal: bool,
+        first: Bytes,
+        secure: bool,
+    ) {
+        // Without a peer it has ended.
+        let (Some(successor), Ok(peer)) = (self.reactor.successor(), socket.peer_addr()) else {
+            return;
+        };
+        let connection = PassedConnection { peer, internal, secure, first: first.into() };
+        if let Err(why) = successor.pass_on(socket, connection) {
+            tracing::debug!(%why, "a connection could not be passed on");
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::admission::Closer;
 use crate::config::Config;
 use crate::http::{Sleep, Timer};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// The timer that hyper reads heads with, shared with the socket, which notes in it what arrives.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ struct State {
     had_first: AtomicBool,
     /// Bytes have arrived since the wait for this head began.
     has_begun: AtomicBool,
+    /// Heads that are waited for: one, or none while a request is in flight.
+    heads: AtomicU32,
 }
 
 /// The time-out of one head.
@@ -59,10 +61,17 @@ impl HeadClock {
             idle_timeout,
             had_first: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
+            heads: AtomicU32::new(0),
         }))
     }
 
+    /// Whether hyper waits for a head, or for the rest of one: the request before is over.
+    pub(super) fn waits(&self) -> bool {
+        self.0.heads.load(Ordering::Relaxed) > 0
+    }
+
     fn time_head(&self) -> HeadSleep {
+        self.0.heads.fetch_add(1, Ordering::Relaxed);
         let State { timer, head_timeout, had_first, has_begun, .. } = &*self.0;
         let phase = if had_first.swap(true, Ordering::Relaxed) {
             has_begun.store(false, Ordering::Relaxed);
@@ -127,3 +136,9 @@ impl Future for HeadSleep {
 }
 
 impl hyper::rt::Sleep for HeadSleep {}
+
+impl Drop for HeadSleep {
+    fn drop(&mut self) {
+        self.clock.0.heads.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -32,6 +32,9 @@ pub(crate) struct Connection<I = Socket> {
     admitted: Weak<Admitted>,
     /// It will close after the requests that it has in flight.
     closing: bool,
+    clock: HeadClock,
+    /// No request is in flight, and all is written.
+    idle: bool,
     /// A stream that leaves once the response before it is written.
     handoff: Option<Handoff>,
     /// Runs while the connection is held by its client: it takes no response, or completes no request in a drain.
@@ -41,6 +44,9 @@ pub(crate) struct Connection<I = Socket> {
 
 /// What is between hyper and a socket.
 pub(crate) trait HyperIo {
+    /// A connection that is between two requests can go on in another process.
+    const IS_PLAIN: bool;
+
     fn socket(&mut self) -> &mut Socket;
 
     /// What the reactor writes to, which the runtime no longer watches.
@@ -54,6 +60,8 @@ pub(super) enum End {
     /// The client held it for too long.
     Held,
     HandsOff(Handoff),
+    /// It goes on in another process.
+    PassesOn,
     /// Its first bytes were the preface of HTTP/2 (RFC 9113, 3.3).
     IsHttp2,
 }
@@ -78,8 +86,23 @@ impl Connection {
             End::Closed => {}
             End::Held => self.reset(),
             End::HandsOff(handoff) => self.hand_off(handoff),
+            End::PassesOn => self.pass_on(),
             // Boxed, because most connections have no need for its memory.
             End::IsHttp2 => Box::pin(self.serve_http2()).await,
+        }
+    }
+
+    /// Gives the connection to the successor, with what has been read after the last request.
+    fn pass_on(self) {
+        let http1::Parts { io, read_buf, service, .. } = self.hyper.into_parts();
+        let internal = service.admitted().is_internal();
+        match io.into_passed() {
+            Ok((socket, held)) => {
+                let first =
+                    if held.is_empty() { read_buf } else { [read_buf, held].concat().into() };
+                self.context.pass_on_socket(socket, internal, first, false);
+            }
+            Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
         }
     }
 
@@ -106,7 +129,7 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
         let clock = HeadClock::new(service.closer(), timer.clone(), config);
         io.socket().observe(Observer::Http1(slot.clone(), clock.clone()));
         let hyper = http1::Builder::new()
-            .timer(clock)
+            .timer(clock.clone())
             .header_read_timeout(config.head_timeout)
             .max_buf_size(config.head_bytes_max)
             // A request that is complete is answered, although its client will send no more.
@@ -118,6 +141,8 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
             slot,
             admitted,
             closing: false,
+            clock,
+            idle: true,
             handoff: None,
             patience: None,
             timer,
@@ -144,13 +169,25 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
         let mut draining = self.context.draining.clone();
         let mut drain = pin!(draining.wait_for(|draining| *draining));
         poll_fn(|cx| {
+            // Before hyper reads: a request that has arrived by now is the successor's. This task is woken when there is
+            // one, by the channel below.
+            if self.passes_on() {
+                return Poll::Ready(End::PassesOn);
+            }
             if !self.closing && drain.as_mut().poll(cx).is_ready() {
                 (self.closing, self.patience) = (true, None);
                 Pin::new(&mut self.hyper).graceful_shutdown();
             }
-            self.poll_end(cx)
+            match self.poll_end(cx) {
+                Poll::Pending if self.passes_on() => Poll::Ready(End::PassesOn),
+                polled => polled,
+            }
         })
         .await
+    }
+
+    fn passes_on(&self) -> bool {
+        I::IS_PLAIN && self.idle && self.context.passes_on()
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -159,6 +196,7 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
         if let Poll::Ready(ended) = ended {
             return Poll::Ready(ended.into());
         }
+        self.idle = self.clock.waits() && !blocked;
         self.handoff = self.handoff.take().or(handoff);
         // An earlier response may still have to be written (pipelining): the socket stays until it is.
         if let Some(handoff) = self.handoff.take_if(|_| !blocked) {
@@ -185,6 +223,8 @@ impl<I: HyperIo + Read + Write + Unpin> Connection<I> {
 // ===== impl HyperIo =====
 
 impl HyperIo for Socket {
+    const IS_PLAIN: bool = true;
+
     fn socket(&mut self) -> &mut Socket {
         self
     }
@@ -233,6 +273,8 @@ mod tests {
     }
 
     impl HyperIo for Bomb {
+        const IS_PLAIN: bool = false;
+
         fn socket(&mut self) -> &mut Socket {
             &mut self.socket
         }

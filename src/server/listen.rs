@@ -1,5 +1,7 @@
 //! The listening sockets of all workers, with the options that accepted sockets inherit (tcp(7)).
 
+#[cfg(target_os = "linux")]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,8 +15,13 @@ use super::exclusive;
 use super::outbox::OutboxError;
 use super::shared_log::BackplaneError;
 use super::systemd::PassedSockets;
+#[cfg(target_os = "linux")]
+use super::upgrade::listeners::KeptListener;
+#[cfg(target_os = "linux")]
+use super::upgrade::message::ListeningState;
 use crate::admission::Entrance;
 use crate::config::{Config, CorsPolicy};
+use crate::state::StateError;
 
 /// An address that a server listens on, displayed as the beginning of its URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub struct Address {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     addresses: Vec<Address>,
-    /// By worker, then by address.
+    /// By worker.
     workers: Vec<Vec<Listening>>,
 }
 
@@ -41,6 +48,8 @@ pub(crate) struct Listening {
     pub(crate) socket: TcpListener,
     pub(crate) secure: bool,
     pub(crate) entrance: Entrance,
+    /// The index of its address.
+    address: usize,
 }
 
 /// What kind of address it is.
@@ -70,12 +79,19 @@ pub enum BindError {
     },
     /// A socket from the service manager is no listening TCP socket.
     Inherited(io::Error),
+    /// A socket of the process that this one takes over from expects TLS, and there is no certificate.
+    NoCertificate {
+        /// Where it listens.
+        address: SocketAddr,
+    },
     /// There is a [`Config::plain_listen`], in whose place sockets from the service manager would stand.
     PlainBesideInherited,
     /// A log cannot be shared with these settings.
     Backplane(BackplaneError),
     /// An outbox cannot be drained with these settings.
     Outbox(OutboxError),
+    /// No state can be kept over a restart: see [`Config::state`].
+    State(StateError),
     /// The certificate cannot be used.
     #[cfg(feature = "tls")]
     Tls(TlsError),
@@ -127,7 +143,7 @@ impl Listeners {
             let sockets = exclusive::listen(asked, self.workers.len(), config).map_err(refused)?;
             let address = sockets[0].local_addr().map_err(refused)?;
             for (sockets, socket) in self.workers.iter_mut().zip(sockets) {
-                sockets.push(kind.listening(socket));
+                sockets.push(kind.listening(socket, self.addresses.len()));
             }
             self.addresses.push(kind.address(address));
         }
@@ -147,7 +163,7 @@ impl Listeners {
             set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
             for sockets in &mut self.workers {
                 let socket = socket.try_clone().map_err(BindError::Inherited)?;
-                sockets.push(kind.listening(socket));
+                sockets.push(kind.listening(socket, self.addresses.len()));
             }
             self.addresses.push(kind.address(address));
         }
@@ -190,6 +206,78 @@ impl Listeners {
         }
         addresses.sort_by_key(|address| address.internal);
         Ok(addresses)
+    }
+
+    /// Uses the listening sockets of the process that this one takes over from: what the configuration names is bound
+    /// already. Somebody accepts on each of them. If there are fewer than workers, as of one that a service manager
+    /// opened, workers share them.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_over(kept: Vec<KeptListener>, config: &Config) -> Result<Self, BindError> {
+        let workers = (0..config.workers).map(|_| Vec::new()).collect();
+        let mut listeners = Self { addresses: Vec::new(), workers };
+        refuse_pages(config)?;
+        let mut by_address = BTreeMap::<_, Vec<_>>::new();
+        for KeptListener { state, socket } in kept {
+            let of_address = by_address.entry(state.address).or_default();
+            of_address.push((state.worker, Kind::of(state.secure, state.internal), socket));
+        }
+        for mut sockets in by_address.into_values() {
+            sockets.sort_by_key(|(worker, ..)| *worker);
+            let Some((_, kind, first)) = sockets.first() else { continue };
+            let (kind, address) = (*kind, first.local_addr().map_err(BindError::Inherited)?);
+            let sockets = sockets.into_iter().map(|(_, _, socket)| socket).collect();
+            listeners.take_address(address, kind, sockets, config)?;
+        }
+        Ok(listeners)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn take_address(
+        &mut self,
+        address: SocketAddr,
+        kind: Kind,
+        sockets: Vec<TcpListener>,
+        config: &Config,
+    ) -> Result<(), BindError> {
+        refuse_exposed(address, config)?;
+        if kind.secure && !Tls::is_configured(config) {
+            return Err(BindError::NoCertificate { address });
+        }
+        for socket in &sockets {
+            set_options(&SockRef::from(socket), config).map_err(BindError::Inherited)?;
+        }
+        let (index, workers) = (self.addresses.len(), self.workers.len());
+        for worker in sockets.len()..workers {
+            let shared = sockets[worker % sockets.len()].try_clone();
+            let shared = shared.map_err(BindError::Inherited)?;
+            self.workers[worker].push(kind.listening(shared, index));
+        }
+        for (number, socket) in sockets.into_iter().enumerate() {
+            self.workers[number % workers].push(kind.listening(socket, index));
+        }
+        self.addresses.push(kind.address(address));
+        Ok(())
+    }
+
+    /// The sockets once more, for a successor. As long as they are open, the server listens.
+    ///
+    /// # Errors
+    /// The system's.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keep(&self) -> io::Result<Vec<KeptListener>> {
+        let mut kept = Vec::new();
+        for (worker, sockets) in (0..).zip(&self.workers) {
+            for Listening { socket, secure, entrance, address } in sockets {
+                let state = ListeningState {
+                    worker,
+                    address: u32::try_from(*address).unwrap_or(u32::MAX),
+                    secure: *secure,
+                    internal: *entrance == Entrance::Internal,
+                };
+                kept.push(KeptListener { state, socket: socket.try_clone()? });
+            }
+        }
+        KeptListener::distinct(kept)
     }
 
     pub(crate) fn addresses(&self) -> &[Address] {
@@ -241,9 +329,15 @@ impl Kind {
         [public, plain, Self { entrance: Entrance::Internal, ..plain }]
     }
 
-    fn listening(self, socket: TcpListener) -> Listening {
+    #[cfg(target_os = "linux")]
+    fn of(secure: bool, internal: bool) -> Self {
+        let entrance = if internal { Entrance::Internal } else { Entrance::Public };
+        Self { secure, entrance }
+    }
+
+    fn listening(self, socket: TcpListener, address: usize) -> Listening {
         let Self { secure, entrance } = self;
-        Listening { socket, secure, entrance }
+        Listening { socket, secure, entrance, address }
     }
 
     fn address(self, socket: SocketAddr) -> Address {
@@ -285,6 +379,9 @@ impl fmt::Display for BindError {
             Self::Inherited(why) => {
                 write!(f, "cannot listen on a socket of LISTEN_FDS: {why}")
             }
+            Self::NoCertificate { address } => {
+                write!(f, "{address} is for TLS, and there is no certificate")
+            }
             Self::PlainBesideInherited => f.write_str(
                 "--plain-listen cannot be used with the sockets of LISTEN_FDS, which replace the public \
                  addresses; use --internal-listen, or a socket of the service manager with \
@@ -292,6 +389,7 @@ impl fmt::Display for BindError {
             ),
             Self::Backplane(why) => why.fmt(f),
             Self::Outbox(why) => why.fmt(f),
+            Self::State(why) => why.fmt(f),
             #[cfg(feature = "tls")]
             Self::Tls(why) => write!(f, "cannot use the certificate: {why}"),
         }

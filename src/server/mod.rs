@@ -20,8 +20,10 @@ mod listen;
 mod outbox;
 pub(crate) mod reactor;
 mod reload;
+mod serving;
 mod shared_log;
 mod socket;
+mod state_file;
 pub mod systemd;
 #[cfg(all(test, feature = "tls"))]
 mod test_tls;
@@ -29,28 +31,26 @@ mod test_tls;
 mod tls_conn;
 #[cfg(feature = "tls")]
 mod tls_io;
+#[cfg(target_os = "linux")]
+pub(crate) mod upgrade;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_upgrade.rs"]
+mod upgrade;
+mod upgrader;
 #[cfg(feature = "tls")]
 mod validity;
 mod worker;
 
-use std::future::{Future, pending, poll_fn};
+use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::Poll;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
-
-use self::abort_on_drop::AbortOnDrop;
 use self::listen::Listeners;
 use self::reload::Sources;
+use self::serving::{Serving, Stop};
+use self::state_file::Keeping;
 use self::systemd::PassedSockets;
-use self::worker::Worker;
-use crate::admission::Admission;
 use crate::config::Config;
-use crate::http::App;
-use crate::stream::Clock;
 
 pub use self::certificate::Tls;
 #[cfg(feature = "tls")]
@@ -59,6 +59,10 @@ pub use self::listen::{Address, BindError};
 pub use self::outbox::OutboxError;
 pub use self::reload::Reloader;
 pub use self::shared_log::BackplaneError;
+#[cfg(target_os = "linux")]
+pub use self::upgrade::Predecessor;
+pub use self::upgrader::{Program, UpgradeRefused, Upgrader};
+pub use crate::state::StateError;
 
 /// A server that is bound to its addresses and does not accept connections yet.
 #[derive(Debug)]
@@ -66,7 +70,16 @@ pub struct Server {
     config: Config,
     listeners: Listeners,
     sources: Sources,
+    state: Keeping,
+    upgrader: Upgrader,
+    program: Option<Program>,
+    on_start: Option<OnStart>,
+    #[cfg(target_os = "linux")]
+    predecessor: Option<Predecessor>,
 }
+
+/// What is called once a server serves.
+struct OnStart(Box<dyn FnOnce() + Send>);
 
 /// Why a server did not start, or stopped by itself.
 #[derive(Debug)]
@@ -76,8 +89,20 @@ pub enum ServeError {
     Start(io::Error),
     /// Another server drains the outbox, and both have no log to share; or it cannot be known.
     Outbox(String),
+    /// The process that this one was to take over from has given that up, or what it has cannot be taken over.
+    TakeOver(String),
+    /// The file with the state of an earlier server cannot be removed: see [`Config::state`].
+    State(StateError),
     /// A worker, or a thread that follows the log or drains the outbox, ended by itself, which is a defect.
     WorkerDied,
+}
+
+// ===== impl OnStart =====
+
+impl std::fmt::Debug for OnStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnStart")
+    }
 }
 
 // ===== impl Server =====
@@ -100,6 +125,7 @@ impl Server {
     pub fn check(config: &Config, sockets: &PassedSockets) -> Result<Vec<Address>, BindError> {
         shared_log::check(config).map_err(BindError::Backplane)?;
         outbox::check(config).map_err(BindError::Outbox)?;
+        state_file::check(config).map_err(BindError::State)?;
         Sources::load(config)?;
         Listeners::check(sockets, config)
     }
@@ -116,13 +142,66 @@ impl Server {
     /// [`BindError`]: there is one of a public address and a [`Config::plain_listen`], one of them is no listening
     /// TCP socket, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
-    pub fn adopt(mut config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
+    pub fn adopt(config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
+        Self::with_listeners(config, |config| Listeners::open(sockets, config), Keeping::hold)
+    }
+
+    /// Takes over from another process, which has started this one for that: its listening sockets stand for all addresses
+    /// of the configuration. Its histories and its open streams follow when the server runs.
+    ///
+    /// # Errors
+    /// [`BindError`], as of [`Self::adopt`]. The other process goes on, and logs it.
+    #[cfg(target_os = "linux")]
+    pub fn take_over(config: Config, mut predecessor: Predecessor) -> Result<Self, BindError> {
+        let kept = predecessor.take_listeners();
+        let open = |config: &Config| Listeners::take_over(kept, config);
+        match Self::with_listeners(config, open, Keeping::later) {
+            Ok(server) => Ok(Self { predecessor: Some(predecessor), ..server }),
+            Err(why) => {
+                predecessor.refuse(&why.to_string());
+                Err(why)
+            }
+        }
+    }
+
+    fn with_listeners(
+        mut config: Config,
+        open: impl FnOnce(&Config) -> Result<Listeners, BindError>,
+        keep: impl FnOnce(&Config) -> Result<Keeping, StateError>,
+    ) -> Result<Self, BindError> {
         config.resolve_public_orgs();
         shared_log::check(&config).map_err(BindError::Backplane)?;
         outbox::check(&config).map_err(BindError::Outbox)?;
         let sources = Sources::load(&config)?;
-        let listeners = Listeners::open(sockets, &config)?;
-        Ok(Self { config, listeners, sources })
+        let listeners = open(&config)?;
+        let state = keep(&config).map_err(BindError::State)?;
+        Ok(Self {
+            config,
+            listeners,
+            sources,
+            state,
+            upgrader: Upgrader::new(),
+            program: None,
+            on_start: None,
+            #[cfg(target_os = "linux")]
+            predecessor: None,
+        })
+    }
+
+    /// The same, which can be replaced by a successor that is started from this program ([`Upgrader`]).
+    pub fn with_program(self, program: Program) -> Self {
+        self.upgrader.allow();
+        Self { program: Some(program), ..self }
+    }
+
+    /// The same, which calls this once it serves: if it takes over from another process, not before all is its own.
+    pub fn on_start(self, call: impl FnOnce() + Send + 'static) -> Self {
+        Self { on_start: Some(OnStart(Box::new(call))), ..self }
+    }
+
+    /// What asks it to be replaced while it runs.
+    pub fn upgrader(&self) -> Upgrader {
+        self.upgrader.clone()
     }
 
     /// The addresses it listens on, the internal ones last.
@@ -147,139 +226,20 @@ impl Server {
     /// [`Config::drain_timeout`] after `stop` at the latest. A server that shares a log, and may be the only one that
     /// knows of a loss in it, waits within this time until it has appended that for the others.
     ///
+    /// Returns too when a successor has taken over ([`Upgrader`]), and what has stayed here has ended.
+    ///
     /// Under systemd it notifies the manager of readiness and stop, and pings the watchdog.
     ///
     /// # Errors
     /// [`ServeError`]: the workers could not be started, or one of them died.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { mut config, listeners, sources } = self;
-        // Those of the service manager too.
-        let internal = listeners.addresses().iter().filter(|address| address.internal);
-        config.internal_listen = internal.map(|address| address.socket).collect();
-        let (delay, window, timeout) =
-            (config.drain_delay, config.drain_window, config.drain_timeout);
-        let (hub, clock) = (shared_log::hub(&config), Clock::start());
-        // It follows until the last stream has ended.
-        let backplane = shared_log::start(&config, &hub, clock).map_err(ServeError::Start)?;
-        #[cfg(feature = "postgres")]
-        let outbox =
-            outbox::start(&config, &hub, clock, backplane.as_ref()).map_err(ServeError::Start)?;
-        // It may be that this server must not run.
-        #[cfg(feature = "postgres")]
-        if let Some(outbox) = &outbox {
-            outbox.started().await.map_err(ServeError::Outbox)?;
-        }
-        let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
-        let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
-        let app = App::new(config, hub.clone(), clock, admission);
-        let app = match &backplane {
-            Some(backplane) => app.with_backplane(&hub, backplane.clone()),
-            None => app,
-        };
-        #[cfg(feature = "postgres")]
-        let app = match &outbox {
-            Some(outbox) => app.with_outbox(outbox.counters().clone()),
-            None => app,
-        };
-        let app = Arc::new(app);
-        app.warm_up();
-        let (drain, draining) = watch::channel(None);
-
-        let mut workers = Vec::new();
-        for (shard, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let tls = sources.tls().cloned();
-            let worker = Worker::new(app.clone(), hub.on_shard(shard), clock, sockets, tls);
-            workers.push(worker.start(draining.clone()).map_err(ServeError::Start)?);
-        }
-        drop(draining);
-        systemd::ready();
-        let _watchdog = systemd::ping_watchdog(hub.clone(), clock);
-        let has_sources = sources.reloader().is_some();
-        let _reload = has_sources.then(|| AbortOnDrop::spawn(sources.watch(app.clone())));
-
-        let stopped = async {
-            stop.await;
-            let deadline = Instant::now() + timeout;
-            systemd::stopping();
-            app.stop();
-            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
-            tokio::time::sleep(delay.min(timeout)).await;
-            deadline
-        };
-        let log_ended = async {
-            match &backplane {
-                Some(backplane) => backplane.ended().await,
-                None => pending().await,
-            }
-        };
-        // Without the thread that follows the log, streams would be silent for ever.
-        let stopped = unless_ended(stopped, log_ended);
-        #[cfg(feature = "postgres")]
-        let outbox_ended = async {
-            match &outbox {
-                Some(outbox) => outbox.ended().await,
-                None => pending().await,
-            }
-        };
-        // Without that which drains the outbox, rows would wait for ever.
-        #[cfg(feature = "postgres")]
-        let stopped = async { unless_ended(stopped, outbox_ended).await.flatten() };
-        let Some(Some(deadline)) = unless_one_ends(stopped, &mut workers).await else {
-            return Err(ServeError::WorkerDied);
-        };
-        #[cfg(feature = "postgres")]
-        if let Some(outbox) = &outbox {
-            outbox.stop();
-        }
-        // Accepting stops first, so that no stream begins while the others end.
-        drain.send_replace(Some(deadline));
-        hub.drain(clock.now(), window);
-        app.close();
-        let mut clean = true;
-        for worker in workers {
-            clean &= worker.join().await;
-        }
-        // What it publishes at last goes to the log.
-        #[cfg(feature = "postgres")]
-        if let Some(outbox) = outbox {
-            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
-            let ended = tokio::time::timeout_at(deadline, outbox.ended());
-            _ = ended.await;
-        }
-        if let Some(backplane) = backplane {
-            backplane.stop();
-            #[expect(clippy::disallowed_methods, reason = "once, at the end")]
-            let ended = tokio::time::timeout_at(deadline, backplane.ended());
-            _ = ended.await;
-        }
-        if clean { Ok(()) } else { Err(ServeError::WorkerDied) }
+        let stop = pin!(stop);
+        let mut stop = Stop::new(stop);
+        // It is large, and is here once.
+        let mut serving = Box::pin(Serving::start(self, &mut stop)).await?;
+        let ending = Box::pin(serving.serve(&mut stop)).await?;
+        Box::pin(serving.drain(ending)).await
     }
-}
-
-/// What `future` resolves to, or `None` if `other` ends before.
-async fn unless_ended<T>(
-    future: impl Future<Output = T>,
-    other: impl Future<Output = ()>,
-) -> Option<T> {
-    let (mut future, mut other) = (pin!(future), pin!(other));
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => other.as_mut().poll(cx).map(|()| None),
-    })
-    .await
-}
-
-/// What `future` resolves to, or `None` as soon as any worker has ended.
-async fn unless_one_ends<T>(
-    future: impl Future<Output = T>,
-    workers: &mut [worker::Running],
-) -> Option<T> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match workers.iter_mut().any(|worker| worker.poll_end(cx).is_ready()) {
-        true => Poll::Ready(None),
-        false => future.as_mut().poll(cx).map(Some),
-    })
-    .await
 }
 
 // ===== impl ServeError =====
@@ -289,6 +249,8 @@ impl std::fmt::Display for ServeError {
         match self {
             Self::Start(why) => write!(f, "a worker could not be started: {why}"),
             Self::Outbox(why) => write!(f, "--outbox: {why}"),
+            Self::TakeOver(why) => write!(f, "cannot take over from the old process: {why}"),
+            Self::State(why) => why.fmt(f),
             Self::WorkerDied => f.write_str("a worker died; see the log for its panic"),
         }
     }

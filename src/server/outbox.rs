@@ -4,10 +4,14 @@ use std::fmt;
 #[cfg(feature = "postgres")]
 use std::io;
 use std::path::PathBuf;
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
 
 #[cfg(feature = "postgres")]
 use crate::backplane::Backplane;
 use crate::config::Config;
+#[cfg(feature = "postgres")]
+use crate::http::OutboxCounters;
 #[cfg(feature = "postgres")]
 use crate::hub::Hub;
 #[cfg(feature = "postgres")]
@@ -50,16 +54,18 @@ pub(super) fn check(config: &Config) -> Result<(), OutboxError> {
     if config.outbox.is_some() { Err(OutboxError::NoPostgres) } else { Ok(()) }
 }
 
-/// Begins to drain the outbox, if there is one.
+/// Begins to drain the outbox, if there is one, and counts there.
 #[cfg(feature = "postgres")]
 pub(super) fn start(
     config: &Config,
     hub: &Hub,
     clock: Clock,
     backplane: Option<&Backplane>,
+    counters: &Arc<OutboxCounters>,
 ) -> io::Result<Option<Outbox>> {
     let start = |outbox| {
-        Outbox::start(outbox, config.publish_bytes_max, hub.clone(), clock, backplane.cloned())
+        let (hub, backplane, counters) = (hub.clone(), backplane.cloned(), counters.clone());
+        Outbox::start(outbox, config.publish_bytes_max, hub, clock, backplane, counters)
     };
     config.outbox.as_ref().map(start).transpose()
 }

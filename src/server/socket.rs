@@ -80,6 +80,15 @@ impl Socket {
         Ok(TcpStream::from_std(self.inner.into_inner().into_std()?))
     }
 
+    /// The same, with what it still held of the bytes that were read.
+    pub(super) fn into_passed(self) -> io::Result<(TcpStream, Bytes)> {
+        let held = match self.preface_read {
+            Some(length) => Bytes::from_static(&PREFACE[..length]),
+            None => self.unread.clone(),
+        };
+        Ok((self.into_inner()?, held))
+    }
+
     /// Has the kernel discard what the client has not read, and reset the connection once this is dropped.
     pub(super) fn discard_unsent(&self) {
         _ = SockRef::from(self.inner.inner()).set_linger(Some(Duration::ZERO));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+use tokio::sync::oneshot;
 
 use super::abort_on_drop::AbortOnDrop;
 #[cfg(doc)]
@@ -106,10 +107,33 @@ pub(super) fn stopping() {
     notify(NotifyState::Stopping);
 }
 
-/// Sends keep-alive pings to the watchdog as long as the drivers of all workers tick.
-pub(super) fn ping_watchdog(hub: Hub, clock: Clock) -> Option<AbortOnDrop> {
+/// An upgrade begins; [`ready`] ends it, here or in the process that has taken over.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify_all(&[NotifyState::Reloading, now]),
+        Err(_) => notify(NotifyState::Reloading),
+    }
+}
+
+/// Another process is the main one of the service from here on. The manager accepts this from the main process only, as
+/// long as it is that.
+pub(super) fn main_is(process: u32) {
+    notify(NotifyState::MainPid(process));
+}
+
+/// Sends keep-alive pings to the watchdog as long as the drivers of all workers tick. If this process takes over from another
+/// one, they begin at once when it has become the main one: the manager accepts none before, and the last one of the other
+/// may be as old as one may be.
+pub(super) fn ping_watchdog(
+    hub: Hub,
+    clock: Clock,
+    is_main: Option<oneshot::Receiver<()>>,
+) -> Option<AbortOnDrop> {
     let every = sd_notify::watchdog_enabled()? / 2;
     Some(AbortOnDrop::spawn(async move {
+        if let Some(is_main) = is_main {
+            _ = is_main.await;
+        }
         loop {
             let expected = clock.now().before(LATE).unwrap_or_default();
             if hub.is_driven_since(expected) {
@@ -124,7 +148,11 @@ pub(super) fn ping_watchdog(hub: Hub, clock: Clock) -> Option<AbortOnDrop> {
 }
 
 fn notify(state: NotifyState<'_>) {
-    if let Err(why) = sd_notify::notify(&[state]) {
+    notify_all(&[state]);
+}
+
+fn notify_all(states: &[NotifyState<'_>]) {
+    if let Err(why) = sd_notify::notify(states) {
         tracing::warn!(%why, "the service manager could not be notified");
     }
 }

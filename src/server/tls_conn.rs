@@ -41,7 +41,7 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
         match connection.run().await {
             End::HandsOff(handoff) => connection.hand_off(handoff),
             End::Held => connection.reset(),
-            End::Closed | End::IsHttp2 => {}
+            End::Closed | End::IsHttp2 | End::PassesOn => {}
         }
     }
 }
@@ -92,6 +92,8 @@ async fn refuse(socket: Socket, service: &Service) -> io::Result<()> {
 }
 
 impl HyperIo for TlsIo {
+    const IS_PLAIN: bool = false;
+
     fn socket(&mut self) -> &mut Socket {
         self.inner_mut().socket()
     }

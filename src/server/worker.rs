@@ -19,6 +19,8 @@ use super::certificate::Tls;
 use super::conn_context::ConnContext;
 use super::listen::Listening;
 use super::reactor::{Handle, Reactor};
+#[cfg(target_os = "linux")]
+use super::upgrade::late::{LateReceiver, LateSender, late};
 use crate::http::{App, ServiceFactory};
 use crate::hub::Hub;
 use crate::stream::{Clock, drive_with};
@@ -31,6 +33,9 @@ pub(crate) struct Worker {
     clock: Clock,
     sockets: Vec<Listening>,
     tls: Option<Tls>,
+    reactor: Handle,
+    #[cfg(target_os = "linux")]
+    late: (LateSender, LateReceiver),
 }
 
 /// A worker that runs.
@@ -57,7 +62,29 @@ impl Worker {
         sockets: Vec<Listening>,
         tls: Option<Tls>,
     ) -> Self {
-        Self { app, hub, clock, sockets, tls }
+        let reactor = Handle::new(hub.clone());
+        Self {
+            app,
+            hub,
+            clock,
+            sockets,
+            tls,
+            reactor,
+            #[cfg(target_os = "linux")]
+            late: late(),
+        }
+    }
+
+    /// Its reactor, which takes the streams of another process before the worker starts.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn reactor(&self) -> &Handle {
+        &self.reactor
+    }
+
+    /// What takes connections that another process passes on.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn late(&self) -> LateSender {
+        self.late.0.clone()
     }
 
     /// Starts the thread. Once `draining` has the deadline of the drain, it stops accepting, and ends with its
@@ -78,17 +105,21 @@ impl Worker {
     }
 
     fn run(self, runtime: &Runtime, mut draining: watch::Receiver<Option<Instant>>) {
-        let Self { app, hub, clock, sockets, tls } = self;
+        let Self { app, hub, clock, sockets, tls, reactor: handle, .. } = self;
+        #[cfg(target_os = "linux")]
+        let (_, late) = self.late;
         let (connections, connection) = watch::channel(false);
         runtime.block_on(async {
             let factory = ServiceFactory::new(app, hub.clone());
-            let context =
-                ConnContext { factory, reactor: Handle::new(hub.clone()), draining: connection };
+            let context = ConnContext { factory, reactor: handle, draining: connection };
             let reactor = Reactor::new(context.clone()).expect("a poller");
+            let reactor = reactor.beside(connections.clone());
             let mut driver = tokio::spawn(drive_with(hub, clock, reactor));
             let acceptor = Acceptor::new(context);
             let mut accepting = Vec::new();
-            for Listening { socket, secure, entrance } in sockets {
+            #[cfg(target_os = "linux")]
+            accepting.push(tokio::spawn(late.serve(acceptor.clone(), tls.clone())));
+            for Listening { socket, secure, entrance, .. } in sockets {
                 let tls = tls.clone().filter(|_| secure);
                 accepting.push(tokio::spawn(acceptor.clone().accept(socket, tls, entrance)));
             }

@@ -1,10 +1,9 @@
 //! Nodes whose clocks are wrong, by `libfaketime`: no clock crosses machines.
 
 use crate::harness::Cluster;
-use crate::harness::LIBFAKETIME;
 use crate::harness::broker::{Broker, for_each_broker};
 use crate::harness::exact::next;
-use crate::support::programs::requires;
+use crate::support::programs::{LIBFAKETIME, requires};
 
 for_each_broker!(clocks_that_are_an_hour_wrong_make_no_difference,);
 

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::handle::Accepted;
 use super::stream_conn::{Closed, ConnCtx, Flow, StreamConn};
+#[cfg(target_os = "linux")]
+use crate::admission::PermitState;
 use crate::admission::{ConnPermit, PermitTable};
 use crate::hub::{Hub, SocketId, shrink_if_sparse};
 
@@ -71,6 +75,11 @@ impl Conns {
             unread: VecDeque::new(),
             hub,
         })
+    }
+
+    /// Makes room for so many connections more, and no more than that.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.slots.reserve_exact(count);
     }
 
     /// Watches the socket of a connection that waits for its request.
@@ -199,6 +208,44 @@ impl Conns {
         drop(slot);
         self.permits.give_back(socket_id(token));
         shrink_if_sparse(&mut self.slots);
+    }
+
+    /// The streams, each with what its connection counts for.
+    #[cfg(target_os = "linux")]
+    pub(super) fn streams(&self) -> impl Iterator<Item = (Token, &StreamConn, PermitState)> {
+        self.slots.iter().filter_map(|(index, slot)| {
+            // What the poller and the lists below know of it is found out anew by its successor.
+            let Slot { generation, watches_writes: _, is_unread: _, conn } = slot;
+            let Conn::Streaming(conn) = conn else { return None };
+            let token = token(u32::try_from(index).expect("fewer than descriptors"), *generation);
+            Some((token, conn, self.permits.state(socket_id(token))))
+        })
+    }
+
+    /// The socket of a stream that can be given away.
+    #[cfg(target_os = "linux")]
+    pub(super) fn socket(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        match &self.slots.get(slot_of(token).0)?.conn {
+            Conn::Streaming(conn) => Some(conn.transport.plain()?.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Forgets streams that have been given away. Their sockets are open in another process, and stay so: no end is
+    /// sent, and they have to leave the poller, which watches what is open, not what this process has.
+    #[cfg(target_os = "linux")]
+    pub(super) fn forget(&mut self, given: Vec<Token>) {
+        for token in given {
+            let slot = self.slots.try_remove(slot_of(token).0);
+            let Some(Slot { conn: Conn::Streaming(mut conn), .. }) = slot else { continue };
+            if let Err(why) = self.poller.get_ref().registry().deregister(conn.transport.socket()) {
+                tracing::warn!(%why, "a connection is still watched");
+            }
+            conn.give_away();
+            self.permits.give_back(socket_id(token));
+        }
+        self.shrink();
+        self.slots.shrink_to_fit();
     }
 
     /// Goes on with at most `count_max` of the streams that have more to take.

@@ -3,6 +3,8 @@
 //! timer. The driver of the worker's shard owns the reactor and calls it through [`Sockets`].
 
 mod conns;
+#[cfg(target_os = "linux")]
+mod freeze;
 mod handle;
 mod parts;
 mod response_head;
@@ -18,11 +20,11 @@ use std::task::{Context, Poll};
 
 use mio::event::Event;
 use mio::{Events, Token};
+use tokio::sync::watch;
 
 use self::conns::Conns;
 use self::handle::Inbox;
 use self::response_head::ResponseHeads;
-use self::stream_conn::StreamConn;
 use self::waiting::WaitingConns;
 use super::conn_context::ConnContext;
 use crate::config::STREAM_INPUT_PER_TURN;
@@ -31,7 +33,8 @@ use crate::hub::{Batch, SEATS_PER_TURN, WriteKind, WriteOp};
 use crate::stream::Sockets;
 use crate::time::Time;
 
-pub(crate) use self::handle::{Accepted, Handle};
+pub(crate) use self::handle::{Accepted, Adopted, Handle};
+pub(crate) use self::stream_conn::StreamConn;
 pub(super) use self::stream_conn::close_reason;
 pub(super) use self::transport::Transport;
 
@@ -39,7 +42,7 @@ pub(super) use self::transport::Transport;
 #[derive(Debug)]
 pub(crate) struct Reactor {
     context: ConnContext,
-    /// Empty between turns; its memory is used again.
+    /// Between turns it has those only that have streamed in another process; its memory is used again.
     inbox: Inbox,
     events: Events,
     conns: Conns,
@@ -48,6 +51,8 @@ pub(crate) struct Reactor {
     /// Bytes that may still be read from streams in this turn.
     input_left: usize,
     heads: ResponseHeads,
+    /// Wakes the worker's other connections, once they are to be passed on.
+    connections: Option<watch::Sender<bool>>,
 }
 
 /// Readiness events that are taken from the poller at once.
@@ -74,7 +79,13 @@ impl Reactor {
             scratch: vec![0; READ_BYTES].into(),
             input_left: 0,
             heads: ResponseHeads::default(),
+            connections: None,
         })
+    }
+
+    /// The same, beside other connections of its worker, which wait for this channel.
+    pub(crate) fn beside(self, connections: watch::Sender<bool>) -> Self {
+        Self { connections: Some(connections), ..self }
     }
 
     /// Registers what has been handed over, at most so many connections of each kind.
@@ -92,6 +103,24 @@ impl Reactor {
                 self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
                 self.conns.step(token, |conn, _| conn.discard_held());
             }
+        }
+        self.register_adopted(count_max);
+    }
+
+    /// Registers connections that have streamed, and goes on with their streams.
+    fn register_adopted(&mut self, count_max: usize) {
+        let Adopted(adopted) = &mut self.inbox.adopted;
+        if adopted.is_empty() {
+            return;
+        }
+        self.conns.reserve(adopted.len());
+        for (conn, permit) in adopted.split_off(adopted.len().saturating_sub(count_max)) {
+            if let Some(token) = self.conns.insert_streaming(conn, permit) {
+                self.conns.step(token, |conn, ctx| conn.go_on(ctx));
+            }
+        }
+        if self.inbox.adopted.0.is_empty() {
+            self.inbox.adopted = Adopted::default();
         }
     }
 
@@ -131,11 +160,12 @@ impl Reactor {
 impl Sockets for Reactor {
     fn turn(&mut self, now: Time) -> bool {
         self.register(STREAMS_PER_TURN, now);
+        let passes_on = self.pass_on_waiting(STREAMS_PER_TURN);
         self.conns.resume_some(STREAMS_PER_TURN);
         self.input_left = STREAM_INPUT_PER_TURN;
         self.conns.discard_some(STREAMS_PER_TURN, &mut self.scratch, &mut self.input_left);
         let more = self.poll_sockets() || self.conns.has_unfinished() || self.conns.has_unread();
-        more || !self.context.reactor.is_empty()
+        more || passes_on || !self.inbox.adopted.0.is_empty() || !self.context.reactor.is_empty()
     }
 
     fn apply(&mut self, batch: &mut Batch) {
@@ -168,5 +198,14 @@ impl Sockets for Reactor {
     fn drain(&mut self) {
         self.register(usize::MAX, Time(0));
         self.release_waiting();
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.context.reactor.is_to_stop()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn stop(&mut self, now: Time) {
+        self.freeze(now);
     }
 }

@@ -7,18 +7,28 @@ use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(target_os = "linux")]
+use mio::net::TcpStream;
 use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::parts::{Cut, Part, Parts, begun, part, write};
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
+#[cfg(target_os = "linux")]
+use crate::admission::PermitState;
 use crate::config::STREAM_INPUT_MAX;
 use crate::http::Fields;
+#[cfg(target_os = "linux")]
+use crate::hub::state::Exporter;
 use crate::hub::{Frames, SocketId, Taken};
 use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
+#[cfg(target_os = "linux")]
+use crate::server::upgrade::stream_records::StreamConnState;
 use crate::stream::EventStream;
+#[cfg(target_os = "linux")]
+use crate::time::Time;
 use crate::wire::{Frame, LAST_CHUNK};
 
 /// A connection that carries an event stream.
@@ -75,6 +85,48 @@ impl StreamConn {
     ) -> Self {
         let discarded = u32::try_from(discarded).unwrap_or(u32::MAX);
         Self { transport, stream, rest: None, discarded, chunked, finishing: None }
+    }
+
+    /// One that has streamed in another process. Its socket does not block.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn adopted(socket: TcpStream, stream: EventStream, state: StreamConnState) -> Self {
+        let StreamConnState { stream: _, chunked, discarded, rest, permit: _ } = state;
+        let rest = rest.map(|rest| Box::new(Bytes::from(rest)));
+        let transport = Transport::Plain(socket);
+        Self { transport, stream, rest, discarded, chunked, finishing: None }
+    }
+
+    /// Goes on with the stream, which has streamed in another process.
+    pub(super) fn go_on(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        let is_blocked = self.stream.subscription().attach(ctx.socket);
+        if is_blocked || self.rest.is_some() { self.resume(ctx) } else { Ok(Flow::Idle) }
+    }
+
+    /// What another process needs to go on with it; `None` if it stays.
+    #[cfg(target_os = "linux")]
+    pub(super) fn state(
+        &self,
+        exporter: &Exporter,
+        permit: PermitState,
+        now: Time,
+    ) -> Option<StreamConnState> {
+        let Self { transport, stream, rest, discarded, chunked, finishing } = self;
+        if finishing.is_some() || transport.plain().is_none() {
+            return None;
+        }
+        Some(StreamConnState {
+            stream: stream.export(exporter, now)?,
+            chunked: *chunked,
+            discarded: *discarded,
+            rest: rest.as_ref().map(|rest| rest.to_vec()),
+            permit,
+        })
+    }
+
+    /// Ends here, because it goes on in another process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn give_away(mut self) {
+        self.stream.give_away();
     }
 
     /// Writes the response head, the greeting and the missed events as one.

@@ -50,6 +50,18 @@ impl Transport {
         }
     }
 
+    /// Its socket, if that is all there is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => None,
+            #[cfg(test)]
+            Self::Metered(_) => None,
+        }
+    }
+
     /// Discards some of what the client has sent, at most as much as `bytes` can hold, which has to be something.
     /// Returns the number of bytes that were read from the socket; 0 at the end.
     pub(crate) fn discard(&mut self, bytes: &mut [u8]) -> io::Result<usize> {

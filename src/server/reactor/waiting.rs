@@ -35,6 +35,9 @@ impl Reactor {
     /// Reads the first bytes of a waiting connection, which are most often its request. `closed` is whether its client
     /// sends no more: then it has gone, if the request is for a stream.
     pub(super) fn receive(&mut self, token: Token, closed: bool) {
+        if self.context.reactor.successor().is_some() {
+            return self.release(token);
+        }
         let Some(accepted) = self.conns.waiting(token) else { return };
         let length = match read(&mut accepted.socket, &mut self.scratch) {
             Ok(length @ 1..) => length,
@@ -78,16 +81,33 @@ impl Reactor {
         self.waiting.0.shrink_to_fit();
     }
 
-    /// Has hyper serve all waiting connections: a request may be on its way, and the reactor is about to end.
-    pub(super) fn release_waiting(&mut self) {
-        for (_, token) in mem::take(&mut self.waiting.0) {
-            if let Some(accepted) = self.conns.take_waiting(token) {
-                self.serve(token, accepted, Bytes::new(), None);
-            }
+    /// Passes on at most so many of the waiting connections, if there is a successor. Returns whether there are more.
+    pub(super) fn pass_on_waiting(&mut self, count_max: usize) -> bool {
+        if self.context.reactor.successor().is_none() {
+            return false;
+        }
+        for _ in 0..count_max {
+            let Some((_, token)) = self.waiting.0.pop_front() else { break };
+            self.release(token);
+        }
+        !self.waiting.0.is_empty()
+    }
+
+    /// Releases a waiting connection, of which nothing has been read.
+    fn release(&mut self, token: Token) {
+        if let Some(accepted) = self.conns.take_waiting(token) {
+            self.serve(token, accepted, Bytes::new(), None);
         }
     }
 
-    /// Has hyper serve a connection that was taken out, of which these bytes have been read.
+    /// Has hyper serve all waiting connections: a request may be on its way, and the reactor is about to end.
+    pub(super) fn release_waiting(&mut self) {
+        for (_, token) in mem::take(&mut self.waiting.0) {
+            self.release(token);
+        }
+    }
+
+    /// Has hyper, or the successor, serve a connection that was taken out, of which these bytes have been read.
     fn serve(
         &mut self,
         token: Token,
@@ -96,6 +116,7 @@ impl Reactor {
         verdict: Option<Verdict>,
     ) {
         match self.conns.release(token, &mut accepted) {
+            Ok(()) if self.context.passes_on() => self.context.pass_on(accepted, first, false),
             Ok(()) => self.context.serve(accepted, first, verdict),
             Err(why) => tracing::warn!(%why, "a connection is still watched"),
         }

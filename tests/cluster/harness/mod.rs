@@ -21,17 +21,10 @@ use self::database::Database;
 use self::directory::Directory;
 use self::path::FaultyPath;
 use self::publisher::{Answers, Publishers};
-use crate::support::programs::Program;
+use crate::support::programs::LIBFAKETIME_FILE;
 use crate::support::server::Signal;
 use crate::support::temp_dir::TempDir;
 use crate::support::{BOUND, Server, Transport, eventually};
-
-/// For `LD_PRELOAD`; the dynamic linker knows the folder of the architecture.
-pub(crate) const LIBFAKETIME_FILE: &str = "/usr/$LIB/faketime/libfaketime.so.1";
-pub(crate) static LIBFAKETIME: Program = Program::new(
-    &["sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1"],
-    "libfaketime is missing: apt-get install libfaketime",
-);
 
 /// Nodes of one log. They are ended when this is dropped, and what they logged is printed if the test has failed.
 pub(crate) struct Cluster {

@@ -9,15 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::support::killed::Killed;
-use crate::support::programs::{Program, requires};
+use crate::support::programs::{MOUNTS, requires};
 use crate::support::server::{Signal, signal};
 use crate::support::temp_dir::TempDir;
 use crate::support::{BOUND, Client, Server, Transport, eventually};
-
-static MOUNTS: Program = Program::new(
-    &["unshare", "-m", "true"],
-    "mount namespaces cannot be made: apt-get install util-linux, and run as root",
-);
 
 /// A name server that receives queries and answers none, with the resolver's settings that name it.
 struct SilentResolver {

@@ -49,6 +49,12 @@ pub(crate) static HTTP_PROXY: Program = Program::new(
     &[locked!("bin/node"), "-e", concat!("require('", locked!("node_modules/http-proxy"), "')")],
     "http-proxy is missing: .ci/run programs",
 );
+/// For `LD_PRELOAD`; the dynamic linker knows the folder of the architecture.
+pub(crate) const LIBFAKETIME_FILE: &str = "/usr/$LIB/faketime/libfaketime.so.1";
+pub(crate) static LIBFAKETIME: Program = Program::new(
+    &["sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1"],
+    "libfaketime is missing: apt-get install libfaketime",
+);
 pub(crate) static LIGHTTPD: Program = Program::new(
     &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],
     "lighttpd is missing: apt-get install lighttpd lighttpd-modules-lua",
@@ -60,6 +66,10 @@ pub(crate) static MCP_SDK: Program = Program::new(
         concat!("require('", locked!("node_modules/@modelcontextprotocol/sdk/package.json"), "')"),
     ],
     "@modelcontextprotocol/sdk is missing: .ci/run programs",
+);
+pub(crate) static MOUNTS: Program = Program::new(
+    &["unshare", "-m", "true"],
+    "mount namespaces cannot be made: apt-get install util-linux, and run as root",
 );
 pub(crate) static NATS_SERVER: Program = Program::new(
     &["nats-server", "--version"],

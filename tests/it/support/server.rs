@@ -87,6 +87,11 @@ impl Server {
         isolated(Command::new(env!("CARGO_BIN_EXE_nudged")))
     }
 
+    /// The program under another path.
+    pub(crate) fn command_at(path: &std::path::Path) -> Command {
+        isolated(Command::new(path))
+    }
+
     /// The same, run by another program, which gets its path and its arguments.
     pub(crate) fn command_by(program: &[&str]) -> Command {
         let mut command = Command::new(program[0]);

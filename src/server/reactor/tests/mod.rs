@@ -4,6 +4,8 @@ mod ends;
 mod input;
 mod stalls;
 mod topics;
+#[cfg(target_os = "linux")]
+mod upgrade;
 mod waiting;
 mod writes;
 
@@ -38,6 +40,7 @@ struct Rig {
     driver: Driver<Reactor>,
     admission: Admission,
     org: OrgName,
+    context: ConnContext,
     /// Open for as long as the worker does not drain.
     _draining: watch::Sender<bool>,
 }
@@ -86,11 +89,16 @@ impl Rig {
 
     fn with(config: Config) -> Self {
         let (hub, clock) = (Hub::new(config.hub.clone()), Clock::start());
-        let (context, admission, _draining) = context_with(config, &hub, clock);
+        Self::on(hub, config, clock)
+    }
+
+    fn on(hub: Hub, config: Config, clock: Clock) -> Self {
+        let (context, admission, draining) = context_with(config, &hub, clock);
         let handle = context.reactor.clone();
-        let driver = Driver::new(hub.clone(), clock, Reactor::new(context).expect("a poller"));
+        let reactor = Reactor::new(context.clone()).expect("a poller").beside(draining.clone());
+        let driver = Driver::new(hub.clone(), clock, reactor);
         let org = "acme".parse().expect("a name");
-        Self { hub, clock, handle, driver, admission, org, _draining }
+        Self { hub, clock, handle, driver, admission, org, context, _draining: draining }
     }
 
     fn open(&self) -> EventStream {

@@ -8,12 +8,12 @@ use crate::server::reactor::Accepted;
 use crate::stream::{Sockets, drive_with};
 use crate::time::Time;
 
-const STREAM: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
-const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
+pub(super) const STREAM: &[u8] = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
+pub(super) const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n";
 
 impl Rig {
     /// Opens a connection that waits in the reactor. Returns the client's end of it.
-    async fn connect(&mut self) -> TcpStream {
+    pub(super) async fn connect(&mut self) -> TcpStream {
         let (client, accepted) = connect(&self.admission).await;
         self.handle.accept(accepted);
         self.run().await;
@@ -22,7 +22,7 @@ impl Rig {
 }
 
 /// A connection that was admitted, and the client's end of it.
-async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
+pub(super) async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     client.set_nonblocking(true).expect("a socket");
@@ -34,7 +34,7 @@ async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
 }
 
 /// Reads the available bytes. Returns whether they are a response to [`LIVEZ`].
-fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
+pub(super) fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
     let mut bytes = [0; 1024];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
         answer.extend_from_slice(&bytes[..length]);

@@ -1,0 +1,97 @@
+//! What a server starts from: nothing, listening sockets of a service manager, or a process that it takes over from.
+
+use nudged::config::Config;
+#[cfg(target_os = "linux")]
+use nudged::server::Predecessor;
+use nudged::server::systemd::{self, PassedSockets};
+use nudged::server::{Address, BindError, Server};
+
+use super::Exit;
+
+/// What this process was given.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// Listening sockets, most often none.
+    Fresh(PassedSockets),
+    /// Everything that another process has.
+    #[cfg(target_os = "linux")]
+    Successor(Predecessor),
+}
+
+// ===== impl Origin =====
+
+impl Origin {
+    /// Call it once, before there are threads.
+    pub(crate) fn of_this_process() -> Result<Self, Exit> {
+        #[cfg(target_os = "linux")]
+        if let Some(predecessor) = Predecessor::connect().map_err(Exit::usage)? {
+            return Ok(Self::Successor(predecessor));
+        }
+        Self::fresh()
+    }
+
+    /// The same, of a process that serves nothing.
+    pub(crate) fn fresh() -> Result<Self, Exit> {
+        let inherited = systemd::listeners();
+        inherited.map(Self::Fresh).map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))
+    }
+
+    pub(crate) fn has_internal_socket(&self) -> bool {
+        match self {
+            Self::Fresh(inherited) => !inherited.internal.is_empty(),
+            #[cfg(target_os = "linux")]
+            Self::Successor(predecessor) => predecessor.has_internal_socket(),
+        }
+    }
+
+    /// Whether sockets of the service manager stand for `--listen`.
+    pub(crate) fn replaces_listen(&self) -> bool {
+        match self {
+            Self::Fresh(inherited) => !inherited.public.is_empty(),
+            // It listened there too.
+            #[cfg(target_os = "linux")]
+            Self::Successor(_) => false,
+        }
+    }
+
+    /// The first line of the greeting, if there is a predecessor, for when its place is taken.
+    pub(crate) fn greeting(&self) -> Option<String> {
+        match self {
+            Self::Fresh(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::Successor(predecessor) => Some(format!(
+                "nudged {} (process {}) has taken over from nudged {}\n",
+                env!("CARGO_PKG_VERSION"),
+                std::process::id(),
+                predecessor.version()
+            )),
+        }
+    }
+
+    /// There will be no server, for this reason, which the predecessor logs.
+    pub(crate) fn refuse(&self, why: &str) {
+        match self {
+            Self::Fresh(_) => {}
+            #[cfg(target_os = "linux")]
+            Self::Successor(predecessor) => predecessor.refuse(why),
+        }
+    }
+
+    /// The addresses that would be listened on.
+    pub(crate) fn check(&self, config: &Config) -> Result<Vec<Address>, BindError> {
+        match self {
+            Self::Fresh(inherited) => Server::check(config, inherited),
+            #[cfg(target_os = "linux")]
+            Self::Successor(_) => Server::check(config, &PassedSockets::default()),
+        }
+    }
+
+    /// Binds a server, or gives it the sockets that there are.
+    pub(crate) fn into_server(self, config: Config) -> Result<Server, BindError> {
+        match self {
+            Self::Fresh(inherited) => Server::adopt(config, inherited),
+            #[cfg(target_os = "linux")]
+            Self::Successor(predecessor) => Server::take_over(config, predecessor),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! No upgrade: sockets cannot be given to another process on this system.
+
+pub(crate) mod freeze {
+    /// There is none.
+    #[derive(Debug)]
+    pub(crate) enum Stop {}
+}
+
+pub(crate) mod successor {
+    use std::net::SocketAddr;
+
+    use mio::net::TcpStream;
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(crate) enum Successor {}
+
+    /// A connection that would be passed on.
+    #[expect(dead_code, reason = "there is no successor")]
+    #[derive(Debug)]
+    pub(crate) struct PassedConnection {
+        pub(crate) peer: SocketAddr,
+        pub(crate) internal: bool,
+        pub(crate) secure: bool,
+        pub(crate) first: Vec<u8>,
+    }
+
+    impl Successor {
+        pub(crate) fn pass_on(
+            &self,
+            _: TcpStream,
+            _: PassedConnection,
+        ) -> Result<(), std::convert::Infallible> {
+            match *self {}
+        }
+    }
+}
