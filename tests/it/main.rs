@@ -51,6 +51,7 @@ mod seats;
 mod settings;
 mod soak;
 mod stalled;
+mod state;
 mod streams;
 mod support;
 mod tls;
@@ -60,5 +61,6 @@ mod topics_client;
 mod topics_program;
 mod units;
 mod untaken;
+#[cfg(target_os = "linux")]
 mod views;
 mod wire;
