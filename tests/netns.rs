@@ -1,5 +1,6 @@
 //! Peers that vanish without a packet: clients in a network namespace whose link goes down, or whose
-//! packets are dropped. No socket reports it; the server detects it by its timeouts.
+//! packets are dropped. No socket reports it; the server detects it by its timeouts. And what their kernel counts while
+//! their server is replaced.
 //!
 //! This needs root and `ip` (Debian's iproute2).
 
@@ -12,6 +13,14 @@
 #[allow(dead_code, unused_imports, reason = "this binary uses a part of the support of tests/it")]
 #[path = "it/support/mod.rs"]
 mod support;
+#[path = "../benches/shared"]
+#[allow(dead_code, reason = "other programs use the rest")]
+mod shared {
+    pub(crate) mod group;
+}
+#[allow(dead_code, reason = "tests/it uses the rest")]
+#[path = "it/upgrade/upgradable.rs"]
+mod upgradable;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -20,9 +29,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use support::client::post;
 use support::http2_client::{Http2Client, WIDE};
 use support::programs::{Program, requires};
 use support::{Client, Server, Stream, eventually};
+use upgradable::Upgradable;
 
 /// A network namespace at the other end of a cable, as another machine would be; deleted when this is dropped.
 struct Machine {
@@ -152,6 +163,40 @@ fn a_publisher_that_vanishes_within_its_body_is_closed() {
     }
 }
 
+/// As the kernel of the clients counts them: no connection is opened, and no RST is sent or received.
+#[test]
+fn no_connection_is_opened_or_reset_while_a_server_is_replaced() {
+    requires!(NAMESPACES);
+    let machine = Machine::new();
+    let listen = format!("127.0.0.1:0,{}:0", machine.ours);
+    let flags = ["--coalesce", "0", "--insecure-open", "--workers", "2", "--listen", &listen];
+    let mut server = Upgradable::start(&flags);
+    let mut streams = machine.streams(&server);
+    let address = machine.server(&server);
+    let mut publisher = machine.run(|| connect(address));
+    let mut publish = |key: &str| {
+        let body = format!("{{\"keys\":[\"{key}\"]}}");
+        publisher.send(&post("/api/acme/events", "application/json", &body));
+        assert_eq!(publisher.read_answer().status(), 202);
+    };
+    publish("first");
+    let before = machine.counters();
+    for key in ["second", "third", "fourth"] {
+        server.upgrade();
+        publish(key);
+    }
+    for stream in &mut streams {
+        for key in ["first", "second", "third", "fourth"] {
+            assert!(stream.next().contains(&format!("[\"{key}\"]")));
+        }
+    }
+    assert_eq!(machine.counters(), before);
+    // They count.
+    let another = machine.run(|| connect(address));
+    assert_eq!(machine.counters()[0], before[0] + 1);
+    drop(another);
+}
+
 fn start(more: &[&str]) -> (Machine, Server) {
     let machine = Machine::new();
     let listen = format!("127.0.0.1:0,{}:0", machine.ours);
@@ -210,6 +255,19 @@ impl Machine {
                 act()
             });
             on_it.join().expect("no panic in the namespace")
+        })
+    }
+
+    /// Connections that its kernel has opened, attempts that failed, connections that were reset, and RSTs that it has sent.
+    fn counters(&self) -> [u64; 4] {
+        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
+        let text = text.expect("it is there");
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        ["ActiveOpens", "AttemptFails", "EstabResets", "OutRsts"].map(|wanted| {
+            let both = names.split(' ').zip(values.split(' '));
+            let value = both.into_iter().find(|(name, _)| *name == wanted).expect("it is counted");
+            value.1.parse().expect("a number")
         })
     }
 

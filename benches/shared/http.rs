@@ -12,6 +12,8 @@ pub(crate) struct Head {
     pub(crate) status: u16,
     /// The length of the body; 0 for a stream.
     pub(crate) length: usize,
+    /// Whether it is the last response of its connection.
+    pub(crate) closes: bool,
 }
 
 /// The time limit for every read and write.
@@ -53,7 +55,7 @@ impl Connection {
         let line = self.read_line()?;
         let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("no status line: {line:?}")))?;
-        let mut head = Head { status, length: 0 };
+        let mut head = Head { status, length: 0, closes: false };
         loop {
             let line = self.read_line()?;
             match line.split_once(": ") {
@@ -61,6 +63,7 @@ impl Connection {
                 Some(("content-length", length)) => {
                     head.length = length.parse().map_err(io::Error::other)?;
                 }
+                Some(("connection", "close")) => head.closes = true,
                 _ => {}
             }
         }

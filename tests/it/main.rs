@@ -62,5 +62,6 @@ mod topics_program;
 mod units;
 mod untaken;
 #[cfg(target_os = "linux")]
+mod upgrade;
 mod views;
 mod wire;
