@@ -54,6 +54,7 @@ mod stalled;
 mod state;
 mod streams;
 mod support;
+mod systemd;
 mod tls;
 mod tokens;
 mod topics;

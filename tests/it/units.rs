@@ -19,8 +19,11 @@ fn a_server_with_the_settings_of_its_unit_is_closed() {
         assert!(!lines.is_empty(), "the unit has no {key}");
         lines
     };
-    // What systemd does with them: copies of the files in a folder, which is %d.
+    // What systemd does with them: copies of the files in a folder, which is %d, and a folder in %S.
     let folder = TempDir::new();
+    for state in values("StateDirectory") {
+        std::fs::create_dir(folder.path().join(state)).expect("a folder");
+    }
     for credential in values("LoadCredential") {
         let (name, _source) = credential.split_once(':').expect("a name and a path");
         std::fs::write(folder.path().join(name), [b'k'; 44]).expect("a file");
@@ -28,7 +31,8 @@ fn a_server_with_the_settings_of_its_unit_is_closed() {
     let mut command = Server::command();
     for variable in values("Environment") {
         let (name, value) = variable.split_once('=').expect("a name and a value");
-        command.env(name, value.replace("%d", &folder.path().display().to_string()));
+        let path = folder.path().display().to_string();
+        command.env(name, value.replace("%d", &path).replace("%S", &path));
     }
     let server = Server::start_as(command, Transport::Http1, &[]);
     assert_eq!(server.get("/api/acme/events").status(), 401);
