@@ -12,6 +12,7 @@
 //!   and their backlogs; seats in slabs, timer wheels, and the commands to open streams.
 //! * [`stream`]: how events leave the hub. [`EventStream`](stream::EventStream), the body that holds a seat, and the
 //!   driver, the one task of a shard that sleeps. Beside them [`Heartbeat`](stream::Heartbeat), for streams of others.
+//! * `state`: what of a hub outlives its process, as records of CBOR, and the file in which it outlives a restart.
 //! * `admission`: limits of connections and streams, counted by guards that move with them; which connection is closed
 //!   to make room for another.
 //! * `backplane`: several servers as one. A follower reads the log that they share, and applies it to the hub; publishes
@@ -22,7 +23,7 @@
 //! * [`outbox`]: rows that transactions of an application write are published once these have been committed. Knows the
 //!   hub, the log, what a valid publish is, and PostgreSQL; no request and no socket of a client.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload`
-//!   reads keys and certificates again.
+//!   reads keys and certificates again, `server::upgrade` hands everything to a successor.
 //! * [`client`]: a client, for `nudged publish`, `reread` and `listen`; `bench`: the load generator.
 //!
 //! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
@@ -182,8 +183,34 @@
 //! shard's last stream, a worker with its last connection or at the hard limit. Listening sockets of a service manager
 //! ([`server::systemd`]) accept connects meanwhile, for the next server.
 //!
+//! *The server is replaced* ([`Upgrader`](server::Upgrader), SIGUSR2, [guide](guide::upgrades)). It starts the file that is
+//! at its path now, with a socket pair between both processes, over which go the messages of
+//! `server::upgrade::message`. The new process takes the listening sockets, so that no connect is refused, reads its
+//! settings, follows the log, and says that it is ready. Then each driver, at the top of a turn, blocks its worker's
+//! thread: no task runs, nothing is written, no publish is half done. The hub becomes records in a file in memory; so do
+//! the streams of each worker, whose sockets follow as descriptors. What a stream is, is little: a cursor, a filter,
+//! deadlines, the rest of an event that was cut. The structs of these records are the format; what fills them takes the
+//! live ones apart field by field, so that the compiler asks what becomes of a new field.
+//!
+//! *The new process is live* once it has every seat, the old one has said that it writes nothing more, and it has said so
+//! itself. Until then the old one owns everything. If anything fails, or takes more than a second, the old one shuts the
+//! socket first and then reads what is left in it: the message is there, and the new process has won, or it can no longer
+//! be sent, and the old one goes on while the new one ends without a write. Afterwards the old one has what cannot move:
+//! streams over TLS and HTTP/2, which it drains, and requests in flight, whose publishes it sends over. Connections that
+//! wait for a request, or become free, follow one by one.
+//!
+//! *A new process is a child of process 1* when the service manager is told of it. Between both stands a third one, which
+//! starts it and is ended then: systemd decides once whether a main process is its own child, and when it stops a service,
+//! it waits for the drain of such a one only.
+//!
+//! *A restart* keeps histories and topics with [`Config::state`](config::Config::state). The records are written after the
+//! last publish of a drain is answered, whole or not at all, and the file is removed by the next start before its first
+//! event. Never is it from before a crash: ids that were sent since it was written would seem to be covered by it.
+//!
 //! # Invariants
 //!
+//! * **A stream has one writer**, in one process. A new process writes after it has said that it is live, and the old one
+//!   goes on only if it has made sure that this was never said, and cannot be any more.
 //! * **Only dropping an `EventStream` frees a seat**, and no seat is taken before that guard exists.
 //! * **A subscriber is a cursor.** Nothing is queued for it. One that does not read costs its seat and the rest of at
 //!   most one event that was cut, whose memory all subscribers share.

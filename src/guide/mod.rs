@@ -1,6 +1,7 @@
 //! Guides for users: what the README links, as pages of this documentation. They hold no code.
 //!
 //! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
+//! * [`upgrades`]: a new version in place of the old one, which no browser notices, or after which browsers resume.
 //! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream or in Redis.
 //! * [`outbox`]: publishes that happen when a transaction of PostgreSQL is committed.
 //! * [`ten_million`]: what ten million browsers take, computed from what was measured, and what breaks first.
@@ -13,11 +14,30 @@
 
 /// [migrating]: crate::guide::migrating
 /// [cluster]: crate::guide::cluster
+/// [upgrades]: crate::guide::upgrades
 ///
 #[doc = include_str!("topics.md")]
 pub mod topics {}
 
+/// [cluster]: crate::guide::cluster
+/// [unit]: #the-unit
+/// [socket]: #the-socket
+///
+#[doc = include_str!("upgrades.md")]
+/// # The unit
+///
+/// ```ini
+#[doc = include_str!("../../.systemd/nudged.service")]
+/// ```
+/// # The socket
+///
+/// ```ini
+#[doc = include_str!("../../.systemd/nudged.socket")]
+/// ```
+pub mod upgrades {}
+
 /// [ten_million]: crate::guide::ten_million
+/// [upgrades]: crate::guide::upgrades
 /// [haproxy]: #the-balancer
 ///
 #[doc = include_str!("cluster.md")]
