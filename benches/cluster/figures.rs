@@ -1,8 +1,9 @@
 //! What a mode found out, as a table for readers and one for programs.
 
 use std::fmt::Write as _;
+use std::io;
 
-use crate::shared::record::heading;
+use crate::shared::record::{Files, heading};
 
 /// The result of one mode.
 #[derive(Debug, Default)]
@@ -35,7 +36,21 @@ pub(crate) enum Target {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
-pub(crate) fn markdown(name: &str, sections: &[Section]) -> String {
+/// Prints the sections, and writes them to the files of a record, if there is one.
+pub(crate) fn report(name: &str, sections: &[Section], record: Option<Files>) -> io::Result<()> {
+    let text = markdown(name, sections);
+    println!("{text}");
+    if let Some(mut files) = record {
+        files.add(".md", text);
+        files.add(".csv", csv(sections));
+        for file in files.write()? {
+            eprintln!("wrote {}", file.display());
+        }
+    }
+    Ok(())
+}
+
+fn markdown(name: &str, sections: &[Section]) -> String {
     let mut text = heading(name);
     for section in sections {
         let _ = write!(
@@ -58,7 +73,7 @@ pub(crate) fn markdown(name: &str, sections: &[Section]) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-pub(crate) fn csv(sections: &[Section]) -> String {
+fn csv(sections: &[Section]) -> String {
     let mut text = String::from("mode,name,value,unit\n");
     for section in sections {
         for Figure { name, value, unit, .. } in &section.figures {

@@ -32,6 +32,7 @@ mod response;
 mod servers;
 #[path = "../shared"]
 mod shared {
+    pub(crate) mod exit;
     pub(crate) mod http;
     pub(crate) mod nats;
     pub(crate) mod process;
@@ -43,8 +44,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use figures::{Section, csv, markdown};
+use figures::{Section, report};
 use servers::BrokerKind;
+use shared::exit::exit_code;
 use shared::process::{become_guarded, end_with_parent};
 use shared::record::{Files, check_reproducible};
 
@@ -107,14 +109,7 @@ pub(crate) struct Plan {
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("cluster: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("cluster", run())
 }
 
 fn run() -> Outcome<bool> {
@@ -150,16 +145,8 @@ impl Arguments {
         }
         let asked = self.modes.iter().map(|mode| format!("-{}", mode.name()));
         let name = format!("cluster{}", asked.collect::<String>());
-        let text = markdown(&name, &sections);
-        println!("{text}");
-        if self.is_recorded() {
-            let mut files = Files::new(self.out.as_deref(), &name);
-            files.add(".md", text);
-            files.add(".csv", csv(&sections));
-            for file in files.write()? {
-                eprintln!("wrote {}", file.display());
-            }
-        }
+        let record = self.is_recorded().then(|| Files::new(self.out.as_deref(), &name));
+        report(&name, &sections, record)?;
         Ok(is_clean)
     }
 

@@ -31,6 +31,7 @@ mod servers;
 #[path = "../shared"]
 mod shared {
     pub(crate) mod chart;
+    pub(crate) mod exit;
     pub(crate) mod http;
     pub(crate) mod process;
     pub(crate) mod record;
@@ -44,6 +45,7 @@ use clap::{Parser, ValueEnum};
 use comparison::{Record, Runs};
 use measure::{Outcome, Plan, run};
 use peer::Peer;
+use shared::exit::exit_code;
 use shared::process::{become_guarded, end_with_parent};
 use shared::record::{Files, check_reproducible};
 
@@ -120,14 +122,7 @@ const ONLY_STREAMS: &str = "it has no response but a stream";
 type Noted = Vec<(Peer, String)>;
 
 fn main() -> ExitCode {
-    match run_role() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("compare: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("compare", run_role())
 }
 
 /// Compares, or runs as one of the servers. Returns whether every subscriber of every server received every event

@@ -16,6 +16,7 @@ mod record;
 mod server;
 #[path = "../shared"]
 mod shared {
+    pub(crate) mod exit;
     pub(crate) mod http;
     pub(crate) mod nats;
     pub(crate) mod process;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use record::{Earlier, Record, Row};
+use shared::exit::exit_code;
 use shared::process::{become_guarded, end_with_parent};
 use shared::record::check_reproducible;
 
@@ -53,11 +55,7 @@ struct Arguments {
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let result = run();
-    if let Err(why) = &result {
-        eprintln!("micro: {why}");
-    }
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    exit_code("micro", run().map(|()| true))
 }
 
 fn run() -> Outcome<()> {

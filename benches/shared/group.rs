@@ -24,7 +24,7 @@ pub(crate) fn members(group: i32) -> Vec<Member> {
     all.collect()
 }
 
-/// One that has ended does not run, even if nobody has waited for it.
+/// One that has ended does not run, even if its parent has not waited for it.
 pub(crate) fn is_running(pid: u32) -> bool {
     stat(pid).is_ok_and(|stat| stat.is_running)
 }

@@ -27,6 +27,7 @@ mod server;
 #[allow(dead_code, reason = "other programs use the rest")]
 mod shared {
     pub(crate) mod crowd;
+    pub(crate) mod exit;
     pub(crate) mod group;
     pub(crate) mod http;
     pub(crate) mod process;
@@ -40,7 +41,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use figures::{Section, csv, markdown};
+use figures::{Section, report};
+use shared::exit::exit_code;
 use shared::process::{become_guarded, end_with_parent};
 use shared::record::{Files, check_reproducible};
 
@@ -89,14 +91,7 @@ pub(crate) struct Plan {
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("upgrade: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("upgrade", run())
 }
 
 fn run() -> Outcome<bool> {
@@ -144,17 +139,8 @@ impl Arguments {
             _ => "",
         };
         let name = format!("upgrade{only}");
-        let text = markdown(&name, sections);
-        println!("{text}");
-        if self.is_recorded() {
-            let mut files = Files::new(self.out.as_deref(), &name);
-            files.add(".md", text);
-            files.add(".csv", csv(sections));
-            for file in files.write()? {
-                eprintln!("wrote {}", file.display());
-            }
-        }
-        Ok(())
+        let record = self.is_recorded().then(|| Files::new(self.out.as_deref(), &name));
+        Ok(report(&name, sections, record)?)
     }
 
     fn plan(&self) -> Plan {
