@@ -1,17 +1,13 @@
 //! What topics keep over a restart.
 
 use super::{Place, reconnect, resumed, stop};
+use crate::support::topic::{RUN, publish};
 use crate::support::{Server, Stream, after};
 
-const RUN: &str = "/api/acme/topics/run-7/events";
-
 /// Publishes an event and returns its id.
-fn publish(server: &Server, n: u64, bulk: bool) -> String {
+fn publish_one(server: &Server, n: u64, bulk: bool) -> String {
     let body = format!(r#"{{"event":"output","data":{n},"bulk":{bulk}}}"#);
-    let answer = server.post(RUN, "application/json", &body);
-    assert_eq!(answer.status(), 202, "{answer:?}");
-    let parsed: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
-    parsed["id"].as_str().expect("an id").to_owned()
+    publish(server, RUN, &body)
 }
 
 fn expect(stream: &mut Stream, id: &str, n: u64) {
@@ -36,7 +32,7 @@ fn a_topic_is_the_same_after_a_restart() {
     let flags = ["--topic-events", "2"];
     let server = place.start(&flags);
     let bulk = [true, false, true, true, true, false, true];
-    let ids: Vec<_> = (1..).zip(bulk).map(|(n, bulk)| publish(&server, n, bulk)).collect();
+    let ids: Vec<_> = (1..).zip(bulk).map(|(n, bulk)| publish_one(&server, n, bulk)).collect();
     let last = ids.last().expect("one");
     // From the start, from each id, and from before all of them.
     let positions = |server: &Server| -> Vec<Vec<String>> {
@@ -51,7 +47,7 @@ fn a_topic_is_the_same_after_a_restart() {
     let server = place.start(&flags);
     assert_eq!(positions(&server), before);
     let mut stream = resumed(&server, RUN, last);
-    let live = publish(&server, 8, false);
+    let live = publish_one(&server, 8, false);
     assert_eq!(live, after(last, 1), "the ids go on");
     expect(&mut stream, &live, 8);
     // Another event that is not bulk has made the oldest one give way.
@@ -70,7 +66,7 @@ fn a_topics_client_resumes_from_restart_to_restart() {
     let mut stream = server.stream_with(RUN, "");
     let start = stream.connected();
     for n in 1..=5 {
-        let live = publish(&server, n, n % 2 == 0);
+        let live = publish_one(&server, n, n % 2 == 0);
         expect(&mut stream, &live, n);
         server.signal(crate::support::server::Signal::TERM);
         stream.farewell();
@@ -79,7 +75,7 @@ fn a_topics_client_resumes_from_restart_to_restart() {
         stream = resumed(&server, RUN, &live);
     }
     assert!(stream.client.is_silent());
-    assert_eq!(publish(&server, 6, false), after(&start, 6));
+    assert_eq!(publish_one(&server, 6, false), after(&start, 6));
 }
 
 /// SCENARIO: a topic is closed, and the server restarts.
@@ -89,7 +85,7 @@ fn a_topics_client_resumes_from_restart_to_restart() {
 fn a_closed_topic_stays_closed() {
     let place = Place::new();
     let server = place.start(&[]);
-    let id = publish(&server, 1, false);
+    let id = publish_one(&server, 1, false);
     let close = format!("DELETE {RUN} HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(server.request(&close).status(), 202);
     stop(server);

@@ -31,6 +31,7 @@ pub(crate) mod site;
 pub(crate) mod systemd;
 pub(crate) mod temp_dir;
 pub(crate) mod tls_proxy;
+pub(crate) mod topic;
 pub(crate) mod transport;
 
 use std::time::{Duration, Instant};

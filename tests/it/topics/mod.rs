@@ -11,32 +11,10 @@ mod tokens;
 
 use serde_json::Value;
 
+use crate::support::topic::{JSON, RUN, numbered, numbered_frame, publish};
 use crate::support::{Answer, Server, Stream, header};
 
-const RUN: &str = "/api/acme/topics/run-7/events";
-const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
-
-/// An event whose data is a number.
-fn numbered(n: u64) -> String {
-    format!(r#"{{"event":"output","data":{{"n":{n}}}}}"#)
-}
-
-/// The same on the wire.
-fn numbered_frame(id: &str, n: u64) -> String {
-    format!("id: {id}\nevent: output\ndata: {{\"n\":{n}}}\n\n")
-}
-
-/// Publishes to a topic and returns the id of the event.
-fn publish(server: &Server, path: &str, body: &str) -> String {
-    let answer = server.post(path, JSON, body);
-    assert_eq!(answer.status(), 202, "{body}: {answer:?}");
-    assert_eq!(answer.header("content-type"), Some(JSON));
-    let parsed: Value = serde_json::from_str(&answer.body).expect("JSON");
-    let id = parsed["id"].as_str().expect("an id").to_owned();
-    assert_eq!(answer.body, format!(r#"{{"id":"{id}"}}"#));
-    id
-}
 
 /// Publishes as many events, and returns their ids.
 fn publish_some(server: &Server, path: &str, count: u64) -> Vec<String> {

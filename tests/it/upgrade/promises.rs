@@ -4,43 +4,35 @@ use std::process::Command;
 
 use super::upgradable::{PROGRAM, Upgradable};
 use crate::support::server::Signal;
+use crate::support::topic::{RUN, numbered, numbered_frame, publish};
 use crate::support::{Server, Stream, eventually};
 
-const TOPIC: &str = "/api/acme/topics/run-7/events";
-const JSON: &str = "application/json";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn event(n: u64) -> String {
-    format!(r#"{{"event":"output","data":{{"n":{n}}}}}"#)
-}
-
 fn publish_event(server: &Server, n: u64) -> String {
-    let answer = server.post(TOPIC, JSON, &event(n));
-    assert_eq!(answer.status(), 202, "{answer:?}");
-    let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
-    body["id"].as_str().expect("an id").to_owned()
+    publish(server, RUN, &numbered(n))
 }
 
 fn expect_event(stream: &mut Stream, id: &str, n: u64) {
-    assert_eq!(stream.next(), format!("id: {id}\nevent: output\ndata: {{\"n\":{n}}}\n\n"));
+    assert_eq!(stream.next(), numbered_frame(id, n));
 }
 
 #[test]
 fn a_topic_goes_on_with_what_it_keeps() {
     let mut server = Upgradable::start(&[]);
     let first = publish_event(&server, 1);
-    let mut stream = server.stream_with(TOPIC, "");
+    let mut stream = server.stream_with(RUN, "");
     stream.connected();
     expect_event(&mut stream, &first, 1);
     server.upgrade();
     let second = publish_event(&server, 2);
     expect_event(&mut stream, &second, 2);
     // One that comes late, and one that comes back.
-    let mut late = server.stream_with(TOPIC, "");
+    let mut late = server.stream_with(RUN, "");
     late.connected();
     expect_event(&mut late, &first, 1);
     expect_event(&mut late, &second, 2);
-    let mut back = server.stream_with(TOPIC, &format!("last-event-id: {first}\r\n"));
+    let mut back = server.stream_with(RUN, &format!("last-event-id: {first}\r\n"));
     assert_eq!(back.greeting().2, "resumed");
     expect_event(&mut back, &second, 2);
 }
@@ -48,7 +40,7 @@ fn a_topic_goes_on_with_what_it_keeps() {
 #[test]
 fn an_exclusive_stream_stays_alone() {
     let mut server = Upgradable::start(&[]);
-    let path = format!("{TOPIC}?exclusive");
+    let path = format!("{RUN}?exclusive");
     let mut first = server.stream_with(&path, "");
     first.connected();
     server.upgrade();

@@ -75,12 +75,7 @@ async fn a_worker_that_is_late_goes_on() {
     let freeze = Freeze::begin(std::slice::from_ref(&rig.handle), &ends.old);
     assert!(freeze.wait_stopped(Instant::now()).is_err());
     freeze.release(&Outcome::Kept);
-    rig.publish("after");
-    rig.run_until(|| {
-        client.read(4096);
-        client.keys() == ["after"]
-    })
-    .await;
+    rig.goes_on(&mut client).await;
 }
 
 /// A thread that panics leaves no outcome: before the streams were sent that is as if it had failed.
@@ -92,12 +87,7 @@ async fn a_worker_goes_on_without_an_outcome() {
     let freeze = Freeze::begin(std::slice::from_ref(&rig.handle), &ends.old);
     let upgrade = thread::spawn(move || freeze.wait_stopped(soon()).expect("it stops"));
     rig.run_until(|| upgrade.is_finished()).await;
-    rig.publish("after");
-    rig.run_until(|| {
-        client.read(4096);
-        client.keys() == ["after"]
-    })
-    .await;
+    rig.goes_on(&mut client).await;
 }
 
 /// SCENARIO: the successor has taken all streams of a server with an access log, or some, and does not become live.

@@ -57,6 +57,16 @@ impl Rig {
         Self::on(hub, config, clock)
     }
 
+    /// Its only stream gets what is published from now on.
+    async fn goes_on(&mut self, client: &mut Client) {
+        self.publish("after");
+        self.run_until(|| {
+            client.read(4096);
+            client.keys() == ["after"]
+        })
+        .await;
+    }
+
     /// Freezes this rig while `act` runs in the thread of the upgrade.
     async fn frozen<T: Send + 'static>(
         &mut self,
