@@ -1,7 +1,6 @@
 //! A channel outlives its process.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Channel, State};
 use crate::hub::backlog::Backlog;
@@ -135,8 +134,7 @@ impl Channel {
         if let Some(last) = passed.last_use(idle_ms, in_use, config.history_age) {
             state.use_until(last);
         }
-        let window = Duration::from_millis(passed.left(window_ms)).min(config.coalesce);
-        state.coalescer.open(passed.now().after(window));
+        state.coalescer.restore(window_ms, passed, config.coalesce);
         Ok(())
     }
 
@@ -176,8 +174,7 @@ impl Channel {
         let is_public = config.public.shows(&name);
         let feeds = OrgFeeds::restore(member, public.filter(|_| is_public), passed, common)?;
         let mut state = State::new(Feeds::Org(feeds), idle_since);
-        let window = Duration::from_millis(passed.left(window_ms)).min(config.coalesce);
-        state.coalescer.open(passed.now().after(window));
+        state.coalescer.restore(window_ms, passed, config.coalesce);
         Ok(Some(Self {
             public: is_public,
             org: name,
