@@ -69,6 +69,7 @@ impl Origin {
     }
 
     /// There will be no server, for this reason, which the predecessor logs.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "there is none"))]
     pub(crate) fn refuse(&self, why: &str) {
         match self {
             Self::Fresh(_) => {}

@@ -1,10 +1,13 @@
 //! A server that serves: its parts, how they start, and how they end.
 
+mod parts;
+mod watched;
+
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -12,11 +15,9 @@ use tokio::time::Instant;
 use super::abort_on_drop::AbortOnDrop;
 #[cfg(feature = "postgres")]
 use super::outbox;
-use super::reload::Sources;
 use super::state_file::Keeping;
 use super::upgrader::{Phase, Upgrader};
-use super::worker::{self, Worker};
-use super::{ServeError, Server, shared_log, systemd};
+use super::{ServeError, Server, systemd};
 use crate::admission::Admission;
 use crate::backplane::Backplane;
 use crate::config::Config;
@@ -24,9 +25,11 @@ use crate::http::App;
 #[cfg(feature = "postgres")]
 use crate::http::OutboxCounters;
 use crate::hub::Hub;
-#[cfg(feature = "postgres")]
-use crate::outbox::Outbox;
 use crate::time::Clock;
+
+pub(super) use self::watched::{Stop, Watched};
+
+use self::parts::Parts;
 
 /// The parts of a server that serves.
 pub(super) struct Serving {
@@ -47,29 +50,6 @@ pub(super) struct Serving {
     pub(super) upgrade_parts: super::upgrade::UpgradeParts,
 }
 
-/// The parts before the server serves.
-struct Parts {
-    serving: Serving,
-    /// They have not been started.
-    workers: Vec<Worker>,
-    draining: watch::Receiver<Option<Instant>>,
-    sources: Sources,
-    on_start: Option<super::OnStart>,
-    #[cfg(target_os = "linux")]
-    predecessor: Option<super::Predecessor>,
-}
-
-/// What must not end by itself.
-pub(super) struct Watched {
-    workers: Vec<worker::Running>,
-    backplane: Option<Backplane>,
-    #[cfg(feature = "postgres")]
-    outbox: Option<Outbox>,
-    /// The outbox has been stopped, and may end.
-    #[cfg(feature = "postgres")]
-    stops_outbox: bool,
-}
-
 /// Why a server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -78,12 +58,6 @@ pub(super) enum Ending {
     /// Another process has taken over. What stays is drained; the state is the other process's.
     #[cfg(target_os = "linux")]
     Replaced,
-}
-
-/// A future that may be polled after it has resolved.
-pub(super) struct Stop<'a, F> {
-    stop: Pin<&'a mut F>,
-    is_over: bool,
 }
 
 // ===== impl Serving =====
@@ -187,6 +161,10 @@ impl Serving {
     }
 
     /// Ends what is open, and then all parts.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(unused_mut, reason = "only a successor changes it")
+    )]
     pub(super) async fn drain(mut self, ending: Ending) -> Result<(), ServeError> {
         let deadline = match ending {
             Ending::Stopped(deadline) => deadline,
@@ -298,145 +276,6 @@ impl Serving {
 
     pub(super) fn backplane(&self) -> Option<&Backplane> {
         self.watched.backplane.as_ref()
-    }
-}
-
-// ===== impl Parts =====
-
-impl Parts {
-    /// Makes the parts; nothing is served yet.
-    fn make(server: Server) -> Result<Self, ServeError> {
-        let Server { mut config, listeners, sources, state, upgrader, .. } = server;
-        #[cfg(target_os = "linux")]
-        let sockets = listeners.keep().map_err(ServeError::Start)?;
-        // Those of the service manager too.
-        let internal = listeners.addresses().iter().filter(|address| address.internal);
-        config.internal_listen = internal.map(|address| address.socket).collect();
-        // What was kept by an earlier process has a time, too.
-        let kept = config.hub.history_age.max(config.hub.topic_age);
-        let clock = Clock::start_after(kept);
-        let hub = state.start_hub(&config, clock).map_err(ServeError::State)?;
-        // It follows until the last stream has ended.
-        let backplane = shared_log::start(&config, &hub, clock).map_err(ServeError::Start)?;
-        let (descriptors, _) = rlimit::Resource::NOFILE.get().map_err(ServeError::Start)?;
-        let admission = Admission::new(&config, usize::try_from(descriptors).unwrap_or(usize::MAX));
-        let app = App::new(config.clone(), hub.clone(), clock, admission.clone());
-        let app = match &backplane {
-            Some(backplane) => app.with_backplane(&hub, backplane.clone()),
-            None => app,
-        };
-        #[cfg(feature = "postgres")]
-        let outbox_counters = Arc::<OutboxCounters>::default();
-        #[cfg(feature = "postgres")]
-        let app = match &config.outbox {
-            Some(_) => app.with_outbox(outbox_counters.clone()),
-            None => app,
-        };
-        let app = Arc::new(app);
-        let shards = listeners.into_workers().into_iter().enumerate();
-        let workers: Vec<_> = shards
-            .map(|(shard, sockets)| {
-                let tls = sources.tls().cloned();
-                Worker::new(app.clone(), hub.on_shard(shard), clock, sockets, tls)
-            })
-            .collect();
-        let (drain, draining) = watch::channel(None);
-        let watched = Watched {
-            workers: Vec::new(),
-            backplane,
-            #[cfg(feature = "postgres")]
-            outbox: None,
-            #[cfg(feature = "postgres")]
-            stops_outbox: false,
-        };
-        let serving = Serving {
-            #[cfg(target_os = "linux")]
-            upgrade_parts: super::upgrade::UpgradeParts::new(server.program, sockets, &workers),
-            config,
-            hub,
-            clock,
-            app,
-            admission,
-            watched,
-            upgrader,
-            state,
-            drain,
-            watchdog: None,
-            _reload: None,
-            #[cfg(feature = "postgres")]
-            outbox_counters,
-        };
-        Ok(Self {
-            serving,
-            workers,
-            draining,
-            sources,
-            on_start: server.on_start,
-            #[cfg(target_os = "linux")]
-            predecessor: server.predecessor,
-        })
-    }
-}
-
-// ===== impl Watched =====
-
-impl Watched {
-    /// What `future` resolves to.
-    ///
-    /// # Errors
-    /// A part has ended before. Without the thread that follows the log, streams would be silent for ever; without that
-    /// which drains the outbox, rows would wait for ever.
-    pub(super) async fn unless_one_ends<T>(
-        &mut self,
-        future: impl Future<Output = T>,
-    ) -> Result<T, ServeError> {
-        let mut future = pin!(future);
-        let mut log_ended = pin!(ended(self.backplane.as_ref().map(Backplane::ended)));
-        #[cfg(feature = "postgres")]
-        let outbox = self.outbox.as_ref().filter(|_| !self.stops_outbox);
-        #[cfg(feature = "postgres")]
-        let mut outbox_ended = pin!(ended(outbox.map(Outbox::ended)));
-        let workers = &mut self.workers;
-        poll_fn(|cx| {
-            let has_ended = workers.iter_mut().any(|worker| worker.poll_end(cx).is_ready())
-                || log_ended.as_mut().poll(cx).is_ready();
-            #[cfg(feature = "postgres")]
-            let has_ended = has_ended || outbox_ended.as_mut().poll(cx).is_ready();
-            match has_ended {
-                true => Poll::Ready(Err(ServeError::WorkerDied)),
-                false => future.as_mut().poll(cx).map(Ok),
-            }
-        })
-        .await
-    }
-}
-
-/// Waits for the end of a part, for ever if there is none.
-async fn ended(part: Option<impl Future<Output = ()>>) {
-    match part {
-        Some(end) => end.await,
-        None => std::future::pending().await,
-    }
-}
-
-// ===== impl Stop =====
-
-impl<'a, F: Future<Output = ()>> Stop<'a, F> {
-    pub(super) fn new(stop: Pin<&'a mut F>) -> Self {
-        Self { stop, is_over: false }
-    }
-
-    /// Whether the server has been stopped.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_over {
-            std::task::ready!(self.stop.as_mut().poll(cx));
-            self.is_over = true;
-        }
-        Poll::Ready(())
-    }
-
-    pub(super) async fn wait(&mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
     }
 }
 
