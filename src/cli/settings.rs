@@ -304,7 +304,8 @@ pub(super) struct ShutdownArgs {
     /// File in which histories and topics outlive a restart, so that clients resume instead of re-reading
     /// everything. It has the payloads of events. It is written at the end of a drain, which may then take
     /// 8s longer than --drain-timeout, and removed at the next start; after a crash there is none. Beside it
-    /// lies FILE.tmp while the server runs. Each server needs a file of its own. Not with --backplane
+    /// lies FILE.tmp while the server runs, until an upgrade. Each server needs a file of its own. Not with
+    /// --backplane
     #[arg(long, env = "NUDGED_STATE", value_name = "FILE")]
     pub(super) state: Option<PathBuf>,
 }

@@ -20,7 +20,7 @@ pub(super) enum Keeping {
     Never,
     /// In this file, which is held.
     Held(StateFile),
-    /// In this file, which its predecessor held. It is held from the drain on.
+    /// In this file, which its predecessor held. Nothing holds it until it is written.
     #[cfg(target_os = "linux")]
     Later(std::path::PathBuf),
 }

@@ -61,7 +61,9 @@ impl Predecessor {
             return Ok(None);
         };
         let refused = |why: &dyn std::fmt::Display| {
-            io::Error::other(format!("{VARIABLE} is set, which only a server does: {why}"))
+            io::Error::other(format!(
+                "{VARIABLE} is set, which only a server does for the process that replaces it; unset it: {why}"
+            ))
         };
         if value == BETWEEN {
             stand_between()?;
