@@ -199,7 +199,7 @@
 //! streams over TLS and HTTP/2, which it drains, and requests in flight, whose publishes it sends over. Connections that
 //! wait for a request, or become free, follow one by one.
 //!
-//! *A new process is a child of process 1* when the service manager is told of it. Between both stands a third one, which
+//! *A new process is a child of process 1* before the service manager gets its number. Between both stands a third one, which
 //! starts it and is ended then: systemd decides once whether a main process is its own child, and when it stops a service,
 //! it waits for the drain of such a one only.
 //!

@@ -1,5 +1,5 @@
 //! What outlives a process: whatever is in a file of records, restoring it and serving its streams does not panic, what was
-//! restored is restored again as it is, and no client is told that it has everything if it has not.
+//! restored is restored again as it is, and each stream gets what it lacks, a `connected`, or its end.
 
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -126,10 +126,10 @@ fn serve(hub: &Hub, seats: &[SeatState]) {
             received += std::str::from_utf8(frame.bytes(false)).expect("UTF-8");
         }
         // An org's stream may have a filter. Others were due to end, or stalled.
-        let is_told =
+        let restarts =
             ["resolve-path", "last", "connected"].iter().any(|what| received.contains(what));
         let ends = stream.ends_for() != CloseReason::Client;
-        assert!(is_told || ends || stream.topic().is_none() && received.is_empty(), "{received}");
+        assert!(restarts || ends || stream.topic().is_none() && received.is_empty(), "{received}");
     }
     assert_eq!(hub.seats(), 0);
 }

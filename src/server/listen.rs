@@ -209,7 +209,7 @@ impl Listeners {
     }
 
     /// Uses the listening sockets of the process that this one takes over from: what the configuration names is bound
-    /// already. Somebody accepts on each of them. If there are fewer than workers, as of one that a service manager
+    /// already. Each has a worker that accepts on it. If there are fewer than workers, as of one that a service manager
     /// opened, workers share them.
     #[cfg(target_os = "linux")]
     pub(crate) fn take_over(kept: Vec<KeptListener>, config: &Config) -> Result<Self, BindError> {

@@ -26,7 +26,7 @@ impl Cluster {
         id
     }
 
-    /// Has backends publish once more, and expects that nobody lacks anything.
+    /// Has backends publish once more, and expects that no browser lacks anything.
     pub(crate) fn finish(&mut self) {
         self.publish();
         self.publishers().progress(20);
@@ -67,7 +67,7 @@ fn a_log_that_is_flushed_or_renamed_is_found_out() {
     cluster.settle();
 }
 
-/// SCENARIO: while nobody publishes, the log is replaced by a longer one at once, as RESTORE … REPLACE does. BUG: each
+/// SCENARIO: while nothing is published, the log is replaced by a longer one at once, as RESTORE … REPLACE does. BUG: each
 /// node read the record after its head, as if it followed, and never those before it. FIX: a read comes with a record
 /// that was read before.
 #[test]
@@ -137,7 +137,7 @@ fn what_is_trimmed_or_deleted_cuts_those_that_had_not_read_it() {
 
 /// The last record is deleted before any node has read it: the log says that it ended with it.
 #[test]
-fn a_last_record_that_nobody_has_read_is_missed() {
+fn a_last_record_that_no_server_has_read_is_missed() {
     requires!(REDIS_SERVER);
     let redis = RedisServer::start_with(APPEND_ONLY);
     let mut cluster = browsed(&redis, &[]);

@@ -175,8 +175,8 @@ impl Backlog {
         self.count_ring();
     }
 
-    /// Where a stream goes on that has everything up to this id, as far as this can be told; `None` if it has to be notified that
-    /// it may have missed something. `has` is whether the tail of the log has a record.
+    /// Where a stream goes on that has everything up to this id; `None` if it is not known what it has missed, and it has to
+    /// get `connected`. `has` is whether the tail of the log has a record.
     pub(in crate::hub) fn take_up(
         &self,
         id: EventId,

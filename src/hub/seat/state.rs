@@ -15,7 +15,7 @@ impl Seat {
             touched,
             blocked_since,
             flags: _, // a keepalive is due by `touched`, a stall timer is set anew
-            round: _, // counted by the process: whether it is current is told
+            round: _, // counted by the process: `reread_due` and `is_current` say what it means
             ending,
             draining,
         } = self;

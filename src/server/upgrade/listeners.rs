@@ -1,5 +1,5 @@
 //! The listening sockets, as the old process keeps and sends them and as the new one receives them. They stay the same
-//! sockets, so no connect is refused, and none waits at a socket at which nobody accepts.
+//! sockets, so no connect is refused, and none waits at a socket on which no worker accepts.
 
 use std::collections::HashSet;
 use std::io;

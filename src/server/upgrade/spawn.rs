@@ -1,8 +1,8 @@
 //! The new process: how it is started, and ended if it does not take over.
 //!
 //! Between it and this process stands another one, which starts it, waits for it and ends as it does. Once that is ended,
-//! the new process is a child of process 1, as a service manager needs it: systemd decides when it is told of a new main
-//! process (`MAINPID=`), and for good, whether that is its child. For one that is not, it does not wait when it stops the
+//! the new process is a child of process 1, as a service manager needs it: systemd decides when it receives `MAINPID=` of
+//! a new main process, and for good, whether that is its child. For one that is not, it does not wait when it stops the
 //! service: it would end the drain by SIGKILL.
 
 use std::env;

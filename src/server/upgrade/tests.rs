@@ -424,8 +424,8 @@ fn a_version_that_is_not_spoken_is_refused_by_both() {
     old.send(&listeners, &[], soon()).expect("room");
     let refused = Predecessor::receive(new).expect_err("another version").to_string();
     assert!(refused.contains("the old process (9.9.9) speaks the versions 2 to 3"), "{refused}");
-    let told = old.receive(soon()).expect_err("the reason").to_string();
-    assert_eq!(told, refused, "the old one logs it");
+    let logged = old.receive(soon()).expect_err("the reason").to_string();
+    assert_eq!(logged, refused, "the old one logs it");
 }
 
 /// SCENARIO: a worker is busy for a second when an upgrade begins, on a loaded machine.

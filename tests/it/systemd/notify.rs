@@ -1,4 +1,4 @@
-//! What a service manager is told of an upgrade, and by which process: it takes messages of the main one only.
+//! Which messages a service manager gets of an upgrade, and from which process: it takes messages of the main one only.
 
 use std::fs;
 use std::io::IoSliceMut;

@@ -80,7 +80,7 @@ impl Checker {
         Seen { streams: self.streams, tally, published, probed, missing, behind }
     }
 
-    /// Ends it; nobody may have noticed anything.
+    /// Ends it; no client may have noticed anything.
     pub(super) fn expect_nothing(self, what: &str) -> Seen {
         let seen = self.finish();
         if let Some(noticed) = seen.noticed() {
@@ -93,7 +93,7 @@ impl Checker {
 // ===== impl Seen =====
 
 impl Seen {
-    /// What nobody may notice, in words.
+    /// What clients have noticed and must not, in words.
     pub(super) fn noticed(&self) -> Option<String> {
         let Self { streams, tally, published, probed, missing, behind } = self;
         let mut noticed: Vec<String> = tally.noticed(*streams).into_iter().collect();
