@@ -12,9 +12,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::certificate::Tls;
 use super::conn_context::ConnContext;
 use super::reactor::Accepted;
+use super::tls::Tls;
 #[cfg(target_os = "linux")]
 use super::upgrade::late::Late;
 use crate::admission::Entrance;

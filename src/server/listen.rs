@@ -8,13 +8,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{SockRef, Socket};
 
-use super::certificate::Tls;
-#[cfg(feature = "tls")]
-use super::certificate::TlsError;
 use super::exclusive;
 use super::outbox::OutboxError;
 use super::shared_log::BackplaneError;
 use super::systemd::PassedSockets;
+use super::tls::Tls;
+#[cfg(feature = "tls")]
+use super::tls::TlsError;
 #[cfg(target_os = "linux")]
 use super::upgrade::listeners::KeptListener;
 #[cfg(target_os = "linux")]

@@ -2,11 +2,6 @@
 
 mod abort_on_drop;
 pub(crate) mod acceptor;
-#[cfg(not(feature = "tls"))]
-#[path = "no_certificate.rs"]
-mod certificate;
-#[cfg(feature = "tls")]
-mod certificate;
 pub(crate) mod conn_context;
 mod exclusive;
 mod files;
@@ -25,20 +20,17 @@ mod shared_log;
 mod socket;
 mod state_file;
 pub mod systemd;
-#[cfg(all(test, feature = "tls"))]
-mod test_tls;
 #[cfg(feature = "tls")]
-mod tls_conn;
-#[cfg(feature = "tls")]
-mod tls_io;
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 #[cfg(target_os = "linux")]
 pub(crate) mod upgrade;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_upgrade.rs"]
 mod upgrade;
 mod upgrader;
-#[cfg(feature = "tls")]
-mod validity;
 mod worker;
 
 use std::future::Future;
@@ -52,13 +44,13 @@ use self::state_file::Keeping;
 use self::systemd::PassedSockets;
 use crate::config::Config;
 
-pub use self::certificate::Tls;
-#[cfg(feature = "tls")]
-pub use self::certificate::TlsError;
 pub use self::listen::{Address, BindError};
 pub use self::outbox::OutboxError;
 pub use self::reload::Reloader;
 pub use self::shared_log::BackplaneError;
+pub use self::tls::Tls;
+#[cfg(feature = "tls")]
+pub use self::tls::TlsError;
 #[cfg(target_os = "linux")]
 pub use self::upgrade::Predecessor;
 pub use self::upgrader::{Program, UpgradeRefused, Upgrader};

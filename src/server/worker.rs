@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::acceptor::Acceptor;
-use super::certificate::Tls;
 use super::conn_context::ConnContext;
 use super::listen::Listening;
 use super::reactor::{Handle, Reactor};
+use super::tls::Tls;
 #[cfg(target_os = "linux")]
 use super::upgrade::late::{LateReceiver, LateSender, late};
 use crate::http::{App, ServiceFactory};

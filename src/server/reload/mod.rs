@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use self::key_files::KeyFiles;
 use super::BindError;
-use super::certificate::Tls;
+use super::tls::Tls;
 use crate::config::Config;
 use crate::http::App;
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::successor::PassedConnection;
 use crate::server::acceptor::Acceptor;
-use crate::server::certificate::Tls;
+use crate::server::tls::Tls;
 
 /// A connection that comes late.
 #[derive(Debug)]

@@ -111,7 +111,7 @@ async fn clients_that_send_without_end_are_cut_and_hide_no_other() {
 #[test]
 fn records_without_data_count_too() {
     use crate::server::reactor::stream_conn::{Closed, Flow, StreamConn};
-    use crate::server::test_tls::{key_updates, sessions};
+    use crate::server::tls::test_sessions::{key_updates, sessions};
     use crate::time::Time;
 
     let ((server, mut socket), hub) = (wide_pair(), Hub::new(uncoalesced(8)));
@@ -152,7 +152,7 @@ fn records_without_data_count_too() {
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn what_a_session_holds_when_the_stream_begins_is_discarded() {
-    use crate::server::test_tls::{records, sessions_in_memory};
+    use crate::server::tls::test_sessions::{records, sessions_in_memory};
 
     for closes in [false, true] {
         let mut rig = Rig::new(uncoalesced(8));

@@ -115,7 +115,7 @@ fn a_stream_has_not_stalled_because_of_a_pause() {
 fn a_client_that_took_a_part_of_a_large_record_has_not_stalled() {
     let (server, mut client) = narrow_pair();
     server.set_nonblocking(true).expect("a socket");
-    let (transport, _session) = crate::server::test_tls::sessions(server);
+    let (transport, _session) = crate::server::tls::test_sessions::sessions(server);
     let conn = Conn::begun(transport);
     conn.publish(&"k".repeat(60_000));
     conn.assert_stalls_after_its_last_progress(|conn| {

@@ -13,9 +13,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::HTTP2;
-use super::reactor::Transport;
-use super::socket::Socket;
 use crate::config::{TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE};
+use crate::server::reactor::Transport;
+use crate::server::socket::Socket;
 
 /// The socket below a TLS session.
 #[derive(Debug)]
@@ -198,9 +198,9 @@ mod tests {
     use bytes::Bytes;
     use tokio::io::AsyncReadExt as _;
 
+    use super::super::test_sessions::{client, configs, key_updates, records};
     use super::*;
     use crate::config::READS_PER_TURN;
-    use crate::server::test_tls::{client, configs, key_updates, records};
 
     /// The two ends of a connection, and the server's as hyper and rustls see it.
     fn connection() -> (TcpStream, TcpStream, Socket) {

@@ -12,14 +12,14 @@ use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::conn_context::ConnContext;
-use super::http1::{Connection, End, HyperIo};
-use super::http2;
-use super::http2_conn::Http2Conn;
-use super::reactor::{Accepted, Transport};
-use super::socket::{Observer, Socket};
-use super::tls_io::Session;
+use super::session::Session;
 use crate::http::{Reject, ResponseFuture, Service};
+use crate::server::conn_context::ConnContext;
+use crate::server::http1::{Connection, End, HyperIo};
+use crate::server::http2;
+use crate::server::http2_conn::Http2Conn;
+use crate::server::reactor::{Accepted, Transport};
+use crate::server::socket::{Observer, Socket};
 
 /// The IO that hyper gets.
 type TlsIo = TokioIo<Session>;

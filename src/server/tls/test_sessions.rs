@@ -8,16 +8,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
-use super::reactor::Transport;
+use crate::server::reactor::Transport;
 
 /// A TLS session on this socket, and the client's session; both have done their handshake.
-pub(super) fn sessions(socket: TcpStream) -> (Transport, ClientConnection) {
+pub(in crate::server) fn sessions(socket: TcpStream) -> (Transport, ClientConnection) {
     let (server, client) = sessions_in_memory();
     (Transport::tls(mio::net::TcpStream::from_std(socket), server), client)
 }
 
 /// A server's configuration, and that of a client that trusts it.
-pub(super) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+pub(in crate::server) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let output = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "2", "-subj", "/CN=tests"])
@@ -41,12 +41,12 @@ pub(super) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
 }
 
 /// A client that has not sent its hello yet.
-pub(super) fn client(config: Arc<ClientConfig>) -> ClientConnection {
+pub(in crate::server) fn client(config: Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(config, "localhost".try_into().expect("a name")).expect("begun")
 }
 
 /// Two sessions that have done their handshake.
-pub(super) fn sessions_in_memory() -> (ServerConnection, ClientConnection) {
+pub(in crate::server) fn sessions_in_memory() -> (ServerConnection, ClientConnection) {
     let (server, config) = configs();
     let mut server = ServerConnection::new(server).expect("begun");
     let mut client = client(config);
@@ -68,14 +68,14 @@ pub(super) fn sessions_in_memory() -> (ServerConnection, ClientConnection) {
 }
 
 /// Records with as many key updates as rustls accepts at once, and one byte of data.
-pub(super) fn key_updates(client: &mut ClientConnection) -> Vec<u8> {
+pub(in crate::server) fn key_updates(client: &mut ClientConnection) -> Vec<u8> {
     (0..32).for_each(|_| client.refresh_traffic_keys().expect("TLS 1.3"));
     client.writer().write_all(b"x").expect("a session");
     records(client)
 }
 
 /// The records that a client has to send.
-pub(super) fn records(client: &mut ClientConnection) -> Vec<u8> {
+pub(in crate::server) fn records(client: &mut ClientConnection) -> Vec<u8> {
     let mut records = Vec::new();
     while client.wants_write() {
         client.write_tls(&mut records).expect("memory");

@@ -16,13 +16,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use tokio_rustls::TlsAcceptor;
 
-use super::BindError;
-use super::conn_context::ConnContext;
-use super::files::{Stamp, is_irregular, warn_if_all_may_read};
-use super::reactor::Accepted;
-use super::tls_conn;
+use super::conn;
 use super::validity;
 use crate::config::{Config, TlsFiles};
+use crate::server::BindError;
+use crate::server::conn_context::ConnContext;
+use crate::server::files::{Stamp, is_irregular, warn_if_all_may_read};
+use crate::server::reactor::Accepted;
 use crate::sync::Mutex;
 
 /// The certificate in use. Clones share it.
@@ -79,12 +79,12 @@ pub(super) const HTTP2: &[u8] = b"h2";
 // ===== impl Tls =====
 
 impl Tls {
-    pub(super) fn is_configured(config: &Config) -> bool {
+    pub(in crate::server) fn is_configured(config: &Config) -> bool {
         config.tls.is_some()
     }
 
     /// Loads the files of the configuration, if it names any.
-    pub(super) fn load(config: &Config) -> Result<Option<Self>, BindError> {
+    pub(in crate::server) fn load(config: &Config) -> Result<Option<Self>, BindError> {
         config.tls.clone().map(Self::read).transpose().map_err(BindError::Tls)
     }
 
@@ -116,7 +116,7 @@ impl Tls {
     }
 
     /// Reloads, and logs the result.
-    pub(super) fn reload_and_log(&self) {
+    pub(in crate::server) fn reload_and_log(&self) {
         match self.reload() {
             Ok(()) => tracing::info!("the certificate was read again; new connections use it"),
             Err(why) => tracing::error!(%why, "the certificate in use stays"),
@@ -124,12 +124,12 @@ impl Tls {
     }
 
     /// Performs the handshake, and serves the connection to its end.
-    pub(super) fn serve(
+    pub(in crate::server) fn serve(
         &self,
         accepted: Accepted,
         context: ConnContext,
     ) -> impl Future<Output = ()> + use<> {
-        tls_conn::serve(accepted, self.acceptor(), context)
+        conn::serve(accepted, self.acceptor(), context)
     }
 
     fn acceptor(&self) -> TlsAcceptor {
@@ -137,12 +137,12 @@ impl Tls {
     }
 
     /// Whether a file has changed since they were last read, valid or not.
-    pub(super) fn has_changed(&self) -> bool {
+    pub(in crate::server) fn has_changed(&self) -> bool {
         stamps(&self.files) != self.current.lock().stamps
     }
 
     /// Logs a warning if the certificate in use has expired, or is not valid yet.
-    pub(super) fn warn_if_invalid(&self) {
+    pub(in crate::server) fn warn_if_invalid(&self) {
         let chain = self.current.lock().chain.clone();
         validity::warn(&chain);
     }

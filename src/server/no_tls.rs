@@ -1,4 +1,4 @@
-//! Stands in for `certificate` in a build without the feature `tls`: no server has one.
+//! Stands in for `tls` in a build without the feature `tls`: no server has one.
 
 use std::future::Ready;
 
