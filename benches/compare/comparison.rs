@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::bars::{self, Bar};
 use super::measure::{Plan, Sample};
-use super::metric::{METRICS, Metric, median};
+use super::metric::{METRICS, Metric};
 use super::peer::Peer;
+use super::ratios;
+use super::spread::{median, multiples};
 use crate::shared::record::{Files, heading, machine, today};
 
 /// All runs of one server.
@@ -30,17 +32,14 @@ pub(crate) struct Record {
 // ===== impl Runs =====
 
 impl Runs {
-    /// A metric of each run; with `raw`, as multiples of the raw loop's in the same run.
-    fn values(&self, metric: &Metric, raw: Option<&Self>) -> Vec<f64> {
-        let read = |runs: &Self, at: usize| {
-            runs.samples.get(at)?.as_ref().ok().and_then(|sample| (metric.read)(sample))
-        };
-        (0..self.samples.len())
-            .filter_map(|at| match raw {
-                None => read(self, at),
-                Some(raw) => Some(read(self, at)? / read(raw, at)?),
-            })
-            .collect()
+    /// A metric of each run, in their order.
+    pub(crate) fn values(&self, metric: &Metric) -> Vec<Option<f64>> {
+        let read = |sample: &Result<Sample, String>| (metric.read)(sample.as_ref().ok()?);
+        self.samples.iter().map(read).collect()
+    }
+
+    fn median(&self, metric: &Metric) -> Option<f64> {
+        median(&self.values(metric).into_iter().flatten().collect::<Vec<_>>())
     }
 
     fn faults(&self) -> Vec<String> {
@@ -67,9 +66,7 @@ impl Record {
 
     /// The metrics that this plan measured.
     fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
-        METRICS
-            .iter()
-            .filter(|metric| self.runs.iter().any(|runs| !runs.values(metric, None).is_empty()))
+        METRICS.iter().filter(|metric| self.runs.iter().any(|runs| runs.median(metric).is_some()))
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -83,9 +80,43 @@ impl Record {
              setting for it use {workers} worker(s). In brackets: multiples of the raw loop's in the same run \
              (medians of the ratios). Memory is PSS, which leaves out the kernel's for sockets.\n\n"
         );
+        self.parts(&mut text);
         self.table(&mut text);
+        text.push_str(&ratios::table(&self.runs));
         self.notes(&mut text);
         text
+    }
+
+    /// How the parts with a server of their own are measured, or why one is not.
+    fn parts(&self, text: &mut String) {
+        if self.plan.singles > 0 {
+            let _ = write!(
+                text,
+                "Connects one at a time: a connection, its response, then the next one, on a fresh server, {} held at \
+                 the end. With TLS each has a full handshake; with HTTP/2 each is a stream.\n\n",
+                self.plan.singles
+            );
+        }
+        if self.plan.rounds > 0 {
+            text.push_str(
+                "The receive path on the other core: the server has a processor of its own, and what it sends over \
+                 loopback is received on the generator's (`rps_cpus` of `lo`), in whose time the receivers' half of \
+                 TCP is then. Without that it is in the server's.\n\n",
+            );
+        }
+        for why in self.other_core_reasons() {
+            let _ = writeln!(text, "The receive path on the other core: not measured: {why}\n");
+        }
+    }
+
+    fn other_core_reasons(&self) -> Vec<String> {
+        let samples = self.runs.iter().flat_map(|runs| &runs.samples);
+        let reason =
+            |sample: &Result<Sample, String>| sample.as_ref().ok()?.other_core.clone()?.err();
+        let mut all: Vec<_> = samples.filter_map(reason).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     fn table(&self, text: &mut String) {
@@ -106,9 +137,10 @@ impl Record {
     }
 
     fn cell(&self, metric: &Metric, runs: &Runs) -> String {
-        let Some(value) = median(&runs.values(metric, None)) else { return "–".into() };
+        let Some(value) = runs.median(metric) else { return "–".into() };
         let raw = self.raw().filter(|_| metric.ratio);
-        let ratio = raw.and_then(|raw| median(&runs.values(metric, Some(raw))));
+        let ratio =
+            raw.and_then(|raw| median(&multiples(&runs.values(metric), &raw.values(metric))));
         let ratio = ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2}×)"));
         format!("{value:.*}{ratio}", metric.digits)
     }
@@ -179,7 +211,7 @@ impl Record {
     fn bar(&self, metric: &Metric, runs: &Runs) -> Option<Bar> {
         Some(Bar {
             name: runs.peer.name().to_owned(),
-            value: median(&runs.values(metric, None))?,
+            value: runs.median(metric)?,
             label: self.cell(metric, runs),
             ours: runs.peer == Peer::Nudged,
         })

@@ -6,10 +6,12 @@
 //! cargo bench --features bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
 //! cargo bench --features bench --bench compare -- flood --only raw,nudged --subscribers 5000
 //! cargo bench --features bench --bench compare -- compare --only raw,nudged --nudged-before PROGRAM
+//! cargo bench --features bench --bench compare -- connect --only raw,nudged
+//! cargo bench --features bench --bench compare -- fanout --only nudged,nudged-tls --subscribers 5000
 //! ```
 //!
-//! The runs of the servers alternate, so that a machine that slows down affects all of them. Each figure is the
-//! median over the runs. The record goes to `benches/record/`.
+//! The runs of the servers alternate, in the reverse order every second time, so that a machine that slows down affects
+//! all of them. Each figure is the median over the runs. The record goes to `benches/record/`.
 
 mod bars;
 mod churn;
@@ -17,6 +19,7 @@ mod comparison;
 mod fairness;
 mod measure;
 mod metric;
+mod parts;
 mod peer;
 #[path = "../peers"]
 mod peers {
@@ -25,8 +28,12 @@ mod peers {
     pub(crate) mod origin;
     pub(crate) mod raw;
 }
+mod processors;
 mod publishing;
+mod ratios;
+mod receive_path;
 mod requests;
+mod rps;
 mod servers;
 #[path = "../shared"]
 mod shared {
@@ -36,6 +43,7 @@ mod shared {
     pub(crate) mod process;
     pub(crate) mod record;
 }
+mod spread;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +66,7 @@ struct Arguments {
     /// Servers to compare [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
-    /// Another build of nudged, as an additional column: before and after a change
+    /// Another build of nudged, as an additional column beside each of nudged: before and after a change
     #[arg(long, value_name = "PROGRAM")]
     nudged_before: Option<PathBuf>,
     /// Streams to open on each [default: 15000; with `requests`, 2000]
@@ -88,6 +96,9 @@ struct Arguments {
     /// Folder of the record [default: benches/record; with --short, none is written]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Added to the names of the record's files, as in <date>-connect-tls.md: a second record of a day and a mode
+    #[arg(long, value_name = "NAME")]
+    suffix: Option<String>,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -99,9 +110,9 @@ enum Mode {
     Compare,
     /// memory, and CPU of held streams
     Idle,
-    /// CPU of connects
+    /// memory, and CPU of connects, in a burst and one at a time
     Connect,
-    /// CPU and latency of one event at a time
+    /// CPU and latency of one event at a time, and the CPU with the receive path on the other core
     Fanout,
     /// CPU of events back to back
     Flood,
@@ -114,6 +125,9 @@ enum Mode {
     /// publishes accepted in a flood of repeated keys (nudged only)
     Publish,
 }
+
+/// Streams that are opened one at a time, at most.
+const SINGLES_MAX: usize = 15_000;
 
 const NEVER_CLOSES: &str = "it never closes a stream";
 const ONLY_STREAMS: &str = "it has no response but a stream";
@@ -139,6 +153,9 @@ fn run_role() -> Outcome<bool> {
         Some("serve-axum") => {
             let workers = arguments.next().ok_or("serve-axum WORKERS")?;
             peers::axum::serve(workers.parse()?)?;
+        }
+        Some(receive_path::HOLD) => {
+            receive_path::serve(&arguments.next().ok_or("hold-receive-path MASK")?)?;
         }
         _ => return Arguments::parse().compare(),
     }
@@ -189,10 +206,7 @@ impl Arguments {
     fn peers(&self) -> (Noted, Noted) {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for peer in Peer::ALL {
-            let is_asked_for = match peer {
-                Peer::NudgedBefore => self.nudged_before.is_some(),
-                _ => self.only.is_empty() || self.only.contains(&peer),
-            };
+            let is_asked_for = peer.is_asked_for(&self.only, self.nudged_before.is_some());
             if !is_asked_for {
                 continue;
             }
@@ -223,12 +237,14 @@ impl Arguments {
             (_, false) => 20,
         });
         let idle = self.idle.unwrap_or(if self.mode == Mode::Idle { 60 } else { 0 });
+        let subscribers = self.subscribers.unwrap_or(match (self.mode, self.short) {
+            (Mode::Requests, _) => 2_000,
+            (_, true) => 3_000,
+            (_, false) => 15_000,
+        });
         Plan {
-            subscribers: self.subscribers.unwrap_or(match (self.mode, self.short) {
-                (Mode::Requests, _) => 2_000,
-                (_, true) => 3_000,
-                (_, false) => 15_000,
-            }),
+            subscribers,
+            singles: if measures(Mode::Connect) { subscribers.min(SINGLES_MAX) } else { 0 },
             workers: if is_latency { 1 } else { self.workers },
             rounds: if measures(Mode::Fanout) || is_latency { rounds } else { 0 },
             flood: if measures(Mode::Flood) { self.flood } else { 0 },
@@ -244,7 +260,8 @@ impl Arguments {
         let mut record = Record { mode: self.mode_name(), plan: plan.clone(), runs, absent };
         let turns = self.runs.unwrap_or(if self.short { 1 } else { 5 });
         for turn in 1..=turns {
-            for runs in &mut record.runs {
+            for at in order(turn, record.runs.len()) {
+                let runs = &mut record.runs[at];
                 let name = runs.peer.name();
                 let log = |what: &str| eprintln!("run {turn} of {turns}: {name}: {what}");
                 let sample = run(runs.peer, &plan, log).map_err(|why| why.to_string());
@@ -281,7 +298,16 @@ impl Arguments {
 
     fn mode_name(&self) -> String {
         let value = self.mode.to_possible_value().expect("no mode is skipped");
-        value.get_name().to_owned()
+        let suffix = self.suffix.iter().map(|suffix| format!("-{suffix}"));
+        value.get_name().to_owned() + &suffix.collect::<String>()
+    }
+}
+
+/// The servers of a turn: backwards in every second one.
+fn order(turn: usize, servers: usize) -> Vec<usize> {
+    match turn.is_multiple_of(2) {
+        true => (0..servers).rev().collect(),
+        false => (0..servers).collect(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One run of one server: connect, idle, deliver, flood.
+//! One run of one server: connect, idle, deliver, flood; then the parts that have a fresh server each.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use nudged::bench::{Cost, DRAIN_TIMEOUT, Load, Options, Tally};
+use nudged::bench::{Cost, DRAIN_TIMEOUT, Load, Options, Quantiles, Tally};
 use nudged::client::Verify;
 
+use super::parts::{connect_one_at_a_time, deliver_to_other_core};
 use super::peer::Peer;
 use super::servers::Server;
 
@@ -17,6 +18,8 @@ use super::servers::Server;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) subscribers: usize,
+    /// Streams that are opened one at a time, on a server of their own.
+    pub(crate) singles: usize,
     pub(crate) workers: usize,
     /// Publishes of one event each, each after the one before has reached every subscriber.
     pub(crate) rounds: u32,
@@ -37,7 +40,11 @@ pub(crate) struct Sample {
     pub(crate) slope: f64,
     pub(crate) connect_us: f64,
     pub(crate) connects_per_second: f64,
+    /// Of connects that come one at a time.
+    pub(crate) connect_single_us: Option<f64>,
     pub(crate) delivery_us: Option<f64>,
+    /// The same with the receive path on other processors, or why it was not measured.
+    pub(crate) other_core: Option<Result<f64, String>>,
     pub(crate) last_p50_ms: Option<f64>,
     pub(crate) last_p99_ms: Option<f64>,
     pub(crate) flood_us: Option<f64>,
@@ -48,16 +55,36 @@ pub(crate) struct Sample {
     pub(crate) refusal: Option<String>,
 }
 
+/// Events that went to all subscribers one at a time.
+pub(crate) struct Deliveries {
+    pub(crate) cpu_us: f64,
+    last: Option<Quantiles>,
+}
+
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Lets a server finish deferred work before it is measured.
-const SETTLE: Duration = Duration::from_millis(500);
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
 pub(crate) const ORG: &str = "acme";
 
 // ===== impl Sample =====
 
 impl Sample {
+    /// Adds what the subscribers of a part have received, and closes their streams.
+    pub(crate) fn finish(&mut self, mut load: Load) -> Outcome<()> {
+        let Tally { missed, duplicates, reordered, disconnects, failed, .. } = load.tally();
+        self.tally.missed += missed;
+        self.tally.duplicates += duplicates;
+        self.tally.reordered += reordered;
+        self.tally.disconnects += disconnects;
+        self.tally.failed += failed;
+        self.tally.failed_status = load.tally().failed_status.or(self.tally.failed_status);
+        let refused = load.refusals().map(|(count, why)| format!("{count} refused: {why}"));
+        self.refusal = self.refusal.take().or(refused);
+        Ok(load.close(true)?)
+    }
+
     /// Deliveries other than every event exactly once to every subscriber, and other faults.
     pub(crate) fn fault(&self) -> Option<String> {
         let Tally { missed, duplicates, disconnects, failed, failed_status, .. } = self.tally;
@@ -98,13 +125,31 @@ pub(crate) fn settled(server: &Server, load: &mut Load) -> Outcome<Cost> {
 
 /// Starts the server, runs the plan, stops it.
 pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Outcome<Sample> {
+    let mut sample = Sample::default();
+    run_one_server(peer, plan, &mut sample, &mut progress)?;
+    if plan.singles > 0 {
+        progress("connect, one at a time");
+        connect_one_at_a_time(peer, plan, &mut sample)?;
+    }
+    if plan.rounds > 0 {
+        progress("deliver, received on the other core");
+        deliver_to_other_core(peer, plan, &mut sample)?;
+    }
+    Ok(sample)
+}
+
+fn run_one_server(
+    peer: Peer,
+    plan: &Plan,
+    sample: &mut Sample,
+    mut progress: impl FnMut(&str),
+) -> Outcome<()> {
     let server = peer.start(plan)?;
     thread::sleep(SETTLE);
     let mut load = load(&server, ORG, plan.subscribers)?;
-    let mut sample = Sample::default();
 
     progress("connect");
-    connect(&server, &mut load, plan, &mut sample)?;
+    connect(&server, &mut load, plan, sample)?;
     if plan.idle > Duration::ZERO {
         progress("idle");
         let before = server.cost()?;
@@ -114,16 +159,17 @@ pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Ou
     }
     if plan.rounds + plan.flood > 0 {
         progress("deliver");
-        deliver(&server, &mut load, plan, &mut sample)?;
+        if let Some(Deliveries { cpu_us, last }) = deliver(&server, &mut load, plan)? {
+            sample.delivery_us = Some(cpu_us);
+            sample.last_p50_ms = last.map(|last| last.p50);
+            sample.last_p99_ms = last.map(|last| last.p99);
+        }
     }
     if plan.flood > 0 {
         progress("flood");
-        flood(&server, &mut load, plan, &mut sample)?;
+        flood(&server, &mut load, plan, sample)?;
     }
-    sample.tally = load.tally();
-    sample.refusal = load.refusals().map(|(count, why)| format!("{count} refused: {why}"));
-    load.close(true)?;
-    Ok(sample)
+    sample.finish(load)
 }
 
 fn connect(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
@@ -142,12 +188,17 @@ fn connect(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
     Ok(())
 }
 
-fn deliver(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {
+/// `None` if the plan has no events one at a time.
+pub(crate) fn deliver(
+    server: &Server,
+    load: &mut Load,
+    plan: &Plan,
+) -> Outcome<Option<Deliveries>> {
     // The first publish runs cold code and fills empty buffers.
     load.publish(1, Duration::ZERO)?;
     load.take_latencies();
     if plan.rounds == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let before = settled(server, load)?;
     for _ in 0..plan.rounds {
@@ -155,11 +206,7 @@ fn deliver(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -
     }
     let used = settled(server, load)? - before;
     let deliveries = f64::from(plan.rounds) * load.subscribers() as f64;
-    sample.delivery_us = Some(micros(used) / deliveries);
-    let last = load.take_latencies().last();
-    sample.last_p50_ms = last.map(|last| last.p50);
-    sample.last_p99_ms = last.map(|last| last.p99);
-    Ok(())
+    Ok(Some(Deliveries { cpu_us: micros(used) / deliveries, last: load.take_latencies().last() }))
 }
 
 fn flood(server: &Server, load: &mut Load, plan: &Plan, sample: &mut Sample) -> Outcome<()> {

@@ -15,7 +15,7 @@ pub(crate) struct Metric {
 
 const KIB: f64 = 1024.0;
 
-pub(crate) const METRICS: [Metric; 10] = [
+pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "pss_slope_kib",
         title: "user memory a subscriber, by slope",
@@ -41,6 +41,14 @@ pub(crate) const METRICS: [Metric; 10] = [
         read: |sample| Some(sample.connect_us),
     },
     Metric {
+        key: "connect_single_us",
+        title: "CPU a connect, one at a time",
+        unit: "µs",
+        digits: 1,
+        ratio: true,
+        read: |sample| sample.connect_single_us,
+    },
+    Metric {
         key: "connects_per_second",
         title: "connects",
         unit: "/s",
@@ -63,6 +71,14 @@ pub(crate) const METRICS: [Metric; 10] = [
         digits: 2,
         ratio: true,
         read: |sample| sample.delivery_us,
+    },
+    Metric {
+        key: "delivery_other_core_us",
+        title: "CPU a delivery, receive path on the other core",
+        unit: "µs",
+        digits: 2,
+        ratio: true,
+        read: |sample| sample.other_core.clone()?.ok(),
     },
     Metric {
         key: "last_reached_p50_ms",
@@ -97,11 +113,3 @@ pub(crate) const METRICS: [Metric; 10] = [
         read: |sample| sample.flood_per_second,
     },
 ];
-
-/// The median; of an even number of values the mean of the middle two.
-pub(crate) fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (upper, lower) = (sorted.len() / 2, sorted.len().checked_sub(1)? / 2);
-    Some(f64::midpoint(sorted[lower], sorted[upper]))
-}

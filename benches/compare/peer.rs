@@ -19,8 +19,14 @@ pub(crate) enum Peer {
     NudgedBefore,
     /// nudged over TLS
     NudgedTls,
+    /// another build of nudged over TLS (--nudged-before)
+    #[value(skip)]
+    NudgedTlsBefore,
     /// nudged over TLS and HTTP/2, 100 streams to a connection
     NudgedH2,
+    /// another build of nudged over TLS and HTTP/2 (--nudged-before)
+    #[value(skip)]
+    NudgedH2Before,
     /// nudged's hub, mounted in plain hyper
     Hyper,
     /// axum's Sse over a broadcast channel
@@ -41,12 +47,14 @@ pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.s
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Raw,
         Self::Nudged,
         Self::NudgedBefore,
         Self::NudgedTls,
+        Self::NudgedTlsBefore,
         Self::NudgedH2,
+        Self::NudgedH2Before,
         Self::Hyper,
         Self::Axum,
         Self::Nchan,
@@ -61,7 +69,9 @@ impl Peer {
             Self::Nudged => "nudged",
             Self::NudgedBefore => "nudged, before",
             Self::NudgedTls => "nudged, TLS",
+            Self::NudgedTlsBefore => "nudged, TLS, before",
             Self::NudgedH2 => "nudged, TLS and HTTP/2",
+            Self::NudgedH2Before => "nudged, TLS and HTTP/2, before",
             Self::Hyper => "nudged's hub in hyper",
             Self::Axum => "axum Sse",
             Self::Nchan => "nchan (nginx)",
@@ -75,16 +85,10 @@ impl Peer {
     pub(crate) fn find(self, before: Option<&Path>) -> Result<String, String> {
         match self {
             Self::Raw => Ok("benches/peers/raw.rs".into()),
-            Self::Nudged => nudged_version(Path::new(NUDGED)),
-            Self::NudgedBefore => {
+            Self::Nudged | Self::NudgedTls | Self::NudgedH2 => self.find_nudged(Path::new(NUDGED)),
+            Self::NudgedBefore | Self::NudgedTlsBefore | Self::NudgedH2Before => {
                 let program = before.ok_or("give its program with --nudged-before")?;
-                Ok(format!("{}, {}", nudged_version(program)?, program.display()))
-            }
-            Self::NudgedTls | Self::NudgedH2 if !has_tls() => {
-                Err("this nudged has no --tls-cert: build it with the feature tls".into())
-            }
-            Self::NudgedTls | Self::NudgedH2 => {
-                openssl_version().and_then(|_| nudged_version(Path::new(NUDGED)))
+                Ok(format!("{}, {}", self.find_nudged(program)?, program.display()))
             }
             Self::Hyper => Ok("benches/peers/hyper.rs, hyper 1, tokio 1 (Cargo.lock)".into()),
             Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
@@ -95,14 +99,49 @@ impl Peer {
         }
     }
 
+    /// Whether it is compared. `only` has what was asked for, and nothing if that is everything; `has_before` says
+    /// whether there is another build of nudged. That has a column beside each of nudged, and one without TLS also if
+    /// no column of nudged was asked for.
+    pub(crate) fn is_asked_for(self, only: &[Self], has_before: bool) -> bool {
+        let asks_for = |peer| only.is_empty() || only.contains(&peer);
+        match self {
+            Self::NudgedTlsBefore => has_before && asks_for(Self::NudgedTls),
+            Self::NudgedH2Before => has_before && asks_for(Self::NudgedH2),
+            Self::NudgedBefore => {
+                let has_others = asks_for(Self::NudgedTls) || asks_for(Self::NudgedH2);
+                has_before && (asks_for(Self::Nudged) || !has_others)
+            }
+            _ => asks_for(self),
+        }
+    }
+
+    /// Whether it is another build of nudged.
+    pub(super) fn is_before(self) -> bool {
+        matches!(self, Self::NudgedBefore | Self::NudgedTlsBefore | Self::NudgedH2Before)
+    }
+
     /// Whether its streams use TLS.
     pub(super) fn is_secure(self) -> bool {
-        matches!(self, Self::NudgedTls | Self::NudgedH2 | Self::NchanTls)
+        match self {
+            Self::NudgedTls | Self::NudgedTlsBefore | Self::NchanTls => true,
+            _ => self.http2().is_some(),
+        }
     }
 
     /// With HTTP/2, the streams on each connection.
     pub(super) fn http2(self) -> Option<usize> {
-        (self == Self::NudgedH2).then_some(100)
+        matches!(self, Self::NudgedH2 | Self::NudgedH2Before).then_some(100)
+    }
+
+    fn find_nudged(self, program: &Path) -> Result<String, String> {
+        if self.is_secure() {
+            openssl_version()?;
+            if !has_tls(program) {
+                let program = program.display();
+                return Err(format!("{program} has no --tls-cert: build it with the feature tls"));
+            }
+        }
+        nudged_version(program)
     }
 }
 
@@ -110,8 +149,8 @@ fn nudged_version(program: &Path) -> Result<String, String> {
     first_line(Command::new(program).arg("--version"))
 }
 
-fn has_tls() -> bool {
-    let help = Command::new(NUDGED).args(["serve", "--help"]).output();
+fn has_tls(program: &Path) -> bool {
+    let help = Command::new(program).args(["serve", "--help"]).output();
     help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--tls-cert"))
 }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use nudged::bench::Quantiles;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::measure::{ORG, Outcome, Plan, load};
 use super::peer::Peer;
+use super::processors::Processors;
 use super::servers::Server;
 use crate::shared::http::{Connection, get};
 use crate::shared::process::now;
@@ -89,52 +89,12 @@ pub(crate) fn run(peer: Peer, plan: &Plan, mut progress: impl FnMut(&str)) -> Ou
     Ok(Requests { peer, quiet, busy: busy?, requests_per_second })
 }
 
-/// Where the server runs, and where this program does: a server that shares its processor with what measures it is
-/// measured as slower than it is.
-/// Dropping this takes all of them again.
-struct Processors {
-    all: CpuSet,
-    first: CpuSet,
-    others: CpuSet,
-}
-
 /// The clients that pipeline, and the length of what they send and receive.
 struct Flood {
     poll: Poll,
     clients: Vec<Pipeline>,
     requests: Vec<u8>,
     response_length: usize,
-}
-
-// ===== impl Processors =====
-
-impl Processors {
-    fn find() -> Outcome<Self> {
-        let all = sched_getaffinity(None)?;
-        let mut numbers = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu));
-        let (mut first, mut others) = (CpuSet::new(), CpuSet::new());
-        first.set(numbers.next().ok_or("no processor")?);
-        numbers.for_each(|cpu| others.set(cpu));
-        match others.count() {
-            0 => Err("the server and the generator need a processor each".into()),
-            _ => Ok(Self { all, first, others }),
-        }
-    }
-
-    /// For this thread, and what it starts from now on.
-    fn take_first(&self) -> Outcome<()> {
-        Ok(sched_setaffinity(None, &self.first)?)
-    }
-
-    fn take_others(&self) -> Outcome<()> {
-        Ok(sched_setaffinity(None, &self.others)?)
-    }
-}
-
-impl Drop for Processors {
-    fn drop(&mut self) {
-        _ = sched_setaffinity(None, &self.all);
-    }
 }
 
 // ===== impl Flood =====

@@ -48,8 +48,18 @@ impl Peer {
                 let mut axum = ourselves(&folder, "serve-axum")?;
                 Server::start(folder, axum.arg(workers))
             }
-            Self::Nudged | Self::NudgedTls | Self::NudgedH2 => {
-                let mut command = nudged(Path::new(NUDGED), &workers)?;
+            Self::Nudged
+            | Self::NudgedTls
+            | Self::NudgedH2
+            | Self::NudgedBefore
+            | Self::NudgedTlsBefore
+            | Self::NudgedH2Before => {
+                let before = plan.nudged_before.as_deref();
+                let program = match self.is_before() {
+                    true => before.ok_or_else(|| io::Error::other("no --nudged-before"))?,
+                    false => Path::new(NUDGED),
+                };
+                let mut command = nudged(program, &workers)?;
                 if self.is_secure() {
                     let [certificate, key] = make_certificate(&folder)?;
                     command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
@@ -57,11 +67,6 @@ impl Peer {
                 let mut server = Server::start(folder, &mut command)?;
                 server.http2 = self.http2();
                 Ok(server)
-            }
-            Self::NudgedBefore => {
-                let before = plan.nudged_before.as_deref();
-                let program = before.ok_or_else(|| io::Error::other("no --nudged-before"))?;
-                Server::start(folder, &mut nudged(program, &workers)?)
             }
             Self::Hono => {
                 Server::start(folder, guarded("node")?.arg("server.mjs").current_dir(hono()))

@@ -17,6 +17,7 @@ mod client_tls;
 mod coalescing;
 mod command_line;
 mod commands;
+mod compare;
 mod conformance;
 mod connection_ends;
 mod deadlines;

@@ -1,0 +1,110 @@
+//! `rps_cpus` of a network interface: the processors that handle what it has received (receive packet steering;
+//! `Documentation/networking/scaling.rst` of Linux).
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The settings of all receive queues of an interface, each with its value before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Queues(Vec<(PathBuf, String)>);
+
+/// The queues of loopback.
+pub(crate) const LOOPBACK: &str = "/sys/class/net/lo/queues";
+
+/// What [`hold`] prints when the setting is made.
+pub(crate) const HELD: &str = "held";
+
+const FILE: &str = "rps_cpus";
+/// Processors of each group of digits.
+const GROUP: usize = 32;
+
+/// Sets the processors of all queues in `folder`, prints [`HELD`] or why that is impossible, and waits for the end of
+/// `until`. Then every queue has its value from before.
+pub(crate) fn hold(
+    folder: &Path,
+    mask: &str,
+    mut out: impl Write,
+    mut until: impl Read,
+) -> io::Result<()> {
+    let queues = match Queues::find(folder).and_then(|queues| queues.set(mask).map(|()| queues)) {
+        Ok(queues) => queues,
+        Err(why) => return writeln!(out, "{why}"),
+    };
+    let waited = writeln!(out, "{HELD}")
+        .and_then(|()| out.flush())
+        .and_then(|()| until.read_to_end(&mut Vec::new()));
+    queues.restore()?;
+    waited.map(drop)
+}
+
+/// The value for these processors: hexadecimal digits, in groups that commas separate.
+pub(crate) fn mask(processors: impl IntoIterator<Item = usize>) -> String {
+    let mut groups = vec![0_u32];
+    for processor in processors {
+        let group = processor / GROUP;
+        groups.resize(groups.len().max(group + 1), 0);
+        groups[group] |= 1 << (processor % GROUP);
+    }
+    let rest = groups.iter().rev().skip(1).map(|group| format!(",{group:08x}"));
+    let last = groups.last().map_or(String::new(), |group| format!("{group:x}"));
+    last + &rest.collect::<String>()
+}
+
+/// How often processors were interrupted for packets that another one gave them, of the text of
+/// `/proc/net/softnet_stat`: the tenth column, a line for each processor.
+pub(crate) fn steered(softnet_stat: &str) -> Option<u64> {
+    let of = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(9)?, 16).ok();
+    softnet_stat.lines().map(of).sum()
+}
+
+// ===== impl Queues =====
+
+impl Queues {
+    /// Fails unless there is one, and the setting of each is unused: with what another program set, every figure
+    /// would be one of steered packets, and that program may restore it in between.
+    fn find(folder: &Path) -> io::Result<Self> {
+        let mut queues = Vec::new();
+        for queue in fs::read_dir(folder).map_err(|why| named(folder, &why))? {
+            let file = queue?.path().join(FILE);
+            if !file.exists() {
+                continue;
+            }
+            let value = fs::read_to_string(&file).map_err(|why| named(&file, &why))?;
+            let value = value.trim().to_owned();
+            if value.contains(|digit| !matches!(digit, '0' | ',')) {
+                let why = format!("{} is {value} already, not 0", file.display());
+                return Err(io::Error::other(why));
+            }
+            queues.push((file, value));
+        }
+        queues.sort();
+        match queues.is_empty() {
+            true => Err(io::Error::other(format!("no queue in {} has {FILE}", folder.display()))),
+            false => Ok(Self(queues)),
+        }
+    }
+
+    /// Restores all of them if one cannot be set.
+    fn set(&self, mask: &str) -> io::Result<()> {
+        let set = |(file, _): &(PathBuf, String)| write(file, mask);
+        self.0.iter().try_for_each(set).inspect_err(|_| _ = self.restore())
+    }
+
+    /// Tries every queue, and returns the first error.
+    fn restore(&self) -> io::Result<()> {
+        let restored: Vec<_> = self.0.iter().map(|(file, value)| write(file, value)).collect();
+        restored.into_iter().collect()
+    }
+}
+
+fn write(file: &Path, value: &str) -> io::Result<()> {
+    // Not `fs::write`, which would create it; and in one piece, because each write(2) is a setting of its own.
+    let opened = fs::OpenOptions::new().write(true).truncate(true).open(file);
+    let line = format!("{value}\n");
+    opened.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|why| named(file, &why))
+}
+
+fn named(file: &Path, why: &io::Error) -> io::Error {
+    io::Error::new(why.kind(), format!("{}: {why}", file.display()))
+}
