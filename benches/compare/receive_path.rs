@@ -9,29 +9,28 @@
 //! too. It has a session of its own and ignores the signals that a terminal or `kill` sends by default.
 
 use std::env;
-use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::setsid;
+use socket2::SockRef;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::measure::Outcome;
 use super::processors::Processors;
-use super::rps::{HELD, LOOPBACK, hold, mask, steered};
+use super::rps::{HELD, LOOPBACK, clear, hold, mask};
 
 /// While this lives, packets of loopback are received on other processors than the server's.
 pub(crate) struct ReceivePath {
     holder: Child,
-    steered_before: u64,
+    is_held: bool,
 }
 
 /// The first argument of the process that holds the setting; the second is its value.
 pub(crate) const HOLD: &str = "hold-receive-path";
-
-const COUNTERS: &str = "/proc/net/softnet_stat";
 
 /// The role of the process that holds the setting.
 pub(crate) fn serve(mask: &str) -> Outcome<()> {
@@ -48,35 +47,25 @@ pub(crate) fn serve(mask: &str) -> Outcome<()> {
 // ===== impl ReceivePath =====
 
 impl ReceivePath {
-    /// Steers what is received to the processors that the server does not have. The error is the reason why that is
-    /// impossible here.
+    /// Steers what is received to the processors that the server does not have, and leaves this thread on the server's.
+    /// The error is the reason why that is impossible here.
     pub(crate) fn on_others(processors: &Processors) -> Outcome<Self> {
-        let steered_before = counted()?;
         let mut command = Command::new(env::current_exe()?);
         command.args([HOLD, &mask(processors.others())]);
         let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         let said = BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line);
-        let held = Self { holder, steered_before };
+        let mut path = Self { holder, is_held: false };
         said?;
         match line.trim() {
-            HELD => Ok(held),
-            "" => Err("the process that was to set it has ended".into()),
-            why => Err(why.into()),
+            HELD => path.is_held = true,
+            "" => return Err("the process that was to set it has ended".into()),
+            why => return Err(why.into()),
         }
-    }
-
-    /// Fails unless at least so many packets were handed to another processor: the loopback of a container may not be
-    /// the one that was set.
-    pub(crate) fn check(&self, packets: u64) -> Result<(), String> {
-        let counted = counted().map_err(|why| why.to_string())?;
-        let steered = counted.saturating_sub(self.steered_before);
-        match steered >= packets {
-            true => Ok(()),
-            false => Err(format!(
-                "the setting has no effect: {steered} times did a processor get packets from \
-                 another, not {packets} or more ({COUNTERS})"
-            )),
+        match takes_effect(processors)? {
+            true => Ok(path),
+            // That of a container may not be the one that `/sys` shows.
+            false => Err("the loopback here is not the one whose setting /sys has".into()),
         }
     }
 }
@@ -84,14 +73,22 @@ impl ReceivePath {
 impl Drop for ReceivePath {
     fn drop(&mut self) {
         self.holder.stdin = None;
-        match self.holder.wait() {
-            Ok(status) if status.success() => {}
-            ended => eprintln!("{LOOPBACK}/*/rps_cpus may not be restored: {ended:?}"),
+        let ended = self.holder.wait();
+        if self.is_held && !ended.as_ref().is_ok_and(ExitStatus::success) {
+            let cleared = clear(Path::new(LOOPBACK));
+            eprintln!("what held {LOOPBACK}/*/rps_cpus: {ended:?}; restored here: {cleared:?}");
         }
     }
 }
 
-fn counted() -> Outcome<u64> {
-    let text = fs::read_to_string(COUNTERS)?;
-    Ok(steered(&text).ok_or_else(|| format!("{COUNTERS} has no tenth column"))?)
+/// Whether what the server's processor sends is received on another one.
+fn takes_effect(processors: &Processors) -> Outcome<bool> {
+    processors.take_first()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut sender = TcpStream::connect(listener.local_addr()?)?;
+    let (mut receiver, _) = listener.accept()?;
+    sender.write_all(&[0])?;
+    receiver.read_exact(&mut [0])?;
+    let received_on = SockRef::from(&receiver).cpu_affinity()?;
+    Ok(processors.others().any(|processor| processor == received_on))
 }

@@ -16,6 +16,7 @@ pub(crate) const LOOPBACK: &str = "/sys/class/net/lo/queues";
 pub(crate) const HELD: &str = "held";
 
 const FILE: &str = "rps_cpus";
+const UNUSED: &str = "0";
 /// Processors of each group of digits.
 const GROUP: usize = 32;
 
@@ -38,6 +39,11 @@ pub(crate) fn hold(
     waited.map(drop)
 }
 
+/// Sets all queues in `folder` back to 0, which they had before whatever [`hold`] has set.
+pub(crate) fn clear(folder: &Path) -> io::Result<()> {
+    files(folder)?.iter().try_for_each(|file| write(file, UNUSED))
+}
+
 /// The value for these processors: hexadecimal digits, in groups that commas separate.
 pub(crate) fn mask(processors: impl IntoIterator<Item = usize>) -> String {
     let mut groups = vec![0_u32];
@@ -51,13 +57,6 @@ pub(crate) fn mask(processors: impl IntoIterator<Item = usize>) -> String {
     last + &rest.collect::<String>()
 }
 
-/// How often processors were interrupted for packets that another one gave them, of the text of
-/// `/proc/net/softnet_stat`: the tenth column, a line for each processor.
-pub(crate) fn steered(softnet_stat: &str) -> Option<u64> {
-    let of = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(9)?, 16).ok();
-    softnet_stat.lines().map(of).sum()
-}
-
 // ===== impl Queues =====
 
 impl Queues {
@@ -65,20 +64,15 @@ impl Queues {
     /// would be one of steered packets, and that program may restore it in between.
     fn find(folder: &Path) -> io::Result<Self> {
         let mut queues = Vec::new();
-        for queue in fs::read_dir(folder).map_err(|why| named(folder, &why))? {
-            let file = queue?.path().join(FILE);
-            if !file.exists() {
-                continue;
-            }
+        for file in files(folder)? {
             let value = fs::read_to_string(&file).map_err(|why| named(&file, &why))?;
             let value = value.trim().to_owned();
             if value.contains(|digit| !matches!(digit, '0' | ',')) {
-                let why = format!("{} is {value} already, not 0", file.display());
+                let why = format!("{} is {value} already, not {UNUSED}", file.display());
                 return Err(io::Error::other(why));
             }
             queues.push((file, value));
         }
-        queues.sort();
         match queues.is_empty() {
             true => Err(io::Error::other(format!("no queue in {} has {FILE}", folder.display()))),
             false => Ok(Self(queues)),
@@ -96,6 +90,16 @@ impl Queues {
         let restored: Vec<_> = self.0.iter().map(|(file, value)| write(file, value)).collect();
         restored.into_iter().collect()
     }
+}
+
+/// The settings of an interface, in their order.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let queues = fs::read_dir(folder).map_err(|why| named(folder, &why))?;
+    let files = queues.map(|queue| Ok(queue?.path().join(FILE)));
+    let mut files: Vec<_> = files.collect::<io::Result<_>>()?;
+    files.retain(|file| file.exists());
+    files.sort();
+    Ok(files)
 }
 
 fn write(file: &Path, value: &str) -> io::Result<()> {

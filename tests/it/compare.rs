@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use rps::{HELD, LOOPBACK, hold, mask, steered};
+use rps::{HELD, LOOPBACK, clear, hold, mask};
 use spread::{Spread, median, multiples};
 
 use crate::support::temp_dir::TempDir;
@@ -64,6 +64,13 @@ fn a_setting_that_is_in_use_is_left_alone() {
 }
 
 #[test]
+fn what_is_left_of_a_setting_can_be_cleared() {
+    let (folder, files) = queues(&["2", "0"]);
+    clear(folder.path()).unwrap();
+    assert_eq!(texts(&files), ["0\n", "0\n"]);
+}
+
+#[test]
 fn a_machine_without_the_setting_is_a_reason() {
     let (folder, files) = queues(&[]);
     let (done, printed, _) = held(folder.path(), &files);
@@ -94,22 +101,13 @@ fn a_queue_that_cannot_be_set_restores_those_before_it() {
 
 #[test]
 fn a_mask_has_a_bit_for_each_processor_and_a_comma_between_groups_of_32() {
+    assert!(Path::new(LOOPBACK).is_absolute());
     assert_eq!(mask([]), "0");
     assert_eq!(mask([1]), "2");
     assert_eq!(mask([1, 3, 2]), "e");
     assert_eq!(mask([31]), "80000000");
     assert_eq!(mask([32]), "1,00000000");
     assert_eq!(mask([0, 33, 64]), "1,00000002,00000001");
-}
-
-#[test]
-fn steered_packets_are_the_tenth_column_of_all_processors() {
-    let line = |steered: &str| format!("000000ff 0 0 0 0 0 0 0 0 {steered} 00000000 00000003\n");
-    assert_eq!(steered(&(line("0000000a") + &line("00000001"))), Some(11));
-    assert_eq!(steered("000000ff 0 0\n"), None);
-    let real = fs::read_to_string("/proc/net/softnet_stat").unwrap();
-    assert!(steered(&real).is_some(), "{real}");
-    assert!(Path::new(LOOPBACK).is_absolute());
 }
 
 #[test]
