@@ -1,7 +1,7 @@
 //! Compares nudged with other servers for the same job, on one machine, in one run, with one load generator:
 //!
 //! ```text
-//! cargo bench --features bench --bench compare                  everything, about half an hour
+//! cargo bench --features bench --bench compare                  everything, about three quarters of an hour
 //! cargo bench --features bench --bench compare -- --short       a look, a few minutes
 //! cargo bench --features bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
 //! cargo bench --features bench --bench compare -- flood --only raw,nudged --subscribers 5000

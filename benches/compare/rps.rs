@@ -85,10 +85,15 @@ impl Queues {
         self.0.iter().try_for_each(set).inspect_err(|_| _ = self.restore())
     }
 
-    /// Tries every queue, and returns the first error.
+    /// Tries every queue, and returns the last error.
     fn restore(&self) -> io::Result<()> {
-        let restored: Vec<_> = self.0.iter().map(|(file, value)| write(file, value)).collect();
-        restored.into_iter().collect()
+        let mut restored = Ok(());
+        for (file, value) in &self.0 {
+            if let Err(why) = write(file, value) {
+                restored = Err(why);
+            }
+        }
+        restored
     }
 }
 
