@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
@@ -18,6 +19,12 @@ pub(in crate::server) fn sessions(socket: TcpStream) -> (Transport, ClientConnec
 
 /// A server's configuration, and that of a client that trusts it.
 pub(in crate::server) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let (server, client) = configs_with(rustls::crypto::aws_lc_rs::default_provider());
+    (server.into(), client.into())
+}
+
+/// The same, with this cryptography.
+pub(super) fn configs_with(provider: CryptoProvider) -> (ServerConfig, ClientConfig) {
     let output = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "2", "-subj", "/CN=tests"])
@@ -30,14 +37,14 @@ pub(in crate::server) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let mut trusted = RootCertStore::empty();
     trusted.add(certificate.clone()).expect("a certificate");
 
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(provider);
     let server = ServerConfig::builder_with_provider(provider.clone());
     let server = server.with_safe_default_protocol_versions().expect("versions");
     let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
     let client = ClientConfig::builder_with_provider(provider);
     let client = client.with_safe_default_protocol_versions().expect("versions");
     let client = client.with_root_certificates(trusted).with_no_client_auth();
-    (server.expect("a pair").into(), client.into())
+    (server.expect("a pair"), client)
 }
 
 /// A client that has not sent its hello yet.

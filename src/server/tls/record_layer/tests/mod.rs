@@ -1,0 +1,4 @@
+//! Record layers whose other end is a session of rustls, which has the same keys.
+
+mod pair;
+mod sessions;

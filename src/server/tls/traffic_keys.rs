@@ -1,0 +1,240 @@
+//! The keys of one direction of a TLS 1.3 connection, and its sequence number (RFC 8446, 5.2, 5.3, 7.2, 7.3).
+//!
+//! What is secret is derived into its place, and wiped when it is dropped. Out of reach are copies within the
+//! cryptography's calls: of a secret in the `Prk` that moves out of its constructor, of `Iv`s that rustls gives away, and
+//! whatever is left in registers. An expanded key lives for one record; aws-lc wipes it when it frees it.
+
+use std::fmt;
+
+use aws_lc_rs::{aead, hkdf};
+use minicbor::{Decode, Encode};
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::secrets::{SECRET_BYTES_MAX, Secret};
+
+/// A cipher suite of TLS 1.3 (RFC 8446, B.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(super) enum Suite {
+    #[n(1)]
+    Aes128GcmSha256,
+    #[n(2)]
+    Aes256GcmSha384,
+    #[n(3)]
+    Chacha20Poly1305Sha256,
+}
+
+/// One direction. Nothing else has its sequence number, and there is no `Clone`: a number that was used with a key twice
+/// would give both away.
+#[derive(PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(super) struct TrafficKeys {
+    #[n(0)]
+    suite: Suite,
+    /// `application_traffic_secret_N`, in as many bytes as the hash has.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    secret: [u8; SECRET_BYTES_MAX],
+    /// `write_key`, in as many bytes as the cipher takes.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    key: [u8; KEY_BYTES_MAX],
+    /// `write_iv`.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    iv: [u8; aead::NONCE_LEN],
+    /// Records that were protected with this key: the number of the next one.
+    #[n(4)]
+    sequence: u64,
+}
+
+/// So many bytes are derived.
+struct Length(usize);
+
+const KEY_BYTES_MAX: usize = 32;
+
+/// Bytes by which every cipher's output is longer than its input.
+pub(super) const TAG_BYTES: usize = 16;
+
+// ===== impl Suite =====
+
+impl Suite {
+    fn aead(self) -> &'static aead::Algorithm {
+        match self {
+            Self::Aes128GcmSha256 => &aead::AES_128_GCM,
+            Self::Aes256GcmSha384 => &aead::AES_256_GCM,
+            Self::Chacha20Poly1305Sha256 => &aead::CHACHA20_POLY1305,
+        }
+    }
+
+    fn hkdf(self) -> hkdf::Algorithm {
+        match self {
+            Self::Aes128GcmSha256 | Self::Chacha20Poly1305Sha256 => hkdf::HKDF_SHA256,
+            Self::Aes256GcmSha384 => hkdf::HKDF_SHA384,
+        }
+    }
+
+    fn hash_bytes(self) -> usize {
+        self.hkdf().hmac_algorithm().tag_len()
+    }
+
+    /// HKDF-Expand-Label without a context (RFC 8446, 7.1).
+    fn expand_label(self, secret: &[u8], label: &[u8], out: &mut [u8]) {
+        let length = (out.len() as u16).to_be_bytes();
+        let label_length = [LABEL_PREFIX.len() as u8 + label.len() as u8];
+        let info = [&length[..], &label_length, LABEL_PREFIX, label, &[0]];
+        hkdf::Prk::new_less_safe(self.hkdf(), secret)
+            .expand(&info, Length(out.len()))
+            .and_then(|okm| okm.fill(out))
+            .expect("not longer than a hash");
+    }
+}
+
+const LABEL_PREFIX: &[u8] = b"tls13 ";
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+// ===== impl TrafficKeys =====
+
+impl TrafficKeys {
+    /// A place for keys, without any.
+    pub(super) fn blank() -> Self {
+        Self {
+            suite: Suite::Aes128GcmSha256,
+            secret: [0; SECRET_BYTES_MAX],
+            key: [0; KEY_BYTES_MAX],
+            iv: [0; aead::NONCE_LEN],
+            sequence: 0,
+        }
+    }
+
+    /// Copies these keys, in place. Both must never seal.
+    pub(super) fn copy_to(&self, copy: &mut Self) {
+        let Self { suite, secret, key, iv, sequence } = self;
+        (copy.suite, copy.sequence) = (*suite, *sequence);
+        copy.secret.copy_from_slice(secret);
+        copy.key.copy_from_slice(key);
+        copy.iv.copy_from_slice(iv);
+    }
+
+    /// Begins with a first traffic secret. Returns false if the suite has secrets of another length.
+    #[must_use]
+    pub(super) fn begin(&mut self, suite: Suite, secret: &Secret) -> bool {
+        let secret = secret.as_bytes();
+        if secret.len() != suite.hash_bytes() {
+            return false;
+        }
+        self.suite = suite;
+        self.secret[..secret.len()].copy_from_slice(secret);
+        self.derive();
+        true
+    }
+
+    /// Updates the keys until they are these, so many times at most. Returns whether they are.
+    #[must_use]
+    pub(super) fn find(&mut self, key: &[u8], iv: &[u8], updates_max: u32) -> bool {
+        for _ in 0..updates_max {
+            if self.are(key, iv) {
+                return true;
+            }
+            self.update();
+        }
+        self.are(key, iv)
+    }
+
+    fn are(&self, key: &[u8], iv: &[u8]) -> bool {
+        (self.key().ct_eq(key) & self.iv.ct_eq(iv)).into()
+    }
+
+    /// Replaces the secret by the next one, and with it the keys (RFC 8446, 7.2).
+    pub(super) fn update(&mut self) {
+        let mut next = Zeroizing::new([0; SECRET_BYTES_MAX]);
+        let next = &mut next[..self.suite.hash_bytes()];
+        self.suite.expand_label(self.secret(), b"traffic upd", next);
+        self.secret[..next.len()].copy_from_slice(next);
+        self.derive();
+    }
+
+    /// Derives what depends on the secret (RFC 8446, 7.3). The sequence begins again (5.3).
+    fn derive(&mut self) {
+        let Self { suite, secret, key, iv, sequence } = self;
+        let secret = &secret[..suite.hash_bytes()];
+        suite.expand_label(secret, b"key", &mut key[..suite.aead().key_len()]);
+        suite.expand_label(secret, b"iv", iv);
+        *sequence = 0;
+    }
+
+    pub(super) fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Goes on where a record with this number is the next one.
+    pub(super) fn set_sequence(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+
+    fn secret(&self) -> &[u8] {
+        &self.secret[..self.suite.hash_bytes()]
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.key[..self.suite.aead().key_len()]
+    }
+
+    /// Encrypts in place, under the next number (RFC 8446, 5.2). Returns the tag, which comes after it.
+    pub(super) fn seal(&mut self, header: &[u8], plaintext: &mut [u8]) -> aead::Tag {
+        let key = self.expand();
+        let nonce = self.next_nonce().expect("fewer than 2^64 records");
+        key.seal_in_place_separate_tag(nonce, aead::Aad::from(header), plaintext)
+            .expect("not longer than a record")
+    }
+
+    /// Decrypts in place. `None`: it was not protected with this key, under this number, as it is, or there are no
+    /// numbers any more.
+    pub(super) fn open<'a>(
+        &mut self,
+        header: &[u8],
+        ciphertext: &'a mut [u8],
+    ) -> Option<&'a mut [u8]> {
+        let key = self.expand();
+        let nonce = self.next_nonce()?;
+        key.open_in_place(nonce, aead::Aad::from(header), ciphertext).ok()
+    }
+
+    /// The number that the next record has, padded, XOR the iv (RFC 8446, 5.3). No number is given twice: they never
+    /// wrap.
+    fn next_nonce(&mut self) -> Option<aead::Nonce> {
+        let number = self.sequence;
+        self.sequence = number.checked_add(1)?;
+        let mut nonce = self.iv;
+        let padded = nonce[aead::NONCE_LEN - 8..].iter_mut().zip(number.to_be_bytes());
+        padded.for_each(|(byte, number)| *byte ^= number);
+        Some(aead::Nonce::assume_unique_for_key(nonce))
+    }
+
+    /// 600 bytes, which a stream does not keep.
+    fn expand(&self) -> aead::LessSafeKey {
+        let key = aead::UnboundKey::new(self.suite.aead(), self.key());
+        aead::LessSafeKey::new(key.expect("as long as the cipher's keys"))
+    }
+}
+
+impl Drop for TrafficKeys {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+}
+
+impl fmt::Debug for TrafficKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, record {}", self.suite, self.sequence)
+    }
+}
