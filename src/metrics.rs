@@ -32,6 +32,8 @@ pub enum CloseReason {
     Closed,
     /// An exclusive stream of the topic took its place.
     Replaced,
+    /// The keys of the stream's TLS session have protected as many records as they may.
+    TlsRecords,
 }
 
 /// A limit at which requests are refused.
@@ -80,7 +82,7 @@ pub struct Counters {
 // ===== impl CloseReason =====
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Client,
         Self::Reset,
         Self::Timeout,
@@ -93,6 +95,7 @@ impl CloseReason {
         Self::Removed,
         Self::Closed,
         Self::Replaced,
+        Self::TlsRecords,
     ];
 
     /// The reason with this label.
@@ -116,6 +119,7 @@ impl CloseReason {
             Self::Removed => "removed",
             Self::Closed => "closed",
             Self::Replaced => "replaced",
+            Self::TlsRecords => "tls_records",
         }
     }
 }

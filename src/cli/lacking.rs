@@ -90,6 +90,8 @@ const FLAGS: &[Flag] = &[
     #[cfg(not(feature = "tls"))]
     Flag { flag: "tls-key", env: "NUDGED_TLS_KEY", feature: "tls" },
     #[cfg(not(feature = "tls"))]
+    Flag { flag: "tls-sessions", env: "NUDGED_TLS_SESSIONS", feature: "tls" },
+    #[cfg(not(feature = "tls"))]
     Flag { flag: "plain-listen", env: "NUDGED_PLAIN_LISTEN", feature: "tls" },
     #[cfg(not(feature = "jwt"))]
     Flag { flag: "jwt-secret", env: "NUDGED_JWT_SECRET", feature: "jwt" },

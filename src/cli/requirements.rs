@@ -37,6 +37,7 @@ const RULES: &[(&str, Needed)] = &[
     ("internal_connections", Needed::InternalAddress),
     ("tls_cert", Needed::OneOf(&["tls_key"])),
     ("tls_key", Needed::OneOf(&["tls_cert"])),
+    ("tls_sessions", Needed::OneOf(&["tls_cert"])),
     ("plain_listen", Needed::OneOf(&["tls_cert"])),
     ("public_keys", Needed::PublicStreams),
     ("org_streams", Needed::MemberStreams),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::Args;
-#[cfg(feature = "tls")]
-use nudged::config::TlsFiles;
 use nudged::config::{self, Config, HostName, HubConfig, Network};
+#[cfg(feature = "tls")]
+use nudged::config::{TlsFiles, TlsSessions};
 
 use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
@@ -16,7 +16,7 @@ use super::values::{
     org_list, public_key, whole_seconds,
 };
 #[cfg(feature = "tls")]
-use super::values::{check_file_name, check_key_file};
+use super::values::{TlsSessionsArg, check_file_name, check_key_file};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListenArgs {
@@ -65,6 +65,10 @@ pub(super) struct TlsFileArgs {
     /// PEM file with the private key of the certificate
     #[arg(long, env = "NUDGED_TLS_KEY", value_name = "FILE", hide_env_values = true)]
     tls_key: Option<PathBuf>,
+
+    /// What becomes of the session of TLS 1.3 when an HTTP/1 stream begins. TLS 1.2 and HTTP/2 keep theirs
+    #[arg(long, env = "NUDGED_TLS_SESSIONS", value_name = "WHAT", value_enum, default_value_t = TlsSessionsArg::Release)]
+    tls_sessions: TlsSessionsArg,
 
     /// Address to listen on without TLS, in addition to --listen
     #[arg(long, env = "NUDGED_PLAIN_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
@@ -363,6 +367,10 @@ impl TlsFileArgs {
     pub(super) fn apply_to(self, config: &mut Config) {
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(certificate, key)| TlsFiles { certificate, key });
+        config.tls_sessions = match self.tls_sessions {
+            TlsSessionsArg::Release => TlsSessions::Release,
+            TlsSessionsArg::Keep => TlsSessions::Keep,
+        };
         config.plain_listen = resolve(&self.plain_listen);
     }
 }

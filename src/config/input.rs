@@ -1,9 +1,15 @@
 //! How much is read of what clients send, at once, and in total of what no request needs. Request heads and bodies
 //! have limits of their own in [`Config`](super::Config).
 
-/// Bytes that a client may send on a stream of HTTP/1 after its request, counted as they arrive at the socket, so
-/// behind TLS in records. They are discarded; more end the stream.
+use std::time::Duration;
+
+/// Bytes that a client may send on a stream of HTTP/1 in [`STREAM_INPUT_WINDOW`], counted as they arrive at the socket,
+/// so behind TLS in records. They are discarded; more end the stream.
 pub const STREAM_INPUT_MAX: usize = 64 * 1024;
+
+/// The time after which the bytes of a client are counted anew, so that a client may update its TLS keys now and then on
+/// a stream that is open for weeks.
+pub const STREAM_INPUT_WINDOW: Duration = Duration::from_secs(60);
 
 /// Bytes that a worker reads from all of its HTTP/1 streams together before it goes on with its deliveries. Behind
 /// TLS they cost it a millisecond at most: a key update of 27 bytes takes 8 µs.

@@ -51,7 +51,7 @@ pub use self::jwt::{
 #[cfg(feature = "jwt")]
 pub use self::key_file::{InvalidKeyFile, KEY_FILE_BYTES_MAX, KeyFile, SECRETS_MAX};
 #[cfg(all(feature = "server", feature = "tls"))]
-pub use self::tls::TlsFiles;
+pub use self::tls::{TLS_RECORDS_MAX, TlsFiles, TlsRecords, TlsSessions};
 #[cfg(feature = "server")]
 pub use self::{
     auth::{AuthConfig, InvalidKey, Secret},
@@ -61,8 +61,8 @@ pub use self::{
     credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},
     hosts::{HostName, InvalidHost},
     input::{
-        READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, TLS_OVERHEAD_MAX,
-        TLS_OVERHEAD_PER_BYTE,
+        READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, STREAM_INPUT_WINDOW,
+        TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE,
     },
     network::{ForwardedField, InvalidNetwork, Network},
     outbox::{InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl},
@@ -97,6 +97,13 @@ pub struct Config {
     /// If set, the addresses in `listen` speak TLS, and HTTP/2 with clients that negotiate it.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsFiles>,
+    /// What becomes of TLS 1.3 sessions when an HTTP/1 stream begins.
+    #[cfg(feature = "tls")]
+    pub tls_sessions: TlsSessions,
+    /// For tests.
+    #[cfg(feature = "tls")]
+    #[doc(hidden)]
+    pub tls_records: TlsRecords,
 
     // Streams and history
     /// What the hub keeps, and how it delivers.
@@ -237,6 +244,10 @@ impl Default for Config {
             hosts: Vec::new(),
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "tls")]
+            tls_sessions: TlsSessions::default(),
+            #[cfg(feature = "tls")]
+            tls_records: TlsRecords::default(),
             hub: HubConfig::default(),
             connections_max: None,
             internal_connections_max: 256,

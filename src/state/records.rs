@@ -34,6 +34,8 @@ pub(crate) mod kinds {
     pub(crate) const GONE: u8 = 7;
     /// A stream with its connection.
     pub(crate) const STREAM: u8 = 16;
+    /// The same behind TLS, with its keys.
+    pub(crate) const SEALED_STREAM: u8 = 17;
     /// What a file says of itself.
     pub(crate) const FILE: u8 = 32;
     /// From here on a kind may be skipped.

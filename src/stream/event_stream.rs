@@ -203,7 +203,7 @@ impl EventStream {
     /// own. A stream that ends by itself keeps that of its greeting.
     pub(crate) fn farewell(&self, reason: CloseReason) -> Option<wire::Frame> {
         match reason {
-            CloseReason::Drained | CloseReason::Removed => {
+            CloseReason::Drained | CloseReason::Removed | CloseReason::TlsRecords => {
                 Some(wire::Frame::farewell(retry_ms(self.subscription.config())))
             }
             CloseReason::Replaced => Some(wire::Frame::replaced()),

@@ -13,10 +13,13 @@ use slab::Slab;
 use tokio::io::unix::AsyncFd;
 
 use super::handle::Accepted;
+use super::input_window::TurnInput;
 use super::stream_conn::{Closed, ConnCtx, Flow, StreamConn};
 #[cfg(target_os = "linux")]
 use crate::admission::PermitState;
 use crate::admission::{ConnPermit, PermitTable};
+#[cfg(feature = "tls")]
+use crate::config::TlsRecords;
 use crate::hub::{Hub, SocketId, shrink_if_sparse};
 
 /// Every connection that the reactor watches.
@@ -31,6 +34,8 @@ pub(super) struct Conns {
     unfinished: Vec<Token>,
     /// Streams whose clients may have sent more, each once, in the order in which they are read.
     unread: VecDeque<Token>,
+    #[cfg(feature = "tls")]
+    pub(super) tls_records: TlsRecords,
     hub: Hub,
 }
 
@@ -73,6 +78,8 @@ impl Conns {
             generation: 0,
             unfinished: Vec::new(),
             unread: VecDeque::new(),
+            #[cfg(feature = "tls")]
+            tls_records: TlsRecords::default(),
             hub,
         })
     }
@@ -177,8 +184,13 @@ impl Conns {
         if slot.generation != generation {
             return;
         }
-        let counters = self.hub.shard_counters();
-        match act(conn, ConnCtx { socket: socket_id(token), counters }) {
+        let ctx = ConnCtx {
+            socket: socket_id(token),
+            counters: self.hub.shard_counters(),
+            #[cfg(feature = "tls")]
+            tls_records: &self.tls_records,
+        };
+        match act(conn, ctx) {
             Ok(Flow::Idle) => {}
             Ok(Flow::More) => self.unfinished.push(token),
             Ok(Flow::Unread) => {
@@ -226,7 +238,7 @@ impl Conns {
     #[cfg(target_os = "linux")]
     pub(super) fn socket(&self, token: Token) -> Option<BorrowedFd<'_>> {
         match &self.slots.get(slot_of(token).0)?.conn {
-            Conn::Streaming(conn) => Some(conn.transport.plain()?.as_fd()),
+            Conn::Streaming(conn) => Some(conn.transport.movable()?.as_fd()),
             _ => None,
         }
     }
@@ -261,9 +273,9 @@ impl Conns {
     }
 
     /// Reads and discards what the client of a stream has sent, unless it waits for its turn to be read.
-    pub(super) fn discard_input(&mut self, token: Token, scratch: &mut [u8], budget: &mut usize) {
+    pub(super) fn discard_input(&mut self, token: Token, scratch: &mut [u8], turn: &mut TurnInput) {
         if self.slot(token).is_some_and(|slot| !slot.is_unread) {
-            self.step(token, |conn, _| conn.discard_input(scratch, budget));
+            self.step(token, |conn, _| conn.discard_input(scratch, turn));
         }
     }
 
@@ -272,16 +284,16 @@ impl Conns {
         &mut self,
         count_max: usize,
         scratch: &mut [u8],
-        budget: &mut usize,
+        turn: &mut TurnInput,
     ) {
         for _ in 0..self.unread.len().min(count_max) {
-            if *budget == 0 {
+            if turn.left == 0 {
                 return;
             }
             let Some(token) = self.unread.pop_front() else { return };
             if let Some(slot) = self.slot(token) {
                 slot.is_unread = false;
-                self.step(token, |conn, _| conn.discard_input(scratch, budget));
+                self.step(token, |conn, _| conn.discard_input(scratch, turn));
             }
         }
     }

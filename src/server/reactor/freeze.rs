@@ -24,8 +24,8 @@ struct Frozen<'a> {
     given: Vec<Token>,
 }
 
-/// Bytes of cut events in the records of a worker. A stream whose rest is beyond that stays, so that clients that do not
-/// read cannot make the file as large as they like.
+/// Bytes of cut events and TLS records in the records of a worker. A stream that is beyond that stays, so that clients
+/// that do not read cannot make the file as large as they like.
 const REST_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 // ===== impl Reactor =====
@@ -57,7 +57,7 @@ impl Streams for Frozen<'_> {
         for (token, conn, permit) in self.conns.streams() {
             let state = conn.state(&self.exporter, permit, self.now);
             let state = state.filter(|state| {
-                let rest = state.rest.as_ref().map_or(0, Vec::len);
+                let rest = state.rest_bytes();
                 rest_bytes += rest;
                 rest == 0 || rest_bytes <= REST_BYTES_MAX
             });

@@ -6,6 +6,7 @@ mod conns;
 #[cfg(target_os = "linux")]
 mod freeze;
 mod handle;
+mod input_window;
 mod parts;
 mod response_head;
 mod stream_conn;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 use self::conns::Conns;
 use self::handle::Inbox;
+use self::input_window::TurnInput;
 use self::response_head::ResponseHeads;
 use self::waiting::WaitingConns;
 use super::conn_context::ConnContext;
@@ -48,8 +50,8 @@ pub(crate) struct Reactor {
     conns: Conns,
     waiting: WaitingConns,
     scratch: Box<[u8]>,
-    /// Bytes that may still be read from streams in this turn.
-    input_left: usize,
+    /// What may still be read from streams in this turn.
+    input: TurnInput,
     heads: ResponseHeads,
     /// Wakes the worker's other connections, once they are to be passed on.
     connections: Option<watch::Sender<bool>>,
@@ -69,7 +71,12 @@ const READ_BYTES: usize = 4096;
 impl Reactor {
     /// A reactor without connections. Inside a runtime, which watches its poller.
     pub(crate) fn new(context: ConnContext) -> io::Result<Self> {
-        let conns = Conns::new(context.reactor.hub().clone())?;
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS is added"))]
+        let mut conns = Conns::new(context.reactor.hub().clone())?;
+        #[cfg(feature = "tls")]
+        {
+            conns.tls_records = context.factory.config().tls_records;
+        }
         Ok(Self {
             context,
             inbox: Inbox::default(),
@@ -77,7 +84,7 @@ impl Reactor {
             conns,
             waiting: WaitingConns::default(),
             scratch: vec![0; READ_BYTES].into(),
-            input_left: 0,
+            input: TurnInput::default(),
             heads: ResponseHeads::default(),
             connections: None,
         })
@@ -153,7 +160,7 @@ impl Reactor {
                 return;
             }
         }
-        self.conns.discard_input(token, &mut self.scratch, &mut self.input_left);
+        self.conns.discard_input(token, &mut self.scratch, &mut self.input);
     }
 }
 
@@ -162,8 +169,8 @@ impl Sockets for Reactor {
         self.register(STREAMS_PER_TURN, now);
         let passes_on = self.pass_on_waiting(STREAMS_PER_TURN);
         self.conns.resume_some(STREAMS_PER_TURN);
-        self.input_left = STREAM_INPUT_PER_TURN;
-        self.conns.discard_some(STREAMS_PER_TURN, &mut self.scratch, &mut self.input_left);
+        self.input = TurnInput { left: STREAM_INPUT_PER_TURN, now };
+        self.conns.discard_some(STREAMS_PER_TURN, &mut self.scratch, &mut self.input);
         let more = self.poll_sockets() || self.conns.has_unfinished() || self.conns.has_unread();
         more || passes_on || !self.inbox.adopted.0.is_empty() || !self.context.reactor.is_empty()
     }

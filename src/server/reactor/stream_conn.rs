@@ -12,18 +12,22 @@ use mio::net::TcpStream;
 use smallvec::SmallVec;
 use socket2::SockRef;
 
+use super::input_window::{InputWindow, TurnInput};
 use super::parts::{Cut, Part, Parts, begun, part, write};
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
 #[cfg(target_os = "linux")]
 use crate::admission::PermitState;
-use crate::config::STREAM_INPUT_MAX;
+#[cfg(feature = "tls")]
+use crate::config::TlsRecords;
 use crate::http::Fields;
 #[cfg(target_os = "linux")]
 use crate::hub::state::Exporter;
 use crate::hub::{Frames, SocketId, Taken};
 use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
+#[cfg(all(feature = "tls", target_os = "linux"))]
+use crate::server::tls::SealedTransport;
 #[cfg(target_os = "linux")]
 use crate::server::upgrade::stream_records::StreamConnState;
 use crate::stream::EventStream;
@@ -38,8 +42,8 @@ pub(crate) struct StreamConn {
     stream: EventStream,
     /// The rest of the event that a full socket cut. It shares that event's memory.
     rest: Option<Box<Bytes>>,
-    /// Bytes that the client sent after its request, as they arrived at the socket. They were discarded.
-    discarded: u32,
+    /// What the client sent after its request, as it arrived at the socket. It was discarded.
+    input: InputWindow,
     /// HTTP/1.1; an HTTP/1.0 body is not chunked (RFC 9112, 6.1).
     chunked: bool,
     /// `rest` is the end of the body, for this reason.
@@ -51,6 +55,8 @@ pub(crate) struct StreamConn {
 pub(crate) struct ConnCtx<'a> {
     pub(crate) socket: SocketId,
     pub(crate) counters: &'a Counters,
+    #[cfg(feature = "tls")]
+    pub(crate) tls_records: &'a TlsRecords,
 }
 
 /// How far writing got.
@@ -83,23 +89,45 @@ impl StreamConn {
         chunked: bool,
         discarded: usize,
     ) -> Self {
-        let discarded = u32::try_from(discarded).unwrap_or(u32::MAX);
-        Self { transport, stream, rest: None, discarded, chunked, finishing: None }
+        let input = InputWindow::new(discarded);
+        Self { transport, stream, rest: None, input, chunked, finishing: None }
     }
 
-    /// One that has streamed in another process. Its socket does not block.
+    /// One that has streamed in another process. Its socket does not block. `None` if its TLS keys are no keys.
     #[cfg(target_os = "linux")]
-    pub(crate) fn adopted(socket: TcpStream, stream: EventStream, state: StreamConnState) -> Self {
-        let StreamConnState { stream: _, chunked, discarded, rest, permit: _ } = state;
+    pub(crate) fn adopted(
+        socket: TcpStream,
+        stream: EventStream,
+        state: StreamConnState,
+        now: Time,
+    ) -> Option<Self> {
+        let StreamConnState {
+            stream: _,
+            chunked,
+            discarded,
+            rest,
+            permit: _,
+            discarded_s,
+            #[cfg(feature = "tls")]
+            sealed,
+        } = state;
         let rest = rest.map(|rest| Box::new(Bytes::from(rest)));
+        #[cfg(feature = "tls")]
+        let transport = match sealed {
+            None => Transport::Plain(socket),
+            Some(state) => Transport::Sealed(Box::new(SealedTransport::restore(socket, state)?)),
+        };
+        #[cfg(not(feature = "tls"))]
         let transport = Transport::Plain(socket);
-        Self { transport, stream, rest, discarded, chunked, finishing: None }
+        let input = InputWindow::restored(discarded, discarded_s, now);
+        Some(Self { transport, stream, rest, input, chunked, finishing: None })
     }
 
     /// Goes on with the stream, which has streamed in another process.
     pub(super) fn go_on(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let is_blocked = self.stream.subscription().attach(ctx.socket);
-        if is_blocked || self.rest.is_some() { self.resume(ctx) } else { Ok(Flow::Idle) }
+        let has_more = is_blocked || self.rest.is_some() || self.transport.has_pending();
+        if has_more { self.resume(ctx) } else { Ok(Flow::Idle) }
     }
 
     /// What another process needs to go on with it; `None` if it stays.
@@ -110,16 +138,20 @@ impl StreamConn {
         permit: PermitState,
         now: Time,
     ) -> Option<StreamConnState> {
-        let Self { transport, stream, rest, discarded, chunked, finishing } = self;
-        if finishing.is_some() || transport.plain().is_none() {
+        let Self { transport, stream, rest, input, chunked, finishing } = self;
+        if finishing.is_some() || transport.movable().is_none() {
             return None;
         }
+        let (discarded, discarded_s) = input.state(now);
         Some(StreamConnState {
             stream: stream.export(exporter, now)?,
             chunked: *chunked,
-            discarded: *discarded,
+            discarded,
             rest: rest.as_ref().map(|rest| rest.to_vec()),
             permit,
+            discarded_s,
+            #[cfg(feature = "tls")]
+            sealed: transport.sealed_state(),
         })
     }
 
@@ -147,7 +179,7 @@ impl StreamConn {
         let cut = write(&mut self.transport, &parts)?;
         self.count(ctx, taken, begun(&parts, cut).saturating_sub(1));
         match cut {
-            None if matches!(taken, Taken::Idle) => Ok(Flow::Idle),
+            None if matches!(taken, Taken::Idle) => self.idle(ctx),
             None => self.catch_up(ctx),
             Some(cut) => {
                 self.give_back(&parts, taken, cut, before, false, ctx);
@@ -184,15 +216,17 @@ impl StreamConn {
     ) -> Result<Flow, Closed> {
         let cut = write(&mut self.transport, parts)?;
         self.count(ctx, Taken::Some, begun(parts, cut));
-        Ok(cut
-            .map_or(Flow::Idle, |cut| self.give_back(parts, Taken::Some, cut, before, false, ctx)))
+        match cut {
+            None => self.idle(ctx),
+            Some(cut) => Ok(self.give_back(parts, Taken::Some, cut, before, false, ctx)),
+        }
     }
 
     /// Writes a keepalive.
     pub(crate) fn keep_alive(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let keepalive = self.stream.subscription().keepalive_frame();
         let part = |seq| [part(seq, &keepalive, self.chunked)];
-        let Some(cut) = write(&mut self.transport, &part(Seq(0)))? else { return Ok(Flow::Idle) };
+        let Some(cut) = write(&mut self.transport, &part(Seq(0)))? else { return self.idle(ctx) };
         // The rest of it leaves the stream where it is.
         let before = self.stream.subscription().cursor();
         Ok(self.give_back(&part(before), Taken::Some, cut, before, false, ctx))
@@ -212,8 +246,7 @@ impl StreamConn {
             return Ok(Flow::Blocked);
         }
         if let Some(reason) = self.finishing {
-            self.transport.close();
-            return Err(Closed(reason));
+            return self.close(reason, ctx);
         }
         if rest.is_some() {
             self.stream.subscription().unblock();
@@ -221,29 +254,28 @@ impl StreamConn {
         self.catch_up(ctx)
     }
 
-    /// Reads and discards what the client sends, at most `budget` bytes, from which it takes what it has read. Most
-    /// often that is the end of the connection.
+    /// Reads and discards what the client sends, as much as the turn has left. Most often that is the end of the
+    /// connection.
     pub(crate) fn discard_input(
         &mut self,
         scratch: &mut [u8],
-        budget: &mut usize,
+        turn: &mut TurnInput,
     ) -> Result<Flow, Closed> {
         loop {
-            if self.discarded as usize > STREAM_INPUT_MAX {
+            if self.input.is_exceeded() {
                 return Err(Closed(CloseReason::Excess));
             }
-            let most = scratch.len().min(*budget);
+            let most = scratch.len().min(turn.left);
             if most == 0 {
                 return Ok(Flow::Unread);
             }
             match self.transport.discard(&mut scratch[..most]) {
                 Ok(0) => return Err(Closed(CloseReason::Client)),
                 Ok(n) => {
-                    *budget = budget.saturating_sub(n);
-                    self.discarded =
-                        self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+                    turn.left = turn.left.saturating_sub(n);
+                    self.input.add(n, turn.now);
                 }
-                // The TLS session may have to respond to a record that is no data.
+                // TLS may have to answer a record that is no data.
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
                     let cut = write(&mut self.transport, &[])?;
                     return Ok(cut.map_or(Flow::Idle, |_| Flow::Blocked));
@@ -280,11 +312,15 @@ impl StreamConn {
     /// Takes and writes some of what the stream has missed. Once nothing is left, sweeps serve it again.
     fn catch_up(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         for take in 0..TAKES_PER_TURN {
+            #[cfg(feature = "tls")]
+            if self.transport.records_sealed() >= ctx.tls_records.end_after {
+                return self.finish(CloseReason::TlsRecords, ctx);
+            }
             let before = self.stream.subscription().cursor();
             let mut frames = Frames::new();
             let taken = self.stream.subscription().take_frames(ctx.socket, &mut frames);
             match taken {
-                Taken::Idle => return Ok(Flow::Idle),
+                Taken::Idle => return self.idle(ctx),
                 Taken::End(
                     reason @ (CloseReason::Drained
                     | CloseReason::Removed
@@ -336,7 +372,7 @@ impl StreamConn {
         if self.rest.is_none() {
             let ended = if self.chunked { self.transport.write(LAST_CHUNK).is_ok() } else { true };
             if ended {
-                self.transport.close();
+                _ = self.transport.close();
             }
         }
         if reason == CloseReason::Stalled {
@@ -344,6 +380,39 @@ impl StreamConn {
             _ = SockRef::from(&*self.transport.socket()).set_linger(Some(Duration::ZERO));
         }
         Closed(reason)
+    }
+
+    /// What follows once everything is written: nothing, but for a TLS key that has protected many records.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "it is about TLS"))]
+    fn idle(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        #[cfg(feature = "tls")]
+        if let Transport::Sealed(sealed) = &mut self.transport {
+            let records = sealed.records_sealed();
+            if records >= ctx.tls_records.end_after {
+                return self.finish(CloseReason::TlsRecords, ctx);
+            }
+            if ctx.tls_records.request_update_after.is_some_and(|after| records >= after) {
+                return match sealed.request_key_update() {
+                    Err(why) if why.kind() == ErrorKind::WouldBlock => Ok(Flow::Blocked),
+                    requested => requested.map(|()| Flow::Idle).map_err(Closed::from),
+                };
+            }
+        }
+        _ = ctx;
+        Ok(Flow::Idle)
+    }
+
+    /// Ends the TLS session, if there is one, after the end of the body. The client gets as long to receive that as it
+    /// has for the body.
+    fn close(&mut self, reason: CloseReason, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
+        match self.transport.close() {
+            Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                let took_some = self.transport.progressed();
+                self.stream.subscription().stay_blocked(ctx.socket, took_some);
+                Ok(Flow::Blocked)
+            }
+            _ => Err(Closed(reason)),
+        }
     }
 
     /// Writes a last frame, if there is one, and the end of the body as one.

@@ -10,13 +10,22 @@ use mio::net::TcpStream;
 #[cfg(feature = "tls")]
 use rustls::ServerConnection;
 
+#[cfg(all(feature = "tls", target_os = "linux"))]
+use crate::server::tls::SealedState;
+#[cfg(feature = "tls")]
+use crate::server::tls::SealedTransport;
+
 /// A socket that does not block. Bytes that were written have left the process once [`flush`](Write::flush)
 /// succeeds.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(TcpStream),
+    /// Behind TLS, with a session of rustls.
     #[cfg(feature = "tls")]
     Tls(Box<TlsTransport>),
+    /// Behind TLS 1.3, without one.
+    #[cfg(feature = "tls")]
+    Sealed(Box<SealedTransport>),
     #[cfg(test)]
     Metered(Box<Metered>),
 }
@@ -45,18 +54,22 @@ impl Transport {
             Self::Plain(socket) => socket,
             #[cfg(feature = "tls")]
             Self::Tls(tls) => &mut tls.socket,
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.socket_mut(),
             #[cfg(test)]
             Self::Metered(metered) => &mut metered.socket,
         }
     }
 
-    /// Its socket, if that is all there is.
+    /// Its socket, if another process can go on with it.
     #[cfg(target_os = "linux")]
-    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+    pub(crate) fn movable(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(socket) => Some(socket),
             #[cfg(feature = "tls")]
             Self::Tls(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => Some(sealed.socket()),
             #[cfg(test)]
             Self::Metered(_) => None,
         }
@@ -69,6 +82,8 @@ impl Transport {
             Self::Plain(socket) => socket.read(bytes),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.discard(bytes.len()),
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.discard(bytes),
             #[cfg(test)]
             Self::Metered(metered) => metered.discard(bytes),
         }
@@ -80,25 +95,65 @@ impl Transport {
         match self {
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.discard_held(),
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.discard_held(),
             _ => Ok(false),
         }
     }
 
-    /// Whether the socket took records that the TLS session held, since this was asked last.
+    /// Whether the socket took some of a record since this was asked last.
     pub(crate) fn progressed(&mut self) -> bool {
         match self {
             #[cfg(feature = "tls")]
             Self::Tls(tls) => std::mem::take(&mut tls.progressed),
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.progressed(),
             _ => false,
         }
     }
 
-    /// Sends close_notify (RFC 8446, 6.1), if the socket takes it.
-    pub(crate) fn close(&mut self) {
-        #[cfg(feature = "tls")]
-        if let Self::Tls(tls) = self {
-            tls.session.send_close_notify();
-            _ = tls.flush();
+    /// Records that the present key of a released TLS session has protected.
+    #[cfg(feature = "tls")]
+    pub(crate) fn records_sealed(&self) -> u64 {
+        match self {
+            Self::Sealed(sealed) => sealed.records_sealed(),
+            _ => 0,
+        }
+    }
+
+    /// What another process needs of a TLS session, beside the socket.
+    #[cfg(all(feature = "tls", target_os = "linux"))]
+    pub(crate) fn sealed_state(&self) -> Option<SealedState> {
+        match self {
+            Self::Sealed(sealed) => Some(sealed.state()),
+            _ => None,
+        }
+    }
+
+    /// Whether there is something to write although no event is: what a full socket has not taken, or an answer to the
+    /// client's TLS.
+    pub(crate) fn has_pending(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.has_pending(),
+            _ => false,
+        }
+    }
+
+    /// Sends close_notify (RFC 8446, 6.1).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: the socket is full; this has to be called again.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => {
+                tls.session.send_close_notify();
+                tls.flush()
+            }
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.close(),
+            _ => Ok(()),
         }
     }
 }
@@ -109,6 +164,8 @@ impl Write for Transport {
             Self::Plain(socket) => socket.write(bytes),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.take(|session| session.writer().write(bytes)),
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.write(&[IoSlice::new(bytes)]),
             #[cfg(test)]
             Self::Metered(metered) => metered.take(bytes),
         }
@@ -119,6 +176,8 @@ impl Write for Transport {
             Self::Plain(socket) => socket.write_vectored(parts),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.take(|session| session.writer().write_vectored(parts)),
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.write(parts),
             #[cfg(test)]
             Self::Metered(metered) => metered.take(&parts[0]),
         }
@@ -129,6 +188,8 @@ impl Write for Transport {
             Self::Plain(_) => Ok(()),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.flush(),
+            #[cfg(feature = "tls")]
+            Self::Sealed(sealed) => sealed.flush(),
             #[cfg(test)]
             Self::Metered(_) => Ok(()),
         }

@@ -127,6 +127,9 @@ pub(crate) fn record_bytes(header: [u8; HEADER_BYTES]) -> Result<usize, Alert> {
 // ===== impl RecordLayer =====
 
 impl RecordLayer {
+    /// Bytes of memory that it has beside its own.
+    pub(super) const BOXED_BYTES: usize = size_of::<Layer>();
+
     /// Takes over a session of which everything is [sent](flush) and every byte that was received is processed.
     /// `secrets` were [caught](super::secrets::catching) when it derived them; since then there were key updates, at most
     /// so many of the client's.

@@ -130,7 +130,9 @@ impl Adopter {
         let hub = self.workers[worker].hub();
         let stream = EventStream::import(hub, &state.stream, self.log, self.now)
             .map_err(AdoptError::Stream)?;
-        let conn = StreamConn::adopted(mio::net::TcpStream::from_std(socket), stream, state);
+        let socket = mio::net::TcpStream::from_std(socket);
+        let conn = StreamConn::adopted(socket, stream, state, self.now)
+            .ok_or_else(|| AdoptError::Unexpected("TLS keys that are none".into()))?;
         self.conns[worker].push(conn, permit);
         Ok(())
     }

@@ -6,11 +6,13 @@ use std::io::{BufReader, BufWriter};
 use minicbor::{Decode, Encode, decode};
 
 use crate::admission::PermitState;
+#[cfg(feature = "tls")]
+use crate::server::tls::SealedState;
 use crate::state::{RecordReader, RecordWriter, Recorded, append, kinds};
 use crate::stream::state::StreamState;
 
 /// A connection that streams.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct StreamConnState {
     #[n(0)]
@@ -26,6 +28,13 @@ pub(crate) struct StreamConnState {
     pub(crate) rest: Option<Vec<u8>>,
     #[n(4)]
     pub(crate) permit: PermitState,
+    /// Seconds since the first of these bytes that its client has sent.
+    #[n(5)]
+    pub(crate) discarded_s: Option<u32>,
+    /// Its keys, if it is behind TLS.
+    #[cfg(feature = "tls")]
+    #[n(6)]
+    pub(crate) sealed: Option<SealedState>,
 }
 
 /// A file of such records, which is written.
@@ -39,9 +48,30 @@ pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 
 // ===== impl StreamConnState =====
 
+impl StreamConnState {
+    /// Bytes that are on their way to the client, or from it.
+    pub(crate) fn rest_bytes(&self) -> usize {
+        let rest = self.rest.as_ref().map_or(0, Vec::len);
+        #[cfg(feature = "tls")]
+        let rest = rest + self.sealed.as_ref().map_or(0, SealedState::rest_bytes);
+        rest
+    }
+
+    #[cfg(feature = "tls")]
+    fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn is_sealed(&self) -> bool {
+        false
+    }
+}
+
 impl Recorded for StreamConnState {
     fn kind(&self) -> u8 {
-        kinds::STREAM
+        // A version that does not know the keys would write in the clear.
+        if self.is_sealed() { kinds::SEALED_STREAM } else { kinds::STREAM }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -49,6 +79,8 @@ impl Recorded for StreamConnState {
     }
 
     fn decode(kind: u8, body: &[u8]) -> Option<Result<Self, decode::Error>> {
-        (kind == kinds::STREAM).then(|| decode(body))
+        let is_known =
+            kind == kinds::STREAM || kind == kinds::SEALED_STREAM && cfg!(feature = "tls");
+        is_known.then(|| decode(body))
     }
 }

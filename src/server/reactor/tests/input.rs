@@ -110,6 +110,7 @@ async fn clients_that_send_without_end_are_cut_and_hide_no_other() {
 #[cfg(feature = "tls")]
 #[test]
 fn records_without_data_count_too() {
+    use crate::server::reactor::input_window::TurnInput;
     use crate::server::reactor::stream_conn::{Closed, Flow, StreamConn};
     use crate::server::tls::test_sessions::{key_updates, sessions};
     use crate::time::Time;
@@ -132,8 +133,8 @@ fn records_without_data_count_too() {
             }
             pending.extend(key_updates(&mut client));
         }
-        let mut budget = STREAM_INPUT_PER_TURN;
-        match conn.discard_input(&mut scratch, &mut budget) {
+        let mut turn = TurnInput { left: STREAM_INPUT_PER_TURN, now: Time(0) };
+        match conn.discard_input(&mut scratch, &mut turn) {
             Ok(Flow::Unread) => turns += 1,
             // The kernel needs a moment to pass on what was sent.
             Ok(_) => std::thread::sleep(Duration::from_millis(1)),
@@ -142,7 +143,7 @@ fn records_without_data_count_too() {
                 break;
             }
         }
-        read += STREAM_INPUT_PER_TURN - budget;
+        read += STREAM_INPUT_PER_TURN - turn.left;
         assert!(read <= STREAM_INPUT_MAX + STREAM_INPUT_PER_TURN, "{read} bytes, of {sent}");
     }
     assert_eq!(ended, Some(Closed(CloseReason::Excess)), "{read} bytes in {turns} turns");

@@ -12,6 +12,15 @@ pub(super) struct Conn {
     conn: StreamConn,
 }
 
+fn ctx(hub: &Hub) -> ConnCtx<'_> {
+    ConnCtx {
+        socket: SocketId(7),
+        counters: hub.shard_counters(),
+        #[cfg(feature = "tls")]
+        tls_records: &crate::config::TlsRecords { end_after: u64::MAX, request_update_after: None },
+    }
+}
+
 // ===== impl Conn =====
 
 impl Conn {
@@ -23,9 +32,9 @@ impl Conn {
     }
 
     pub(super) fn begin(&mut self) -> Flow {
-        let ctx = ConnCtx { socket: SocketId(7), counters: self.hub.shard_counters() };
         let mut heads = ResponseHeads::default();
-        self.conn.begin(&mut heads, &Fields::default(), ctx).expect("its peer is there")
+        let Self { hub, conn } = self;
+        conn.begin(&mut heads, &Fields::default(), ctx(hub)).expect("its peer is there")
     }
 
     fn begun(transport: Transport) -> Self {
@@ -42,8 +51,8 @@ impl Conn {
     }
 
     pub(super) fn resume(&mut self) -> Flow {
-        let ctx = ConnCtx { socket: SocketId(7), counters: self.hub.shard_counters() };
-        self.conn.resume(ctx).expect("its peer is there")
+        let Self { hub, conn } = self;
+        conn.resume(ctx(hub)).expect("its peer is there")
     }
 
     fn delivered(&self) -> u64 {
