@@ -26,3 +26,7 @@ pub const TLS_OVERHEAD_MAX: usize = 20 * 1024;
 /// Bytes of TLS records that one byte of data accounts for: as many as the records have that carry one byte each
 /// (22 to 30).
 pub const TLS_OVERHEAD_PER_BYTE: usize = 32;
+
+/// Records without data that a client may send between its handshake and its stream, if its TLS session is to be released:
+/// each may have updated its keys, which are derived again, one after the other, at some 2 µs.
+pub const TLS_KEY_UPDATES_MAX: u32 = 64;

@@ -62,7 +62,7 @@ pub use self::{
     hosts::{HostName, InvalidHost},
     input::{
         READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, STREAM_INPUT_WINDOW,
-        TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE,
+        TLS_KEY_UPDATES_MAX, TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE,
     },
     network::{ForwardedField, InvalidNetwork, Network},
     outbox::{InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl},

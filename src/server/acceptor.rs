@@ -98,17 +98,18 @@ impl Acceptor {
         }
     }
 
-    /// Passes a connection on: to a successor, if there is one; behind TLS to a task, in cleartext to the reactor, where it costs no more than a
-    /// stream until its request arrives. One that is beyond a limit has a task, by which it can be closed.
+    /// Passes a connection on: to a successor, if there is one; to the reactor, where it costs no more than a stream until
+    /// its request arrives. One that is beyond a limit has a task, by which it can be closed.
     pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
         let context = &self.context;
+        let handshake = tls.map(Tls::begin);
         if context.passes_on() {
             context.pass_on(accepted, Bytes::new(), tls.is_some());
-        } else if let Some(tls) = tls {
-            let closer = accepted.admitted.closer();
-            tokio::spawn(closer.guard(tls.serve(accepted, context.clone())));
         } else if context.reactor.is_open() && !accepted.admitted.is_unproven() {
-            context.reactor.accept(accepted);
+            context.reactor.accept(accepted, handshake);
+        } else if let Some(handshake) = handshake {
+            let limit = context.factory.config().head_timeout;
+            handshake.serve(accepted, limit, None, context.clone());
         } else {
             context.serve(accepted, Bytes::new(), None);
         }

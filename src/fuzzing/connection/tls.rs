@@ -18,7 +18,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 
-use crate::config::TlsFiles;
+use crate::config::{TlsFiles, TlsSessions};
 use crate::server::Tls;
 
 /// A handshake in progress.
@@ -57,7 +57,8 @@ const KEY_UPDATE: u8 = 24;
 pub(super) static SERVER: LazyLock<Tls> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/tls");
     let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    Tls::read(TlsFiles { certificate, key }).expect("a certificate and its key")
+    Tls::read(TlsFiles { certificate, key }, TlsSessions::Release)
+        .expect("a certificate and its key")
 });
 
 /// Without HTTP/2, and with it.

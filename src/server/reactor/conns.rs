@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use mio::net::TcpStream;
 use mio::{Events, Interest, Token};
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
 
-use super::handle::Accepted;
 use super::input_window::TurnInput;
 use super::stream_conn::{Closed, ConnCtx, Flow, StreamConn};
+use super::waiting::Waiting;
 #[cfg(target_os = "linux")]
 use crate::admission::PermitState;
 use crate::admission::{ConnPermit, PermitTable};
@@ -55,7 +56,7 @@ struct Slot {
 #[derive(Debug)]
 enum Conn {
     /// For its first request.
-    Waiting(Accepted),
+    Waiting(Waiting),
     /// For events.
     Streaming(StreamConn),
     /// For the outcome of its first request, which is being read.
@@ -90,8 +91,8 @@ impl Conns {
     }
 
     /// Watches the socket of a connection that waits for its request.
-    pub(super) fn insert_waiting(&mut self, accepted: Accepted) -> Option<Token> {
-        self.insert(Conn::Waiting(accepted))
+    pub(super) fn insert_waiting(&mut self, waiting: Waiting) -> Option<Token> {
+        self.insert(Conn::Waiting(waiting))
     }
 
     /// Watches the socket of a streaming connection.
@@ -112,7 +113,7 @@ impl Conns {
         let index = self.slots.insert(slot);
         let token = token(u32::try_from(index).expect("fewer than descriptors"), generation);
         let socket = match &mut self.slots[index].conn {
-            Conn::Waiting(accepted) => &mut accepted.socket,
+            Conn::Waiting(waiting) => &mut waiting.accepted.socket,
             Conn::Streaming(conn) => conn.transport.socket(),
             Conn::Opening => return None,
         };
@@ -136,18 +137,18 @@ impl Conns {
     }
 
     /// The connection, if it is there and waits for its request.
-    pub(super) fn waiting(&mut self, token: Token) -> Option<&mut Accepted> {
+    pub(super) fn waiting(&mut self, token: Token) -> Option<&mut Waiting> {
         match &mut self.slot(token)?.conn {
-            Conn::Waiting(accepted) => Some(accepted),
+            Conn::Waiting(waiting) => Some(waiting),
             _ => None,
         }
     }
 
     /// Takes a waiting connection out of its slot, which has to be given to a stream or freed next.
-    pub(super) fn take_waiting(&mut self, token: Token) -> Option<Accepted> {
+    pub(super) fn take_waiting(&mut self, token: Token) -> Option<Waiting> {
         let conn = &mut self.slot(token).filter(|slot| matches!(slot.conn, Conn::Waiting(_)))?.conn;
         match mem::replace(conn, Conn::Opening) {
-            Conn::Waiting(accepted) => Some(accepted),
+            Conn::Waiting(waiting) => Some(waiting),
             _ => None,
         }
     }
@@ -167,9 +168,9 @@ impl Conns {
     }
 
     /// Stops watching the socket of a connection that was taken out, and frees its slot.
-    pub(super) fn release(&mut self, token: Token, accepted: &mut Accepted) -> io::Result<()> {
+    pub(super) fn release(&mut self, token: Token, socket: &mut TcpStream) -> io::Result<()> {
         self.free(token);
-        self.poller.get_ref().registry().deregister(&mut accepted.socket)
+        self.poller.get_ref().registry().deregister(socket)
     }
 
     /// Runs `act` on a streaming connection, if it is still there, and does what follows from its result.

@@ -11,6 +11,7 @@ use super::transport::Transport;
 use crate::admission::{Admitted, ConnPermit};
 use crate::http::Handoff;
 use crate::hub::Hub;
+use crate::server::tls::Handshake;
 use crate::server::upgrade::freeze::Stop;
 use crate::server::upgrade::successor::Successor;
 use crate::sync::{AtomicBool, Mutex, Ordering};
@@ -41,7 +42,7 @@ struct Shared {
 /// Connections that the reactor has not registered yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    pub(super) accepted: Vec<Accepted>,
+    pub(super) accepted: Vec<(Accepted, Option<Handshake>)>,
     pub(super) streams: Vec<(Transport, Handoff)>,
     /// They streamed in another process.
     pub(super) adopted: Adopted,
@@ -60,9 +61,9 @@ impl Handle {
         Self { shared: Arc::default(), hub }
     }
 
-    /// Registers a connection that waits for its request.
-    pub(crate) fn accept(&self, accepted: Accepted) {
-        self.shared.inbox.lock().accepted.push(accepted);
+    /// Registers a connection that waits for its request, behind TLS with its handshake.
+    pub(crate) fn accept(&self, accepted: Accepted, handshake: Option<Handshake>) {
+        self.shared.inbox.lock().accepted.push((accepted, handshake));
         self.hub.wake_driver();
     }
 

@@ -1,11 +1,12 @@
-//! The reactor of a worker: it watches the sockets of cleartext connections that wait for their request, and
-//! of all HTTP/1 streams, in the clear or behind TLS, which it writes itself. None of them has a task or a
+//! The reactor of a worker: it watches the sockets of connections that wait for their first request, and of all HTTP/1
+//! streams, in the clear or behind TLS, whose handshakes it performs and whose events it writes itself. None of them has a task or a
 //! timer. The driver of the worker's shard owns the reactor and calls it through [`Sockets`].
 
 mod conns;
 #[cfg(target_os = "linux")]
 mod freeze;
 mod handle;
+mod handshakes;
 mod input_window;
 mod parts;
 mod response_head;
@@ -25,9 +26,10 @@ use tokio::sync::watch;
 
 use self::conns::Conns;
 use self::handle::Inbox;
+use self::handshakes::{HANDSHAKES_PER_TURN, ReadyHandshakes, Securing};
 use self::input_window::TurnInput;
 use self::response_head::ResponseHeads;
-use self::waiting::WaitingConns;
+use self::waiting::{Waiting, WaitingConns};
 use super::conn_context::ConnContext;
 use crate::config::STREAM_INPUT_PER_TURN;
 use crate::http::Handoff;
@@ -49,6 +51,9 @@ pub(crate) struct Reactor {
     events: Events,
     conns: Conns,
     waiting: WaitingConns,
+    handshakes: ReadyHandshakes,
+    /// The time of this turn.
+    now: Time,
     scratch: Box<[u8]>,
     /// What may still be read from streams in this turn.
     input: TurnInput,
@@ -83,6 +88,8 @@ impl Reactor {
             events: Events::with_capacity(EVENTS_PER_TURN),
             conns,
             waiting: WaitingConns::default(),
+            handshakes: ReadyHandshakes::default(),
+            now: Time(0),
             scratch: vec![0; READ_BYTES].into(),
             input: TurnInput::default(),
             heads: ResponseHeads::default(),
@@ -98,8 +105,9 @@ impl Reactor {
     /// Registers what has been handed over, at most so many connections of each kind.
     fn register(&mut self, count_max: usize, now: Time) {
         self.context.reactor.take(count_max, &mut self.inbox);
-        for accepted in self.inbox.accepted.drain(..) {
-            if let Some(token) = self.conns.insert_waiting(accepted) {
+        for (accepted, handshake) in self.inbox.accepted.drain(..) {
+            let securing = handshake.map(|handshake| Securing::new(handshake, now));
+            if let Some(token) = self.conns.insert_waiting(Waiting { accepted, securing }) {
                 self.waiting.push(now, token);
             }
         }
@@ -154,6 +162,9 @@ impl Reactor {
     }
 
     fn read(&mut self, token: Token, closed: bool) {
+        if self.note_ready(token, closed) {
+            return;
+        }
         if self.conns.waiting(token).is_some() {
             self.receive(token, closed);
             if !closed {
@@ -166,12 +177,15 @@ impl Reactor {
 
 impl Sockets for Reactor {
     fn turn(&mut self, now: Time) -> bool {
+        self.now = now;
         self.register(STREAMS_PER_TURN, now);
         let passes_on = self.pass_on_waiting(STREAMS_PER_TURN);
         self.conns.resume_some(STREAMS_PER_TURN);
         self.input = TurnInput { left: STREAM_INPUT_PER_TURN, now };
         self.conns.discard_some(STREAMS_PER_TURN, &mut self.scratch, &mut self.input);
-        let more = self.poll_sockets() || self.conns.has_unfinished() || self.conns.has_unread();
+        let mut more = self.poll_sockets();
+        more |= self.advance_handshakes(HANDSHAKES_PER_TURN);
+        more |= self.conns.has_unfinished() || self.conns.has_unread();
         more || passes_on || !self.inbox.adopted.0.is_empty() || !self.context.reactor.is_empty()
     }
 
@@ -192,6 +206,7 @@ impl Sockets for Reactor {
 
     fn tick(&mut self, now: Time) {
         self.close_silent(now);
+        self.shrink_handshakes();
         self.conns.shrink();
     }
 

@@ -11,15 +11,34 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use super::handle::Accepted;
+use super::handshakes::Securing;
 use super::stream_conn::StreamConn;
 use super::transport::Transport;
 use super::{READ_BYTES, Reactor};
+use crate::admission::Admitted;
 use crate::http::{Handoff, Verdict};
 use crate::time::Time;
+
+/// A connection that waits for its first request.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) accepted: Accepted,
+    /// Behind TLS.
+    pub(super) securing: Option<Securing>,
+}
 
 /// The waiting connections in the order in which they were accepted, some of which may have gone on.
 #[derive(Debug, Default)]
 pub(super) struct WaitingConns(VecDeque<(Time, Token)>);
+
+/// What the first bytes of a connection come to.
+pub(super) enum Opened {
+    Stream(Handoff),
+    /// No stream: hyper responds. A token that was verified need not be verified again.
+    Nothing(Option<Verdict>),
+    /// They request a stream whose client has gone.
+    Gone,
+}
 
 // ===== impl WaitingConns =====
 
@@ -38,34 +57,53 @@ impl Reactor {
         if self.context.reactor.successor().is_some() {
             return self.release(token);
         }
-        let Some(accepted) = self.conns.waiting(token) else { return };
-        let length = match read(&mut accepted.socket, &mut self.scratch) {
+        let Some(waiting) = self.conns.waiting(token) else { return };
+        let length = match read(&mut waiting.accepted.socket, &mut self.scratch) {
             Ok(length @ 1..) => length,
             Err(why) if why.kind() == ErrorKind::WouldBlock => return,
             Ok(0) | Err(_) => return self.conns.free(token),
         };
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
-        let Some(accepted) = self.conns.take_waiting(token) else { return };
-        let service = self.context.factory.service(accepted.admitted.clone());
-        if closed && service.requests_stream(&first) {
-            return self.conns.free(token);
+        let Some(waiting) = self.conns.take_waiting(token) else { return };
+        match self.open(&waiting.accepted, &first, closed) {
+            Opened::Gone => self.conns.free(token),
+            Opened::Nothing(verdict) => self.serve(token, waiting, first, verdict),
+            Opened::Stream(handoff) => {
+                let Accepted { socket, admitted } = waiting.accepted;
+                self.begin(token, Transport::Plain(socket), handoff, &admitted);
+            }
         }
-        let open = || if length < READ_BYTES { service.open_stream(&first) } else { Err(None) };
+    }
+
+    /// Opens the stream that the first bytes of a connection request. `closed` is whether its client sends no more.
+    pub(super) fn open(&self, accepted: &Accepted, first: &Bytes, closed: bool) -> Opened {
+        let service = self.context.factory.service(accepted.admitted.clone());
+        if closed && service.requests_stream(first) {
+            return Opened::Gone;
+        }
+        let open = || if first.len() < READ_BYTES { service.open_stream(first) } else { Err(None) };
         // A panic ends one connection. It comes again in the connection's task, which contains it.
-        let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(None));
-        drop(service);
-        let handoff = match opened {
-            Ok(handoff) => handoff,
-            Err(verdict) => return self.serve(token, accepted, first, verdict),
-        };
-        let Accepted { socket, admitted } = accepted;
-        let Handoff { stream, chunked, fields, surplus, permit } = handoff.complete(&admitted);
-        let conn = StreamConn::new(Transport::Plain(socket), stream, chunked, surplus);
+        match catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(None)) {
+            Ok(handoff) => Opened::Stream(handoff),
+            Err(verdict) => Opened::Nothing(verdict),
+        }
+    }
+
+    /// Begins the stream of a connection that was taken out.
+    pub(super) fn begin(
+        &mut self,
+        token: Token,
+        transport: Transport,
+        handoff: Handoff,
+        admitted: &Admitted,
+    ) {
+        let Handoff { stream, chunked, fields, surplus, permit } = handoff.complete(admitted);
+        let conn = StreamConn::new(transport, stream, chunked, surplus);
         self.conns.begin_streaming(token, conn, permit);
         self.conns.step(token, |conn, ctx| conn.begin(&mut self.heads, &fields, ctx));
     }
 
-    /// Closes the connections that have sent nothing for the time that a request head may take, which counts from the
+    /// Closes the connections that have sent no request for the time that a request head may take, which counts from the
     /// driver's last pause: what they sent in it may not have been read yet.
     pub(super) fn close_silent(&mut self, now: Time) {
         let head_timeout = self.context.factory.config().head_timeout;
@@ -93,10 +131,10 @@ impl Reactor {
         !self.waiting.0.is_empty()
     }
 
-    /// Releases a waiting connection, of which nothing has been read.
-    fn release(&mut self, token: Token) {
-        if let Some(accepted) = self.conns.take_waiting(token) {
-            self.serve(token, accepted, Bytes::new(), None);
+    /// Releases a waiting connection, of which nothing has been read but parts of a handshake.
+    pub(super) fn release(&mut self, token: Token) {
+        if let Some(waiting) = self.conns.take_waiting(token) {
+            self.serve(token, waiting, Bytes::new(), None);
         }
     }
 
@@ -107,18 +145,30 @@ impl Reactor {
         }
     }
 
-    /// Has hyper, or the successor, serve a connection that was taken out, of which these bytes have been read.
-    fn serve(
+    /// Has hyper, or the successor, serve a connection that was taken out, of which these bytes have been read; behind
+    /// TLS the session has them.
+    pub(super) fn serve(
         &mut self,
         token: Token,
-        mut accepted: Accepted,
+        waiting: Waiting,
         first: Bytes,
         verdict: Option<Verdict>,
     ) {
-        match self.conns.release(token, &mut accepted) {
-            Ok(()) if self.context.passes_on() => self.context.pass_on(accepted, first, false),
-            Ok(()) => self.context.serve(accepted, first, verdict),
-            Err(why) => tracing::warn!(%why, "a connection is still watched"),
+        let Waiting { mut accepted, securing } = waiting;
+        if let Err(why) = self.conns.release(token, &mut accepted.socket) {
+            return tracing::warn!(%why, "a connection is still watched");
+        }
+        let passes_on = self.context.passes_on();
+        match securing {
+            None if passes_on => self.context.pass_on(accepted, first, false),
+            None => self.context.serve(accepted, first, verdict),
+            Some(securing) if passes_on && !securing.has_begun() => {
+                self.context.pass_on(accepted, Bytes::new(), true);
+            }
+            Some(securing) => {
+                let limit = self.time_left(&securing);
+                securing.handshake.serve(accepted, limit, verdict, self.context.clone());
+            }
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::future::Future;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,21 +13,20 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use tokio_rustls::TlsAcceptor;
 
-use super::conn;
+use super::handshake::Handshake;
+use super::secrets::SecretLog;
 use super::validity;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, TlsFiles, TlsSessions};
 use crate::server::BindError;
-use crate::server::conn_context::ConnContext;
 use crate::server::files::{Stamp, is_irregular, warn_if_all_may_read};
-use crate::server::reactor::Accepted;
 use crate::sync::Mutex;
 
 /// The certificate in use. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Tls {
     files: TlsFiles,
+    sessions: TlsSessions,
     current: Arc<Mutex<Current>>,
 }
 
@@ -85,16 +83,17 @@ impl Tls {
 
     /// Loads the files of the configuration, if it names any.
     pub(in crate::server) fn load(config: &Config) -> Result<Option<Self>, BindError> {
-        config.tls.clone().map(Self::read).transpose().map_err(BindError::Tls)
+        let read = |files| Self::read(files, config.tls_sessions);
+        config.tls.clone().map(read).transpose().map_err(BindError::Tls)
     }
 
-    pub(crate) fn read(files: TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn read(files: TlsFiles, sessions: TlsSessions) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
-        let (config, chain) = load(&files)?;
+        let (config, chain) = load(&files, sessions)?;
         validity::warn(&chain);
         let current = Current { config: Arc::new(config), chain, stamps };
         let current = Arc::new(Mutex::new(current));
-        Ok(Self { files, current })
+        Ok(Self { files, sessions, current })
     }
 
     /// Reads the files again, if they are regular ones: to open a pipe could block for ever. New handshakes use the new
@@ -104,7 +103,7 @@ impl Tls {
     /// [`TlsError`]: the pair cannot be used. The one before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let stamps = stamps(&self.files);
-        let loaded = check_regular(&self.files).and_then(|()| load(&self.files));
+        let loaded = check_regular(&self.files).and_then(|()| load(&self.files, self.sessions));
         {
             let mut current = self.current.lock();
             current.stamps = stamps;
@@ -123,17 +122,9 @@ impl Tls {
         }
     }
 
-    /// Performs the handshake, and serves the connection to its end.
-    pub(in crate::server) fn serve(
-        &self,
-        accepted: Accepted,
-        context: ConnContext,
-    ) -> impl Future<Output = ()> + use<> {
-        conn::serve(accepted, self.acceptor(), context)
-    }
-
-    fn acceptor(&self) -> TlsAcceptor {
-        self.current.lock().config.clone().into()
+    /// A connection whose client has sent nothing. Its handshake is done with the certificate of now.
+    pub(in crate::server) fn begin(&self) -> Handshake {
+        Handshake::Silent(self.current.lock().config.clone())
     }
 
     /// Whether a file has changed since they were last read, valid or not.
@@ -149,7 +140,10 @@ impl Tls {
 }
 
 /// Loads the pair, and returns the certificates too. Warns of a key that all users may read.
-fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>), TlsError> {
+fn load(
+    files: &TlsFiles,
+    sessions: TlsSessions,
+) -> Result<(ServerConfig, Vec<CertificateDer<'static>>), TlsError> {
     warn_if_all_may_read(&files.key);
     let unreadable = |file: &Path| {
         let file = file.to_owned();
@@ -175,7 +169,16 @@ fn load(files: &TlsFiles) -> Result<(ServerConfig, Vec<CertificateDer<'static>>)
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    if sessions == TlsSessions::Release {
+        release_sessions(&mut config);
+    }
     Ok((config, chain))
+}
+
+/// Has sessions give away their keys, and the secrets from which the next keys are derived.
+pub(in crate::server) fn release_sessions(config: &mut ServerConfig) {
+    config.enable_secret_extraction = true;
+    config.key_log = Arc::new(SecretLog);
 }
 
 /// Reads a file, which may have been replaced by anything.

@@ -4,31 +4,39 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
+use super::handshake::{Handshake, is_cleartext};
 use super::session::Session;
+use super::tls_session::TlsSession;
 use crate::http::{Reject, ResponseFuture, Service};
 use crate::server::conn_context::ConnContext;
 use crate::server::http1::{Connection, End, HyperIo};
 use crate::server::http2;
 use crate::server::http2_conn::Http2Conn;
-use crate::server::reactor::{Accepted, Transport};
+use crate::server::reactor::Transport;
 use crate::server::socket::{Observer, Socket};
 
 /// The IO that hyper gets.
 type TlsIo = TokioIo<Session>;
 
-/// Performs the handshake, and serves the connection to its end.
-pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: ConnContext) {
-    let service = context.factory.service(accepted.admitted);
-    let handshake = handshake(accepted.socket, acceptor, &service, &context);
-    let mut session = match Box::pin(handshake).await {
+/// Completes the handshake, for which there is this much time, and serves the connection to its end.
+pub(super) async fn serve(
+    socket: TcpStream,
+    handshake: Handshake,
+    limit: Duration,
+    service: Service,
+    context: ConnContext,
+) {
+    let deadline = context.deadline(service.timer(), limit);
+    let completed = complete(socket, handshake, deadline, &service);
+    let mut session = match Box::pin(completed).await {
         Ok(session) => session,
         Err(why) => return tracing::debug!(%why, "handshake"),
     };
@@ -46,23 +54,37 @@ pub(super) async fn serve(accepted: Accepted, acceptor: TlsAcceptor, context: Co
     }
 }
 
-/// Performs the handshake within the time that a request head may take, or refuses a client that begins none.
-async fn handshake(
+/// Completes the handshake before the deadline, or refuses a client that begins none.
+async fn complete(
     socket: TcpStream,
-    acceptor: TlsAcceptor,
+    handshake: Handshake,
+    deadline: impl Future<Output = ()>,
     service: &Service,
-    context: &ConnContext,
 ) -> io::Result<Session> {
+    let mut deadline = pin!(deadline);
+    let read = if let Handshake::Cleartext(first) = &handshake {
+        Bytes::clone(first)
+    } else {
+        Bytes::new()
+    };
     let unwatched = |why: &io::Error| tracing::warn!(%why, "a connection could not be watched");
-    let mut socket = Socket::new(socket, Bytes::new()).inspect_err(unwatched)?;
-    let mut deadline = pin!(context.deadline(service.timer(), service.config().head_timeout));
-    let first = within(deadline.as_mut(), poll_fn(|cx| socket.poll_first(cx))).await?;
-    // A handshake begins with 22 (RFC 8446, 5.1), a request with its method.
-    if matches!(first, Some(b'A'..=b'Z')) {
+    let mut socket = Socket::new(socket, read).inspect_err(unwatched)?;
+    let tls = match handshake {
+        Handshake::Begun(tls) => Some(tls),
+        Handshake::Cleartext(_) => None,
+        Handshake::Silent(config) => {
+            let first = within(deadline.as_mut(), poll_fn(|cx| socket.poll_first(cx))).await?;
+            let begins = || TlsSession::new(config).map(Box::new).map_err(io::Error::other);
+            if is_cleartext(first.as_ref()) { None } else { Some(begins()?) }
+        }
+    };
+    let Some(tls) = tls else {
         within(deadline, refuse(socket, service)).await?;
         return Err(io::Error::other("a request in cleartext"));
-    }
-    within(deadline, Session::accept(socket, acceptor)).await
+    };
+    let mut session = Session::new(socket, tls);
+    within(deadline, session.complete_handshake()).await?;
+    Ok(session)
 }
 
 /// What `act` results in, or an error if the deadline comes first.

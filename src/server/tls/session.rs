@@ -1,146 +1,113 @@
 //! A TLS session between hyper and its socket, with a bound on what the client may send without any data in it.
 //! rustls has none: it accepts 32 key updates after each record, which may be empty.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use hyper_util::rt::TokioIo;
+use hyper::rt::{Read as _, Write as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::certificate::HTTP2;
-use crate::config::{TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE};
+use super::tls_session::TlsSession;
 use crate::server::reactor::Transport;
 use crate::server::socket::Socket;
 
-/// The socket below a TLS session.
+/// A TLS session and its socket, which the runtime watches.
 #[derive(Debug)]
-struct Wire {
-    socket: TokioIo<Socket>,
-    /// Bytes that were read, less those that the data in them accounts for.
-    overhead: usize,
-    /// There was a read in this turn. The next has to wait for the other tasks, unless this one brought data.
-    has_read: AtomicBool,
+pub(super) struct Session {
+    socket: Socket,
+    tls: Box<TlsSession>,
+    /// close_notify was sent, or is about to be.
+    is_closed: bool,
 }
 
-/// A TLS session after its handshake.
-#[derive(Debug)]
-pub(super) struct Session(TlsStream<Wire>);
+/// A socket to write to in this poll, without waiting.
+struct Now<'a, 'b>(&'a mut Socket, &'a mut Context<'b>);
 
-/// Bytes of records that rustls buffers for a full socket.
-const BUFFER: usize = 16 * 1024;
-
-/// Bytes of one read. rustls would read 17 KiB at once after a large record.
+/// Bytes of one read.
 const READ: usize = 4 * 1024;
-
-// ===== impl Wire =====
-
-impl Wire {
-    fn new(socket: Socket) -> Self {
-        Self { socket: TokioIo::new(socket), overhead: 0, has_read: AtomicBool::new(false) }
-    }
-
-    /// Allows another read. tokio-rustls goes on with a handshake after a read that had to wait, so each poll of it has
-    /// to begin a turn first; and in a handshake it gives access to the socket by a shared reference only.
-    fn begin_turn(&self) {
-        self.has_read.store(false, Ordering::Relaxed);
-    }
-
-    fn socket(&mut self) -> &mut Socket {
-        self.socket.inner_mut()
-    }
-
-    fn account_for(&mut self, data: usize) {
-        self.overhead = self.overhead.saturating_sub(data.saturating_mul(TLS_OVERHEAD_PER_BYTE));
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.overhead > TLS_OVERHEAD_MAX {
-            let why = "too many TLS records without data";
-            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, why)));
-        }
-        if *self.has_read.get_mut() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let most = buf.remaining().min(READ);
-        let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut some))?;
-        let read = some.filled().len();
-        buf.advance(read);
-        self.overhead += read;
-        *self.has_read.get_mut() = true;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
 
 // ===== impl Session =====
 
 impl Session {
-    /// Performs the handshake on a socket, as far as each turn of its task allows.
-    pub(super) async fn accept(socket: Socket, acceptor: TlsAcceptor) -> io::Result<Self> {
-        let wire = Wire::new(socket);
-        let mut handshake =
-            acceptor.accept_with(wire, |session| session.set_buffer_limit(Some(BUFFER)));
-        let tls = poll_fn(|cx| {
-            handshake.get_ref().into_iter().for_each(Wire::begin_turn);
-            Pin::new(&mut handshake).poll(cx)
-        });
-        tls.await.map(Self)
+    pub(super) fn new(socket: Socket, tls: Box<TlsSession>) -> Self {
+        Self { socket, tls, is_closed: false }
+    }
+
+    /// Completes the handshake, as far as each turn of its task allows.
+    pub(super) async fn complete_handshake(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_handshake(cx)).await
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut has_read = false;
+        loop {
+            ready!(self.poll_write_records(cx))?;
+            if !self.tls.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.process_record(cx)? || self.tls.wants_write() {
+                continue;
+            }
+            if ready!(self.poll_receive(&mut has_read, cx))? == 0 {
+                return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+            }
+        }
     }
 
     pub(super) fn speaks_http2(&self) -> bool {
-        self.0.get_ref().1.alpn_protocol() == Some(HTTP2)
+        self.tls.speaks_http2()
     }
 
     pub(super) fn socket(&mut self) -> &mut Socket {
-        self.0.get_mut().0.socket()
+        &mut self.socket
     }
 
     /// What the reactor writes to, which the runtime no longer watches.
     pub(super) fn into_transport(self) -> io::Result<Transport> {
-        let (wire, session) = self.0.into_inner();
-        Ok(Transport::tls(wire.socket.into_inner().into_inner()?, session))
+        self.tls.into_transport(self.socket.into_inner()?)
+    }
+
+    fn process_record(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let processed = self.tls.process_record();
+        if processed.is_err() {
+            // The alert, if the socket takes it.
+            _ = self.poll_write_records(cx);
+        }
+        processed
+    }
+
+    /// Reads from the socket, once in a turn: the next read has to wait for the other tasks. Returns the number of
+    /// bytes; 0 at the end.
+    fn poll_receive(
+        &mut self,
+        has_read: &mut bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if *has_read {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut bytes = [MaybeUninit::uninit(); READ];
+        let mut buf = hyper::rt::ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf.unfilled()))?;
+        *has_read = true;
+        self.tls.receive(buf.filled())?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Writes what rustls has to send.
+    fn poll_write_records(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tls.wants_write() {
+            match self.tls.write_to(&mut Now(&mut self.socket, cx)) {
+                Ok(_) => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+                Err(why) => return Poll::Ready(Err(why)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -150,42 +117,96 @@ impl AsyncRead for Session {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        self.0.get_ref().0.begin_turn();
-        ready!(Pin::new(&mut self.0).poll_read(cx, buf))?;
-        let data = buf.filled().len() - before;
-        self.0.get_mut().0.account_for(data);
-        Poll::Ready(Ok(()))
+        let mut has_read = false;
+        loop {
+            match self.tls.data() {
+                Ok(data) => {
+                    let length = data.len().min(buf.remaining());
+                    buf.put_slice(&data[..length]);
+                    self.tls.consume(length);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {}
+                Err(why) => return Poll::Ready(Err(why)),
+            }
+            if !self.process_record(cx)? {
+                ready!(self.poll_receive(&mut has_read, cx))?;
+            }
+        }
     }
 }
 
 impl AsyncWrite for Session {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
+    /// Takes what rustls has room for, which is in its buffer for as long as the socket is full.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
+        parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        if parts.iter().all(|part| part.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            let taken = self.tls.encrypt(parts)?;
+            let written = self.poll_write_records(cx)?;
+            if taken > 0 {
+                return Poll::Ready(Ok(taken));
+            }
+            ready!(written);
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        self.poll_write_records(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        if !self.is_closed {
+            self.is_closed = true;
+            self.tls.close();
+        }
+        ready!(self.poll_write_records(cx))?;
+        match ready!(Pin::new(&mut self.socket).poll_shutdown(cx)) {
+            Err(why) if why.kind() == ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            shut => Poll::Ready(shut),
+        }
+    }
+}
+
+// ===== impl Now =====
+
+impl Now<'_, '_> {
+    fn wait<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+        match polled {
+            Poll::Ready(done) => done,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Now<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::wait(Pin::new(&mut *self.0).poll_write(self.1, bytes))
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::wait(Pin::new(&mut *self.0).poll_write_vectored(self.1, parts))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -193,14 +214,20 @@ impl AsyncWrite for Session {
 mod tests {
     use std::io::Write as _;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
+    use rustls::ServerConfig;
     use tokio::io::AsyncReadExt as _;
 
     use super::super::test_sessions::{client, configs, key_updates, records};
     use super::*;
-    use crate::config::READS_PER_TURN;
+    use crate::config::{READS_PER_TURN, TLS_OVERHEAD_MAX};
+
+    fn session(socket: Socket, config: Arc<ServerConfig>) -> Session {
+        Session::new(socket, TlsSession::new(config).expect("a session").into())
+    }
 
     /// The two ends of a connection, and the server's as hyper and rustls see it.
     fn connection() -> (TcpStream, TcpStream, Socket) {
@@ -266,8 +293,8 @@ mod tests {
         let begin = record(&[1, 0, 0xff, 0xff]);
         let rest = record(&[0]).repeat(FLOOD / 6);
         send_all(&flooder, &server, &[begin, rest].concat());
-        let handshake = Session::accept(socket, configs().0.into());
-        let ended = assert_gives_way(&server, 1, handshake).await;
+        let mut session = session(socket, configs().0);
+        let ended = assert_gives_way(&server, 1, session.complete_handshake()).await;
         assert_eq!(ended.expect_err("cut").kind(), ErrorKind::InvalidData);
         assert_ne!(unread(&server), 0, "it was not read to the end");
     }
@@ -284,7 +311,8 @@ mod tests {
             }
             (client, flooder)
         });
-        let mut session = Session::accept(socket, config.into()).await.expect("a handshake");
+        let mut session = session(socket, config);
+        session.complete_handshake().await.expect("a handshake");
         let (mut client, flooder) = handshake.join().expect("a client");
 
         // Data accounts for what came before it, in records of any size.

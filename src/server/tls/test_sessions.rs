@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
 
 use crate::server::reactor::Transport;
 
@@ -19,12 +22,27 @@ pub(in crate::server) fn sessions(socket: TcpStream) -> (Transport, ClientConnec
 
 /// A server's configuration, and that of a client that trusts it.
 pub(in crate::server) fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-    let (server, client) = configs_with(rustls::crypto::aws_lc_rs::default_provider());
+    configs_of(ALL_VERSIONS)
+}
+
+/// The same with a client of these versions.
+pub(in crate::server) fn configs_of(
+    versions: &[&'static SupportedProtocolVersion],
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let (server, client) = make_configs(provider, versions);
     (server.into(), client.into())
 }
 
-/// The same, with this cryptography.
+/// The same with this cryptography.
 pub(super) fn configs_with(provider: CryptoProvider) -> (ServerConfig, ClientConfig) {
+    make_configs(provider, ALL_VERSIONS)
+}
+
+fn make_configs(
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> (ServerConfig, ClientConfig) {
     let output = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "2", "-subj", "/CN=tests"])
@@ -42,7 +60,7 @@ pub(super) fn configs_with(provider: CryptoProvider) -> (ServerConfig, ClientCon
     let server = server.with_safe_default_protocol_versions().expect("versions");
     let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
     let client = ClientConfig::builder_with_provider(provider);
-    let client = client.with_safe_default_protocol_versions().expect("versions");
+    let client = client.with_protocol_versions(versions).expect("versions");
     let client = client.with_root_certificates(trusted).with_no_client_auth();
     (server.expect("a pair"), client)
 }

@@ -1,6 +1,8 @@
 //! The reactor on real sockets, with a driver that the tests run step by step, so that nothing depends on time.
 
 mod ends;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod input;
 mod stalls;
 mod topics;

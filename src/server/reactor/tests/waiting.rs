@@ -15,7 +15,7 @@ impl Rig {
     /// Opens a connection that waits in the reactor. Returns the client's end of it.
     pub(super) async fn connect(&mut self) -> TcpStream {
         let (client, accepted) = connect(&self.admission).await;
-        self.handle.accept(accepted);
+        self.handle.accept(accepted, None);
         self.run().await;
         client
     }
@@ -101,9 +101,9 @@ async fn a_silent_connection_is_closed_at_the_head_timeout() {
     let handle = context.reactor.clone();
     let mut reactor = Reactor::new(context).expect("a poller");
     let (silent, accepted) = connect(&admission).await;
-    handle.accept(accepted);
+    handle.accept(accepted, None);
     let (mut listener, accepted) = connect(&admission).await;
-    handle.accept(accepted);
+    handle.accept(accepted, None);
     reactor.turn(Time(5_000));
     listener.write_all(STREAM).expect("connected");
     while hub.seats() == 0 {
@@ -130,9 +130,9 @@ async fn a_pause_closes_no_silent_connection() {
     let handle = context.reactor.clone();
     let mut reactor = Reactor::new(context).expect("a poller");
     let (_silent, accepted) = connect(&admission).await;
-    handle.accept(accepted);
+    handle.accept(accepted, None);
     let (mut listener, accepted) = connect(&admission).await;
-    handle.accept(accepted);
+    handle.accept(accepted, None);
     reactor.turn(Time(5_000));
     listener.write_all(STREAM).expect("connected");
     hub.driver().resume(Time(60_000), Duration::from_secs(60));
@@ -157,10 +157,10 @@ async fn a_reactor_that_ends_hands_its_waiting_connections_to_hyper() {
     let handle = context.reactor.clone();
     let mut reactor = Reactor::new(context).expect("a poller");
     let (mut waiting, accepted) = connect(&admission).await;
-    handle.accept(accepted);
+    handle.accept(accepted, None);
     reactor.turn(Time(0));
     let (mut late, accepted) = connect(&admission).await;
-    handle.accept(accepted);
+    handle.accept(accepted, None);
     hub.drain(clock.now(), Duration::ZERO);
     drive_with(hub, clock, reactor).await;
     for client in [&mut late, &mut waiting] {

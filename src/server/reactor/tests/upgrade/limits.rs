@@ -132,7 +132,7 @@ async fn an_internal_connection_counts_as_one() {
         let (socket, peer) = listener.accept().expect("accepted");
         let admitted = rig.admission.admit(peer.ip(), Entrance::Internal).await;
         let socket = watched(socket);
-        rig.handle.accept(crate::server::reactor::Accepted { socket, admitted });
+        rig.handle.accept(crate::server::reactor::Accepted { socket, admitted }, None);
         client.write_all(STREAM).expect("connected");
         clients.push(client);
     }

@@ -24,7 +24,7 @@ use crate::server::upgrade::successor::Successor;
 use crate::state::RecordWriter;
 
 /// What a rig has given.
-struct Given {
+pub(super) struct Given {
     sent: SentStreams,
     /// Or why not.
     taken: Result<u64, String>,
@@ -32,9 +32,9 @@ struct Given {
 }
 
 /// The two ends of the socket between the processes.
-struct Ends {
+pub(super) struct Ends {
     old: Arc<Control>,
-    new: Arc<Control>,
+    pub(super) new: Arc<Control>,
 }
 
 // ===== impl Ends =====
@@ -85,7 +85,7 @@ impl Rig {
     }
 
     /// Gives the streams of this rig to `next`.
-    async fn give(&mut self, next: &Self) -> (Ends, Given) {
+    pub(super) async fn give(&mut self, next: &Self) -> (Ends, Given) {
         self.give_changed(next, |_| ()).await
     }
 

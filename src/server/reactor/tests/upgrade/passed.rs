@@ -241,7 +241,7 @@ async fn a_connection_is_closed_if_the_successor_is_gone() {
     };
     drop(ends);
     let (client, accepted) = connect(&old.admission).await;
-    old.handle.accept(accepted);
+    old.handle.accept(accepted, None);
     let admission = old.admission.clone();
     old.run_until(|| admission.connections(Entrance::Public) == 0).await;
     for mut client in [kept, client] {

@@ -1,0 +1,593 @@
+//! Connections behind TLS, from their first byte to their stream. There is no task but for those that leave the reactor.
+
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, ServerConfig};
+
+use super::waiting::{LIVEZ, STREAM, connect};
+use super::*;
+use crate::admission::Entrance;
+use crate::server::reactor::handshakes::HANDSHAKES_PER_TURN;
+use crate::server::tls::test_sessions::{client, configs, configs_of, key_updates, records};
+use crate::server::tls::{Handshake, release_sessions};
+use crate::stream::Sockets as _;
+use crate::time::Time;
+
+/// The client's end of a connection behind TLS.
+struct TlsClient {
+    socket: TcpStream,
+    session: ClientConnection,
+    /// What it has received, decrypted.
+    received: Vec<u8>,
+}
+
+/// A rig, and how its clients do their handshakes.
+struct TlsRig {
+    rig: Rig,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+/// What becomes of a session once its stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Tls12,
+    /// TLS 1.3, left to rustls.
+    Kept,
+    Released,
+}
+
+const SORTS: [Sort; 3] = [Sort::Tls12, Sort::Kept, Sort::Released];
+
+// ===== impl TlsClient =====
+
+impl TlsClient {
+    /// Receives what has arrived.
+    fn receive(&mut self) {
+        while self.session.wants_read()
+            && self.session.read_tls(&mut self.socket).is_ok_and(|n| n > 0)
+        {
+            self.session.process_new_packets().expect("TLS");
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = self.session.reader().read(&mut bytes) {
+                self.received.extend_from_slice(&bytes[..length]);
+            }
+        }
+    }
+
+    /// What it has to send now.
+    fn records(&mut self) -> Vec<u8> {
+        records(&mut self.session)
+    }
+
+    /// Sends what it has to send, with this data.
+    fn send(&mut self, data: &[u8]) {
+        self.session.writer().write_all(data).expect("a session");
+        let records = self.records();
+        self.write(&records);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).expect("connected");
+    }
+
+    fn has_received(&mut self, text: &str) -> bool {
+        self.receive();
+        String::from_utf8_lossy(&self.received).contains(text)
+    }
+}
+
+// ===== impl TlsRig =====
+
+impl TlsRig {
+    fn new() -> Self {
+        Self::of(Sort::Released)
+    }
+
+    fn of(sort: Sort) -> Self {
+        let version = if sort == Sort::Tls12 { &TLS12 } else { &TLS13 };
+        let (mut server, client) = configs_of(&[version]);
+        if sort != Sort::Kept {
+            release_sessions(Arc::make_mut(&mut server));
+        }
+        Self { rig: Rig::new(uncoalesced(8)), server, client }
+    }
+
+    /// A client that has sent nothing.
+    async fn connect(&mut self) -> TlsClient {
+        let (socket, accepted) = connect(&self.rig.admission).await;
+        socket.set_nodelay(true).expect("a socket");
+        let handshake = Handshake::Silent(self.server.clone());
+        self.rig.handle.accept(accepted, Some(handshake));
+        self.rig.run().await;
+        TlsClient { socket, session: client(self.client.clone()), received: Vec::new() }
+    }
+
+    /// A client that has received the server's part of the handshake, and has its own last part to send.
+    async fn hello(&mut self) -> TlsClient {
+        let mut client = self.connect().await;
+        client.send(b"");
+        self.rig
+            .run_until(|| {
+                client.receive();
+                client.session.wants_write()
+            })
+            .await;
+        client
+    }
+
+    /// A client whose handshake is complete for both.
+    async fn handshake(&mut self) -> TlsClient {
+        let mut client = self.hello().await;
+        self.rig
+            .run_until(|| {
+                client.send(b"");
+                client.receive();
+                !client.session.is_handshaking()
+            })
+            .await;
+        client
+    }
+
+    /// The stream of this client is open in the reactor, and gets what is published.
+    async fn assert_streams(&mut self, client: &mut TlsClient) {
+        let hub = self.rig.hub.clone();
+        self.rig.run_until(|| client.has_received("event: connected")).await;
+        // The last task may have to end.
+        self.rig.run_until(|| tasks() == 0).await;
+        assert_eq!(hub.seats(), 1);
+        self.rig.publish("after");
+        self.rig.run_until(|| client.has_received("after")).await;
+    }
+
+    fn connections(&self) -> usize {
+        self.rig.admission.connections(Entrance::Public)
+    }
+
+    async fn until_released(&mut self) {
+        let admission = self.rig.admission.clone();
+        self.rig.run_until(|| admission.connections(Entrance::Public) == 0).await;
+        assert_eq!(self.rig.hub.seats(), 0);
+    }
+}
+
+/// Tasks that serve connections.
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+/// The bytes of a record, in records of this many bytes at most.
+fn split(record: &[u8], size: usize) -> Vec<u8> {
+    let (header, fragment) = record.split_at(5);
+    let part = |part: &[u8]| [&header[..3], &(part.len() as u16).to_be_bytes(), part].concat();
+    fragment.chunks(size).flat_map(part).collect()
+}
+
+#[tokio::test]
+async fn the_reactor_does_a_handshake_and_begins_the_stream_of_the_first_request() {
+    for sort in SORTS {
+        let mut rig = TlsRig::of(sort);
+        let mut client = rig.handshake().await;
+        client.send(STREAM);
+        rig.assert_streams(&mut client).await;
+        drop(client);
+        rig.until_released().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_come_with_the_end_of_the_handshake() {
+    for sort in SORTS {
+        let mut rig = TlsRig::of(sort);
+        let mut client = rig.hello().await;
+        client.send(STREAM);
+        rig.assert_streams(&mut client).await;
+    }
+}
+
+/// Of one byte each, of every record that the client sends.
+#[tokio::test]
+async fn a_handshake_may_come_in_pieces() {
+    let mut rig = TlsRig::new();
+    let mut client = rig.connect().await;
+    let mut parts = vec![client.records()];
+    while let Some(part) = parts.pop() {
+        for byte in part {
+            client.write(&[byte]);
+            rig.rig.run().await;
+        }
+        rig.rig
+            .run_until(|| {
+                client.receive();
+                client.session.wants_write() || !client.session.is_handshaking()
+            })
+            .await;
+        parts.extend(Some(client.records()).filter(|records| !records.is_empty()));
+    }
+    client.session.writer().write_all(STREAM).expect("a session");
+    for byte in client.records() {
+        client.write(&[byte]);
+        rig.rig.run().await;
+    }
+    rig.assert_streams(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_hello_may_be_split_over_records() {
+    for size in [1, 7, 100] {
+        let mut rig = TlsRig::new();
+        let mut client = rig.connect().await;
+        let hello = client.records();
+        for piece in split(&hello, size).chunks(1_000) {
+            client.write(piece);
+            rig.rig.run().await;
+        }
+        rig.rig
+            .run_until(|| {
+                client.receive();
+                client.session.wants_write()
+            })
+            .await;
+        client.send(STREAM);
+        rig.assert_streams(&mut client).await;
+    }
+}
+
+/// hyper responds to the first, and hands the connection over.
+#[tokio::test]
+async fn a_stream_may_follow_other_requests() {
+    for sort in SORTS {
+        for pipelined in [false, true] {
+            let mut rig = TlsRig::of(sort);
+            let mut client = rig.handshake().await;
+            if pipelined {
+                client.send(&[LIVEZ, LIVEZ, STREAM].concat());
+            } else {
+                client.send(LIVEZ);
+                rig.rig.run_until(|| client.has_received("live\n")).await;
+                assert_eq!(tasks(), 1);
+                client.send(STREAM);
+            }
+            rig.assert_streams(&mut client).await;
+        }
+    }
+}
+
+/// A record that brings a part of a request is not lost either.
+#[tokio::test]
+async fn a_request_that_comes_in_pieces_is_hypers() {
+    for split in [1, 20, STREAM.len() - 1] {
+        let mut rig = TlsRig::new();
+        let mut client = rig.handshake().await;
+        client.send(&STREAM[..split]);
+        rig.rig.run_until(|| tasks() == 1).await;
+        client.send(&STREAM[split..]);
+        rig.assert_streams(&mut client).await;
+    }
+}
+
+/// In the record of the request, in records after it, and in one whose end is still to come.
+#[tokio::test]
+async fn what_follows_the_request_is_discarded() {
+    for sort in SORTS {
+        let mut rig = TlsRig::of(sort);
+        let mut client = rig.hello().await;
+        client.session.writer().write_all(&[STREAM, b"more"].concat()).expect("a session");
+        client.session.writer().write_all(&[b'm'; 100]).expect("a session");
+        client.session.writer().write_all(&[b'm'; 200]).expect("a session");
+        let records = client.records();
+        let (first, rest) = records.split_at(records.len() - 70);
+        client.write(first);
+        rig.assert_streams(&mut client).await;
+        client.write(rest);
+        client.send(b"even more");
+        rig.rig.publish("later");
+        rig.rig.run_until(|| client.has_received("later")).await;
+    }
+}
+
+/// Within the flight of the request, before and after it.
+#[tokio::test]
+async fn keys_may_be_updated_before_the_stream() {
+    for before_request in [0, 1, 3] {
+        let mut rig = TlsRig::of(Sort::Released);
+        let mut client = rig.handshake().await;
+        for _ in 0..before_request {
+            client.session.refresh_traffic_keys().expect("TLS 1.3");
+            client.send(b"");
+            rig.rig.run().await;
+        }
+        client.session.refresh_traffic_keys().expect("TLS 1.3");
+        client.session.writer().write_all(STREAM).expect("a session");
+        client.session.refresh_traffic_keys().expect("TLS 1.3");
+        client.send(b"more");
+        rig.assert_streams(&mut client).await;
+        client.session.refresh_traffic_keys().expect("TLS 1.3");
+        client.send(b"more");
+        rig.rig.publish("later");
+        rig.rig.run_until(|| client.has_received("later")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_session_with_its_request_has_no_stream() {
+    for sort in SORTS {
+        let mut rig = TlsRig::of(sort);
+        let mut client = rig.handshake().await;
+        client.session.writer().write_all(STREAM).expect("a session");
+        client.session.send_close_notify();
+        client.send(b"");
+        rig.until_released().await;
+        assert_eq!(tasks(), 0);
+    }
+}
+
+#[tokio::test]
+async fn http2_has_a_task_from_the_end_of_its_handshake() {
+    let mut rig = TlsRig::new();
+    Arc::make_mut(&mut rig.server).alpn_protocols = vec![b"h2".to_vec()];
+    Arc::make_mut(&mut rig.client).alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = rig.hello().await;
+    assert_eq!(tasks(), 0);
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    rig.rig
+        .run_until(|| {
+            client.receive();
+            !client.received.is_empty()
+        })
+        .await;
+    assert_eq!((client.received[3], tasks()), (4, 1), "the server's SETTINGS");
+    drop(client);
+    rig.until_released().await;
+}
+
+/// With FIN or RST.
+#[tokio::test]
+async fn a_connection_that_ends_in_its_handshake_is_released() {
+    let mut rig = TlsRig::new();
+    for resets in [false, true] {
+        let mut clients =
+            [rig.connect().await, rig.connect().await, rig.hello().await, rig.handshake().await];
+        let hello = clients[1].records();
+        clients[1].write(&hello[..hello.len() / 2]);
+        rig.rig.run().await;
+        assert_eq!(rig.connections(), 4);
+        for client in clients {
+            if resets {
+                SockRef::from(&client.socket).set_linger(Some(Duration::ZERO)).expect("a socket");
+            }
+        }
+        rig.until_released().await;
+    }
+}
+
+/// The alert says why (RFC 8446, 6.2).
+#[tokio::test]
+async fn what_is_no_tls_is_refused_with_an_alert() {
+    for (bytes, alert) in [
+        (&[22, 3, 1, 0xff, 0xff][..], 50),
+        (&[99, 3, 1, 0, 1, 0], 50),
+        (&[23, 3, 1, 0, 1, 0], 10),
+        (&[22, 3, 1, 0, 4, 2, 0, 0, 0], 10),
+    ] {
+        let mut rig = TlsRig::new();
+        let mut client = rig.connect().await;
+        client.write(bytes);
+        rig.until_released().await;
+        let mut answer = Vec::new();
+        client.socket.set_nonblocking(false).expect("a socket");
+        client.socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        client.socket.read_to_end(&mut answer).expect("the end");
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, alert], "{bytes:?}");
+    }
+}
+
+/// A client that updates its keys, or sends nothing in records, before its request.
+#[tokio::test]
+async fn records_without_data_end_a_connection_that_waits() {
+    let mut rig = TlsRig::of(Sort::Released);
+    let mut client = rig.handshake().await;
+    let admission = rig.rig.admission.clone();
+    let mut sent = 0;
+    rig.rig
+        .run_until(|| {
+            let updates = key_updates(&mut client.session);
+            // Without the record of data at its end.
+            sent += client.socket.write(&updates[..updates.len() - 23]).unwrap_or_default();
+            assert!(sent < 1 << 20, "{sent} bytes");
+            admission.connections(Entrance::Public) == 0
+        })
+        .await;
+}
+
+/// It has as long as any first request, from when it was accepted.
+#[tokio::test]
+async fn a_handshake_ends_at_the_head_timeout() {
+    let hub = Hub::new(uncoalesced(8));
+    let (context, admission, _draining) = context(&hub, Clock::start());
+    let handle = context.reactor.clone();
+    let mut reactor = Reactor::new(context).expect("a poller");
+    let (server, config) = configs();
+    let mut sockets = Vec::new();
+    for sent in [0, 1, 100, usize::MAX] {
+        let (mut socket, accepted) = connect(&admission).await;
+        handle.accept(accepted, Some(Handshake::Silent(server.clone())));
+        reactor.turn(Time(5_000));
+        let hello = records(&mut client(config.clone()));
+        socket.write_all(&hello[..sent.min(hello.len())]).expect("connected");
+        sockets.push(socket);
+    }
+    // The last one is served: its hello is whole.
+    for _ in 0..20_000 {
+        yield_now().await;
+        reactor.turn(Time(14_000));
+        if sockets[3].peek(&mut [0; 1]).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    reactor.tick(Time(14_999));
+    assert_eq!(admission.connections(Entrance::Public), 4, "they have ten seconds");
+    reactor.tick(Time(15_000));
+    assert_eq!(admission.connections(Entrance::Public), 0);
+    assert_eq!(tasks(), 0);
+}
+
+/// Others have their turn in between: deliveries too.
+#[tokio::test]
+async fn a_turn_has_so_many_handshakes() {
+    const CLIENTS: usize = 5 * HANDSHAKES_PER_TURN;
+    let mut rig = TlsRig::new();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(rig.connect().await);
+    }
+    let mut plain = rig.rig.connect().await;
+    plain.write_all(STREAM).expect("connected");
+    let hub = rig.rig.hub.clone();
+    rig.rig.run_until(|| hub.seats() == 1).await;
+    let mut plain = Client::new(plain);
+    for client in &mut clients {
+        client.send(b"");
+    }
+    // All of them have arrived.
+    std::thread::sleep(Duration::from_millis(20));
+    yield_now().await;
+    let (mut served, mut turns) = (0, 0);
+    rig.rig.publish("meanwhile");
+    loop {
+        let more = rig.rig.driver.turn();
+        let answered = |client: &&mut TlsClient| client.socket.peek(&mut [0; 1]).is_ok();
+        let now = clients.iter_mut().filter(answered).count();
+        assert!(now - served <= HANDSHAKES_PER_TURN, "{served} and {now} in turn {turns}");
+        served = now;
+        turns += 1;
+        if turns == 2 {
+            plain.read(4096);
+            assert_eq!(plain.keys(), ["meanwhile"], "after {served} handshakes");
+        }
+        if !more {
+            yield_now().await;
+        }
+        if served == CLIENTS {
+            break;
+        }
+        assert!(turns < 20_000);
+    }
+}
+
+/// Panics when it is asked for a certificate.
+#[derive(Debug)]
+struct Panics;
+
+impl ResolvesServerCert for Panics {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handshake_ends_its_connection_only() {
+    let mut rig = TlsRig::new();
+    let sound = rig.server.clone();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let panics = ServerConfig::builder_with_provider(provider.into());
+    let panics = panics.with_safe_default_protocol_versions().expect("versions");
+    rig.server = panics.with_no_client_auth().with_cert_resolver(Arc::new(Panics)).into();
+    let mut client = rig.connect().await;
+    client.send(b"");
+    rig.until_released().await;
+    rig.server = sound;
+    let mut client = rig.handshake().await;
+    client.send(STREAM);
+    rig.assert_streams(&mut client).await;
+}
+
+/// What has begun goes on in a task, wherever it is.
+#[tokio::test]
+async fn a_reactor_that_ends_hands_its_handshakes_to_tasks() {
+    let hub = Hub::new(uncoalesced(8));
+    let (context, admission, _draining) = context(&hub, Clock::start());
+    let handle = context.reactor.clone();
+    let mut reactor = Reactor::new(context).expect("a poller");
+    let (server, config) = configs();
+    let mut clients = Vec::new();
+    for sent in [0, 100, usize::MAX] {
+        let (socket, accepted) = connect(&admission).await;
+        handle.accept(accepted, Some(Handshake::Silent(server.clone())));
+        let session = client(config.clone());
+        let mut client = TlsClient { socket, session, received: Vec::new() };
+        let mut hello = client.records();
+        let rest = hello.split_off(sent.min(hello.len()));
+        client.write(&hello);
+        clients.push((client, rest));
+    }
+    let last = clients[2].0.socket.try_clone().expect("a descriptor");
+    for _ in 0..20_000 {
+        reactor.turn(Time(0));
+        yield_now().await;
+        if last.peek(&mut [0; 1]).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(tasks(), 0);
+    reactor.drain();
+    assert_eq!(tasks(), 3);
+    for (mut client, rest) in clients {
+        client.write(&rest);
+        for _ in 0..20_000 {
+            client.receive();
+            if !client.session.is_handshaking() {
+                break;
+            }
+            let records = client.records();
+            client.write(&records);
+            yield_now().await;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        client.send(LIVEZ);
+        for _ in 0..20_000 {
+            if client.has_received("live\n") {
+                break;
+            }
+            yield_now().await;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(client.has_received("live\n"));
+    }
+}
+
+/// Nothing was read of the first two: one has not sent its hello, the other has while the workers stood still. The
+/// session of the third is this process's, whose task serves it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_successor_gets_the_connections_of_which_nothing_was_read() {
+    use crate::server::upgrade::message::Message;
+
+    let mut rig = TlsRig::new();
+    let (_silent, mut sends, mut begun) =
+        (rig.connect().await, rig.connect().await, rig.hello().await);
+    sends.send(b"");
+    let next = Rig::new(uncoalesced(8));
+    let (new, _) = rig.rig.give(&next).await;
+    for _ in 0..2 {
+        let mut message = None;
+        rig.rig
+            .run_until(|| {
+                message = new.new.receive(tokio::time::Instant::now()).ok();
+                message.is_some()
+            })
+            .await;
+        let Some((Message::Connection { secure: true, first, .. }, _)) = message else {
+            panic!("{message:?}");
+        };
+        assert!(first.is_empty());
+    }
+    assert_eq!((rig.connections(), tasks()), (1, 1));
+    begun.send(LIVEZ);
+    rig.rig.run_until(|| begun.has_received("live\n")).await;
+}
