@@ -17,6 +17,8 @@ mod sse;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(all(feature = "server", feature = "tls"))]
+pub(crate) mod tls_opener;
 mod topic;
 
 #[cfg(all(feature = "server", feature = "tls"))]
@@ -32,6 +34,8 @@ pub use self::record::record;
 pub use self::sse::{sse_parse, sse_roundtrip};
 #[cfg(feature = "server")]
 pub use self::state::state;
+#[cfg(all(feature = "server", feature = "tls"))]
+pub use self::tls_opener::tls_opener;
 pub use self::topic::topic_json;
 
 /// A target takes any bytes, and panics if an assertion fails.
@@ -57,6 +61,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sse_roundtrip", sse_roundtrip),
     #[cfg(feature = "server")]
     ("state", state),
+    #[cfg(all(feature = "server", feature = "tls"))]
+    ("tls_opener", tls_opener),
     ("topic_json", topic_json),
     ("wheel_ops", wheel_ops),
 ];

@@ -89,6 +89,12 @@ fn state() {
     replay("state");
 }
 
+#[cfg(all(feature = "server", feature = "tls"))]
+#[test]
+fn tls_opener() {
+    replay("tls_opener");
+}
+
 #[test]
 fn topic_json() {
     replay("topic_json");

@@ -51,6 +51,8 @@ pub use self::shared_log::BackplaneError;
 pub use self::tls::Tls;
 #[cfg(feature = "tls")]
 pub use self::tls::TlsError;
+#[cfg(all(any(test, fuzzing), feature = "tls"))]
+pub(crate) use self::tls::record_layer;
 #[cfg(target_os = "linux")]
 pub use self::upgrade::Predecessor;
 pub use self::upgrader::{Program, UpgradeRefused, Upgrader};

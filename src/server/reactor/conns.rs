@@ -361,7 +361,7 @@ mod tests {
         socket.set_nonblocking(true).expect("a socket");
         let org = "acme".parse().expect("a name");
         let stream = EventStream::open(&conns.hub, &org, View::Member, None, Time(0));
-        let transport = Transport::Plain(mio::net::TcpStream::from_std(socket));
+        let transport = Transport::Plain(TcpStream::from_std(socket));
         let conn = StreamConn::new(transport, stream.expect("open"), true, 0);
         conns.insert_streaming(conn, ConnPermit::default()).expect("a slot")
     }

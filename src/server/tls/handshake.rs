@@ -53,11 +53,14 @@ impl Handshake {
         socket: &mut TcpStream,
         bytes: &mut [u8],
     ) -> io::Result<Progress> {
-        let length = match socket.read(bytes) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(length) => length,
-            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waits),
-            Err(why) => return Err(why),
+        let length = loop {
+            match socket.read(bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => break length,
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waits),
+                Err(why) => return Err(why),
+            }
         };
         let received = &bytes[..length];
         if let Self::Silent(config) = self {

@@ -4,10 +4,11 @@ mod certificate;
 mod conn;
 mod handshake;
 mod record_header;
-mod record_layer;
+pub(crate) mod record_layer;
 mod sealed;
 mod secrets;
 mod session;
+mod suite;
 #[cfg(test)]
 pub(super) mod test_sealed;
 #[cfg(test)]

@@ -2,14 +2,19 @@
 //! key updates, and does nothing else. It has no I/O and no clock. It takes over from a rustls session, of whose
 //! 8 KiB it keeps a few hundred bytes.
 
+mod alert;
+mod take_over;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io::IoSlice;
 
 use minicbor::{Decode, Encode};
-use rustls::{ConnectionTrafficSecrets, ProtocolVersion, ServerConnection};
 
-use super::secrets::TrafficSecrets;
-use super::traffic_keys::{Suite, TAG_BYTES, TrafficKeys};
+pub(crate) use self::alert::Alert;
+pub(crate) use self::take_over::flush;
+use super::traffic_keys::{TAG_BYTES, TrafficKeys};
 
 /// Both directions of a connection. It alone advances their sequence numbers, and there is no `Clone`. In a box, so that
 /// no copy of a key is left where it was moved from.
@@ -28,7 +33,7 @@ struct Layer {
     #[n(1)]
     opening: TrafficKeys,
     /// The beginning of a handshake message whose rest comes with the next record (RFC 8446, 5.1).
-    #[n(2)]
+    #[cbor(n(2), with = "minicbor::bytes")]
     fragment: [u8; KEY_UPDATE_BYTES - 1],
     #[n(3)]
     fragment_bytes: u8,
@@ -48,33 +53,6 @@ pub(crate) enum Received {
     Closed,
 }
 
-/// An alert that this side sends (RFC 8446, 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Alert {
-    CloseNotify = 0,
-    UnexpectedMessage = 10,
-    BadRecordMac = 20,
-    RecordOverflow = 22,
-    IllegalParameter = 47,
-    DecodeError = 50,
-}
-
-/// Why a record layer cannot take a session over.
-#[derive(Debug)]
-pub(crate) enum TakeOverError {
-    /// It has something to send, see [`flush`].
-    Unsent,
-    /// It is not one of TLS 1.3.
-    Version,
-    /// Its cipher suite is unknown here, or has other secrets.
-    Suite,
-    /// Its keys do not come from these secrets by that many updates.
-    Keys,
-    /// rustls does not give its keys away.
-    Rustls(rustls::Error),
-}
-
 /// Bytes of a record's header (RFC 8446, 5.1, 5.2).
 pub(crate) const HEADER_BYTES: usize = 5;
 
@@ -88,6 +66,9 @@ pub(crate) const CONTENT_BYTES_MAX: usize = 1 << 14;
 /// is sealed all the same gets the next key.
 pub(crate) const RECORDS_MAX: u64 = 1 << 24;
 
+/// A direction that is restored has had at most so many records, so that their numbers never wrap (RFC 8446, 5.3).
+const SEQUENCE_MAX: u64 = 1 << 48;
+
 // Content types (RFC 8446, 5.1).
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -98,17 +79,6 @@ const KEY_UPDATE: u8 = 24;
 const KEY_UPDATE_BYTES: usize = 5;
 const UPDATE_NOT_REQUESTED: u8 = 0;
 const UPDATE_REQUESTED: u8 = 1;
-
-/// Appends everything that a session still has to send. This is not what `wants_write` says: the answer to a key update
-/// is withheld until there is data, though its key is no longer in use.
-pub(crate) fn flush(session: &mut ServerConnection, out: &mut Vec<u8>) -> std::io::Result<()> {
-    use std::io::Write as _;
-    _ = session.writer().write(&[])?;
-    while session.wants_write() {
-        session.write_tls(out)?;
-    }
-    Ok(())
-}
 
 /// The bytes of the record that begins with this header (RFC 8446, 5.1, 5.2).
 ///
@@ -129,45 +99,6 @@ pub(crate) fn record_bytes(header: [u8; HEADER_BYTES]) -> Result<usize, Alert> {
 impl RecordLayer {
     /// Bytes of memory that it has beside its own.
     pub(super) const BOXED_BYTES: usize = size_of::<Layer>();
-
-    /// Takes over a session of which everything is [sent](flush) and every byte that was received is processed.
-    /// `secrets` were [caught](super::secrets::catching) when it derived them; since then there were key updates, at most
-    /// so many of the client's.
-    ///
-    /// # Errors
-    /// [`TakeOverError`]. The session is gone.
-    pub(crate) fn take_over(
-        mut session: ServerConnection,
-        secrets: &TrafficSecrets,
-        updates_max: u32,
-    ) -> Result<Self, TakeOverError> {
-        let mut unsent = Vec::new();
-        flush(&mut session, &mut unsent).map_err(|_| TakeOverError::Unsent)?;
-        if !unsent.is_empty() {
-            return Err(TakeOverError::Unsent);
-        }
-        if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
-            return Err(TakeOverError::Version);
-        }
-        let extracted = session.dangerous_extract_secrets().map_err(TakeOverError::Rustls)?;
-        // One more: rustls updates its own key before it has sealed too much with it.
-        let updates_max = updates_max.saturating_add(1);
-        let mut layer = Box::new(Layer::blank());
-        let Layer { sealing, opening, .. } = &mut *layer;
-        let directions =
-            [(sealing, &secrets.server, &extracted.tx), (opening, &secrets.client, &extracted.rx)];
-        for (keys, secret, (sequence, extracted)) in directions {
-            let (suite, key, iv) = parts(extracted).ok_or(TakeOverError::Suite)?;
-            if !keys.begin(suite, secret) {
-                return Err(TakeOverError::Suite);
-            }
-            if !keys.find(key, iv, updates_max) {
-                return Err(TakeOverError::Keys);
-            }
-            keys.set_sequence(*sequence);
-        }
-        Ok(Self(layer))
-    }
 
     /// Appends one record of application data to `out`: as much of the parts as fits into it. Returns the bytes that were
     /// taken. A key update that is due comes before it, in `out` too. Without data nothing is appended.
@@ -226,7 +157,7 @@ impl RecordLayer {
             // RFC 8446, 5.1: a handshake message is not interrupted.
             _ if self.0.fragment_bytes > 0 => Err(Alert::UnexpectedMessage),
             APPLICATION_DATA => Ok(Received::Data),
-            ALERT => receive_alert(content),
+            ALERT => alert::receive(content),
             _ => Err(Alert::UnexpectedMessage),
         }
     }
@@ -250,6 +181,7 @@ impl RecordLayer {
     /// Goes on with what another process has left. `None`: it is no state of a record layer.
     pub(crate) fn restore(RecordLayerState(layer): RecordLayerState) -> Option<Self> {
         let is_valid = layer.sealing.suite() == layer.opening.suite()
+            && layer.sealing.sequence().max(layer.opening.sequence()) <= SEQUENCE_MAX
             && usize::from(layer.fragment_bytes) < KEY_UPDATE_BYTES;
         is_valid.then_some(Self(layer))
     }
@@ -311,108 +243,40 @@ impl Layer {
 
     /// Takes a fragment of a handshake message. After the handshake a client sends KeyUpdates only.
     fn receive_handshake(&mut self, content: &[u8]) -> Result<Received, Alert> {
-        let held = usize::from(self.fragment_bytes);
-        // RFC 8446, 5.1: no fragment is empty, and a change of keys is the end of its record.
-        if content.is_empty() || held + content.len() > KEY_UPDATE_BYTES {
+        // RFC 8446, 5.4: no fragment is empty.
+        if content.is_empty() {
             return Err(Alert::UnexpectedMessage);
         }
+        let held = usize::from(self.fragment_bytes);
+        let (content, excess) = content.split_at(content.len().min(KEY_UPDATE_BYTES - held));
         let mut message = [0; KEY_UPDATE_BYTES];
         message[..held].copy_from_slice(&self.fragment[..held]);
         message[held..][..content.len()].copy_from_slice(content);
-        let have = held + content.len();
-        check_key_update(&message[..have])?;
-        if have < KEY_UPDATE_BYTES {
-            self.fragment[..have].copy_from_slice(&message[..have]);
-            self.fragment_bytes = have as u8;
-            return Ok(Received::KeyUpdate);
+        match &message[..held + content.len()] {
+            [kind, ..] if *kind != KEY_UPDATE => Err(Alert::UnexpectedMessage),
+            begin if !begin.iter().zip(&[KEY_UPDATE, 0, 0, 1]).all(|(is, must)| is == must) => {
+                Err(Alert::DecodeError)
+            }
+            // RFC 8446, 5.1: a change of keys is the end of its record.
+            _ if !excess.is_empty() => Err(Alert::UnexpectedMessage),
+            [_, _, _, _, request] => self.update_opening(*request),
+            begin => {
+                self.fragment[..begin.len()].copy_from_slice(begin);
+                self.fragment_bytes = begin.len() as u8;
+                Ok(Received::KeyUpdate)
+            }
         }
-        // RFC 8446, 4.6.3: several requests before the next record are answered once.
-        self.update_is_due |= message[4] == UPDATE_REQUESTED;
+    }
+
+    /// Goes on with the client's next key (RFC 8446, 4.6.3). Several requests before the next record are answered once.
+    fn update_opening(&mut self, request: u8) -> Result<Received, Alert> {
+        match request {
+            UPDATE_REQUESTED => self.update_is_due = true,
+            UPDATE_NOT_REQUESTED => {}
+            _ => return Err(Alert::IllegalParameter),
+        }
         self.fragment_bytes = 0;
         self.opening.update();
         Ok(Received::KeyUpdate)
     }
 }
-
-/// Whether this is a KeyUpdate, or may become one.
-fn check_key_update(message: &[u8]) -> Result<(), Alert> {
-    let expected = [KEY_UPDATE, 0, 0, 1];
-    match message {
-        [kind, ..] if *kind != KEY_UPDATE => Err(Alert::UnexpectedMessage),
-        [_, _, _, _, request] if *request > UPDATE_REQUESTED => Err(Alert::IllegalParameter),
-        _ if !message.iter().zip(&expected).all(|(is, wanted)| is == wanted) => {
-            Err(Alert::DecodeError)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Any alert ends the connection: close_notify and user_canceled by their meaning, the others are errors (RFC 8446, 6).
-fn receive_alert(content: &[u8]) -> Result<Received, Alert> {
-    match content.len() {
-        // RFC 8446, 5.4.
-        0 => Err(Alert::UnexpectedMessage),
-        // RFC 8446, 5.1: neither in pieces nor several.
-        2 => Ok(Received::Closed),
-        _ => Err(Alert::DecodeError),
-    }
-}
-
-/// What rustls gives away.
-fn parts(extracted: &ConnectionTrafficSecrets) -> Option<(Suite, &[u8], &[u8])> {
-    let (suite, key, iv) = match extracted {
-        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Suite::Aes128GcmSha256, key, iv),
-        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Suite::Aes256GcmSha384, key, iv),
-        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
-            (Suite::Chacha20Poly1305Sha256, key, iv)
-        }
-        _ => return None,
-    };
-    Some((suite, key.as_ref(), iv.as_ref()))
-}
-
-// ===== impl Alert =====
-
-impl Alert {
-    /// Its level, warning for an end and fatal for an error, and its description (RFC 8446, 6).
-    fn to_bytes(self) -> [u8; 2] {
-        let level = if self == Self::CloseNotify { 1 } else { 2 };
-        [level, self as u8]
-    }
-}
-
-impl fmt::Display for Alert {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CloseNotify => "close_notify",
-            Self::UnexpectedMessage => "unexpected_message",
-            Self::BadRecordMac => "bad_record_mac",
-            Self::RecordOverflow => "record_overflow",
-            Self::IllegalParameter => "illegal_parameter",
-            Self::DecodeError => "decode_error",
-        })
-    }
-}
-
-// ===== impl TakeOverError =====
-
-impl fmt::Display for TakeOverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsent => f.write_str("the session has records to send"),
-            Self::Version => f.write_str("the session is not one of TLS 1.3"),
-            Self::Suite => {
-                f.write_str("the session's cipher suite is not known, or its secrets are not")
-            }
-            Self::Keys => {
-                f.write_str("the session's keys do not come from its first traffic secrets")
-            }
-            Self::Rustls(why) => write!(f, "the session's keys cannot be extracted: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for TakeOverError {}
-
-#[cfg(test)]
-mod tests;

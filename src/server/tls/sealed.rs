@@ -23,6 +23,10 @@ pub(crate) struct SealedTransport<S = TcpStream> {
     /// What a full socket did not take: at most one record, and the key update before it.
     pending: Option<Box<Bytes>>,
     /// The beginning of a record of which the rest has not arrived.
+    #[expect(
+        clippy::box_collection,
+        reason = "most streams have none, which costs them a pointer"
+    )]
     partial: Option<Box<Vec<u8>>>,
     /// The socket took bytes, which [`Self::progressed`] has not reported yet.
     progressed: bool,
@@ -285,3 +289,6 @@ const _: () = assert!(
     size_of::<SealedTransport>() + RecordLayer::BOXED_BYTES + 2 * 16 <= 307,
     "what an idle stream costs behind TLS, beside its slot"
 );
+
+#[cfg(test)]
+mod tests;

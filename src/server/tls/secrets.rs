@@ -138,3 +138,82 @@ impl fmt::Debug for Secret {
         write!(f, "Secret({} bytes)", self.length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn log(label: &str, secret: &[u8]) {
+        SecretLog.log(label, b"random", secret);
+    }
+
+    /// What is caught, if these are logged.
+    fn caught(secrets: &[(&str, &[u8])]) -> Option<Vec<Vec<u8>>> {
+        let (_, caught) =
+            catching(|| secrets.iter().for_each(|(label, secret)| log(label, secret)));
+        caught.map(|secrets| {
+            [&secrets.client, &secrets.server].map(|secret| secret.as_bytes().to_vec()).to_vec()
+        })
+    }
+
+    #[test]
+    fn both_first_traffic_secrets_are_caught_and_no_other() {
+        let wanted = Some(vec![vec![1; 32], vec![2; 32]]);
+        assert_eq!(caught(&[(CLIENT, &[1; 32]), (SERVER, &[2; 32])]), wanted);
+        assert_eq!(caught(&[(SERVER, &[2; 32]), (CLIENT, &[1; 32])]), wanted);
+        let others = [("EXPORTER_SECRET", &[3; 32][..]), ("CLIENT_RANDOM", &[4; 48])];
+        let secrets = [&[(CLIENT, &[1; 32][..])], &others[..], &[(SERVER, &[2; 32])]].concat();
+        assert_eq!(caught(&secrets), wanted);
+        assert_eq!(caught(&others), None);
+        assert!(SecretLog.will_log(CLIENT) && SecretLog.will_log(SERVER));
+        assert!(others.iter().all(|(label, _)| !SecretLog.will_log(label)));
+    }
+
+    #[test]
+    fn one_of_both_and_one_that_is_too_long_are_nothing() {
+        assert_eq!(caught(&[]), None);
+        assert_eq!(caught(&[(CLIENT, &[1; 48])]), None);
+        assert_eq!(caught(&[(SERVER, &[1; 48])]), None);
+        assert_eq!(caught(&[(CLIENT, &[1; 49]), (SERVER, &[2; 48])]), None);
+    }
+
+    #[test]
+    fn nothing_is_stored_outside_and_nothing_is_left() {
+        log(CLIENT, &[1; 32]);
+        log(SERVER, &[2; 32]);
+        assert_eq!(caught(&[]), None);
+
+        let panics = || {
+            catching(|| {
+                log(CLIENT, &[1; 32]);
+                log(SERVER, &[2; 32]);
+                panic!("rustls");
+            })
+        };
+        catch_unwind(AssertUnwindSafe(panics)).expect_err("it panics");
+        SLOT.with_borrow(|slot| assert!(matches!(slot, Slot::Shut)));
+        // Another session begins with nothing.
+        assert_eq!(caught(&[(SERVER, &[2; 32])]), None);
+    }
+
+    #[test]
+    fn another_thread_stores_nothing_here() {
+        let (_, caught) = catching(|| {
+            let other = std::thread::spawn(|| {
+                log(CLIENT, &[1; 32]);
+                log(SERVER, &[2; 32]);
+            });
+            other.join().expect("no panic");
+        });
+        assert!(caught.is_none());
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let (_, caught) = catching(|| [CLIENT, SERVER].map(|label| log(label, &[0xab; 32])));
+        let shown = "TrafficSecrets { client: Secret(32 bytes), server: Secret(32 bytes) }";
+        assert_eq!(format!("{:?}", caught.expect("both")), shown);
+    }
+}

@@ -14,7 +14,7 @@ use super::test_sessions::{client, configs_with, records};
 use crate::server::reactor::Transport;
 
 static CONFIGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new(|| {
-    let (mut server, client) = configs_with(default_provider());
+    let (mut server, client) = configs_with(default_provider(), default_provider());
     server.enable_secret_extraction = true;
     server.key_log = Arc::new(SecretLog);
     (server.into(), client.into())
@@ -58,8 +58,10 @@ pub(in crate::server) fn open(
         if !wire.is_empty() {
             client.read_tls(&mut wire).expect("memory");
         }
-        client.process_new_packets()?;
-        match client.reader().read_to_end(data) {
+        let processed = client.process_new_packets();
+        let read = client.reader().read_to_end(data);
+        processed?;
+        match read {
             Ok(_) => return Ok(true),
             Err(why) if why.kind() == ErrorKind::WouldBlock && wire.is_empty() => return Ok(false),
             Err(why) if why.kind() == ErrorKind::WouldBlock => {}

@@ -30,17 +30,21 @@ pub(in crate::server) fn configs_of(
     versions: &[&'static SupportedProtocolVersion],
 ) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let (server, client) = make_configs(provider, versions);
+    let (server, client) = make_configs(provider.clone(), provider, versions);
     (server.into(), client.into())
 }
 
-/// The same with this cryptography.
-pub(super) fn configs_with(provider: CryptoProvider) -> (ServerConfig, ClientConfig) {
-    make_configs(provider, ALL_VERSIONS)
+/// The same, each with its cryptography.
+pub(super) fn configs_with(
+    server: CryptoProvider,
+    client: CryptoProvider,
+) -> (ServerConfig, ClientConfig) {
+    make_configs(server, client, ALL_VERSIONS)
 }
 
 fn make_configs(
-    provider: CryptoProvider,
+    server: CryptoProvider,
+    client: CryptoProvider,
     versions: &[&'static SupportedProtocolVersion],
 ) -> (ServerConfig, ClientConfig) {
     let output = std::process::Command::new("openssl")
@@ -55,11 +59,10 @@ fn make_configs(
     let mut trusted = RootCertStore::empty();
     trusted.add(certificate.clone()).expect("a certificate");
 
-    let provider = Arc::new(provider);
-    let server = ServerConfig::builder_with_provider(provider.clone());
+    let server = ServerConfig::builder_with_provider(server.into());
     let server = server.with_safe_default_protocol_versions().expect("versions");
     let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
-    let client = ClientConfig::builder_with_provider(provider);
+    let client = ClientConfig::builder_with_provider(client.into());
     let client = client.with_protocol_versions(versions).expect("versions");
     let client = client.with_root_certificates(trusted).with_no_client_auth();
     (server.expect("a pair"), client)

@@ -225,3 +225,49 @@ impl TlsSession {
         Ok(Transport::Sealed(Box::new(SealedTransport::new(socket, layer, pending, partial))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use rustls::version::TLS13;
+
+    use super::super::release_sessions;
+    use super::super::test_sessions::{client, configs_of, records};
+    use super::*;
+
+    /// Of more, a record layer would have to derive every key.
+    #[test]
+    fn a_session_of_many_key_updates_is_kept() {
+        let max = TLS_KEY_UPDATES_MAX;
+        for (updates, is_released) in [(0, true), (max, true), (max + 1, false)] {
+            let (mut config, trusting) = configs_of(&[&TLS13]);
+            release_sessions(Arc::make_mut(&mut config));
+            let mut server = TlsSession::new(config).expect("a session");
+            let mut client = client(trusting);
+            while client.is_handshaking() || client.wants_write() {
+                server.receive(&records(&mut client)).expect("memory");
+                let mut wire = Vec::new();
+                while server.process_record().expect("a handshake") || server.wants_write() {
+                    flush(&mut server.rustls, &mut wire).expect("memory");
+                }
+                client.read_tls(&mut &wire[..]).expect("memory");
+                client.process_new_packets().expect("a handshake");
+            }
+            for update in 0..updates {
+                // rustls accepts 32 of them without data in between.
+                if update % 30 == 0 {
+                    client.writer().write_all(b"data").expect("a session");
+                }
+                client.refresh_traffic_keys().expect("TLS 1.3");
+                server.receive(&records(&mut client)).expect("memory");
+                server.discard_received().expect("records");
+            }
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+            let socket = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+            let transport = server.into_transport(TcpStream::from_std(socket.expect("it listens")));
+            let is_sealed = matches!(transport.expect("a session"), Transport::Sealed(_));
+            assert_eq!(is_sealed, is_released, "{updates}");
+        }
+    }
+}

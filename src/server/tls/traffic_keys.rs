@@ -1,29 +1,19 @@
 //! The keys of one direction of a TLS 1.3 connection, and its sequence number (RFC 8446, 5.2, 5.3, 7.2, 7.3).
 //!
-//! What is secret is derived into its place, and wiped when it is dropped. Out of reach are copies within the
-//! cryptography's calls: of a secret in the `Prk` that moves out of its constructor, of `Iv`s that rustls gives away, and
-//! whatever is left in registers. An expanded key lives for one record; aws-lc wipes it when it frees it.
+//! What is secret is derived into its place on the heap, and wiped there when it is dropped. An expanded key lives for one
+//! record; aws-lc wipes it when it frees it, and aws-lc-rs the secret from which it derives. Out of reach, and left to be
+//! overwritten, is what calls leave on the stack and in registers: copies of the keys that rustls extracts, and of those
+//! that are decoded from a state.
 
 use std::fmt;
 
-use aws_lc_rs::{aead, hkdf};
+use aws_lc_rs::aead;
 use minicbor::{Decode, Encode};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::secrets::{SECRET_BYTES_MAX, Secret};
-
-/// A cipher suite of TLS 1.3 (RFC 8446, B.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub(super) enum Suite {
-    #[n(1)]
-    Aes128GcmSha256,
-    #[n(2)]
-    Aes256GcmSha384,
-    #[n(3)]
-    Chacha20Poly1305Sha256,
-}
+use super::suite::Suite;
 
 /// One direction. Nothing else has its sequence number, and there is no `Clone`: a number that was used with a key twice
 /// would give both away.
@@ -46,55 +36,10 @@ pub(super) struct TrafficKeys {
     sequence: u64,
 }
 
-/// So many bytes are derived.
-struct Length(usize);
-
 const KEY_BYTES_MAX: usize = 32;
 
 /// Bytes by which every cipher's output is longer than its input.
 pub(super) const TAG_BYTES: usize = 16;
-
-// ===== impl Suite =====
-
-impl Suite {
-    fn aead(self) -> &'static aead::Algorithm {
-        match self {
-            Self::Aes128GcmSha256 => &aead::AES_128_GCM,
-            Self::Aes256GcmSha384 => &aead::AES_256_GCM,
-            Self::Chacha20Poly1305Sha256 => &aead::CHACHA20_POLY1305,
-        }
-    }
-
-    fn hkdf(self) -> hkdf::Algorithm {
-        match self {
-            Self::Aes128GcmSha256 | Self::Chacha20Poly1305Sha256 => hkdf::HKDF_SHA256,
-            Self::Aes256GcmSha384 => hkdf::HKDF_SHA384,
-        }
-    }
-
-    fn hash_bytes(self) -> usize {
-        self.hkdf().hmac_algorithm().tag_len()
-    }
-
-    /// HKDF-Expand-Label without a context (RFC 8446, 7.1).
-    fn expand_label(self, secret: &[u8], label: &[u8], out: &mut [u8]) {
-        let length = (out.len() as u16).to_be_bytes();
-        let label_length = [LABEL_PREFIX.len() as u8 + label.len() as u8];
-        let info = [&length[..], &label_length, LABEL_PREFIX, label, &[0]];
-        hkdf::Prk::new_less_safe(self.hkdf(), secret)
-            .expand(&info, Length(out.len()))
-            .and_then(|okm| okm.fill(out))
-            .expect("not longer than a hash");
-    }
-}
-
-const LABEL_PREFIX: &[u8] = b"tls13 ";
-
-impl hkdf::KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
 
 // ===== impl TrafficKeys =====
 

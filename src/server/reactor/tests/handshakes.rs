@@ -10,8 +10,9 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig};
 use super::waiting::{LIVEZ, STREAM, connect};
 use super::*;
 use crate::admission::Entrance;
+use crate::config::TLS_OVERHEAD_MAX;
 use crate::server::reactor::handshakes::HANDSHAKES_PER_TURN;
-use crate::server::tls::test_sessions::{client, configs, configs_of, key_updates, records};
+use crate::server::tls::test_sessions::{client, configs, configs_of, records};
 use crate::server::tls::{Handshake, release_sessions};
 use crate::stream::Sockets as _;
 use crate::time::Time;
@@ -76,6 +77,8 @@ impl TlsClient {
 
     fn has_received(&mut self, text: &str) -> bool {
         self.receive();
+        let records = self.records();
+        self.write(&records);
         String::from_utf8_lossy(&self.received).contains(text)
     }
 }
@@ -274,7 +277,7 @@ async fn a_request_that_comes_in_pieces_is_hypers() {
 async fn what_follows_the_request_is_discarded() {
     for sort in SORTS {
         let mut rig = TlsRig::of(sort);
-        let mut client = rig.hello().await;
+        let mut client = rig.handshake().await;
         client.session.writer().write_all(&[STREAM, b"more"].concat()).expect("a session");
         client.session.writer().write_all(&[b'm'; 100]).expect("a session");
         client.session.writer().write_all(&[b'm'; 200]).expect("a session");
@@ -292,8 +295,8 @@ async fn what_follows_the_request_is_discarded() {
 /// Within the flight of the request, before and after it.
 #[tokio::test]
 async fn keys_may_be_updated_before_the_stream() {
-    for before_request in [0, 1, 3] {
-        let mut rig = TlsRig::of(Sort::Released);
+    for (sort, before_request) in [(Sort::Kept, 3), (Sort::Released, 0), (Sort::Released, 3)] {
+        let mut rig = TlsRig::of(sort);
         let mut client = rig.handshake().await;
         for _ in 0..before_request {
             client.session.refresh_traffic_keys().expect("TLS 1.3");
@@ -371,7 +374,7 @@ async fn what_is_no_tls_is_refused_with_an_alert() {
         (&[22, 3, 1, 0xff, 0xff][..], 50),
         (&[99, 3, 1, 0, 1, 0], 50),
         (&[23, 3, 1, 0, 1, 0], 10),
-        (&[22, 3, 1, 0, 4, 2, 0, 0, 0], 10),
+        (&[22, 3, 1, 0, 4, 2, 0, 0, 0], 50),
     ] {
         let mut rig = TlsRig::new();
         let mut client = rig.connect().await;
@@ -381,26 +384,27 @@ async fn what_is_no_tls_is_refused_with_an_alert() {
         client.socket.set_nonblocking(false).expect("a socket");
         client.socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
         client.socket.read_to_end(&mut answer).expect("the end");
-        assert_eq!(answer, [21, 3, 3, 0, 2, 2, alert], "{bytes:?}");
+        let (header, alerts) = answer.split_at_checked(5).expect("a record");
+        assert_eq!((header[0], alerts), (21, &[2, alert][..]), "{bytes:?}");
     }
 }
 
-/// A client that updates its keys, or sends nothing in records, before its request.
+/// A hello of 64 KiB in records of one byte.
 #[tokio::test]
-async fn records_without_data_end_a_connection_that_waits() {
-    let mut rig = TlsRig::of(Sort::Released);
-    let mut client = rig.handshake().await;
-    let admission = rig.rig.admission.clone();
+async fn a_handshake_that_never_ends_is_cut_after_so_many_bytes() {
+    let mut rig = TlsRig::new();
+    let mut client = rig.connect().await;
+    client.write(&[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]);
     let mut sent = 0;
-    rig.rig
-        .run_until(|| {
-            let updates = key_updates(&mut client.session);
-            // Without the record of data at its end.
-            sent += client.socket.write(&updates[..updates.len() - 23]).unwrap_or_default();
-            assert!(sent < 1 << 20, "{sent} bytes");
-            admission.connections(Entrance::Public) == 0
-        })
-        .await;
+    while rig.connections() > 0 {
+        // The connection may end at any time.
+        sent += client.socket.write(&[22, 3, 1, 0, 1, 0].repeat(100)).unwrap_or_default();
+        assert!(sent < 4 * TLS_OVERHEAD_MAX, "{sent} bytes");
+        std::thread::sleep(Duration::from_millis(1));
+        rig.rig.run().await;
+    }
+    assert!(sent > TLS_OVERHEAD_MAX / 2, "{sent} bytes");
+    assert_eq!(tasks(), 0);
 }
 
 /// It has as long as any first request, from when it was accepted.

@@ -4,6 +4,8 @@ mod ends;
 #[cfg(feature = "tls")]
 mod handshakes;
 mod input;
+#[cfg(feature = "tls")]
+mod sealed;
 mod stalls;
 mod topics;
 #[cfg(target_os = "linux")]
@@ -286,11 +288,16 @@ impl Client {
         {
             read += n;
         }
-        self.unframed.raw.extend_from_slice(&buf[..read]);
+        self.receive(&buf[..read]);
+        read
+    }
+
+    /// These bytes of the response have arrived.
+    fn receive(&mut self, bytes: &[u8]) {
+        self.unframed.raw.extend_from_slice(bytes);
         for chunk in self.unframed.chunks() {
             self.parser.push(&chunk, |event| self.events.push(event)).expect("small events");
         }
-        read
     }
 
     /// Reads `len` bytes that were written before the stream.

@@ -37,7 +37,7 @@ impl Conn {
         conn.begin(&mut heads, &Fields::default(), ctx(hub)).expect("its peer is there")
     }
 
-    fn begun(transport: Transport) -> Self {
+    pub(super) fn begun(transport: Transport) -> Self {
         let mut conn = Self::open(transport, 400);
         assert_eq!(conn.begin(), Flow::Idle);
         conn
@@ -69,7 +69,7 @@ impl Conn {
     }
 
     /// The socket is full at 0 s; at 39 s `take` has it take something. It stalls a minute after that.
-    fn assert_stalls_after_its_last_progress(mut self, take: impl FnOnce(&mut Self)) {
+    pub(super) fn assert_stalls_after_its_last_progress(mut self, take: impl FnOnce(&mut Self)) {
         assert_eq!(self.resume(), Flow::Blocked);
         assert!(!(1..=39).any(|second| self.stalls_at(second)));
         take(&mut self);

@@ -182,12 +182,12 @@ async fn a_body_keeps_its_framing() {
     assert_eq!(names, ["connected", "invalidate", "invalidate"]);
 }
 
-/// A stream behind TLS, and one that is about to end, stay; the others go.
+/// A stream in a TLS session, and one that is about to end, stay; the others go.
 #[tokio::test]
 async fn what_cannot_be_given_stays() {
     let (mut rig, mut next) = two(uncoalesced(8));
     let mut client = rig.begin_on(wide_pair(), rig.open()).await;
-    // One whose bytes do not go to its socket, as those of a TLS session.
+    // One whose bytes do not go to its socket as they are, as those of a TLS session.
     let read = Arc::default();
     let (server, _other) = wide_pair();
     rig.hand_off(Metered::reading(server, &read), rig.open(), 0);

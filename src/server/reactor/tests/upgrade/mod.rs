@@ -5,6 +5,8 @@ mod given;
 mod kept;
 mod limits;
 mod passed;
+#[cfg(feature = "tls")]
+mod sealed;
 
 use std::io::BufReader;
 use std::os::fd::OwnedFd;

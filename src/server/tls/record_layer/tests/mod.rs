@@ -1,4 +1,10 @@
-//! Record layers whose other end is a session of rustls, which has the same keys.
+//! Record layers whose other end is a session of rustls, a naive twin, or a published vector.
 
+mod alerts;
+mod differential;
 mod pair;
+mod sealing;
 mod sessions;
+mod state;
+mod take_over;
+mod vectors;

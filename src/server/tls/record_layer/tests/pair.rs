@@ -4,7 +4,10 @@ use std::io::{IoSlice, Read as _, Write as _};
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CipherSuite, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{
+    CipherSuite, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConfig,
+    ServerConnection,
+};
 
 use super::super::{RecordLayer, record_bytes};
 use crate::server::tls::secrets::{SecretLog, TrafficSecrets, catching};
@@ -34,14 +37,19 @@ pub(super) const SUITES: [CipherSuite; 3] = [
 
 static CONFIGS: LazyLock<[Configs; 3]> = LazyLock::new(|| {
     SUITES.map(|suite| {
-        let mut provider: CryptoProvider = aws_lc_rs::default_provider();
+        let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|known| known.suite() == suite);
-        let (mut server, client) = configs_with(provider);
-        server.enable_secret_extraction = true;
-        server.key_log = Arc::new(SecretLog);
-        (server.into(), client.into())
+        configs(provider.clone(), provider)
     })
 });
+
+/// A server's that catches secrets, and a client's.
+fn configs(server: CryptoProvider, client: CryptoProvider) -> Configs {
+    let (mut server, client) = configs_with(server, client);
+    server.enable_secret_extraction = true;
+    server.key_log = Arc::new(SecretLog);
+    (server.into(), client.into())
+}
 
 // ===== impl Sessions =====
 
@@ -49,20 +57,12 @@ impl Sessions {
     /// Two sessions that have done their handshake, with nothing left to send.
     pub(super) fn new(suite: CipherSuite) -> Self {
         let which = SUITES.iter().position(|known| *known == suite).expect("one of them");
-        let (server, trusting) = CONFIGS[which].clone();
+        Self::handshake(CONFIGS[which].clone())
+    }
+
+    fn handshake((server, trusting): Configs) -> Self {
         let mut server = ServerConnection::new(server).expect("begun");
-        let mut client = client(trusting);
-        let mut secrets = None;
-        while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
-            let caught = receive(&mut server, &records(&mut client));
-            secrets = secrets.or(caught);
-            let mut wire = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut wire).expect("memory");
-            }
-            client.read_tls(&mut &wire[..]).expect("memory");
-            client.process_new_packets().expect("a handshake");
-        }
+        let (client, secrets) = handshake(&mut server, trusting);
         Self { server, client, secrets: secrets.expect("derived in the handshake") }
     }
 
@@ -75,6 +75,51 @@ impl Sessions {
         let layer = RecordLayer::take_over(self.server, &self.secrets, updates_max);
         Pair { layer: layer.expect("a session of TLS 1.3"), client: self.client }
     }
+}
+
+/// Performs a handshake, and returns the client, and the secrets that the server derived.
+fn handshake(
+    server: &mut ServerConnection,
+    trusting: Arc<ClientConfig>,
+) -> (ClientConnection, Option<Box<TrafficSecrets>>) {
+    let mut client = client(trusting);
+    let mut secrets = None;
+    while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
+        let caught = receive(server, &records(&mut client));
+        secrets = secrets.or(caught);
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).expect("memory");
+        }
+        client.read_tls(&mut &wire[..]).expect("memory");
+        client.process_new_packets().expect("a handshake");
+    }
+    (client, secrets)
+}
+
+/// A server's session of TLS 1.2, and the secrets that were caught.
+pub(super) fn tls12() -> (ServerConnection, Option<Box<TrafficSecrets>>) {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_none());
+    let (server, trusting) = configs(provider.clone(), provider);
+    let mut server = ServerConnection::new(server).expect("begun");
+    let (_, secrets) = handshake(&mut server, trusting);
+    assert_eq!(server.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    (server, secrets)
+}
+
+/// Sessions that did not begin as most do: with a second hello, or with a ticket of another session.
+pub(super) fn other_handshakes() -> [Sessions; 2] {
+    let every = aws_lc_rs::default_provider();
+    let mut few = every.clone();
+    few.kx_groups = vec![aws_lc_rs::kx_group::SECP384R1];
+    let again = configs(few, every.clone());
+    let resumed = configs(every.clone(), every);
+    drop(Sessions::handshake(resumed.clone()));
+    let sessions = [again, resumed].map(Sessions::handshake);
+    let kinds = [HandshakeKind::FullWithHelloRetryRequest, HandshakeKind::Resumed];
+    assert_eq!(sessions.each_ref().map(|these| these.client.handshake_kind()), kinds.map(Some));
+    sessions
 }
 
 /// Processes records, and returns the secrets that were derived.
