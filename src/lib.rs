@@ -54,10 +54,9 @@
 //!                             └─ Seats: a slab per shard; a seat is a cursor into the history
 //!                                │ marked dirty, the shard's driver woken once
 //!  worker thread (one per core: its own listeners, runtime, shard of the hub)
-//!     accept ─► Reactor: waits for the first request (beyond a limit: hyper)
-//!        │       ├─ GET of a stream ─► EventStream::open (takes a seat) ─► streams from the same slot
-//!        │       └─ anything else ─┐
-//!        └─► TLS ──────────────────┴► hyper ─► Service
+//!     accept ─► Reactor: TLS handshake, waits for the first request (beyond a limit: hyper)
+//!                ├─ GET of a stream ─► EventStream::open (takes a seat) ─► streams from the same slot
+//!                └─ anything else, HTTP/2 ─► hyper ─► Service
 //!                                                ├─ a stream, HTTP/1: handed off to the Reactor, with its socket
 //!                                                ├─ a stream, HTTP/2: hyper polls the EventStream as a body
 //!                                                └─ any other response
@@ -84,8 +83,9 @@
 //! receives nothing that is published from there on. The drivers visit these as in a sweep; the last seat that is freed
 //! wakes the newcomer, which waits for it with its greeting, a second at most.
 //!
-//! *A stream opens.* A cleartext connection waits for its request in the reactor, without a task or a timer. If the
-//! request opens a stream, the connection streams from its slot, and hyper is never involved, which saves two thirds of
+//! *A stream opens.* A connection does its TLS handshake, if it has one, and waits for its request in the reactor, without
+//! a task or a timer. rustls gets one record at a time, because what it has read cannot be had back. If the request opens a
+//! stream, the connection streams from its slot, and hyper is never involved, which saves two thirds of
 //! what a connect costs beyond its system calls. `http::request_head` parses such a request as hyper does, and leaves
 //! every other request, malformed ones too, to hyper. The response head, the greeting and the missed events are one
 //! write.
@@ -99,10 +99,17 @@
 //! sweep only moves the cursor. An event of which nothing is known passes, and so does `connected`: a
 //! [`Filter`](hub::Filter) saves writes, and loses nothing.
 //!
-//! *A stream leaves hyper* if its connection is behind TLS or has carried another request before. The service puts the
+//! *A stream leaves hyper* if its connection has carried another request before, or if its request came in pieces. The service puts the
 //! stream into the `HandoffSlot` and its future stays pending. The connection, which polled the service, takes the
 //! stream out, waits until earlier responses are written, takes the socket and its TLS session out of hyper, and gives
 //! all of it to the reactor as one `Handoff`.
+//!
+//! *A TLS session ends before its stream* (TLS 1.3; [`TlsSessions`](config::TlsSessions)). What a stream needs of it is
+//! little: two keys, two counters and two secrets, from which key updates derive the next keys. So the session's keys are
+//! extracted, the session is dropped, and a record layer of ours (`server::tls::record_layer`, RFC 8446, section 5) seals
+//! what is written in memory of the thread, and opens what the client sends: data is discarded, a key update is answered
+//! before the next event, anything else ends the stream. `server::tls::sealed` has the socket. An upgrade passes on the
+//! keys, and what is on its way in both directions.
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many. hyper shows a body neither that the
 //! client's flow-control window is shut nor why the connection ended. So the request's task, and the bytes of its
@@ -196,7 +203,7 @@
 //! itself. Until then the old one owns everything. If anything fails, or takes more than a second, the old one shuts the
 //! socket first and then reads what is left in it: the message is there, and the new process has won, or it can no longer
 //! be sent, and the old one goes on while the new one ends without a write. Afterwards the old one has what cannot move:
-//! streams over TLS and HTTP/2, which it drains, and requests in flight, whose publishes it sends over. Connections that
+//! streams over HTTP/2 and in TLS sessions, which it drains, and requests in flight, whose publishes it sends over. Connections that
 //! wait for a request, or become free, follow one by one.
 //!
 //! *A new process is a child of process 1* before the service manager gets its number. Between both stands a third one, which
@@ -213,7 +220,8 @@
 //!   goes on only if it has made sure that this was never said, and cannot be any more.
 //! * **Only dropping an `EventStream` frees a seat**, and no seat is taken before that guard exists.
 //! * **A subscriber is a cursor.** Nothing is queued for it. One that does not read costs its seat and the rest of at
-//!   most one event that was cut, whose memory all subscribers share.
+//!   most one event that was cut, whose memory all subscribers share; behind TLS also the rest of one record in each
+//!   direction, 16 KiB.
 //! * **Nothing is lost silently.** A cursor that falls out of the history, and a `Last-Event-ID` that the history does
 //!   not cover, get `connected`: re-read everything. So does an id of the other view. On a topic, what is kept follows
 //!   `connected`, and only the loss of an event that its publisher called bulk is silent.
@@ -235,13 +243,16 @@
 //!   stalls, and the timers of connections (`http::Timer`), count from its end, if it was long by their measure, and
 //!   before such a timer ends the runtime has looked at its sockets.
 //! * **No lock is held across a write, a wake or the drop of a waker.**
-//! * **A delivery in cleartext allocates nothing**; a publish allocates the same for any number of subscribers.
+//! * **A nonce is used once.** A record of TLS is sealed once, and what a full socket cuts of it is kept as ciphertext. One
+//!   owner has the sequence numbers; an upgrade gives them to the process that writes from then on.
+//! * **A delivery allocates nothing**, in cleartext and behind TLS 1.3; a publish allocates the same for any number of
+//!   subscribers.
 //! * **An event counts while its memory is in use**: in its history, and in whatever a slow client has not received
 //!   yet.
 //! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address,
 //!   streams of an org, publish rates, histories, channels, topics and what they keep. No stream is ended to make room
 //!   for another, but by an exclusive one; a connection is, if it is idle, or beyond a limit and has proven nothing.
-//! * **Nothing is read without a bound**, in total or at once: a connection's task gives way after two reads, and a
+//! * **Nothing is read without a bound**, in total, in a minute or at once: a connection's task gives way after two reads, and a
 //!   turn of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
 //! * **No `unsafe`** in the crate.
 //!

@@ -1,7 +1,10 @@
-//! Allocations of HTTP/1 streams over real sockets, counted by the allocator: none for a delivery, and at most
-//! one block that an open stream holds. The clients run in the same process and allocate nothing during a count.
+//! Allocations of HTTP/1 streams over real sockets, counted by the allocator: none for a delivery, in cleartext or behind
+//! TLS, and at most one block that an open stream holds, behind TLS three. The clients run in the same process and allocate nothing during a count.
 
 mod counting;
+#[cfg(feature = "tls")]
+#[path = "counting/tls.rs"]
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -54,21 +57,27 @@ const EVENT_END: &[u8] = b"\n\n\r\n";
 
 /// Starts a server with one worker, which stops when the sender is dropped.
 fn start() -> (SocketAddr, oneshot::Sender<()>) {
+    let (addresses, stop) = serve(Config::default());
+    (addresses[0], stop)
+}
+
+/// The same with these settings, beside those of these tests. Returns its addresses.
+fn serve(config: Config) -> (Vec<SocketAddr>, oneshot::Sender<()>) {
     let (stop, stopped) = oneshot::channel::<()>();
     let config = Config {
         listen: vec![([127, 0, 0, 1], 0).into()],
         workers: 1,
         drain_delay: Duration::ZERO,
         hub: HubConfig { coalesce: Duration::ZERO, ..HubConfig::default() },
-        ..Config::default()
+        ..config
     };
     let server = Server::bind(config).expect("a free port");
-    let address = server.addresses()[0].socket;
+    let addresses = server.addresses().iter().map(|address| address.socket).collect();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(server.run(async { _ = stopped.await }))
     });
-    (address, stop)
+    (addresses, stop)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -126,6 +135,8 @@ fn a_delivery_allocates_nothing_and_an_open_stream_holds_at_most_one_block() {
     let (address, _stop) = start();
     check(address, &KEYS);
     check(address, &TOPIC);
+    #[cfg(feature = "tls")]
+    tls::check();
 }
 
 fn check(address: SocketAddr, kind: &Kind) {

@@ -16,8 +16,14 @@ const EVENTS: u64 = 7;
 /// The client has a part of an event when its server is replaced, twice.
 #[test]
 fn a_client_that_does_not_read_gets_the_rest_of_an_event_that_was_cut() {
+    for transport in Transport::http1() {
+        rests_go_on(transport);
+    }
+}
+
+fn rests_go_on(transport: Transport) {
     let more = ["--history-bytes", "100000000", "--peer-timeout", "10m"];
-    let mut server = Upgradable::start(&[LARGE, &more].concat());
+    let mut server = Upgradable::start_on(transport, &[LARGE, &more].concat());
     let mut late = server.streams("acme", 3);
     let mut reads = server.stream("acme");
     reads.connected();
@@ -109,12 +115,37 @@ fn counters(server: &Upgradable) -> (u64, u64) {
     (sum("nudged_streams_opened_total"), sum("nudged_streams_closed_total"))
 }
 
+/// The keys of its session go with it.
+#[test]
+fn a_stream_behind_tls_goes_on() {
+    requires!(OPENSSL);
+    let mut server = Upgradable::start_on(Transport::Tls, &["--coalesce", "0", "--workers", "2"]);
+    let mut streams = server.streams("acme", 20);
+    for round in 0..3 {
+        if round > 0 {
+            server.upgrade();
+        }
+        for n in 0..30 {
+            let key = format!("{round}-{n}");
+            let id = server.publish("acme", &[&key]).expect("subscribed");
+            streams.iter_mut().for_each(|stream| stream.expect_invalidate(&id, &[&key]));
+        }
+    }
+    assert_eq!(server.seats(), 20);
+    assert_eq!(server.closed().values().sum::<u64>(), 0, "none has ended");
+    drop(streams);
+    eventually("none is left", || server.seats() == 0);
+}
+
 /// The old process drains them, and what it knew is known to the new one.
 #[test]
-fn a_stream_over_tls_or_http2_ends_in_order_and_resumes() {
+fn a_stream_over_http2_or_in_a_tls_session_ends_in_order_and_resumes() {
     requires!(OPENSSL);
-    for transport in Transport::all().filter(|transport| *transport != Transport::Http1) {
-        let mut server = Upgradable::start_on(transport, &["--coalesce", "0"]);
+    let kept = ["--coalesce", "0", "--tls-sessions", "keep"];
+    for (transport, flags) in
+        [(Transport::H2c, &kept[..2]), (Transport::H2, &kept[..2]), (Transport::Tls, &kept[..])]
+    {
+        let mut server = Upgradable::start_on(transport, flags);
         let mut stream = server.stream("acme");
         stream.connected();
         let id = server.publish("acme", &["a"]).expect("subscribed");
