@@ -84,11 +84,12 @@
 //! wakes the newcomer, which waits for it with its greeting, a second at most.
 //!
 //! *A stream opens.* A connection does its TLS handshake, if it has one, and waits for its request in the reactor, without
-//! a task or a timer. rustls gets one record at a time, because what it has read cannot be had back. If the request opens a
-//! stream, the connection streams from its slot, and hyper is never involved, which saves two thirds of
-//! what a connect costs beyond its system calls. `http::request_head` parses such a request as hyper does, and leaves
-//! every other request, malformed ones too, to hyper. The response head, the greeting and the missed events are one
-//! write.
+//! a task or a timer. rustls gets one record at a time, because what it has read cannot be had back. In cleartext the
+//! request has most often come with its connection, so it is read before the socket is watched, which saves two waits.
+//! If the request opens a stream, the connection streams from its slot, and hyper is never involved, which saves two
+//! thirds of what a connect costs beyond its system calls. `http::request_head` parses such a request as hyper does, and
+//! leaves every other request, malformed ones too, to hyper. The response head, the greeting and the missed events are
+//! one write.
 //!
 //! *A stream resumes* at the id that its client sends, if the history covers it. [`Hub::position`](hub::Hub::position)
 //! is the id of now, for a page whose data its backend reads after it; the channel is remembered for it as after a

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use mio::net::TcpListener;
 #[cfg(target_os = "linux")]
 use mio::net::TcpStream;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -23,6 +24,14 @@ use crate::admission::Entrance;
 #[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
     context: ConnContext,
+}
+
+/// Accepts in a row, and avoids the one that fails after the last of them: accept(2) allocates a socket before it looks
+/// for a connection.
+#[derive(Debug, Default)]
+struct Row {
+    /// Connections since there was none.
+    count: u32,
 }
 
 /// Rate-limits the warning about failing accepts.
@@ -54,8 +63,12 @@ impl Acceptor {
         let listener = watch(listener).expect("a listening socket");
         let mut accepted = 0_u32;
         let mut errors = AcceptErrors::default();
+        let mut row = Row::default();
         loop {
-            match listener.async_io(Interest::READABLE, TcpListener::accept).await {
+            let accept = |listener: &TcpListener| {
+                row.accept(|| has_connection(listener), || listener.accept())
+            };
+            match listener.async_io(Interest::READABLE, accept).await {
                 // What the limits are there is not known here.
                 Ok((socket, _)) if self.context.passes_on() => {
                     let internal = entrance == Entrance::Internal;
@@ -130,6 +143,31 @@ fn is_of_connection(why: &io::Error) -> bool {
     matches!(why.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+// ===== impl Row =====
+
+impl Row {
+    /// Calls `accept`, if there may be a connection. Most often the first after a wait is the only one, so only then
+    /// `has_connection` is worth a system call of its own.
+    fn accept<T>(
+        &mut self,
+        has_connection: impl FnOnce() -> bool,
+        accept: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let accepted = match self.count {
+            1 if !has_connection() => Err(io::ErrorKind::WouldBlock.into()),
+            _ => accept(),
+        };
+        self.count = if accepted.is_ok() { self.count.saturating_add(1) } else { 0 };
+        accepted
+    }
+}
+
+/// Whether a connection can be accepted, or accept(2) has something to report.
+fn has_connection(listener: &TcpListener) -> bool {
+    let listener = PollFd::new(listener, PollFlags::IN);
+    poll(&mut [listener], Some(&Timespec::default())) != Ok(0)
+}
+
 // ===== impl AcceptErrors =====
 
 impl AcceptErrors {
@@ -139,5 +177,57 @@ impl AcceptErrors {
             tracing::warn!(%why, times = self.count, "cannot accept; pausing, and trying again");
             *self = Self { warned: Some(now), count: 0 };
         }
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// What a listener has: the connections that arrive before each wait.
+    fn accepts_of(arrivals: &[u32]) -> (u32, u32) {
+        let (mut row, waiting, failed) = (Row::default(), Cell::new(0), Cell::new(0));
+        let accept = || match waiting.get() {
+            0 => {
+                failed.set(failed.get() + 1);
+                Err(io::Error::from(io::ErrorKind::WouldBlock))
+            }
+            count => {
+                waiting.set(count - 1);
+                Ok(())
+            }
+        };
+        let mut accepted = 0;
+        for arrived in arrivals {
+            waiting.set(waiting.get() + arrived);
+            while row.accept(|| waiting.get() > 0, accept).is_ok() {
+                accepted += 1;
+            }
+            assert_eq!(waiting.get(), 0, "no readiness is reported again");
+        }
+        (accepted, failed.get())
+    }
+
+    #[test]
+    fn an_accept_fails_after_a_burst_and_never_after_a_single_connection() {
+        assert_eq!(accepts_of(&[1; 100]), (100, 0));
+        assert_eq!(accepts_of(&[2, 1, 1, 50, 1]), (55, 2));
+        // Another process has accepted what this one was woken for.
+        assert_eq!(accepts_of(&[0, 1, 0, 0, 1]), (2, 3));
+    }
+
+    #[test]
+    fn a_listener_has_a_connection_until_it_is_accepted() {
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        assert!(!has_connection(&listener));
+        let address = listener.local_addr().expect("bound");
+        let _clients = [(); 2].map(|()| std::net::TcpStream::connect(address).expect("it listens"));
+        for _ in 0..2 {
+            assert!(has_connection(&listener));
+            listener.accept().expect("a connection");
+        }
+        assert!(!has_connection(&listener));
     }
 }

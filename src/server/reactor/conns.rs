@@ -45,7 +45,9 @@ pub(super) struct Conns {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// The socket is registered for writability too.
+    /// The socket is registered with the poller.
+    is_watched: bool,
+    /// It is, or will be, registered for writability too.
     watches_writes: bool,
     /// It is in [`Conns::unread`].
     is_unread: bool,
@@ -90,8 +92,8 @@ impl Conns {
         self.slots.reserve_exact(count);
     }
 
-    /// Watches the socket of a connection that waits for its request.
-    pub(super) fn insert_waiting(&mut self, waiting: Waiting) -> Option<Token> {
+    /// Takes a connection that waits for its request. Its socket is not watched yet.
+    pub(super) fn insert_waiting(&mut self, waiting: Waiting) -> Token {
         self.insert(Conn::Waiting(waiting))
     }
 
@@ -101,31 +103,47 @@ impl Conns {
         conn: StreamConn,
         permit: ConnPermit,
     ) -> Option<Token> {
-        let token = self.insert(Conn::Streaming(conn))?;
+        let token = self.insert(Conn::Streaming(conn));
         self.permits.keep(socket_id(token), permit);
-        Some(token)
+        self.watch(token).then_some(token)
     }
 
-    fn insert(&mut self, conn: Conn) -> Option<Token> {
+    fn insert(&mut self, conn: Conn) -> Token {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = Slot { generation, watches_writes: false, is_unread: false, conn };
+        let slot =
+            Slot { generation, is_watched: false, watches_writes: false, is_unread: false, conn };
         let index = self.slots.insert(slot);
-        let token = token(u32::try_from(index).expect("fewer than descriptors"), generation);
-        let socket = match &mut self.slots[index].conn {
+        token(u32::try_from(index).expect("fewer than descriptors"), generation)
+    }
+
+    /// Watches the socket of a connection, if it is still there. Returns whether it is. A socket that has died
+    /// meanwhile, or that has something to read, is ready at once.
+    pub(super) fn watch(&mut self, token: Token) -> bool {
+        let (index, generation) = slot_of(token);
+        let slot = self.slots.get_mut(index).filter(|slot| slot.generation == generation);
+        let Some(slot) = slot else { return false };
+        let socket = match &mut slot.conn {
             Conn::Waiting(waiting) => &mut waiting.accepted.socket,
             Conn::Streaming(conn) => conn.transport.socket(),
-            Conn::Opening => return None,
+            Conn::Opening => return false,
         };
-        // A socket that has died meanwhile, or that has something to read, is ready at once.
-        match self.poller.get_ref().registry().register(socket, token, Interest::READABLE) {
-            Ok(()) => Some(token),
+        let interest = match slot.watches_writes {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        match self.poller.get_ref().registry().register(socket, token, interest) {
+            Ok(()) => {
+                slot.is_watched = true;
+                true
+            }
             Err(why) => {
                 tracing::warn!(%why, "a connection could not be watched");
-                if let Conn::Streaming(mut conn) = self.slots.remove(index).conn {
-                    conn.close_because(why.into());
+                match slot.conn {
+                    Conn::Streaming(_) => self.close(token, why.into()),
+                    _ => self.free(token),
                 }
-                None
+                false
             }
         }
     }
@@ -167,9 +185,13 @@ impl Conns {
         shrink_if_sparse(&mut self.slots);
     }
 
-    /// Stops watching the socket of a connection that was taken out, and frees its slot.
+    /// Stops watching the socket of a connection that was taken out, if it is watched, and frees its slot.
     pub(super) fn release(&mut self, token: Token, socket: &mut TcpStream) -> io::Result<()> {
+        let is_watched = self.slot(token).is_some_and(|slot| slot.is_watched);
         self.free(token);
+        if !is_watched {
+            return Ok(());
+        }
         self.poller.get_ref().registry().deregister(socket)
     }
 
@@ -199,13 +221,14 @@ impl Conns {
                     self.unread.push_back(token);
                 }
             }
-            Ok(Flow::Blocked) if slot.watches_writes => {}
             Ok(Flow::Blocked) => {
+                if mem::replace(&mut slot.watches_writes, true) || !slot.is_watched {
+                    return;
+                }
                 let registry = self.poller.get_ref().registry();
                 let both = Interest::READABLE | Interest::WRITABLE;
-                match registry.reregister(conn.transport.socket(), token, both) {
-                    Ok(()) => slot.watches_writes = true,
-                    Err(why) => self.close(token, why.into()),
+                if let Err(why) = registry.reregister(conn.transport.socket(), token, both) {
+                    self.close(token, why.into());
                 }
             }
             Err(closed) => self.close(token, closed),
@@ -228,7 +251,7 @@ impl Conns {
     pub(super) fn streams(&self) -> impl Iterator<Item = (Token, &StreamConn, PermitState)> {
         self.slots.iter().filter_map(|(index, slot)| {
             // What the poller and the lists below know of it is found out anew by its successor.
-            let Slot { generation, watches_writes: _, is_unread: _, conn } = slot;
+            let Slot { generation, is_watched: _, watches_writes: _, is_unread: _, conn } = slot;
             let Conn::Streaming(conn) = conn else { return None };
             let token = token(u32::try_from(index).expect("fewer than descriptors"), *generation);
             Some((token, conn, self.permits.state(socket_id(token))))

@@ -29,7 +29,7 @@ use self::handle::Inbox;
 use self::handshakes::{HANDSHAKES_PER_TURN, ReadyHandshakes, Securing};
 use self::input_window::TurnInput;
 use self::response_head::ResponseHeads;
-use self::waiting::{Waiting, WaitingConns};
+use self::waiting::{Waiting, WaitingConns, is_at_end};
 use super::conn_context::ConnContext;
 use crate::config::STREAM_INPUT_PER_TURN;
 use crate::http::Handoff;
@@ -105,12 +105,12 @@ impl Reactor {
     /// Registers what has been handed over, at most so many connections of each kind.
     fn register(&mut self, count_max: usize, now: Time) {
         self.context.reactor.take(count_max, &mut self.inbox);
-        for (accepted, handshake) in self.inbox.accepted.drain(..) {
+        let mut accepted = mem::take(&mut self.inbox.accepted);
+        for (accepted, handshake) in accepted.drain(..) {
             let securing = handshake.map(|handshake| Securing::new(handshake, now));
-            if let Some(token) = self.conns.insert_waiting(Waiting { accepted, securing }) {
-                self.waiting.push(now, token);
-            }
+            self.register_waiting(Waiting { accepted, securing }, now);
         }
+        self.inbox.accepted = accepted;
         for (transport, handoff) in self.inbox.streams.drain(..) {
             let Handoff { stream, chunked, fields, surplus, permit, .. } = handoff;
             let conn = StreamConn::new(transport, stream, chunked, surplus);
@@ -120,6 +120,20 @@ impl Reactor {
             }
         }
         self.register_adopted(count_max);
+    }
+
+    /// Registers a connection that waits for its request. In cleartext that is most often here already: then a connect
+    /// costs neither a wait for it nor an event of the poller.
+    fn register_waiting(&mut self, waiting: Waiting, now: Time) {
+        let is_secure = waiting.securing.is_some();
+        let token = self.conns.insert_waiting(waiting);
+        if !is_secure {
+            self.receive(token, is_at_end);
+        }
+        let waits = self.conns.waiting(token).is_some();
+        if self.conns.watch(token) && waits {
+            self.waiting.push(now, token);
+        }
     }
 
     /// Registers connections that have streamed, and goes on with their streams.
@@ -166,7 +180,7 @@ impl Reactor {
             return;
         }
         if self.conns.waiting(token).is_some() {
-            self.receive(token, closed);
+            self.receive(token, |_| closed);
             if !closed {
                 return;
             }

@@ -53,7 +53,7 @@ impl WaitingConns {
 impl Reactor {
     /// Reads the first bytes of a waiting connection, which are most often its request. `closed` is whether its client
     /// sends no more: then it has gone, if the request is for a stream.
-    pub(super) fn receive(&mut self, token: Token, closed: bool) {
+    pub(super) fn receive(&mut self, token: Token, closed: impl FnOnce(&TcpStream) -> bool) {
         if self.context.reactor.successor().is_some() {
             return self.release(token);
         }
@@ -65,6 +65,7 @@ impl Reactor {
         };
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
         let Some(waiting) = self.conns.take_waiting(token) else { return };
+        let closed = closed(&waiting.accepted.socket);
         match self.open(&waiting.accepted, &first, closed) {
             Opened::Gone => self.conns.free(token),
             Opened::Nothing(verdict) => self.serve(token, waiting, first, verdict),
@@ -180,4 +181,9 @@ fn read(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
             read => return read,
         }
     }
+}
+
+/// Whether there is nothing to read any more, and never will be.
+pub(super) fn is_at_end(socket: &TcpStream) -> bool {
+    socket.peek(&mut [0]).is_ok_and(|length| length == 0)
 }

@@ -33,6 +33,30 @@ pub(super) async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
     (client, Accepted { socket, admitted })
 }
 
+/// Sends bytes, and waits until the server's end has them.
+fn send(accepted: &Accepted, mut client: &TcpStream, bytes: &[u8]) {
+    client.write_all(bytes).expect("connected");
+    let mut arrived = vec![0; bytes.len()];
+    for _ in 0..20_000 {
+        if accepted.socket.peek(&mut arrived).is_ok_and(|length| length == bytes.len()) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("not there within twenty seconds");
+}
+
+/// The bytes that have arrived, at least one, which stay where they are.
+fn received(client: &TcpStream) -> Vec<u8> {
+    client.set_nonblocking(false).expect("a socket");
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    let mut bytes = vec![0; 1 << 18];
+    let length = client.peek(&mut bytes).expect("an answer");
+    client.set_nonblocking(true).expect("a socket");
+    bytes.truncate(length);
+    bytes
+}
+
 /// Reads the available bytes. Returns whether they are a response to [`LIVEZ`].
 pub(super) fn is_answered(mut client: &TcpStream, answer: &mut Vec<u8>) -> bool {
     let mut bytes = [0; 1024];
@@ -66,6 +90,88 @@ async fn the_reactor_serves_a_first_request_for_a_stream_and_hyper_any_other() {
     rig.publish("after");
     rig.run_until(|| client.read(4096) > 0).await;
     assert_eq!(rig.admission.connections(Entrance::Public), 2);
+}
+
+/// No poller is asked between the accept and the answer: not the reactor's, and not that of the runtime, which runs
+/// only when a test awaits.
+#[tokio::test]
+async fn a_request_that_came_with_its_connection_is_answered_in_the_same_turn() {
+    let mut rig = Rig::new(uncoalesced(8));
+    let (client, accepted) = connect(&rig.admission).await;
+    let client = Client::new(client);
+    send(&accepted, &client.socket, STREAM);
+    rig.handle.accept(accepted, None);
+    rig.driver.turn();
+    assert_eq!(rig.hub.seats(), 1);
+    let written = received(&client.socket);
+    assert!(written.starts_with(b"HTTP/1.1 200 "), "{}", written.escape_ascii());
+    assert!(written.ends_with(b"\n\n\r\n"), "{}", written.escape_ascii());
+
+    // From now on its socket is watched.
+    client.socket.shutdown(std::net::Shutdown::Write).expect("connected");
+    let hub = rig.hub.clone();
+    rig.run_until(|| hub.seats() == 0).await;
+    assert_eq!(rig.closed(CloseReason::Client), 1);
+}
+
+/// Then the poller has to watch for room too, as soon as it watches the socket at all.
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_completed_if_the_request_came_with_its_connection() {
+    let mut rig = Rig::new(uncoalesced(256));
+    let mut first = rig.connect().await;
+    first.write_all(STREAM).expect("connected");
+    let mut first = Client::new(first);
+    rig.run_until(|| first.read(4096) > 0).await;
+    let start = first.events[0].id.clone();
+    let keys: Vec<_> = (0..100).map(|n| format!("{n:01000}")).collect();
+    keys.iter().for_each(|key| rig.publish(key));
+
+    let (server, mut client) = narrow_pair();
+    let peer = server.peer_addr().expect("connected");
+    let admitted = rig.admission.admit(peer.ip(), Entrance::Public).await;
+    let accepted = Accepted { socket: watched(server), admitted };
+    let request =
+        format!("GET /api/acme/events HTTP/1.1\r\nhost: test\r\nlast-event-id: {start}\r\n\r\n");
+    send(&accepted, &client.socket, request.as_bytes());
+    rig.handle.accept(accepted, None);
+    rig.driver.turn();
+    assert_eq!(rig.hub.seats(), 2);
+    assert!(received(&client.socket).len() < 100_000, "the socket is full");
+    rig.run_until(|| {
+        client.read(4096);
+        client.keys().len() == 100
+    })
+    .await;
+    assert_eq!(client.keys(), keys);
+}
+
+/// No poller says that it sends no more.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_request_that_came_with_its_connection_and_the_end_of_it_opens_no_stream() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut rig = Rig::new(uncoalesced(8));
+    let (client, accepted) = connect(&rig.admission).await;
+    send(&accepted, &client, STREAM);
+    client.shutdown(std::net::Shutdown::Write).expect("connected");
+    let arrived = PollFd::new(&accepted.socket, PollFlags::RDHUP);
+    let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(poll(&mut [arrived], Some(&limit)), Ok(1));
+    rig.handle.accept(accepted, None);
+    rig.driver.turn();
+    assert_eq!(rig.admission.connections(Entrance::Public), 0);
+    assert_eq!(rig.hub.counters().map(|counters| read(&counters.opened[0])).sum::<u64>(), 0);
+}
+
+/// It is not watched yet, so there is nothing to stop watching.
+#[tokio::test]
+async fn any_other_request_that_came_with_its_connection_goes_to_hyper() {
+    let mut rig = Rig::new(uncoalesced(8));
+    let (client, accepted) = connect(&rig.admission).await;
+    send(&accepted, &client, LIVEZ);
+    rig.handle.accept(accepted, None);
+    let mut answer = Vec::new();
+    rig.run_until(|| is_answered(&client, &mut answer)).await;
 }
 
 /// It may end with FIN or with RST.
