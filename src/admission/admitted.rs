@@ -125,7 +125,7 @@ impl Admitted {
             return Err(Limit::AddressStreams);
         }
         let permit = self.admission.try_stream().ok_or(Limit::Streams)?;
-        Ok(StreamPermit { permit: Some(permit), address })
+        Ok(StreamPermit { permit: Some(permit), address: address.map(Box::new) })
     }
 
     /// Its permit, for when it outlives the request, which opened this stream.

@@ -25,7 +25,8 @@ pub(crate) struct ConnPermit {
 #[derive(Debug, Default)]
 pub(crate) struct StreamPermit {
     pub(super) permit: Option<OwnedSemaphorePermit>,
-    pub(super) address: Option<AddressGuard>,
+    /// Boxed, because a stream over HTTP/2 keeps this, and most servers have no such limit.
+    pub(super) address: Option<Box<AddressGuard>>,
 }
 
 /// The permits of many streaming connections, by socket. Without a limit per address they need no more memory
@@ -72,7 +73,8 @@ impl PermitTable {
         merge(&mut self.connections, permit);
         merge(&mut self.streams, stream.permit);
         if address.is_some() || stream.address.is_some() || internal.is_some() {
-            let others = Others { addresses: [address, stream.address], internal };
+            let addresses = [address, stream.address.map(|guard| *guard)];
+            let others = Others { addresses, internal };
             self.others.insert(socket, others);
         }
     }

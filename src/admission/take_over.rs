@@ -73,8 +73,10 @@ impl TakeOver {
             Some(addresses.take_over(counted.or_else(untrusted)?))
         };
         let address = guard(&shared.addresses, address);
-        let stream =
-            StreamPermit { permit: None, address: guard(&shared.stream_addresses, stream_address) };
+        let stream = StreamPermit {
+            permit: None,
+            address: guard(&shared.stream_addresses, stream_address).map(Box::new),
+        };
         ConnPermit { permit: None, address, is_internal: internal, stream }
     }
 

@@ -137,6 +137,8 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<MonitoredBytes>, Infallible>>> {
         let (polled, monitor) = match self.get_mut() {
             Self::Full(body) => (Pin::new(body).poll_frame(cx), None),
+            // It is polled again once its connection has room.
+            Self::Stream { monitor, .. } if !monitor.has_room() => return Poll::Pending,
             Self::Stream { stream, monitor, .. } => {
                 (Pin::new(stream).poll_frame(cx), Some(&*monitor))
             }

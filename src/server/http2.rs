@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::server::conn::http2::Builder;
+use hyper::server::conn::http2::{Builder, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::http2_conn::{Http2Conn, Http2Service};
 use super::http2_io::Http2Io;
+use super::http2_requests::{FRAMES_PER_TURN, Requests};
 use crate::admission::Closer;
 use crate::config::{Config, HubConfig};
 use crate::http::{Service, Sleep, Timer};
@@ -28,6 +29,17 @@ const CONNECTION_WINDOW: u32 = 128 * 1024;
 
 /// How long requests are still answered whose client sends no more. Those whose body is not complete never can be.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
+
+/// Polls of requests, and of hyper, in one poll of their connection's task.
+const POLLS_MAX: u32 = 128;
+
+/// A connection that is served. hyper comes first: its streams have ended when the requests are dropped.
+struct Serving<I> {
+    hyper: Connection<TokioIo<Http2Io<I>>, Http2Service, Http2Conn>,
+    requests: Requests,
+    lifetime: Lifetime,
+    conn: Http2Conn,
+}
 
 /// When a connection ends, and what it waits for.
 struct Lifetime {
@@ -59,49 +71,80 @@ enum Due {
 
 /// Serves a connection until it ends, until the requests in flight end in a drain, or until it was idle for too
 /// long. In a drain, responses that its client does not receive do not count as requests in flight.
-pub(super) async fn serve<I>(
+pub(super) fn serve<I>(
     io: I,
     conn: Http2Conn,
     service: Service,
-    mut draining: watch::Receiver<bool>,
-) where
+    draining: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (closer, timer) = (service.closer(), service.timer());
-    let mut lifetime = Lifetime::new(conn.clone(), &service);
-    let hyper = builder(&conn, service.config(), timer);
+    // Before the future, which would keep room for what is moved here.
+    let lifetime = Lifetime::new(conn.clone(), &service);
+    let hyper = builder(&conn, service.config(), service.timer());
     let service = Http2Service { service: service.with_body_budget(), conn: conn.clone() };
     let io = TokioIo::new(Http2Io::new(io, conn.clone()));
-    let mut hyper = hyper.serve_connection(io, service);
-    let mut drain = pin!(draining.wait_for(|draining| *draining));
-    let end = poll_fn(|cx| {
-        loop {
-            if closer.is_closed() {
-                return Poll::Ready(Ok(()));
+    let hyper = hyper.serve_connection(io, service);
+    let requests = Requests::new(conn.clone());
+    let mut serving = Serving { hyper, requests, lifetime, conn };
+    async move { serving.run(draining).await }
+}
+
+// ===== impl Serving =====
+
+impl<I: AsyncRead + AsyncWrite + Send + Unpin + 'static> Serving<I> {
+    async fn run(&mut self, mut draining: watch::Receiver<bool>) {
+        let mut drain = pin!(draining.wait_for(|draining| *draining));
+        let end = poll_fn(|cx| {
+            self.conn.queue().wake_up();
+            if !self.lifetime.drains && drain.as_mut().poll(cx).is_ready() {
+                self.lifetime.drain();
             }
-            if !lifetime.drains && drain.as_mut().poll(cx).is_ready() {
-                lifetime.drain();
+            let polled = self.poll(cx);
+            if self.conn.has_more() {
+                cx.waker().wake_by_ref();
             }
-            // Beyond a limit it answers one request before GOAWAY, so that the client learns why.
-            let is_refused = || conn.had_request() && closer.is_unproven();
-            if !lifetime.going_away && (lifetime.drains || is_refused()) {
-                lifetime.going_away = true;
-                Pin::new(&mut hyper).graceful_shutdown();
-            }
-            if let Poll::Ready(end) = Pin::new(&mut hyper).poll(cx) {
-                return Poll::Ready(end);
-            }
-            match ready!(lifetime.poll_due(cx)) {
-                Due::Input => {}
-                Due::GoAway => Pin::new(&mut hyper).graceful_shutdown(),
-                Due::End => return Poll::Ready(Ok(())),
+            self.conn.queue().sleep(cx.waker());
+            polled
+        });
+        if let Err(why) = end.await {
+            tracing::debug!(%why, "connection");
+            if why.is_timeout() {
+                self.conn.end_for(CloseReason::Timeout);
             }
         }
-    });
-    if let Err(why) = end.await {
-        tracing::debug!(%why, "connection");
-        if why.is_timeout() {
-            conn.end_for(CloseReason::Timeout);
+    }
+
+    /// Polls the connection and its requests until all wait, or for as long as one task may run.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let mut polls = POLLS_MAX;
+        loop {
+            if self.lifetime.closer.is_closed() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.lifetime.begins_to_go_away() {
+                Pin::new(&mut self.hyper).graceful_shutdown();
+            }
+            let gathers = polls > 0 && !self.conn.queue().is_empty();
+            self.conn.begin_turn(gathers);
+            if let Poll::Ready(end) = Pin::new(&mut self.hyper).poll(cx) {
+                return Poll::Ready(end);
+            }
+            self.conn.queue().begin_turn(FRAMES_PER_TURN);
+            let polled = self.requests.poll_ready(&mut polls);
+            if polled {
+                self.lifetime.note_busy();
+            }
+            if polls > 0 && (polled || gathers || self.conn.has_more()) {
+                polls -= 1;
+                continue;
+            }
+            match ready!(self.lifetime.poll_due(cx)) {
+                Due::Input => {}
+                Due::GoAway => Pin::new(&mut self.hyper).graceful_shutdown(),
+                Due::End => return Poll::Ready(Ok(())),
+            }
         }
     }
 }
@@ -126,9 +169,24 @@ impl Lifetime {
         }
     }
 
+    /// There was a request, which may have ended within the same poll.
+    fn note_busy(&mut self) {
+        self.idle = None;
+        _ = self.closer.note_busy();
+    }
+
     /// From here on an idle connection has less time.
     fn drain(&mut self) {
         (self.drains, self.idle) = (true, None);
+    }
+
+    /// Whether GOAWAY has to be sent, because the worker closes its connections or has none for this one.
+    fn begins_to_go_away(&mut self) -> bool {
+        // Beyond a limit it answers one request before, so that the client learns why.
+        let is_refused = || self.conn.had_request() && self.closer.is_unproven();
+        let begins = !self.going_away && (self.drains || is_refused());
+        self.going_away |= begins;
+        begins
     }
 
     /// What is due, after hyper has been polled.
@@ -139,9 +197,8 @@ impl Lifetime {
                 return Poll::Ready(Due::Input);
             }
         }
-        if !self.conn.is_idle(self.drains, cx) {
-            self.idle = None;
-            _ = self.closer.note_busy();
+        if !self.conn.is_idle(self.drains) {
+            self.note_busy();
             return Poll::Pending;
         }
         let limit = if self.drains {

@@ -1,6 +1,6 @@
 //! The body of a response over HTTP/2. hyper and h2 take an ordinary body at once and forget it, however long its
 //! client leaves the flow-control window shut. So its end is withheld until its bytes are written: as long as that
-//! takes, the request is open, and its task can reset it.
+//! takes, the request is open, and can be reset.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -32,7 +32,7 @@ pub(super) struct Http2Bytes {
 #[derive(Debug, Default)]
 struct Unwritten {
     over: bool,
-    /// The task that waits for the end of the body.
+    /// Of the request, which waits for the end of the body.
     waker: Option<Waker>,
 }
 
@@ -106,7 +106,7 @@ impl Buf for Http2Bytes {
 // ===== impl Written =====
 
 impl Drop for Written {
-    /// h2 may hold a lock of its own here, as it does where it wakes tasks itself: tokio only queues the task.
+    /// h2 may hold a lock of its own here, as it does where it wakes requests itself: they are only queued.
     fn drop(&mut self) {
         let waker = {
             let mut unwritten = self.0.lock();

@@ -1,12 +1,12 @@
-//! What the requests of one HTTP/2 connection share: the reason for which it failed, their number, and the tasks
-//! in which hyper runs them.
+//! What the requests of one HTTP/2 connection share: the reason for which it failed, and their number.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -14,10 +14,11 @@ use hyper::rt::Executor;
 use hyper::{Request, Response};
 
 use super::http2_body::Http2Body;
+use super::http2_requests::RunningResponse;
 use super::reactor::close_reason;
 use crate::http::{ResponseFuture, Service, Sleep, Timer};
 use crate::metrics::CloseReason;
-use crate::stream::StreamMonitor;
+use crate::stream::{ReadyQueue, StreamMonitor};
 use crate::sync::Mutex;
 
 /// The state of an HTTP/2 connection. Clones share it.
@@ -29,6 +30,7 @@ struct Shared {
     /// How long a client may take to receive a response that is no stream.
     timeout: Duration,
     timer: Timer,
+    queue: ReadyQueue,
     state: Mutex<State>,
 }
 
@@ -44,7 +46,7 @@ pub(super) enum Input {
     Ended,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     input: Input,
     /// Open requests.
@@ -57,10 +59,34 @@ struct State {
     had_request: bool,
     /// The monitor of the request that was received last, which hyper runs next.
     received: Option<StreamMonitor>,
+    /// Requests that hyper has begun to run.
+    begun: Vec<(RunningResponse, StreamMonitor)>,
+    turn: Turn,
     /// The reason for which a read or write failed.
     close_reason: Option<CloseReason>,
-    /// Woken when the last request ends that the connection is not waiting for its client to receive.
-    waker: Option<Waker>,
+}
+
+/// One poll of hyper and the input and output in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// Requests are ready, and another turn follows before the task rests: few bytes are not written yet, and nothing
+    /// is read.
+    gathers: bool,
+    /// Every open request is a stream.
+    is_quiet: bool,
+    /// Something was read.
+    has_read: bool,
+    /// There may be more to read, in the next turn.
+    has_more: bool,
+}
+
+/// How much may be read.
+pub(super) enum Read {
+    Any,
+    /// So many bytes.
+    Some(usize),
+    /// Nothing in this turn.
+    Later,
 }
 
 /// The service of one connection, which gives each request a monitor.
@@ -70,39 +96,26 @@ pub(super) struct Http2Service {
     pub(super) conn: Http2Conn,
 }
 
-/// The response to a request.
-pub(super) struct Http2Response {
-    response: ResponseFuture,
-    monitor: StreamMonitor,
-}
+/// The response to a request. Boxed, because hyper keeps its memory for as long as a stream is open.
+pub(super) struct Http2Response(Box<(ResponseFuture, StreamMonitor)>);
 
-/// The task of one request. It reports to the seat of its stream when the task goes idle with unsent data: hyper
-/// polls a body for more only once the flow-control window has room. An ordinary response it resets if the client
-/// does not receive it in time.
-struct RequestTask<F> {
-    /// `None` once it has ended.
-    response: Option<Pin<Box<F>>>,
-    monitor: Option<StreamMonitor>,
-    conn: Http2Conn,
-    phase: Phase,
-}
-
-/// How far a request is.
-enum Phase {
-    /// There is no response yet.
-    Open,
-    /// Its response is a stream.
-    Stream,
-    /// The client has to receive its response, which is no stream, until then.
-    Untaken(Sleep),
-}
+/// Bytes of a turn's input while every open request is a stream: they are requests then, which wait in h2 until all are
+/// read. Fewer would save memory, but h2 recognises a flood of requests that are reset at once (CVE-2023-44487) by those
+/// that it reads together.
+const READ_BYTES: usize = 4 * 1024;
 
 // ===== impl Http2Conn =====
 
 impl Http2Conn {
     /// A connection whose client may take this long to receive a response that is no stream.
     pub(super) fn new(timeout: Duration, timer: Timer) -> Self {
-        Self(Arc::new(Shared { timeout, timer, state: Mutex::default() }))
+        let (queue, state) = (ReadyQueue::default(), Mutex::default());
+        Self(Arc::new(Shared { timeout, timer, queue, state }))
+    }
+
+    /// The requests that are ready to be polled.
+    pub(super) fn queue(&self) -> &ReadyQueue {
+        &self.0.queue
     }
 
     /// Records the result of a read or a write.
@@ -115,6 +128,10 @@ impl Http2Conn {
     /// Records the reason for which the connection ends, unless one is known.
     pub(super) fn end_for(&self, reason: CloseReason) {
         self.0.state.lock().close_reason.get_or_insert(reason);
+    }
+
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        self.0.state.lock().close_reason
     }
 
     /// Whether there was a request, which may have ended.
@@ -147,39 +164,100 @@ impl Http2Conn {
         ends
     }
 
-    /// Whether no request is open, or in a drain none but those whose response the client has not received. If one
-    /// is, the task is woken when the last one ends.
-    pub(super) fn is_idle(&self, draining: bool, cx: &Context<'_>) -> bool {
+    /// Whether no request is open, or in a drain none but those whose response the client has not received.
+    pub(super) fn is_idle(&self, draining: bool) -> bool {
+        let state = self.0.state.lock();
+        state.requests == if draining { state.untaken } else { 0 }
+    }
+
+    /// hyper is about to be polled. If it `gathers`, it is polled again before the task rests.
+    pub(super) fn begin_turn(&self, gathers: bool) {
         let mut state = self.0.state.lock();
-        let before = state.waker.replace(cx.waker().clone());
-        let idle = state.requests == if draining { state.untaken } else { 0 };
+        let is_quiet = state.requests == state.streams;
+        state.turn = Turn { gathers, is_quiet, has_read: false, has_more: false };
+    }
+
+    pub(super) fn gathers(&self) -> bool {
+        self.0.state.lock().turn.gathers
+    }
+
+    /// Whether this turn has left something to read.
+    pub(super) fn has_more(&self) -> bool {
+        self.0.state.lock().turn.has_more
+    }
+
+    /// How much may be read now.
+    pub(super) fn may_read(&self) -> Read {
+        let mut state = self.0.state.lock();
+        let Turn { gathers, is_quiet, has_read, .. } = state.turn;
+        if !gathers && !is_quiet {
+            return Read::Any;
+        }
+        if !gathers && !has_read {
+            return Read::Some(READ_BYTES);
+        }
+        state.turn.has_more = true;
+        Read::Later
+    }
+
+    pub(super) fn note_read(&self) {
+        self.0.state.lock().turn.has_read = true;
+    }
+
+    /// Makes the monitor of a request, which hyper runs next.
+    pub(super) fn receive(&self) -> StreamMonitor {
+        let monitor = StreamMonitor::new(self.0.queue.clone());
+        self.0.state.lock().received = Some(monitor.clone());
+        monitor
+    }
+
+    /// The requests that have begun since this was last asked.
+    pub(super) fn take_begun(&self) -> Vec<(RunningResponse, StreamMonitor)> {
+        mem::take(&mut self.0.state.lock().begun)
+    }
+
+    /// There is a response. Returns the time in which the client has to receive it, if it is no stream.
+    pub(super) fn begin_response(&self, is_stream: bool) -> Option<Sleep> {
+        let Shared { timeout, timer, state, .. } = &*self.0;
+        let mut state = state.lock();
+        if is_stream {
+            state.streams += 1;
+            return None;
+        }
+        state.untaken += 1;
         drop(state);
-        drop(before);
-        idle
+        Some(timer.sleep(*timeout))
+    }
+
+    /// A request has ended, which was counted as one of these.
+    pub(super) fn count_ended(&self, stream: bool, untaken: bool) {
+        let mut state = self.0.state.lock();
+        state.requests -= 1;
+        state.streams -= usize::from(stream);
+        state.untaken -= usize::from(untaken);
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Conn {
     fn execute(&self, response: F) {
-        let monitor = {
-            let mut state = self.0.state.lock();
-            state.requests += 1;
-            state.had_request = true;
-            state.received.take()
-        };
-        let conn = self.clone();
-        let response = Some(Box::pin(response));
-        tokio::spawn(RequestTask { response, monitor, conn, phase: Phase::Open });
+        let response = Box::pin(response);
+        let mut state = self.0.state.lock();
+        // Without a monitor it would be a tunnel, which no CONNECT gets.
+        let Some(monitor) = state.received.take() else { return };
+        state.requests += 1;
+        state.had_request = true;
+        state.begun.push((response, monitor));
     }
 }
 
 // ===== impl State =====
 
-impl State {
-    /// Takes the waker if the connection has nothing but responses that its client has not received.
-    #[must_use]
-    fn rest(&mut self) -> Option<Waker> {
-        if self.requests == self.untaken { self.waker.take() } else { None }
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { requests, streams, untaken, .. } = self;
+        let mut open = f.debug_struct("State");
+        open.field("requests", requests).field("streams", streams).field("untaken", untaken);
+        open.finish_non_exhaustive()
     }
 }
 
@@ -190,12 +268,11 @@ impl hyper::service::Service<Request<Incoming>> for Http2Service {
     type Error = Infallible;
     type Future = Http2Response;
 
-    /// hyper spawns the response before it calls this again.
+    /// hyper runs the response before it calls this again.
     fn call(&self, request: Request<Incoming>) -> Http2Response {
-        let monitor = StreamMonitor::new();
+        let monitor = self.conn.receive();
         let response = self.service.clone().with_monitor(monitor.clone()).call(request);
-        self.conn.0.state.lock().received = Some(monitor.clone());
-        Http2Response { response, monitor }
+        Http2Response(Box::new((response, monitor)))
     }
 }
 
@@ -205,82 +282,9 @@ impl Future for Http2Response {
     type Output = Result<Response<Http2Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.response).poll(cx));
-        self.monitor.note_response();
+        let (response, monitor) = &mut *self.0;
+        let response = ready!(Pin::new(response).poll(cx));
+        monitor.note_response();
         Poll::Ready(response.map(|response| response.map(Http2Body::from)))
-    }
-}
-
-// ===== impl RequestTask =====
-
-impl<F> RequestTask<F> {
-    /// Whether the client has not received its response in time, if that is no stream.
-    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        if matches!(self.phase, Phase::Open) {
-            self.begin_response();
-        }
-        match &mut self.phase {
-            Phase::Open | Phase::Stream => false,
-            Phase::Untaken(until) => Pin::new(until).poll(cx).is_ready(),
-        }
-    }
-
-    /// Notes what the response is, if there is one.
-    fn begin_response(&mut self) {
-        let Shared { timeout, timer, state } = &*self.conn.0;
-        let Some(is_stream) = self.monitor.as_ref().and_then(StreamMonitor::response) else {
-            return;
-        };
-        let mut state = state.lock();
-        if is_stream {
-            self.phase = Phase::Stream;
-            state.streams += 1;
-            return;
-        }
-        self.phase = Phase::Untaken(timer.sleep(*timeout));
-        state.untaken += 1;
-        let waker = state.rest();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl<F: Future<Output = ()>> Future for RequestTask<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { response, monitor, .. } = &mut *self;
-        let Some(running) = response else { return Poll::Ready(()) };
-        let stalled = monitor.as_ref().is_some_and(StreamMonitor::is_stalled);
-        if !stalled && running.as_mut().poll(cx).is_pending() && !self.is_late(cx) {
-            self.monitor.iter().for_each(StreamMonitor::note_idle);
-            return Poll::Pending;
-        }
-        let Self { response, monitor, conn, .. } = &mut *self;
-        let close_reason = conn.0.state.lock().close_reason;
-        if let (Some(monitor), Some(close_reason)) = (monitor, close_reason) {
-            monitor.note(close_reason);
-        }
-        // A response that is dropped before its end resets its stream (RFC 9113, 5.4.2).
-        *response = None;
-        Poll::Ready(())
-    }
-}
-
-impl<F> Drop for RequestTask<F> {
-    fn drop(&mut self) {
-        // Its seat is freed before the request counts as ended.
-        self.response = None;
-        let waker = {
-            let mut state = self.conn.0.state.lock();
-            state.requests -= 1;
-            match self.phase {
-                Phase::Open => {}
-                Phase::Stream => state.streams -= 1,
-                Phase::Untaken(_) => state.untaken -= 1,
-            }
-            state.rest()
-        };
-        waker.into_iter().for_each(Waker::wake);
     }
 }

@@ -1,5 +1,6 @@
 //! The IO of an HTTP/2 connection. At the end of the client's input h2 drops every request, also one that is
-//! complete. So that end is withheld until those are answered.
+//! complete. So that end is withheld until those are answered. Input and output of one turn are bounded, because h2 keeps
+//! the memory that its queues have ever needed.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -7,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::http2_conn::{Http2Conn, Input};
+use super::http2_conn::{Http2Conn, Input, Read};
 
 /// What h2 reads from and writes to.
 #[derive(Debug)]
@@ -16,11 +17,20 @@ pub(super) struct Http2Io<I> {
     conn: Http2Conn,
 }
 
+/// Bytes that are written at once, although more follow. h2 has a buffer of twice as many, from which it writes.
+const GATHERED_BYTES: usize = 8 * 1024;
+
 // ===== impl Http2Io =====
 
 impl<I> Http2Io<I> {
     pub(super) fn new(io: I, conn: Http2Conn) -> Self {
         Self { io, conn }
+    }
+
+    /// Whether these parts are kept in h2's buffer, to which more bytes come in the next turn. A payload of its own is
+    /// not in that buffer, and bars it.
+    fn waits(&self, parts: usize, bytes: usize) -> bool {
+        parts == 1 && bytes < GATHERED_BYTES && self.conn.gathers()
     }
 }
 
@@ -36,9 +46,21 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http2Io<I> {
             Input::Withheld => return Poll::Pending,
             Input::Ended => return Poll::Ready(Ok(())),
         }
-        let before = buf.filled().len();
-        match ready!(Pin::new(&mut self.io).poll_read(cx, buf)) {
-            Ok(()) if buf.filled().len() > before || buf.remaining() == 0 => Poll::Ready(Ok(())),
+        let most = match self.conn.may_read() {
+            Read::Any => buf.remaining(),
+            Read::Some(bytes) => bytes.min(buf.remaining()),
+            // The connection is polled again in the next turn.
+            Read::Later => return Poll::Pending,
+        };
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut part));
+        let (length, is_full) = (part.filled().len(), part.remaining() == 0);
+        buf.advance(length);
+        match read {
+            Ok(()) if length > 0 || is_full => {
+                self.conn.note_read();
+                Poll::Ready(Ok(()))
+            }
             // Within TLS, a FIN without close_notify is an error.
             Err(why) if why.kind() != ErrorKind::UnexpectedEof => Poll::Ready(Err(why)),
             Ok(()) | Err(_) => {
@@ -55,6 +77,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Http2Io<I> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.waits(1, bytes.len()) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -63,6 +88,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Http2Io<I> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.waits(parts.len(), parts.iter().map(|part| part.len()).sum()) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.io).poll_write_vectored(cx, parts)
     }
 
@@ -76,5 +104,75 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Http2Io<I> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::future::pending;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use hyper::rt::Executor;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::http::Timer;
+    use crate::hub::Hub;
+    use crate::stream::Clock;
+
+    fn io() -> (Http2Io<DuplexStream>, DuplexStream, Http2Conn) {
+        let timer = Timer::new(Hub::new(HubConfig::default()), Clock::start());
+        let conn = Http2Conn::new(Duration::from_secs(10), timer);
+        let (ours, theirs) = duplex(64 * 1024);
+        (Http2Io::new(ours, conn.clone()), theirs, conn)
+    }
+
+    fn read(io: &mut Http2Io<DuplexStream>) -> Option<usize> {
+        let mut bytes = [0; 8 * 1024];
+        let mut buf = ReadBuf::new(&mut bytes);
+        let read = Pin::new(io).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
+        read.is_ready().then(|| buf.filled().len())
+    }
+
+    fn writes(io: &mut Http2Io<DuplexStream>, parts: &[&[u8]]) -> bool {
+        let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(io).poll_write_vectored(&mut cx, &parts).is_ready()
+    }
+
+    #[tokio::test]
+    async fn a_turn_reads_little_while_it_may_be_requests_and_anything_once_one_is_open() {
+        let (mut io, mut client, conn) = io();
+        client.write_all(&[0; 16 * 1024]).await.expect("a buffer");
+        for _ in 0..2 {
+            conn.begin_turn(false);
+            assert_eq!((read(&mut io), conn.has_more()), (Some(4 * 1024), false));
+            assert_eq!((read(&mut io), conn.has_more()), (None, true));
+        }
+        // What is ready to be sent comes first.
+        conn.begin_turn(true);
+        assert_eq!((read(&mut io), conn.has_more()), (None, true));
+
+        conn.receive();
+        conn.execute(pending());
+        conn.begin_turn(false);
+        assert_eq!(read(&mut io), Some(8 * 1024));
+        assert!(!conn.has_more());
+    }
+
+    #[tokio::test]
+    async fn few_bytes_wait_for_those_of_the_next_turn() {
+        let (mut io, _client, conn) = io();
+        conn.begin_turn(true);
+        assert!(!writes(&mut io, &[&[0; GATHERED_BYTES - 1]]));
+        assert!(writes(&mut io, &[&[0; GATHERED_BYTES]]));
+        assert!(
+            writes(&mut io, &[&[0; 9], &[0; 300]]),
+            "h2 takes no frame before this one is written"
+        );
+        conn.begin_turn(false);
+        assert!(writes(&mut io, &[&[0; 9]]));
     }
 }

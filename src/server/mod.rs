@@ -11,6 +11,7 @@ mod http2;
 mod http2_body;
 mod http2_conn;
 mod http2_io;
+mod http2_requests;
 mod listen;
 mod outbox;
 pub(crate) mod reactor;

@@ -8,6 +8,8 @@ mod event_stream;
 mod heartbeat;
 #[cfg(feature = "server")]
 mod monitor;
+#[cfg(feature = "server")]
+mod ready_queue;
 mod share;
 #[cfg(feature = "server")]
 pub(crate) mod state;
@@ -24,4 +26,5 @@ pub(crate) use {
     driver::{Sockets, drive_with},
     event_stream::{HEADERS, retry_ms, with_headers},
     monitor::{MonitoredBytes, StreamMonitor},
+    ready_queue::ReadyQueue,
 };

@@ -2,18 +2,21 @@
 //! dropped a body, and asks for no more of one while the client's flow-control window is shut.
 
 use std::sync::Arc;
+use std::task::{Wake, Waker};
 
 use bytes::{Buf, Bytes};
 
 use super::EventStream;
+use super::ready_queue::ReadyQueue;
 use crate::hub::SeatHandle;
 use crate::metrics::CloseReason;
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering};
 
-/// Watches the stream that one request over HTTP/2 may open. Clones share it.
+/// Watches the stream that one request over HTTP/2 may open, and is the request's waker. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamMonitor(Arc<Shared>);
 
+/// All in one allocation, of which there is one for each open request.
 #[derive(Debug)]
 struct Shared {
     /// The stream's seat, which may have been freed.
@@ -23,6 +26,11 @@ struct Shared {
     progressed: AtomicBool,
     /// There is a response.
     responded: AtomicBool,
+    /// The request is in its connection's queue.
+    ready: AtomicBool,
+    /// Its place among the requests of its connection.
+    place: AtomicU32,
+    queue: ReadyQueue,
 }
 
 /// Bytes of a body, whose monitor learns that they are written. Over HTTP/2 that is when the client has
@@ -33,15 +41,39 @@ pub(crate) struct MonitoredBytes {
     monitor: Option<StreamMonitor>,
 }
 
+/// Frames of a response that is no stream: its head, its body, and its end.
+const RESPONSE_FRAMES: u32 = 3;
+
 // ===== impl StreamMonitor =====
 
 impl StreamMonitor {
-    pub(crate) fn new() -> Self {
+    /// Of a request that has no place yet.
+    pub(crate) fn new(queue: ReadyQueue) -> Self {
         Self(Arc::new(Shared {
             seat: Mutex::new(None),
             progressed: AtomicBool::new(false),
             responded: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            place: AtomicU32::new(0),
+            queue,
         }))
+    }
+
+    /// Gives the request its place, and has it polled for the first time.
+    pub(crate) fn begin(&self, place: u32) {
+        self.0.place.store(place, Ordering::Relaxed);
+        self.0.wake_by_ref();
+    }
+
+    /// The waker of the request, which is about to be polled.
+    pub(crate) fn waker(&self) -> Waker {
+        self.0.ready.store(false, Ordering::Release);
+        self.0.clone().into()
+    }
+
+    /// Whether the request is to be polled again.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Relaxed)
     }
 
     /// Watches this stream from now on.
@@ -52,11 +84,22 @@ impl StreamMonitor {
     /// Notes that there is a response: to the request of a stream, or an ordinary one.
     pub(crate) fn note_response(&self) {
         self.0.responded.store(true, Ordering::Relaxed);
+        let is_stream = self.0.seat.lock().is_some();
+        self.0.queue.count(if is_stream { 1 } else { RESPONSE_FRAMES });
     }
 
     /// Whether the response is a stream, once there is one.
     pub(crate) fn response(&self) -> Option<bool> {
         self.0.responded.load(Ordering::Relaxed).then(|| self.0.seat.lock().is_some())
+    }
+
+    /// Whether the stream may send a frame now. If not, it is polled again.
+    pub(crate) fn has_room(&self) -> bool {
+        let has_room = self.0.queue.has_room();
+        if !has_room {
+            self.0.wake_by_ref();
+        }
+        has_room
     }
 
     /// Whether the stream has to end because its client has read nothing for too long, nor since this was
@@ -66,7 +109,7 @@ impl StreamMonitor {
         self.0.seat.lock().as_ref().is_some_and(|seat| seat.is_stalled(progressed))
     }
 
-    /// Called when the task that serves the stream goes idle: unsent data now waits for flow control.
+    /// Called when the request that serves the stream goes idle: unsent data now waits for flow control.
     pub(crate) fn note_idle(&self) {
         if let Some(seat) = &*self.0.seat.lock() {
             seat.rest();
@@ -81,10 +124,28 @@ impl StreamMonitor {
     }
 }
 
+// ===== impl Shared =====
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.ready.swap(true, Ordering::AcqRel) {
+            self.queue.push(self.place.load(Ordering::Relaxed));
+        }
+    }
+}
+
 // ===== impl MonitoredBytes =====
 
 impl MonitoredBytes {
+    /// Bytes of a body, which is that of a stream if it has a monitor.
     pub(crate) fn new(bytes: Bytes, monitor: Option<&StreamMonitor>) -> Self {
+        if let Some(StreamMonitor(shared)) = monitor {
+            shared.queue.count(1);
+        }
         Self { bytes, monitor: monitor.cloned() }
     }
 }
