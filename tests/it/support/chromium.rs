@@ -19,10 +19,27 @@ pub(crate) struct Browser {
     port: ReservedPort,
 }
 
+const FLAGS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+
 // ===== impl Browser =====
 
 impl Browser {
     pub(crate) fn open(url: &str) -> Self {
+        Self::open_with(url, &[])
+    }
+
+    /// The same with these flags.
+    pub(crate) fn open_with(url: &str, flags: &[String]) -> Self {
         let reserved = ReservedPort::new();
         let port = reserved.address.port();
         let profile = std::env::temp_dir().join(format!("nudged-chromium-{port}"));
@@ -34,12 +51,12 @@ impl Browser {
             .expect("chromedriver starts");
         eventually("chromedriver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let profile_flag = format!("--user-data-dir={}", profile.display());
+        let mut args = vec![profile_flag];
+        args.extend_from_slice(flags);
+        args.extend(FLAGS.map(String::from));
         // The certificate of the tests is self-signed.
-        let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-dev-shm-usage", profile_flag,
-        ] } });
+        let capabilities =
+            json!({ "acceptInsecureCerts": true, "goog:chromeOptions": { "args": args } });
         let Value::Object(capabilities) = capabilities else { unreachable!("an object") };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let page = runtime.block_on(async {

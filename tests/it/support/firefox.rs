@@ -41,11 +41,20 @@ user_pref("network.connectivity-service.enabled", false);
 
 impl Firefox {
     pub(crate) fn open(url: &str) -> Self {
+        Self::open_with(url, "", "")
+    }
+
+    /// The same with more settings (`user_pref`), and a file for the secrets of its TLS connections.
+    pub(crate) fn open_with(url: &str, settings: &str, key_log: &str) -> Self {
         let profile = TempDir::new();
-        std::fs::write(profile.path().join("user.js"), SETTINGS).expect("a file");
+        let settings = format!("{SETTINGS}{settings}");
+        std::fs::write(profile.path().join("user.js"), settings).expect("a file");
         let mut command = Command::new("firefox-esr");
         command.args(["--headless", "--no-remote", "--marionette", "--profile"]);
         command.arg(profile.path()).env("HOME", profile.path());
+        if !key_log.is_empty() {
+            command.env("SSLKEYLOGFILE", key_log);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = Killed(command.spawn().expect("firefox-esr"));
         let file = profile.path().join("MarionetteActivePort");
@@ -61,7 +70,8 @@ impl Firefox {
         let mut marionette = Marionette { connection: BufReader::new(connection), number: 0 };
         marionette.receive(); // its greeting
         let firefox = Self { process, marionette: RefCell::new(marionette), _profile: profile };
-        firefox.command("WebDriver:NewSession", &json!({}));
+        // The certificate of the tests is self-signed.
+        firefox.command("WebDriver:NewSession", &json!({ "acceptInsecureCerts": true }));
         firefox.go(url);
         firefox
     }

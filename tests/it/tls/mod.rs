@@ -5,6 +5,7 @@ mod empty_records;
 mod ends;
 mod floods;
 mod handshakes;
+mod interop;
 mod streams;
 
 use std::io::{Read, Write};
