@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use nudged::bench::{Load, Options, Publish, Ramp};
+use nudged::bench::{Load, Options, Publish, Ramp, Summary};
 use nudged::client::Verify;
 
 use super::BOUND;
@@ -113,6 +113,21 @@ pub(crate) fn options(base: &str, subscribers: usize) -> Options {
         processes: vec![std::process::id()],
         drain_timeout: BOUND,
     }
+}
+
+/// Each event reached each subscriber. Ten publishes are due in the time of [`options`]; a machine that pauses has time
+/// for fewer.
+pub(crate) fn assert_all_delivered(summary: &Summary, subscribers: usize) {
+    let published = summary.published as usize;
+    assert_eq!(summary.subscribers, subscribers, "{summary}");
+    assert!((1..=10).contains(&published), "{summary}");
+    assert_eq!(summary.tally.delivered as usize, published * subscribers, "{summary}");
+    let counts = (&summary.latency, &summary.last_reached);
+    let (Some(latency), Some(last_reached)) = counts else { panic!("no latencies: {summary}") };
+    assert_eq!(
+        (latency.count as usize, last_reached.count as usize),
+        (published * subscribers, published)
+    );
 }
 
 pub(crate) fn load(base: &str, subscribers: usize) -> Load {
