@@ -3,12 +3,13 @@
 //! Writing never blocks and never queues. Events that do not fit are given back to the history, all but the rest of
 //! the one event that was cut, so a subscriber that does not read costs a constant.
 
+#[cfg(target_os = "linux")]
+mod moved;
+
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-#[cfg(target_os = "linux")]
-use mio::net::TcpStream;
 use smallvec::SmallVec;
 use socket2::SockRef;
 
@@ -16,23 +17,13 @@ use super::input_window::{InputWindow, TurnInput};
 use super::parts::{Cut, Part, Parts, begun, part, write};
 use super::response_head::ResponseHeads;
 use super::transport::Transport;
-#[cfg(target_os = "linux")]
-use crate::admission::PermitState;
 #[cfg(feature = "tls")]
 use crate::config::TlsRecords;
 use crate::http::Fields;
-#[cfg(target_os = "linux")]
-use crate::hub::state::Exporter;
 use crate::hub::{Frames, SocketId, Taken};
 use crate::ids::Seq;
 use crate::metrics::{self, CloseReason, Counters};
-#[cfg(all(feature = "tls", target_os = "linux"))]
-use crate::server::tls::SealedTransport;
-#[cfg(target_os = "linux")]
-use crate::server::upgrade::stream_records::StreamConnState;
 use crate::stream::EventStream;
-#[cfg(target_os = "linux")]
-use crate::time::Time;
 use crate::wire::{Frame, LAST_CHUNK};
 
 /// A connection that carries an event stream.
@@ -93,72 +84,11 @@ impl StreamConn {
         Self { transport, stream, rest: None, input, chunked, finishing: None }
     }
 
-    /// One that has streamed in another process. Its socket does not block. `None` if its TLS keys are no keys.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn adopted(
-        socket: TcpStream,
-        stream: EventStream,
-        state: StreamConnState,
-        now: Time,
-    ) -> Option<Self> {
-        let StreamConnState {
-            stream: _,
-            chunked,
-            discarded,
-            rest,
-            permit: _,
-            discarded_s,
-            #[cfg(feature = "tls")]
-            sealed,
-        } = state;
-        let rest = rest.map(|rest| Box::new(Bytes::from(rest)));
-        #[cfg(feature = "tls")]
-        let transport = match sealed {
-            None => Transport::Plain(socket),
-            Some(state) => Transport::Sealed(Box::new(SealedTransport::restore(socket, state)?)),
-        };
-        #[cfg(not(feature = "tls"))]
-        let transport = Transport::Plain(socket);
-        let input = InputWindow::restored(discarded, discarded_s, now);
-        Some(Self { transport, stream, rest, input, chunked, finishing: None })
-    }
-
     /// Goes on with the stream, which has streamed in another process.
     pub(super) fn go_on(&mut self, ctx: ConnCtx<'_>) -> Result<Flow, Closed> {
         let is_blocked = self.stream.subscription().attach(ctx.socket);
         let has_more = is_blocked || self.rest.is_some() || self.transport.has_pending();
         if has_more { self.resume(ctx) } else { Ok(Flow::Idle) }
-    }
-
-    /// What another process needs to go on with it; `None` if it stays.
-    #[cfg(target_os = "linux")]
-    pub(super) fn state(
-        &self,
-        exporter: &Exporter,
-        permit: PermitState,
-        now: Time,
-    ) -> Option<StreamConnState> {
-        let Self { transport, stream, rest, input, chunked, finishing } = self;
-        if finishing.is_some() || transport.movable().is_none() {
-            return None;
-        }
-        let (discarded, discarded_s) = input.state(now);
-        Some(StreamConnState {
-            stream: stream.export(exporter, now)?,
-            chunked: *chunked,
-            discarded,
-            rest: rest.as_ref().map(|rest| rest.to_vec()),
-            permit,
-            discarded_s,
-            #[cfg(feature = "tls")]
-            sealed: transport.sealed_state(),
-        })
-    }
-
-    /// Ends here, because it goes on in another process.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn give_away(mut self) {
-        self.stream.give_away();
     }
 
     /// Writes the response head, the greeting and the missed events as one.

@@ -1,6 +1,5 @@
 //! Times that a stream has behind it, and before it, go on in the next process.
 
-use super::given::{key, two};
 use super::*;
 
 /// Keepalives come, and what does not read is cut, when it would have been.

@@ -5,15 +5,6 @@ use std::net::Shutdown;
 
 use super::*;
 
-pub(super) fn two(hub: HubConfig) -> (Rig, Rig) {
-    let config = Config { hub, ..Config::default() };
-    (Rig::aged(config.clone()), Rig::aged(config))
-}
-
-pub(super) fn key(n: usize) -> String {
-    format!("{n:0>300}")
-}
-
 /// Nothing is lost or doubled, and the old reactor has nothing of them left.
 #[tokio::test]
 async fn streams_go_on_in_the_next_process() {
@@ -22,10 +13,7 @@ async fn streams_go_on_in_the_next_process() {
     let end = server.try_clone().expect("a descriptor");
     let mut idle = rig.begin_on((server, client), rig.open()).await;
     let mut blocked = rig.begin(rig.open()).await;
-    for n in 0..60 {
-        rig.publish(&key(n));
-        rig.run().await;
-    }
+    rig.publish_each(0..60).await;
     assert_eq!(registrations(&end), 1);
     // One that the sweeps have not reached yet.
     rig.publish(&key(60));
@@ -38,17 +26,7 @@ async fn streams_go_on_in_the_next_process() {
     next.run().await;
     assert_eq!(registrations(&end), 1);
     next.publish(&key(61));
-    next.run_until(|| {
-        idle.read(4096);
-        blocked.read(211);
-        idle.keys().len() == 62 && blocked.keys().len() == 62
-    })
-    .await;
-    for client in [&idle, &blocked] {
-        assert!(client.keys().into_iter().eq((0..=61).map(key)));
-        assert_eq!(client.events.len(), 63, "one `connected`");
-        assert!(!client.unframed.ended);
-    }
+    next.deliver_all(62, [&mut idle, &mut blocked]).await;
     drop((idle, blocked));
     let hub = next.hub.clone();
     next.run_until(|| hub.seats() == 0).await;

@@ -8,28 +8,10 @@ async fn streams_that_stay_lose_nothing() {
     let mut rig = Rig::new(uncoalesced(400));
     let mut idle = rig.begin_on(wide_pair(), rig.open()).await;
     let mut blocked = rig.begin(rig.open()).await;
-    let key = |n: usize| format!("{n:0>300}");
-    for n in 0..60 {
-        rig.publish(&key(n));
-        rig.run().await;
-    }
-    let ends = Ends::new();
-    let sent = rig.frozen(&ends, |freeze| {
-        let sent = freeze.send_streams(soon()).expect("the streams are sent");
-        (Outcome::Kept, sent)
-    });
-    assert_eq!(sent.await, SentStreams { given: 2, kept: 0 });
+    rig.publish_each(0..60).await;
+    assert_eq!(rig.give_in_vain().await, SentStreams { given: 2, kept: 0 });
     rig.publish(&key(60));
-    rig.run_until(|| {
-        idle.read(4096);
-        blocked.read(211);
-        idle.keys().len() == 61 && blocked.keys().len() == 61
-    })
-    .await;
-    for client in [&idle, &blocked] {
-        assert!(client.keys().into_iter().eq((0..=60).map(key)));
-        assert_eq!(client.events.len(), 62, "one `connected`");
-    }
+    rig.deliver_all(61, [&mut idle, &mut blocked]).await;
     assert_eq!(rig.hub.seats(), 2);
 }
 
@@ -49,13 +31,7 @@ async fn a_worker_that_stops_within_a_sweep_goes_on_with_it() {
     rig.driver.turn();
     let delivered = |rig: &Rig| read(&rig.hub.shard_counters().delivered);
     assert!(delivered(&rig) < SEATS as u64, "it is within the sweep");
-    let ends = Ends::new();
-    rig.frozen(&ends, |freeze| {
-        let sent = freeze.send_streams(soon()).expect("the streams are sent");
-        assert_eq!(sent, SentStreams { given: SEATS as u64, kept: 0 });
-        (Outcome::Kept, ())
-    })
-    .await;
+    assert_eq!(rig.give_in_vain().await, SentStreams { given: SEATS as u64, kept: 0 });
     rig.run_until(|| {
         clients.iter_mut().filter(|client| client.keys().is_empty()).for_each(|client| {
             client.read(4096);

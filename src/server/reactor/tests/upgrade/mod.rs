@@ -9,6 +9,7 @@ mod passed;
 mod sealed;
 
 use std::io::BufReader;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
@@ -33,10 +34,30 @@ pub(super) struct Given {
     states: Vec<StreamConnState>,
 }
 
+/// The client's end of a stream, in the clear or behind TLS.
+trait Receiver {
+    /// Reads up to `most` available bytes.
+    fn read(&mut self, most: usize) -> usize;
+
+    fn client(&self) -> &Client;
+}
+
 /// The two ends of the socket between the processes.
 pub(super) struct Ends {
     old: Arc<Control>,
     pub(super) new: Arc<Control>,
+}
+
+// ===== impl Receiver =====
+
+impl Receiver for Client {
+    fn read(&mut self, most: usize) -> usize {
+        Self::read(self, most)
+    }
+
+    fn client(&self) -> &Client {
+        self
+    }
 }
 
 // ===== impl Ends =====
@@ -86,6 +107,41 @@ impl Rig {
         upgrade.join().expect("no panic")
     }
 
+    /// Publishes the [`key`]s of these numbers, one at a time.
+    async fn publish_each(&mut self, numbers: Range<usize>) {
+        for n in numbers {
+            self.publish(&key(n));
+            self.run().await;
+        }
+    }
+
+    /// Each client receives the [`key`]s of the numbers below `count`, once and in order, after one `connected`. The
+    /// second one reads slowly.
+    async fn deliver_all(&mut self, count: usize, clients: [&mut dyn Receiver; 2]) {
+        let [idle, blocked] = clients;
+        self.run_until(|| {
+            idle.read(4096);
+            blocked.read(211);
+            idle.client().keys().len() == count && blocked.client().keys().len() == count
+        })
+        .await;
+        for client in [idle.client(), blocked.client()] {
+            assert!(client.keys().into_iter().eq((0..count).map(key)));
+            assert_eq!(client.events.len(), count + 1, "one `connected`");
+            assert!(!client.unframed.ended);
+        }
+    }
+
+    /// Sends the streams of this rig to a process that fails then.
+    async fn give_in_vain(&mut self) -> SentStreams {
+        let ends = Ends::new();
+        let sent = self.frozen(&ends, |freeze| {
+            let sent = freeze.send_streams(soon()).expect("the streams are sent");
+            (Outcome::Kept, sent)
+        });
+        sent.await
+    }
+
     /// Gives the streams of this rig to `next`.
     pub(super) async fn give(&mut self, next: &Self) -> (Ends, Given) {
         self.give_changed(next, |_| ()).await
@@ -133,6 +189,17 @@ impl Rig {
             next.hub.restore(record, Duration::ZERO, next.clock.now()).expect("a record");
         }
     }
+}
+
+/// Two reactors, from the first of which streams go to the second.
+fn two(hub: HubConfig) -> (Rig, Rig) {
+    let config = Config { hub, ..Config::default() };
+    (Rig::aged(config.clone()), Rig::aged(config))
+}
+
+/// A key of 300 bytes.
+fn key(n: usize) -> String {
+    format!("{n:0>300}")
 }
 
 /// Takes the streams of one worker, and returns their records too.

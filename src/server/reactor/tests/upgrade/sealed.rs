@@ -2,9 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::given::{key, two};
+use super::super::sealed::SealedClient;
 use super::*;
 use crate::state::{Recorded as _, kinds};
+
+// ===== impl Receiver =====
+
+impl Receiver for SealedClient {
+    fn read(&mut self, most: usize) -> usize {
+        Self::read(self, most)
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
 
 /// Nothing is lost or doubled, whether a stream is idle or its socket is full, and no end of the session is sent.
 #[tokio::test]
@@ -12,10 +24,7 @@ async fn streams_behind_tls_go_on_in_the_next_process() {
     let (mut rig, mut next) = two(uncoalesced(400));
     let mut idle = rig.begin_sealed(wide_pair()).await;
     let mut blocked = rig.begin_sealed(narrow_pair()).await;
-    for n in 0..60 {
-        rig.publish(&key(n));
-        rig.run().await;
-    }
+    rig.publish_each(0..60).await;
     let (_ends, given) = rig.give(&next).await;
     assert_eq!(given.sent, SentStreams { given: 2, kept: 0 });
     // A version that knows no keys would write in the clear: it must not know the records.
@@ -25,17 +34,8 @@ async fn streams_behind_tls_go_on_in_the_next_process() {
     drop(rig);
     next.run().await;
     next.publish(&key(60));
-    next.run_until(|| {
-        idle.read(4096);
-        blocked.read(211);
-        idle.keys().len() == 61 && blocked.keys().len() == 61
-    })
-    .await;
-    for client in [&idle, &blocked] {
-        assert!(client.keys().into_iter().eq((0..=60).map(key)));
-        assert_eq!(client.client.events.len(), 62, "one `connected`");
-        assert!(!client.closed && !client.client.unframed.ended);
-    }
+    next.deliver_all(61, [&mut idle, &mut blocked]).await;
+    assert!(!idle.closed && !blocked.closed);
     drop((idle, blocked));
     let hub = next.hub.clone();
     next.run_until(|| hub.seats() == 0).await;
@@ -136,24 +136,8 @@ async fn streams_behind_tls_that_stay_lose_nothing() {
     let mut rig = Rig::new(uncoalesced(400));
     let mut idle = rig.begin_sealed(wide_pair()).await;
     let mut blocked = rig.begin_sealed(narrow_pair()).await;
-    for n in 0..60 {
-        rig.publish(&key(n));
-        rig.run().await;
-    }
-    let ends = Ends::new();
-    let sent = rig.frozen(&ends, |freeze| {
-        let sent = freeze.send_streams(soon()).expect("the streams are sent");
-        (Outcome::Kept, sent)
-    });
-    assert_eq!(sent.await, SentStreams { given: 2, kept: 0 });
+    rig.publish_each(0..60).await;
+    assert_eq!(rig.give_in_vain().await, SentStreams { given: 2, kept: 0 });
     rig.publish(&key(60));
-    rig.run_until(|| {
-        idle.read(4096);
-        blocked.read(211);
-        idle.keys().len() == 61 && blocked.keys().len() == 61
-    })
-    .await;
-    for client in [&idle, &blocked] {
-        assert!(client.keys().into_iter().eq((0..=60).map(key)));
-    }
+    rig.deliver_all(61, [&mut idle, &mut blocked]).await;
 }
