@@ -22,8 +22,9 @@
 //!   no socket.
 //! * [`outbox`]: rows that transactions of an application write are published once these have been committed. Knows the
 //!   hub, the log, what a valid publish is, and PostgreSQL; no request and no socket of a client.
-//! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::reload`
-//!   reads keys and certificates again, `server::upgrade` hands everything to a successor.
+//! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::tls` has
+//!   their handshakes, sessions and records, `server::reload` reads keys and certificates again, `server::upgrade` hands
+//!   everything to a successor.
 //! * [`client`]: a client, for `nudged publish`, `reread` and `listen`; `bench`: the load generator.
 //!
 //! The binary adds `cli`: flags and environment become a [`Config`](config::Config).
@@ -100,17 +101,18 @@
 //! sweep only moves the cursor. An event of which nothing is known passes, and so does `connected`: a
 //! [`Filter`](hub::Filter) saves writes, and loses nothing.
 //!
-//! *A stream leaves hyper* if its connection has carried another request before, or if its request came in pieces. The service puts the
-//! stream into the `HandoffSlot` and its future stays pending. The connection, which polled the service, takes the
-//! stream out, waits until earlier responses are written, takes the socket and its TLS session out of hyper, and gives
-//! all of it to the reactor as one `Handoff`.
+//! *A stream leaves hyper* if its connection has carried another request before, or if its request came in pieces. The
+//! service puts the stream into the `HandoffSlot` and its future stays pending. The connection, which polled the
+//! service, takes the stream out, waits until earlier responses are written, takes the socket and its TLS session out of
+//! hyper, and gives all of it to the reactor as one `Handoff`.
 //!
 //! *A TLS session ends before its stream* (TLS 1.3; [`TlsSessions`](config::TlsSessions)). What a stream needs of it is
-//! little: two keys, two counters and two secrets, from which key updates derive the next keys. So the session's keys are
-//! extracted, the session is dropped, and a record layer of ours (`server::tls::record_layer`, RFC 8446, section 5) seals
-//! what is written in memory of the thread, and opens what the client sends: data is discarded, a key update is answered
-//! before the next event, anything else ends the stream. `server::tls::sealed` has the socket. An upgrade passes on the
-//! keys, and what is on its way in both directions.
+//! little: two keys, two counters and two secrets, from which key updates derive the next keys. So the session's keys
+//! are extracted, the session is dropped, and a record layer of ours (`server::tls::record_layer`, RFC 8446, section 5)
+//! seals what is written in memory of the thread, and opens what the client sends: data is discarded, a key update is
+//! answered before the next event, anything else ends the stream. `server::tls::sealed` has the socket. An upgrade
+//! passes on the keys, and what is on its way in both directions. `server::tls` lists its files in the order in which a
+//! connection meets them.
 //!
 //! *A stream stays with hyper* over HTTP/2, where one connection carries many. hyper shows a body neither that the
 //! client's flow-control window is shut nor why the connection ended. So the request, and the bytes of its events as
@@ -119,8 +121,8 @@
 //!
 //! *An HTTP/2 connection polls its requests itself*, in one task: a task for each would cost as much memory as h2's
 //! record of its stream. It takes turns with them: so many frames, then hyper, which writes them and reads a bounded
-//! number of bytes while these can only be requests. Without that a hundred streams would fill h2's queues at once, and h2 keeps
-//! the memory that its queues have ever needed. The bytes of several turns leave in one write.
+//! number of bytes while these can only be requests. Without that a hundred streams would fill h2's queues at once, and
+//! h2 keeps the memory that its queues have ever needed. The bytes of several turns leave in one write.
 //!
 //! *A client sends no more*, and may still read. A request that is complete is answered: hyper does so over HTTP/1;
 //! from h2, which would drop it, the end of the input is withheld until then. A client that requested a stream has
@@ -209,8 +211,8 @@
 //! itself. Until then the old one owns everything. If anything fails, or takes more than a second, the old one shuts the
 //! socket first and then reads what is left in it: the message is there, and the new process has won, or it can no longer
 //! be sent, and the old one goes on while the new one ends without a write. Afterwards the old one has what cannot move:
-//! streams over HTTP/2 and in TLS sessions, which it drains, and requests in flight, whose publishes it sends over. Connections that
-//! wait for a request, or become free, follow one by one.
+//! streams over HTTP/2 and in TLS sessions, which it drains, and requests in flight, whose publishes it sends over.
+//! Connections that wait for a request, or become free, follow one by one.
 //!
 //! *A new process is a child of process 1* before the service manager gets its number. Between both stands a third one, which
 //! starts it and is ended then: systemd decides once whether a main process is its own child, and when it stops a service,
@@ -258,8 +260,9 @@
 //! * **Everything that a client can make grow has a bound**: connections and streams, in total and of an address,
 //!   streams of an org, publish rates, histories, channels, topics and what they keep. No stream is ended to make room
 //!   for another, but by an exclusive one; a connection is, if it is idle, or beyond a limit and has proven nothing.
-//! * **Nothing is read without a bound**, in total, in a minute or at once: a connection's task gives way after two reads, and a
-//!   turn of the reactor reads a part of what clients send on their streams. What counts is what arrives at the socket.
+//! * **Nothing is read without a bound**, in total, in a minute or at once: a connection's task gives way after two
+//!   reads, and a turn of the reactor reads a part of what clients send on their streams. What counts is what arrives at
+//!   the socket.
 //! * **No `unsafe`** in the crate.
 //!
 //! # As a library

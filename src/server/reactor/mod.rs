@@ -1,6 +1,6 @@
 //! The reactor of a worker: it watches the sockets of connections that wait for their first request, and of all HTTP/1
-//! streams, in the clear or behind TLS, whose handshakes it performs and whose events it writes itself. None of them has a task or a
-//! timer. The driver of the worker's shard owns the reactor and calls it through [`Sockets`].
+//! streams, in the clear or behind TLS, whose handshakes it performs and whose events it writes itself. None of them has
+//! a task or a timer. The driver of the worker's shard owns the reactor and calls it through [`Sockets`].
 
 mod conns;
 #[cfg(target_os = "linux")]

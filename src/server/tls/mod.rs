@@ -1,4 +1,17 @@
 //! TLS: the certificate, the handshake and the session of a connection, and the record layer of a stream.
+//!
+//! In the order in which a connection meets them:
+//!
+//! * `certificate`, `validity`: the configuration of rustls, with the certificate that is read again.
+//! * `handshake`: a connection before its first request. The reactor takes it so far (`reactor::handshakes`,
+//!   `reactor::waiting`).
+//! * `tls_session`, with `record_header`: a session of rustls without its socket, which gets one record at a time;
+//!   `secrets`: the first traffic secrets, caught while it does its handshake.
+//! * `conn`: the task of what is not a stream's first request; `session`: the session and its socket as the IO of hyper.
+//! * `TlsSession::into_transport`: a stream begins. TLS 1.2, and all with `--tls-sessions keep`, stays with rustls
+//!   (`reactor::transport`); of TLS 1.3 `record_layer::take_over` takes the keys, and the session is dropped.
+//! * `record_layer`, with `traffic_keys` and `suite`: seals and opens records (RFC 8446, section 5), without I/O.
+//! * `sealed`: the record layer and its socket, as a transport of the reactor, and its state in an upgrade.
 
 mod certificate;
 mod conn;

@@ -45,7 +45,7 @@ struct Layer {
 /// What a record contained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// Application data, maybe none. It is for nobody.
+    /// Application data, maybe none. A stream has no use for it.
     Data,
     /// A key update, or a part of one.
     KeyUpdate,

@@ -77,8 +77,8 @@ impl TlsSession {
     /// Processes the next record, if it is whole. Returns whether it was.
     ///
     /// # Errors
-    /// The client broke the protocol, which an alert tells it that is [to be written](Self::write_to), or has sent too
-    /// many bytes without data.
+    /// The client broke the protocol, for which an alert is [to be written](Self::write_to), or has sent too many bytes
+    /// without data.
     pub(super) fn process_record(&mut self) -> io::Result<bool> {
         if !self.accepts_record() {
             return Ok(false);
