@@ -12,7 +12,8 @@ pub const STREAM_INPUT_MAX: usize = 64 * 1024;
 pub const STREAM_INPUT_WINDOW: Duration = Duration::from_secs(60);
 
 /// Bytes that a worker reads from all of its HTTP/1 streams together before it goes on with its deliveries. Behind
-/// TLS they cost it a millisecond at most: a key update of 27 bytes takes 8 µs.
+/// TLS they cost it a millisecond at most: a key update of 27 bytes takes 1 µs, 3.5 µs with SHA-384, and 8 µs in a
+/// session that rustls keeps.
 pub const STREAM_INPUT_PER_TURN: usize = 4 * 1024;
 
 /// Reads of one connection that may succeed in a row before the other tasks of its worker run; one, if it brings
@@ -28,5 +29,5 @@ pub const TLS_OVERHEAD_MAX: usize = 20 * 1024;
 pub const TLS_OVERHEAD_PER_BYTE: usize = 32;
 
 /// Records without data that a client may send between its handshake and its stream, if its TLS session is to be released:
-/// each may have updated its keys, which are derived again, one after the other, at some 2 µs.
+/// each may have updated its keys, which are derived again, one after the other, at 1 to 3 µs.
 pub const TLS_KEY_UPDATES_MAX: u32 = 64;

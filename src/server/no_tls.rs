@@ -26,6 +26,8 @@ pub(crate) enum Handshake {}
 pub(crate) enum Progress {
     /// There is more to come.
     Waits,
+    /// There may be more to read, which nothing announces.
+    Unread,
     /// The first data.
     Data(Bytes),
     /// A task has to go on.

@@ -1,5 +1,5 @@
-//! One direction of TLS 1.3, spelled out from RFC 8446 and RFC 5869. It has only the ciphers and HMAC in common with the
-//! record layer.
+//! One direction of TLS 1.3, spelled out from RFC 8446 and RFC 5869. It has only the ciphers and HMAC in common with
+//! the record layer.
 
 use aws_lc_rs::{aead, hmac};
 

@@ -89,6 +89,7 @@ impl Reactor {
         // A panic ends one connection.
         match catch_unwind(AssertUnwindSafe(advance)) {
             Ok(Ok(Progress::Waits)) if !closed => {}
+            Ok(Ok(Progress::Unread)) => _ = self.note_ready(token, closed),
             Ok(Ok(Progress::Leaves)) => self.release(token),
             Ok(Ok(Progress::Data(first))) => self.open_secure(token, &first, closed),
             Ok(Ok(Progress::Waits)) | Err(_) => self.conns.free(token),

@@ -30,6 +30,8 @@ pub(crate) enum Handshake {
 pub(crate) enum Progress {
     /// There is more to come.
     Waits,
+    /// There may be more to read, which nothing announces.
+    Unread,
     /// The first data. They are still in the session.
     Data(Bytes),
     /// A task has to go on.
@@ -73,16 +75,17 @@ impl Handshake {
         }
         let Self::Begun(session) = self else { return Ok(Progress::Leaves) };
         session.receive(received)?;
-        if length == bytes.len() {
-            // There may be more, which nothing announces.
-            return Ok(Progress::Leaves);
-        }
+        let may_be_more = length == bytes.len();
         let progress = advance(session, socket);
         if progress.is_err() {
             // The alert, if the socket takes it.
             _ = write_records(session, socket);
         }
-        progress
+        Ok(match progress? {
+            Progress::Waits if may_be_more => Progress::Unread,
+            Progress::Data(_) if may_be_more => Progress::Leaves,
+            progress => progress,
+        })
     }
 
     /// What the stream writes to that begins with so many bytes of the first data.

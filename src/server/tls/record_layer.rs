@@ -1,6 +1,6 @@
-//! The record layer of a TLS 1.3 connection that streams (RFC 8446): it seals events, opens what the client sends, answers
-//! key updates, and does nothing else. It has no I/O and no clock. It takes over from a rustls session, of whose
-//! 8 KiB it keeps a few hundred bytes.
+//! The record layer of a TLS 1.3 connection that streams (RFC 8446): it seals events, opens what the client sends,
+//! answers key updates, and does nothing else. It has no I/O and no clock. It takes over from a rustls session, of
+//! whose 8 KiB it keeps a few hundred bytes.
 
 mod alert;
 mod take_over;
@@ -16,8 +16,8 @@ pub(crate) use self::alert::Alert;
 pub(crate) use self::take_over::flush;
 use super::traffic_keys::{TAG_BYTES, TrafficKeys};
 
-/// Both directions of a connection. It alone advances their sequence numbers, and there is no `Clone`. In a box, so that
-/// no copy of a key is left where it was moved from.
+/// Both directions of a connection. It alone advances their sequence numbers, and there is no `Clone`. In a box, so
+/// that no copy of a key is left where it was moved from.
 pub(crate) struct RecordLayer(Box<Layer>);
 
 /// The same on its way to another process: it can be restored there, or the record layer goes on here, never both.
@@ -100,8 +100,8 @@ impl RecordLayer {
     /// Bytes of memory that it has beside its own.
     pub(super) const BOXED_BYTES: usize = size_of::<Layer>();
 
-    /// Appends one record of application data to `out`: as much of the parts as fits into it. Returns the bytes that were
-    /// taken. A key update that is due comes before it, in `out` too. Without data nothing is appended.
+    /// Appends one record of application data to `out`: as much of the parts as fits into it. Returns the bytes that
+    /// were taken. A key update that is due comes before it, in `out` too. Without data nothing is appended.
     pub(crate) fn seal(&mut self, parts: &[IoSlice<'_>], out: &mut Vec<u8>) -> usize {
         if parts.iter().all(|part| part.is_empty()) {
             return 0;

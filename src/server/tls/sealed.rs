@@ -279,8 +279,9 @@ fn write_some(socket: &mut impl Write, left: &mut &[u8], progressed: &mut bool) 
 
 /// Appends some of what is missing. The memory grows with what has arrived, and is never more than the record.
 fn extend(held: &mut Vec<u8>, some: &[u8], missing: usize) {
-    let more = some.len().max(held.len()).min(missing);
-    held.reserve_exact(more);
+    if held.capacity() - held.len() < some.len() {
+        held.reserve_exact(some.len().max(held.len()).min(missing));
+    }
     held.extend_from_slice(some);
 }
 

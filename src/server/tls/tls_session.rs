@@ -191,8 +191,12 @@ impl TlsSession {
     ///
     /// # Errors
     /// The client has broken the protocol meanwhile.
-    pub(super) fn into_transport(mut self, socket: TcpStream) -> io::Result<Transport> {
-        self.discard_received()?;
+    pub(super) fn into_transport(mut self, mut socket: TcpStream) -> io::Result<Transport> {
+        if let Err(why) = self.discard_received() {
+            // The alert, if the socket takes it.
+            while self.wants_write() && self.write_to(&mut socket).is_ok() {}
+            return Err(why);
+        }
         let partial = self.input.split_off(self.processed);
         let is_open = matches!(self.data(), Err(why) if why.kind() == ErrorKind::WouldBlock);
         let secrets = self.secrets.take();

@@ -1,9 +1,9 @@
 //! The keys of one direction of a TLS 1.3 connection, and its sequence number (RFC 8446, 5.2, 5.3, 7.2, 7.3).
 //!
-//! What is secret is derived into its place on the heap, and wiped there when it is dropped. An expanded key lives for one
-//! record; aws-lc wipes it when it frees it, and aws-lc-rs the secret from which it derives. Out of reach, and left to be
-//! overwritten, is what calls leave on the stack and in registers: copies of the keys that rustls extracts, and of those
-//! that are decoded from a state.
+//! What is secret is derived into its place on the heap, and wiped there when it is dropped. An expanded key lives for
+//! one record; aws-lc wipes it when it frees it, and aws-lc-rs the secret from which it derives. Out of reach, and left
+//! to be overwritten, is what calls leave on the stack and in registers: copies of the keys that rustls extracts, and
+//! of those that are decoded from a state.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::secrets::{SECRET_BYTES_MAX, Secret};
 use super::suite::Suite;
 
-/// One direction. Nothing else has its sequence number, and there is no `Clone`: a number that was used with a key twice
-/// would give both away.
+/// One direction. Nothing else has its sequence number, and there is no `Clone`: a number that was used with a key
+/// twice would give both away.
 #[derive(PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(super) struct TrafficKeys {

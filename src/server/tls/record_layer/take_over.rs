@@ -39,8 +39,8 @@ pub(crate) fn flush(session: &mut ServerConnection, out: &mut Vec<u8>) -> io::Re
 
 impl RecordLayer {
     /// Takes over a session of which everything is [sent](flush) and every byte that was received is processed.
-    /// `secrets` were [caught](super::secrets::catching) when it derived them; since then there were key updates, at most
-    /// so many of the client's.
+    /// `secrets` were [caught](super::secrets::catching) when it derived them; since then there were key updates, at
+    /// most so many of the client's.
     ///
     /// # Errors
     /// [`TakeOverError`]. The session is gone.

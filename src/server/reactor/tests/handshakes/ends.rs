@@ -6,6 +6,7 @@ use rustls::sign::CertifiedKey;
 
 use super::*;
 use crate::config::TLS_OVERHEAD_MAX;
+use crate::server::reactor::READ_BYTES;
 use crate::server::reactor::handshakes::HANDSHAKES_PER_TURN;
 use crate::server::tls::test_sessions::{client, configs};
 use crate::stream::Sockets as _;
@@ -62,6 +63,55 @@ async fn what_is_no_tls_is_refused_with_an_alert() {
         client.socket.read_to_end(&mut answer).expect("the end");
         let (header, alerts) = answer.split_at_checked(5).expect("a record");
         assert_eq!((header[0], alerts), (21, &[2, alert][..]), "{bytes:?}");
+    }
+}
+
+/// SCENARIO: thousands of clients begin with a hello that fills the buffer of a read.
+/// BUG: each of them got a task, and all of these handshakes ran before the next deliveries.
+/// FIX: a turn goes on with so many of them, as with any others, and reads what is left in a later one.
+#[tokio::test]
+async fn a_hello_that_fills_a_read_stays_in_the_reactor() {
+    let mut rig = TlsRig::new();
+    let long = (0..32).map(|number| vec![b'a' + number; 250]);
+    let protocols = long.chain([b"http/1.1".to_vec()]);
+    Arc::make_mut(&mut rig.client).alpn_protocols = protocols.collect();
+    let mut client = rig.connect().await;
+    let hello = client.records();
+    assert!(hello.len() > READ_BYTES, "{} bytes", hello.len());
+    client.write(&hello);
+    rig.rig
+        .run_until(|| {
+            assert_eq!(tasks(), 0);
+            client.receive();
+            client.session.wants_write()
+        })
+        .await;
+    client.send(STREAM);
+    rig.assert_streams(&mut client).await;
+}
+
+/// SCENARIO: a client sends its request, and with it a record that was tampered with.
+/// BUG: the connection was closed without the alert that rustls had made.
+/// FIX: it is sent, if the socket takes it.
+#[tokio::test]
+async fn a_bad_record_after_the_request_is_refused_with_an_alert() {
+    for sort in SORTS {
+        let mut rig = TlsRig::of(sort);
+        let mut client = rig.handshake().await;
+        client.session.writer().write_all(STREAM).expect("a session");
+        let request = client.records();
+        client.write(&[&request[..], &[23, 3, 3, 0, 30], &[0; 30]].concat());
+        let mut alert = None;
+        rig.rig
+            .run_until(|| {
+                _ = client.session.read_tls(&mut client.socket);
+                alert = client.session.process_new_packets().err();
+                alert.is_some()
+            })
+            .await;
+        let refused = rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac);
+        assert_eq!(alert, Some(refused), "{sort:?}");
+        rig.until_released().await;
     }
 }
 

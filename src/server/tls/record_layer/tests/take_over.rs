@@ -22,8 +22,8 @@ fn a_session_that_has_something_to_send_is_refused() {
 }
 
 /// SCENARIO: a client asks for a key update, and then for a stream.
-/// BUG: rustls withholds its answer until there is data, and `wants_write` is false meanwhile; the session was taken over
-/// with its next key and without the answer, and the client could read nothing.
+/// BUG: rustls withholds its answer until there is data, and `wants_write` is false meanwhile; the session was taken
+/// over with its next key and without the answer, and the client could read nothing.
 /// FIX: `flush` has the session give the answer too, and a session that was not flushed is refused.
 #[test]
 fn an_answer_that_rustls_withholds_is_something_to_send() {
