@@ -120,9 +120,10 @@
 //! until its bytes are written, so that the request can be reset if its client does not receive it.
 //!
 //! *An HTTP/2 connection polls its requests itself*, in one task: a task for each would cost as much memory as h2's
-//! record of its stream. It takes turns with them: so many frames, then hyper, which writes them and reads a bounded
-//! number of bytes while these can only be requests. Without that a hundred streams would fill h2's queues at once, and
-//! h2 keeps the memory that its queues have ever needed. The bytes of several turns leave in one write.
+//! record of its stream. It takes turns with them: so many frames, then hyper, which writes them; few bytes of input at
+//! a time while these can only be requests. Without that a hundred streams would fill h2's queues at once, and h2 keeps
+//! the memory that its queues have ever needed. Once requests end while more is to be read, a turn reads much: h2
+//! recognises a flood of resets by those that it reads together. The bytes of several turns leave in one write.
 //!
 //! *A client sends no more*, and may still read. A request that is complete is answered: hyper does so over HTTP/1;
 //! from h2, which would drop it, the end of the input is withheld until then. A client that requested a stream has

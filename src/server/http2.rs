@@ -27,6 +27,10 @@ const SEND_BUFFER: usize = 8 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
+/// Requests that a client has reset before they were begun, and that wait together; with one more the connection ends
+/// (ENHANCE_YOUR_CALM). Each costs work that nobody waits for (CVE-2023-44487). It is h2's default.
+pub(super) const RESETS_MAX: usize = 20;
+
 /// How long requests are still answered whose client sends no more. Those whose body is not complete never can be.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
@@ -136,7 +140,7 @@ impl<I: AsyncRead + AsyncWrite + Send + Unpin + 'static> Serving<I> {
             if polled {
                 self.lifetime.note_busy();
             }
-            if polls > 0 && (polled || gathers || self.conn.has_more()) {
+            if polls > 0 && (polled || self.conn.has_more()) {
                 polls -= 1;
                 continue;
             }
@@ -225,6 +229,7 @@ fn builder(conn: &Http2Conn, config: &Config, timer: Timer) -> Builder<Http2Conn
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS_MAX)
         // TCP_USER_TIMEOUT detects a dead machine; pings detect a dead process behind a live kernel.
         .keep_alive_interval(config.hub.keepalive)
         .keep_alive_timeout(config.peer_timeout);

@@ -62,6 +62,9 @@ struct State {
     /// Requests that hyper has begun to run.
     begun: Vec<(RunningResponse, StreamMonitor)>,
     turn: Turn,
+    /// A request has ended while there was more to read, and there still is. The input may be a flood of requests that
+    /// are reset at once, which h2 recognises by those that it reads together.
+    reads_much: bool,
     /// The reason for which a read or write failed.
     close_reason: Option<CloseReason>,
 }
@@ -74,8 +77,8 @@ struct Turn {
     gathers: bool,
     /// Every open request is a stream.
     is_quiet: bool,
-    /// Something was read.
-    has_read: bool,
+    /// Bytes that may still be read, if every open request is a stream.
+    left: usize,
     /// There may be more to read, in the next turn.
     has_more: bool,
 }
@@ -100,9 +103,11 @@ pub(super) struct Http2Service {
 pub(super) struct Http2Response(Box<(ResponseFuture, StreamMonitor)>);
 
 /// Bytes of a turn's input while every open request is a stream: they are requests then, which wait in h2 until all are
-/// read. Fewer would save memory, but h2 recognises a flood of requests that are reset at once (CVE-2023-44487) by those
-/// that it reads together.
-const READ_BYTES: usize = 4 * 1024;
+/// read. h2's queue, which keeps its size, has room for 16 of them that are as short as HPACK makes repeated ones.
+pub(super) const READ_BYTES: usize = 192;
+
+/// The same once requests end while there is more to read: room for far more than [`RESETS_MAX`](super::http2::RESETS_MAX) requests and their resets.
+pub(super) const READ_BYTES_MAX: usize = 4 * 1024;
 
 // ===== impl Http2Conn =====
 
@@ -174,34 +179,42 @@ impl Http2Conn {
     pub(super) fn begin_turn(&self, gathers: bool) {
         let mut state = self.0.state.lock();
         let is_quiet = state.requests == state.streams;
-        state.turn = Turn { gathers, is_quiet, has_read: false, has_more: false };
+        let left = if state.reads_much { READ_BYTES_MAX } else { READ_BYTES };
+        state.turn = Turn { gathers, is_quiet, left, has_more: false };
     }
 
     pub(super) fn gathers(&self) -> bool {
         self.0.state.lock().turn.gathers
     }
 
-    /// Whether this turn has left something to read.
+    /// Whether another turn has to follow, because this one has left something to read, or to write.
     pub(super) fn has_more(&self) -> bool {
-        self.0.state.lock().turn.has_more
+        let Turn { gathers, has_more, .. } = self.0.state.lock().turn;
+        gathers || has_more
     }
 
     /// How much may be read now.
     pub(super) fn may_read(&self) -> Read {
         let mut state = self.0.state.lock();
-        let Turn { gathers, is_quiet, has_read, .. } = state.turn;
+        let Turn { gathers, is_quiet, left, .. } = state.turn;
         if !gathers && !is_quiet {
             return Read::Any;
         }
-        if !gathers && !has_read {
-            return Read::Some(READ_BYTES);
+        if !gathers && left > 0 {
+            return Read::Some(left);
         }
         state.turn.has_more = true;
         Read::Later
     }
 
-    pub(super) fn note_read(&self) {
-        self.0.state.lock().turn.has_read = true;
+    pub(super) fn note_read(&self, bytes: usize) {
+        let left = &mut self.0.state.lock().turn.left;
+        *left = left.saturating_sub(bytes);
+    }
+
+    /// All that the client has sent so far was read.
+    pub(super) fn note_exhausted(&self) {
+        self.0.state.lock().reads_much = false;
     }
 
     /// Makes the monitor of a request, which hyper runs next.
@@ -233,6 +246,7 @@ impl Http2Conn {
     pub(super) fn count_ended(&self, stream: bool, untaken: bool) {
         let mut state = self.0.state.lock();
         state.requests -= 1;
+        state.reads_much |= state.turn.has_more;
         state.streams -= usize::from(stream);
         state.untaken -= usize::from(untaken);
     }

@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -53,12 +53,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http2Io<I> {
             Read::Later => return Poll::Pending,
         };
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-        let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut part));
+        let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, &mut part) else {
+            self.conn.note_exhausted();
+            return Poll::Pending;
+        };
         let (length, is_full) = (part.filled().len(), part.remaining() == 0);
         buf.advance(length);
         match read {
             Ok(()) if length > 0 || is_full => {
-                self.conn.note_read();
+                self.conn.note_read(length);
                 Poll::Ready(Ok(()))
             }
             // Within TLS, a FIN without close_notify is an error.
@@ -116,6 +119,7 @@ mod tests {
     use hyper::rt::Executor;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
+    use super::super::http2_conn::{READ_BYTES, READ_BYTES_MAX};
     use super::*;
     use crate::config::HubConfig;
     use crate::http::Timer;
@@ -129,8 +133,9 @@ mod tests {
         (Http2Io::new(ours, conn.clone()), theirs, conn)
     }
 
-    fn read(io: &mut Http2Io<DuplexStream>) -> Option<usize> {
-        let mut bytes = [0; 8 * 1024];
+    /// Reads at most so many bytes.
+    fn read(io: &mut Http2Io<DuplexStream>, most: usize) -> Option<usize> {
+        let mut bytes = vec![0; most];
         let mut buf = ReadBuf::new(&mut bytes);
         let read = Pin::new(io).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
         read.is_ready().then(|| buf.filled().len())
@@ -142,24 +147,57 @@ mod tests {
         Pin::new(io).poll_write_vectored(&mut cx, &parts).is_ready()
     }
 
+    /// What reads of this length return until there may be no more in this turn, or there is none.
+    fn turn(io: &mut Http2Io<DuplexStream>, conn: &Http2Conn) -> usize {
+        conn.begin_turn(false);
+        std::iter::from_fn(|| read(io, 1000)).sum()
+    }
+
     #[tokio::test]
     async fn a_turn_reads_little_while_it_may_be_requests_and_anything_once_one_is_open() {
         let (mut io, mut client, conn) = io();
         client.write_all(&[0; 16 * 1024]).await.expect("a buffer");
         for _ in 0..2 {
-            conn.begin_turn(false);
-            assert_eq!((read(&mut io), conn.has_more()), (Some(4 * 1024), false));
-            assert_eq!((read(&mut io), conn.has_more()), (None, true));
+            assert_eq!((turn(&mut io, &conn), conn.has_more()), (READ_BYTES, true));
         }
         // What is ready to be sent comes first.
         conn.begin_turn(true);
-        assert_eq!((read(&mut io), conn.has_more()), (None, true));
+        assert_eq!((read(&mut io, 100), conn.has_more()), (None, true));
 
         conn.receive();
         conn.execute(pending());
-        conn.begin_turn(false);
-        assert_eq!(read(&mut io), Some(8 * 1024));
-        assert!(!conn.has_more());
+        assert_eq!((turn(&mut io, &conn), conn.has_more()), (16 * 1024 - 2 * READ_BYTES, false));
+    }
+
+    /// SCENARIO: requests are reset at once, in TLS records of a few bytes.
+    /// BUG: a turn had one read, so that h2 met too few of them together to take them for a flood.
+    /// FIX: a turn has a number of bytes, in any number of reads; a larger one, if requests end while there are more.
+    #[tokio::test]
+    async fn a_turn_reads_much_once_a_request_has_ended_until_there_is_nothing_to_read() {
+        let (mut io, mut client, conn) = io();
+        let end_request = || {
+            conn.receive();
+            conn.execute(pending());
+            conn.count_ended(false, false);
+        };
+        client.write_all(&[0; 2 * READ_BYTES + READ_BYTES_MAX]).await.expect("a buffer");
+        assert_eq!(turn(&mut io, &conn), READ_BYTES);
+        assert_eq!(turn(&mut io, &conn), READ_BYTES, "none has ended");
+        end_request();
+        assert_eq!((turn(&mut io, &conn), conn.has_more()), (READ_BYTES_MAX, true));
+        assert_eq!((turn(&mut io, &conn), conn.has_more()), (0, false));
+        end_request();
+        client.write_all(&[0; READ_BYTES_MAX]).await.expect("a buffer");
+        assert_eq!(turn(&mut io, &conn), READ_BYTES, "the requests of a page follow its last one");
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_has_kept_bytes_back_is_followed_by_another() {
+        let (mut io, _client, conn) = io();
+        conn.withhold_end();
+        conn.begin_turn(true);
+        assert!(!writes(&mut io, &[&[0; 9]]));
+        assert!(conn.has_more());
     }
 
     #[tokio::test]

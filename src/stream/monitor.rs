@@ -67,7 +67,8 @@ impl StreamMonitor {
 
     /// The waker of the request, which is about to be polled.
     pub(crate) fn waker(&self) -> Waker {
-        self.0.ready.store(false, Ordering::Release);
+        // Acquires, because whoever has found it ready does not queue it again: the poll has to see what it was for.
+        self.0.ready.swap(false, Ordering::AcqRel);
         self.0.clone().into()
     }
 
@@ -164,5 +165,79 @@ impl Buf for MonitoredBytes {
         if let Some(monitor) = &self.monitor {
             monitor.0.progressed.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(all(test, nudged_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
+
+    use loom::thread;
+
+    use super::*;
+
+    /// Counts its wakes.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, StdOrdering::Relaxed);
+        }
+    }
+
+    /// SCENARIO: another thread has something for a request, and wakes it while its connection's task is about to poll
+    /// it.
+    /// BUG: the thread found it queued, so that it queued it no more, and the poll did not see what the thread had
+    /// written: the request waited for ever.
+    /// FIX: the poll acquires what those have written that found the request queued.
+    #[test]
+    fn loom_a_request_sees_what_it_was_woken_for_or_is_queued_again() {
+        loom::model(|| {
+            let (queue, task) = (ReadyQueue::default(), Arc::new(Task::default()));
+            let monitor = StreamMonitor::new(queue.clone());
+            monitor.begin(0);
+            let written = Arc::new(AtomicU32::new(0));
+            let waker: Waker = monitor.0.clone().into();
+            let other = thread::spawn({
+                let written = written.clone();
+                move || {
+                    written.store(1, Ordering::Relaxed);
+                    waker.wake();
+                }
+            });
+            queue.begin_turn(1);
+            assert_eq!(queue.pop(), Some(0));
+            let _waker = monitor.waker();
+            let seen = written.load(Ordering::Relaxed) == 1;
+            queue.sleep(&task.clone().into());
+            other.join().expect("no panic");
+            let woken = task.0.load(StdOrdering::Relaxed) == 1;
+            assert!(seen || woken && !queue.is_empty(), "a wake was lost");
+        });
+    }
+
+    /// Two threads wake two requests of a connection whose task goes to sleep.
+    #[test]
+    fn loom_the_task_of_requests_that_are_ready_never_sleeps() {
+        loom::model(|| {
+            let (queue, task) = (ReadyQueue::default(), Arc::new(Task::default()));
+            queue.wake_up();
+            let others = [0, 1].map(|place| {
+                let monitor = StreamMonitor::new(queue.clone());
+                thread::spawn(move || monitor.begin(place))
+            });
+            queue.begin_turn(2);
+            let mut places: Vec<_> = queue.pop().into_iter().collect();
+            queue.sleep(&task.clone().into());
+            others.map(|other| other.join().expect("no panic"));
+            let slept = task.0.load(StdOrdering::Relaxed) == 0;
+            assert!(!slept || queue.is_empty(), "it sleeps beside a request");
+            queue.begin_turn(2);
+            places.extend(std::iter::from_fn(|| queue.pop()));
+            places.sort_unstable();
+            assert_eq!(places, [0, 1], "each once");
+        });
     }
 }

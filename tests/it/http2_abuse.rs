@@ -83,6 +83,52 @@ fn a_rapid_reset_ends_its_connection() {
     });
 }
 
+/// SCENARIO: requests in groups, each followed by the resets of all of its requests.
+/// BUG: the server read so little at a time that it began each group before it had read the resets.
+/// FIX: it reads more at a time once requests end.
+#[test]
+fn a_rapid_reset_of_groups_ends_its_connection() {
+    let scene = Scene::begin(&[]);
+    let mut client = scene.client();
+    let get = request("GET", "/api/acme/events");
+    let streams: Vec<_> = streams().collect();
+    let group = |group: &[u32]| {
+        let resets = group.iter().map(|n| (*n, kind::RST_STREAM, code::CANCEL.to_be_bytes()));
+        let opened = group.iter().flat_map(|n| headers(*n, &get));
+        opened
+            .chain(resets.flat_map(|(n, kind, code)| frame(kind, 0, n, &code)))
+            .collect::<Vec<_>>()
+    };
+    let flood: Vec<_> = streams.chunks(12).flat_map(group).collect();
+    scene.survives(|| {
+        assert_eq!(send(&mut client, &flood), Some(code::ENHANCE_YOUR_CALM));
+    });
+}
+
+/// A page that opens streams and cancels most of them, again and again, is no flood.
+#[test]
+fn a_client_may_cancel_any_number_of_streams_over_time() {
+    let scene = Scene::begin(&[]);
+    let mut client = scene.client();
+    let kept = client.get("/api/acme/events");
+    client.event(kept);
+    for _ in 0..100 {
+        let streams = [(); 20].map(|()| client.get("/api/acme/events"));
+        // Half of them at once, before a response.
+        let (at_once, later) = streams.split_at(10);
+        at_once.iter().for_each(|stream| client.reset(*stream));
+        later.iter().for_each(|stream| _ = client.event(*stream));
+        later.iter().for_each(|stream| client.reset(*stream));
+    }
+    client.ping();
+    scene.server.publish("acme", &["still"]);
+    assert!(client.event(kept).contains("[\"still\"]"));
+    client.close();
+    let Scene { mut subscriber, server } = scene;
+    assert!(subscriber.next().contains("[\"still\"]"));
+    Scene { server, subscriber }.survives(|| ());
+}
+
 /// CVE-2025-8671: the same, but the client provokes the server into the reset.
 #[test]
 fn resets_provoked_from_the_server_end_the_connection() {
