@@ -20,7 +20,8 @@ use super::record_layer::{
 pub(crate) struct SealedTransport<S = TcpStream> {
     socket: S,
     layer: RecordLayer,
-    /// What a full socket did not take: at most one record, and the key update before it.
+    /// What a full socket did not take: at most one record, and what is sent with it, a key update or the session's last
+    /// records.
     pending: Option<Box<Bytes>>,
     /// The beginning of a record of which the rest has not arrived.
     #[expect(
@@ -32,6 +33,8 @@ pub(crate) struct SealedTransport<S = TcpStream> {
     progressed: bool,
     /// An alert was sealed, after which nothing else is.
     closed: bool,
+    /// What is pending is of the session, and was not written yet: it goes with the first record, in one write.
+    begins: bool,
 }
 
 /// What another process needs to go on with it, beside its socket.
@@ -69,20 +72,22 @@ impl<S: Read + Write> SealedTransport<S> {
     /// Goes on with a session on this socket. `pending` is what is sealed and has to be written first, `partial` what has
     /// been read of the client's next records.
     pub(crate) fn new(socket: S, layer: RecordLayer, pending: Vec<u8>, partial: Vec<u8>) -> Self {
-        let pending = (!pending.is_empty()).then(|| Box::new(pending.into()));
+        let begins = !pending.is_empty();
+        let pending = begins.then(|| Box::new(pending.into()));
         let partial = (!partial.is_empty()).then(|| Box::new(partial));
-        Self { socket, layer, pending, partial, progressed: false, closed: false }
+        Self { socket, layer, pending, partial, progressed: false, closed: false, begins }
     }
 
     /// The same in another process; `None` if there are no such keys.
     pub(crate) fn restore(socket: S, state: SealedState) -> Option<Self> {
         let SealedState { layer, pending, partial } = state;
-        Some(Self::new(socket, RecordLayer::restore(layer)?, pending, partial))
+        let restored = Self::new(socket, RecordLayer::restore(layer)?, pending, partial);
+        Some(Self { begins: false, ..restored })
     }
 
     /// What another process needs. From here on either process writes, never both.
     pub(crate) fn state(&self) -> SealedState {
-        let Self { socket: _, layer, pending, partial, progressed: _, closed: _ } = self;
+        let Self { socket: _, layer, pending, partial, progressed: _, closed: _, begins: _ } = self;
         SealedState {
             layer: layer.state(),
             pending: pending.as_ref().map_or_else(Vec::new, |pending| pending.to_vec()),
@@ -116,7 +121,9 @@ impl<S: Read + Write> SealedTransport<S> {
     /// Seals as much of the parts as fits into one record, once the socket has taken the record before. Returns the bytes
     /// of the parts that were sealed: these are on their way, even if the socket does not take all of the record.
     pub(crate) fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write_pending()?;
+        if !self.begins {
+            self.write_pending()?;
+        }
         if self.closed {
             return Err(ErrorKind::BrokenPipe.into());
         }
@@ -229,10 +236,15 @@ impl<S: Read + Write> SealedTransport<S> {
         io::Error::new(ErrorKind::InvalidData, format!("a TLS record is refused: {alert:?}"))
     }
 
-    /// Writes what `seal` appends to the thread's buffer, and keeps what a full socket does not take. Nothing is pending.
+    /// Writes what `seal` appends to the thread's buffer, and keeps what a full socket does not take. Nothing is pending
+    /// but what the stream begins with, which is written before.
     fn send<T>(&mut self, seal: impl FnOnce(&mut RecordLayer, &mut Vec<u8>) -> T) -> io::Result<T> {
         SEALED.with_borrow_mut(|sealed| {
             sealed.clear();
+            self.begins = false;
+            if let Some(pending) = self.pending.take() {
+                sealed.extend_from_slice(&pending);
+            }
             let result = seal(&mut self.layer, sealed);
             let mut left = &sealed[..];
             let written = write_some(&mut self.socket, &mut left, &mut self.progressed);
@@ -247,6 +259,7 @@ impl<S: Read + Write> SealedTransport<S> {
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
+        self.begins = false;
         let Some(pending) = &mut self.pending else { return Ok(()) };
         let mut left = &pending[..];
         let written = write_some(&mut self.socket, &mut left, &mut self.progressed);

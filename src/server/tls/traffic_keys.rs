@@ -64,7 +64,8 @@ impl TrafficKeys {
         copy.iv.copy_from_slice(iv);
     }
 
-    /// Begins with a first traffic secret. Returns false if the suite has secrets of another length.
+    /// Takes a first traffic secret, from which [`Self::find`] has to go on. Returns false if the suite has secrets of
+    /// another length.
     #[must_use]
     pub(super) fn begin(&mut self, suite: Suite, secret: &Secret) -> bool {
         let secret = secret.as_bytes();
@@ -73,33 +74,39 @@ impl TrafficKeys {
         }
         self.suite = suite;
         self.secret[..secret.len()].copy_from_slice(secret);
-        self.derive();
         true
     }
 
-    /// Updates the keys until they are these, so many times at most. Returns whether they are.
+    /// Takes keys whose secret comes from the first one by so many updates at most, and whose next record has this
+    /// number. Returns whether they do. The iv is evidence enough: to derive the key, too, would cost a connection as much
+    /// again.
     #[must_use]
-    pub(super) fn find(&mut self, key: &[u8], iv: &[u8], updates_max: u32) -> bool {
-        for _ in 0..updates_max {
-            if self.are(key, iv) {
+    pub(super) fn find(&mut self, key: &[u8], iv: &[u8], sequence: u64, updates_max: u32) -> bool {
+        for _ in 0..=updates_max {
+            let mut derived = Zeroizing::new([0; aead::NONCE_LEN]);
+            self.suite.expand_label(self.secret(), b"iv", &mut derived[..]);
+            if derived.ct_eq(iv).into() {
+                self.iv = *derived;
+                self.key[..key.len()].copy_from_slice(key);
+                self.sequence = sequence;
                 return true;
             }
-            self.update();
+            self.next_secret();
         }
-        self.are(key, iv)
-    }
-
-    fn are(&self, key: &[u8], iv: &[u8]) -> bool {
-        (self.key().ct_eq(key) & self.iv.ct_eq(iv)).into()
+        false
     }
 
     /// Replaces the secret by the next one, and with it the keys (RFC 8446, 7.2).
     pub(super) fn update(&mut self) {
+        self.next_secret();
+        self.derive();
+    }
+
+    fn next_secret(&mut self) {
         let mut next = Zeroizing::new([0; SECRET_BYTES_MAX]);
         let next = &mut next[..self.suite.hash_bytes()];
         self.suite.expand_label(self.secret(), b"traffic upd", next);
         self.secret[..next.len()].copy_from_slice(next);
-        self.derive();
     }
 
     /// Derives what depends on the secret (RFC 8446, 7.3). The sequence begins again (5.3).
@@ -117,11 +124,6 @@ impl TrafficKeys {
 
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
-    }
-
-    /// Goes on where a record with this number is the next one.
-    pub(super) fn set_sequence(&mut self, sequence: u64) {
-        self.sequence = sequence;
     }
 
     fn secret(&self) -> &[u8] {

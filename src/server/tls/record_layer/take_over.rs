@@ -69,10 +69,9 @@ impl RecordLayer {
             if !keys.begin(suite, secret) {
                 return Err(TakeOverError::Suite);
             }
-            if !keys.find(key, iv, updates_max) {
+            if !keys.find(key, iv, *sequence, updates_max) {
                 return Err(TakeOverError::Keys);
             }
-            keys.set_sequence(*sequence);
         }
         Ok(Self(layer))
     }

@@ -16,6 +16,8 @@ struct Socket {
     /// Bytes that it still takes.
     room: usize,
     taken: Vec<u8>,
+    /// Writes of which it took something.
+    writes: usize,
     /// What the client has sent.
     sent: VecDeque<u8>,
 }
@@ -48,6 +50,7 @@ impl Write for Socket {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.room -= taken;
+        self.writes += 1;
         self.taken.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -163,7 +166,8 @@ proptest! {
 
     /// The client receives the bytes that were taken, as a socket in the clear would have had them, whatever either side
     /// does with its keys meanwhile.
-    #[test]
+
+#[test]
     fn a_client_receives_what_was_written(steps in steps()) {
         let (mut ends, mut clear, mut next) = (Ends::new(0), Vec::<u8>::new(), 0_u8);
         for step in steps {
@@ -218,6 +222,28 @@ proptest! {
         ends.client_reads().expect("valid records");
         prop_assert!(ends.closed);
         prop_assert_eq!(ends.data, clear);
+    }
+}
+
+/// Also if the socket takes them in pieces, or not at all at first.
+#[test]
+fn what_a_session_left_to_send_goes_with_the_first_record() {
+    for (room, writes) in [(10_000, 1), (7, 2), (0, 1)] {
+        let mut ends = Ends::new(room);
+        let mut left = Vec::new();
+        ends.server.layer.seal(&[IoSlice::new(b"left ")], &mut left);
+        (ends.server.pending, ends.server.begins) = (Some(Box::new(left.into())), true);
+        assert_eq!(ends.write(&[b"first "]).expect("sealed"), 6);
+        let next = ends.write(&[b"next"]);
+        assert_eq!(next.is_err(), room < 10_000, "nothing is sealed while something is pending");
+        ends.has_room(10_000);
+        ends.server.flush().expect("room");
+        assert_eq!(ends.server.socket.writes, writes + usize::from(next.is_ok()), "{room}");
+        ends.client_reads().expect("records");
+        assert_eq!(
+            ends.data,
+            if next.is_ok() { b"left first next".to_vec() } else { b"left first ".to_vec() }
+        );
     }
 }
 
