@@ -231,7 +231,7 @@ mod loom_tests {
             queue.begin_turn(2);
             let mut places: Vec<_> = queue.pop().into_iter().collect();
             queue.sleep(&task.clone().into());
-            others.map(|other| other.join().expect("no panic"));
+            others.into_iter().for_each(|other| other.join().expect("no panic"));
             let slept = task.0.load(StdOrdering::Relaxed) == 0;
             assert!(!slept || queue.is_empty(), "it sleeps beside a request");
             queue.begin_turn(2);
