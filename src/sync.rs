@@ -38,3 +38,22 @@ impl<T> Mutex<T> {
         self.0.lock().expect("loom ends the model at the first panic")
     }
 }
+
+/// A waker that counts how often it was woken.
+#[cfg(all(test, not(nudged_loom)))]
+#[derive(Debug, Default)]
+pub(crate) struct Wakes(AtomicUsize);
+
+#[cfg(all(test, not(nudged_loom)))]
+impl Wakes {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+impl std::task::Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

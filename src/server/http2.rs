@@ -28,7 +28,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
 /// Requests that a client has reset before they were begun, and that wait together; with one more the connection ends
-/// (ENHANCE_YOUR_CALM). Each costs work that nobody waits for (CVE-2023-44487). It is h2's default.
+/// (ENHANCE_YOUR_CALM). Each costs work for a response that is never sent (CVE-2023-44487). It is h2's default.
 pub(super) const RESETS_MAX: usize = 20;
 
 /// How long requests are still answered whose client sends no more. Those whose body is not complete never can be.

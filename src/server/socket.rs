@@ -243,19 +243,10 @@ mod tests {
     use std::io::Write as _;
     use std::net::{Ipv4Addr, TcpListener};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::sync::Wakes;
 
     /// SCENARIO: a client sends faster than its requests, frames or records can be handled.
     /// BUG: hyper and rustls read as long as there was something to read, half a megabyte in one poll of their task.
@@ -277,7 +268,7 @@ mod tests {
         while total < 4 + 32 * 64 {
             let mut bytes = [0; 32];
             let mut buf = ReadBuf::new(&mut bytes);
-            let before = wakes.0.load(Ordering::Relaxed);
+            let before = wakes.count();
             let read =
                 Pin::new(&mut socket).poll_read(&mut Context::from_waker(&waker), buf.unfilled());
             match read {
@@ -290,7 +281,7 @@ mod tests {
                 }
                 Poll::Pending => {
                     // The next poll is due at once, unless the socket has nothing yet.
-                    let gave_way = wakes.0.load(Ordering::Relaxed) > before;
+                    let gave_way = wakes.count() > before;
                     assert!(gave_way || row < READS_PER_TURN);
                     row = 0;
                     tokio::task::yield_now().await;

@@ -67,7 +67,7 @@ impl StreamMonitor {
 
     /// The waker of the request, which is about to be polled.
     pub(crate) fn waker(&self) -> Waker {
-        // Acquires, because whoever has found it ready does not queue it again: the poll has to see what it was for.
+        // Acquires, because a thread that has found it ready does not queue it again: the poll has to see why it was woken.
         self.0.ready.swap(false, Ordering::AcqRel);
         self.0.clone().into()
     }

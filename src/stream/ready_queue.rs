@@ -82,25 +82,14 @@ impl ReadyQueue {
 
 #[cfg(all(test, not(nudged_loom)))]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::sync::Wakes;
 
     #[test]
     fn the_task_is_woken_once_and_only_if_it_sleeps() {
         let (queue, wakes) = (ReadyQueue::default(), Arc::new(Wakes::default()));
         let task = Waker::from(wakes.clone());
-        let woken = || wakes.0.load(Ordering::Relaxed);
+        let woken = || wakes.count();
         queue.sleep(&task);
         (0..3).for_each(|place| queue.push(place));
         assert_eq!(woken(), 1);

@@ -26,11 +26,11 @@ pub(crate) struct SecretLog;
 
 /// What [`SecretLog`] may store on this thread.
 enum Slot {
-    Shut,
+    Closed,
     Open(Option<Box<TrafficSecrets>>),
 }
 
-/// Shuts the slot, also if what runs meanwhile panics.
+/// Closes the slot when it is dropped, also if what runs meanwhile panics.
 struct Opened;
 
 /// The bytes of the longest secret: a SHA-384.
@@ -41,7 +41,7 @@ const CLIENT: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER: &str = "SERVER_TRAFFIC_SECRET_0";
 
 thread_local! {
-    static SLOT: RefCell<Slot> = const { RefCell::new(Slot::Shut) };
+    static SLOT: RefCell<Slot> = const { RefCell::new(Slot::Closed) };
 }
 
 /// Runs `act`, which has one session process packets, and returns the traffic secrets that the session derived in it.
@@ -84,16 +84,16 @@ impl Opened {
     }
 
     fn take(self) -> Option<Box<TrafficSecrets>> {
-        match SLOT.replace(Slot::Shut) {
+        match SLOT.replace(Slot::Closed) {
             Slot::Open(caught) => caught,
-            Slot::Shut => None,
+            Slot::Closed => None,
         }
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        SLOT.set(Slot::Shut);
+        SLOT.set(Slot::Closed);
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
             })
         };
         catch_unwind(AssertUnwindSafe(panics)).expect_err("it panics");
-        SLOT.with_borrow(|slot| assert!(matches!(slot, Slot::Shut)));
+        SLOT.with_borrow(|slot| assert!(matches!(slot, Slot::Closed)));
         // Another session begins with nothing.
         assert_eq!(caught(&[(SERVER, &[2; 32])]), None);
     }

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http_body::Body;
@@ -14,12 +14,8 @@ use crate::config::HubConfig;
 use crate::hub::{Batch, Hub, Keys, View};
 use crate::ids::OrgName;
 use crate::stream::{Clock, EventStream};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Wakes};
 use crate::time::Time;
-
-/// Counts what it wakes.
-#[derive(Debug, Default)]
-struct Woken(AtomicUsize);
 
 /// Streams of some orgs, each waiting for its next event.
 struct Streams {
@@ -27,19 +23,11 @@ struct Streams {
     clock: Clock,
     orgs: Vec<OrgName>,
     streams: Vec<EventStream>,
-    woken: Arc<Woken>,
+    wakes: Arc<Wakes>,
 }
 
 /// Sockets to which the writes of a turn take a tenth of a millisecond.
 struct SlowSockets;
-
-// ===== impl Woken =====
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
 
 // ===== impl Streams =====
 
@@ -55,14 +43,14 @@ impl Streams {
         let subscribers = orgs.iter().flat_map(|org| std::iter::repeat_n(org, of_each));
         let open = |org| EventStream::open(&hub, org, View::Member, None, clock.now());
         let streams = subscribers.map(|org| open(org).expect("not closing")).collect();
-        let mut all = Self { hub, clock, orgs, streams, woken: Arc::default() };
+        let mut all = Self { hub, clock, orgs, streams, wakes: Arc::default() };
         all.poll();
         all
     }
 
     /// Has each stream take what there is. Returns how many of them took something.
     fn poll(&mut self) -> usize {
-        let waker = Waker::from(self.woken.clone());
+        let waker = Waker::from(self.wakes.clone());
         let mut cx = Context::from_waker(&waker);
         let mut taken = 0;
         for stream in &mut self.streams {
@@ -83,7 +71,7 @@ impl Streams {
     }
 
     fn woken(&self) -> usize {
-        self.woken.0.load(Relaxed)
+        self.wakes.count()
     }
 }
 

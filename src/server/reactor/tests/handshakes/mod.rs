@@ -109,13 +109,18 @@ impl TlsRig {
     async fn hello(&mut self) -> TlsClient {
         let mut client = self.connect().await;
         client.send(b"");
+        self.until_answered(&mut client).await;
+        client
+    }
+
+    /// The client receives the server's part of the handshake, after which it has a last part to send.
+    async fn until_answered(&mut self, client: &mut TlsClient) {
         self.rig
             .run_until(|| {
                 client.receive();
                 client.session.wants_write()
             })
             .await;
-        client
     }
 
     /// A client whose handshake is complete for both.
@@ -236,12 +241,7 @@ async fn a_hello_may_be_split_over_records() {
             client.write(piece);
             rig.rig.run().await;
         }
-        rig.rig
-            .run_until(|| {
-                client.receive();
-                client.session.wants_write()
-            })
-            .await;
+        rig.until_answered(&mut client).await;
         client.send(STREAM);
         rig.assert_streams(&mut client).await;
     }
