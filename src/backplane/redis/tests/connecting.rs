@@ -110,6 +110,8 @@ async fn tls_trusts_the_authorities_that_it_is_given() {
     );
 }
 
+/// SCENARIO: a server of another kind greets before it is asked. BUG: the test took it for granted that with a login
+/// the request is first, and about once in a hundred runs it is not. FIX: both orders are named, with a login and without.
 #[tokio::test]
 async fn what_is_no_broker_is_named() {
     let closed = ReservedPort::new();
@@ -134,11 +136,12 @@ async fn what_is_no_broker_is_named() {
         std::thread::spawn(move || {
             let (mut socket, _) = other.accept().expect("a client");
             socket.write_all(b"220 mail.example ESMTP\r\n").expect("it reads");
-            socket
+            // A reset by unread input would hide what it has sent.
+            _ = std::io::copy(&mut socket, &mut std::io::sink());
         });
         let why = refusal(&config(&format!("redis://{login}{address}"))).await;
         // It may have sent that before it is asked anything.
-        let is_lost = login.is_empty() && why.contains("the connection to the broker was lost");
+        let is_lost = why.contains("the connection to the broker was lost");
         assert!(is_lost || why.contains("it does not speak as Redis does"), "{why}");
     }
 }
