@@ -48,6 +48,8 @@ pub(crate) struct ResponseFuture {
     pub(super) fields: Fields,
     /// Whether the request has a chunked body.
     pub(super) chunked: bool,
+    /// Whether it is a `HEAD` over HTTP/2, in whose response hyper would send the body (RFC 9110, 9.3.2).
+    pub(super) drops_body: bool,
 }
 
 /// What keeps a browser from interpreting, embedding or storing a response that is not a stream, unless the response
@@ -69,6 +71,7 @@ impl ResponseFuture {
             state: ResponseState::Now(Some(response)),
             fields: Fields::default(),
             chunked: false,
+            drops_body: false,
         }
     }
 }
@@ -77,9 +80,12 @@ impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { state, fields, chunked } = self.get_mut();
+        let Self { state, fields, chunked, drops_body } = self.get_mut();
         Pin::new(state).poll(cx).map_ok(|mut response| {
             let full = matches!(response.body(), ResponseBody::Full(_));
+            if *drops_body {
+                drop_body(&mut response);
+            }
             let headers = response.headers_mut();
             for (name, value) in SECURITY.into_iter().filter(|_| full) {
                 headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -93,6 +99,16 @@ impl Future for ResponseFuture {
             }
             response
         })
+    }
+}
+
+/// Leaves the head of a response, with the length that its body has.
+fn drop_body(response: &mut Response<ResponseBody>) {
+    let ResponseBody::Full(body) = response.body_mut() else { return };
+    let length = body.size_hint().exact().filter(|length| *length > 0);
+    *body = Full::default();
+    if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 

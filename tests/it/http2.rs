@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::http2_client::{
-    END_HEADERS, End, Http2Client, PREFACE, WIDE, code, frame, kind, request,
+    END_HEADERS, END_STREAM, End, Http2Client, PREFACE, WIDE, code, frame, kind, request,
 };
 use crate::support::server::Signal;
 use crate::support::{Server, eventually};
@@ -218,6 +218,22 @@ fn a_stream_whose_window_opens_late_receives_every_event_or_connected() {
         while !event.contains("[\"last\"]") {
             event = client.event(stream);
         }
+    }
+}
+
+/// SCENARIO: a probe, or curl with `-I`, sends a `HEAD` over HTTP/2.
+/// BUG: the response had a body, which curl takes for an error of the protocol, and for no response.
+/// FIX: it is the head, with the length that the body would have.
+#[test]
+fn the_response_to_head_has_no_body() {
+    let server = server(&[]);
+    let mut client = Http2Client::connect(server.address(), WIDE);
+    let paths = ["/livez", "/metrics", "/nudged.js", "/api/acme/position", "/nowhere"];
+    for path in paths.into_iter().chain(["/api/acme/events", "/api/events"]) {
+        let stream = client.take_stream();
+        client.send(kind::HEADERS, END_STREAM | END_HEADERS, stream, &request("HEAD", path));
+        let status = client.status(stream);
+        assert_eq!(client.end(stream), (End::Stream, String::new()), "{path}: {status}");
     }
 }
 

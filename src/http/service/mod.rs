@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -373,12 +373,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let (fields, verdict) = (self.fields(&request), self.verdict.take());
         let chunked = conformance::is_chunked(request.headers());
+        let drops_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
         let checked = conformance::check(&request).and_then(|()| self.app.hosts.check(&request));
         let state = match checked.map(|()| self.app.cors.preflight(&request)) {
             Err(reject) => self.conclude(Err(reject), false),
             Ok(Some(response)) => ResponseState::Now(Some(response.map(ResponseBody::Full))),
             Ok(None) => self.respond(request, &fields, verdict),
         };
-        ResponseFuture { state, fields, chunked }
+        ResponseFuture { state, fields, chunked, drops_body }
     }
 }
