@@ -19,7 +19,7 @@
 //!   are appended to it. Knows the hub and brokers, no HTTP. The brokers, NATS JetStream and Redis, are two
 //!   implementations of `backplane::broker`.
 //! * `http`: what a request means. Hosts and origins, routes, authorisation, publishing, responses, `/metrics`. Knows
-//!   no socket.
+//!   no socket. It also has the client of pages, `src/browser`, whose files it serves as they are.
 //! * [`outbox`]: rows that transactions of an application write are published once these have been committed. Knows the
 //!   hub, the log, what a valid publish is, and PostgreSQL; no request and no socket of a client.
 //! * [`server`]: sockets and threads. `server::reactor` holds the connections that no task serves, `server::tls` has

@@ -26,7 +26,18 @@ pub fn route(input: &[u8]) {
     let ours = our_route(&method, path);
     let segments: Vec<&str> = path.split('/').collect();
     let (allow, org, topic) = match segments[..] {
-        ["", "livez" | "readyz" | "metrics"] => ("GET, HEAD", None, None),
+        ["", "livez" | "readyz" | "metrics" | "nudged.js" | "nudged-adapters.js"] => {
+            ("GET, HEAD", None, None)
+        }
+        ["", name] if script_version(name) == Some(env!("CARGO_PKG_VERSION")) => {
+            ("GET, HEAD", None, None)
+        }
+        ["", name]
+            if script_version(name)
+                .is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())) =>
+        {
+            return assert!(matches!(ours, Err(Reject::ScriptVersion)), "{ours:?}");
+        }
         ["", "api", "events"] => ("POST", None, None),
         ["", "api", org, "events"] => ("GET, HEAD, POST, DELETE", Some(org), None),
         ["", "api", org, "topics", topic, "events"] => {
@@ -48,6 +59,7 @@ pub fn route(input: &[u8]) {
             Ok(Route::Live
                 | Route::Ready
                 | Route::Metrics
+                | Route::Script(_)
                 | Route::PublishBatch
                 | Route::RereadAll)
         ));
@@ -82,6 +94,12 @@ pub fn route(input: &[u8]) {
         other => panic!("{other:?}"),
     };
     assert_eq!(found, expected);
+}
+
+/// The version in the name of a script.
+fn script_version(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".js")?;
+    name.strip_prefix("nudged-adapters-").or_else(|| name.strip_prefix("nudged-"))
 }
 
 /// RFC 3986, 2.1; anything but an escape is left unchanged.

@@ -21,6 +21,7 @@ mod reject;
 mod request_head;
 mod response;
 mod route;
+mod scripts;
 mod service;
 mod successor;
 mod timer;

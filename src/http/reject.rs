@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::auth::AuthError;
 use super::rate_limit::RateLimited;
+use super::scripts::VERSION;
 use crate::backplane::AppendError;
 use crate::hub::{InvalidFilter, InvalidKeys};
 use crate::ids::{InvalidOrgName, InvalidTopicName};
@@ -19,6 +20,8 @@ use crate::wire::{InvalidMessage, Message};
 pub(crate) enum Reject {
     /// There is no such resource.
     NotFound,
+    /// The script is of another version than this server.
+    ScriptVersion,
     /// The org has no public stream.
     NotPublic,
     /// The resource is served on internal addresses only.
@@ -222,7 +225,9 @@ impl Reject {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::NotPublic | Self::Internal => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::ScriptVersion | Self::NotPublic | Self::Internal => {
+                StatusCode::NOT_FOUND
+            }
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType { .. } | Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. }
@@ -278,12 +283,15 @@ impl Reject {
                 GET /api/{org}/public/events, POST /api/{org}/events, POST /api/events, \
                 DELETE /api/{org}/events, POST /api/{org}/reread, POST /api/reread, \
                 GET /api/{org}/position, GET, POST or DELETE /api/{org}/topics/{topic}/events, \
-                /livez, /readyz, /metrics"
+                /livez, /readyz, /metrics, /nudged.js, /nudged-adapters.js"
                 .into(),
+            Self::ScriptVersion => format!(
+                "this server has version {VERSION} of the browser client, as /nudged.js and /nudged-adapters.js too"
+            ),
             Self::NotPublic => "this organisation has no public stream".into(),
             Self::Internal => "publishing, DELETE, reread, positions and /metrics are served on the \
-                internal address only (--internal-listen); this address serves streams, /livez and \
-                /readyz"
+                internal address only (--internal-listen); this address serves streams, /livez, \
+                /readyz, and /nudged.js"
                 .into(),
             Self::Method { allow } => format!("this resource allows {allow}"),
             Self::Org(why) => why.to_string(),

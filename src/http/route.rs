@@ -11,12 +11,14 @@
 //! * `POST /api/events` -- publish to many orgs
 //! * `POST /api/{org}/reread`, `POST /api/reread` -- have the clients of one org, or of all, re-read everything
 //! * `GET /livez`, `GET /readyz`, `GET /metrics` -- operations
+//! * `GET /nudged.js`, `GET /nudged-adapters.js` -- the browser client; the same with its version in the name
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::auth::{Permission, Scope};
 use super::reject::Reject;
+use super::scripts::{self, Script};
 use crate::hub::View;
 use crate::ids::{InvalidOrgName, InvalidTopicName, OrgName, Topic, TopicName};
 
@@ -38,6 +40,7 @@ pub(crate) enum Route {
     Live,
     Ready,
     Metrics,
+    Script(Script),
 }
 
 const STREAM_METHODS: &str = "GET, HEAD, POST, DELETE";
@@ -75,7 +78,7 @@ impl Route {
             }
             Self::Stream { view: View::Public, .. }
             | Self::StreamHead { view: View::Public, .. } => return None,
-            Self::Live | Self::Ready | Self::Metrics => return None,
+            Self::Live | Self::Ready | Self::Metrics | Self::Script(_) => return None,
         };
         Some(Permission { scope, org, topic: None, is_exclusive: false })
     }
@@ -109,7 +112,7 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
         "livez" => Route::Live,
         "readyz" => Route::Ready,
         "metrics" => Route::Metrics,
-        _ => return Err(Reject::NotFound),
+        name => Route::Script(scripts::find(name).ok_or(Reject::NotFound)??),
     };
     match *method {
         Method::GET | Method::HEAD => Ok(route),
@@ -180,6 +183,10 @@ mod tests {
         Topic { org: org(), name: name.parse().expect("a name") }
     }
 
+    fn script(name: &str) -> Route {
+        Route::Script(scripts::find(name).expect("a name").expect("this version"))
+    }
+
     #[test]
     fn every_route_of_the_table_is_found() {
         let rows = [
@@ -229,6 +236,8 @@ mod tests {
             (Method::GET, "/livez", Route::Live),
             (Method::HEAD, "/readyz", Route::Ready),
             (Method::GET, "/metrics", Route::Metrics),
+            (Method::GET, "/nudged.js", script("nudged.js")),
+            (Method::HEAD, "/nudged-adapters.js", script("nudged-adapters.js")),
         ];
         for (method, path, expected) in rows {
             assert_eq!(route(&method, path).expect(path), expected);
@@ -263,6 +272,9 @@ mod tests {
             "/api/position",
             "/API/acme/events",
             "/livez/",
+            "/nudged",
+            "/nudged.js/",
+            "/api/nudged.js",
         ] {
             assert!(matches!(route(&Method::GET, path), Err(Reject::NotFound)), "{path}");
         }
@@ -312,6 +324,7 @@ mod tests {
             ("/api/acme/position", "GET, HEAD"),
             ("/api/acme/topics/run/events", "GET, HEAD, POST, DELETE"),
             ("/livez", "GET, HEAD"),
+            ("/nudged.js", "GET, HEAD"),
         ] {
             let refused = route(&Method::PUT, path);
             assert!(

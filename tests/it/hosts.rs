@@ -38,7 +38,7 @@ const OURS: [&str; 9] = [
 const REFUSED: u16 = 421;
 
 const STREAM: (&str, &str) = ("GET", "/api/acme/events");
-const REQUESTS: [(&str, &str); 8] = [
+const REQUESTS: [(&str, &str); 9] = [
     STREAM,
     ("HEAD", "/api/acme/events"),
     ("GET", "/api/acme/public/events"),
@@ -46,6 +46,7 @@ const REQUESTS: [(&str, &str); 8] = [
     ("OPTIONS", "/api/acme/events"),
     ("GET", "/metrics"),
     ("GET", "/livez"),
+    ("GET", "/nudged.js"),
     ("GET", "/nowhere"),
 ];
 

@@ -82,7 +82,7 @@ fn publishing_and_metrics_leave_the_public_addresses() {
             assert!(answer.problem().contains(named), "{answer:?}");
         }
         for address in [split.public, split.internal] {
-            for path in ["/livez", "/readyz"] {
+            for path in ["/livez", "/readyz", "/nudged.js", "/nudged-adapters.js"] {
                 assert_eq!(get(address, path).status(), 200, "{transport:?}, {path}");
             }
         }

@@ -48,12 +48,14 @@ mod publish;
 mod redis_servers;
 mod refusals;
 mod resume;
+mod scripts;
 mod seats;
 mod settings;
 mod soak;
 mod stalled;
 mod state;
 mod streams;
+#[allow(dead_code, reason = "tests/browser and tests/cluster use other parts of it")]
 mod support;
 mod systemd;
 mod tls;

@@ -57,9 +57,9 @@ fn publish_on(client: &mut Client) -> bool {
     answer.header("connection").is_none()
 }
 
-/// A probe is answered, and a publish accepted; a stranger's publish and any stream are refused.
+/// A probe is answered, a page gets its script, and a publish is accepted; a stranger's publish and any stream are refused.
 fn expect_served(address: SocketAddr) {
-    for path in ["/livez", "/readyz", "/metrics"] {
+    for path in ["/livez", "/readyz", "/metrics", "/nudged.js"] {
         assert_eq!(get(address, path).status(), 200, "{path}");
     }
     publish_on(&mut Client::connect(address));

@@ -19,7 +19,8 @@ impl Service {
             | Route::TopicStream { .. }
             | Route::TopicStreamHead { .. }
             | Route::Live
-            | Route::Ready => true,
+            | Route::Ready
+            | Route::Script(_) => true,
             Route::Publish { .. }
             | Route::PublishBatch
             | Route::PublishMessage { .. }
@@ -36,8 +37,8 @@ impl Service {
         Ok(route)
     }
 
-    /// Probes, metrics and positions are served even at the connection limit, and publishes if their credential is
-    /// good.
+    /// Probes, metrics, scripts and positions are served even at the connection limit, and publishes if their credential
+    /// is good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
             Route::Stream { .. }
@@ -49,6 +50,7 @@ impl Service {
             Route::Live
             | Route::Ready
             | Route::Metrics
+            | Route::Script(_)
             | Route::Publish { .. }
             | Route::PublishBatch
             | Route::PublishMessage { .. }

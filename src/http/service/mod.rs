@@ -36,6 +36,7 @@ use super::origin;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
+use super::scripts;
 use super::timer::Timer;
 use super::topics;
 use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
@@ -241,6 +242,7 @@ impl Service {
             Route::Live => Ok(text("live\n".into())),
             Route::Ready => self.app.check_ready().map(|()| text("ready\n".into())),
             Route::Metrics => Ok(self.metrics(Format::accepted_by(request.headers()))),
+            Route::Script(script) => Ok(script.response(request.headers()).map(ResponseBody::Full)),
         };
         self.conclude(response, is_stream && accepts_events(request.headers()))
     }
@@ -315,7 +317,12 @@ impl Service {
     /// The header fields of every response to this request.
     fn fields<B>(&self, request: &Request<B>) -> Fields {
         let mut fields = Fields::default();
-        self.app.cors.add_to(&mut fields, request.headers());
+        let path = request.uri().path();
+        if path.strip_prefix('/').and_then(scripts::find).is_some() {
+            fields.push(header::ACCESS_CONTROL_ALLOW_ORIGIN, scripts::ANY_ORIGIN);
+        } else {
+            self.app.cors.add_to(&mut fields, request.headers());
+        }
         if self.app.auth.is_in_url(request.uri()) {
             fields.push(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }

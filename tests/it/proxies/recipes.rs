@@ -97,6 +97,23 @@ fn events_arrive_one_by_one(recipe: Recipe) {
     }
 }
 
+/// The paths of nudged are more than `/api/`.
+#[test]
+fn every_recipe_passes_the_browser_client_on() {
+    let server = start(&[]);
+    let recipes = Recipe::ALL.into_iter().filter(|recipe| *recipe != Recipe::Migrating);
+    for recipe in recipes.filter(|recipe| recipe.program().is_available_for("a part of ")) {
+        let proxy = Proxy::recipe(recipe, server.address());
+        for path in ["/nudged.js", concat!("/nudged-adapters-", env!("CARGO_PKG_VERSION"), ".js")] {
+            let mut client = Client::connect(proxy.address);
+            client.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"));
+            let head = client.read_head().to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200 "), "{recipe:?} {path}: {head}");
+            assert!(head.contains("\r\netag: \""), "{recipe:?} {path}: {head}");
+        }
+    }
+}
+
 /// SCENARIO: nudged behind a proxy is restarted, or crashes, and pages reconnect while it is away.
 /// BUG: the proxy answered 502 or 503, at which an `EventSource` gives up for good; the README promised that it
 /// reconnects.

@@ -88,8 +88,8 @@ impl Browser {
         self.runtime.block_on(result).expect("a script")
     }
 
-    /// A command of the DevTools protocol.
-    pub(crate) fn devtools(&self, command: &str, parameters: &Value) {
+    /// A command of the DevTools protocol, and its result.
+    pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
         let session = self.runtime.block_on(self.page.session_id()).expect("it answers");
         let session = session.expect("a session");
         let body = json!({ "cmd": command, "params": parameters }).to_string();
@@ -99,8 +99,14 @@ impl Browser {
             post(&path, "application/json", &body).replace("host: test", "host: localhost");
         let mut client = Client::connect(self.port.address);
         client.send(&request);
-        let head = client.read_head();
-        assert!(head.starts_with("HTTP/1.1 200 "), "{command}: {head}");
+        let head = client.read_head().to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 200 "), "{command}: {head}");
+        // It writes no space behind the colon.
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let length = length.expect("a length").trim().parse().expect("a number");
+        let body = client.read_exact(length);
+        let mut answer: Value = serde_json::from_slice(&body).expect("JSON");
+        answer["value"].take()
     }
 
     /// The events that the page has received, as name, data and last event id.

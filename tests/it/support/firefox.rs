@@ -50,7 +50,8 @@ impl Firefox {
         let settings = format!("{SETTINGS}{settings}");
         std::fs::write(profile.path().join("user.js"), settings).expect("a file");
         let mut command = Command::new("firefox-esr");
-        command.args(["--headless", "--no-remote", "--marionette", "--profile"]);
+        command.args(["--headless", "--no-remote", "--marionette"]);
+        command.args(["--remote-allow-system-access", "--profile"]);
         command.arg(profile.path()).env("HOME", profile.path());
         if !key_log.is_empty() {
             command.env("SSLKEYLOGFILE", key_log);
@@ -84,6 +85,45 @@ impl Firefox {
     pub(crate) fn execute(&self, script: &str) -> Value {
         let parameters = json!({ "script": script, "args": [], "sandbox": null });
         self.command("WebDriver:ExecuteScript", &parameters)["value"].take()
+    }
+
+    /// The handle of the tab that commands are for.
+    pub(crate) fn tab(&self) -> String {
+        let handle = self.command("WebDriver:GetWindowHandle", &json!({}));
+        handle["value"].as_str().expect("a handle").to_owned()
+    }
+
+    /// Opens a tab, and returns its handle. The one before stays the one that commands are for.
+    pub(crate) fn new_tab(&self) -> String {
+        let window = self.command("WebDriver:NewWindow", &json!({ "type": "tab" }));
+        window["handle"].as_str().expect("a handle").to_owned()
+    }
+
+    /// Has the commands that follow be for this tab. With `focus` it comes to the front, which hides the one before.
+    pub(crate) fn switch_to(&self, handle: &str, focus: bool) {
+        self.command("WebDriver:SwitchToWindow", &json!({ "handle": handle, "focus": focus }));
+    }
+
+    /// Closes the tab; the commands that follow need another.
+    pub(crate) fn close_tab(&self) {
+        self.command("WebDriver:CloseWindow", &json!({}));
+    }
+
+    pub(crate) fn reload(&self) {
+        self.command("WebDriver:Refresh", &json!({}));
+    }
+
+    pub(crate) fn back(&self) {
+        self.command("WebDriver:Back", &json!({}));
+    }
+
+    /// Runs a function's body in the browser itself, with what extensions can do.
+    pub(crate) fn execute_as_browser(&self, script: &str) -> Value {
+        self.command("Marionette:SetContext", &json!({ "value": "chrome" }));
+        let parameters = json!({ "script": script, "args": [], "sandbox": "system" });
+        let result = self.command("WebDriver:ExecuteScript", &parameters)["value"].take();
+        self.command("Marionette:SetContext", &json!({ "value": "content" }));
+        result
     }
 
     /// The events that the page has received, as name, data and last event id.

@@ -21,6 +21,10 @@ macro_rules! locked {
 }
 pub(crate) use locked;
 
+pub(crate) static BROWSER_LIBRARIES: Program = Program::new(
+    &["test", "-e", locked!("node_modules/swr"), "-a", "-e", locked!("node_modules/alpinejs")],
+    "the libraries of the adapters' tests are missing: .ci/run programs",
+);
 pub(crate) static CADDY: Program =
     Program::new(&[locked!("bin/caddy"), "version"], "caddy is missing: .ci/run programs");
 pub(crate) static CHROMEDRIVER: Program = Program::new(
@@ -48,6 +52,10 @@ pub(crate) static HAPROXY: Program =
 pub(crate) static HTTP_PROXY: Program = Program::new(
     &[locked!("bin/node"), "-e", concat!("require('", locked!("node_modules/http-proxy"), "')")],
     "http-proxy is missing: .ci/run programs",
+);
+pub(crate) static LOCKED_NODE: Program = Program::new(
+    &[locked!("bin/node"), "--version"],
+    "the locked version of node is missing: .ci/run programs",
 );
 /// For `LD_PRELOAD`; the dynamic linker knows the folder of the architecture.
 pub(crate) const LIBFAKETIME_FILE: &str = "/usr/$LIB/faketime/libfaketime.so.1";
@@ -77,6 +85,11 @@ pub(crate) static NATS_SERVER: Program = Program::new(
 );
 pub(crate) static NODE: Program =
     Program::new(&["node", "--version"], "node is missing: apt-get install nodejs");
+/// A newer one, which has `node:sqlite`.
+pub(crate) static NODE_SQLITE: Program = Program::new(
+    &[locked!("bin/node"), "-e", "require('node:sqlite')"],
+    "a Node with node:sqlite is missing: .ci/run programs",
+);
 pub(crate) static NGINX: Program =
     Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
 pub(crate) static OPENSSL: Program =

@@ -141,15 +141,25 @@ impl Proxy {
 
     /// Kills every process of the proxy with SIGKILL.
     pub(crate) fn kill(&self) {
+        let workers = self.workers();
+        assert!(!workers.is_empty(), "the proxy has no worker to kill");
+        // The master first, or it would start another worker; a worker may end with its master.
+        for pid in std::iter::once(self.child.id()).chain(workers) {
+            _ = signal(pid, Signal::KILL);
+        }
+    }
+
+    /// Sends a signal to the master.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self::signal(self.child.id(), signal).expect("it runs");
+    }
+
+    /// The processes that the master has started.
+    pub(crate) fn workers(&self) -> Vec<u32> {
         let master = self.child.id();
         let children = format!("/proc/{master}/task/{master}/children");
-        let workers = fs::read_to_string(children).expect("a master with a worker");
-        assert!(!workers.trim().is_empty(), "the proxy has no worker to kill");
-        // The master first, or it would start another worker; a worker may end with its master.
-        let pids = std::iter::once(master.to_string());
-        for pid in pids.chain(workers.split_whitespace().map(Into::into)) {
-            _ = signal(pid.parse().expect("a number"), Signal::KILL);
-        }
+        let workers = fs::read_to_string(children).expect("a master");
+        workers.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
     }
 }
 

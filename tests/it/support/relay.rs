@@ -100,11 +100,13 @@ impl Relay {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         if !head.starts_with("GET /api/") {
-            let body = (self.page)(head.split(' ').nth(1).unwrap_or_default());
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let body = (self.page)(path);
             let length = body.len();
+            let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
             _ = write!(
                 browser,
-                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
             );
             return;
         }

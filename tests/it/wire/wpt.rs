@@ -1,6 +1,6 @@
 //! The cases of web-platform-tests' `eventsource/format-*`: one test for each, under its name in that suite. The
 //! suite runs in a browser against a server; here our parser reads the streams, whole, in pieces of one and two
-//! bytes, and split at every byte.
+//! bytes, and split at every byte. So does that of the browser client, in `tests/browser/parser.rs`.
 
 use super::by_ours;
 use super::readers::Received;
@@ -125,10 +125,10 @@ fn format_field_parsing() {
 
 #[test]
 fn format_field_retry() {
-    assert_eq!(received("retry:03000\ndata:x\n\n").retry_ms, Some(3000), "decimal");
+    assert_eq!(received("retry:04000\ndata:x\n\n").retry_ms, Some(4000), "decimal");
     assert_eq!(
-        received("retry: 1\nretry: 2\n").retry_ms,
-        Some(2),
+        received("retry: 1000\nretry: 2000\n").retry_ms,
+        Some(2000),
         "at once, before the end of the event"
     );
 }
@@ -136,16 +136,16 @@ fn format_field_retry() {
 #[test]
 fn format_field_retry_bogus() {
     for bogus in ["1000x", "-1", "+1", "1.5", "1 ", " 1", "0x10", "\u{661}", "1e3"] {
-        let stream = format!("retry:3000\nretry: {bogus}\ndata:x\n\n");
-        assert_eq!(received(stream).retry_ms, Some(3000), "{bogus:?}");
+        let stream = format!("retry:4000\nretry: {bogus}\ndata:x\n\n");
+        assert_eq!(received(stream).retry_ms, Some(4000), "{bogus:?}");
     }
 }
 
 #[test]
 fn format_field_retry_empty() {
     for empty in ["retry", "retry:", "retry: "] {
-        let received = received(format!("retry:7\n{empty}\ndata:x\n\n"));
-        assert_eq!((received.retry_ms, received.events.len()), (Some(7), 1), "{empty:?}");
+        let received = received(format!("retry:700\n{empty}\ndata:x\n\n"));
+        assert_eq!((received.retry_ms, received.events.len()), (Some(700), 1), "{empty:?}");
     }
 }
 
