@@ -1,0 +1,18 @@
+//! The browser client, `src/browser`, in real browsers and in Node, against the program.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests use the real clock, and loom does not replace their locks"
+)]
+
+mod harness;
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "this binary uses a part of the support of tests/it"
+)]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod tabs;
