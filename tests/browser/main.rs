@@ -15,4 +15,7 @@ mod harness;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod firefox;
+mod memory;
+mod proxies;
 mod tabs;
