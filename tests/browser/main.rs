@@ -16,6 +16,8 @@ mod harness;
 mod support;
 
 mod firefox;
+mod inputs;
 mod memory;
+mod parser;
 mod proxies;
 mod tabs;
