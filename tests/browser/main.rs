@@ -20,4 +20,5 @@ mod inputs;
 mod memory;
 mod parser;
 mod proxies;
+mod schedules;
 mod tabs;
