@@ -15,6 +15,7 @@ mod harness;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod adapters;
 mod firefox;
 mod inputs;
 mod memory;
