@@ -16,6 +16,7 @@ mod harness;
 mod support;
 
 mod adapters;
+mod backends;
 mod firefox;
 mod inputs;
 mod memory;
