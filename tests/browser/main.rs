@@ -17,6 +17,7 @@ mod support;
 
 mod adapters;
 mod backends;
+mod example;
 mod firefox;
 mod inputs;
 mod memory;
