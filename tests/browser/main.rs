@@ -19,6 +19,7 @@ mod adapters;
 mod backends;
 mod example;
 mod firefox;
+mod herd;
 mod inputs;
 mod memory;
 mod parser;
