@@ -28,6 +28,7 @@ pub(crate) mod relay;
 pub(crate) mod scripted_server;
 pub(crate) mod server;
 pub(crate) mod site;
+pub(crate) mod stream_bytes;
 pub(crate) mod systemd;
 pub(crate) mod temp_dir;
 pub(crate) mod tls_proxy;

@@ -8,59 +8,10 @@ use proptest::sample::select;
 
 use super::by_ours;
 use super::readers::{by_sse_codec, by_twin};
+use crate::support::stream_bytes::{bytes_like_a_stream, cut};
 
 fn event(name: &str, data: &str, id: &str) -> [String; 3] {
     [name, data, id].map(str::to_owned)
-}
-
-fn bytes_like_a_stream() -> impl Strategy<Value = Vec<u8>> {
-    let tokens: &[&[u8]] = &[
-        b"data",
-        b"event",
-        b"id",
-        b"retry",
-        b"data: a\n",
-        b"data:\n",
-        b"id: 7\r",
-        b"id\n",
-        b"event: e\r\n",
-        b"retry: 10\n",
-        b":",
-        b" ",
-        b"x",
-        b"7",
-        b"\0",
-        b"\n",
-        b"\n",
-        b"\r",
-        b"\r",
-        b"\r\n",
-        b"\n\n",
-        b"\r\n\r\n",
-        b"\xef\xbb\xbf",
-        b"\xef",
-        b"\xbb",
-        b"\xbf",
-        b"\xff",
-        b"\xc3",
-        b"\xf0\x9f\x98",
-        b"\xe2\x80\xa6",
-        b"Data",
-        b"retry: 99999999999999999999\n",
-    ];
-    vec(select(tokens), 0..40).prop_map(|tokens| tokens.concat())
-}
-
-fn cut<'a>(stream: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
-    let mut rest = stream;
-    let mut pieces = Vec::new();
-    for length in lengths {
-        let (piece, tail) = rest.split_at((*length).min(rest.len()));
-        pieces.push(piece);
-        rest = tail;
-    }
-    pieces.push(rest);
-    pieces
 }
 
 proptest! {
