@@ -109,7 +109,7 @@ tests! {
     a_lock_is_released_while_a_ticket_is_awaited
     a_lock_that_comes_after_the_end_is_returned
     a_page_that_is_left_lets_go_and_continues_when_it_is_back
-    a_robbed_tab_ends_its_request_and_waits_in_line
+    a_tab_whose_lock_is_stolen_ends_its_request_and_waits_in_line
     a_topic_has_a_stream_of_its_own
     an_event_that_no_channel_takes_is_not_lost
     opaque_tickets_with_a_number_in_the_middle_are_of_different_users

@@ -66,13 +66,13 @@ export async function locks_that_are_refused_leave_each_tab_its_stream() {
 
 // Locks of one page, for what real ones show only under a load.
 function locks() {
-  const made = { held: 0, asked: [], rob: undefined };
+  const made = { held: 0, asked: [], steal: undefined };
   made.request = (name, { signal, steal }, act) => new Promise((done, fail) => {
     made.asked.push({ name, steal: !!steal });
     signal?.addEventListener('abort', () => fail(new DOMException('aborted', 'AbortError')));
     made.grant = () => {
       made.held++;
-      made.rob = () => fail(new DOMException('stolen', 'AbortError'));
+      made.steal = () => fail(new DOMException('stolen', 'AbortError'));
       Promise.resolve(act()).then(done).finally(() => { made.held--; });
     };
     if (made.isFree !== false) made.grant();
@@ -80,16 +80,16 @@ function locks() {
   return made;
 }
 
-export async function a_robbed_tab_ends_its_request_and_waits_in_line() {
+export async function a_tab_whose_lock_is_stolen_ends_its_request_and_waits_in_line() {
   const { nudged } = await import(path);
   browser.locks = locks();
   network.answer = () => stream([connected()]);
   open(nudged);
   await pass(0);
   browser.locks.isFree = false;
-  browser.locks.rob();
+  browser.locks.steal();
   await pass(0);
-  assert.ok(requests[0].signal.aborted, 'the stream of a robbed tab is ended');
+  assert.ok(requests[0].signal.aborted, 'its stream is ended');
   assert.deepEqual([requests.length, browser.locks.asked.map(({ steal }) => steal)], [1, [false, false]]);
 }
 

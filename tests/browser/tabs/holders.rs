@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Sharing, assert_resumed, eventually_share, sharing, steals, tabs};
-use crate::harness::{Chrome, Page, Published, Site, Tab, server};
+use super::{Sharing, assert_resumed, eventually_share, sharing, steals};
+use crate::harness::{Chrome, Page, Tab};
 use crate::support::eventually;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, requires};
 
@@ -27,7 +27,7 @@ fn a_tab_takes_over_from_one_that_is_closed() {
 }
 
 /// With three tabs two that are seen notice the silence at once, and one of them gets the stream. On a busy machine the
-/// other one may rob it while it reads: then it may have missed what was relayed, and says so.
+/// other one may take the stream over while it reads: then it may have missed what was relayed, and gets `connected`.
 #[test]
 fn a_tab_that_is_seen_takes_over_from_one_whose_main_thread_is_blocked() {
     requires!(CHROMEDRIVER, CHROMIUM);
@@ -59,10 +59,8 @@ fn a_tab_that_is_seen_takes_over_from_one_whose_main_thread_is_blocked() {
 fn the_stream_goes_to_and_fro_between_tabs_that_are_blocked() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let chrome = Chrome::start();
-    let server = server(&["--keepalive", "1s"]);
-    let site = Site::start(server.address());
-    let mut published = Published::default();
-    let tabs = tabs(&chrome, &site, 2);
+    let Sharing { server, site, mut published, tabs, .. } =
+        sharing(&chrome, &["--keepalive", "1s"], 2);
     for (round, holder) in [0, 1, 0].into_iter().enumerate() {
         let other = &tabs[1 - holder];
         tabs[holder].block_until_released(&site);
@@ -84,10 +82,8 @@ fn the_stream_goes_to_and_fro_between_tabs_that_are_blocked() {
 fn a_blocked_tab_that_only_receives_misses_nothing() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let chrome = Chrome::start();
-    let server = server(&["--keepalive", "1s"]);
-    let site = Site::start(server.address());
-    let mut published = Published::default();
-    let tabs = tabs(&chrome, &site, 2);
+    let Sharing { server, site, mut published, tabs, .. } =
+        sharing(&chrome, &["--keepalive", "1s"], 2);
     tabs[1].block_until_released(&site);
     for number in 0..10 {
         published.publish(&server, "acme", &format!("blocked:{number}"));
@@ -106,10 +102,8 @@ fn a_blocked_tab_that_only_receives_misses_nothing() {
 fn a_hidden_tab_takes_over_when_it_is_looked_at() {
     requires!(CHROMEDRIVER, CHROMIUM);
     let chrome = Chrome::start();
-    let server = server(&["--keepalive", "1s"]);
-    let site = Site::start(server.address());
-    let mut published = Published::default();
-    let tabs = tabs(&chrome, &site, 2);
+    let Sharing { server, site, mut published, tabs, .. } =
+        sharing(&chrome, &["--keepalive", "1s"], 2);
     tabs[1].set_hidden(true);
     tabs[0].block_until_released(&site);
     published.publish(&server, "acme", "blocked");

@@ -31,7 +31,7 @@ fn a_script_of_the_same_origin_does_not_keep_tabs_from_their_keys() {
             }}).catch(() => {{}}));
         }})()"
     ));
-    eventually("it has been robbed", || site.ids().len() >= 2);
+    eventually("its lock was stolen", || site.ids().len() >= 2);
     // What comes first is behind a gap, and so `connected`.
     for tab in &tabs {
         eventually_sees(tab, "keys again", |tab| {

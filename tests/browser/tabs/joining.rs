@@ -151,7 +151,7 @@ fn no_gap_between_tabs_is_silent() {
         .as_str(),
     );
     eventually("its stream has ended", || server.seats() == 0);
-    let say = |kind: &str, id: &str, before: &str, keys: Value| {
+    let post = |kind: &str, id: &str, before: &str, keys: Value| {
         let message = json!([kind, id, before, keys, 20000]);
         other.run(&format!("channel.postMessage({message}); window.id = {};", json!(id)));
     };
@@ -169,7 +169,7 @@ fn no_gap_between_tabs_is_silent() {
     ];
     let mut keys = vec!["posts".to_owned()];
     for (number, (kind, at, before, some, connected, expected)) in steps.into_iter().enumerate() {
-        say(kind, at, before, some);
+        post(kind, at, before, some);
         tab.eventually_connected(connected);
         keys.extend(expected.into_iter().map(str::to_owned));
         eventually("each key once", || tab.keys() == keys);
