@@ -1,11 +1,11 @@
-/** What a page may say and is called with. Every option may be left out. */
+/** What a page sets, and the functions of it that are called. Every option may be left out. */
 export interface NudgedOptions {
   /**
    * Everything that the page shows may be stale: read it all. Called when the first stream opens, unless
    * `since` was given, and whenever something may have been missed: the server was started anew, its history does
    * not reach back, another tab held the stream meanwhile.
    *
-   * `first` says that nothing was received before. All other calls are delayed by a random part of `spread`.
+   * `first`: nothing was received before. All other calls are delayed by a random part of `spread`.
    */
   connected?(first: boolean): void;
 
@@ -76,7 +76,7 @@ export interface NudgedOptions {
 
   /**
    * Whether hidden tabs are called too. Default `false`: what is stale is collected, up to 1,000 keys and then as
-   * everything, until the tab is looked at.
+   * everything, until the tab becomes visible.
    */
   hidden?: boolean | null;
 

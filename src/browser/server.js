@@ -54,7 +54,7 @@ export function publisher({ url, token, timeout = 2_000, window = 50, queue: que
 
   const post = async body => {
     const bearer = (typeof token === 'function' ? token() : token)?.trim();
-    // What fetch says of it has the token in it, and goes to the log.
+    // The error of fetch would have the token in it, and go to the log.
     if (bearer && !/^[!-~]+$/.test(bearer)) throw new TypeError('the token has characters that no token has');
     const headers = { 'content-type': 'application/x-ndjson', ...(bearer && { authorization: `Bearer ${bearer}` }) };
     let response, text;

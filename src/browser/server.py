@@ -159,7 +159,7 @@ class Publisher:
 
     def _post(self, body):
         token = (self._token() if callable(self._token) else self._token or "").strip()
-        if not re.fullmatch("[!-~]*", token):  # what http.client says of it has the token in it, and goes to the log
+        if not re.fullmatch("[!-~]*", token):  # the error of http.client would have the token in it
             raise ValueError("the token has characters that no token has")
         headers = {"content-type": "application/x-ndjson", **({"authorization": f"Bearer {token}"} if token else {})}
         connection = self._connection(self._host, self._port, timeout=self._timeout)

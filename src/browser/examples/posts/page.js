@@ -1,4 +1,4 @@
-// Reads again what was changed, and says why.
+// Reads again what was changed, and shows why.
 import { nudged } from '/nudged.js';
 
 const list = document.getElementById('posts');
