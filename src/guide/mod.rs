@@ -75,3 +75,15 @@ pub mod heartbeats {}
 #[doc = include_str!("../../.proxies/nginx-migrating.conf")]
 /// ```
 pub mod migrating {}
+
+/// [cluster]: crate::guide::cluster
+/// [upgrades]: crate::guide::upgrades
+/// [metrics]: crate::guide::metrics
+///
+#[doc = include_str!("operate.md")]
+pub mod operate {}
+
+/// [operate]: crate::guide::operate
+///
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}

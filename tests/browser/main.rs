@@ -22,6 +22,7 @@ mod firefox;
 mod herd;
 mod inputs;
 mod memory;
+mod ops;
 mod package;
 mod parser;
 mod proxies;

@@ -1,0 +1,1 @@
+//! The page `/ops` in a real browser.

@@ -1,0 +1,1 @@
+//! The completions and the man page, which the program prints.

@@ -1,0 +1,1 @@
+//! `nudged probe`, a health check.

@@ -1,0 +1,1 @@
+//! `nudged top`, the numbers of a server in a terminal.
