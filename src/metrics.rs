@@ -1,6 +1,7 @@
 //! Counters: relaxed adds, read at a scrape only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -62,6 +63,25 @@ pub enum Limit {
 #[derive(Debug, Default)]
 pub struct Refusals([AtomicU64; Limit::ALL.len()]);
 
+/// How a stream began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greeted {
+    /// With `connected`; its client stated no id.
+    New,
+    /// With `resumed`.
+    Resumed,
+    /// With `connected`, since the id that its client stated is not covered.
+    Reread,
+}
+
+/// How long passes over seats took, in a histogram.
+#[derive(Debug, Default)]
+pub(crate) struct SweepTimes {
+    /// By [`SweepTimes::BOUNDS_MS`], and then those that took longer.
+    counts: [AtomicU64; SweepTimes::BOUNDS_MS.len() + 1],
+    sum_ms: AtomicU64,
+}
+
 /// A count that an application keeps, and that `/metrics` shows. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct SharedCount(Arc<AtomicU64>);
@@ -77,6 +97,8 @@ pub struct Counters {
     pub(crate) delivered: AtomicU64,
     pub(crate) keepalives: AtomicU64,
     pub(crate) rereads: AtomicU64,
+    pub(crate) greeted: [AtomicU64; Greeted::ALL.len()],
+    pub(crate) sweeps: SweepTimes,
 }
 
 // ===== impl CloseReason =====
@@ -150,6 +172,53 @@ impl Limit {
             Self::Rate => "rate",
             Self::Topic => "topic",
         }
+    }
+}
+
+// ===== impl Greeted =====
+
+impl Greeted {
+    pub(crate) const ALL: [Self; 3] = [Self::New, Self::Resumed, Self::Reread];
+
+    /// The label in `nudged_greetings_total{kind="…"}`.
+    #[cfg(feature = "server")]
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Resumed => "resumed",
+            Self::Reread => "reread",
+        }
+    }
+}
+
+// ===== impl SweepTimes =====
+
+impl SweepTimes {
+    /// The upper bounds of the buckets. The hub's time is in milliseconds.
+    pub(crate) const BOUNDS_MS: [u64; 13] =
+        [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+
+    pub(crate) fn add(&self, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        add(&self.counts[Self::bucket(millis)], 1);
+        add(&self.sum_ms, millis);
+    }
+
+    /// The bucket of what took so long.
+    pub(crate) fn bucket(millis: u64) -> usize {
+        Self::BOUNDS_MS.partition_point(|bound| *bound < millis)
+    }
+
+    /// The counts of the buckets, of which the last one has no bound.
+    #[cfg(feature = "server")]
+    pub(crate) fn counts(&self) -> &[AtomicU64] {
+        &self.counts
+    }
+
+    /// What all took together, in milliseconds.
+    #[cfg(feature = "server")]
+    pub(crate) fn sum_ms(&self) -> &AtomicU64 {
+        &self.sum_ms
     }
 }
 

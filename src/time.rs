@@ -40,7 +40,6 @@ impl Time {
     }
 
     /// The time from `earlier` to this one, zero if it is later.
-    #[cfg(feature = "server")]
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -9,16 +9,11 @@ use crate::config::POSITION_PARAMETERS;
 
 const FIELD: &str = "last-event-id";
 
-/// The position, if the request has exactly one. An empty value is none.
+/// The position; `None` if the request says nothing of it, `Some(None)` if it says several. An empty value is none.
 ///
 /// An `EventSource` reconnects with the URL that it was made with, and with a field that is later than the position in
 /// that URL. So the URL counts only without a field. It is not known which of two fields, or of two parameters, is the
 /// later one.
-pub(super) fn last_event_id<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Cow<'a, str>> {
-    stated_id(headers, uri)?
-}
-
-/// The same; `None` if the request says nothing of its position, `Some(None)` if it says several.
 pub(super) fn stated_id<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Option<Cow<'a, str>>> {
     let fields = headers.get_all(FIELD).into_iter();
     let fields = fields.map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -46,11 +46,17 @@ pub(super) fn is_exclusive(uri: &Uri) -> Result<bool, Reject> {
 }
 
 /// Where the stream begins: behind the event that its client received last, or else where its URL says. What says
-/// nothing that can be used is everything that is kept.
-pub(super) fn start(headers: &HeaderMap, uri: &Uri, clock: &Clock) -> Start {
+/// nothing that can be used is everything that is kept. Returns also whether the client has stated an id, usable or not.
+pub(super) fn start(headers: &HeaderMap, uri: &Uri, clock: &Clock) -> (Start, bool) {
     if let Some(id) = stated_id(headers, uri) {
-        return id.and_then(|id| id.parse().ok()).map_or(Start::All, Start::After);
+        return (id.and_then(|id| id.parse().ok()).map_or(Start::All, Start::After), true);
     }
+    let since = since(uri, clock);
+    (since, since.last_id().is_some())
+}
+
+/// Where the URL says that the stream begins.
+fn since(uri: &Uri, clock: &Clock) -> Start {
     let is_since = |name: &str| name == SINCE_PARAMETER;
     match agreed(values_of(uri, is_since)).flatten().as_deref() {
         None | Some("all") => Start::All,

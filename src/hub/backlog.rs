@@ -334,13 +334,13 @@ impl Backlog {
         self.ring.set(wire::block(self.events.capacity() * size_of::<Kept>()));
     }
 
-    /// The index of the first event after the seat's cursor.
-    fn next_index(&self, seat: &Seat) -> usize {
+    /// The index of the first event after a position.
+    fn index_after(&self, position: Seq) -> usize {
         // Most often it is the newest.
-        if self.events.back().is_some_and(|newest| newest.seq == seat.cursor + 1) {
+        if self.events.back().is_some_and(|newest| newest.seq == position + 1) {
             return self.events.len() - 1;
         }
-        self.events.partition_point(|event| event.seq <= seat.cursor)
+        self.events.partition_point(|event| event.seq <= position)
     }
 }
 
@@ -361,6 +361,10 @@ fn before(seq: Seq) -> Seq {
 impl Log for Backlog {
     fn head(&self) -> Seq {
         self.head
+    }
+
+    fn published_after(&self, position: Seq) -> Option<Time> {
+        Some(self.events.get(self.index_after(position))?.published)
     }
 
     fn id(&self, seq: Seq) -> EventId {
@@ -384,7 +388,7 @@ impl Log for Backlog {
     }
 
     fn deliverable(&self, seat: &Seat, round: u8) -> Option<usize> {
-        let count = self.events.len() - self.next_index(seat);
+        let count = self.events.len() - self.index_after(seat.cursor);
         (count <= EVENTS_PER_WRITE && self.covers(seat, round)).then_some(count)
     }
 
@@ -397,7 +401,7 @@ impl Log for Backlog {
         if seat.cursor == self.head || !self.covers(seat, round) {
             return None;
         }
-        let index = self.next_index(seat);
+        let index = self.index_after(seat.cursor);
         let event = self.events.get(index)?;
         // What comes after the last one is lost, and was notified.
         let seq = if index + 1 == self.events.len() { self.head } else { event.seq };

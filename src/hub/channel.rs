@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::backlog::Backlog;
 use super::coalesce::{Burst, Coalescer, Kept};
-use super::feed::{Feed, Feeds, OrgFeeds, View};
+use super::feed::{Feed, Feeds, Marked, OrgFeeds, View};
 use super::filter::KeyBits;
 use super::history::Event;
 use super::keys::Keys;
@@ -154,7 +154,7 @@ impl Channel {
 
     /// Marks the seats of every shard as dirty for which there is something new. Returns the shards on which they
     /// were clean.
-    pub(crate) fn mark_dirty(&self) -> SmallVec<[(ShardId, View); 8]> {
+    pub(crate) fn mark_dirty(&self) -> SmallVec<[Marked; 8]> {
         let mut state = self.state.lock();
         let State { feeds, closing, .. } = &mut *state;
         let mut marked = SmallVec::new();

@@ -64,8 +64,13 @@ impl ShardDriver {
 
     /// The next channel to sweep.
     pub(crate) fn next_sweep(&self) -> Option<Sweep> {
-        let (channel, view) = self.hub.shard().pop_dirty()?;
-        Some(Sweep::new(channel, self.shard_id(), view))
+        let (channel, (view, since)) = self.hub.shard().pop_dirty()?;
+        Some(Sweep::new(channel, self.shard_id(), view, since))
+    }
+
+    /// Counts a pass over seats that has visited the last one of them by now, for events since that time.
+    pub(crate) fn count_sweep(&self, since: Time, now: Time) {
+        self.hub.shard_counters().sweeps.add(now.since(since));
     }
 
     /// Goes on after a pause of this length, in which neither sockets nor clocks were looked at.

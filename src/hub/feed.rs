@@ -19,6 +19,7 @@ use crate::config::HubConfig;
 #[cfg(feature = "server")]
 use crate::ids::Mark;
 use crate::ids::{Epoch, Seq};
+use crate::time::Time;
 use crate::wire::MemoryUse;
 
 /// What a stream shows.
@@ -44,6 +45,15 @@ pub(crate) struct Feed<L = History> {
     announced: Seq,
     /// The commands to the streams, until they are carried out.
     pub(crate) commands: Option<Box<Commands>>,
+}
+
+/// Seats that have been marked as dirty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marked {
+    pub(crate) shard: ShardId,
+    pub(crate) view: View,
+    /// The time of the first event that they have to be visited for, if there is one.
+    pub(crate) since: Option<Time>,
 }
 
 /// What a channel feeds.
@@ -108,23 +118,18 @@ impl<L: Log> Feed<L> {
 
     /// Marks the seats of every shard as dirty that have to be visited: of all if there is something new or the channel
     /// is closing. Adds the shards on which they were clean.
-    pub(crate) fn mark_dirty(
-        &mut self,
-        closing: bool,
-        marked: &mut SmallVec<[(ShardId, View); 8]>,
-    ) {
-        let all = self.has_moved() || closing;
-        for (shard, seats) in (0..).map(ShardId).zip(&mut self.shards) {
+    pub(crate) fn mark_dirty(&mut self, closing: bool, marked: &mut SmallVec<[Marked; 8]>) {
+        let Self { history, shards, view, announced, .. } = self;
+        let head = history.head();
+        let before = std::mem::replace(announced, head);
+        let all = before != head || closing;
+        // What there is before the first mark may be of another process, or of a log's past.
+        let before = if before == Seq(0) { Seq(head.0.saturating_sub(1)) } else { before };
+        for (shard, seats) in (0..).map(ShardId).zip(shards) {
             if (all || seats.visits_all().0) && seats.mark_dirty() {
-                marked.push((shard, self.view));
+                marked.push(Marked { shard, view: *view, since: history.published_after(before) });
             }
         }
-    }
-
-    /// Whether the history has moved on since this was last called.
-    fn has_moved(&mut self) -> bool {
-        let head = self.history.head();
-        std::mem::replace(&mut self.announced, head) != head
     }
 }
 

@@ -148,6 +148,12 @@ impl History {
         }
     }
 
+    /// The time of the first event after this position that is remembered.
+    pub(crate) fn published_after(&self, position: Seq) -> Option<Time> {
+        let index = position.0.saturating_sub(self.start().0);
+        Some(self.events.get(usize::try_from(index).ok()?)?.published)
+    }
+
     /// The event with this number, if it is remembered.
     pub(crate) fn get(&self, seq: Seq) -> Option<&Event> {
         let index = seq.0.checked_sub(self.start().0 + 1)?;

@@ -7,12 +7,16 @@ use super::history::History;
 use super::seat::Seat;
 use super::sweep::EVENTS_PER_WRITE;
 use crate::ids::{EventId, Mark, Seq};
+use crate::time::Time;
 use crate::wire::{Frame, Greeting};
 
 /// Numbered events, which are kept up to some bounds. `round` is that of the seat's [`Seats`](super::seats::Seats).
 pub(crate) trait Log {
     /// The number of the newest event.
     fn head(&self) -> Seq;
+
+    /// The time of the first event after a position that is kept.
+    fn published_after(&self, position: Seq) -> Option<Time>;
 
     /// The id of a position.
     fn id(&self, seq: Seq) -> EventId;
@@ -69,6 +73,10 @@ pub(crate) trait Log {
 impl Log for History {
     fn head(&self) -> Seq {
         self.head()
+    }
+
+    fn published_after(&self, position: Seq) -> Option<Time> {
+        self.published_after(position)
     }
 
     fn id(&self, seq: Seq) -> EventId {

@@ -353,6 +353,11 @@ impl Hub {
         self.shared.registry.sum(|_| 1)
     }
 
+    /// Bytes of memory for the histories of orgs, and for events that are gone and that streams have still to write.
+    pub fn history_bytes(&self) -> u64 {
+        self.shared.common.memory.bytes()
+    }
+
     /// Its configuration.
     pub fn config(&self) -> &HubConfig {
         &self.shared.common.config

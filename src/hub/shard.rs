@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::channel::Channel;
-use super::feed::View;
+use super::feed::{Marked, View};
 use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
 use super::shared::SharedLog;
@@ -66,7 +66,8 @@ pub(crate) struct Shard {
 /// alive: a channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
-    dirty: VecDeque<(Weak<Channel>, View)>,
+    /// With the time of the first event that its seats have not been visited for.
+    dirty: VecDeque<(Weak<Channel>, (View, Option<Time>))>,
     /// Burst windows to close, by time, and by a number that keeps the times apart.
     windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
@@ -211,9 +212,10 @@ impl Shard {
         wheel.purge(self.seats(), TIMERS_PER_SEAT, |timer| timer.seat.is_taken(self.id));
     }
 
-    /// Leaves the seats that a channel has for a view, which have been marked dirty, to be swept.
-    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>, view: View) {
-        let dirty = (Arc::downgrade(channel), view);
+    /// Leaves the seats that a channel has for a view, which have been marked dirty, to be swept. `since` is the time of
+    /// the first event that they have to be visited for, if there is one.
+    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>, view: View, since: Option<Time>) {
+        let dirty = (Arc::downgrade(channel), (view, since));
         self.post(|inbox| inbox.dirty.push_back(dirty));
     }
 
@@ -243,8 +245,8 @@ impl Shard {
         windows.filter_map(|((closes, _), channel)| Some((closes, channel.upgrade()?)))
     }
 
-    /// The next channel to sweep, for this view.
-    pub(crate) fn pop_dirty(&self) -> Option<(Arc<Channel>, View)> {
+    /// The next channel to sweep, for this view, and the time of the first event to sweep it for.
+    pub(crate) fn pop_dirty(&self) -> Option<(Arc<Channel>, (View, Option<Time>))> {
         self.pop(|inbox| inbox.dirty.pop_front())
     }
 
@@ -350,8 +352,8 @@ impl Common {
 
     /// Leaves the channel to every shard on which it has subscribers of a view that has something new.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
-        for (shard, view) in channel.mark_dirty() {
-            self.shard(shard).push_dirty(channel, view);
+        for Marked { shard, view, since } in channel.mark_dirty() {
+            self.shard(shard).push_dirty(channel, view, since);
         }
     }
 

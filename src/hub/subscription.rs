@@ -22,7 +22,7 @@ use super::source::Source;
 use super::timers::{Deadline, Timer};
 use crate::config::HubConfig;
 use crate::ids::{EventId, OrgName, Seq, TopicName};
-use crate::metrics::{self, CloseReason};
+use crate::metrics::{self, CloseReason, Greeted};
 use crate::time::Tick;
 use crate::wire::{Frame, Greeting, Keepalive};
 
@@ -267,6 +267,16 @@ impl Subscription {
         let mut state = self.channel.state.lock();
         let mut source = state.feeds.source(self.shard, self.key).expect(HELD);
         source.begin(greeting, last, &self.channel.common)
+    }
+
+    /// Counts how its stream begins. `states_id` is whether its client has stated an id.
+    pub(crate) fn count_greeting(&self, greeting: Greeting, states_id: bool) {
+        let greeted = match (greeting, states_id) {
+            (Greeting::Resumed, _) => Greeted::Resumed,
+            (Greeting::Connected, true) => Greeted::Reread,
+            (Greeting::Connected, false) => Greeted::New,
+        };
+        metrics::add(&self.shard().counters.greeted[greeted as usize], 1);
     }
 
     /// The organisation whose invalidations it receives, or which has its topic.

@@ -11,7 +11,7 @@ use super::seats::Seats;
 use super::shard::ShardId;
 use crate::ids::Seq;
 use crate::metrics::CloseReason;
-use crate::time::Tick;
+use crate::time::{Tick, Time};
 
 /// A pass over the seats that one channel has on one shard for one view, in memory order, some at a time.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ struct Progress {
     index: usize,
     /// The head, whether all streams had to end, and how often some had to, when the pass began.
     began_at: (Seq, bool, u32),
+    /// The time of the first event that the pass is for, if it is for one.
+    since: Option<Time>,
+    /// The same of the pass that has visited the last seat, until it is taken.
+    passed: Option<Time>,
     /// It is done: the next change marks the channel dirty again.
     over: bool,
 }
@@ -47,8 +51,18 @@ pub(crate) const EVENTS_PER_WRITE: usize = 64;
 // ===== impl Sweep =====
 
 impl Sweep {
-    pub(super) fn new(channel: Arc<Channel>, shard: ShardId, view: View) -> Self {
-        Self { channel, shard, view, progress: Progress::default() }
+    pub(super) fn new(
+        channel: Arc<Channel>,
+        shard: ShardId,
+        view: View,
+        since: Option<Time>,
+    ) -> Self {
+        Self { channel, shard, view, progress: Progress { since, ..Progress::default() } }
+    }
+
+    /// The time of the first event that a pass was for which has visited the last seat, once.
+    pub(crate) fn take_passed(&mut self) -> Option<Time> {
+        self.progress.passed.take()
     }
 
     /// Collects what some of the subscribers need. Returns whether the sweep goes on.
@@ -107,7 +121,11 @@ impl Progress {
         // What was published during this pass waits for the next one, so that under load one pass
         // delivers many events.
         self.index = 0;
+        self.passed = self.since.take();
         let more = self.began_at != now_at || seats.is_late();
+        if more {
+            self.since = history.published_after(self.began_at.0);
+        }
         if !more {
             seats.end_sweep();
             self.over = true;
@@ -120,7 +138,8 @@ impl Drop for Sweep {
     /// The channel stays marked as dirty until a sweep is done, so it is left to the next driver.
     fn drop(&mut self) {
         if !self.progress.over {
-            self.channel.common.shard(self.shard).push_dirty(&self.channel, self.view);
+            let shard = self.channel.common.shard(self.shard);
+            shard.push_dirty(&self.channel, self.view, self.progress.since);
         }
     }
 }

@@ -187,6 +187,9 @@ impl<S: Sockets> Driver<S> {
             // A channel without a subscriber that is behind costs about as much as one with one.
             seats += self.batch.seats().max(1);
             self.serve();
+            if let Some(since) = sweep.take_passed() {
+                self.hub.count_sweep(since, self.clock.now());
+            }
             if goes_on {
                 self.sweeps.push_back(sweep);
                 break;

@@ -43,9 +43,16 @@ struct Extra {
 #[derive(Debug)]
 struct Opening {
     greeting: Greeting,
-    /// The id that the client came with.
-    last: Option<EventId>,
+    last: Last,
     retry_ms: u32,
+}
+
+/// The id that the client came with.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    id: Option<EventId>,
+    /// It stated one, if only one that cannot be read.
+    is_stated: bool,
 }
 
 // ===== impl EventStream =====
@@ -67,7 +74,8 @@ impl EventStream {
     ) -> Result<Self, SubscribeError> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
-        Ok(Self::begin(hub, subscription, (greeting, id), now))
+        let last = Last { id, is_stated: last_event_id.is_some() };
+        Ok(Self::begin(hub, subscription, (greeting, last), now))
     }
 
     /// Takes a seat for a subscriber of a topic, which begins at `start`. An `exclusive` stream ends all others, see
@@ -83,7 +91,7 @@ impl EventStream {
         now: Time,
     ) -> Result<Self, SubscribeError> {
         let (subscription, greeting) = hub.subscribe_topic(topic, start, exclusive, now)?;
-        Ok(Self::begin(hub, subscription, (greeting, start.last_id()), now))
+        Ok(Self::begin(hub, subscription, (greeting, start.into()), now))
     }
 
     /// Takes a seat for an exclusive stream that makes this claim, see [`Hub::claim_topic`]. Otherwise it is as
@@ -100,13 +108,13 @@ impl EventStream {
         now: Time,
     ) -> Result<Self, SubscribeError> {
         let (subscription, greeting) = hub.claim_topic(topic, start, claim, now)?;
-        Ok(Self::begin(hub, subscription, (greeting, start.last_id()), now))
+        Ok(Self::begin(hub, subscription, (greeting, start.into()), now))
     }
 
     fn begin(
         hub: &Hub,
         subscription: Subscription,
-        (greeting, last): (Greeting, Option<EventId>),
+        (greeting, last): (Greeting, Last),
         now: Time,
     ) -> Self {
         if let Some(age) = hub.config().stream_age_max {
@@ -161,6 +169,15 @@ impl EventStream {
         self
     }
 
+    /// Counts as that of a client which has stated an id, if one that is of no use.
+    #[cfg(feature = "server")]
+    pub(crate) fn with_stated_id(mut self) -> Self {
+        if let Some(opening) = self.extra.as_mut().and_then(|extra| extra.opening.as_mut()) {
+            opening.last.is_stated = true;
+        }
+        self
+    }
+
     /// Has the end of the stream logged, which has not begun.
     #[cfg(feature = "server")]
     pub(crate) fn with_record(mut self, record: AccessRecord) -> Self {
@@ -188,6 +205,14 @@ impl EventStream {
         opening
     }
 
+    /// Starts the stream, once. Returns the greeting, with its id and the reconnection time.
+    fn start(&mut self) -> Option<(Greeting, EventId, u32)> {
+        let Opening { greeting, last, retry_ms } = self.take_opening()?;
+        let (greeting, id) = self.subscription.begin(greeting, last.id);
+        self.subscription.count_greeting(greeting, last.is_stated);
+        Some((greeting, id, retry_ms))
+    }
+
     /// The response that a browser's `EventSource` expects (WHATWG HTML, 9.2), with header fields that keep caches
     /// from storing it and proxies from buffering or compressing it.
     pub fn into_response(self) -> Response<Self> {
@@ -213,18 +238,25 @@ impl EventStream {
 
     /// Appends the greeting, once, as part of a chunked body or not.
     pub(crate) fn write_greeting(&mut self, out: &mut Vec<u8>, chunked: bool) {
-        let Some(Opening { greeting, last, retry_ms }) = self.take_opening() else { return };
+        let Some((greeting, id, retry_ms)) = self.start() else { return };
         let greet = if chunked { wire::greet_chunked } else { wire::greet };
-        let (greeting, id) = self.subscription.begin(greeting, last);
         greet(out, greeting, id, retry_ms, self.subscription.config().keepalive_seconds());
     }
 
     /// The greeting, once.
     pub(crate) fn greet(&mut self) -> Option<wire::Frame> {
-        let Opening { greeting, last, retry_ms } = self.take_opening()?;
-        let (greeting, id) = self.subscription.begin(greeting, last);
+        let (greeting, id, retry_ms) = self.start()?;
         let keepalive_s = self.subscription.config().keepalive_seconds();
         Some(wire::Frame::greeting(greeting, id, retry_ms, keepalive_s))
+    }
+}
+
+// ===== impl Last =====
+
+impl From<Start> for Last {
+    fn from(start: Start) -> Self {
+        let id = start.last_id();
+        Self { id, is_stated: id.is_some() }
     }
 }
 

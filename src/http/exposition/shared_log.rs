@@ -3,11 +3,11 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::histogram::Histogram;
 use super::{encode, encode_family, gauge};
 use crate::backplane::broker::Kind;
 use crate::backplane::counters::{AppendResult, Counters};
@@ -21,14 +21,6 @@ use crate::metrics::read;
 pub(super) struct BackplaneCollector {
     pub(super) hub: Hub,
     pub(super) backplane: Backplane,
-}
-
-/// A histogram with one bucket.
-#[derive(Debug)]
-struct Times {
-    /// In seconds.
-    sum: f64,
-    count: u64,
 }
 
 const KINDS: [Kind; 3] = [Kind::Lines, Kind::Barrier, Kind::Beat];
@@ -58,7 +50,8 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, counters: &Counters) -> 
 
     let (sum, count) = counters.append_seconds();
     let help = "The time from a publish or command until it had come back from the log";
-    encode(encoder, "backplane_append_seconds", help, &Times { sum, count })?;
+    let times = Histogram { sum, buckets: vec![(f64::INFINITY, count)] };
+    encode(encoder, "backplane_append_seconds", help, &times)?;
 
     let records = KINDS.map(|kind| (kind.name(), counters.records(kind)));
     encode_family(encoder, "backplane_records", "Records that were read", "kind", &records)?;
@@ -90,17 +83,4 @@ fn encode_tail(encoder: &mut DescriptorEncoder<'_>, tail: &TailUse) -> fmt::Resu
     }
     let help = "The time between the oldest and the newest record in memory";
     encode(encoder, "backplane_tail_seconds", help, &ConstGauge::new(tail.span.as_secs_f64()))
-}
-
-// ===== impl Times =====
-
-impl EncodeMetric for Times {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let Self { sum, count } = *self;
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &[(f64::INFINITY, count)], None)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Histogram
-    }
 }

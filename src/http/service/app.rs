@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::admission::Admission;
 use crate::backplane::{Backplane, Status};
@@ -48,8 +48,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(config: Config, hub: Hub, clock: Clock, admission: Admission) -> Self {
-        let dropped = config.log_lines_dropped.clone();
-        let metrics = Exposition::new(hub, admission.clone(), dropped);
+        let metrics = Exposition::new(&config, hub, admission.clone());
         let auth = Auth::new(&config.auth);
         let (hosts, cors) = (Hosts::new(&config), Cors::new(&config));
         let rate_limiter = config.publish_rate.map(RateLimiter::new);
@@ -86,6 +85,15 @@ impl App {
     #[cfg(feature = "postgres")]
     pub(crate) fn with_outbox(mut self, counters: Arc<OutboxCounters>) -> Self {
         self.metrics.add_outbox(counters);
+        self
+    }
+
+    /// The same, whose metrics have when the certificate in use expires.
+    pub(crate) fn with_certificate(
+        mut self,
+        expires: impl Fn() -> Option<SystemTime> + Send + Sync + 'static,
+    ) -> Self {
+        self.metrics.add_certificate(expires);
         self
     }
 
@@ -186,6 +194,13 @@ impl App {
     /// Makes `/readyz` answer 503, so that load balancers send no more connections.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Shows that all has ended when so much time has passed, at the latest.
+    pub(crate) fn drain_for(&self, timeout: Duration) {
+        // A clock that has no such time says little.
+        let now = SystemTime::now();
+        self.metrics.drain_until(now.checked_add(timeout).unwrap_or(now));
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::http::accept::accepts_events;
 use crate::http::auth::{AuthError, Authorization, Grant};
 use crate::http::filter::{filter, no_filter};
 use crate::http::handoff::Handoff;
-use crate::http::last_event_id::last_event_id;
+use crate::http::last_event_id::stated_id;
 use crate::http::reject::Reject;
 use crate::http::response::ResponseState;
 use crate::http::route::{Route, route};
@@ -115,8 +115,10 @@ impl Service {
         self.check_view(org, view)?;
         let filter = filter(request.uri(), self.hub.config())?;
         self.open_with(request, grant, |hub, now| {
-            let id = last_event_id(request.headers(), request.uri());
-            let stream = EventStream::open(hub, org, view, id.as_deref(), now);
+            // Of several ids none counts.
+            let id = stated_id(request.headers(), request.uri());
+            let id = id.as_ref().map(|id| id.as_deref().unwrap_or_default());
+            let stream = EventStream::open(hub, org, view, id, now);
             let stream = stream.map_err(|why| match view {
                 View::Member => refused(why, Limit::Org),
                 View::Public => refused(why, Limit::OrgPublic),
@@ -148,13 +150,15 @@ impl Service {
                 // It is appended to the log, which every server reads.
                 self.app.publisher(hub).acquire(&topic.org, now)?;
             }
-            let start = topics::start(request.headers(), request.uri(), &self.app.clock);
+            let (start, states_id) =
+                topics::start(request.headers(), request.uri(), &self.app.clock);
             let stream = match sole {
                 Sole::No => EventStream::open_topic(hub, topic, start, false, now),
                 Sole::Yes => EventStream::open_topic(hub, topic, start, true, now),
                 Sole::Claims(_, claim) => EventStream::claim_topic(hub, topic, start, claim, now),
             };
-            stream.map_err(|why| refused(why, Limit::Topic))
+            let stream = stream.map_err(|why| refused(why, Limit::Topic))?;
+            Ok(if states_id { stream.with_stated_id() } else { stream })
         })?;
         Ok(OpenedTopic { stream, permit, sole })
     }

@@ -2,7 +2,7 @@
 
 use super::CountersState;
 use crate::hub::{Hub, View};
-use crate::metrics::{CloseReason, Counters, add, read};
+use crate::metrics::{CloseReason, Counters, Greeted, SweepTimes, add, read};
 use crate::sync::AtomicU64;
 
 impl Hub {
@@ -13,11 +13,22 @@ impl Hub {
             closed: CloseReason::ALL
                 .map(|reason| (reason.label().to_owned(), vec![0; VIEWS]))
                 .to_vec(),
+            greeted: vec![0; Greeted::ALL.len()],
+            sweeps: vec![0; SweepTimes::BOUNDS_MS.len() + 1],
             ..CountersState::default()
         };
         for counters in self.counters() {
-            let Counters { opened, closed, published, coalesced, delivered, keepalives, rereads } =
-                counters;
+            let Counters {
+                opened,
+                closed,
+                published,
+                coalesced,
+                delivered,
+                keepalives,
+                rereads,
+                greeted,
+                sweeps,
+            } = counters;
             add_all(&mut sums.opened, opened);
             for (view, closed) in closed.iter().enumerate() {
                 for ((_, sum), counter) in sums.closed.iter_mut().zip(closed) {
@@ -29,14 +40,27 @@ impl Hub {
             add_to(&mut sums.delivered, delivered);
             add_to(&mut sums.keepalives, keepalives);
             add_to(&mut sums.rereads, rereads);
+            add_all(&mut sums.greeted, greeted);
+            add_all(&mut sums.sweeps, sweeps.counts());
+            add_to(&mut sums.sweeps_ms, sweeps.sum_ms());
         }
         sums
     }
 
     /// Counts on from there. A reason that is unknown here counts as one of the server's.
     pub(super) fn restore_counters(&self, state: &CountersState) {
-        let CountersState { opened, closed, published, coalesced, delivered, keepalives, rereads } =
-            state;
+        let CountersState {
+            opened,
+            closed,
+            published,
+            coalesced,
+            delivered,
+            keepalives,
+            rereads,
+            greeted,
+            sweeps,
+            sweeps_ms,
+        } = state;
         let counters = self.shard_counters();
         restore_all(&counters.opened, opened);
         for (label, counts) in closed {
@@ -50,6 +74,9 @@ impl Hub {
         add(&counters.delivered, *delivered);
         add(&counters.keepalives, *keepalives);
         add(&counters.rereads, *rereads);
+        restore_all(&counters.greeted, greeted);
+        restore_all(counters.sweeps.counts(), sweeps);
+        add(counters.sweeps.sum_ms(), *sweeps_ms);
     }
 
     /// Counts streams that the counters have as open and that have not come as drained: the other process ends them.

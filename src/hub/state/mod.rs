@@ -159,6 +159,17 @@ pub(crate) struct CountersState {
     pub(crate) keepalives: u64,
     #[n(6)]
     pub(crate) rereads: u64,
+    /// By how the streams began.
+    #[n(7)]
+    #[cbor(default)]
+    pub(crate) greeted: Vec<u64>,
+    /// By how long sweeps took: the buckets of [`SweepTimes`](crate::metrics::SweepTimes), whose bounds stay.
+    #[n(8)]
+    #[cbor(default)]
+    pub(crate) sweeps: Vec<u64>,
+    #[n(9)]
+    #[cbor(default)]
+    pub(crate) sweeps_ms: u64,
 }
 
 /// The last record of the log that servers share which has reached every stream.

@@ -130,7 +130,7 @@ impl Subscription {
             (is_blocked, !is_blocked && self.mark_behind(&mut state.feeds))
         };
         if is_behind {
-            self.shard().push_dirty(&self.channel, self.view);
+            self.shard().push_dirty(&self.channel, self.view, None);
         }
         is_blocked
     }

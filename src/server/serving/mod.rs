@@ -153,6 +153,7 @@ impl Serving {
         let Config { drain_delay, drain_timeout, .. } = self.config;
         let deadline = Instant::now() + drain_timeout;
         systemd::stopping();
+        self.app.drain_for(drain_timeout);
         self.app.stop();
         #[expect(clippy::disallowed_methods, reason = "once, at the end")]
         let delay = tokio::time::sleep(drain_delay.min(drain_timeout));
@@ -169,7 +170,10 @@ impl Serving {
         let deadline = match ending {
             Ending::Stopped(deadline) => deadline,
             #[cfg(target_os = "linux")]
-            Ending::Replaced => Instant::now() + self.config.drain_timeout,
+            Ending::Replaced => {
+                self.app.drain_for(self.config.drain_timeout);
+                Instant::now() + self.config.drain_timeout
+            }
         };
         self.upgrader.set_phase(Phase::Stopping);
         // The other process is the one that is watched, and that keeps the state, from here on.

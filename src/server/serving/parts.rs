@@ -53,6 +53,10 @@ impl Parts {
             Some(backplane) => app.with_backplane(&hub, backplane.clone()),
             None => app,
         };
+        let app = match sources.tls().cloned() {
+            Some(tls) => app.with_certificate(move || tls.expires()),
+            None => app,
+        };
         #[cfg(feature = "postgres")]
         let outbox_counters = Arc::<OutboxCounters>::default();
         #[cfg(feature = "postgres")]

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -130,6 +131,13 @@ impl Tls {
     /// Whether a file has changed since they were last read, valid or not.
     pub(in crate::server) fn has_changed(&self) -> bool {
         stamps(&self.files) != self.current.lock().stamps
+    }
+
+    /// When the certificate in use expires; `None` if it does not say so.
+    pub(in crate::server) fn expires(&self) -> Option<SystemTime> {
+        // Read without the lock, which handshakes wait for.
+        let own = self.current.lock().chain.first()?.clone();
+        validity::expires(&own)
     }
 
     /// Logs a warning if the certificate in use has expired, or is not valid yet.

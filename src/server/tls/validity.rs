@@ -30,6 +30,29 @@ fn complaints(chain: &[CertificateDer<'_>], now: UnixTime) -> Vec<String> {
 
 /// That it has expired, or is not valid yet; `None` if it is valid, or no certificate that clients could check.
 fn state(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
+    match check(certificate, now)? {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            Some(format!("has expired: it was valid until {}", date(not_after)))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            Some(format!("is not valid yet: it will be from {} on", date(not_before)))
+        }
+        _ => None,
+    }
+}
+
+/// When a certificate expires; `None` if it is none that clients could check.
+pub(super) fn expires(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    // By then each has expired: X.509 has no later year than 9999.
+    let end_of_times = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    match check(certificate, end_of_times)? {
+        CertificateError::ExpiredContext { not_after, .. } => Some(time(not_after)),
+        _ => None,
+    }
+}
+
+/// What is wrong with a certificate at a time.
+fn check(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<CertificateError> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     // webpki looks at the times before anything else. That no issuer is trusted is an error too, and does not matter.
     let trusted = RootCertStore::empty();
@@ -37,18 +60,17 @@ fn state(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
     let checked =
         verify_server_cert_signed_by_trust_anchor(&parsed, &trusted, &[], now, algorithms);
     match checked {
-        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            Some(format!("has expired: it was valid until {}", date(not_after)))
-        }
-        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
-            not_before, ..
-        })) => Some(format!("is not valid yet: it will be from {} on", date(not_before))),
+        Err(Error::InvalidCertificate(why)) => Some(why),
         _ => None,
     }
 }
 
-fn date(time: UnixTime) -> String {
-    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
+fn date(at: UnixTime) -> String {
+    httpdate::fmt_http_date(time(at))
+}
+
+fn time(at: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(at.as_secs())
 }
 
 #[cfg(test)]

@@ -88,6 +88,8 @@ fn counters() -> CountersState {
         delivered: 40,
         keepalives: 7,
         rereads: 8,
+        // They came later.
+        ..CountersState::default()
     }
 }
 
