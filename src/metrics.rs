@@ -205,18 +205,18 @@ impl SweepTimes {
     }
 
     /// The bucket of what took so long.
-    pub(crate) fn bucket(millis: u64) -> usize {
+    fn bucket(millis: u64) -> usize {
         Self::BOUNDS_MS.partition_point(|bound| *bound < millis)
     }
 
     /// The counts of the buckets, of which the last one has no bound.
-    #[cfg(feature = "server")]
+    #[cfg(any(test, feature = "server"))]
     pub(crate) fn counts(&self) -> &[AtomicU64] {
         &self.counts
     }
 
     /// What all took together, in milliseconds.
-    #[cfg(feature = "server")]
+    #[cfg(any(test, feature = "server"))]
     pub(crate) fn sum_ms(&self) -> &AtomicU64 {
         &self.sum_ms
     }
@@ -256,4 +256,23 @@ pub(crate) fn add(counter: &AtomicU64, n: u64) {
 /// Reads without ordering.
 pub(crate) fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_part_of_its_bucket() {
+        let last = SweepTimes::BOUNDS_MS.len();
+        for (millis, bucket) in
+            [(0, 0), (1, 0), (2, 1), (3, 2), (5, 2), (6, 3), (10_000, last - 1), (10_001, last)]
+        {
+            let times = SweepTimes::default();
+            times.add(Duration::from_millis(millis));
+            let counts: Vec<_> = times.counts().iter().map(read).collect();
+            assert_eq!(counts.iter().sum::<u64>(), 1);
+            assert_eq!((counts[bucket], read(times.sum_ms())), (1, millis), "{millis}");
+        }
+    }
 }

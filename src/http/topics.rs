@@ -141,7 +141,7 @@ mod tests {
             headers.append("last-event-id", HeaderValue::from_str(field).expect("text"));
         }
         let uri = format!("/?{query}").parse().expect("a URI");
-        start(&headers, &uri, &Clock::start())
+        start(&headers, &uri, &Clock::start()).0
     }
 
     #[test]

@@ -45,8 +45,9 @@ impl Format {
     }
 }
 
-/// The formats differ, for what we expose (counters and gauges), in the names under which a counter is described, and
-/// in the last line.
+/// The formats differ, for what we expose (counters, gauges and histograms), in the names under which a counter is
+/// described, and in the last line. The bounds of buckets are written as OpenMetrics has them (`1.0`) in both, so that a
+/// series stays the same where a collector changes the format.
 fn to_prometheus(text: &str) -> String {
     let mut plain = String::with_capacity(text.len() + text.len() / 8);
     let mut lines = text.lines().filter(|line| *line != "# EOF").peekable();
@@ -70,6 +71,20 @@ fn to_prometheus(text: &str) -> String {
 mod tests {
     use super::*;
     use http::{HeaderValue, header};
+
+    #[test]
+    fn a_text_is_converted_by_its_types() {
+        let open = "# HELP a_seconds One. # TYPE x counter\n# TYPE a_seconds histogram\n\
+            a_seconds_sum 1.5\na_seconds_count 2\na_seconds_bucket{le=\"1.0\"} 1\n\
+            a_seconds_bucket{le=\"+Inf\"} 2\n\
+            # HELP b A counter\n# TYPE b counter\nb_total{c=\"# EOF\"} 1\n\
+            # HELP c counter\n# TYPE c gauge\nc 0.0\n# EOF\n";
+        let classic = open.replace(" b A counter", " b_total A counter");
+        let classic = classic.replace(" b counter", " b_total counter");
+        let classic = classic.strip_suffix("# EOF\n").expect("the end");
+        assert_eq!(Format::Prometheus.convert(open.into()), classic);
+        assert_eq!(Format::OpenMetrics.convert(open.into()), open);
+    }
 
     fn format(accept: Option<&str>) -> Format {
         let mut headers = HeaderMap::new();

@@ -95,16 +95,20 @@ fn booted(text: &str) -> Option<u64> {
 /// The open descriptors. To list a million of them would need a gigabyte of the kernel's memory; since Linux 6.2 it has
 /// their number. Without that there is none, if they are many.
 fn open_descriptors() -> Option<u64> {
-    let folder = "/proc/self/fd";
-    match fs::metadata(folder).ok()?.len() {
-        0 => {
-            let listed = fs::read_dir(folder).ok()?.take(LISTED_MAX + 1).count();
-            // One of them reads the folder.
-            (listed <= LISTED_MAX).then(|| listed.saturating_sub(1) as u64)
-        }
+    match fs::metadata(DESCRIPTORS).ok()?.len() {
+        0 => listed_descriptors(LISTED_MAX),
         open => Some(open),
     }
 }
+
+/// The same, listed; `None` if there are more than that.
+fn listed_descriptors(max: usize) -> Option<u64> {
+    // One of them reads the folder.
+    let listed = fs::read_dir(DESCRIPTORS).ok()?.take(max + 2).count().saturating_sub(1);
+    (listed <= max).then_some(listed as u64)
+}
+
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// Descriptors that are listed at most to be counted.
 const LISTED_MAX: usize = 4_096;
@@ -120,4 +124,32 @@ fn page_bytes() -> u64 {
 /// Ticks of the kernel's clock in seconds.
 fn seconds(ticks: u64) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// proc_pid_stat(5). A program chooses its name.
+    #[test]
+    fn the_name_of_a_process_is_no_field() {
+        for name in ["nudged", "a b) S 1 2 3", ") ", "", "((", "1 2 3 4 5"] {
+            let numbers: Vec<_> = (4..=52).map(|n| n.to_string()).collect();
+            let text = format!("7 ({name}) S {}\n", numbers.join(" "));
+            let stat = Stat { used: 14 + 15, began: 22, virtual_bytes: 23, resident_pages: 24 };
+            assert_eq!(Stat::parse(&text), Some(stat), "{name:?}");
+        }
+        for broken in ["", "7 (nudged) S 1 2 3", "7 nudged S"] {
+            assert_eq!(Stat::parse(broken), None);
+        }
+        assert_eq!(booted("cpu 1 2\nbtime 1700000000\nctxt 9\n"), Some(1_700_000_000));
+        assert_eq!(booted("cpu 1 2\n"), None);
+    }
+
+    /// Other tests open some meanwhile.
+    #[test]
+    fn a_few_descriptors_are_counted_where_the_kernel_does_not() {
+        assert_eq!(listed_descriptors(2), None);
+        assert!(listed_descriptors(100_000).is_some_and(|open| open > 2));
+    }
 }

@@ -1,5 +1,7 @@
 //! The driver's turns, counted, in virtual time.
 
+mod sweeps;
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;

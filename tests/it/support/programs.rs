@@ -102,6 +102,8 @@ pub(crate) static POSTGRES: Program = Program::new(
     &["/usr/lib/postgresql/15/bin/postgres", "--version"],
     "postgresql is missing: apt-get install postgresql-15",
 );
+pub(crate) static PROMTOOL: Program =
+    Program::new(&["promtool", "--version"], "promtool is missing: apt-get install prometheus");
 pub(crate) static PYTHON: Program =
     Program::new(&["python3", "--version"], "python3 is missing: apt-get install python3");
 pub(crate) static REDIS_SERVER: Program = Program::new(

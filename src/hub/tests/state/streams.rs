@@ -11,9 +11,10 @@ use crate::hub::batch::{Batch, VISITS_PER_TURN};
 use crate::hub::state::ImportError;
 use crate::hub::{Deadline, Hub, SocketId, Start, Subscription, View};
 use crate::ids::{OrgName, Topic};
-use crate::metrics::{CloseReason, read};
+use crate::metrics::{CloseReason, SweepTimes, read};
 use crate::stream::{AccessLog, AccessRecord, Clock, Ended, EventStream};
 use crate::time::{Tick, Time};
+use crate::wire::Greeting;
 
 fn acme() -> OrgName {
     "acme".parse().expect("a name")
@@ -99,6 +100,28 @@ fn the_counters_go_on_and_streams_that_stay_count_as_drained() {
     moves.give_away();
     drop(moves);
     assert_eq!((closed(&hub, CloseReason::Client), hub.seats()), (2, 0));
+}
+
+/// In another process they are those of one shard.
+#[test]
+fn how_streams_began_and_how_long_sweeps_took_goes_on() {
+    let (hub, took) = (hub(), [3, 70, 20_000]);
+    for (shard, millis) in [0, 1, 1].into_iter().zip(took) {
+        let shard = hub.on_shard(shard);
+        shard.shard_counters().sweeps.add(Duration::from_millis(millis));
+        let stream = member(&shard);
+        stream.count_greeting(Greeting::Connected, true);
+        stream.count_greeting(Greeting::Resumed, true);
+    }
+    member(&hub).count_greeting(Greeting::Connected, false);
+    let other = moved(&hub, Time(0), 1, Time(0));
+    let counters = other.shard_counters();
+    assert_eq!(counters.greeted.each_ref().map(read), [1, 3, 3], "new, resumed, re-read");
+    assert_eq!(read(counters.sweeps.sum_ms()), 20_073);
+    let expected = SweepTimes::default();
+    took.into_iter().for_each(|millis| expected.add(Duration::from_millis(millis)));
+    let counts = |times: &SweepTimes| times.counts().iter().map(read).collect::<Vec<_>>();
+    assert_eq!(counts(&counters.sweeps), counts(&expected));
 }
 
 #[test]
