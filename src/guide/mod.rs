@@ -79,6 +79,7 @@ pub mod migrating {}
 /// [cluster]: crate::guide::cluster
 /// [upgrades]: crate::guide::upgrades
 /// [metrics]: crate::guide::metrics
+/// [outbox]: crate::guide::outbox
 ///
 #[doc = include_str!("operate.md")]
 pub mod operate {}

@@ -102,6 +102,8 @@ pub(crate) static POSTGRES: Program = Program::new(
     &["/usr/lib/postgresql/15/bin/postgres", "--version"],
     "postgresql is missing: apt-get install postgresql-15",
 );
+pub(crate) static PROMETHEUS: Program =
+    Program::new(&["prometheus", "--version"], "prometheus is missing: apt-get install prometheus");
 pub(crate) static PROMTOOL: Program =
     Program::new(&["promtool", "--version"], "promtool is missing: apt-get install prometheus");
 pub(crate) static PYTHON: Program =

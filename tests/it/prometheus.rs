@@ -1,1 +1,0 @@
-//! The dashboard and the alerts, with a real Prometheus that scrapes the program.
