@@ -1,6 +1,7 @@
 //! What is created with a log begins with what the log has for it.
 
 use super::*;
+use crate::hub::batch::Batch;
 
 /// No stream was open here when these were published, and yet a client of another server resumes.
 #[test]
@@ -100,4 +101,20 @@ fn a_feed_gets_nothing_twice_that_it_was_filled_with() {
     node.wait(50);
     assert_eq!(texts(&take(&mut member)), ["open1", "open2"]);
     assert_eq!(texts(&take(&mut stream)), [""; 0]);
+}
+
+/// It was published before the stream came: what is swept for it is what comes then.
+#[test]
+fn what_a_channel_is_filled_with_is_swept_for_no_stream() {
+    let (mut log, mut node) = (Log::default(), Node::new(config()));
+    log.append(&keys("acme", &["a"]));
+    node.follow(&log);
+    node.wait(60_000);
+    let _stream = node.member(None);
+    node.wait(5_000);
+    log.append(&keys("acme", &["b"]));
+    node.follow(&log);
+    let mut sweep = node.hub.driver().next_sweep().expect("it is behind");
+    assert!(!sweep.collect(&mut Batch::default()));
+    assert_eq!(sweep.take_passed(), Some(node.now));
 }
