@@ -1,5 +1,7 @@
 //! Guides for users: what the README links, as pages of this documentation. They hold no code.
 //!
+//! * [`operate`]: how large, the machine, proxies, deploys, from 1 server to 100, and what each alert means.
+//! * [`metrics`]: every metric, and what to do about it.
 //! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
 //! * [`upgrades`]: a new version in place of the old one, which no browser notices, or after which browsers resume.
 //! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream or in Redis.
@@ -76,9 +78,10 @@ pub mod heartbeats {}
 /// ```
 pub mod migrating {}
 
+/// [metrics]: crate::guide::metrics
 /// [cluster]: crate::guide::cluster
 /// [upgrades]: crate::guide::upgrades
-/// [metrics]: crate::guide::metrics
+/// [ten_million]: crate::guide::ten_million
 /// [outbox]: crate::guide::outbox
 ///
 #[doc = include_str!("operate.md")]
