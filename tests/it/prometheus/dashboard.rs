@@ -42,7 +42,7 @@ fn grafana_10_and_11_can_import_the_dashboard() {
     assert!(titles.len() > 8, "{titles:?}");
 }
 
-/// So that whoever imports it chooses the Prometheus, the job and the servers.
+/// The Prometheus, the job and the servers are chosen where it is imported.
 #[test]
 fn all_of_the_dashboard_goes_by_its_variables() {
     let dashboard = grafana();
