@@ -44,7 +44,10 @@ fn run_command(cli: Cli) -> Result<ExitCode, Exit> {
         Some(Command::Listen(request)) => request.run(),
         Some(Command::Token(request)) => request.run(),
         Some(Command::OutboxSql(request)) => request.run(),
+        Some(Command::Top(request)) => request.run(),
+        Some(Command::Probe(request)) => request.run(),
         Some(Command::Bench(load)) => load.run(),
+        Some(Command::Generate(request)) => request.run(),
     }
 }
 

@@ -89,6 +89,11 @@ static URL: LazyLock<String> = LazyLock::new(|| format!("http://{}", config::LIS
 // ===== impl ServerArgs =====
 
 impl ServerArgs {
+    /// The same, of the server with this URL, if there is one.
+    pub(super) fn at(self, url: Option<Hidden>) -> Self {
+        Self { url: url.unwrap_or(self.url), ..self }
+    }
+
     pub(super) fn into_endpoint(self) -> Result<Endpoint, Exit> {
         let Self { url, token, tls } = self;
         let wrong = |why| Exit::usage(format!("--url {}: {why}", url.as_url()));

@@ -47,6 +47,10 @@ lacking_command!(Reread, "reread", "client");
 lacking_command!(Listen, "listen", "client");
 #[cfg(not(feature = "client"))]
 lacking_command!(Close, "close", "client");
+#[cfg(not(feature = "client"))]
+lacking_command!(Top, "top", "client");
+#[cfg(not(feature = "client"))]
+lacking_command!(Probe, "probe", "client");
 #[cfg(not(feature = "jwt"))]
 lacking_command!(Token, "token", "jwt");
 #[cfg(not(feature = "postgres"))]

@@ -119,8 +119,12 @@ fn is_coloured() -> bool {
 /// Whether a terminal gets colours: unless its user wants none (no-color.org), or it has none.
 pub(crate) fn may_be_coloured() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    !is_set("NO_COLOR") && !is_dumb
+    !is_set("NO_COLOR") && !is_dumb_terminal()
+}
+
+/// Whether the terminal says that it can do nothing but print.
+pub(crate) fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// The HTTP/2 library is never logged, whatever the filter says: its lines hold parts of requests, tokens

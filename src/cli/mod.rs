@@ -9,6 +9,7 @@ mod bench;
 mod client;
 mod complete;
 pub(crate) mod first_request;
+mod generate;
 mod groups;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -23,6 +24,8 @@ mod outbox;
 pub(crate) mod output;
 #[cfg(feature = "client")]
 mod publish;
+#[cfg(feature = "client")]
+mod probe;
 mod redact;
 mod requirements;
 mod serve;
@@ -31,6 +34,8 @@ pub(crate) mod signals;
 pub(crate) mod summary;
 #[cfg(feature = "jwt")]
 mod token;
+#[cfg(feature = "client")]
+mod top;
 mod values;
 mod variables;
 
@@ -44,6 +49,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub(crate) use self::bench::Bench;
 #[cfg(feature = "client")]
 pub(crate) use self::client::{Close, Reread};
+pub(crate) use self::generate::Generate;
 #[cfg(not(feature = "bench"))]
 pub(crate) use self::lacking::Bench;
 #[cfg(not(feature = "postgres"))]
@@ -51,16 +57,20 @@ pub(crate) use self::lacking::OutboxSql;
 #[cfg(not(feature = "jwt"))]
 pub(crate) use self::lacking::Token;
 #[cfg(not(feature = "client"))]
-pub(crate) use self::lacking::{Close, Listen, Publish, Reread};
+pub(crate) use self::lacking::{Close, Listen, Probe, Publish, Reread, Top};
 #[cfg(feature = "client")]
 pub(crate) use self::listen::Listen;
 #[cfg(feature = "postgres")]
 pub(crate) use self::outbox::OutboxSql;
 #[cfg(feature = "client")]
+pub(crate) use self::probe::Probe;
+#[cfg(feature = "client")]
 pub(crate) use self::publish::Publish;
 pub(crate) use self::serve::Serve;
 #[cfg(feature = "jwt")]
 pub(crate) use self::token::Token;
+#[cfg(feature = "client")]
+pub(crate) use self::top::Top;
 pub(crate) use self::values::LogFormat;
 
 use self::variables::Unknown;
@@ -96,8 +106,15 @@ pub(crate) enum Command {
     /// Print the SQL that makes the table of --outbox, and the functions that write into it; it may be
     /// run again
     OutboxSql(OutboxSql),
+    /// Show the numbers of a running server in the terminal, once a second; q ends it
+    Top(Top),
+    /// Ask the server of this machine whether it is ready, as a health check: exit code 0 if it is, else 1
+    Probe(Probe),
     /// Load a server with streams and publishes; reports what arrived, how late, and at what cost
     Bench(Box<Bench>),
+    /// Print the man page, or the completions for a shell, for packages
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 /// An error that ends the program.

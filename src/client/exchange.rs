@@ -109,7 +109,7 @@ impl Connection {
 }
 
 /// The connection lives as long as the sender and the bodies of its responses.
-async fn start_http<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Error>
+pub(super) async fn start_http<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -1,11 +1,13 @@
 //! A client of the server, for the command line: [`publish`] posts stale keys, [`publish_event`] an event for a topic,
-//! [`listen`] follows a stream as a browser does.
+//! [`listen`] follows a stream as a browser does, [`probe`] asks whether a server is ready, and a [`Fetcher`] gets
+//! its metrics.
 //!
 //! All of them use HTTP/1.1, on cleartext or over TLS. They need a tokio runtime of either kind, with time
 //! and I/O.
 
 mod event_line;
 pub(crate) mod exchange;
+mod fetch;
 mod listen;
 mod publish;
 mod reread;
@@ -23,6 +25,7 @@ use std::{fmt, io};
 
 use http::{HeaderValue, StatusCode};
 
+pub use fetch::{Fetcher, ProbeTarget, probe};
 pub use listen::{Listen, REDIRECTS_MAX, StreamKind, listen};
 pub use publish::{Publish, RETRY_FOR, publish};
 pub use reread::{Reread, reread};
@@ -100,6 +103,11 @@ pub enum Error {
     ContentType(String),
     /// The stream has an event larger than any that the server sends.
     TooLarge(EventTooLarge),
+    /// The response has a body of more bytes than are read.
+    BodyTooLarge {
+        /// The most that are read.
+        max: usize,
+    },
     /// The given last event id cannot be sent in a header field.
     LastEventId,
     /// The output cannot be written.
@@ -197,6 +205,9 @@ impl fmt::Display for Error {
                 write!(f, "expected content-type text/event-stream, got {other:?}")
             }
             Self::TooLarge(why) => why.fmt(f),
+            Self::BodyTooLarge { max } => {
+                write!(f, "the response has more than {max} bytes, which are not read")
+            }
             Self::LastEventId => f.write_str("a last event id may not contain control characters"),
             Self::Output(why) => write!(f, "cannot write: {why}"),
         }
