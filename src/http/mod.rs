@@ -6,6 +6,7 @@ mod auth;
 mod body_budget;
 mod command;
 mod conformance;
+mod content;
 mod cors;
 mod exposition;
 mod fields;
