@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::broker::Broker;
 use super::counters::{AppendResult, Counters};
+use super::follower::Node;
 use super::queue::{Came, Content, Queue};
 use super::runner;
 use crate::config::BackplaneConfig;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     /// Something waits to be appended, or may be appended now, or the queue is closed.
     pub(super) wake: Notify,
     pub(super) status: Mutex<Status>,
+    /// The servers whose beats were read lately, in the order of these.
+    pub(super) nodes: Mutex<Vec<Node>>,
     pub(super) counters: Counters,
     pub(super) clock: Clock,
     pub(super) timeout: Duration,
@@ -147,6 +150,13 @@ impl Backplane {
         self.shared().status.lock().clone()
     }
 
+    /// The servers whose beats were read lately, this one among them, and how long ago.
+    pub(crate) fn nodes(&self) -> Vec<(Node, Duration)> {
+        let now = self.shared().clock.now();
+        let nodes = self.shared().nodes.lock();
+        nodes.iter().map(|node| (node.clone(), now.since(node.at))).collect()
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.shared().counters
     }
@@ -196,6 +206,7 @@ impl Shared {
             queue: Mutex::new(Queue::new()),
             wake: Notify::new(),
             status: Mutex::new(Status { why, ..Status::default() }),
+            nodes: Mutex::default(),
             counters: Counters::default(),
             clock,
             timeout: config.timeout,

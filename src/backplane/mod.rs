@@ -39,4 +39,5 @@ pub(crate) mod tls;
 pub(crate) mod wait;
 mod warnings;
 
+pub(crate) use self::follower::Node;
 pub(crate) use self::handle::{AppendError, Appended, Backplane, Status};

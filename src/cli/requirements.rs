@@ -184,6 +184,7 @@ mod tests {
         "workers",
         "insecure_open",
         "host",
+        "ops",
         "keepalive",
         "retry_min",
         "retry_max",

@@ -17,7 +17,7 @@ use super::settings::{
     CONFIG, HistoryArgs, LimitArgs, ListenArgs, LogArgs, PublishArgs, ShutdownArgs, StreamArgs,
     TopicArgs,
 };
-use super::values::{ForwardedFieldArg, OrgList, PublicOrg};
+use super::values::{ForwardedFieldArg, OrgList, PublicOrg, Switch};
 
 /// Settings of the server. Durations are written like 50ms, 30s or 5m.
 #[derive(Args, Clone, Debug)]
@@ -147,6 +147,7 @@ impl Serve {
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
             hosts: listening.host,
+            ops: listening.ops == Switch::On,
             peer_timeout: streams.peer_timeout.0,
             connections_max: limits.connections,
             internal_connections_max: limits.internal_connections,

@@ -12,8 +12,8 @@ use super::listen_address::ListenAddress;
 #[cfg(feature = "tls")]
 use super::listen_address::resolve;
 use super::values::{
-    ForwardedFieldArg, HumanDuration, LogFormat, OrgList, at_least, count, duration, millis,
-    org_list, public_key, whole_seconds,
+    ForwardedFieldArg, HumanDuration, LogFormat, OrgList, Switch, at_least, count, duration,
+    millis, org_list, public_key, whole_seconds,
 };
 #[cfg(feature = "tls")]
 use super::values::{TlsSessionsArg, check_file_name, check_key_file};
@@ -27,8 +27,8 @@ pub(super) struct ListenArgs {
     pub(super) listen: Vec<ListenAddress>,
 
     /// Internal address, in cleartext, with connections of its own: it serves everything, and publishing,
-    /// DELETE, reread, positions and /metrics are then served there only; separate several with commas, or
-    /// repeat the flag
+    /// DELETE, reread, positions, /metrics and /ops are then served there only; separate several with commas,
+    /// or repeat the flag
     #[arg(
         long,
         env = "NUDGED_INTERNAL_LISTEN",
@@ -51,6 +51,11 @@ pub(super) struct ListenArgs {
     /// host, but if this is given, for these, localhost and all addresses only
     #[arg(long, env = "NUDGED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub(super) host: Vec<HostName>,
+
+    /// Whether /ops is served, the page for operators. It holds no data; the names of orgs, topics and
+    /// servers that it shows need a token for all orgs with the scope ops
+    #[arg(long, env = "NUDGED_OPS", value_name = "WHETHER", value_enum, default_value_t = Switch::On)]
+    pub(super) ops: Switch,
 }
 
 #[cfg(feature = "tls")]

@@ -43,9 +43,9 @@ pub(crate) struct Token {
     #[arg(long, value_name = "TOPIC", value_delimiter = ',', value_parser = topic_pattern)]
     topics: Vec<String>,
 
-    /// What the token allows, separated by commas: subscribe, publish, or exclusive, which needs subscribe
-    /// and lets a stream of a topic end all others
-    #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = SUBSCRIBE, value_parser = [SUBSCRIBE, PUBLISH, EXCLUSIVE])]
+    /// What the token allows, separated by commas: subscribe, publish, exclusive, which needs subscribe and
+    /// lets a stream of a topic end all others, or ops, which needs --org * and shows what /ops does
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = SUBSCRIBE, value_parser = [SUBSCRIBE, PUBLISH, EXCLUSIVE, OPS])]
     scope: Vec<String>,
 
     /// How long the token is valid, from now on (`exp`)
@@ -68,6 +68,7 @@ pub(crate) struct Token {
 const SUBSCRIBE: &str = "subscribe";
 const PUBLISH: &str = "publish";
 const EXCLUSIVE: &str = "exclusive";
+const OPS: &str = "ops";
 
 // ===== impl Token =====
 
@@ -100,6 +101,9 @@ impl Token {
                 "--scope {EXCLUSIVE} does nothing without the scope {SUBSCRIBE} and --topics: it is for \
                  streams of topics"
             ));
+        }
+        if has(OPS) && !self.org.iter().any(|org| matches!(org, PublicOrg::All)) {
+            return Err(format!("--scope {OPS} does nothing without --org '*': it shows all orgs"));
         }
         Ok(())
     }
@@ -206,6 +210,8 @@ mod tests {
         assert_eq!(with["topics"], json!(["run-*", "a.b", "*"]));
         assert_eq!(with["scope"], "subscribe exclusive");
         assert_eq!(claims("").expect("claims").get("topics"), None);
+        let all = claims("--org * --scope ops,subscribe").expect("claims");
+        assert_eq!((&all["orgs"], &all["scope"]), (&json!(["acme", "*"]), &json!("ops subscribe")));
     }
 
     #[test]
@@ -217,7 +223,8 @@ mod tests {
             ("--topics .a", "starts with a letter or digit"),
             ("--scope exclusive --topics a", "does nothing without the scope subscribe"),
             ("--scope subscribe,exclusive", "and --topics"),
-            ("--scope listen", "[possible values: subscribe, publish, exclusive]"),
+            ("--scope listen", "[possible values: subscribe, publish, exclusive, ops]"),
+            ("--scope ops", "does nothing without --org '*'"),
         ] {
             let refused = claims(args).expect_err(args);
             assert!(refused.contains(why), "{args}: {refused}");

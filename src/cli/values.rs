@@ -44,6 +44,13 @@ pub(super) enum ForwardedFieldArg {
     Forwarded,
 }
 
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Switch {
+    On,
+    Off,
+}
+
 /// What becomes of a TLS session.
 #[cfg(feature = "tls")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

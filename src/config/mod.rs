@@ -82,7 +82,7 @@ pub struct Config {
     /// Further addresses, in cleartext even if `tls` is set.
     pub plain_listen: Vec<SocketAddr>,
     /// Internal addresses, in cleartext: they serve everything, on connections of their own. If there is one,
-    /// publishing and `/metrics` are served there only.
+    /// publishing, `/metrics` and `/ops` are served there only.
     pub internal_listen: Vec<SocketAddr>,
     /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
     pub workers: usize,
@@ -187,6 +187,10 @@ pub struct Config {
     /// file of the same name with `.tmp`. Not with a `backplane`, from whose log clients resume.
     pub state: Option<PathBuf>,
 
+    // Operations
+    /// Whether `/ops` is served, the page for operators, and what it shows beside `/metrics`.
+    pub ops: bool,
+
     // Logging
     /// A line for each stream that ends, by `tracing`, with the target `nudged::access` and the level `info`: its org,
     /// kind and client address, the cause of its end, how long it was open, and how many events it delivered.
@@ -275,6 +279,7 @@ impl Default for Config {
             drain_window: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             state: None,
+            ops: true,
             access_log: false,
             log_lines_dropped: SharedCount::default(),
         }

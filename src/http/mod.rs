@@ -15,6 +15,7 @@ mod forwarded;
 mod handoff;
 mod hosts;
 mod last_event_id;
+mod ops;
 mod origin;
 mod publish;
 mod rate_limit;

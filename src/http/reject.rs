@@ -44,6 +44,8 @@ pub(crate) enum Reject {
     Filter(InvalidFilter),
     /// The same: it is not UTF-8.
     FilterEncoding,
+    /// The parameter `by` of a list for operators has another value than it may have.
+    By,
     /// The request of a topic's stream has the parameter `keys`.
     TopicFilter,
     /// The parameter `exclusive` of a stream's request has another value than it may have.
@@ -242,6 +244,7 @@ impl Reject {
             | Self::Filter(_)
             | Self::FilterEncoding
             | Self::TopicFilter
+            | Self::By
             | Self::Exclusive
             | Self::Incomplete
             | Self::Trailers
@@ -263,9 +266,16 @@ impl Reject {
             | Self::Bodies { .. }
             | Self::Auth(AuthError::NoKeysYet) => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Auth(AuthError::Missing | AuthError::Invalid(_)) => StatusCode::UNAUTHORIZED,
+            Self::Auth(AuthError::Missing | AuthError::Invalid(_) | AuthError::Place) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Auth(
-                AuthError::Org | AuthError::Topic | AuthError::Scope(_) | AuthError::Origin,
+                AuthError::Org
+                | AuthError::Topic
+                | AuthError::Scope(_)
+                | AuthError::Origin
+                | AuthError::ForeignOps
+                | AuthError::EveryOrg,
             )
             | Self::Origin => StatusCode::FORBIDDEN,
         }
@@ -283,13 +293,13 @@ impl Reject {
                 GET /api/{org}/public/events, POST /api/{org}/events, POST /api/events, \
                 DELETE /api/{org}/events, POST /api/{org}/reread, POST /api/reread, \
                 GET /api/{org}/position, GET, POST or DELETE /api/{org}/topics/{topic}/events, \
-                /livez, /readyz, /metrics, /nudged.js, /nudged-adapters.js"
+                /livez, /readyz, /metrics, /ops, /nudged.js, /nudged-adapters.js"
                 .into(),
             Self::ScriptVersion => format!(
                 "this server has version {VERSION} of the browser client, as /nudged.js and /nudged-adapters.js too"
             ),
             Self::NotPublic => "this organisation has no public stream".into(),
-            Self::Internal => "publishing, DELETE, reread, positions and /metrics are served on the \
+            Self::Internal => "publishing, DELETE, reread, positions and /metrics, with /ops, are served on the \
                 internal address only (--internal-listen); this address serves streams, /livez, \
                 /readyz, and /nudged.js"
                 .into(),
@@ -313,6 +323,7 @@ impl Reject {
             Self::Filter(why) => format!("the parameter keys: {why}; it has keys and prefixes like feed:*, separated by commas"),
             Self::FilterEncoding => "the parameter keys has to be UTF-8, percent-encoded".into(),
             Self::TopicFilter => "a topic has no keys; the parameter keys is for GET /api/{org}/events and /api/{org}/public/events".into(),
+            Self::By => "the parameter by may be streams or publishes".into(),
             Self::Exclusive => "the parameter exclusive may be 1 or true, or have no value, and 0 or false is off".into(),
             Self::Coding => "transfer-encoding may be chunked, and nothing else".into(),
             Self::ContentType { allowed } => format!("content-type has to be {allowed}"),

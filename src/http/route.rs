@@ -11,12 +11,14 @@
 //! * `POST /api/events` -- publish to many orgs
 //! * `POST /api/{org}/reread`, `POST /api/reread` -- have the clients of one org, or of all, re-read everything
 //! * `GET /livez`, `GET /readyz`, `GET /metrics` -- operations
+//! * `GET /ops`, `GET /ops/orgs`, `GET /ops/topics`, `GET /ops/nodes` -- the page for operators, and what it shows
 //! * `GET /nudged.js`, `GET /nudged-adapters.js` -- the browser client; the same with its version in the name
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::auth::{Permission, Scope};
+use super::ops::Ops;
 use super::reject::Reject;
 use super::scripts::{self, Script};
 use crate::hub::View;
@@ -40,6 +42,7 @@ pub(crate) enum Route {
     Live,
     Ready,
     Metrics,
+    Ops(Ops),
     Script(Script),
 }
 
@@ -78,7 +81,11 @@ impl Route {
             }
             Self::Stream { view: View::Public, .. }
             | Self::StreamHead { view: View::Public, .. } => return None,
-            Self::Live | Self::Ready | Self::Metrics | Self::Script(_) => return None,
+            // What they show is of every org.
+            Self::Ops(Ops::Orgs | Ops::Topics | Ops::Nodes) => (Scope::Ops, None),
+            Self::Live | Self::Ready | Self::Metrics | Self::Ops(Ops::Page) | Self::Script(_) => {
+                return None;
+            }
         };
         Some(Permission { scope, org, topic: None, is_exclusive: false })
     }
@@ -112,6 +119,10 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Reject> {
         "livez" => Route::Live,
         "readyz" => Route::Ready,
         "metrics" => Route::Metrics,
+        "ops" => Route::Ops(Ops::Page),
+        "ops/orgs" => Route::Ops(Ops::Orgs),
+        "ops/topics" => Route::Ops(Ops::Topics),
+        "ops/nodes" => Route::Ops(Ops::Nodes),
         name => Route::Script(scripts::find(name).ok_or(Reject::NotFound)??),
     };
     match *method {
@@ -236,6 +247,10 @@ mod tests {
             (Method::GET, "/livez", Route::Live),
             (Method::HEAD, "/readyz", Route::Ready),
             (Method::GET, "/metrics", Route::Metrics),
+            (Method::GET, "/ops", Route::Ops(Ops::Page)),
+            (Method::HEAD, "/ops/orgs", Route::Ops(Ops::Orgs)),
+            (Method::GET, "/ops/topics", Route::Ops(Ops::Topics)),
+            (Method::GET, "/ops/nodes", Route::Ops(Ops::Nodes)),
             (Method::GET, "/nudged.js", script("nudged.js")),
             (Method::HEAD, "/nudged-adapters.js", script("nudged-adapters.js")),
         ];
@@ -272,6 +287,12 @@ mod tests {
             "/api/position",
             "/API/acme/events",
             "/livez/",
+            "/ops/",
+            "/ops/orgs/",
+            "/ops/org",
+            "/ops.html",
+            "/Ops",
+            "/api/ops",
             "/nudged",
             "/nudged.js/",
             "/api/nudged.js",
@@ -324,6 +345,8 @@ mod tests {
             ("/api/acme/position", "GET, HEAD"),
             ("/api/acme/topics/run/events", "GET, HEAD, POST, DELETE"),
             ("/livez", "GET, HEAD"),
+            ("/ops", "GET, HEAD"),
+            ("/ops/nodes", "GET, HEAD"),
             ("/nudged.js", "GET, HEAD"),
         ] {
             let refused = route(&Method::PUT, path);

@@ -49,6 +49,9 @@ pub(crate) struct State {
     pub(crate) closing: Option<CloseReason>,
     /// It has left its registry: a subscriber that found it before has to look it up again.
     pub(crate) removed: bool,
+    /// Publishes to it since they were taken last. It fits beside the fields before, and costs no memory.
+    #[cfg(feature = "server")]
+    publishes: u32,
 }
 
 /// What became of a publish.
@@ -95,6 +98,7 @@ impl Channel {
 
     #[inline(always)] // where there is no log it has one caller, and is as if written there
     pub(super) fn publish_in(&self, state: &mut State, keys: &Keys<'_>, now: Time) -> Outcome {
+        state.count_publishes(1);
         let coalesce = self.common.config.coalesce;
         if coalesce.is_zero() || !state.coalescer.is_open(now) {
             state.coalescer.open(now.after(coalesce));
@@ -304,7 +308,15 @@ const EXISTS: &str = "the feed has an event to append";
 impl State {
     fn new(feeds: Feeds, now: Time) -> Self {
         let coalescer = Coalescer::default();
-        Self { feeds, coalescer, idle_since: now, closing: None, removed: false }
+        Self {
+            feeds,
+            coalescer,
+            idle_since: now,
+            closing: None,
+            removed: false,
+            #[cfg(feature = "server")]
+            publishes: 0,
+        }
     }
 
     /// Takes a seat in a feed. The caller has made sure that the feed exists.
@@ -321,6 +333,24 @@ impl State {
     /// Frees a seat.
     pub(crate) fn free_seat(&mut self, shard: ShardId, key: SeatKey) -> Option<Seat> {
         self.feeds.free_seat(shard, key)
+    }
+
+    /// Counts publishes.
+    #[cfg_attr(not(feature = "server"), expect(clippy::unused_self, reason = "a server counts"))]
+    pub(super) fn count_publishes(&mut self, count: usize) {
+        #[cfg(feature = "server")]
+        {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.publishes = self.publishes.saturating_add(count);
+        }
+        #[cfg(not(feature = "server"))]
+        let _ = count;
+    }
+
+    /// Publishes since this was last called.
+    #[cfg(feature = "server")]
+    pub(super) fn take_publishes(&mut self) -> u32 {
+        std::mem::take(&mut self.publishes)
     }
 
     /// Subscribers of this view.
@@ -345,5 +375,23 @@ impl State {
 
     fn idle_since(&self) -> Option<Time> {
         (self.seats() == 0 && !self.coalescer.is_holding()).then_some(self.idle_since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field that is small enough lies in what is left of the word of the others.
+    #[test]
+    fn to_count_publishes_costs_a_channel_no_memory() {
+        struct Uncounted {
+            _feeds: Feeds,
+            _coalescer: Coalescer,
+            _idle_since: Time,
+            _closing: Option<CloseReason>,
+            _removed: bool,
+        }
+        assert_eq!(size_of::<State>(), size_of::<Uncounted>());
     }
 }

@@ -15,6 +15,8 @@
 mod backlog;
 mod base;
 mod batch;
+#[cfg(feature = "server")]
+mod busiest;
 mod channel;
 mod coalesce;
 mod command;
@@ -27,6 +29,8 @@ mod filter;
 mod hints;
 mod history;
 mod keys;
+#[cfg(feature = "server")]
+mod largest;
 mod log;
 mod pass;
 mod pauses;
@@ -78,6 +82,8 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::time::Time;
 use crate::wire::Greeting;
 
+#[cfg(feature = "server")]
+pub(crate) use self::busiest::{Busiest, Busy, Numbers, Ranks, Visits};
 pub use self::feed::View;
 pub use self::filter::{Filter, InvalidFilter};
 pub use self::keys::{InvalidKeys, Keys};

@@ -181,6 +181,7 @@ impl Channel {
             return None;
         }
         state.use_until(now);
+        state.count_publishes(1);
         let id = state.append_message(message, now, self)?;
         state.list_if_idle(self);
         Some(id)

@@ -24,7 +24,8 @@ pub(crate) use self::action::{Action, CutReason, Note, Reopen};
 use self::adopted::Adopted;
 use self::beats::Beats;
 use self::gaps::Gaps;
-use self::peers::Peers;
+pub(crate) use self::peers::Node;
+use self::peers::{Nodes, Peers};
 use self::tags::Tags;
 use super::broker::{Bounds, Entry};
 use super::payload::Cause;
@@ -59,6 +60,7 @@ pub(crate) struct Follower {
     loaded: bool,
     beats: Beats,
     peers: Peers,
+    nodes: Nodes,
     actions: VecDeque<Action>,
 }
 
@@ -158,6 +160,7 @@ impl Follower {
             loaded: false,
             beats: Beats::default(),
             peers: Peers::default(),
+            nodes: Nodes::default(),
             actions: VecDeque::new(),
             rules,
         }
@@ -274,6 +277,11 @@ impl Follower {
     pub(crate) fn owes_barrier(&self) -> bool {
         let is_due = self.barrier_due.is_some_and(|due| due.cause == Cause::Forgot);
         is_due || matches!(self.state, State::Short { .. })
+    }
+
+    /// The servers whose beats were read lately, if one was read since this was last called.
+    pub(crate) fn take_nodes(&mut self) -> Option<Vec<Node>> {
+        self.nodes.take_news()
     }
 
     /// The record that was applied last.

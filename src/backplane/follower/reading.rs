@@ -102,7 +102,7 @@ impl Follower {
             }
             Some(Kind::Lines) => Action::Apply(mark, entry.payload),
             Some(Kind::Beat) => {
-                self.beat(&entry, mark);
+                self.beat(&entry, mark, now);
                 Action::Apply(mark, Bytes::new())
             }
             Some(Kind::Barrier) if self.counts(&entry, mark) => {
@@ -130,7 +130,7 @@ impl Follower {
             && !self.adopted.is(identity)
     }
 
-    fn beat(&mut self, entry: &Entry, mark: Mark) {
+    fn beat(&mut self, entry: &Entry, mark: Mark, now: Time) {
         let Some(mut beat) = Beat::parse(&entry.payload) else {
             return self.actions.push_back(Action::Note(Note::Bad(mark.position)));
         };
@@ -140,6 +140,9 @@ impl Follower {
         }
         let (ours, limits) = (hex(self.rules.node), hex(self.rules.limits));
         // A beat from before may be of a server that is gone.
+        if self.loaded && !beat.node.is_empty() {
+            self.nodes.saw(&beat.node, beat.node == ours, now);
+        }
         let differs = self.loaded && beat.node != ours && beat.limits != limits;
         if differs && self.peers.is_news(&beat.node) {
             let note = Note::OtherLimits { node: beat.node, version: beat.nudged };

@@ -39,6 +39,9 @@ impl<B: Broker> Runner<B> {
                 Action::Note(note) => self.note(core, note),
             }
         }
+        if let Some(nodes) = core.follower.take_nodes() {
+            *self.shared.nodes.lock() = nodes;
+        }
         if core.follower.is_current() {
             // Before, one that can be read and refuses every record would be followed again and again.
             if core.follower.is_answered() {

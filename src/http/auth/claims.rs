@@ -16,6 +16,8 @@ pub(crate) enum Scope {
     Either,
     /// That of an exclusive stream, beside `subscribe`.
     Exclusive,
+    /// What operators see of every org.
+    Ops,
 }
 
 /// The orgs that a token is valid for.
@@ -68,6 +70,7 @@ impl Scope {
             Self::Publish => "publish",
             Self::Either => "subscribe publish",
             Self::Exclusive => "exclusive",
+            Self::Ops => "ops",
         }
     }
 
@@ -219,6 +222,10 @@ mod tests {
         assert!(both.allows(Scope::Subscribe) && both.allows(Scope::Exclusive));
         let one = claims(serde_json::json!({"scope": "subscribe"}));
         assert!(!one.allows(Scope::Exclusive));
+        assert!(claims(serde_json::json!({"scope": "subscribe ops"})).allows(Scope::Ops));
+        for bad in ["ops:read", "Ops", "devops", "subscribe publish exclusive"] {
+            assert!(!claims(serde_json::json!({"scope": bad})).allows(Scope::Ops), "{bad}");
+        }
         for either in ["subscribe", "publish", "a publish"] {
             assert!(claims(serde_json::json!({"scope": either})).allows(Scope::Either), "{either}");
         }

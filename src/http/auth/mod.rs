@@ -46,8 +46,8 @@ pub(crate) struct Auth {
 pub(crate) struct Presented<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) uri: &'a Uri,
-    /// A page of another origin requests a change: neither the cookies of its browser nor that it reaches an open
-    /// server show that the user wants it.
+    /// A page of another origin requests a change, or what only operators see: neither the cookies of its browser nor that
+    /// it reaches an open server show that the user wants it.
     pub(crate) is_foreign: bool,
 }
 
@@ -110,6 +110,12 @@ pub(crate) enum AuthError {
     Scope(Scope),
     /// A page of another origin would change something, without a credential that it must know itself.
     Origin,
+    /// A page of another origin asks for what only operators see.
+    ForeignOps,
+    /// The token for what only operators see is elsewhere than in `authorization`.
+    Place,
+    /// The token is not for every org.
+    EveryOrg,
     /// None of the keys that there are has signed the token, and the published ones were never fetched: it may be good.
     NoKeysYet,
 }
@@ -162,6 +168,10 @@ impl Auth {
         permission: Permission<'_>,
         now: Time,
     ) -> Result<Authorization, AuthError> {
+        let is_ops = permission.scope == Scope::Ops;
+        if is_ops && request.is_foreign {
+            return Err(AuthError::ForeignOps);
+        }
         if self.open {
             return match request.is_foreign {
                 true => Err(AuthError::Origin),
@@ -172,6 +182,11 @@ impl Auth {
         for credential in self.names.credentials(request.headers, request.uri) {
             if credential.place == Place::Cookie && request.is_foreign {
                 tried.push(Err(AuthError::Origin));
+                continue;
+            }
+            // URLs are logged, and cookies are sent with what the user did not ask for.
+            if is_ops && credential.place != Place::Bearer {
+                tried.push(Err(AuthError::Place));
                 continue;
             }
             match self.judge(&credential, permission, now) {
@@ -200,7 +215,9 @@ impl Auth {
         if self.is_publish_key(credential) {
             return match permission.scope {
                 Scope::Publish | Scope::Either => Ok(Judgement::Granted(Grant::everyone())),
-                scope @ (Scope::Subscribe | Scope::Exclusive) => Err(AuthError::Scope(scope)),
+                scope @ (Scope::Subscribe | Scope::Exclusive | Scope::Ops) => {
+                    Err(AuthError::Scope(scope))
+                }
             };
         }
         match self.tokens.verify(&credential.text, now)? {
@@ -272,6 +289,10 @@ impl<'a> Permission<'a> {
         }
         let (expires, topics) = (Some(claims.stream_end()), claims.take_topics());
         let orgs = claims.into_orgs();
+        // A scope of this name may be one that a tenant gives to its own users.
+        if scope == Scope::Ops && orgs != Orgs::All {
+            return Err(AuthError::EveryOrg);
+        }
         if org.is_some_and(|org| !orgs.allow(org)) {
             return Err(AuthError::Org);
         }
@@ -310,11 +331,13 @@ impl AuthError {
         let realm = r#"Bearer realm="nudged""#;
         Some(match self {
             Self::NoKeysYet => return None,
-            Self::Missing | Self::Origin => realm.into(),
+            Self::Missing | Self::Origin | Self::ForeignOps | Self::Place => realm.into(),
             Self::Invalid(why) => {
                 format!(r#"{realm}, error="invalid_token", error_description="{why}""#)
             }
-            Self::Org | Self::Topic => format!(r#"{realm}, error="insufficient_scope""#),
+            Self::Org | Self::Topic | Self::EveryOrg => {
+                format!(r#"{realm}, error="insufficient_scope""#)
+            }
             Self::Scope(scope) => {
                 format!(r#"{realm}, error="insufficient_scope", scope="{}""#, scope.challenge())
             }
@@ -344,6 +367,17 @@ impl AuthError {
                     .into()
             }
             Self::Scope(scope) => format!("the token does not have the scope {}", scope.name()),
+            Self::ForeignOps => {
+                "a page of another origin may not have this, whatever --cors-origin says".into()
+            }
+            Self::Place => {
+                "a token for this counts as authorization: Bearer only, and not in a query or a cookie"
+                    .into()
+            }
+            Self::EveryOrg => {
+                r#"the token is not for every organisation: beside the scope ops, this needs "org": "*""#
+                    .into()
+            }
             Self::Origin => {
                 "a page of another origin may not change anything, and a cookie does not \
                 authorise it; name its origin in --cors-origin, or, to a server with keys, send a \

@@ -29,7 +29,8 @@ impl Service {
             | Route::Reread { .. }
             | Route::RereadAll
             | Route::Position { .. }
-            | Route::Metrics => false,
+            | Route::Metrics
+            | Route::Ops(_) => false,
         };
         if is_public && has_internal && !is_for_strangers {
             return Err(Reject::Internal);
@@ -37,7 +38,7 @@ impl Service {
         Ok(route)
     }
 
-    /// Probes, metrics, scripts and positions are served even at the connection limit, and publishes if their credential
+    /// Probes, metrics, the page for operators, scripts and positions are served even at the connection limit, and publishes if their credential
     /// is good.
     pub(super) fn check_room(&self, route: Route) -> Result<Route, Reject> {
         match route {
@@ -50,6 +51,7 @@ impl Service {
             Route::Live
             | Route::Ready
             | Route::Metrics
+            | Route::Ops(_)
             | Route::Script(_)
             | Route::Publish { .. }
             | Route::PublishBatch

@@ -13,6 +13,7 @@ use crate::http::exposition::Exposition;
 #[cfg(feature = "postgres")]
 use crate::http::exposition::OutboxCounters;
 use crate::http::hosts::Hosts;
+use crate::http::ops::Lists;
 use crate::http::publish::Publisher;
 use crate::http::rate_limit::RateLimiter;
 use crate::http::reject::Reject;
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(super) config: Config,
     pub(super) clock: Clock,
     pub(super) metrics: Exposition,
+    /// What operators see of orgs and topics.
+    pub(super) lists: Arc<Lists>,
     /// The server is about to shut down, so `/readyz` answers 503, unless another process has taken over.
     stopping: AtomicBool,
     pub(super) admission: Admission,
@@ -56,6 +59,7 @@ impl App {
             config,
             clock,
             metrics,
+            lists: Arc::default(),
             stopping: AtomicBool::new(false),
             admission,
             rate_limiter,

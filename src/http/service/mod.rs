@@ -4,6 +4,7 @@ mod admit;
 mod app;
 mod command;
 mod open_stream;
+mod operator;
 mod publish;
 mod verdict;
 
@@ -32,6 +33,7 @@ use super::exposition::Format;
 use super::fields::Fields;
 use super::filter::{filter, no_filter};
 use super::handoff::{Handoff, HandoffSlot};
+use super::ops;
 use super::origin;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
@@ -161,7 +163,7 @@ impl Service {
         fields: &Fields,
         verdict: Option<Verdict>,
     ) -> ResponseState {
-        let route = route(request.method(), request.uri().path());
+        let route = self.find_route(request.method(), request.uri().path());
         let is_stream = route.as_ref().is_ok_and(Route::is_stream);
         let route = route.and_then(|route| self.check_entrance(route));
         let authorized = route.and_then(|route| self.check_room(route)).and_then(|route| {
@@ -195,6 +197,13 @@ impl Service {
                 self.conclude(Err(reject), is_event_source)
             }
         }
+    }
+
+    fn find_route(&self, method: &Method, path: &str) -> Result<Route, Reject> {
+        if !self.app.config.ops && ops::is_of(path) {
+            return Err(Reject::NotFound);
+        }
+        route(method, path)
     }
 
     fn respond_to_route(
@@ -242,6 +251,7 @@ impl Service {
             Route::Live => Ok(text("live\n".into())),
             Route::Ready => self.app.check_ready().map(|()| text("ready\n".into())),
             Route::Metrics => Ok(self.metrics(Format::accepted_by(request.headers()))),
+            Route::Ops(ops) => return self.ops(ops, &request),
             Route::Script(script) => Ok(script.response(request.headers()).map(ResponseBody::Full)),
         };
         self.conclude(response, is_stream && accepts_events(request.headers()))
@@ -307,9 +317,15 @@ impl Service {
         // An exclusive stream turns others out, though a page may send its GET with any cookie.
         let is_change = is_exclusive || !request.method().is_safe();
         // What is open to every page needs no more than that.
-        let is_foreign = is_change
-            && origin::is_foreign(request, cors)
-            && !(self.app.config.auth.is_open() && *cors == CorsPolicy::Any);
+        let is_foreign = match route {
+            // No setting names pages that may have it.
+            Route::Ops(_) => origin::is_foreign(request, &CorsPolicy::SameOrigin),
+            _ => {
+                is_change
+                    && origin::is_foreign(request, cors)
+                    && !(self.app.config.auth.is_open() && *cors == CorsPolicy::Any)
+            }
+        };
         let presented = Presented { headers: request.headers(), uri: request.uri(), is_foreign };
         self.app.auth.authorize(presented, permission, self.app.clock.now())
     }
@@ -320,6 +336,8 @@ impl Service {
         let path = request.uri().path();
         if path.strip_prefix('/').and_then(scripts::find).is_some() {
             fields.push(header::ACCESS_CONTROL_ALLOW_ORIGIN, scripts::ANY_ORIGIN);
+        } else if ops::is_of(path) {
+            fields.push(ops::RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         } else {
             self.app.cors.add_to(&mut fields, request.headers());
         }
@@ -382,7 +400,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let chunked = conformance::is_chunked(request.headers());
         let drops_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
         let checked = conformance::check(&request).and_then(|()| self.app.hosts.check(&request));
-        let state = match checked.map(|()| self.app.cors.preflight(&request)) {
+        let preflight = || match ops::is_of(request.uri().path()) {
+            // No page of another origin may have anything of it.
+            true => None,
+            false => self.app.cors.preflight(&request),
+        };
+        let state = match checked.map(|()| preflight()) {
             Err(reject) => self.conclude(Err(reject), false),
             Ok(Some(response)) => ResponseState::Now(Some(response.map(ResponseBody::Full))),
             Ok(None) => self.respond(request, &fields, verdict),

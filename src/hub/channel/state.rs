@@ -55,7 +55,14 @@ impl Channel {
             common: _, // of the process
             state,
         } = self;
-        let State { feeds, coalescer, idle_since, closing, removed } = &*state.lock();
+        let State {
+            feeds,
+            coalescer,
+            idle_since,
+            closing,
+            removed,
+            publishes: _, // of a rate, which has to be measured by one process
+        } = &*state.lock();
         if *removed || closing.is_some() {
             return News::Gone;
         }

@@ -163,6 +163,7 @@ impl Channel {
         if let ([keys], false) = (&lines.keys[..], lines.too_much) {
             return self.publish_in(state, keys, now);
         }
+        state.count_publishes(lines.keys.len() + usize::from(lines.too_much));
         let id = state.feeds.org_mut().member.history.next_id();
         let coalesce = self.common.config.coalesce;
         if coalesce.is_zero() || !state.coalescer.is_open(now) {

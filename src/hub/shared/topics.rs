@@ -135,7 +135,11 @@ impl<'l> TopicLines<'l> {
     }
 
     fn has_events(&self) -> bool {
-        self.lines.iter().any(|(line, _)| line.is_event())
+        self.events() > 0
+    }
+
+    fn events(&self) -> usize {
+        self.lines.iter().filter(|(line, _)| line.is_event()).count()
     }
 
     fn first_close(&self) -> Option<usize> {
@@ -185,8 +189,10 @@ impl Channel {
         }
         let mut replaced = None;
         if state.follow(lines.mark) {
-            if lines.has_events() {
+            let events = lines.events();
+            if events > 0 {
                 state.use_until(now);
+                state.count_publishes(events);
             }
             replaced = state.apply_topic(lines, 0..lines.lines.len(), self, now);
             state.list_if_idle(self);

@@ -88,6 +88,8 @@ fn what_a_foreign_record_says_is_bounded() {
         _ => None,
     });
     assert_eq!(notes.collect::<Vec<_>>(), [64, 64]);
+    let nodes = case.follower.take_nodes().expect("beats were read");
+    assert_eq!(nodes.iter().map(|node| node.name.len()).collect::<Vec<_>>(), [32]);
 }
 
 /// SCENARIO: a server is started with other limits, a deploy of all.
@@ -106,4 +108,10 @@ fn a_server_that_is_gone_is_not_named() {
     let notes = case.done.iter().filter(|action| matches!(action, Action::Note(_)));
     let note = Note::OtherLimits { node: hex(9), version: "1".into() };
     assert_eq!(notes.collect::<Vec<_>>(), [&Action::Note(note)]);
+    case.append(Kind::Beat, beat_of(IDENTITY, 1, 2));
+    case.run();
+    let nodes = case.follower.take_nodes().expect("beats were read").into_iter();
+    let nodes: Vec<_> = nodes.map(|node| (node.name.to_string(), node.is_self)).collect();
+    assert_eq!(nodes, [(hex(9), false), (hex(1), true)]);
+    assert_eq!(case.follower.take_nodes(), None, "nothing is new");
 }
