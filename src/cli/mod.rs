@@ -23,9 +23,9 @@ pub(crate) mod origin;
 mod outbox;
 pub(crate) mod output;
 #[cfg(feature = "client")]
-mod publish;
-#[cfg(feature = "client")]
 mod probe;
+#[cfg(feature = "client")]
+mod publish;
 mod redact;
 mod requirements;
 mod serve;

@@ -99,7 +99,9 @@ impl Own {
             Self::Tcp(address) => reachable(address),
         };
         if address.port() == 0 {
-            return Err("the port 0 is one that the system chose: name the URL of the server".into());
+            return Err(
+                "the port 0 is one that the system chose: name the URL of the server".into()
+            );
         }
         let url = format!("{scheme}://{address}").parse();
         url.map(ProbeTarget::Url).map_err(|why: client::InvalidUrl| format!("{address}: {why}"))

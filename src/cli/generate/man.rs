@@ -10,17 +10,20 @@ const SECTIONS: &str = include_str!("sections.man");
 
 const NAME: &str = "nudged";
 
+/// What `roff` writes at the beginning of each part: how an apostrophe is written.
+const QUOTE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
 /// The page, as roff.
 pub(super) fn page(mut command: Command) -> io::Result<String> {
     command.build();
     let mut page = Vec::new();
-    let man = Man::new(command.clone())
-        .title(NAME.to_uppercase())
-        .source(concat!("nudged ", env!("CARGO_PKG_VERSION")))
-        .manual("User Commands");
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    let mut page = text(page);
+    Man::new(command.clone()).render_name_section(&mut page)?;
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = format!(
+        "{QUOTE}.TH {} 1 \"\" \"{NAME} {version}\" \"User Commands\"\n.ad l\n.nh\n{}",
+        NAME.to_uppercase(),
+        text(page)
+    );
 
     page += ".SH SYNOPSIS\n";
     let commands = || command.get_subcommands().filter(|sub| !sub.is_hide_set());
@@ -39,7 +42,7 @@ pub(super) fn page(mut command: Command) -> io::Result<String> {
         page += &format!(".SS {NAME} {}\n{about}", roff(sub.get_name()));
         match sub.get_name() {
             "serve" => {
-                page += "Its options are in\n.BR OPTIONS .\n";
+                page += ".PP\nIts options are below, in\n.BR OPTIONS .\n";
                 serve = Some(sub);
             }
             _ => page += &without_heading(&options(sub)?),
@@ -61,7 +64,8 @@ fn synopsis(command: &Command) -> io::Result<String> {
     let usage = command.clone().render_usage().to_string();
     let mut lines = String::new();
     for form in usage.trim_start_matches("Usage:").lines().map(str::trim) {
-        let (name, rest) = form.split_at(form.match_indices(' ').nth(1).map_or(form.len(), |(at, _)| at));
+        let (name, rest) =
+            form.split_at(form.match_indices(' ').nth(1).map_or(form.len(), |(at, _)| at));
         lines += &format!(".br\n\\fB{}\\fR{}\n", roff(name), roff(rest));
     }
     Ok(lines)
@@ -79,9 +83,9 @@ fn roff(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq")
 }
 
-fn text(page: Vec<u8>) -> String {
-    // Each part repeats these definitions; the title has them.
-    String::from_utf8_lossy(&page).into_owned()
+/// A part of the page, without what stands at the beginning of each.
+fn text(part: Vec<u8>) -> String {
+    String::from_utf8_lossy(&part).replace(QUOTE, "")
 }
 
 fn without_heading(section: &str) -> String {

@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use nudged::client::Error;
 use rustix::process::{Signal as Number, getpid, kill_process};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +14,7 @@ use super::{Look, Looker, screen};
 /// What changes the screen, or ends it.
 #[derive(Debug)]
 pub(super) enum Event {
-    Look(Result<Look, Error>),
+    Look(Result<Look, String>),
     Resized,
     /// A key that ends it.
     Quit,
@@ -29,7 +28,7 @@ pub(super) enum Event {
 /// Where they come from.
 #[derive(Debug)]
 pub(super) struct Events {
-    looks: (Sender<Result<Look, Error>>, Receiver<Result<Look, Error>>),
+    looks: (Sender<Result<Look, String>>, Receiver<Result<Look, String>>),
     /// The sender goes to the thread that reads them, if there is one.
     keys: (Option<Sender<u8>>, Receiver<u8>),
     /// SIGHUP, SIGINT, SIGQUIT and SIGTERM.

@@ -97,7 +97,8 @@ impl View {
     }
 
     fn title(&self, now: SystemTime) -> Line {
-        let build = self.history.last().and_then(|last| last.by("nudged_build_info", "version").next());
+        let build =
+            self.history.last().and_then(|last| last.by("nudged_build_info", "version").next());
         let version = build.map(|(version, _)| format!(" {version}")).unwrap_or_default();
         let line = Line::new(Bold, format!("nudged{version} ")).and(Plain, &*self.url);
         let (style, state) = self.state(now);
@@ -150,11 +151,16 @@ impl View {
         let (returned, resumed) = self.returned();
         if returned >= RETURNED_MIN && resumed / returned < RESUMED_MIN {
             let share = percent(resumed / returned);
-            warn(format!("{share} of the streams that came back in a minute resumed; the others re-read"));
+            warn(format!(
+                "{share} of the streams that came back in a minute resumed; the others re-read"
+            ));
         }
         for (cause, ended) in history.grown("nudged_streams_closed_total", "reason") {
             if cause == "stalled" {
-                warn(format!("{} streams ended in a minute because they were not read", count(ended)));
+                warn(format!(
+                    "{} streams ended in a minute because they were not read",
+                    count(ended)
+                ));
             }
         }
         let refused = history.grown("nudged_refused_total", "limit");
@@ -165,14 +171,18 @@ impl View {
             warn("log lines are dropped, because nothing reads the log in time".into());
         }
         let expiry = history.value("nudged_tls_certificate_expiry_timestamp_seconds");
-        if let Some(left) = expiry.map(|expiry| until(now, expiry)).filter(|left| *left < CERTIFICATE) {
+        if let Some(left) =
+            expiry.map(|expiry| until(now, expiry)).filter(|left| *left < CERTIFICATE)
+        {
             warn(match left {
                 Duration::ZERO => "the certificate has expired".into(),
                 left => format!("the certificate expires in {}", span(left)),
             });
         }
         if history.value(OPEN) == Some(1.0) {
-            warn("no key is configured: every client that connects may subscribe and publish".into());
+            warn(
+                "no key is configured: every client that connects may subscribe and publish".into(),
+            );
         }
         warnings
     }
@@ -200,17 +210,25 @@ impl View {
         let rate = |name| history.rate(name);
         let joined = rate("nudged_events_coalesced_total")
             .zip(rate("nudged_events_published_total").filter(|rate| *rate > 0.0))
-            .map(|(joined, published)| format!("{} joined into one event", percent(joined / published)));
+            .map(|(joined, published)| {
+                format!("{} joined into one event", percent(joined / published))
+            });
         let (returned, resumed) = self.returned();
         let resumed = match returned > 0.0 {
-            true => format!("{} resumed, of {} in a minute", percent(resumed / returned), count(returned)),
+            true => format!(
+                "{} resumed, of {} in a minute",
+                percent(resumed / returned),
+                count(returned)
+            ),
             false => String::new(),
         };
         let memory = value("process_resident_memory_bytes");
         let each = memory.zip(streams.filter(|streams| *streams > 0.0));
         let mut beside: Vec<String> = Vec::new();
-        beside.extend(each.map(|(memory, streams)| format!("{} a stream", bytes(memory / streams))));
-        beside.extend(value("nudged_history_bytes").map(|kept| format!("histories {}", bytes(kept))));
+        beside
+            .extend(each.map(|(memory, streams)| format!("{} a stream", bytes(memory / streams))));
+        beside
+            .extend(value("nudged_history_bytes").map(|kept| format!("histories {}", bytes(kept))));
         beside.extend(rate("process_cpu_seconds_total").map(|cpu| format!("CPU {}", percent(cpu))));
         let sweep = |quantile| history.quantile("nudged_sweep_seconds", quantile).map(seconds);
         let last = sweep(0.99).map(|p99| format!("p99 {p99}, from a publish to the last stream"));
@@ -219,27 +237,39 @@ impl View {
         let is_known = value("nudged_streams_closed_total").is_some();
 
         let mut rows = vec![
-            row("streams", streams.map(count), [kind("member"), kind("public"), kind("topic")].join("  ")),
+            row(
+                "streams",
+                streams.map(count),
+                [kind("member"), kind("public"), kind("topic")].join("  "),
+            ),
             row(
                 "connections",
                 value("nudged_connections").map(count),
                 of_max("nudged_connections", "nudged_connections_max"),
             ),
-            row("publishes/s", rate("nudged_events_published_total").map(decimal), joined.unwrap_or_default()),
+            row(
+                "publishes/s",
+                rate("nudged_events_published_total").map(decimal),
+                joined.unwrap_or_default(),
+            ),
             row("deliveries/s", rate("nudged_events_delivered_total").map(decimal), String::new()),
             row("connects/s", rate("nudged_streams_opened_total").map(decimal), resumed),
             row("memory", memory.map(bytes), beside.join(", ")),
             row("sweep p50", sweep(0.5), last.unwrap_or_default()),
             row(
-                &format!("ends in {}", span(history.span())),
+                "streams ended",
                 is_known.then(|| count(ended)),
-                listed(&ends),
+                format!("in {}  {}", span(history.span()), listed(&ends)),
             ),
         ];
         rows.extend(self.backplane());
         rows.extend(value("nudged_outbox_rows").map(|waiting| {
             let oldest = value("nudged_outbox_oldest_seconds").unwrap_or_default();
-            row("outbox rows", Some(count(waiting)), format!("the oldest waits for {}", seconds(oldest)))
+            row(
+                "outbox rows",
+                Some(count(waiting)),
+                format!("the oldest waits for {}", seconds(oldest)),
+            )
         }));
         rows
     }
@@ -266,7 +296,10 @@ impl View {
             }
             _ => return Vec::new(),
         };
-        let head = format!("{:<40} {:>10} {:>10} {:>13}", "organisation", "members", "public", "publishes/s");
+        let head = format!(
+            "{:<40} {:>10} {:>10} {:>13}",
+            "organisation", "members", "public", "publishes/s"
+        );
         let total = format!("  of {}", count(orgs.total as f64));
         let mut lines = vec![Line::default(), Line::new(Bold, head).and(Dim, total)];
         lines.extend(orgs.orgs.iter().take(height - 2).map(|org| {
@@ -283,7 +316,9 @@ impl View {
 /// A number with its name, and what is beside it.
 fn row(name: &str, number: Option<String>, beside: String) -> Line {
     let number = number.unwrap_or_else(|| NONE.into());
-    Line::new(Plain, format!("{name:<14} ")).and(Bold, format!("{number:>11}")).and(Dim, format!("  {beside}"))
+    Line::new(Plain, format!("{name:<14} "))
+        .and(Bold, format!("{number:>11}"))
+        .and(Dim, format!("  {beside}"))
 }
 
 fn listed(counts: &[(&str, f64)]) -> String {

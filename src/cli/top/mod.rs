@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
-use nudged::client::{self, Endpoint, Fetcher};
+use nudged::client::{Endpoint, Fetcher};
 use serde::de::DeserializeOwned;
 
 use self::events::{Event, Events};
@@ -23,7 +23,7 @@ use self::exposition::Exposition;
 use self::frame::View;
 use self::ops::{Nodes, Orgs};
 use self::screen::Screen;
-use super::client::{ServerArgs, failure};
+use super::client::ServerArgs;
 use super::values::{Hidden, HumanDuration, duration};
 use super::{Exit, log, output};
 
@@ -105,11 +105,15 @@ impl Top {
     }
 }
 
-async fn once_as_text(mut looker: Looker, mut view: View, pause: Duration) -> Result<ExitCode, Exit> {
-    view.add(looker.look().await.map_err(failure)?);
+async fn once_as_text(
+    mut looker: Looker,
+    mut view: View,
+    pause: Duration,
+) -> Result<ExitCode, Exit> {
+    view.add(looker.look().await.map_err(Exit::failure)?);
     #[expect(clippy::disallowed_methods, reason = "a client's pause, not a stream")]
     tokio::time::sleep(pause).await;
-    view.add(looker.look().await.map_err(failure)?);
+    view.add(looker.look().await.map_err(Exit::failure)?);
     let mut text = String::new();
     for line in view.lines(SystemTime::now(), ROWS) {
         line.write(&mut text, usize::MAX, false);
@@ -123,7 +127,7 @@ async fn once_as_text(mut looker: Looker, mut view: View, pause: Duration) -> Re
 /// Shows what is seen until a key or a signal ends it. A server that cannot be reached from the start on is an error;
 /// one that is gone later may come back.
 async fn on_screen(mut looker: Looker, mut view: View, pause: Duration) -> Result<ExitCode, Exit> {
-    view.add(looker.look().await.map_err(failure)?);
+    view.add(looker.look().await.map_err(Exit::failure)?);
     // Before the screen: none of these signals may end the program without leaving it.
     let mut events = Events::new().map_err(Exit::failure)?;
     let screen = Screen::enter(log::may_be_coloured()).map_err(Exit::failure)?;
@@ -133,7 +137,7 @@ async fn on_screen(mut looker: Looker, mut view: View, pause: Duration) -> Resul
         screen.draw(&view.lines(SystemTime::now(), screen::size().1));
         match events.next().await {
             Event::Look(Ok(look)) => view.add(look),
-            Event::Look(Err(why)) => view.fail(why.to_string()),
+            Event::Look(Err(why)) => view.fail(why),
             Event::Resized => {}
             Event::Quit => return Ok(ExitCode::SUCCESS),
             // The code that a shell reports for a program that a signal has ended.
@@ -170,10 +174,14 @@ impl Looker {
         Self { fetcher: Fetcher::new(server, TIMEOUT), has_token, by }
     }
 
-    async fn look(&mut self) -> Result<Look, client::Error> {
-        let metrics = self.fetcher.get("/metrics", METRICS_BYTES_MAX).await?;
+    async fn look(&mut self) -> Result<Look, String> {
+        let metrics = self.fetcher.get("/metrics", METRICS_BYTES_MAX).await;
+        let metrics = metrics.map_err(|why| why.to_string())?;
         let at = Instant::now();
         let numbers = Exposition::parse(&String::from_utf8_lossy(&metrics), frame::is_shown);
+        if numbers.names().all(|name| !name.starts_with("nudged_")) {
+            return Err("no metrics of nudged are there: is it the URL of a server?".into());
+        }
         // Without a token they would be refused, and these refusals be counted.
         let may_ask = self.has_token || numbers.sum(frame::OPEN) == Some(1.0);
         let (mut orgs, mut nodes) = (None, None);

@@ -6,13 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
-use rustix::termios::{tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{Action, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{tcflow, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::text::Line;
 
@@ -160,7 +160,12 @@ impl Writer {
     fn leave(&self) {
         let (alive, written) = channel();
         _ = self.parts.send(Part::Leave(alive));
-        _ = written.recv_timeout(TIMEOUT);
+        if written.recv_timeout(TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            // Perhaps ^S has stopped its output.
+            let terminal = io::stdout();
+            _ = tcflow(&terminal, Action::OOff).and_then(|()| tcflow(&terminal, Action::OOn));
+            _ = written.recv_timeout(TIMEOUT);
+        }
         let modes = self.state.modes.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(modes) = modes {
             // At once: to wait until everything is written might take for ever.

@@ -129,13 +129,19 @@ mod tests {
 
     #[test]
     fn a_number_is_short() {
-        assert_eq!([0.0, 999.4, 1_234.0, 1_234_567.8].map(count), ["0", "999", "1,234", "1,234,568"]);
+        assert_eq!(
+            [0.0, 999.4, 1_234.0, 1_234_567.8].map(count),
+            ["0", "999", "1,234", "1,234,568"]
+        );
         assert_eq!([f64::NAN, f64::INFINITY, -1.0].map(count), ["0", NONE, "0"]);
-        assert_eq!([0.0, 0.05, 9.96, 99.9, 100.0, 1e4].map(decimal), ["0.0", "0.1", "10.0", "99.9", "100", "10,000"]);
+        assert_eq!(
+            [0.0, 0.05, 9.96, 99.9, 100.0, 1e4].map(decimal),
+            ["0.0", "0.1", "10.0", "99.9", "100", "10,000"]
+        );
         assert_eq!([0.0, 0.005, 1.0, f64::INFINITY].map(percent), ["0 %", "0 %", "100 %", "999 %"]);
         assert_eq!(
             [0.0, 1023.0, 1024.0, 5.5e8, 1e20].map(bytes),
-            ["0 B", "1,023 B", "1.0 KiB", "524.5 MiB", "90,949,470 TiB"]
+            ["0 B", "1,023 B", "1.0 KiB", "525 MiB", "90,949,470 TiB"]
         );
         assert_eq!([0.0, 2e-5, 0.0012, 3.0].map(seconds), ["0 us", "20 us", "1.2 ms", "3.0 s"]);
         let spans = [0, 61, 3_660, 90_000].map(|s| span(Duration::from_secs(s)));
@@ -144,7 +150,8 @@ mod tests {
 
     #[test]
     fn no_character_of_a_server_is_a_command_to_the_terminal() {
-        let line = Line::new(Style::Plain, "a\x1b[2J\u{9b}1m\r\n\t\u{202e}é漢b").and(Style::Alert, "cde");
+        let line =
+            Line::new(Style::Plain, "a\x1b[2J\u{9b}1m\r\n\t\u{202e}é漢b").and(Style::Alert, "cde");
         let mut text = String::new();
         line.write(&mut text, 80, false);
         assert_eq!(text, "a?[2J?1m??????bcde");

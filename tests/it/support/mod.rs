@@ -31,6 +31,7 @@ pub(crate) mod site;
 pub(crate) mod stream_bytes;
 pub(crate) mod systemd;
 pub(crate) mod temp_dir;
+pub(crate) mod terminal;
 pub(crate) mod tls_proxy;
 pub(crate) mod topic;
 pub(crate) mod transport;

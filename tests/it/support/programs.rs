@@ -45,8 +45,12 @@ pub(crate) static FIREFOX: Program = Program::new(
     &["firefox-esr", "--version"],
     "firefox-esr is missing: apt-get install firefox-esr",
 );
+pub(crate) static FISH: Program =
+    Program::new(&["fish", "--version"], "fish is missing: apt-get install fish");
 pub(crate) static GO: Program =
     Program::new(&["go", "version"], "go is missing: apt-get install golang-go");
+pub(crate) static GROFF: Program =
+    Program::new(&["groff", "--version"], "groff is missing: apt-get install groff-base");
 pub(crate) static HAPROXY: Program =
     Program::new(&["haproxy", "-v"], "haproxy is missing: apt-get install haproxy");
 pub(crate) static HTTP_PROXY: Program = Program::new(
@@ -67,6 +71,8 @@ pub(crate) static LIGHTTPD: Program = Program::new(
     &["sh", "-c", "lighttpd -v && test -e /usr/lib/lighttpd/mod_magnet.so"],
     "lighttpd is missing: apt-get install lighttpd lighttpd-modules-lua",
 );
+pub(crate) static MAN: Program =
+    Program::new(&["man", "--version"], "man is missing: apt-get install man-db");
 pub(crate) static MCP_SDK: Program = Program::new(
     &[
         locked!("bin/node"),
@@ -116,6 +122,8 @@ pub(crate) static SOCKET_ACTIVATE: Program = Program::new(
     &["systemd-socket-activate", "--version"],
     "systemd-socket-activate is missing: apt-get install systemd",
 );
+pub(crate) static ZSH: Program =
+    Program::new(&["zsh", "--version"], "zsh is missing: apt-get install zsh");
 
 /// Returns from a test whose programs are not all installed.
 macro_rules! requires {
