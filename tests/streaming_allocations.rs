@@ -75,7 +75,11 @@ fn serve(config: Config) -> (Vec<SocketAddr>, oneshot::Sender<()>) {
         ..config
     };
     let server = Server::bind(config).expect("a free port");
-    let addresses = server.addresses().iter().map(|address| address.socket).collect();
+    let addresses = server
+        .addresses()
+        .iter()
+        .map(|address| address.endpoint.tcp().expect("an address"))
+        .collect();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(server.run(async { _ = stopped.await }))

@@ -16,7 +16,8 @@ use crate::sync::Mutex;
 pub(crate) struct Admitted {
     admission: Admission,
     entrance: Entrance,
-    peer: IpAddr,
+    /// The address of its peer, which that of a Unix socket does not have.
+    peer: OnceLock<IpAddr>,
     permit: Mutex<ConnPermit>,
     /// Made once a task serves the connection; from the start in a reserved place.
     closer: OnceLock<Arc<Closer>>,
@@ -29,18 +30,67 @@ impl Admitted {
     pub(super) fn new(
         admission: Admission,
         entrance: Entrance,
-        peer: IpAddr,
+        peer: Option<IpAddr>,
         permit: ConnPermit,
         standing: Standing,
     ) -> Self {
-        let admitted =
-            Self { admission, entrance, peer, permit: Mutex::new(permit), closer: OnceLock::new() };
+        let (permit, closer) = (Mutex::new(permit), OnceLock::new());
+        let peer = peer.map(OnceLock::from).unwrap_or_default();
+        let admitted = Self { admission, entrance, peer, permit, closer };
         if standing == Standing::Unproven {
             let closer = admitted.new_closer(standing);
             _ = admitted.closer.set(closer.clone());
-            admitted.places().list_unproven(closer, super::addresses::network(peer));
+            admitted.places().list_unproven(closer);
         }
         admitted
+    }
+
+    /// The address of its peer, if it has one that is known.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer.get().copied()
+    }
+
+    /// Sets the address of its peer, which was not known when it was admitted, and counts it there. Returns whether that
+    /// is within the limit of an address, or was set before; if not, [`Self::make_room`] has to follow before a request
+    /// is served.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no protocol that names a peer is served"))]
+    #[must_use]
+    pub(crate) fn set_peer(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        if self.peer.set(peer).is_err() {
+            return true;
+        }
+        let Some(guard) = self.admission.count_address(Some(peer), self.entrance) else {
+            return true;
+        };
+        if let Some(closer) = self.closer.get() {
+            closer.set_address(guard.address());
+        }
+        let is_within = !guard.is_beyond();
+        self.permit.lock().address = Some(guard);
+        is_within
+    }
+
+    /// Moves it to a reserved place, if its address is still beyond its limit once an idle connection of it has been
+    /// closed. Waits for that, and for the place. It may have to be served by a task from then on:
+    /// [`Self::is_unproven`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "no protocol that names a peer is served"))]
+    pub(crate) async fn make_room(&self) {
+        let Some(mut guard) = self.permit.lock().address.take() else { return };
+        let is_within = self.places().make_room_within(&mut guard).await;
+        if is_within || self.is_unproven() {
+            self.permit.lock().address = Some(guard);
+            return;
+        }
+        let reserved = self.places().reserved_beyond(Some(&guard)).await;
+        let regular = {
+            let mut held = self.permit.lock();
+            held.address = Some(guard);
+            std::mem::replace(&mut held.permit, reserved)
+        };
+        // It may wake an acceptor.
+        drop(regular);
+        self.places().list_unproven(self.closer());
     }
 
     fn places(&self) -> &Arc<Places> {
@@ -100,14 +150,14 @@ impl Admitted {
         }
     }
 
-    /// The address of the peer, if that is a trusted proxy.
-    fn trusted_proxy(&self) -> Option<IpAddr> {
-        self.admission.trusts(self.peer).then_some(self.peer)
-    }
-
-    /// The address of its client: of its peer, or the one that `behind` finds behind a trusted proxy.
-    pub(crate) fn client(&self, behind: impl FnOnce(IpAddr) -> IpAddr) -> IpAddr {
-        self.trusted_proxy().map_or(self.peer, behind)
+    /// The address of its client, if it has one that is known: of its peer, or the one that `behind` finds behind a
+    /// trusted proxy.
+    pub(crate) fn client(
+        &self,
+        behind: impl FnOnce(Option<IpAddr>) -> Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        let peer = self.peer();
+        if self.admission.trusts(peer) { behind(peer) } else { peer }
     }
 
     /// Counts a stream that it opens: of its peer, or of the client that `behind` finds behind a trusted proxy.
@@ -116,11 +166,10 @@ impl Admitted {
     /// The limit of streams that is reached.
     pub(crate) fn count_stream(
         &self,
-        behind: impl FnOnce(IpAddr) -> IpAddr,
+        behind: impl FnOnce(Option<IpAddr>) -> Option<IpAddr>,
     ) -> Result<StreamPermit, Limit> {
         let addresses = self.admission.stream_addresses().filter(|_| !self.is_internal());
-        let address = addresses
-            .map(|addresses| addresses.add(self.trusted_proxy().map_or(self.peer, behind)));
+        let address = addresses.and_then(|addresses| Some(addresses.add(self.client(behind)?)));
         if address.as_ref().is_some_and(|guard| guard.is_beyond()) {
             return Err(Limit::AddressStreams);
         }

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
@@ -18,7 +18,7 @@ pub(crate) struct Closer {
     /// Unique within `places`, and later for a later connection.
     number: u64,
     /// The address that the connection counts for, if that has a limit.
-    address: Option<IpAddr>,
+    address: OnceLock<IpAddr>,
     standing: AtomicU32,
     /// [`BUSY`], [`CLOSED`], or since when it is idle.
     state: AtomicU64,
@@ -67,7 +67,7 @@ impl Closer {
         Arc::new(Self {
             places,
             number,
-            address,
+            address: address.map(OnceLock::from).unwrap_or_default(),
             standing: AtomicU32::new(standing as u32),
             state: AtomicU64::new(BUSY),
             listed: AtomicU64::new(0),
@@ -155,7 +155,12 @@ impl Closer {
     }
 
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.address
+        self.address.get().copied()
+    }
+
+    /// Notes the address that the connection counts for, unless one is noted.
+    pub(super) fn set_address(&self, address: IpAddr) {
+        _ = self.address.set(address);
     }
 
     /// Whether the connection is beyond a limit and has proven nothing.

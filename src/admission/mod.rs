@@ -19,10 +19,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::addresses::{Addresses, network};
+use self::addresses::{AddressGuard, Addresses};
 use self::closer::Standing;
 use self::places::Places;
-use crate::config::{Config, Network, STREAMS_MIN};
+use crate::config::{Config, Peers, STREAMS_MIN};
 use crate::metrics::{Limit, Refusals};
 
 pub(crate) use self::admitted::Admitted;
@@ -49,7 +49,7 @@ struct Shared {
     streams_max: usize,
     /// The streams of each address; `None` if there is no limit.
     stream_addresses: Option<Arc<Addresses>>,
-    trusted: Box<[Network]>,
+    trusted: Box<[Peers]>,
     refusals: Refusals,
 }
 
@@ -59,10 +59,6 @@ pub(crate) enum Entrance {
     Public,
     Internal,
 }
-
-/// Connections of one address in reserved places, beyond its limit; then the oldest of these that has proven nothing
-/// is closed for the next.
-const ADDRESS_RESERVED_MAX: usize = 8;
 
 /// Reserved places of internal addresses.
 const INTERNAL_RESERVED: usize = 16;
@@ -103,34 +99,33 @@ impl Admission {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Counts a connection. An idle connection may be closed for it; beyond a limit it has a reserved place, for which
-    /// one that has proven nothing may be closed. Waits until that has ended, so that the number of open sockets stays
-    /// bounded.
-    pub(crate) async fn admit(&self, peer: IpAddr, entrance: Entrance) -> Arc<Admitted> {
-        let peer = peer.to_canonical();
-        let places = self.places(entrance);
+    /// Counts a connection; `peer` is the address of its peer, if that is known, as it may be
+    /// [later](Admitted::set_peer). An idle connection may be closed for it; beyond a limit it has a reserved place, for
+    /// which one that has proven nothing may be closed. Waits until that has ended, so that the number of open sockets
+    /// stays bounded.
+    pub(crate) async fn admit(&self, peer: Option<IpAddr>, entrance: Entrance) -> Arc<Admitted> {
+        let peer = peer.map(|peer| peer.to_canonical());
         let is_internal = entrance == Entrance::Internal;
-        let addresses = self.shared.addresses.as_ref();
-        let addresses = addresses.filter(|_| !is_internal && !self.trusts(peer));
-        let mut address = addresses.map(|addresses| addresses.add(peer));
-        if let Some(address) = address.as_mut().filter(|address| address.is_beyond())
-            && places.evict_idle(address.address()).await
-        {
-            address.settle();
-        }
-        let beyond = address.as_ref().filter(|address| address.is_beyond());
-        let regular = if beyond.is_none() { places.regular().await } else { None };
+        let mut address = self.count_address(peer, entrance);
+        let places = self.places(entrance);
+        let is_within = match &mut address {
+            Some(address) => places.make_room_within(address).await,
+            None => true,
+        };
+        let regular = if is_within { places.regular().await } else { None };
         let (permit, standing) = match regular {
             Some(permit) => (Some(permit), Standing::Regular),
-            None => {
-                if beyond.is_some_and(|address| address.beyond() > ADDRESS_RESERVED_MAX) {
-                    places.evict_unproven(network(peer));
-                }
-                (places.reserved().await, Standing::Unproven)
-            }
+            None => (places.reserved_beyond(address.as_ref()).await, Standing::Unproven),
         };
         let permit = ConnPermit { permit, address, is_internal, stream: StreamPermit::default() };
         Arc::new(Admitted::new(self.clone(), entrance, peer, permit, standing))
+    }
+
+    /// Counts a connection of this peer, if there is a limit for its address.
+    fn count_address(&self, peer: Option<IpAddr>, entrance: Entrance) -> Option<AddressGuard> {
+        let addresses = self.shared.addresses.as_ref()?;
+        let is_limited = entrance == Entrance::Public && !self.trusts(peer);
+        Some(addresses.add(peer.filter(|_| is_limited)?))
     }
 
     fn places(&self, entrance: Entrance) -> &Arc<Places> {
@@ -175,9 +170,9 @@ impl Admission {
         self.shared.refusals.add(limit);
     }
 
-    /// Whether this is the address of a trusted proxy.
-    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.shared.trusted.iter().any(|net| net.contains(address))
+    /// Whether a peer with this address, or without one, is a trusted proxy.
+    pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        self.shared.trusted.iter().any(|peers| peers.contain(peer))
     }
 
     fn stream_addresses(&self) -> Option<&Arc<Addresses>> {

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
+use super::addresses::AddressGuard;
 use super::closer::{Closer, Standing};
 use super::idle::IdleQueue;
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -38,19 +39,12 @@ pub(super) struct Places {
 struct Queues {
     /// Those in reserved places that have proven nothing, by number, so the oldest comes first. At most as many as
     /// there are such places.
-    unproven: BTreeMap<u64, Unproven>,
+    unproven: BTreeMap<u64, Arc<Closer>>,
     /// In regular places, and in kept ones.
     idle: IdleQueue,
     idle_kept: IdleQueue,
     /// Publishers in reserved places.
     kept: usize,
-}
-
-#[derive(Debug)]
-struct Unproven {
-    closer: Arc<Closer>,
-    /// As it is counted.
-    address: IpAddr,
 }
 
 /// Which connections were closed to make room.
@@ -59,6 +53,10 @@ pub(crate) enum Evicted {
     Idle,
     Unproven,
 }
+
+/// Connections of one address in reserved places, beyond its limit; then the oldest of these that has proven nothing
+/// is closed for the next.
+pub(super) const ADDRESS_RESERVED_MAX: usize = 8;
 
 // ===== impl Places =====
 
@@ -127,21 +125,38 @@ impl Places {
     }
 
     /// A reserved place. If all are taken, it waits for that of the oldest connection that has proven nothing.
-    pub(super) async fn reserved(&self) -> Option<OwnedSemaphorePermit> {
+    async fn reserved(&self) -> Option<OwnedSemaphorePermit> {
         let mut permit = pin!(unconstrained(self.reserved.clone().acquire_owned()));
         if let Poll::Ready(permit) = poll_fn(|cx| Poll::Ready(permit.as_mut().poll(cx))).await {
             return permit.ok();
         }
         let oldest = self.queues.lock().unproven.pop_first();
-        if let Some((_, Unproven { closer, .. })) = oldest {
+        if let Some((_, closer)) = oldest {
             self.close(closer, Evicted::Unproven);
         }
         permit.await.ok()
     }
 
+    /// The same for a connection of this address, of which few have one.
+    pub(super) async fn reserved_beyond(
+        &self,
+        address: Option<&AddressGuard>,
+    ) -> Option<OwnedSemaphorePermit> {
+        let beyond = address.filter(|address| address.is_beyond());
+        if let Some(address) = beyond.filter(|address| address.beyond() > ADDRESS_RESERVED_MAX) {
+            self.evict_unproven(address.address());
+        }
+        self.reserved().await
+    }
+
+    /// Returns whether this connection is within the limit of its address, for which an idle one of it may be closed.
+    pub(super) async fn make_room_within(&self, address: &mut AddressGuard) -> bool {
+        !address.is_beyond() || self.evict_idle(address.address()).await && address.settle()
+    }
+
     /// Closes the connection of this address that has been idle for the longest time, and waits for its end. Returns
     /// whether there was one.
-    pub(super) async fn evict_idle(&self, address: IpAddr) -> bool {
+    async fn evict_idle(&self, address: IpAddr) -> bool {
         let Some(idle) = ({ self.queues.lock().idle.take_longest_of(address) }) else {
             return false;
         };
@@ -151,14 +166,14 @@ impl Places {
     }
 
     /// Closes the oldest connection of this address that has proven nothing.
-    pub(super) fn evict_unproven(&self, address: IpAddr) {
+    fn evict_unproven(&self, address: IpAddr) {
         let closer = {
             let mut queues = self.queues.lock();
-            let of_address = |(_, entry): &(&u64, &Unproven)| entry.address == address;
+            let of_address = |(_, closer): &(&u64, &Arc<Closer>)| closer.address() == Some(address);
             let oldest = queues.unproven.iter().find(of_address).map(|(number, _)| *number);
             oldest.and_then(|number| queues.unproven.remove(&number))
         };
-        if let Some(Unproven { closer, .. }) = closer {
+        if let Some(closer) = closer {
             self.close(closer, Evicted::Unproven);
         }
     }
@@ -174,8 +189,10 @@ impl Places {
     }
 
     /// Lists a connection in a reserved place, which has proven nothing yet.
-    pub(super) fn list_unproven(&self, closer: Arc<Closer>, address: IpAddr) {
-        self.queues.lock().unproven.insert(closer.number(), Unproven { closer, address });
+    pub(super) fn list_unproven(&self, closer: Arc<Closer>) {
+        let mut queues = self.queues.lock();
+        closer.stand(Standing::Unproven);
+        queues.unproven.insert(closer.number(), closer);
     }
 
     /// Lists a connection as idle, unless it is already.

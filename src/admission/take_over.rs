@@ -67,7 +67,7 @@ impl TakeOver {
         let PermitState { internal, address, stream_address } = *state;
         let shared = &self.admission.shared;
         *(if internal { &mut self.internal } else { &mut self.public }) += 1;
-        let untrusted = || peer().filter(|peer| !self.admission.trusts(peer.to_canonical()));
+        let untrusted = || peer().filter(|peer| !self.admission.trusts(Some(peer.to_canonical())));
         let guard = |addresses: &Option<Arc<Addresses>>, counted: Option<IpAddr>| {
             let addresses = addresses.as_ref().filter(|_| !internal)?;
             Some(addresses.take_over(counted.or_else(untrusted)?))

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use super::places::ADDRESS_RESERVED_MAX;
 use super::*;
 use crate::hub::SocketId;
 
@@ -31,7 +32,7 @@ fn admit(admission: &Admission, peer: &str) -> Option<Arc<Admitted>> {
 
 fn admit_to(admission: &Admission, peer: &str, entrance: Entrance) -> Option<Arc<Admitted>> {
     let peer = peer.parse().expect("an address");
-    poll(pin!(admission.admit(peer, entrance)))
+    poll(pin!(admission.admit(Some(peer), entrance)))
 }
 
 fn admit_many<const N: usize>(admission: &Admission, peer: &str) -> [Arc<Admitted>; N] {
@@ -71,7 +72,7 @@ fn the_oldest_connection_that_has_proven_nothing_is_closed_for_the_next() {
     let _regular = admit_many::<1>(&admission, "::1");
     let [first, second, third, fourth] = admit_many(&admission, "::1");
     let peer = "::1".parse().expect("an address");
-    let mut next = pin!(admission.admit(peer, Entrance::Public));
+    let mut next = pin!(admission.admit(Some(peer), Entrance::Public));
     assert!(poll(next.as_mut()).is_none(), "it waits until that has ended");
     assert!(is_closed(&first) && ![&second, &third, &fourth].iter().any(|c| is_closed(c)));
     assert!(first.settle().is_err());
@@ -81,7 +82,7 @@ fn the_oldest_connection_that_has_proven_nothing_is_closed_for_the_next() {
     drop(first);
     let fifth = poll(next).expect("a place");
     second.keep();
-    let mut next = pin!(admission.admit(peer, Entrance::Public));
+    let mut next = pin!(admission.admit(Some(peer), Entrance::Public));
     assert!(poll(next.as_mut()).is_none());
     assert!(is_closed(&third) && !is_closed(&second) && !is_closed(&fifth));
     assert_eq!((admission.evicted(Evicted::Unproven), admission.evicted(Evicted::Idle)), (2, 0));
@@ -101,7 +102,7 @@ fn an_idle_connection_is_closed_for_another_and_a_busy_one_is_not() {
     assert!(second.closer().note_busy());
     second.closer().note_idle();
     let peer = "::1".parse().expect("an address");
-    let mut next = pin!(admission.admit(peer, Entrance::Public));
+    let mut next = pin!(admission.admit(Some(peer), Entrance::Public));
     assert!(poll(next.as_mut()).is_none());
     assert!(is_closed(&third), "idle for the longest time");
     assert!(!third.closer().note_busy(), "it serves no request any more");
@@ -113,7 +114,7 @@ fn an_idle_connection_is_closed_for_another_and_a_busy_one_is_not() {
     let stream = second.take_permit(StreamPermit::default());
     assert!(admit(&admission, "::1").expect("a reserved place").is_unproven(), "none is idle");
     first.closer().note_idle();
-    let mut next = pin!(admission.admit(peer, Entrance::Public));
+    let mut next = pin!(admission.admit(Some(peer), Entrance::Public));
     assert!(poll(next.as_mut()).is_none());
     assert!(is_closed(&first), "it is idle again");
     drop((first, third, stream));
@@ -192,7 +193,7 @@ fn a_trusted_proxy_is_not_counted_but_its_clients_are() {
     let proxies = admit_many::<3>(&admission, "10.1.2.3");
     assert!(proxies.iter().all(|admitted| admitted.settle().is_ok()));
     let client = "192.0.2.1".parse().expect("an address");
-    let stream = |proxy: &Admitted| proxy.count_stream(|_| client);
+    let stream = |proxy: &Admitted| proxy.count_stream(|_| Some(client));
     let first = stream(&proxies[0]).expect("the first");
     assert_eq!(stream(&proxies[1]).expect_err("the second"), Limit::AddressStreams);
     drop(first);
@@ -202,6 +203,91 @@ fn a_trusted_proxy_is_not_counted_but_its_clients_are() {
     assert!(stream(&direct).is_err(), "but it is one of its address");
     drop(first);
     assert!(stream(&direct).is_ok());
+}
+
+fn admit_unknown(admission: &Admission) -> Arc<Admitted> {
+    poll(pin!(admission.admit(None, Entrance::Public))).expect("room")
+}
+
+#[test]
+fn a_peer_without_an_address_has_no_limit_of_one_unless_it_names_its_clients() {
+    let unix = |trusted_proxies| {
+        let limit = Some(1);
+        let config = Config { address_streams_max: limit, trusted_proxies, ..Config::default() };
+        let config = Config { address_connections_max: limit, ..config };
+        Admission::new(&config, 1_024)
+    };
+    let client = Some("192.0.2.1".parse().expect("an address"));
+    let admission = unix(vec!["0.0.0.0/0".parse().expect("a network")]);
+    let peers = [(); 3].map(|()| admit_unknown(&admission));
+    assert!(peers.iter().all(|peer| !peer.is_unproven() && peer.peer().is_none()));
+    let streams: Vec<_> = peers.iter().map(|peer| peer.count_stream(|_| client)).collect();
+    assert!(streams.iter().all(Result::is_ok), "what it sends is not believed");
+
+    let admission = unix(vec!["unix".parse().expect("those")]);
+    let peer = admit_unknown(&admission);
+    let _first = peer.count_stream(|_| client).expect("the first");
+    assert_eq!(peer.count_stream(|_| client).expect_err("a second"), Limit::AddressStreams);
+    assert!(peer.count_stream(|unknown| unknown).is_ok(), "it names none");
+}
+
+#[test]
+fn an_address_that_is_known_later_counts_from_then_on() {
+    let admission = limits(100, Some(2));
+    let address = "192.0.2.1".parse().expect("an address");
+    let [first, second, third] = [(); 3].map(|()| admit_unknown(&admission));
+    assert!(first.set_peer(address) && second.set_peer("::ffff:192.0.2.1".parse().expect("it")));
+    assert_eq!((first.peer(), second.peer()), (Some(address), Some(address)));
+    assert!(!third.set_peer(address) && third.set_peer(address), "once");
+    poll(pin!(third.make_room())).expect("a reserved place");
+    assert!(third.is_unproven());
+    assert_eq!(third.settle(), Err(Limit::Address));
+    drop(first);
+    assert!(third.settle().is_ok() && !third.is_unproven(), "there is room by now");
+    let trusted = admit_unknown(&admission);
+    assert!(trusted.set_peer("10.0.0.1".parse().expect("an address")));
+    assert_eq!(open(&admission), 3);
+    drop((second, third, trusted));
+    assert_eq!(open(&admission), 0);
+    assert!(admission.shared.addresses.as_ref().expect("on").is_empty());
+}
+
+/// As if its address had been known from the start.
+#[test]
+fn room_for_an_address_that_is_known_later_is_made_among_its_own() {
+    let admission = limits(100, Some(1));
+    let address = "192.0.2.1".parse().expect("an address");
+    let [idle, other] = [(); 2].map(|()| admit_unknown(&admission));
+    assert!(idle.set_peer(address) && other.set_peer("192.0.2.2".parse().expect("another")));
+    for admitted in [&other, &idle] {
+        admitted.closer().note_idle();
+    }
+    let next = admit_unknown(&admission);
+    assert!(!next.set_peer(address));
+    let mut room = Box::pin(next.make_room());
+    assert!(poll(room.as_mut()).is_none(), "it waits until that has ended");
+    assert!(is_closed(&idle) && !is_closed(&other));
+    drop(idle);
+    assert!(poll(room.as_mut()).is_some());
+    drop(room);
+    assert!(!next.is_unproven() && next.settle().is_ok());
+    // Beyond its limit it has few reserved places, and those of others are left alone.
+    let beyond = [(); 4].map(|()| {
+        let beyond = admit_unknown(&admission);
+        assert!(!beyond.set_peer(address));
+        assert!(poll(pin!(beyond.make_room())).is_some() && beyond.is_unproven());
+        beyond
+    });
+    let last = admit_unknown(&admission);
+    assert!(!last.set_peer(address));
+    let mut room = Box::pin(last.make_room());
+    assert!(poll(room.as_mut()).is_none());
+    assert!(is_closed(&beyond[0]), "the oldest");
+    drop(beyond);
+    assert!(poll(room.as_mut()).is_some() && last.is_unproven());
+    drop(room);
+    drop((other, next, last));
+    assert_eq!(open(&admission), 0);
 }
 
 #[test]

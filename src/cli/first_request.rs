@@ -45,7 +45,7 @@ mod tests {
         let mut config = Config { auth, ..Config::default() };
         config.hub.public.orgs = orgs;
         let address = |port: u16, internal| Address {
-            socket: ([127, 0, 0, 1], port).into(),
+            endpoint: ([127, 0, 0, 1], port).into(),
             secure: false,
             internal,
         };

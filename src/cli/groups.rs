@@ -3,7 +3,10 @@
 /// Each group, with its flags; `-*` at the end stands for any rest.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Check", &["check"]),
-    ("Listening", &["listen", "internal-listen", "workers", "insecure-open", "host", "ops"]),
+    (
+        "Listening",
+        &["listen", "internal-listen", "listen-mode", "workers", "insecure-open", "host", "ops"],
+    ),
     ("TLS", &["tls-*", "plain-listen"]),
     (
         "Streams",

@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use nudged::config::Endpoint;
+
 /// An address to listen on, or several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ListenAddress {
     /// `IP:PORT`: this one. An IPv6 address takes no IPv4.
     One(SocketAddr),
     /// `localhost:PORT`: the loopback addresses of IPv4 and IPv6.
     Localhost(u16),
+    /// `unix:PATH`: a Unix socket.
+    Unix(PathBuf),
     /// `:PORT`: all addresses of this machine, of IPv4 and IPv6.
     All(u16),
 }
@@ -20,7 +25,7 @@ pub(super) enum ListenAddress {
 pub(super) struct InvalidListenAddress;
 
 /// The addresses that these are on this machine. Warns where they are fewer than those written, or may seem to be more.
-pub(super) fn resolve(addresses: &[ListenAddress]) -> Vec<SocketAddr> {
+pub(super) fn resolve(addresses: &[ListenAddress]) -> Vec<Endpoint> {
     resolve_with(addresses, has, |line| tracing::warn!("{line}"))
 }
 
@@ -33,11 +38,18 @@ fn resolve_with(
     addresses: &[ListenAddress],
     has: impl Fn(Ipv6Addr) -> bool,
     mut warn: impl FnMut(String),
-) -> Vec<SocketAddr> {
+) -> Vec<Endpoint> {
     let mut resolved = Vec::new();
     for written in addresses {
-        let (first, second) = match *written {
+        let (first, second): (SocketAddr, _) = match *written {
             ListenAddress::One(address) => (address, None),
+            ListenAddress::Unix(ref path) => {
+                let socket = Endpoint::Unix(path.clone());
+                if !resolved.contains(&socket) {
+                    resolved.push(socket);
+                }
+                continue;
+            }
             ListenAddress::Localhost(port) => {
                 ((Ipv4Addr::LOCALHOST, port).into(), Some((Ipv6Addr::LOCALHOST, port)))
             }
@@ -53,12 +65,13 @@ fn resolve_with(
         let second = second.filter(|(v6, _)| has(*v6)).map(SocketAddr::from);
         for address in [Some(first), second].into_iter().flatten() {
             // Each request of port 0 is one for a port of its own.
-            if address.port() == 0 || !resolved.contains(&address) {
-                resolved.push(address);
+            if address.port() == 0 || !resolved.contains(&Endpoint::Tcp(address)) {
+                resolved.push(Endpoint::Tcp(address));
             }
         }
     }
-    for v6 in resolved.iter().filter(|address| address.ip() == Ipv6Addr::UNSPECIFIED) {
+    let addresses = resolved.iter().filter_map(Endpoint::tcp);
+    for v6 in addresses.filter(|address| address.ip() == Ipv6Addr::UNSPECIFIED) {
         let port = v6.port();
         if !resolved.contains(&(Ipv4Addr::UNSPECIFIED, port).into()) {
             warn(format!(
@@ -71,10 +84,19 @@ fn resolve_with(
 
 // ===== impl ListenAddress =====
 
+impl ListenAddress {
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = InvalidListenAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidListenAddress> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             // An IPv4 address within IPv6 cannot be bound to as one that takes no IPv4.
             let ip = address.ip().to_canonical();
@@ -97,6 +119,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Localhost(port) => write!(f, "localhost:{port}"),
             Self::All(port) => write!(f, ":{port}"),
         }
@@ -109,7 +132,7 @@ impl fmt::Display for InvalidListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "write it like 127.0.0.1:6834, [::1]:6834, localhost:6834 (both of these) or :6834 (all addresses, \
-             IPv4 and IPv6); other names are not looked up",
+             IPv4 and IPv6), or unix:/run/nudged.sock; other names are not looked up",
         )
     }
 }

@@ -2,17 +2,15 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use nudged::client::{self, ProbeTarget};
+use nudged::client::{self, InvalidUrl, ProbeTarget};
 use nudged::config;
 
 use super::Exit;
-use super::listen_address::{InvalidListenAddress, ListenAddress};
+use super::listen_address::ListenAddress;
 use super::values::{Hidden, HumanDuration, duration};
 
 #[derive(Args, Clone, Debug)]
@@ -29,11 +27,11 @@ pub(crate) struct Probe {
         value_name = "ADDRESS:PORT",
         value_delimiter = ','
     )]
-    internal_listen: Vec<Own>,
+    internal_listen: Vec<ListenAddress>,
 
     /// The server's --listen
     #[arg(long, env = "NUDGED_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
-    listen: Vec<Own>,
+    listen: Vec<ListenAddress>,
 
     /// The server's --tls-cert, with which its --listen speaks TLS; the file is not read
     #[arg(long, env = "NUDGED_TLS_CERT", value_name = "FILE")]
@@ -42,13 +40,6 @@ pub(crate) struct Probe {
     /// How long to wait for the response
     #[arg(long, value_name = "TIME", default_value_t = HumanDuration(TIMEOUT), value_parser = duration(1..=3_600_000))]
     timeout: HumanDuration,
-}
-
-/// An address that the server listens on.
-#[derive(Clone, Debug)]
-enum Own {
-    Tcp(ListenAddress),
-    Unix(PathBuf),
 }
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -79,49 +70,21 @@ impl Probe {
             };
         }
         // The internal address has no TLS, and serves a probe whatever the public ones are busy with.
-        let internal = internal_listen.into_iter().next().map(|own| (own, "http"));
-        let scheme = if tls_cert.is_some() { "https" } else { "http" };
-        let public = || {
-            let first = listen.into_iter().next();
-            (first.unwrap_or(Own::Tcp(ListenAddress::One(config::LISTEN))), scheme)
-        };
-        let (own, scheme) = internal.unwrap_or_else(public);
-        own.into_target(scheme)
-    }
-}
-
-// ===== impl Own =====
-
-impl Own {
-    fn into_target(self, scheme: &str) -> Result<ProbeTarget, String> {
-        let address = match self {
-            Self::Unix(path) => return Ok(ProbeTarget::Unix(path)),
-            Self::Tcp(address) => reachable(address),
-        };
-        if address.port() == 0 {
-            return Err(
-                "the port 0 is one that the system chose: name the URL of the server".into()
-            );
+        if let Some(internal) = internal_listen.first() {
+            return target_of(internal, "http");
         }
-        let url = format!("{scheme}://{address}").parse();
-        url.map(ProbeTarget::Url).map_err(|why: client::InvalidUrl| format!("{address}: {why}"))
-    }
-}
-
-impl FromStr for Own {
-    type Err = InvalidListenAddress;
-
-    fn from_str(text: &str) -> Result<Self, InvalidListenAddress> {
-        match text.strip_prefix(UNIX) {
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp),
-        }
+        let public = listen.first().unwrap_or(&ListenAddress::One(config::LISTEN));
+        target_of(public, if tls_cert.is_some() { "https" } else { "http" })
     }
 }
 
 /// Where a client of this machine reaches it.
-fn reachable(address: ListenAddress) -> SocketAddr {
-    match address {
+fn target_of(own: &ListenAddress, scheme: &str) -> Result<ProbeTarget, String> {
+    let address: SocketAddr = match own {
+        ListenAddress::Unix(path) => return Ok(ProbeTarget::Unix(path.clone())),
+        ListenAddress::Localhost(port) | ListenAddress::All(port) => {
+            (Ipv4Addr::LOCALHOST, *port).into()
+        }
         ListenAddress::One(address) => {
             let ip = match address.ip() {
                 IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -130,10 +93,12 @@ fn reachable(address: ListenAddress) -> SocketAddr {
             };
             (ip, address.port()).into()
         }
-        ListenAddress::Localhost(port) | ListenAddress::All(port) => {
-            (Ipv4Addr::LOCALHOST, port).into()
-        }
+    };
+    if address.port() == 0 {
+        return Err("the port 0 is one that the system chose: name the URL of the server".into());
     }
+    let url = format!("{scheme}://{address}").parse();
+    url.map(ProbeTarget::Url).map_err(|why: InvalidUrl| format!("{address}: {why}"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ enum Needed {
     OneOf(&'static [&'static str]),
     /// That, or an internal socket of the service manager.
     InternalAddress,
+    /// An address that is a path.
+    UnixSocket,
     /// That tokens are verified.
     TokenKey,
     /// That members may subscribe: without tokens, or because there is no key at all.
@@ -35,6 +37,7 @@ const OTHER_KEYS: &[&str] = &["publish_key"];
 /// The settings that need another one. Every other setting is in [`tests::INDEPENDENT`].
 const RULES: &[(&str, Needed)] = &[
     ("internal_connections", Needed::InternalAddress),
+    ("listen_mode", Needed::UnixSocket),
     ("tls_cert", Needed::OneOf(&["tls_key"])),
     ("tls_key", Needed::OneOf(&["tls_cert"])),
     ("tls_sessions", Needed::OneOf(&["tls_cert"])),
@@ -81,6 +84,7 @@ impl GivenArgs {
     pub(super) fn check(
         &self,
         has_internal_socket: bool,
+        has_unix_socket: bool,
         public_orgs: Option<&[OrgList]>,
     ) -> Result<(), String> {
         let takes_tokens = self.has_any(TOKEN_KEYS);
@@ -91,6 +95,9 @@ impl GivenArgs {
                 Needed::InternalAddress => {
                     let settings = &["internal_listen"];
                     (has_internal_socket || self.has_any(settings), one_of(settings))
+                }
+                Needed::UnixSocket => {
+                    (has_unix_socket, "an address like unix:/run/nudged.sock".into())
                 }
                 Needed::TokenKey => {
                     (takes_tokens, format!("a key for tokens: {}", one_of(TOKEN_KEYS)))

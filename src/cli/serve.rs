@@ -74,7 +74,11 @@ impl Serve {
     /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
         self.lacking.check()?;
-        self.given.check(self.has_internal_socket, self.streams.public_orgs.as_deref())?;
+        let has_unix_socket = self.listening.has_unix_socket();
+        #[cfg(feature = "tls")]
+        let has_unix_socket = has_unix_socket || self.tls.has_unix_socket();
+        let lists = self.streams.public_orgs.as_deref();
+        self.given.check(self.has_internal_socket, has_unix_socket, lists)?;
         #[cfg(feature = "tls")]
         self.tls.check()?;
         let Self {
@@ -144,6 +148,7 @@ impl Serve {
         let mut config = Config {
             listen: resolve(&listening.listen),
             internal_listen: resolve(&listening.internal_listen),
+            listen_mode: listening.listen_mode,
             workers: listening.workers.unwrap_or(CONFIG.workers),
             insecure_open: listening.insecure_open,
             hosts: listening.host,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::Args;
-use nudged::config::{self, Config, HostName, HubConfig, Network};
+use nudged::config::{self, Config, HostName, HubConfig, Peers};
 #[cfg(feature = "tls")]
 use nudged::config::{TlsFiles, TlsSessions};
 
@@ -13,7 +13,7 @@ use super::listen_address::ListenAddress;
 use super::listen_address::resolve;
 use super::values::{
     ForwardedFieldArg, HumanDuration, LogFormat, OrgList, Switch, at_least, count, duration,
-    millis, org_list, public_key, whole_seconds,
+    listen_mode, millis, org_list, public_key, whole_seconds,
 };
 #[cfg(feature = "tls")]
 use super::values::{TlsSessionsArg, check_file_name, check_key_file};
@@ -37,6 +37,10 @@ pub(super) struct ListenArgs {
     )]
     pub(super) internal_listen: Vec<ListenAddress>,
 
+    /// Permissions of the files of Unix sockets, in octal: who may write to one may connect
+    #[arg(long, env = "NUDGED_LISTEN_MODE", value_name = "MODE", default_value = "660", value_parser = listen_mode)]
+    pub(super) listen_mode: u32,
+
     /// Worker threads [default: one per core]
     #[arg(long, env = "NUDGED_WORKERS", value_name = "N", value_parser = count(1..=1024))]
     pub(super) workers: Option<usize>,
@@ -56,6 +60,15 @@ pub(super) struct ListenArgs {
     /// servers that it shows need a token for all orgs with the scope ops
     #[arg(long, env = "NUDGED_OPS", value_name = "WHETHER", value_enum, default_value_t = Switch::On)]
     pub(super) ops: Switch,
+}
+
+// ===== impl ListenArgs =====
+
+impl ListenArgs {
+    /// Whether one of the addresses is a path.
+    pub(super) fn has_unix_socket(&self) -> bool {
+        self.listen.iter().chain(&self.internal_listen).any(ListenAddress::is_unix)
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -207,7 +220,7 @@ pub(super) struct LimitArgs {
 
     /// Proxies whose --forwarded-field gives the client's address, separated by commas
     #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
-    pub(super) trust_forwarded_for: Vec<Network>,
+    pub(super) trust_forwarded_for: Vec<Peers>,
 
     /// Field that these proxies write. The other one is not read: a client may have sent it
     #[arg(long, env = "NUDGED_FORWARDED_FIELD", value_name = "FIELD", value_enum, default_value_t = ForwardedFieldArg::XForwardedFor)]
@@ -363,6 +376,11 @@ impl TopicArgs {
 
 #[cfg(feature = "tls")]
 impl TlsFileArgs {
+    /// Whether one of the addresses is a path.
+    pub(super) fn has_unix_socket(&self) -> bool {
+        self.plain_listen.iter().any(ListenAddress::is_unix)
+    }
+
     /// Fails if a file is given by its contents.
     pub(super) fn check(&self) -> Result<(), String> {
         self.tls_cert.as_deref().map_or(Ok(()), |file| check_file_name("--tls-cert", file))?;

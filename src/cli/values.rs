@@ -61,6 +61,13 @@ pub(super) enum TlsSessionsArg {
     Keep,
 }
 
+/// Permissions of a file, in octal.
+pub(super) fn listen_mode(text: &str) -> Result<u32, &'static str> {
+    let is_octal = !text.is_empty() && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or("it is octal, from 0 to 777")
+}
+
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {

@@ -60,7 +60,7 @@ impl Fetcher {
         let url = self.server.url.at(path);
         // Kept again only if the response was read to its end.
         let connection = self.connection.take();
-        let exchange = exchange_once(connection, &self.server, &url, max);
+        let exchange = Box::pin(exchange_once(connection, &self.server, &url, max));
         let (connection, body) = within(self.timeout, &url.address, exchange).await??;
         self.connection = Some(connection);
         Ok(body)

@@ -11,6 +11,8 @@ mod cors;
 #[cfg(feature = "server")]
 mod credentials;
 #[cfg(feature = "server")]
+mod endpoint;
+#[cfg(feature = "server")]
 mod hosts;
 mod hub;
 #[cfg(feature = "server")]
@@ -59,12 +61,13 @@ pub use self::{
     broker_url::{BackplaneLogin, BackplaneUrl, BrokerKind, InvalidBackplaneUrl},
     cors::{CorsPolicy, InvalidOrigin, Origin},
     credentials::{CREDENTIALS_MAX, ClaimPointer, CookieName, InvalidName, ParameterName},
+    endpoint::Endpoint,
     hosts::{HostName, InvalidHost},
     input::{
         READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, STREAM_INPUT_WINDOW,
         TLS_KEY_UPDATES_MAX, TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE,
     },
-    network::{ForwardedField, InvalidNetwork, Network},
+    network::{ForwardedField, InvalidNetwork, Network, Peers},
     outbox::{InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl},
 };
 
@@ -78,12 +81,14 @@ use crate::metrics::SharedCount;
 pub struct Config {
     // Listening
     /// Where to listen. Every worker accepts on each of these addresses.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Endpoint>,
     /// Further addresses, in cleartext even if `tls` is set.
-    pub plain_listen: Vec<SocketAddr>,
+    pub plain_listen: Vec<Endpoint>,
     /// Internal addresses, in cleartext: they serve everything, on connections of their own. If there is one,
     /// publishing, `/metrics` and `/ops` are served there only.
-    pub internal_listen: Vec<SocketAddr>,
+    pub internal_listen: Vec<Endpoint>,
+    /// The permissions of the files of Unix sockets: who may connect is who may write to them.
+    pub listen_mode: u32,
     /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
     pub workers: usize,
     /// Let others than the users of this machine reach a server without keys: listen beyond loopback, answer for any
@@ -124,7 +129,7 @@ pub struct Config {
     /// client's address that counts. `None` for no limit.
     pub address_streams_max: Option<usize>,
     /// Proxies whose `forwarded_field` names the client. Their own addresses are not limited.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<Peers>,
     /// The field that these proxies write. The other one is not read: the client may have sent it.
     pub forwarded_field: ForwardedField,
     /// Requests, streams among them, that one HTTP/2 connection may have open at the same time.
@@ -240,9 +245,10 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![LISTEN],
+            listen: vec![Endpoint::Tcp(LISTEN)],
             plain_listen: Vec::new(),
             internal_listen: Vec::new(),
+            listen_mode: 0o660,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             insecure_open: false,
             hosts: Vec::new(),

@@ -10,6 +10,16 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
+/// Peers of connections, before any of their clients is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Peers {
+    /// Those of a network.
+    Network(Network),
+    /// Those of Unix sockets, which have no address.
+    Unix,
+}
+
 /// The header field in which proxies name their clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,11 +64,35 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
+// ===== impl Peers =====
+
+impl Peers {
+    /// Whether the peer with this address is one of them; `None` is that of a Unix socket.
+    pub(crate) fn contain(&self, peer: Option<IpAddr>) -> bool {
+        match (self, peer) {
+            (Self::Network(network), Some(address)) => network.contains(address),
+            (Self::Unix, None) => true,
+            (Self::Network(_), None) | (Self::Unix, Some(_)) => false,
+        }
+    }
+}
+
+impl FromStr for Peers {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        match text {
+            "unix" => Ok(Self::Unix),
+            _ => text.parse().map(Self::Network),
+        }
+    }
+}
+
 // ===== impl InvalidNetwork =====
 
 impl fmt::Display for InvalidNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1")
+        f.write_str("write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1; unix are the clients of Unix sockets")
     }
 }
 

@@ -141,7 +141,7 @@ pub fn last_event_id(input: &[u8]) {
     let missed = (1..=4).find(|seq| id(*seq) == last).map(|seq| 4 - seq);
 
     let (factory, _) = factory(&hub);
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).now_or_never();
+    let admitted = factory.admit(Some(Ipv4Addr::LOCALHOST.into()), Entrance::Public).now_or_never();
     let service = factory.service(admitted.expect("there is room"));
     let in_query = |names: &[&str]| {
         let mut query = form_urlencoded::Serializer::new(String::new());

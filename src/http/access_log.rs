@@ -19,7 +19,7 @@ pub(super) fn write(ended: &Ended<'_>) {
         %org,
         topic = topic.map(tracing::field::display),
         kind,
-        %client,
+        client = client.map(tracing::field::display),
         cause = reason.label(),
         seconds = (lasted.as_secs_f64() * 1_000.0).round() / 1_000.0,
         events,

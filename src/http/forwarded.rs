@@ -9,13 +9,13 @@ use http::header::FORWARDED;
 
 use crate::config::ForwardedField;
 
-/// The rightmost untrusted address; `proxy` itself if the field is absent or malformed.
+/// The rightmost untrusted address; that of `proxy` itself, if it has one, if the field is absent or malformed.
 pub(super) fn client(
     headers: &HeaderMap,
     field: ForwardedField,
-    proxy: IpAddr,
+    proxy: Option<IpAddr>,
     trusts: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
+) -> Option<IpAddr> {
     let (name, parse): (_, fn(&str) -> Option<IpAddr>) = match field {
         ForwardedField::XForwardedFor => ("x-forwarded-for", node),
         ForwardedField::Forwarded => (FORWARDED.as_str(), element),
@@ -28,10 +28,10 @@ pub(super) fn client(
     while let Some(address) = last.filter(|address| trusts(*address)) {
         match elements.next() {
             Some(before) => last = parse(before),
-            None => return address,
+            None => return Some(address),
         }
     }
-    last.unwrap_or(proxy)
+    last.or(proxy)
 }
 
 /// `for` of an element like `for="[2001:db8::1]:4711";proto=https`. Quotes are not matched: no address has
@@ -66,7 +66,8 @@ mod tests {
             headers.append(*name, value.parse().expect("a value"));
         }
         let trusts = |address: IpAddr| address.to_string().starts_with("10.");
-        client(&headers, field, PROXY.parse().expect("an address"), trusts).to_string()
+        let proxy = Some(PROXY.parse().expect("an address"));
+        client(&headers, field, proxy, trusts).expect("one is known").to_string()
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! Accepts connections: an endless loop for each listening socket.
 
 use std::io;
-use std::net::TcpListener as Listener;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mio::net::TcpListener;
-#[cfg(target_os = "linux")]
 use mio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use super::ListeningSocket;
 use super::conn_context::ConnContext;
+use super::listening_socket::AcceptSocket;
 use super::reactor::Accepted;
 use super::tls::Tls;
 #[cfg(target_os = "linux")]
 use super::upgrade::late::Late;
+use super::upgrade::successor::PassedConnection;
 use crate::admission::Entrance;
 
 /// Accepts the connections of one worker.
@@ -59,24 +60,30 @@ impl Acceptor {
     }
 
     /// Accepts until the task is aborted. No error ends it: a server that does not accept is down.
-    pub(super) async fn accept(self, listener: Listener, tls: Option<Tls>, entrance: Entrance) {
+    pub(super) async fn accept(
+        self,
+        listener: ListeningSocket,
+        tls: Option<Tls>,
+        entrance: Entrance,
+    ) {
         let listener = watch(listener).expect("a listening socket");
         let mut accepted = 0_u32;
         let mut errors = AcceptErrors::default();
         let mut row = Row::default();
         loop {
-            let accept = |listener: &TcpListener| {
+            let accept = |listener: &AcceptSocket| {
                 row.accept(|| has_connection(listener), || listener.accept())
             };
             match listener.async_io(Interest::READABLE, accept).await {
                 // What the limits are there is not known here.
-                Ok((socket, _)) if self.context.passes_on() => {
-                    let internal = entrance == Entrance::Internal;
-                    self.context.pass_on_socket(socket, internal, Bytes::new(), tls.is_some());
+                Ok((socket, peer)) if self.context.passes_on() => {
+                    let (internal, secure) = (entrance == Entrance::Internal, tls.is_some());
+                    let connection = PassedConnection { peer, internal, secure, first: Vec::new() };
+                    self.context.pass_on_socket(socket, connection);
                     tokio::task::yield_now().await;
                 }
                 Ok((socket, peer)) => {
-                    let admitted = self.context.factory.admit(peer.ip(), entrance).await;
+                    let admitted = self.context.factory.admit(peer, entrance).await;
                     self.dispatch(Accepted { socket, admitted }, tls.as_ref());
                     accepted = accepted.wrapping_add(1);
                     if accepted.is_multiple_of(ACCEPTS_PER_TURN) {
@@ -99,10 +106,13 @@ impl Acceptor {
         let Late { socket, peer, internal, secure, first } = late;
         let tls = tls.filter(|_| secure);
         if secure && (tls.is_none() || !first.is_empty()) {
-            return tracing::warn!(%peer, "a connection behind TLS was passed on that cannot be served");
+            return tracing::warn!(
+                ?peer,
+                "a connection behind TLS was passed on that cannot be served"
+            );
         }
         let entrance = if internal { Entrance::Internal } else { Entrance::Public };
-        let admitted = self.context.factory.admit(peer.ip(), entrance).await;
+        let admitted = self.context.factory.admit(peer, entrance).await;
         let accepted = Accepted { socket: TcpStream::from_std(socket), admitted };
         if first.is_empty() {
             self.dispatch(accepted, tls);
@@ -130,11 +140,11 @@ impl Acceptor {
 }
 
 /// Registers a listener with the runtime, which does not register the connections it accepts.
-fn watch(listener: Listener) -> io::Result<AsyncFd<TcpListener>> {
+fn watch(listener: ListeningSocket) -> io::Result<AsyncFd<AcceptSocket>> {
     // Its successor, `register`, is unsafe because of types that replace their descriptor, which a listener does
     // not do.
     #[expect(deprecated, reason = "the safe constructor")]
-    AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
+    AsyncFd::with_interest(listener.into(), Interest::READABLE)
 }
 
 /// Errors that accept(2) passes on from a connection that has ended already.
@@ -163,7 +173,7 @@ impl Row {
 }
 
 /// Whether a connection can be accepted, or accept(2) has something to report.
-fn has_connection(listener: &TcpListener) -> bool {
+fn has_connection(listener: &impl AsFd) -> bool {
     let listener = PollFd::new(listener, PollFlags::IN);
     poll(&mut [listener], Some(&Timespec::default())) != Ok(0)
 }
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_listener_has_a_connection_until_it_is_accepted() {
-        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let listener = mio::net::TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a port");
         assert!(!has_connection(&listener));
         let address = listener.local_addr().expect("bound");
         let _clients = [(); 2].map(|()| std::net::TcpStream::connect(address).expect("it listens"));

@@ -45,21 +45,13 @@ impl ConnContext {
     /// `secure` is whether it begins with a TLS handshake.
     pub(super) fn pass_on(&self, accepted: Accepted, first: Bytes, secure: bool) {
         let Accepted { socket, admitted } = accepted;
-        self.pass_on_socket(socket, admitted.is_internal(), first, secure);
+        let (peer, internal) = (admitted.peer(), admitted.is_internal());
+        let connection = PassedConnection { peer, internal, secure, first: first.into() };
+        self.pass_on_socket(socket, connection);
     }
 
-    pub(super) fn pass_on_socket(
-        &self,
-        socket: TcpStream,
-        internal: bool,
-        first: Bytes,
-        secure: bool,
-    ) {
-        // Without a peer it has ended.
-        let (Some(successor), Ok(peer)) = (self.reactor.successor(), socket.peer_addr()) else {
-            return;
-        };
-        let connection = PassedConnection { peer, internal, secure, first: first.into() };
+    pub(super) fn pass_on_socket(&self, socket: TcpStream, connection: PassedConnection) {
+        let Some(successor) = self.reactor.successor() else { return };
         if let Err(why) = successor.pass_on(socket, connection) {
             tracing::debug!(%why, "a connection could not be passed on");
         }

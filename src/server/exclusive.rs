@@ -22,7 +22,7 @@ use super::listen::set_options;
 use crate::config::Config;
 
 /// Length of the accept queue; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Whether each worker listens with a socket of its own.
 const REUSE_PORT: bool = cfg!(target_os = "linux");
@@ -119,7 +119,12 @@ mod tests {
     }
 
     fn config(address: SocketAddr) -> Config {
-        Config { listen: vec![address], workers: 2, insecure_open: true, ..Config::default() }
+        Config {
+            listen: vec![address.into()],
+            workers: 2,
+            insecure_open: true,
+            ..Config::default()
+        }
     }
 
     /// How many of the servers that start together on these addresses, in turn, have started.

@@ -19,6 +19,7 @@ use super::http2;
 use super::http2_conn::Http2Conn;
 use super::reactor::Transport;
 use super::socket::{Observer, Socket};
+use super::upgrade::successor::PassedConnection;
 use crate::admission::Admitted;
 use crate::http::{Handoff, HandoffSlot, Polled, Service, Sleep, Timer};
 
@@ -95,12 +96,15 @@ impl Connection {
     /// Gives the connection to the successor, with what has been read after the last request.
     fn pass_on(self) {
         let http1::Parts { io, read_buf, service, .. } = self.hyper.into_parts();
-        let internal = service.admitted().is_internal();
+        let admitted = service.admitted();
+        let (peer, internal) = (admitted.peer(), admitted.is_internal());
         match io.into_passed() {
             Ok((socket, held)) => {
                 let first =
                     if held.is_empty() { read_buf } else { [read_buf, held].concat().into() };
-                self.context.pass_on_socket(socket, internal, first, false);
+                let first = first.into();
+                let connection = PassedConnection { peer, internal, secure: false, first };
+                self.context.pass_on_socket(socket, connection);
             }
             Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),
         }
@@ -335,7 +339,7 @@ mod tests {
         let (socket, _) = listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
         let socket = Socket::new(TcpStream::from_std(socket), Bytes::new()).expect("a runtime");
-        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
+        let admitted = factory.admit(Some(Ipv4Addr::LOCALHOST.into()), Entrance::Public).await;
         let (_draining, draining) = watch::channel(false);
         let service = factory.service(admitted);
         let context =

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 
 use socket2::{SockRef, Socket};
 
 use super::exclusive;
+use super::listening_socket::ListeningSocket;
 use super::outbox::OutboxError;
 use super::shared_log::BackplaneError;
 use super::systemd::PassedSockets;
@@ -16,18 +16,21 @@ use super::tls::Tls;
 #[cfg(feature = "tls")]
 use super::tls::TlsError;
 #[cfg(target_os = "linux")]
+use super::unix_socket::SocketFile;
+use super::unix_socket::{self, SocketFiles};
+#[cfg(target_os = "linux")]
 use super::upgrade::listeners::KeptListener;
 #[cfg(target_os = "linux")]
 use super::upgrade::message::ListeningState;
 use crate::admission::Entrance;
-use crate::config::{Config, CorsPolicy};
+use crate::config::{Config, CorsPolicy, Endpoint};
 use crate::state::StateError;
 
-/// An address that a server listens on, displayed as the beginning of its URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An address that a server listens on, displayed as the beginning of its URLs, or as the path of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// With the port that the system chose where port 0 was requested.
-    pub socket: SocketAddr,
+    pub endpoint: Endpoint,
     /// Connections to it begin with a TLS handshake.
     pub secure: bool,
     /// It is one of [`Config::internal_listen`].
@@ -40,12 +43,13 @@ pub(crate) struct Listeners {
     addresses: Vec<Address>,
     /// By worker.
     workers: Vec<Vec<Listening>>,
+    files: SocketFiles,
 }
 
 /// One worker's socket of one address.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: ListeningSocket,
     pub(crate) secure: bool,
     pub(crate) entrance: Entrance,
     /// The index of its address.
@@ -66,23 +70,23 @@ pub enum BindError {
     /// The server would be open to a network, which needs [`Config::insecure_open`].
     Open {
         /// The address that is not a loopback address.
-        address: SocketAddr,
+        address: Endpoint,
     },
     /// Pages of other origins could use the server, which needs [`Config::insecure_open`].
     OpenToPages,
     /// The system refused to bind or to listen.
     Refused {
         /// The requested address.
-        address: SocketAddr,
+        address: Endpoint,
         /// The system's error.
         why: io::Error,
     },
-    /// A socket from the service manager is no listening TCP socket.
+    /// A socket from the service manager cannot be listened on.
     Inherited(io::Error),
     /// A socket of the process that this one takes over from expects TLS, and there is no certificate.
     NoCertificate {
         /// Where it listens.
-        address: SocketAddr,
+        address: Endpoint,
     },
     /// There is a [`Config::plain_listen`], in whose place sockets from the service manager would stand.
     PlainBesideInherited,
@@ -115,7 +119,8 @@ impl Listeners {
     /// for the public addresses of the configuration, if there is one for a public address.
     pub(crate) fn open(passed: PassedSockets, config: &Config) -> Result<Self, BindError> {
         let workers = (0..config.workers).map(|_| Vec::new()).collect();
-        let mut listeners = Self { addresses: Vec::new(), workers };
+        let files = SocketFiles::default();
+        let mut listeners = Self { addresses: Vec::new(), workers, files };
         refuse_pages(config)?;
         let [public, plain, internal] = Kind::all(config);
         if passed.public.is_empty() {
@@ -133,15 +138,15 @@ impl Listeners {
 
     fn bind_all(
         &mut self,
-        addresses: &[SocketAddr],
+        addresses: &[Endpoint],
         kind: Kind,
         config: &Config,
     ) -> Result<(), BindError> {
-        for asked in addresses.iter().copied() {
+        for asked in addresses {
             refuse_exposed(asked, config)?;
-            let refused = |why| BindError::Refused { address: asked, why };
-            let sockets = exclusive::listen(asked, self.workers.len(), config).map_err(refused)?;
-            let address = sockets[0].local_addr().map_err(refused)?;
+            let refused = |why| BindError::Refused { address: asked.clone(), why };
+            let sockets = self.listen(asked, config).map_err(refused)?;
+            let address = sockets[0].endpoint().map_err(refused)?;
             for (sockets, socket) in self.workers.iter_mut().zip(sockets) {
                 sockets.push(kind.listening(socket, self.addresses.len()));
             }
@@ -150,17 +155,37 @@ impl Listeners {
         Ok(())
     }
 
+    /// A socket for each worker.
+    fn listen(&mut self, asked: &Endpoint, config: &Config) -> io::Result<Vec<ListeningSocket>> {
+        let workers = self.workers.len();
+        match asked {
+            Endpoint::Tcp(address) => {
+                let sockets = exclusive::listen(*address, workers, config)?;
+                Ok(sockets.into_iter().map(ListeningSocket::from).collect())
+            }
+            Endpoint::Unix(path) => {
+                let (socket, file) = unix_socket::listen(path, config.listen_mode)?;
+                self.files.push(file);
+                let first = ListeningSocket::from(socket);
+                // They share it: the kernel spreads connections over sockets of TCP only.
+                let others =
+                    (1..workers).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
+                Ok([first].into_iter().chain(others).collect())
+            }
+        }
+    }
+
     fn adopt_all(
         &mut self,
-        sockets: Vec<TcpListener>,
+        sockets: Vec<ListeningSocket>,
         kind: Kind,
         config: &Config,
     ) -> Result<(), BindError> {
         for socket in sockets {
-            let address = socket.local_addr().map_err(BindError::Inherited)?;
-            refuse_exposed(address, config)?;
-            socket.set_nonblocking(true).map_err(BindError::Inherited)?;
-            set_options(&SockRef::from(&socket), config).map_err(BindError::Inherited)?;
+            let address = socket.endpoint().map_err(BindError::Inherited)?;
+            refuse_exposed(&address, config)?;
+            socket.set_nonblocking().map_err(BindError::Inherited)?;
+            socket.set_options(config).map_err(BindError::Inherited)?;
             for sockets in &mut self.workers {
                 let socket = socket.try_clone().map_err(BindError::Inherited)?;
                 sockets.push(kind.listening(socket, self.addresses.len()));
@@ -184,8 +209,8 @@ impl Listeners {
         let mut addresses = Vec::new();
         for (kind, sockets) in [(public, &passed.public), (internal, &passed.internal)] {
             for socket in sockets {
-                let address = socket.local_addr().map_err(BindError::Inherited)?;
-                refuse_exposed(address, config)?;
+                let address = socket.endpoint().map_err(BindError::Inherited)?;
+                refuse_exposed(&address, config)?;
                 addresses.push(kind.address(address));
             }
         }
@@ -198,10 +223,15 @@ impl Listeners {
             (plain, &config.plain_listen, false),
             (internal, &config.internal_listen, false),
         ] {
-            for address in asked.iter().copied().filter(|_| !is_bound) {
+            for address in asked.iter().filter(|_| !is_bound) {
                 refuse_exposed(address, config)?;
-                exclusive::can_bind(address).map_err(|why| BindError::Refused { address, why })?;
-                addresses.push(kind.address(address));
+                let can_listen = match address {
+                    Endpoint::Tcp(address) => exclusive::can_bind(*address),
+                    Endpoint::Unix(path) => unix_socket::can_listen(path),
+                };
+                let refused = |why| BindError::Refused { address: address.clone(), why };
+                can_listen.map_err(refused)?;
+                addresses.push(kind.address(address.clone()));
             }
         }
         addresses.sort_by_key(|address| address.internal);
@@ -214,18 +244,26 @@ impl Listeners {
     #[cfg(target_os = "linux")]
     pub(crate) fn take_over(kept: Vec<KeptListener>, config: &Config) -> Result<Self, BindError> {
         let workers = (0..config.workers).map(|_| Vec::new()).collect();
-        let mut listeners = Self { addresses: Vec::new(), workers };
+        let files = SocketFiles::default();
+        let mut listeners = Self { addresses: Vec::new(), workers, files };
         refuse_pages(config)?;
         let mut by_address = BTreeMap::<_, Vec<_>>::new();
         for KeptListener { state, socket } in kept {
             let of_address = by_address.entry(state.address).or_default();
-            of_address.push((state.worker, Kind::of(state.secure, state.internal), socket));
+            let kind = Kind::of(state.secure, state.internal);
+            of_address.push((state.worker, kind, socket, state.file));
         }
         for mut sockets in by_address.into_values() {
             sockets.sort_by_key(|(worker, ..)| *worker);
-            let Some((_, kind, first)) = sockets.first() else { continue };
-            let (kind, address) = (*kind, first.local_addr().map_err(BindError::Inherited)?);
-            let sockets = sockets.into_iter().map(|(_, _, socket)| socket).collect();
+            let Some((_, kind, first, file)) = sockets.first() else { continue };
+            let file = *file;
+            let (kind, address) = (*kind, first.endpoint().map_err(BindError::Inherited)?);
+            if let (Endpoint::Unix(path), Some(id)) = (&address, file) {
+                // The other process has it until this one is live.
+                listeners.files.lend(true);
+                SocketFile::left(path, id).into_iter().for_each(|file| listeners.files.push(file));
+            }
+            let sockets = sockets.into_iter().map(|(_, _, socket, _)| socket).collect();
             listeners.take_address(address, kind, sockets, config)?;
         }
         Ok(listeners)
@@ -234,17 +272,17 @@ impl Listeners {
     #[cfg(target_os = "linux")]
     fn take_address(
         &mut self,
-        address: SocketAddr,
+        address: Endpoint,
         kind: Kind,
-        sockets: Vec<TcpListener>,
+        sockets: Vec<ListeningSocket>,
         config: &Config,
     ) -> Result<(), BindError> {
-        refuse_exposed(address, config)?;
+        refuse_exposed(&address, config)?;
         if kind.secure && !Tls::is_configured(config) {
             return Err(BindError::NoCertificate { address });
         }
         for socket in &sockets {
-            set_options(&SockRef::from(socket), config).map_err(BindError::Inherited)?;
+            socket.set_options(config).map_err(BindError::Inherited)?;
         }
         let (index, workers) = (self.addresses.len(), self.workers.len());
         for worker in sockets.len()..workers {
@@ -268,7 +306,12 @@ impl Listeners {
         let mut kept = Vec::new();
         for (worker, sockets) in (0..).zip(&self.workers) {
             for Listening { socket, secure, entrance, address } in sockets {
+                let file = match &self.addresses[*address].endpoint {
+                    Endpoint::Tcp(_) => None,
+                    Endpoint::Unix(path) => self.files.id(path),
+                };
                 let state = ListeningState {
+                    file,
                     worker,
                     address: u32::try_from(*address).unwrap_or(u32::MAX),
                     secure: *secure,
@@ -284,15 +327,17 @@ impl Listeners {
         &self.addresses
     }
 
-    pub(crate) fn into_workers(self) -> Vec<Vec<Listening>> {
-        self.workers
+    /// The sockets of each worker, and the files that they have.
+    pub(crate) fn into_workers(self) -> (Vec<Vec<Listening>>, SocketFiles) {
+        (self.workers, self.files)
     }
 }
 
 /// A network must not reach a server that is open by default.
-fn refuse_exposed(address: SocketAddr, config: &Config) -> Result<(), BindError> {
-    match config.is_open_by_default() && !address.ip().to_canonical().is_loopback() {
-        true => Err(BindError::Open { address }),
+fn refuse_exposed(address: &Endpoint, config: &Config) -> Result<(), BindError> {
+    let is_exposed = address.tcp().is_some_and(|tcp| !tcp.ip().to_canonical().is_loopback());
+    match config.is_open_by_default() && is_exposed {
+        true => Err(BindError::Open { address: address.clone() }),
         false => Ok(()),
     }
 }
@@ -305,7 +350,17 @@ fn refuse_pages(config: &Config) -> Result<(), BindError> {
     }
 }
 
-/// Sets the options that accepted sockets inherit.
+impl ListeningSocket {
+    /// Sets the options that accepted sockets inherit: a Unix socket has none of them.
+    fn set_options(&self, config: &Config) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => set_options(&SockRef::from(socket), config),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+}
+
+/// Sets the options that accepted sockets of TCP inherit.
 #[cfg(target_os = "linux")]
 pub(super) fn set_options(listener: &Socket, config: &Config) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
@@ -335,14 +390,14 @@ impl Kind {
         Self { secure, entrance }
     }
 
-    fn listening(self, socket: TcpListener, address: usize) -> Listening {
+    fn listening(self, socket: ListeningSocket, address: usize) -> Listening {
         let Self { secure, entrance } = self;
         Listening { socket, secure, entrance, address }
     }
 
-    fn address(self, socket: SocketAddr) -> Address {
+    fn address(self, endpoint: Endpoint) -> Address {
         let Self { secure, entrance } = self;
-        Address { socket, secure, internal: entrance == Entrance::Internal }
+        Address { endpoint, secure, internal: entrance == Entrance::Internal }
     }
 }
 
@@ -350,7 +405,12 @@ impl Kind {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http{}://{}", if self.secure { "s" } else { "" }, self.socket)
+        match &self.endpoint {
+            Endpoint::Tcp(address) => {
+                write!(f, "http{}://{address}", if self.secure { "s" } else { "" })
+            }
+            unix @ Endpoint::Unix(_) => unix.fmt(f),
+        }
     }
 }
 
@@ -400,6 +460,8 @@ impl std::error::Error for BindError {}
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
     use crate::config::{AuthConfig, Secret};
 
@@ -409,20 +471,21 @@ mod tests {
     #[test]
     fn a_server_with_a_key_listens_on_networks_by_flag_and_by_socket_activation() {
         let config = |publish_keys| Config {
-            listen: vec!["0.0.0.0:0".parse().expect("an address")],
+            listen: vec![([0, 0, 0, 0], 0).into()],
             workers: 1,
             auth: AuthConfig { publish_keys, ..AuthConfig::default() },
             ..Config::default()
         };
         let adopt = |config: &Config| {
             let socket = TcpListener::bind("0.0.0.0:0").expect("a port");
-            let passed = PassedSockets { public: vec![socket], ..PassedSockets::default() };
+            let passed = PassedSockets { public: vec![socket.into()], ..PassedSockets::default() };
             Listeners::open(passed, config).map(|_| ())
         };
         let adopt_internal = |config: &Config| {
             let socket = TcpListener::bind("0.0.0.0:0").expect("a port");
             let local = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..config.clone() };
-            let passed = PassedSockets { internal: vec![socket], ..PassedSockets::default() };
+            let passed =
+                PassedSockets { internal: vec![socket.into()], ..PassedSockets::default() };
             Listeners::open(passed, &local).map(|_| ())
         };
         let bind = |config: &Config| Listeners::bind(config).map(|_| ());
@@ -452,13 +515,16 @@ mod tests {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         let listeners = Listeners::bind(&config).expect("a port");
         let workers = listeners.workers.len();
-        let client =
-            std::net::TcpStream::connect(listeners.addresses[0].socket).expect("it listens");
+        let address = listeners.addresses[0].endpoint.tcp().expect("an address");
+        let client = std::net::TcpStream::connect(address).expect("it listens");
         // The kernel chose one of the workers' sockets.
         let accepted = std::iter::repeat_with(|| listeners.workers.iter().flatten())
             .take(1_000)
             .flatten()
-            .find_map(|listening| listening.socket.accept().ok());
+            .find_map(|listening| match &listening.socket {
+                ListeningSocket::Tcp(socket) => socket.accept().ok(),
+                ListeningSocket::Unix(_) => None,
+            });
         let (accepted, _) = accepted.unwrap_or_else(|| panic!("none of {workers} accepted"));
         let socket = SockRef::from(&accepted);
         assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(config.peer_timeout));
@@ -471,7 +537,7 @@ mod tests {
     fn a_port_is_not_shared_with_another_server() {
         let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         let first = Listeners::bind(&config).expect("a port");
-        let listen = vec![first.addresses()[0].socket];
+        let listen = vec![first.addresses()[0].endpoint.clone()];
         let second = Config { listen, ..config };
         assert!(matches!(
             Listeners::bind(&second),

@@ -13,6 +13,7 @@ mod http2_conn;
 mod http2_io;
 mod http2_requests;
 mod listen;
+mod listening_socket;
 mod outbox;
 pub(crate) mod reactor;
 mod reload;
@@ -26,6 +27,7 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+mod unix_socket;
 #[cfg(target_os = "linux")]
 pub(crate) mod upgrade;
 #[cfg(not(target_os = "linux"))]
@@ -46,6 +48,7 @@ use self::systemd::PassedSockets;
 use crate::config::Config;
 
 pub use self::listen::{Address, BindError};
+pub use self::listening_socket::ListeningSocket;
 pub use self::outbox::OutboxError;
 pub use self::reload::Reloader;
 pub use self::shared_log::BackplaneError;
@@ -134,8 +137,8 @@ impl Server {
     /// there is one; those of internal addresses come beside [`Config::internal_listen`].
     ///
     /// # Errors
-    /// [`BindError`]: there is one of a public address and a [`Config::plain_listen`], one of them is no listening
-    /// TCP socket, or is reachable from a network although the
+    /// [`BindError`]: there is one of a public address and a [`Config::plain_listen`], one of them has no
+    /// address, or is reachable from a network although the
     /// server is open without [`Config::insecure_open`]; or the certificate cannot be used.
     pub fn adopt(config: Config, sockets: PassedSockets) -> Result<Self, BindError> {
         Self::with_listeners(config, |config| Listeners::open(sockets, config), Keeping::hold)

@@ -7,7 +7,7 @@ pub(crate) mod freeze {
 }
 
 pub(crate) mod successor {
-    use std::net::SocketAddr;
+    use std::net::IpAddr;
 
     use mio::net::TcpStream;
 
@@ -19,7 +19,7 @@ pub(crate) mod successor {
     #[expect(dead_code, reason = "there is no successor")]
     #[derive(Debug)]
     pub(crate) struct PassedConnection {
-        pub(crate) peer: SocketAddr,
+        pub(crate) peer: Option<IpAddr>,
         pub(crate) internal: bool,
         pub(crate) secure: bool,
         pub(crate) first: Vec<u8>,

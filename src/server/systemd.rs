@@ -2,13 +2,13 @@
 //! notifications of readiness, stop and liveness (sd_notify(3)). Without a manager it does nothing.
 
 use std::io;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
+use super::ListeningSocket;
 use super::abort_on_drop::AbortOnDrop;
 #[cfg(doc)]
 use crate::config::Config;
@@ -19,10 +19,10 @@ use crate::stream::Clock;
 #[derive(Debug, Default)]
 pub struct PassedSockets {
     /// In place of [`Config::listen`], if there is one. [`Config::plain_listen`] has to be empty then.
-    pub public: Vec<TcpListener>,
+    pub public: Vec<ListeningSocket>,
     /// In addition to [`Config::internal_listen`]: those that the service manager names `internal`
     /// (`FileDescriptorName=`).
-    pub internal: Vec<TcpListener>,
+    pub internal: Vec<ListeningSocket>,
 }
 
 /// The name of the sockets of internal addresses.
@@ -36,8 +36,8 @@ const LATE: Duration = Duration::from_secs(5);
 /// these environment variables.
 ///
 /// # Errors
-/// `LISTEN_FDS` or `LISTEN_PID` is no number, `LISTEN_PID` is missing, or one of the sockets is no TCP socket that
-/// listens.
+/// `LISTEN_FDS` or `LISTEN_PID` is no number, `LISTEN_PID` is missing, or one of the sockets is no TCP or
+/// Unix socket that listens for connections.
 pub fn listeners() -> io::Result<PassedSockets> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let names = variable("LISTEN_FDNAMES");
@@ -72,26 +72,26 @@ fn are_meant_for(process: u32, sockets: &str, for_process: &str) -> io::Result<b
     Ok(number("LISTEN_PID", for_process)? == process)
 }
 
-fn take(passed: &mut ListenFd, index: usize) -> io::Result<Option<TcpListener>> {
+fn take(passed: &mut ListenFd, index: usize) -> io::Result<Option<ListeningSocket>> {
     // The first descriptor that is passed is the 3.
     let refused = |why| invalid(format!("descriptor {} {why}", index + 3));
-    match passed.take_tcp_listener(index) {
-        Err(_) => Err(refused("is no TCP socket")),
-        Ok(Some(socket)) if !listens(&socket)? => {
-            Err(refused("is a TCP socket that does not listen"))
-        }
+    let tcp = passed.take_tcp_listener(index).map(|socket| socket.map(ListeningSocket::from));
+    let unix = |_| passed.take_unix_listener(index).map(|socket| socket.map(ListeningSocket::from));
+    match tcp.or_else(unix) {
+        Err(_) => Err(refused("is no TCP socket, and no Unix socket for streams")),
+        Ok(Some(socket)) if !listens(&socket)? => Err(refused("is a socket that does not listen")),
         Ok(socket) => Ok(socket),
     }
 }
 
 /// Whether listen(2) was called on it. A socket that is bound only would never get a connection.
 #[cfg(target_os = "linux")]
-fn listens(socket: &TcpListener) -> io::Result<bool> {
+fn listens(socket: &ListeningSocket) -> io::Result<bool> {
     socket2::SockRef::from(socket).is_listener()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn listens(_socket: &TcpListener) -> io::Result<bool> {
+fn listens(_socket: &ListeningSocket) -> io::Result<bool> {
     Ok(true)
 }
 

@@ -16,7 +16,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) org: &'a OrgName,
     pub(crate) topic: Option<&'a TopicName>,
     pub(crate) view: View,
-    pub(crate) client: IpAddr,
+    /// The address of its client, if that is known.
+    pub(crate) client: Option<IpAddr>,
     pub(crate) reason: CloseReason,
     /// How long it was open.
     pub(crate) lasted: Duration,
@@ -32,7 +33,7 @@ pub(crate) struct AccessRecord {
     opened: Duration,
     /// How long it had been open then, in an earlier process.
     before: Duration,
-    client: IpAddr,
+    client: Option<IpAddr>,
     events: u64,
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct AccessLog {
 impl AccessRecord {
     /// That of a stream which this client opens now. At its end, `log` is called.
     #[cfg(feature = "server")]
-    pub(crate) fn new(clock: Clock, client: IpAddr, log: fn(&Ended<'_>)) -> Self {
+    pub(crate) fn new(clock: Clock, client: Option<IpAddr>, log: fn(&Ended<'_>)) -> Self {
         Self::begin(AccessLog { clock, log }, Duration::ZERO, client, 0)
     }
 
@@ -68,7 +69,7 @@ impl AccessRecord {
     }
 
     #[cfg(feature = "server")]
-    fn begin(log: AccessLog, before: Duration, client: IpAddr, events: u64) -> Self {
+    fn begin(log: AccessLog, before: Duration, client: Option<IpAddr>, events: u64) -> Self {
         Self { log, opened: log.clock.elapsed(), before, client, events }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct RecordState {
     #[n(0)]
     pub(crate) open_ms: u64,
     #[n(1)]
-    pub(crate) client: IpAddr,
+    pub(crate) client: Option<IpAddr>,
     /// Events that it has delivered.
     #[n(2)]
     pub(crate) events: u64,

@@ -69,7 +69,7 @@ fn an_address_of_ipv6_is_asked_too() {
 
 #[test]
 fn a_server_that_drains_is_not_ready() {
-    let server = Server::start(&["--drain-delay", "1h", "--drain-timeout", "2h"]);
+    let server = Server::start(&["--drain-delay", "30m", "--drain-timeout", "1h"]);
     let url = format!("http://{}", server.address());
     assert_eq!(probe(&[&url], &[]), READY);
     server.signal(Signal::TERM);
@@ -103,11 +103,21 @@ fn an_answer_that_is_no_http_is_not_ready() {
     let address = other.local_addr().expect("bound");
     let answer = std::thread::spawn(move || {
         let (mut peer, _) = other.accept().expect("a connection");
-        _ = peer.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
-        _ = peer.read_to_end(&mut Vec::new());
+        read_head(&mut peer);
+        peer.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").expect("a reader");
     });
     assert_not_ready(&probe(&[&format!("http://{address}")], &[]), "the connection broke");
     answer.join().expect("no panic");
+}
+
+/// The head of a request.
+fn read_head(peer: &mut impl Read) -> String {
+    let (mut request, mut byte) = (String::new(), [0]);
+    while !request.ends_with("\r\n\r\n") {
+        peer.read_exact(&mut byte).expect("a request");
+        request.push(char::from(byte[0]));
+    }
+    request
 }
 
 /// A name that an open server does not answer for is no way to ask it.
@@ -130,6 +140,15 @@ fn a_certificate_is_not_verified() {
 }
 
 #[test]
+fn a_server_on_a_unix_socket_is_ready() {
+    let folder = TempDir::new();
+    let target = format!("unix:{}", folder.file("nudged.sock"));
+    let _server = Server::start(&["--internal-listen", &target]);
+    let variables = [("NUDGED_LISTEN", "127.0.0.1:1"), ("NUDGED_INTERNAL_LISTEN", &target)];
+    assert_eq!(probe(&[], &variables), READY);
+}
+
+#[test]
 fn a_unix_socket_is_asked() {
     let folder = TempDir::new();
     let path = folder.file("nudged.sock");
@@ -137,11 +156,7 @@ fn a_unix_socket_is_asked() {
     let server = std::thread::spawn(move || {
         for status in ["200 OK", "503 Service Unavailable"] {
             let (mut peer, _) = listener.accept().expect("a connection");
-            let (mut request, mut byte) = (String::new(), [0]);
-            while !request.ends_with("\r\n\r\n") {
-                peer.read_exact(&mut byte).expect("a request");
-                request.push(char::from(byte[0]));
-            }
+            let request = read_head(&mut peer);
             assert!(
                 request.starts_with("GET /readyz HTTP/1.1\r\nhost: localhost\r\n"),
                 "{request}"

@@ -85,8 +85,16 @@ fn roff(text: &str) -> String {
 
 /// A part of the page, without what stands at the beginning of each.
 fn text(part: Vec<u8>) -> String {
-    String::from_utf8_lossy(&part).replace(QUOTE, "")
+    let part = String::from_utf8_lossy(&part).replace(QUOTE, "");
+    let words = part.split_inclusive(char::is_whitespace).map(|word| match word.len() > WORD {
+        true => word.replace(']', "]\\:"),
+        false => word.to_owned(),
+    });
+    words.collect()
 }
+
+/// A longer word, most often a URL with all of its optional parts, may be broken behind each of these.
+const WORD: usize = 40;
 
 fn without_heading(section: &str) -> String {
     let lines = section.lines().filter(|line| !line.starts_with(".SH "));

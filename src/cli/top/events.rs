@@ -14,7 +14,7 @@ use super::{Look, Looker, screen};
 /// What changes the screen, or ends it.
 #[derive(Debug)]
 pub(super) enum Event {
-    Look(Result<Look, String>),
+    Look(Looked),
     Resized,
     /// A key that ends it.
     Quit,
@@ -28,7 +28,7 @@ pub(super) enum Event {
 /// Where they come from.
 #[derive(Debug)]
 pub(super) struct Events {
-    looks: (Sender<Result<Look, String>>, Receiver<Result<Look, String>>),
+    looks: (Sender<Looked>, Receiver<Looked>),
     /// The sender goes to the thread that reads them, if there is one.
     keys: (Option<Sender<u8>>, Receiver<u8>),
     /// SIGHUP, SIGINT, SIGQUIT and SIGTERM.
@@ -38,6 +38,9 @@ pub(super) struct Events {
     continued: Signal,
     is_stopped: bool,
 }
+
+/// A look, or why there is none.
+type Looked = Result<Look, String>;
 
 /// Keys that wait.
 const KEYS_MAX: usize = 16;

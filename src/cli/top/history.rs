@@ -1,7 +1,9 @@
 //! The numbers of the last minute, and what follows from two of them: rates, shares, quantiles.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::exposition::Exposition;
 

@@ -12,11 +12,12 @@ mod text;
 
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use nudged::client::{Endpoint, Fetcher};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use self::events::{Event, Events};
 use self::exposition::Exposition;
@@ -83,6 +84,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const METRICS_BYTES_MAX: usize = 256 * 1024;
 const OPS_BYTES_MAX: usize = 256 * 1024;
 
+/// The columns of a name where all four of them have to fit into 80; and the longest name.
+const NAMES_MAX: usize = 34;
+const ORG_LEN_MAX: usize = 64;
+
 /// The rows of a text that no terminal bounds.
 const ROWS: usize = 60;
 
@@ -93,7 +98,8 @@ impl Top {
         let Self { address, interval, once, by, server } = self;
         let server = server.at(address).into_endpoint()?;
         let has_screen = !once && stdout().is_terminal() && !log::is_dumb_terminal();
-        let view = View { url: server.url.to_string(), ..View::default() };
+        let names_max = if has_screen { NAMES_MAX } else { ORG_LEN_MAX };
+        let view = View { url: server.url.to_string(), names_max, ..View::default() };
         let looker = Looker::new(server, by);
         let show = async {
             match has_screen {

@@ -1,16 +1,19 @@
 //! The terminal while `nudged top` has it: the alternate screen, no cursor, and each key at once; and as it was before,
 //! whatever ends that.
 
+#![expect(clippy::disallowed_types, reason = "loom runs no terminal")]
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::panic;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::termios::{Action, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use rustix::termios::{tcflow, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -145,7 +148,7 @@ impl Writer {
     fn set_modes(&self) {
         let input = io::stdin();
         let Ok(mut modes) = tcgetattr(&input) else { return };
-        let mut before = self.state.modes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = self.state.modes.lock();
         // Without these, they are ours: the process was stopped and goes on.
         if before.is_none() || modes.local_modes.contains(LocalModes::ICANON) {
             *before = Some(modes.clone());
@@ -166,7 +169,7 @@ impl Writer {
             _ = tcflow(&terminal, Action::OOff).and_then(|()| tcflow(&terminal, Action::OOn));
             _ = written.recv_timeout(TIMEOUT);
         }
-        let modes = self.state.modes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let modes = self.state.modes.lock().take();
         if let Some(modes) = modes {
             // At once: to wait until everything is written might take for ever.
             _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);

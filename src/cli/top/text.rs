@@ -66,9 +66,14 @@ impl Style {
 /// What is shown of a number that is not there.
 pub(super) const NONE: &str = "-";
 
+/// Zero has a sign, and so has the sum of nothing.
+fn positive(number: f64) -> f64 {
+    if number > 0.0 { number } else { 0.0 }
+}
+
 /// A whole number, in groups of three digits.
 pub(super) fn count(number: f64) -> String {
-    let digits = format!("{:.0}", number.max(0.0));
+    let digits = format!("{:.0}", positive(number));
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return NONE.into();
     }
@@ -84,7 +89,7 @@ pub(super) fn count(number: f64) -> String {
 
 /// A number that may be less than ten.
 pub(super) fn decimal(number: f64) -> String {
-    if number < 99.95 { format!("{:.1}", number.max(0.0)) } else { count(number) }
+    if number < 99.95 { format!("{:.1}", positive(number)) } else { count(number) }
 }
 
 pub(super) fn percent(share: f64) -> String {
@@ -93,7 +98,7 @@ pub(super) fn percent(share: f64) -> String {
 
 pub(super) fn bytes(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut bytes, mut unit) = (bytes.max(0.0), 0);
+    let (mut bytes, mut unit) = (positive(bytes), 0);
     while bytes >= 1024.0 && unit + 1 < UNITS.len() {
         bytes /= 1024.0;
         unit += 1;
@@ -133,9 +138,9 @@ mod tests {
             [0.0, 999.4, 1_234.0, 1_234_567.8].map(count),
             ["0", "999", "1,234", "1,234,568"]
         );
-        assert_eq!([f64::NAN, f64::INFINITY, -1.0].map(count), ["0", NONE, "0"]);
+        assert_eq!([f64::NAN, f64::INFINITY, -1.0, -0.0].map(count), ["0", NONE, "0", "0"]);
         assert_eq!(
-            [0.0, 0.05, 9.96, 99.9, 100.0, 1e4].map(decimal),
+            [-0.0, 0.05, 9.96, 99.9, 100.0, 1e4].map(decimal),
             ["0.0", "0.1", "10.0", "99.9", "100", "10,000"]
         );
         assert_eq!([0.0, 0.005, 1.0, f64::INFINITY].map(percent), ["0 %", "0 %", "100 %", "999 %"]);

@@ -71,7 +71,7 @@ async fn exchange(flags: u8, input: &[u8], hub: &Hub) -> Received {
         SockRef::from(&ours).set_recv_buffer_size(1).expect("a socket");
         SockRef::from(&socket).set_send_buffer_size(1).expect("a socket");
     }
-    let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
+    let admitted = factory.admit(Some(Ipv4Addr::LOCALHOST.into()), Entrance::Public).await;
     let tls = (flags & script::TLS != 0).then_some(&*tls::SERVER);
     let mut client = Client::new(ours, flags);
     let mut steps = script::steps(input).into_iter();

@@ -278,7 +278,7 @@ mod tests {
         let admission = Admission::new(&config, 1_024);
         let app = Arc::new(App::new(config, hub.clone(), clock, admission));
         let factory = ServiceFactory::new(app.clone(), hub.clone());
-        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
+        let admitted = factory.admit(Some(Ipv4Addr::LOCALHOST.into()), Entrance::Public).await;
         let service = factory.service(admitted);
         let (org, request) = ("acme".parse().expect("a name"), Request::new(()));
         let open = || service.open(&org, View::Member, &request, &Grant::everyone());

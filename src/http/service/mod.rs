@@ -78,7 +78,7 @@ impl ServiceFactory {
     }
 
     /// Counts a connection to an address of this kind, as soon as there is room to serve it or to refuse it.
-    pub(crate) async fn admit(&self, peer: IpAddr, entrance: Entrance) -> Arc<Admitted> {
+    pub(crate) async fn admit(&self, peer: Option<IpAddr>, entrance: Entrance) -> Arc<Admitted> {
         self.app.admission.admit(peer, entrance).await
     }
 

@@ -246,8 +246,8 @@ impl Service {
     }
 
     /// The client that a trusted proxy names.
-    fn forwarded(&self, headers: &HeaderMap, proxy: IpAddr) -> IpAddr {
-        let trusts = |ip| self.app.admission.trusts(ip);
+    fn forwarded(&self, headers: &HeaderMap, proxy: Option<IpAddr>) -> Option<IpAddr> {
+        let trusts = |ip| self.app.admission.trusts(Some(ip));
         forwarded::client(headers, self.app.config.forwarded_field, proxy, trusts)
     }
 
@@ -301,7 +301,7 @@ mod tests {
         let admission = Admission::new(&config, 1_024);
         let app = Arc::new(App::new(config, hub.clone(), clock, admission));
         let factory = ServiceFactory::new(app, hub.clone());
-        let admitted = factory.admit(Ipv4Addr::LOCALHOST.into(), Entrance::Public).await;
+        let admitted = factory.admit(Some(Ipv4Addr::LOCALHOST.into()), Entrance::Public).await;
         let service = factory.service(admitted);
         let topic =
             Topic { org: "acme".parse().expect("a name"), name: "run-7".parse().expect("a name") };

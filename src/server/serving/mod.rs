@@ -16,6 +16,7 @@ use super::abort_on_drop::AbortOnDrop;
 #[cfg(feature = "postgres")]
 use super::outbox;
 use super::state_file::Keeping;
+use super::unix_socket::SocketFiles;
 use super::upgrader::{Phase, Upgrader};
 use super::{ServeError, Server, systemd};
 use crate::admission::Admission;
@@ -41,6 +42,7 @@ pub(super) struct Serving {
     pub(super) watched: Watched,
     pub(super) upgrader: Upgrader,
     state: Keeping,
+    pub(super) files: SocketFiles,
     drain: watch::Sender<Option<Instant>>,
     watchdog: Option<AbortOnDrop>,
     _reload: Option<AbortOnDrop>,
@@ -83,6 +85,8 @@ impl Serving {
         #[cfg(not(target_os = "linux"))]
         let (is_first, _) = (true, stop);
         let Parts { mut serving, workers, draining, sources, .. } = parts;
+        #[cfg(target_os = "linux")]
+        serving.files.lend(false);
         // It may be that this server must not run. A successor cannot know before its predecessor has stopped.
         #[cfg(feature = "postgres")]
         if is_first {
@@ -189,6 +193,7 @@ impl Serving {
         // Accepting stops first, so that no stream begins while the others end.
         #[cfg(target_os = "linux")]
         self.upgrade_parts.close();
+        self.files.remove();
         self.drain.send_replace(Some(deadline));
         self.hub.drain(self.clock.now(), self.config.drain_window);
         self.app.close();

@@ -39,7 +39,7 @@ impl Parts {
         let sockets = listeners.keep().map_err(ServeError::Start)?;
         // Those of the service manager too.
         let internal = listeners.addresses().iter().filter(|address| address.internal);
-        config.internal_listen = internal.map(|address| address.socket).collect();
+        config.internal_listen = internal.map(|address| address.endpoint.clone()).collect();
         // What was kept by an earlier process has a time, too.
         let kept = config.hub.history_age.max(config.hub.topic_age);
         let clock = Clock::start_after(kept);
@@ -65,7 +65,8 @@ impl Parts {
             None => app,
         };
         let app = Arc::new(app);
-        let shards = listeners.into_workers().into_iter().enumerate();
+        let (sockets_of_workers, files) = listeners.into_workers();
+        let shards = sockets_of_workers.into_iter().enumerate();
         let workers: Vec<_> = shards
             .map(|(shard, sockets)| {
                 let tls = sources.tls().cloned();
@@ -93,6 +94,7 @@ impl Parts {
             upgrader,
             state,
             drain,
+            files,
             watchdog: None,
             _reload: None,
             #[cfg(feature = "postgres")]

@@ -1,6 +1,6 @@
 //! Connections that another process has accepted and passes on: each gets to a worker, as if it had been accepted there.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::server::tls::Tls;
 #[derive(Debug)]
 pub(crate) struct Late {
     pub(crate) socket: std::net::TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Option<IpAddr>,
     /// It came to an internal address.
     pub(crate) internal: bool,
     /// It begins with a TLS handshake.

@@ -3,20 +3,20 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::sockopt::socket_cookie;
 use tokio::time::Instant;
 
 use super::control::{Control, ControlError, DESCRIPTORS_MAX};
 use super::message::{ListeningState, Message, Versions};
+use crate::server::ListeningSocket;
 
 /// A listening socket beside those with which the workers accept.
 #[derive(Debug)]
 pub(crate) struct KeptListener {
     pub(crate) state: ListeningState,
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: ListeningSocket,
 }
 
 /// The most packets of listening sockets.
@@ -82,16 +82,15 @@ impl KeptListener {
                 let (states, sockets) = (sockets.len(), descriptors.len());
                 return Err(invalid(format!("{sockets} sockets come with {states} addresses")));
             }
-            all.extend(sockets.into_iter().zip(descriptors).map(Self::new));
+            for (state, socket) in sockets.into_iter().zip(descriptors) {
+                let socket = ListeningSocket::try_from(socket).map_err(ControlError::System)?;
+                all.push(Self { state, socket });
+            }
             if left == 0 {
                 return Ok((build, connections, all));
             }
         }
         Err(invalid("there are too many listening sockets".into()))
-    }
-
-    fn new((state, socket): (ListeningState, OwnedFd)) -> Self {
-        Self { state, socket: socket.into() }
     }
 }
 

@@ -26,6 +26,8 @@
 
 use minicbor::{Decode, Decoder, Encode};
 
+use crate::server::unix_socket::FileId;
+
 /// Versions of the format that are spoken, from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -116,6 +118,7 @@ pub(crate) enum Message {
     /// Old to new, with the socket: a connection that is to be served from here on, of which `first` has been read.
     #[n(10)]
     Connection {
+        /// The address of its peer, with any port; empty if it has none that is known.
         #[n(0)]
         peer: String,
         #[n(1)]
@@ -172,6 +175,9 @@ pub(crate) struct ListeningState {
     pub(crate) secure: bool,
     #[n(3)]
     pub(crate) internal: bool,
+    /// The file of a Unix socket, which the last process that listens on it removes.
+    #[n(4)]
+    pub(crate) file: Option<FileId>,
 }
 
 /// The most bytes of a packet.

@@ -77,6 +77,8 @@ pub(crate) async fn replace(
 ) -> Result<bool, ServeError> {
     systemd::reloading();
     let connections = connections(serving);
+    // Whatever happens to this process from here on, the new one may have them.
+    serving.files.lend(true);
     match try_replace(serving, stop).await? {
         Ok(Replaced { pid, build, done: HandedOver { streams, stopped, .. } }) => {
             tracing::info!(
@@ -93,6 +95,7 @@ pub(crate) async fn replace(
         Err(why) => {
             tracing::warn!(%why, "the upgrade has failed; this process serves on");
             systemd::ready();
+            serving.files.lend(false);
             serving.upgrader.set_phase(Phase::Serving);
             Ok(false)
         }

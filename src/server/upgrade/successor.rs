@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -30,7 +30,8 @@ pub(crate) struct Successor {
 /// A connection that is passed on, beside its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PassedConnection {
-    pub(crate) peer: SocketAddr,
+    /// The address of its peer, if it has one that is known.
+    pub(crate) peer: Option<IpAddr>,
     /// It came to an internal address.
     pub(crate) internal: bool,
     /// It begins with a TLS handshake.
@@ -119,7 +120,8 @@ fn pass_on_all(
     let mut has_ended = false;
     for (socket, connection) in connections {
         let PassedConnection { peer, internal, secure, first } = connection;
-        let message = Message::Connection { peer: peer.to_string(), internal, secure, first };
+        let peer = peer.map(|peer| SocketAddr::new(peer, 0).to_string()).unwrap_or_default();
+        let message = Message::Connection { peer, internal, secure, first };
         let until = Instant::now() + PASS_ON_MAX;
         // The others are closed as well, without a wait.
         let sent = match has_ended {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, BufReader, Read};
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Poll;
@@ -137,6 +138,14 @@ fn restore(hub: &Hub, file: File, clock: Clock) -> Result<(), String> {
     Ok(())
 }
 
+/// The address of a peer, if it has one.
+fn peer_of(text: &str) -> Result<Option<IpAddr>, AddrParseError> {
+    match text {
+        "" => Ok(None),
+        text => text.parse::<SocketAddr>().map(|peer| Some(peer.ip())),
+    }
+}
+
 fn report_main(is_main: Option<oneshot::Sender<()>>) {
     if let Some(is_main) = is_main {
         systemd::ready();
@@ -166,7 +175,7 @@ impl LateMessages {
             match self.control.receive(Instant::now() + RECEIVE_MAX) {
                 Ok((Message::IsMain, _)) => report_main(is_main.take()),
                 Ok((Message::Connection { peer, internal, secure, first }, sockets)) => {
-                    let Ok(peer) = peer.parse() else { continue };
+                    let Ok(peer) = peer_of(&peer) else { continue };
                     let connection = PassedConnection { peer, internal, secure, first };
                     for socket in sockets.into_iter().take(1) {
                         let late = Late::new(socket, connection.clone());

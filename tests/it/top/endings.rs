@@ -1,7 +1,7 @@
 //! What ends the screen, and that the terminal is then as it was.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{FAST, shown_on, url};
 use crate::support::killed::Killed;
@@ -159,9 +159,13 @@ fn a_standard_input_that_is_no_terminal_is_not_read() {
     let server = Server::start(&[]);
     let terminal = terminal();
     let before = terminal.modes();
-    let mut command = terminal.command(&["top", &url(&server), FAST[0], FAST[1]]);
-    let mut top = Killed(command.stdin(std::process::Stdio::null()).spawn().expect("the program"));
+    let mut command = Server::command();
+    command.args(["top", &url(&server), FAST[0], FAST[1]]).env("TERM", "xterm");
+    terminal.attach(&mut command);
+    let mut top = Killed(command.stdin(Stdio::null()).spawn().expect("the program"));
+    terminal.eventually("the screen", |picture| picture.is_alternate);
     terminal.expect("streams");
+    assert_eq!(terminal.modes(), before);
     signal(top.0.id(), Signal::TERM).expect("it runs");
     assert_eq!(top.wait(), Some(143));
     assert_as_it_was(&terminal, &before, "SIGTERM");

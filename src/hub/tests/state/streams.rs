@@ -157,7 +157,7 @@ fn note(ended: &Ended<'_>) {
 #[test]
 fn a_stream_is_logged_once_where_it_ends() {
     let (old, new, clock) = (hub(), hub(), Clock::start());
-    let client = IpAddr::from([127, 0, 0, 1]);
+    let client = Some(IpAddr::from([127, 0, 0, 1]));
     let open = EventStream::open(&old, &acme(), View::Member, None, Time(0)).expect("open");
     let mut stream = open.with_record(AccessRecord::new(clock, client, note));
     assert!(stream.export(&old.exporter(), Time(0)).is_none(), "its greeting is not written");

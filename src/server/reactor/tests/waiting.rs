@@ -29,7 +29,7 @@ pub(super) async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
     let (socket, peer) = listener.accept().expect("accepted");
     socket.set_nonblocking(true).expect("a socket");
     let socket = mio::net::TcpStream::from_std(socket);
-    let admitted = admission.admit(peer.ip(), Entrance::Public).await;
+    let admitted = admission.admit(Some(peer.ip()), Entrance::Public).await;
     (client, Accepted { socket, admitted })
 }
 
@@ -128,7 +128,7 @@ async fn an_answer_that_does_not_fit_is_completed_if_the_request_came_with_its_c
 
     let (server, mut client) = narrow_pair();
     let peer = server.peer_addr().expect("connected");
-    let admitted = rig.admission.admit(peer.ip(), Entrance::Public).await;
+    let admitted = rig.admission.admit(Some(peer.ip()), Entrance::Public).await;
     let accepted = Accepted { socket: watched(server), admitted };
     let request =
         format!("GET /api/acme/events HTTP/1.1\r\nhost: test\r\nlast-event-id: {start}\r\n\r\n");

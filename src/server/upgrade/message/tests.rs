@@ -8,8 +8,10 @@ use super::*;
 fn version_1() -> Vec<(&'static str, Message)> {
     let versions = Versions { first: 1, last: 1 };
     let build = || "0.1.0".to_owned();
-    let socket =
-        |worker, address, secure, internal| ListeningState { worker, address, secure, internal };
+    let socket = |worker, address, secure, internal| {
+        let file = (address > 1).then_some(FileId { device: 64, inode: 1 << 40 });
+        ListeningState { worker, address, secure, internal, file }
+    };
     vec![
         (
             "82008582010165302e312e3082840000f5f48419012c01f4f502193a98",
@@ -19,6 +21,16 @@ fn version_1() -> Vec<(&'static str, Message)> {
                 sockets: vec![socket(0, 0, true, false), socket(300, 1, false, true)],
                 left: 2,
                 connections: 15_000,
+            },
+        ),
+        (
+            "82008582010165302e312e3081850002f4f48218401b00000100000000000000",
+            Message::Listeners {
+                versions,
+                build: build(),
+                sockets: vec![socket(0, 2, false, false)],
+                left: 0,
+                connections: 0,
             },
         ),
         (
@@ -152,12 +164,14 @@ fn the_newest_version_that_both_speak_is_spoken() {
 fn message() -> impl Strategy<Value = Message> {
     let version =
         || (any::<u32>(), any::<u32>()).prop_map(|(first, last)| Versions { first, last });
-    let socket = (any::<u32>(), any::<u32>(), any::<bool>(), any::<bool>());
-    let socket = socket.prop_map(|(worker, address, secure, internal)| ListeningState {
+    let file = any::<Option<(u64, u64)>>();
+    let socket = (any::<u32>(), any::<u32>(), any::<bool>(), any::<bool>(), file);
+    let socket = socket.prop_map(|(worker, address, secure, internal, file)| ListeningState {
         worker,
         address,
         secure,
         internal,
+        file: file.map(|(device, inode)| FileId { device, inode }),
     });
     prop_oneof![
         (version(), ".{0,20}", vec(socket, 0..253), any::<(u32, u64)>()).prop_map(

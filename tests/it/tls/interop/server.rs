@@ -61,7 +61,8 @@ impl Local {
         records.apply(&mut config);
         let server = Server::bind(config).expect("a free port");
         let [secure, plain] = server.addresses() else { panic!("two addresses") };
-        let (secure, plain) = (secure.socket, plain.socket);
+        let [secure, plain] =
+            [secure, plain].map(|address| address.endpoint.tcp().expect("an address"));
         let (stop, stopped) = oneshot::channel::<()>();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

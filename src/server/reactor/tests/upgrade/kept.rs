@@ -118,7 +118,7 @@ async fn streams_that_were_not_taken_in_the_end_are_neither_logged_nor_counted()
         let mut reader = StreamReader::new(BufReader::new(file));
         let mut states: Vec<_> = std::iter::from_fn(|| reader.next().expect("a record")).collect();
         for state in &mut states {
-            let client = "192.0.2.1".parse().expect("an address");
+            let client = Some([192, 0, 2, 1].into());
             state.stream.record = Some(RecordState { open_ms: 5, client, events: 0 });
         }
         adopter.lane(lane, count, file_of(&states)).expect("a lane");

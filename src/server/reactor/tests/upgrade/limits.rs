@@ -130,7 +130,7 @@ async fn an_internal_connection_counts_as_one() {
         let address = listener.local_addr().expect("bound");
         let mut client = TcpStream::connect(address).expect("connected");
         let (socket, peer) = listener.accept().expect("accepted");
-        let admitted = rig.admission.admit(peer.ip(), Entrance::Internal).await;
+        let admitted = rig.admission.admit(Some(peer.ip()), Entrance::Internal).await;
         let socket = watched(socket);
         rig.handle.accept(crate::server::reactor::Accepted { socket, admitted }, None);
         client.write_all(STREAM).expect("connected");
@@ -164,7 +164,7 @@ fn count_end(_: &Ended<'_>) {
 #[tokio::test]
 async fn a_successor_that_never_lives_logs_no_end() {
     let mut rig = Rig::aged(limited(64, 64, 8));
-    let client = [127, 0, 0, 1].into();
+    let client = Some([127, 0, 0, 1].into());
     let record = || AccessRecord::new(rig.clock, client, count_end);
     let streams = [rig.open().with_record(record()), rig.open().with_record(record())];
     let mut clients = Vec::new();

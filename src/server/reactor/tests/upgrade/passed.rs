@@ -47,7 +47,7 @@ impl Passing {
             panic!("{late:?}");
         };
         assert!(!internal && !secure);
-        let peer = peer.parse().expect("an address");
+        let peer = Some(peer.parse::<std::net::SocketAddr>().expect("an address").ip());
         let passed = PassedConnection { peer, internal, secure, first: first.clone() };
         let acceptor = Acceptor::new(self.next.context.clone());
         acceptor.serve_late(Late::new(socket, passed), None).await;
