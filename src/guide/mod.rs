@@ -7,6 +7,7 @@
 //! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream or in Redis.
 //! * [`outbox`]: publishes that happen when a transaction of PostgreSQL is committed.
 //! * [`ten_million`]: what ten million browsers take, computed from what was measured, and what breaks first.
+//! * [`metrics`]: each metric, what it means, and what to do when it is unusual.
 //! * [`heartbeats`]: pings on the event streams of another server.
 //! * [`migrating`]: the streams of the system that nudged replaces, behind nginx.
 //!
@@ -88,6 +89,9 @@ pub mod migrating {}
 pub mod operate {}
 
 /// [operate]: crate::guide::operate
+/// [upgrades]: crate::guide::upgrades
+/// [cluster]: crate::guide::cluster
+/// [outbox]: crate::guide::outbox
 ///
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
