@@ -78,7 +78,7 @@ pub(crate) enum Greeted {
 #[derive(Debug, Default)]
 pub(crate) struct SweepTimes {
     /// By [`SweepTimes::BOUNDS_MS`], and then those that took longer.
-    counts: [AtomicU64; SweepTimes::BOUNDS_MS.len() + 1],
+    counts: [AtomicU64; Self::BOUNDS_MS.len() + 1],
     sum_ms: AtomicU64,
 }
 

@@ -10,14 +10,14 @@ use smallvec::SmallVec;
 
 use super::backlog::Backlog;
 use super::coalesce::{Burst, Coalescer, Kept};
-use super::feed::{Feed, Feeds, Marked, OrgFeeds, View};
+use super::feed::{Feed, Feeds, OrgFeeds, View};
 use super::filter::KeyBits;
 use super::history::Event;
 use super::keys::Keys;
 use super::seat::Seat;
 use super::seat_ref::SeatRef;
 use super::seats::SeatKey;
-use super::shard::{Common, ShardId};
+use super::shard::{Common, Dirty, ShardId};
 use super::timers::Timer;
 use super::topic::TopicFeed;
 use crate::ids::{EventId, OrgName, Seq, StreamHash, Topic, TopicName};
@@ -158,7 +158,7 @@ impl Channel {
 
     /// Marks the seats of every shard as dirty for which there is something new. Returns the shards on which they
     /// were clean.
-    pub(crate) fn mark_dirty(&self) -> SmallVec<[Marked; 8]> {
+    pub(crate) fn mark_dirty(&self) -> SmallVec<[(ShardId, Dirty); 8]> {
         let mut state = self.state.lock();
         let State { feeds, closing, .. } = &mut *state;
         let mut marked = SmallVec::new();

@@ -64,8 +64,8 @@ impl ShardDriver {
 
     /// The next channel to sweep.
     pub(crate) fn next_sweep(&self) -> Option<Sweep> {
-        let (channel, (view, since)) = self.hub.shard().pop_dirty()?;
-        Some(Sweep::new(channel, self.shard_id(), view, since))
+        let (channel, dirty) = self.hub.shard().pop_dirty()?;
+        Some(Sweep::new(channel, self.shard_id(), dirty))
     }
 
     /// Counts a pass over seats that has visited the last one of them by now, for events since that time.

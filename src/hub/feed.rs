@@ -12,14 +12,13 @@ use super::history::History;
 use super::log::Log;
 use super::seat::Seat;
 use super::seats::{SeatKey, Seats};
-use super::shard::ShardId;
+use super::shard::{Dirty, ShardId};
 use super::source::Source;
 use super::topic::TopicFeed;
 use crate::config::HubConfig;
 #[cfg(feature = "server")]
 use crate::ids::Mark;
 use crate::ids::{Epoch, Seq};
-use crate::time::Time;
 use crate::wire::MemoryUse;
 
 /// What a stream shows.
@@ -45,15 +44,6 @@ pub(crate) struct Feed<L = History> {
     announced: Seq,
     /// The commands to the streams, until they are carried out.
     pub(crate) commands: Option<Box<Commands>>,
-}
-
-/// Seats that have been marked as dirty.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Marked {
-    pub(crate) shard: ShardId,
-    pub(crate) view: View,
-    /// The time of the first event that they have to be visited for, if there is one.
-    pub(crate) since: Option<Time>,
 }
 
 /// What a channel feeds.
@@ -118,7 +108,11 @@ impl<L: Log> Feed<L> {
 
     /// Marks the seats of every shard as dirty that have to be visited: of all if there is something new or the channel
     /// is closing. Adds the shards on which they were clean.
-    pub(crate) fn mark_dirty(&mut self, closing: bool, marked: &mut SmallVec<[Marked; 8]>) {
+    pub(crate) fn mark_dirty(
+        &mut self,
+        closing: bool,
+        marked: &mut SmallVec<[(ShardId, Dirty); 8]>,
+    ) {
         let Self { history, shards, view, announced, .. } = self;
         let head = history.head();
         let before = std::mem::replace(announced, head);
@@ -127,7 +121,8 @@ impl<L: Log> Feed<L> {
         let before = if before == Seq(0) { Seq(head.0.saturating_sub(1)) } else { before };
         for (shard, seats) in (0..).map(ShardId).zip(shards) {
             if (all || seats.visits_all().0) && seats.mark_dirty() {
-                marked.push(Marked { shard, view: *view, since: history.published_after(before) });
+                let since = history.published_after(before);
+                marked.push((shard, Dirty { view: *view, since }));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::channel::Channel;
-use super::feed::{Marked, View};
+use super::feed::View;
 use super::pauses::Pauses;
 use super::seat_ref::SeatRef;
 use super::shared::SharedLog;
@@ -66,8 +66,7 @@ pub(crate) struct Shard {
 /// alive: a channel with seats is held by its subscriptions, one with a held burst by the registry.
 #[derive(Debug, Default)]
 struct Inbox {
-    /// With the time of the first event that its seats have not been visited for.
-    dirty: VecDeque<(Weak<Channel>, (View, Option<Time>))>,
+    dirty: VecDeque<(Weak<Channel>, Dirty)>,
     /// Burst windows to close, by time, and by a number that keeps the times apart.
     windows: BTreeMap<(Time, u64), Weak<Channel>>,
     windows_opened: u64,
@@ -76,6 +75,14 @@ struct Inbox {
     /// The shard's driver has ended, and closes no window any more.
     ended: bool,
     driver: Option<Waker>,
+}
+
+/// The seats that a channel has for a view, to be swept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dirty {
+    pub(crate) view: View,
+    /// The time of the first event that they have to be visited for, if there is one.
+    pub(crate) since: Option<Time>,
 }
 
 /// Timers that a seat may have at once: an age, a stall, and one in a drain.
@@ -212,10 +219,9 @@ impl Shard {
         wheel.purge(self.seats(), TIMERS_PER_SEAT, |timer| timer.seat.is_taken(self.id));
     }
 
-    /// Leaves the seats that a channel has for a view, which have been marked dirty, to be swept. `since` is the time of
-    /// the first event that they have to be visited for, if there is one.
-    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>, view: View, since: Option<Time>) {
-        let dirty = (Arc::downgrade(channel), (view, since));
+    /// Leaves seats of a channel, which have been marked dirty, to be swept.
+    pub(crate) fn push_dirty(&self, channel: &Arc<Channel>, dirty: Dirty) {
+        let dirty = (Arc::downgrade(channel), dirty);
         self.post(|inbox| inbox.dirty.push_back(dirty));
     }
 
@@ -245,8 +251,8 @@ impl Shard {
         windows.filter_map(|((closes, _), channel)| Some((closes, channel.upgrade()?)))
     }
 
-    /// The next channel to sweep, for this view, and the time of the first event to sweep it for.
-    pub(crate) fn pop_dirty(&self) -> Option<(Arc<Channel>, (View, Option<Time>))> {
+    /// The next channel to sweep.
+    pub(crate) fn pop_dirty(&self) -> Option<(Arc<Channel>, Dirty)> {
         self.pop(|inbox| inbox.dirty.pop_front())
     }
 
@@ -352,8 +358,8 @@ impl Common {
 
     /// Leaves the channel to every shard on which it has subscribers of a view that has something new.
     pub(crate) fn schedule(&self, channel: &Arc<Channel>) {
-        for Marked { shard, view, since } in channel.mark_dirty() {
-            self.shard(shard).push_dirty(channel, view, since);
+        for (shard, dirty) in channel.mark_dirty() {
+            self.shard(shard).push_dirty(channel, dirty);
         }
     }
 

@@ -8,7 +8,7 @@ use super::feed::{Feed, Feeds, View};
 use super::log::Log;
 use super::seat::{Seat, Waiter};
 use super::seats::Seats;
-use super::shard::ShardId;
+use super::shard::{Dirty, ShardId};
 use crate::ids::Seq;
 use crate::metrics::CloseReason;
 use crate::time::{Tick, Time};
@@ -51,12 +51,8 @@ pub(crate) const EVENTS_PER_WRITE: usize = 64;
 // ===== impl Sweep =====
 
 impl Sweep {
-    pub(super) fn new(
-        channel: Arc<Channel>,
-        shard: ShardId,
-        view: View,
-        since: Option<Time>,
-    ) -> Self {
+    pub(super) fn new(channel: Arc<Channel>, shard: ShardId, dirty: Dirty) -> Self {
+        let Dirty { view, since } = dirty;
         Self { channel, shard, view, progress: Progress { since, ..Progress::default() } }
     }
 
@@ -139,7 +135,8 @@ impl Drop for Sweep {
     fn drop(&mut self) {
         if !self.progress.over {
             let shard = self.channel.common.shard(self.shard);
-            shard.push_dirty(&self.channel, self.view, self.progress.since);
+            let dirty = Dirty { view: self.view, since: self.progress.since };
+            shard.push_dirty(&self.channel, dirty);
         }
     }
 }

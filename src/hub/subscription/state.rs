@@ -10,7 +10,7 @@ use crate::hub::log::Log;
 use crate::hub::seat::Waiter;
 use crate::hub::seat_ref::SeatRef;
 use crate::hub::seats::{ImportedSeat, SeatKey};
-use crate::hub::shard::ShardId;
+use crate::hub::shard::{Dirty, ShardId};
 use crate::hub::state::SeatState;
 use crate::hub::timers::Timer;
 use crate::ids::Seq;
@@ -130,7 +130,7 @@ impl Subscription {
             (is_blocked, !is_blocked && self.mark_behind(&mut state.feeds))
         };
         if is_behind {
-            self.shard().push_dirty(&self.channel, self.view, None);
+            self.shard().push_dirty(&self.channel, Dirty { view: self.view, since: None });
         }
         is_blocked
     }
