@@ -29,6 +29,7 @@ pub fn route(input: &[u8]) {
         ["", "livez" | "readyz" | "metrics" | "nudged.js" | "nudged-adapters.js"] => {
             ("GET, HEAD", None, None)
         }
+        ["", "ops"] | ["", "ops", "orgs" | "topics" | "nodes"] => ("GET, HEAD", None, None),
         ["", name] if script_version(name) == Some(env!("CARGO_PKG_VERSION")) => {
             ("GET, HEAD", None, None)
         }
@@ -59,6 +60,7 @@ pub fn route(input: &[u8]) {
             Ok(Route::Live
                 | Route::Ready
                 | Route::Metrics
+                | Route::Ops(_)
                 | Route::Script(_)
                 | Route::PublishBatch
                 | Route::RereadAll)

@@ -179,3 +179,74 @@ fn topics_text(total: usize, rows: &[Busy]) -> Bytes {
 fn to_json(list: &impl Serialize) -> Bytes {
     serde_json::to_vec(list).expect("text and numbers").into()
 }
+
+#[cfg(all(test, not(nudged_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::HubConfig;
+    use crate::hub::View;
+
+    async fn list(lists: &Arc<Lists>, hub: &Hub, clock: Clock) -> Arc<Texts> {
+        match lists.newest(hub, clock) {
+            Ok(texts) => texts,
+            Err(mut ended) => {
+                _ = ended.changed().await;
+                lists.last().expect("it has ended")
+            }
+        }
+    }
+
+    /// Time stands still but for what is slept.
+    #[tokio::test(start_paused = true)]
+    async fn there_is_one_scan_a_second_however_many_ask() {
+        let (hub, clock) = (Hub::new(HubConfig::default()), Clock::start());
+        let (lists, mut all) = (Arc::new(Lists::default()), Vec::new());
+        for _ in 0..3 {
+            let waiting: Vec<_> = (0..100)
+                .map(|_| {
+                    let (lists, hub) = (lists.clone(), hub.clone());
+                    tokio::spawn(async move { list(&lists, &hub, clock).await })
+                })
+                .collect();
+            let mut texts = Vec::new();
+            for one in waiting {
+                texts.push(one.await.expect("a list"));
+            }
+            tokio::time::sleep(Duration::from_millis(990)).await;
+            texts.push(list(&lists, &hub, clock).await);
+            assert!(texts.iter().all(|one| Arc::ptr_eq(one, &texts[0])), "they share it");
+            all.push(texts.swap_remove(0));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!Arc::ptr_eq(&all[0], &all[1]) && !Arc::ptr_eq(&all[1], &all[2]));
+    }
+
+    /// SCENARIO: the client that has a scan begun goes away before it is over.
+    /// BUG: the scan, a part of its request, stood still, and all others waited for it.
+    /// FIX: it is a task of its own; and one that ends early, with its runtime, lets the next begin.
+    #[test]
+    fn a_scan_is_not_of_the_request_that_has_it_begun() {
+        let (hub, clock) = (Hub::new(HubConfig::default()), Clock::start());
+        let org = "acme".parse().expect("a name");
+        let _stream = hub.subscribe(&org, View::Member, None, clock.now()).expect("open");
+        let lists = Arc::new(Lists::default());
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
+        let first = runtime();
+        first.block_on(async {
+            drop(lists.newest(&hub, clock).expect_err("none yet"));
+            list(&lists, &hub, clock).await;
+        });
+        lists.0.lock().due = Time(0);
+        let second = runtime();
+        let ended = second.block_on(async { lists.newest(&hub, clock).expect_err("it is due") });
+        drop(second);
+        assert!(ended.has_changed().is_err(), "it has ended");
+        let texts = first.block_on(list(&lists, &hub, clock));
+        let text = texts.get(List::Orgs, Order::Streams);
+        let expected = r#"{"total":1,"orgs":[{"org":"acme","members":1,"public":0,"publishes_per_second":0.0}]}"#;
+        assert_eq!(text, expected);
+    }
+}

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod bounds;
+#[cfg(all(test, feature = "server"))]
+mod busiest;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
