@@ -49,8 +49,7 @@ pub(crate) struct State {
     pub(crate) closing: Option<CloseReason>,
     /// It has left its registry: a subscriber that found it before has to look it up again.
     pub(crate) removed: bool,
-    /// Publishes to it since they were taken last. It fits beside the fields before, and costs no memory.
-    #[cfg(feature = "server")]
+    /// Publishes to it since they were taken last.
     publishes: u32,
 }
 
@@ -308,15 +307,7 @@ const EXISTS: &str = "the feed has an event to append";
 impl State {
     fn new(feeds: Feeds, now: Time) -> Self {
         let coalescer = Coalescer::default();
-        Self {
-            feeds,
-            coalescer,
-            idle_since: now,
-            closing: None,
-            removed: false,
-            #[cfg(feature = "server")]
-            publishes: 0,
-        }
+        Self { feeds, coalescer, idle_since: now, closing: None, removed: false, publishes: 0 }
     }
 
     /// Takes a seat in a feed. The caller has made sure that the feed exists.
@@ -336,15 +327,9 @@ impl State {
     }
 
     /// Counts publishes.
-    #[cfg_attr(not(feature = "server"), expect(clippy::unused_self, reason = "a server counts"))]
     pub(super) fn count_publishes(&mut self, count: usize) {
-        #[cfg(feature = "server")]
-        {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.publishes = self.publishes.saturating_add(count);
-        }
-        #[cfg(not(feature = "server"))]
-        let _ = count;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.publishes = self.publishes.saturating_add(count);
     }
 
     /// Publishes since this was last called.

@@ -97,9 +97,9 @@ fn events_arrive_one_by_one(recipe: Recipe) {
     }
 }
 
-/// The paths of nudged are more than `/api/`.
+/// The paths of nudged are more than `/api/`, and not all of them are for strangers.
 #[test]
-fn every_recipe_passes_the_browser_client_on() {
+fn every_recipe_passes_the_browser_client_on_and_those_that_name_paths_nothing_of_operators() {
     let server = start(&[]);
     let recipes = Recipe::ALL.into_iter().filter(|recipe| *recipe != Recipe::Migrating);
     for recipe in recipes.filter(|recipe| recipe.program().is_available_for("a part of ")) {
@@ -110,6 +110,14 @@ fn every_recipe_passes_the_browser_client_on() {
             let head = client.read_head().to_ascii_lowercase();
             assert!(head.starts_with("http/1.1 200 "), "{recipe:?} {path}: {head}");
             assert!(head.contains("\r\netag: \""), "{recipe:?} {path}: {head}");
+        }
+        // Only the one that passes everything on. The page holds no data, and the rest needs a token.
+        for path in ["/ops", "/ops/orgs", "/metrics"] {
+            let mut client = Client::connect(proxy.address);
+            client.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"));
+            let head = client.read_head().to_ascii_lowercase();
+            let is_ours = head.starts_with("http/1.1 200 ") && head.contains("nosniff");
+            assert_eq!(is_ours, recipe == Recipe::HttpProxy, "{recipe:?} {path}: {head}");
         }
     }
 }
