@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Time stands still but for what is slept.
+    /// Time stands still but for what it is advanced by.
     #[tokio::test(start_paused = true)]
     async fn there_is_one_scan_a_second_however_many_ask() {
         let (hub, clock) = (Hub::new(HubConfig::default()), Clock::start());
@@ -214,11 +214,11 @@ mod tests {
             for one in waiting {
                 texts.push(one.await.expect("a list"));
             }
-            tokio::time::sleep(Duration::from_millis(990)).await;
+            tokio::time::advance(Duration::from_millis(990)).await;
             texts.push(list(&lists, &hub, clock).await);
             assert!(texts.iter().all(|one| Arc::ptr_eq(one, &texts[0])), "they share it");
             all.push(texts.swap_remove(0));
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::advance(Duration::from_millis(10)).await;
         }
         assert!(!Arc::ptr_eq(&all[0], &all[1]) && !Arc::ptr_eq(&all[1], &all[2]));
     }
