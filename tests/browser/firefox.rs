@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use self::window::Window;
 use crate::harness::{Page, Site, Tickets, accepted, answer, eventually_sees, publish, server};
+use crate::ops::{Operator, RECORD};
 use crate::support::client::post;
-use crate::support::eventually;
 use crate::support::programs::{FIREFOX, requires};
+use crate::support::{Server, eventually};
 
 /// No page has shown an error, a warning or a rejection in its console.
 fn assert_quiet(site: &Site) {
@@ -333,4 +334,25 @@ fn another_origin_gets_no_ticket_by_a_redirect() {
     let window = Window::open();
     let tab = window.tab("about:blank");
     crate::tabs::hostile::assert_no_ticket_elsewhere(|url| tab.go(url));
+}
+
+#[test]
+fn the_page_of_operators_follows_an_organisation() {
+    requires!(FIREFOX);
+    let server = Server::start(&["--coalesce", "0"]);
+    let window = Window::open();
+    let tab = window.tab(&format!("http://{}/ops", server.address()));
+    tab.run(RECORD);
+    let page = Operator(tab);
+    page.eventually_has("#state", "Serving");
+    page.eventually_has("#warnings", "Open: there is no key");
+    page.follow("acme", "");
+    page.eventually_has("#tailSaid", "open");
+    page.eventually_numbers("Streams", "1");
+    page.fill("keys", "<b>posts\u{2028}");
+    page.click("#publish .go");
+    page.eventually_has("#said", "202 accepted as ");
+    page.eventually_has("#tail .own", r"<b>posts\u2028");
+    page.eventually_has("#orgs", "acme");
+    page.assert_quiet();
 }

@@ -25,9 +25,9 @@ const PAGE: &str = "<!doctype html><title>memory</title><script type='module'>
 
 /// What scripts have in use. What the browser itself has for a page is left out: it goes up and down by 80,000 bytes.
 #[derive(Clone, Copy, Debug)]
-struct Use {
+pub(crate) struct Use {
     /// Bytes.
-    heap: f64,
+    pub(crate) heap: f64,
     listeners: f64,
 }
 
@@ -35,7 +35,7 @@ struct Use {
 
 impl Use {
     /// Of the process of this page.
-    fn of(tab: &Tab<'_>) -> Self {
+    pub(crate) fn of(tab: &Tab<'_>) -> Self {
         let nothing = json!({});
         tab.devtools("Performance.enable", &nothing);
         // The browser notes up to 250 of a page's requests.
