@@ -3,13 +3,13 @@ use std::process::Command;
 use super::Operator;
 use super::operator::token;
 use crate::harness::{Chrome, PUBLISH_KEY, server};
+use crate::support::eventually;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, CURL, requires};
-use crate::support::{Server, eventually};
 
 /// In a shell each of these is something else without quotes, or in double ones.
 const KEY: &str = r#"it's "$HOME" `id` \ <b>!$(id)"#;
 
-fn command(page: &Operator<crate::harness::Tab<'_>>, button: &str) -> String {
+pub(super) fn command(page: &Operator<crate::harness::Tab<'_>>, button: &str) -> String {
     page.run("document.getElementById('curl').value = ''");
     page.click(button);
     let text = page.run("return document.getElementById('curl').value");
@@ -101,17 +101,4 @@ fn a_publish_that_is_refused_says_why() {
     drop(server);
     publish("acme", "", "no answer");
     page.assert_quiet();
-}
-
-/// Without a key the commands have no token.
-#[test]
-fn the_commands_of_an_open_server_need_nothing() {
-    requires!(CHROMEDRIVER, CHROMIUM);
-    let server = Server::start(&[]);
-    let chrome = Chrome::start();
-    let page = Operator::open(&chrome, &server);
-    page.eventually_has("#warnings", "Open");
-    page.fill("org", "acme");
-    let url = format!("'http://{}/api/acme/events'", server.address());
-    assert_eq!(command(&page, "#copyTail"), format!("curl -N {url}"));
 }

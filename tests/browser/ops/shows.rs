@@ -1,4 +1,5 @@
 use super::Operator;
+use super::publishing::command;
 use crate::harness::Chrome;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, requires};
 use crate::support::{Server, eventually};
@@ -42,6 +43,11 @@ fn the_page_keeps_to_its_policy_and_follows_streams_and_publishes() {
     eventually("sweeps are counted, and their times", || {
         page.text("#sweeps") != "0 sweeps, in ms" && page.text("#p99").starts_with('≤')
     });
+
+    // Without a key a command has no token.
+    page.fill("org", "acme");
+    let url = format!("'http://{}/api/acme/events'", server.address());
+    assert_eq!(command(&page, "#copyTail"), format!("curl -N {url}"));
 
     drop((streams, public));
     page.eventually_numbers("Streams", "0");
