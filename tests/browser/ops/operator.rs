@@ -31,12 +31,16 @@ impl<'chrome> Operator<Tab<'chrome>> {
 
     /// Opens the page from a site that has it as it is now, and answers as a server might.
     pub(super) fn open_scripted(chrome: &'chrome Chrome, site: &Site) -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/ops/page.html");
-        site.add("/ops", std::fs::read_to_string(path).expect("a file"));
-        Self::open_at(chrome, &format!("{}/ops", site.origin()))
+        Self::open_scripted_at(chrome, site, "/ops")
     }
 
-    pub(super) fn open_at(chrome: &'chrome Chrome, url: &str) -> Self {
+    pub(super) fn open_scripted_at(chrome: &'chrome Chrome, site: &Site, path: &str) -> Self {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/ops/page.html");
+        site.add(path, std::fs::read_to_string(file).expect("a file"));
+        Self::open_at(chrome, &format!("{}{path}", site.origin()))
+    }
+
+    fn open_at(chrome: &'chrome Chrome, url: &str) -> Self {
         let tab = chrome.tab("about:blank");
         tab.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": RECORD }));
         tab.go(url);

@@ -19,7 +19,8 @@ pub(super) fn command(page: &Operator<crate::harness::Tab<'_>>, button: &str) ->
 #[test]
 fn the_form_publishes_and_the_command_that_is_copied_does_the_same() {
     requires!(CHROMEDRIVER, CHROMIUM, CURL);
-    let server = server(&[]);
+    // A command whose output is closed ends at the next keepalive.
+    let server = server(&["--keepalive", "1s"]);
     let chrome = Chrome::start();
     let page = Operator::open(&chrome, &server);
     page.eventually_has("#state", "Serving");

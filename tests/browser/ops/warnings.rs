@@ -101,6 +101,17 @@ nudged_outbox_connected 0
     page.eventually_has("#more", "no metrics of nudged");
     assert_eq!(page.number("Streams"), "");
     page.assert_quiet();
+
+    // Behind a proxy with a prefix everything is beside the page.
+    site.add("/inner/metrics", format!("{AT_REST}{good}"));
+    site.add(
+        "/inner/ops/orgs",
+        r#"{"total":1,"orgs":[{"org":"acme","members":1,"public":0,"publishes_per_second":0}]}"#,
+    );
+    let page = Operator::open_scripted_at(&chrome, &site, "/inner/ops");
+    page.eventually_numbers("Connections", "90");
+    page.eventually_has("#orgs", "acme");
+    page.assert_quiet();
 }
 
 /// The page pauses in the background: after what was under way, nothing is requested.
