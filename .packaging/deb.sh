@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The package for Debian and Ubuntu: target/packages/nudged_VERSION-RELEASE_ARCH.deb
+#
+#   PROGRAM=…  RELEASE=…  NUDGED_MAINTAINER='NAME <ADDRESS>'  NUDGED_HOMEPAGE=URL
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+program
+generated
+linux_files
+debian_changelog
+ARCH=$(go_arch) nfpm deb "nudged_$VERSION-${RELEASE}_$(go_arch).deb"
