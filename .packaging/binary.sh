@@ -49,5 +49,5 @@ built=$folder/${profile/#dev/debug}/nudged
 # A file of its own: the next cargo build replaces that one.
 rm -f "$OUT/nudged" "$OUT/nudged.debug"
 objcopy --only-keep-debug --compress-debug-sections "$built" "$OUT/nudged.debug"
-objcopy --strip-all --add-gnu-debuglink="$OUT/nudged.debug" "$built" "$OUT/nudged"
+objcopy --strip-all --remove-section=.comment --add-gnu-debuglink="$OUT/nudged.debug" "$built" "$OUT/nudged"
 PROGRAM=$OUT/nudged program

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts of this folder share; they source it.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # The folder of all that they make.
 OUT=target/packages
 mkdir -p "$OUT"
@@ -60,4 +60,58 @@ locked() {
     else
         command -v "$1" || fail "there is no $1: .ci/run programs installs it"
     fi
+}
+
+# ===== the deb and the rpm =====
+
+RELEASE=${RELEASE:-1}
+# An address of an invalid domain, so that it is found before a package is given away.
+NUDGED_MAINTAINER=${NUDGED_MAINTAINER:-The owner of nudged <owner@nudged.invalid>}
+NUDGED_HOMEPAGE=${NUDGED_HOMEPAGE:-}
+export RELEASE NUDGED_MAINTAINER NUDGED_HOMEPAGE
+
+# The processor's name at Debian, in Go and in images.
+go_arch() {
+    case $CPU in
+    x86_64) echo amd64 ;;
+    aarch64) echo arm64 ;;
+    esac
+}
+
+# The units for /usr/bin, and what has to be compressed, in $OUT/files.
+linux_files() {
+    local files=$OUT/files
+    sed -e '1,/^\[Unit\]$/{/^#/d}' \
+        -e '/^Description=/a Documentation=man:nudged(1)' \
+        -e 's#^ExecStart=/usr/local/bin/nudged$#ExecStart=/usr/bin/nudged#' .systemd/nudged.service >"$files/nudged.service"
+    grep -qxF ExecStart=/usr/bin/nudged "$files/nudged.service" || fail '.systemd/nudged.service starts something else'
+    sed '/^Description=/a Documentation=man:nudged(1)' .systemd/nudged.socket >"$files/nudged.socket"
+    gzip -9nc "$files/nudged.1" >"$files/nudged.1.gz"
+    gzip -9nc CHANGELOG.md >"$files/changelog.gz"
+    notices
+    gzip -9nc "$files/notices" >"$files/notices.gz"
+}
+
+# The licences of all that is linked into the program, in $OUT/files/notices.
+notices() {
+    need python3 apt-get install python3
+    cargo tree --locked --features full -e normal --prefix none --format '{p}' --target "$CPU-unknown-linux-musl" |
+        cut -d' ' -f1,2 | sort -u >"$OUT/files/crates"
+    cargo metadata --locked --format-version 1 --features full |
+        python3 .packaging/notices.py "$OUT/files/crates" >"$OUT/files/notices"
+}
+
+# What a package of Debian says of its versions: a line that names this one.
+debian_changelog() {
+    printf 'nudged (%s-%s) unstable; urgency=medium\n\n  * Version %s: see changelog.gz.\n\n -- %s  %s\n' "$VERSION" \
+        "$RELEASE" "$VERSION" "$NUDGED_MAINTAINER" "$(LC_ALL=C date -R -u -d "@$EPOCH")" |
+        gzip -9nc >"$OUT/files/changelog.Debian.gz"
+}
+
+# nfpm KIND FILE: makes FILE from nfpm.yaml.
+nfpm() {
+    rm -f "$OUT/$2"
+    PROGRAM=$PROGRAM SOURCE_DATE_EPOCH=$EPOCH "$(locked nfpm)" package --config .packaging/nfpm.yaml --packager "$1" \
+        --target "$OUT/$2" >/dev/null
+    checksum "$OUT/$2"
 }

@@ -6,7 +6,8 @@
 #   systemd.sh run FOLDER         prints the id of its first process, and ends it once standard input ends
 #   systemd.sh inside FOLDER      the first process, until it becomes systemd
 #
-# FOLDER is an empty one; PROJECT and PROGRAM are the paths of the project and of the program.
+# FOLDER is an empty one; PROJECT and PROGRAM are the paths of the project and of the program. With LOWER, the folder of
+# another Debian, the machine is that one: it has no PROGRAM and no unit of the project, and keeps what its packages have.
 set -eu
 
 # systemd of a container takes the cgroup that it is started in for the root of all.
@@ -43,7 +44,7 @@ files() {
     folder=$1 root=$1/root
     mount -t tmpfs -o size=256m tmpfs "$folder"
     mkdir "$folder/upper" "$folder/work" "$root"
-    mount -t overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" overlay "$root"
+    mount -t overlay -o "lowerdir=${LOWER:-/},upperdir=$folder/upper,workdir=$folder/work" overlay "$root"
     mount -t proc proc "$root/proc"
     # systemd.service(8) of a container leaves the kernel's settings alone if it cannot write them.
     mount --bind "$root/proc/sys" "$root/proc/sys"
@@ -51,7 +52,8 @@ files() {
     mount -t sysfs -o ro sysfs "$root/sys"
     mount -t tmpfs tmpfs "$root/sys/fs/cgroup"
     mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-    for path in dev run tmp var/lib var/log etc/systemd/system; do
+    [ -n "${LOWER:-}" ] || mount -t tmpfs -o mode=755 tmpfs "$root/var/lib"
+    for path in dev run tmp var/log etc/systemd/system; do
         mount -t tmpfs -o mode=755 tmpfs "$root/$path"
     done
     chmod 1777 "$root/tmp"
@@ -63,7 +65,7 @@ files() {
     done
     : >"$root/etc/machine-id"
     # Two folders for the program, as those of two releases.
-    for release in 1 2; do
+    for release in ${PROGRAM:+1 2}; do
         mkdir -p "$root/opt/nudged/$release"
         mount --bind "$(dirname "$PROGRAM")" "$root/opt/nudged/$release"
     done
@@ -80,7 +82,7 @@ files() {
 
 # Those of the project, a journal, and of what they depend on the names only.
 units() {
-    cp "$PROJECT"/.systemd/nudged.* "$1"
+    [ -z "$PROGRAM" ] || cp "$PROJECT"/.systemd/nudged.* "$1"
     mkdir "$1/idle.target.wants"
     for unit in service socket; do
         cp "/lib/systemd/system/systemd-journald.$unit" "$1"
@@ -113,7 +115,7 @@ run)
 inside)
     files "$2"
     exec env -i container=nudged-test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        SYSTEMD_UNIT_PATH=/etc/systemd/system SYSTEMD_GENERATOR_PATH=/nonexistent \
+        SYSTEMD_UNIT_PATH="/etc/systemd/system${LOWER:+:/usr/lib/systemd/system}" SYSTEMD_GENERATOR_PATH=/nonexistent \
         /lib/systemd/systemd --system --unit=idle.target --log-target=journal --show-status=no
     ;;
 esac
