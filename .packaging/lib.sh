@@ -66,9 +66,9 @@ locked() {
 
 RELEASE=${RELEASE:-1}
 # An address of an invalid domain, so that it is found before a package is given away.
-NUDGED_MAINTAINER=${NUDGED_MAINTAINER:-The owner of nudged <owner@nudged.invalid>}
-NUDGED_HOMEPAGE=${NUDGED_HOMEPAGE:-}
-export RELEASE NUDGED_MAINTAINER NUDGED_HOMEPAGE
+MAINTAINER=${MAINTAINER:-The owner of nudged <owner@nudged.invalid>}
+HOMEPAGE=${HOMEPAGE:-}
+export RELEASE MAINTAINER HOMEPAGE
 
 # The processor's name at Debian, in Go and in images.
 go_arch() {
@@ -104,7 +104,7 @@ notices() {
 # What a package of Debian says of its versions: a line that names this one.
 debian_changelog() {
     printf 'nudged (%s-%s) unstable; urgency=medium\n\n  * Version %s: see changelog.gz.\n\n -- %s  %s\n' "$VERSION" \
-        "$RELEASE" "$VERSION" "$NUDGED_MAINTAINER" "$(LC_ALL=C date -R -u -d "@$EPOCH")" |
+        "$RELEASE" "$VERSION" "$MAINTAINER" "$(LC_ALL=C date -R -u -d "@$EPOCH")" |
         gzip -9nc >"$OUT/files/changelog.Debian.gz"
 }
 
