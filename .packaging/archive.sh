@@ -1,7 +1,5 @@
 #!/usr/bin/env bash
 # What `cargo binstall` and a person without a package take: target/packages/nudged-VERSION-CPU-linux.tar.gz
-#
-#   PROGRAM=…
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -50,4 +50,4 @@ built=$folder/${profile/#dev/debug}/nudged
 rm -f "$OUT/nudged" "$OUT/nudged.debug"
 objcopy --only-keep-debug --compress-debug-sections "$built" "$OUT/nudged.debug"
 objcopy --strip-all --remove-section=.comment --add-gnu-debuglink="$OUT/nudged.debug" "$built" "$OUT/nudged"
-PROGRAM=$OUT/nudged program
+program

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The package for Debian and Ubuntu: target/packages/nudged_VERSION-RELEASE_ARCH.deb
 #
-#   PROGRAM=…  RELEASE=…  MAINTAINER='NAME <ADDRESS>'  HOMEPAGE=URL
+#   RELEASE=…  MAINTAINER='NAME <ADDRESS>'  HOMEPAGE=URL
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

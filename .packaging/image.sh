@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # The image, for one processor: target/packages/nudged-VERSION-ARCH.image.tar, as `docker load` and `podman load` take it,
 # and skopeo copies it into a registry (skopeo copy docker-archive:FILE docker://NAME).
-#
-#   PROGRAM=…
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

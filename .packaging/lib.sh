@@ -20,13 +20,11 @@ need() {
     command -v "$1" >/dev/null || fail "there is no $1: ${*:2}"
 }
 
-# The program to be packaged, in PROGRAM: the one that the caller names there, or the one that binary.sh builds. CPU is
-# the name that the kernel has for what it runs on.
+# The program to be packaged, in PROGRAM: the one that binary.sh has built, or builds now. CPU is the name that the kernel
+# has for what it runs on.
 program() {
-    if [ -z "${PROGRAM:-}" ]; then
-        .packaging/binary.sh
-        PROGRAM=$OUT/nudged
-    fi
+    PROGRAM=$OUT/nudged
+    [ -e "$PROGRAM" ] || .packaging/binary.sh
     need readelf apt-get install binutils
     case $(readelf -h "$PROGRAM" | sed -n 's/^ *Machine: *//p') in
     *X86-64) CPU=x86_64 ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The package for Fedora, RHEL and SUSE: target/packages/nudged-VERSION-RELEASE.CPU.rpm
 #
-#   PROGRAM=…  RELEASE=…  MAINTAINER='NAME <ADDRESS>'  HOMEPAGE=URL
+#   RELEASE=…  MAINTAINER='NAME <ADDRESS>'  HOMEPAGE=URL
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

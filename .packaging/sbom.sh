@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # What is in the program, as CycloneDX: target/packages/nudged-VERSION-CPU.cdx.json. It lists crates; the C library inside
 # aws-lc-sys has that crate's version.
-#
-#   PROGRAM=…
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,19 +1,17 @@
 #!/usr/bin/env bash
 # The program alone: in a folder with nothing else, as a user without rights, with the hosts, the DNS and the roots that
 # it finds there.
-#
-#   check/binary.sh [FILE]
 set -euo pipefail
 # shellcheck source=.packaging/check/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=.packaging/check/program.sh
 . "$(dirname "$0")/program.sh"
 
-program=${1:-$OUT/nudged}
-PROGRAM=$program program
+program
+program=$PROGRAM
 # A network of its own, so that port 53 is free.
 if [ -z "${NUDGED_CHECK_INSIDE:-}" ]; then
-    NUDGED_CHECK_INSIDE=1 exec unshare --net --pid --fork --kill-child "$0" "$program"
+    NUDGED_CHECK_INSIDE=1 exec unshare --net --pid --fork --kill-child "$0"
 fi
 unset NUDGED_CHECK_INSIDE
 ip link set lo up
@@ -22,10 +20,11 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/root/etc/ssl/certs" "$folder/keys"
 install -m 755 "$program" "$folder/root/nudged"
-inside() { exec chroot --userspec 65532:65532 "$folder/root" env -i "$@"; }
+# inside VARIABLE ARGUMENT…: runs it there.
+inside() { exec env -i "$1" chroot --userspec 65532:65532 "$folder/root" /nudged "${@:2}"; }
 
 echo '-- alone in its folder'
-(inside NUDGED_JWT_SECRET=$SECRET /nudged --log info >"$folder/log" 2>&1) &
+(inside "NUDGED_JWT_SECRET=$SECRET" --log info >"$folder/log" 2>&1) &
 tried "$program" 6834 $!
 wait $! && code=0 || code=$?
 expect 'the exit code after SIGTERM' 0 "$code"
@@ -39,7 +38,7 @@ cp "$folder/keys/cert.pem" "$folder/root/etc/ssl/certs/ca-certificates.crt"
 echo '127.0.0.1 keys.test' >"$folder/root/etc/hosts"
 echo 'nameserver 127.0.0.1' >"$folder/root/etc/resolv.conf"
 for host in keys.test keys-by-dns.test; do
-    (inside /nudged --jwks-url "https://$host:8443/jwks" --jwt-audience any --log info >"$folder/log" 2>&1) &
+    (inside "NUDGED_JWKS_URL=https://$host:8443/jwks" --jwt-audience any --log info >"$folder/log" 2>&1) &
     server=$!
     # Ready once there are keys.
     eventually curl -sf http://127.0.0.1:6834/readyz || { cat "$folder/log" >&2; exit 1; }
