@@ -17,11 +17,11 @@ unset NUDGED_CHECK_INSIDE
 ip link set lo up
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap '[ $? = 0 ] || cat "$folder/log" >&2; rm -rf "$folder"' EXIT
 mkdir -p "$folder/root/etc/ssl/certs" "$folder/keys"
 install -m 755 "$program" "$folder/root/nudged"
 # inside VARIABLE ARGUMENT…: runs it there.
-inside() { exec env -i "$1" chroot --userspec 65532:65532 "$folder/root" /nudged "${@:2}"; }
+inside() { exec env -i "$1" "$(command -v chroot)" --userspec 65532:65532 "$folder/root" /nudged "${@:2}"; }
 
 echo '-- alone in its folder'
 (inside "NUDGED_JWT_SECRET=$SECRET" --log info >"$folder/log" 2>&1) &
@@ -30,18 +30,22 @@ wait $! && code=0 || code=$?
 expect 'the exit code after SIGTERM' 0 "$code"
 
 echo '-- a JWK set by https, at a host of /etc/hosts and at one of the DNS, with the roots of that folder'
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=keys.test \
-    -addext subjectAltName=DNS:keys.test,DNS:keys-by-dns.test -keyout "$folder/keys/key.pem" -out "$folder/keys/cert.pem" \
-    2>/dev/null
+key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2)
+(
+    cd "$folder/keys"
+    openssl req -x509 "${key[@]}" -subj /CN=roots -keyout root.key -out root.pem
+    openssl req -x509 "${key[@]}" -subj /CN=keys.test -addext subjectAltName=DNS:keys.test,DNS:keys-by-dns.test \
+        -addext basicConstraints=critical,CA:false -CA root.pem -CAkey root.key -keyout key.pem -out cert.pem
+) 2>/dev/null
 python3 .packaging/check/keys.py "$folder/keys" &
-cp "$folder/keys/cert.pem" "$folder/root/etc/ssl/certs/ca-certificates.crt"
+cp "$folder/keys/root.pem" "$folder/root/etc/ssl/certs/ca-certificates.crt"
 echo '127.0.0.1 keys.test' >"$folder/root/etc/hosts"
 echo 'nameserver 127.0.0.1' >"$folder/root/etc/resolv.conf"
 for host in keys.test keys-by-dns.test; do
-    (inside "NUDGED_JWKS_URL=https://$host:8443/jwks" --jwt-audience any --log info >"$folder/log" 2>&1) &
+    (inside "NUDGED_JWKS_URL=https://$host:8443/jwks" --jwt-audience any --jwks-interval 1s --log info >"$folder/log" 2>&1) &
     server=$!
     # Ready once there are keys.
-    eventually curl -sf http://127.0.0.1:6834/readyz || { cat "$folder/log" >&2; exit 1; }
+    eventually curl -sf http://127.0.0.1:6834/readyz
     kill "$server"
     wait "$server"
 done
