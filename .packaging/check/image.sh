@@ -46,7 +46,7 @@ expect 'files of others than root, or that others may write' '' "$(find "$folder
 mkdir "$folder/root/proc" "$folder/root/dev"
 # The settings are those of the image, and what the caller adds.
 container() {
-    exec bwrap --ro-bind "$folder/root" / --proc /proc --dev /dev --unshare-all --uid 65532 --gid 65532 --cap-drop ALL \
+    exec bwrap --ro-bind "$folder/root" / --proc /proc --dev /dev --unshare-all --as-pid-1 --uid 65532 --gid 65532 --cap-drop ALL \
         --clearenv --setenv "${listen%%=*}" "${listen#*=}" "$@"
 }
 
@@ -62,7 +62,7 @@ is_there() { server=$(sed -n 's/.*"child-pid": \([0-9]*\).*/\1/p' "$folder/info"
 eventually is_there
 # What the health check runs, in its network.
 probe() {
-    nsenter --target "$server" --net --user --preserve-credentials env -i "$listen" "$folder/root/nudged" probe
+    command nsenter --target "$server" --net env -i "$listen" "$folder/root/nudged" probe
 }
 eventually probe
 nsenter() { command nsenter --target "$server" --net "$@"; }
