@@ -90,11 +90,17 @@ linux_files() {
     gzip -9nc "$files/notices" >"$files/notices.gz"
 }
 
-# The licences of all that is linked into the program, in $OUT/files/notices.
-notices() {
-    need python3 apt-get install python3
+# What is linked into the program, in $OUT/files/crates.
+crates() {
+    mkdir -p "$OUT/files"
     cargo tree --locked --features full -e normal --prefix none --format '{p}' --target "$CPU-unknown-linux-musl" |
         cut -d' ' -f1,2 | sort -u >"$OUT/files/crates"
+}
+
+# The licences of that, in $OUT/files/notices.
+notices() {
+    need python3 apt-get install python3
+    crates
     cargo metadata --locked --format-version 1 --features full |
         python3 .packaging/notices.py "$OUT/files/crates" >"$OUT/files/notices"
 }
