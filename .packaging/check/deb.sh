@@ -52,6 +52,7 @@ fi
 echo '-- a machine with systemd'
 coproc MACHINE { PROGRAM='' PROJECT=$PWD LOWER=$folder/root exec sh tests/it/support/systemd.sh run "$folder/machine"; }
 # bash forgets a coprocess that ends by itself.
+# shellcheck disable=SC2153
 machine_pid=$MACHINE_PID machine_input=${MACHINE[1]}
 read -r unshare <&"${MACHINE[0]}"
 machine=(nsenter --target "$unshare" --mount --pid --net --ipc --uts)
@@ -77,7 +78,7 @@ on nudged probe
 token=$(on nudged token --secret-file /etc/nudged/jwt-secret --org acme --scope subscribe,publish 2>/dev/null)
 
 echo '-- an upgrade under a stream'
-on sed -i '$a NUDGED_COALESCE=0' /etc/nudged.env
+on sh -c 'echo NUDGED_COALESCE=0 >>/etc/nudged.env'
 on systemctl restart nudged.service
 request --max-time 60 -N "$api" -H "authorization: Bearer $token" >"$folder/stream" &
 stream=$!

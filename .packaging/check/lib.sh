@@ -19,4 +19,5 @@ expect() {
     [ "$2" = "$3" ] || fail "$1: expected «$2», found «$3»"
 }
 
+# shellcheck disable=SC2034
 SECRET=a-secret-of-the-checks-that-is-long-enough
