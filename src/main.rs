@@ -21,7 +21,7 @@ use self::cli::log::Log;
 use self::cli::origin::Origin;
 use self::cli::output::{answer, print, write};
 use self::cli::signals::Signals;
-use self::cli::summary::{access, report, serves_no_stream};
+use self::cli::summary::{access, peers, report, serves_no_stream};
 use self::cli::{Cli, Command, Exit, Serve};
 
 fn main() -> ExitCode {
@@ -148,10 +148,13 @@ fn greeting(server: &Server, workers: usize) -> String {
     let plural = if workers == 1 { "" } else { "s" };
     let version = env!("CARGO_PKG_VERSION");
     for address in server.addresses() {
-        let workers = format!("{workers} worker{plural}");
+        // Its address does not show it.
+        let tls = if address.secure && address.endpoint.is_unix() { ", TLS" } else { "" };
+        let workers = format!("{workers} worker{plural}{tls}");
         let kind = if address.internal { "internal: publish and scrape here" } else { &workers };
         text += &format!("nudged {version} listening on {address} ({kind})\n");
     }
+    text += &peers(server.config(), server.addresses());
     text += &access(server.config());
     if let Some(command) = first_request(server.config(), server.addresses()) {
         text += &format!("try: {command}\n");

@@ -1,27 +1,44 @@
 //! The request that the greeting proposes: one that this server answers.
 
-use nudged::config::{Config, PublicOrgs};
+use nudged::config::{Config, Endpoint, PublicOrgs};
 use nudged::server::Address;
 
 /// A command for a shell; `None` without an address.
 pub(crate) fn first_request(config: &Config, addresses: &[Address]) -> Option<String> {
-    let address = addresses.first()?;
+    let public = curl(addresses.first()?);
     if config.auth.is_open() {
-        return Some(format!("curl -N {address}/api/acme/events"));
+        return Some(format!("curl -N {public}/api/acme/events"));
     }
     if config.auth.takes_tokens() {
         let token = "-H \"authorization: Bearer $TOKEN\"";
-        return Some(format!("curl -N {token} {address}/api/acme/events"));
+        return Some(format!("curl -N {token} {public}/api/acme/events"));
     }
     // There is no token that opens a member stream.
     if let Some(org) = public_org(&config.hub.public.orgs) {
-        return Some(format!("curl -N {address}/api/{org}/public/events"));
+        return Some(format!("curl -N {public}/api/{org}/public/events"));
     }
-    let publishing = addresses.iter().find(|address| address.internal).unwrap_or(address);
+    let publishing = addresses.iter().find(|address| address.internal).map_or(public, curl);
     Some(format!(
         "curl -H \"authorization: Bearer $KEY\" -H 'content-type: application/json' \
          -d '{{\"keys\":[\"posts\"]}}' {publishing}/api/acme/events"
     ))
+}
+
+/// The arguments of curl with which the URLs of this address begin.
+fn curl(address: &Address) -> String {
+    let Endpoint::Unix(path) = &address.endpoint else { return address.to_string() };
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    let (option, name) = match text.strip_prefix('@') {
+        Some(name) => ("--abstract-unix-socket", name),
+        None => ("--unix-socket", &text[..]),
+    };
+    let name = match name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
+    };
+    let scheme = if address.secure { "https" } else { "http" };
+    format!("{option} {name} {scheme}://localhost")
 }
 
 /// An org that has a public stream.
@@ -68,6 +85,22 @@ mod tests {
             assert!(command.ends_with(url), "{command}");
             assert!(!command.contains("$TOKEN"), "{command}");
             assert_eq!(command.contains("$KEY"), command.contains("-d "), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_an_option_of_curl() {
+        let listening = |path: &str, secure| Address {
+            endpoint: Endpoint::Unix(path.into()),
+            secure,
+            internal: false,
+        };
+        for (path, secure, expected) in [
+            ("/run/nudged.sock", false, "--unix-socket /run/nudged.sock http://localhost"),
+            ("it's", true, "--unix-socket 'it'\\''s' https://localhost"),
+            ("@nudged", false, "--abstract-unix-socket nudged http://localhost"),
+        ] {
+            assert_eq!(curl(&listening(path, secure)), expected);
         }
     }
 }

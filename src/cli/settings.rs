@@ -21,8 +21,8 @@ use super::values::{TlsSessionsArg, check_file_name, check_key_file};
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListenArgs {
     /// Address to listen on, like 127.0.0.1:6834; localhost:6834 is 127.0.0.1 and ::1, :6834 is every
-    /// address of IPv4 and IPv6, and [::]:6834 takes IPv6 only. Separate several with commas, or repeat
-    /// the flag
+    /// address of IPv4 and IPv6, [::]:6834 takes IPv6 only, and unix:/run/nudged.sock is a Unix socket.
+    /// Separate several with commas, or repeat the flag
     #[arg(long, env = "NUDGED_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',', default_value = LISTEN.as_str())]
     pub(super) listen: Vec<ListenAddress>,
 
@@ -218,8 +218,14 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_ADDRESS_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) address_streams: Option<usize>,
 
-    /// Proxies whose --forwarded-field gives the client's address, separated by commas
-    #[arg(long, env = "NUDGED_TRUST_FORWARDED_FOR", value_name = "IP/BITS", value_delimiter = ',')]
+    /// Proxies whose --forwarded-field gives the client's address, separated by commas; unix is every peer
+    /// of a Unix socket
+    #[arg(
+        long,
+        env = "NUDGED_TRUST_FORWARDED_FOR",
+        value_name = "IP/BITS|unix",
+        value_delimiter = ','
+    )]
     pub(super) trust_forwarded_for: Vec<Peers>,
 
     /// Field that these proxies write. The other one is not read: a client may have sent it

@@ -1,6 +1,6 @@
 //! What a server serves, for the terminal: the lines that it begins with, and the report of `--check`.
 
-use nudged::config::{Config, CorsPolicy, PublicOrgs};
+use nudged::config::{Config, CorsPolicy, ForwardedField, Peers, PublicOrgs};
 use nudged::server::Address;
 
 /// Orgs that are named in a line; there may be thousands.
@@ -31,6 +31,25 @@ pub(crate) fn access(config: &Config) -> String {
     let outbox = outbox.map(|outbox| format!("outbox: what is committed in {}\n", outbox.url));
     let [log, outbox] = [log, outbox].map(Option::unwrap_or_default);
     format!("{access}{pages}\n{}\n{log}{outbox}", public_streams(config))
+}
+
+/// What is not known of the peers at these addresses; empty if all is.
+pub(crate) fn peers(config: &Config, addresses: &[Address]) -> String {
+    if !addresses.iter().any(|address| address.endpoint.is_unix()) {
+        return String::new();
+    }
+    let field = match config.forwarded_field {
+        ForwardedField::Forwarded => "Forwarded",
+        _ => "X-Forwarded-For",
+    };
+    match config.trusted_proxies.contains(&Peers::Unix) {
+        true => format!(
+            "peers: those of Unix sockets have no address; their clients are those in {field} \
+             (--trust-forwarded-for unix)\n"
+        ),
+        false => "peers: those of Unix sockets have no address, and no limit of an address applies to them\n"
+            .into(),
+    }
 }
 
 /// Whether the keys and `--public-orgs` leave nothing to subscribe to.
@@ -64,9 +83,14 @@ fn public_streams(config: &Config) -> String {
 pub(crate) fn report(config: &Config, addresses: &[Address]) -> String {
     let mut text = "the settings are valid; with them nudged would serve\n".to_owned();
     for address in addresses {
-        let kind = if address.internal { " (internal)" } else { "" };
+        let kind = match (address.internal, address.secure && address.endpoint.is_unix()) {
+            (true, _) => " (internal)",
+            (false, true) => " (TLS)",
+            (false, false) => "",
+        };
         text += &format!("address: {address}{kind}\n");
     }
+    text += &peers(config, addresses);
     #[cfg(feature = "tls")]
     if let Some(files) = &config.tls {
         text += &format!(

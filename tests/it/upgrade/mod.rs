@@ -14,6 +14,7 @@ mod promises;
 mod signals;
 mod steps;
 mod successors;
+mod unix_sockets;
 mod upgradable;
 #[path = "../../../benches/shared"]
 #[allow(dead_code, reason = "the benchmarks use the rest")]
