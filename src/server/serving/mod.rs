@@ -166,10 +166,6 @@ impl Serving {
     }
 
     /// Ends what is open, and then all parts.
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(unused_mut, reason = "only a successor changes it")
-    )]
     pub(super) async fn drain(mut self, ending: Ending) -> Result<(), ServeError> {
         let deadline = match ending {
             Ending::Stopped(deadline) => deadline,
