@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
@@ -82,16 +82,16 @@ fn a_socket_that_cannot_serve_is_refused_at_the_start() {
     let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let unix = UnixListener::bind(folder.file("socket")).expect("a socket");
+    let datagrams = UnixDatagram::bind(folder.file("socket")).expect("a socket");
     let file = std::fs::File::open("/dev/null").expect("it exists");
     let ours = "LISTEN_FDS=1 LISTEN_PID=$$";
     for (descriptor, variables, why) in [
         (listener("127.0.0.1:0"), "LISTEN_FDS=1", "LISTEN_PID is missing"),
         (listener("127.0.0.1:0"), "LISTEN_FDS=all LISTEN_PID=$$", "LISTEN_FDS is no number"),
         (listener("127.0.0.1:0"), "LISTEN_FDS=1 LISTEN_PID=self", "LISTEN_PID is no number"),
-        (bound.into(), ours, "descriptor 3 is a TCP socket that does not listen"),
+        (bound.into(), ours, "descriptor 3 is a socket that does not listen"),
         (udp.into(), ours, "descriptor 3 is no TCP socket"),
-        (unix.into(), ours, "descriptor 3 is no TCP socket"),
+        (datagrams.into(), ours, "descriptor 3 is no TCP socket"),
         (file.into(), ours, "descriptor 3 is no TCP socket"),
         (listener("127.0.0.1:0"), "LISTEN_FDS=2 LISTEN_PID=$$", "descriptor 4 is no TCP socket"),
     ] {

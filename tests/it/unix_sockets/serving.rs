@@ -135,12 +135,12 @@ fn an_open_server_answers_for_its_hosts_only() {
 /// The field that a client sends is not believed either.
 #[test]
 fn limits_of_an_address_do_not_apply_unless_the_peers_name_their_clients() {
-    let limits = ["--address-streams", "1", "--address-connections", "1", "--access-log"];
+    let limits = ["--address-streams", "1", "--address-connections", "8", "--access-log"];
     let of = |client: &str| format!("x-forwarded-for: {client}\r\n");
     let place = Place::new();
     let server = place.serve(&limits);
-    let held: Vec<_> = (0..4).map(|_| place.stream("acme")).collect();
-    assert_eq!(server.seats(), 4);
+    let held: Vec<_> = (0..12).map(|_| place.stream("acme")).collect();
+    assert_eq!(server.seats(), 12);
     drop(held);
     drop(server);
 
