@@ -59,6 +59,30 @@ pub enum Limit {
     Topic,
 }
 
+/// Why the header is refused that a proxy has to send before everything else, and with it the connection.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderRefusal {
+    /// The peer sent something else, or nothing in time.
+    Missing,
+    /// It ended, or the time did, before the header was complete.
+    Unfinished,
+    /// It is of version 1.
+    Version1,
+    /// It is longer than allowed.
+    Oversized,
+    /// It breaks the protocol.
+    Malformed,
+    /// It came from a peer that no header is accepted from.
+    Spoofed,
+}
+
+/// Refused headers, by cause.
+#[cfg(feature = "server")]
+#[derive(Debug, Default)]
+pub(crate) struct HeaderRefusals([AtomicU64; HeaderRefusal::ALL.len()]);
+
 /// Refused requests and connections, by limit.
 #[derive(Debug, Default)]
 pub struct Refusals([AtomicU64; Limit::ALL.len()]);
@@ -231,6 +255,45 @@ impl Refusals {
 
     pub(crate) fn read(&self, limit: Limit) -> u64 {
         read(&self.0[limit as usize])
+    }
+}
+
+// ===== impl HeaderRefusal =====
+
+#[cfg(feature = "server")]
+impl HeaderRefusal {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Missing,
+        Self::Unfinished,
+        Self::Version1,
+        Self::Oversized,
+        Self::Malformed,
+        Self::Spoofed,
+    ];
+
+    /// The label in `nudged_proxy_protocol_refused_total{reason="…"}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unfinished => "unfinished",
+            Self::Version1 => "v1",
+            Self::Oversized => "oversized",
+            Self::Malformed => "malformed",
+            Self::Spoofed => "spoofed",
+        }
+    }
+}
+
+// ===== impl HeaderRefusals =====
+
+#[cfg(feature = "server")]
+impl HeaderRefusals {
+    pub(crate) fn add(&self, why: HeaderRefusal) {
+        add(&self.0[why as usize], 1);
+    }
+
+    pub(crate) fn read(&self, why: HeaderRefusal) -> u64 {
+        read(&self.0[why as usize])
     }
 }
 

@@ -31,3 +31,7 @@ pub const TLS_OVERHEAD_PER_BYTE: usize = 32;
 /// Records without data that a client may send between its handshake and its stream, if its TLS session is to be released:
 /// each may have updated its keys, which are derived again, one after the other, at 1 to 3 µs.
 pub const TLS_KEY_UPDATES_MAX: u32 = 64;
+
+/// Bytes of the header with which a proxy of [`Config::proxy_protocol_from`](super::Config::proxy_protocol_from) begins a
+/// connection. With an address of IPv6 they are 52; what proxies add of TLS, certificates among it, may be some 2,000.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;

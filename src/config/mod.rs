@@ -64,8 +64,8 @@ pub use self::{
     endpoint::Endpoint,
     hosts::{HostName, InvalidHost},
     input::{
-        READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN, STREAM_INPUT_WINDOW,
-        TLS_KEY_UPDATES_MAX, TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE,
+        PROXY_HEADER_BYTES_MAX, READS_PER_TURN, STREAM_INPUT_MAX, STREAM_INPUT_PER_TURN,
+        STREAM_INPUT_WINDOW, TLS_KEY_UPDATES_MAX, TLS_OVERHEAD_MAX, TLS_OVERHEAD_PER_BYTE,
     },
     network::{ForwardedField, InvalidNetwork, Network, Peers},
     outbox::{InvalidPostgresUrl, OutboxConfig, PostgresTls, PostgresUrl},

@@ -8,6 +8,8 @@ mod heartbeat;
 mod http;
 mod ops;
 #[cfg(feature = "server")]
+mod proxy_protocol;
+#[cfg(feature = "server")]
 mod publish;
 mod readers;
 #[cfg(feature = "server")]
@@ -27,6 +29,8 @@ pub use self::heartbeat::heartbeat;
 #[cfg(feature = "server")]
 pub use self::http::{last_event_id, route};
 pub use self::ops::{hub_ops, wheel_ops};
+#[cfg(feature = "server")]
+pub use self::proxy_protocol::proxy_protocol;
 #[cfg(feature = "server")]
 pub use self::publish::{publish_json, publish_ndjson};
 #[cfg(feature = "server")]
@@ -49,6 +53,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hub_ops", hub_ops),
     #[cfg(feature = "server")]
     ("last_event_id", last_event_id),
+    #[cfg(feature = "server")]
+    ("proxy_protocol", proxy_protocol),
     #[cfg(feature = "server")]
     ("publish_json", publish_json),
     #[cfg(feature = "server")]

@@ -51,6 +51,12 @@ fn last_event_id() {
 
 #[cfg(feature = "server")]
 #[test]
+fn proxy_protocol() {
+    replay("proxy_protocol");
+}
+
+#[cfg(feature = "server")]
+#[test]
 fn publish_json() {
     replay("publish_json");
 }

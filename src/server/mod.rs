@@ -15,6 +15,7 @@ mod http2_requests;
 mod listen;
 mod listening_socket;
 mod outbox;
+pub(crate) mod proxy_protocol;
 pub(crate) mod reactor;
 mod reload;
 mod serving;
