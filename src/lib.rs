@@ -92,6 +92,11 @@
 //! leaves every other request, malformed ones too, to hyper. The response head, the greeting and the missed events are
 //! one write.
 //!
+//! *A balancer names its client* in a header before TLS or HTTP ([`Config::proxy_protocol_from`](config::Config)). The
+//! connection waits for it in the reactor as for its request: its bytes are peeked at, and read once all are there, so that
+//! nothing of what follows is. Until then the connection counts for no address, and counts as idle, so that it is closed
+//! before others are refused. The peer that the header names is counted then; beyond its limit, a task waits for the place.
+//!
 //! *A stream resumes* at the id that its client sends, if the history covers it. [`Hub::position`](hub::Hub::position)
 //! is the id of now, for a page whose data its backend reads after it; the channel is remembered for it as after a
 //! stream.

@@ -1,9 +1,13 @@
 //! Counters: relaxed adds, read at a scrape only.
 
+#[cfg(feature = "server")]
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
+#[cfg(feature = "server")]
+use crate::time::Time;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,22 @@ pub enum HeaderRefusal {
 /// Refused headers, by cause.
 #[cfg(feature = "server")]
 #[derive(Debug, Default)]
-pub(crate) struct HeaderRefusals([AtomicU64; HeaderRefusal::ALL.len()]);
+pub(crate) struct HeaderRefusals([LoggedCount; HeaderRefusal::ALL.len()]);
+
+/// A count, of which the log has a line now and then.
+#[cfg(feature = "server")]
+#[derive(Debug, Default)]
+struct LoggedCount {
+    count: AtomicU64,
+    /// What it was when the last line was written.
+    logged: AtomicU64,
+    /// The earliest time of the next line.
+    next: AtomicU64,
+}
+
+/// At most one line for each cause in this time.
+#[cfg(feature = "server")]
+const REFUSALS_LOGGED: Duration = Duration::from_secs(60);
 
 /// Refused requests and connections, by limit.
 #[derive(Debug, Default)]
@@ -288,12 +307,45 @@ impl HeaderRefusal {
 
 #[cfg(feature = "server")]
 impl HeaderRefusals {
-    pub(crate) fn add(&self, why: HeaderRefusal) {
-        add(&self.0[why as usize], 1);
+    /// Counts one. Returns how many there have been since the last line in the log, if it is time for another.
+    pub(crate) fn add(&self, why: HeaderRefusal, now: Time) -> Option<u64> {
+        let LoggedCount { count, logged, next } = &self.0[why as usize];
+        add(count, 1);
+        let due = read(next);
+        let later = now.after(REFUSALS_LOGGED).0;
+        if now.0 < due
+            || next.compare_exchange(due, later, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return None;
+        }
+        let count = read(count);
+        Some(count - logged.swap(count, Ordering::Relaxed))
     }
 
     pub(crate) fn read(&self, why: HeaderRefusal) -> u64 {
-        read(&self.0[why as usize])
+        read(&self.0[why as usize].count)
+    }
+}
+
+#[cfg(feature = "server")]
+impl fmt::Display for HeaderRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => {
+                "no header of the PROXY protocol came first, which this peer has to send (--proxy-protocol-from)"
+            }
+            Self::Unfinished => "its header of the PROXY protocol was not complete in time, or at its end",
+            Self::Version1 => {
+                "its header is of version 1 of the PROXY protocol, and only version 2 is accepted \
+                 (HAProxy: send-proxy-v2; nginx cannot send it)"
+            }
+            Self::Oversized => "its header of the PROXY protocol is longer than 4096 bytes",
+            Self::Malformed => "its header of the PROXY protocol is malformed",
+            Self::Spoofed => {
+                "it began with a header of the PROXY protocol, which is not accepted from this peer \
+                 (--proxy-protocol-from), and on no internal address"
+            }
+        })
     }
 }
 
@@ -337,5 +389,23 @@ mod tests {
             assert_eq!(counts.iter().sum::<u64>(), 1);
             assert_eq!((counts[bucket], read(times.sum_ms())), (1, millis), "{millis}");
         }
+    }
+
+    /// A proxy that is set up wrongly is refused thousands of times a second.
+    #[cfg(feature = "server")]
+    #[test]
+    fn a_cause_is_logged_once_a_minute_with_the_number_of_times() {
+        let refusals = HeaderRefusals::default();
+        let add = |why, second: u64| refusals.add(why, Time(second * 1_000));
+        let (missing, spoofed) = (HeaderRefusal::Missing, HeaderRefusal::Spoofed);
+        assert_eq!(add(missing, 0), Some(1));
+        for second in 0..60 {
+            assert_eq!(add(missing, second), None);
+        }
+        assert_eq!(add(spoofed, 59), Some(1), "each cause has lines of its own");
+        assert_eq!(add(missing, 60), Some(61));
+        assert_eq!(add(missing, 119), None);
+        assert_eq!(add(missing, 500), Some(2));
+        assert_eq!((refusals.read(missing), refusals.read(spoofed)), (64, 1));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
 
 use super::addresses::AddressGuard;
 use super::closer::{Closer, Standing};
@@ -16,11 +17,30 @@ use crate::sync::Mutex;
 pub(crate) struct Admitted {
     admission: Admission,
     entrance: Entrance,
-    /// The address of its peer, which that of a Unix socket does not have.
-    peer: OnceLock<IpAddr>,
+    /// Its peer, once that is known.
+    peer: OnceLock<Peer>,
     permit: Mutex<ConnPermit>,
     /// Made once a task serves the connection; from the start in a reserved place.
     closer: OnceLock<Arc<Closer>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    /// That of a Unix socket has none.
+    address: Option<IpAddr>,
+    source: PeerSource,
+}
+
+/// How the peer of a connection is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PeerSource {
+    /// From its socket.
+    #[default]
+    Socket,
+    /// A proxy has named it in the header of the PROXY protocol.
+    Header,
+    /// From its socket, after a header that names none: it is the proxy itself.
+    Proxy,
 }
 
 // ===== impl Admitted =====
@@ -35,7 +55,10 @@ impl Admitted {
         standing: Standing,
     ) -> Self {
         let (permit, closer) = (Mutex::new(permit), OnceLock::new());
-        let peer = peer.map(OnceLock::from).unwrap_or_default();
+        let peer = peer.map(|address| {
+            OnceLock::from(Peer { address: Some(address), source: PeerSource::Socket })
+        });
+        let peer = peer.unwrap_or_default();
         let admitted = Self { admission, entrance, peer, permit, closer };
         if standing == Standing::Unproven {
             let closer = admitted.new_closer(standing);
@@ -47,17 +70,29 @@ impl Admitted {
 
     /// The address of its peer, if it has one that is known.
     pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.peer.get().copied()
+        self.peer.get()?.address
+    }
+
+    /// How it is known.
+    pub(crate) fn peer_source(&self) -> PeerSource {
+        self.peer.get().map_or(PeerSource::Socket, |peer| peer.source)
+    }
+
+    /// Sets its peer, which was not known when it was admitted: it is the proxy itself, on whose own connections there is
+    /// no limit, as there is none on those of a trusted proxy.
+    pub(crate) fn set_proxy(&self, address: Option<IpAddr>) {
+        let address = address.map(|address| address.to_canonical());
+        _ = self.peer.set(Peer { address, source: PeerSource::Proxy });
     }
 
     /// Sets the address of its peer, which was not known when it was admitted, and counts it there. Returns whether that
     /// is within the limit of an address, or was set before; if not, [`Self::make_room`] has to follow before a request
     /// is served.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no protocol that names a peer is served"))]
     #[must_use]
     pub(crate) fn set_peer(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        if self.peer.set(peer).is_err() {
+        let named = Peer { address: Some(peer), source: PeerSource::Header };
+        if self.peer.set(named).is_err() {
             return true;
         }
         let Some(guard) = self.admission.count_address(Some(peer), self.entrance) else {
@@ -74,7 +109,6 @@ impl Admitted {
     /// Moves it to a reserved place, if its address is still beyond its limit once an idle connection of it has been
     /// closed. Waits for that, and for the place. It may have to be served by a task from then on:
     /// [`Self::is_unproven`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "no protocol that names a peer is served"))]
     pub(crate) async fn make_room(&self) {
         let Some(mut guard) = self.permit.lock().address.take() else { return };
         let is_within = self.places().make_room_within(&mut guard).await;
@@ -91,6 +125,29 @@ impl Admitted {
         // It may wake an acceptor.
         drop(regular);
         self.places().list_unproven(self.closer());
+    }
+
+    /// Notes that it waits for something to arrive, so that it may be closed to make room, and wakes this then.
+    pub(crate) fn note_idle(&self, waker: &Waker) {
+        let closer = self.closer();
+        _ = closer.poll_closed(&Context::from_waker(waker));
+        closer.note_idle();
+    }
+
+    /// Notes that this has arrived. Returns whether it is still open. From then on it is idle between requests only, and
+    /// among those of its address.
+    pub(crate) fn note_busy(&self) -> bool {
+        let Some(closer) = self.closer.get() else { return true };
+        let is_open = closer.note_busy();
+        if is_open {
+            self.places().unlist(closer);
+        }
+        is_open
+    }
+
+    /// Whether it was closed to make room.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closer.get().is_some_and(|closer| closer.is_closed())
     }
 
     fn places(&self) -> &Arc<Places> {

@@ -23,9 +23,9 @@ use self::addresses::{AddressGuard, Addresses};
 use self::closer::Standing;
 use self::places::Places;
 use crate::config::{Config, Peers, STREAMS_MIN};
-use crate::metrics::{Limit, Refusals};
+use crate::metrics::{HeaderRefusals, Limit, Refusals};
 
-pub(crate) use self::admitted::Admitted;
+pub(crate) use self::admitted::{Admitted, PeerSource};
 pub(crate) use self::closer::Closer;
 pub(crate) use self::permits::{ConnPermit, PermitTable, StreamPermit};
 pub(crate) use self::places::Evicted;
@@ -50,7 +50,10 @@ struct Shared {
     /// The streams of each address; `None` if there is no limit.
     stream_addresses: Option<Arc<Addresses>>,
     trusted: Box<[Peers]>,
+    /// Those that name their clients in a header before everything else.
+    naming: Box<[Peers]>,
     refusals: Refusals,
+    header_refusals: HeaderRefusals,
 }
 
 /// The kind of address that a connection came to. Each has places of its own.
@@ -94,7 +97,9 @@ impl Admission {
             streams_max,
             stream_addresses: config.address_streams_max.map(Addresses::new),
             trusted: config.trusted_proxies.clone().into(),
+            naming: config.proxy_protocol_from.clone().into(),
             refusals: Refusals::default(),
+            header_refusals: HeaderRefusals::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -173,6 +178,22 @@ impl Admission {
     /// Whether a peer with this address, or without one, is a trusted proxy.
     pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
         self.shared.trusted.iter().any(|peers| peers.contain(peer))
+    }
+
+    /// Whether a peer with this address, or without one, has to send a header of the PROXY protocol first. Peers of internal
+    /// addresses do not: they are backends, probes and Prometheus, which come directly, and often from the networks in which
+    /// the proxies are; and no address counts there.
+    pub(crate) fn awaits_header(&self, peer: Option<IpAddr>, entrance: Entrance) -> bool {
+        entrance == Entrance::Public && self.names_client(peer)
+    }
+
+    /// Whether what this peer sends is of clients that it names.
+    fn names_client(&self, peer: Option<IpAddr>) -> bool {
+        self.shared.naming.iter().any(|peers| peers.contain(peer))
+    }
+
+    pub(crate) fn header_refusals(&self) -> &HeaderRefusals {
+        &self.shared.header_refusals
     }
 
     fn stream_addresses(&self) -> Option<&Arc<Addresses>> {

@@ -205,6 +205,15 @@ impl Places {
         }
     }
 
+    /// Takes a connection off the list of those that are idle.
+    pub(super) fn unlist(&self, closer: &Closer) {
+        if closer.listed() != 0
+            && let Some(idle) = self.queues.lock().idle_of(closer.standing())
+        {
+            idle.remove(closer);
+        }
+    }
+
     /// Notes that a connection in a reserved place has a regular one now. Returns whether it has not been closed.
     pub(super) fn settle(&self, closer: &Closer) -> bool {
         let mut queues = self.queues.lock();

@@ -67,7 +67,11 @@ impl TakeOver {
         let PermitState { internal, address, stream_address } = *state;
         let shared = &self.admission.shared;
         *(if internal { &mut self.internal } else { &mut self.public }) += 1;
-        let untrusted = || peer().filter(|peer| !self.admission.trusts(Some(peer.to_canonical())));
+        // Nor is the peer known of a connection whose proxy named it in a header.
+        let untrusted = || {
+            let peer = Some(peer()?.to_canonical());
+            peer.filter(|_| !self.admission.trusts(peer) && !self.admission.names_client(peer))
+        };
         let guard = |addresses: &Option<Arc<Addresses>>, counted: Option<IpAddr>| {
             let addresses = addresses.as_ref().filter(|_| !internal)?;
             Some(addresses.take_over(counted.or_else(untrusted)?))

@@ -28,6 +28,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "body-timeout",
             "trust-forwarded-for",
             "forwarded-field",
+            "proxy-protocol-from",
         ],
     ),
     (

@@ -214,6 +214,7 @@ mod tests {
         "address_connections",
         "streams",
         "address_streams",
+        "proxy_protocol_from",
         "connection_streams",
         "head_timeout",
         "idle_timeout",

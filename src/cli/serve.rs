@@ -160,6 +160,7 @@ impl Serve {
             streams_max: limits.streams,
             address_streams_max: limits.address_streams,
             trusted_proxies: limits.trust_forwarded_for,
+            proxy_protocol_from: limits.proxy_protocol_from,
             forwarded_field: match limits.forwarded_field {
                 ForwardedFieldArg::XForwardedFor => ForwardedField::XForwardedFor,
                 ForwardedFieldArg::Forwarded => ForwardedField::Forwarded,

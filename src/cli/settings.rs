@@ -232,6 +232,12 @@ pub(super) struct LimitArgs {
     #[arg(long, env = "NUDGED_FORWARDED_FIELD", value_name = "FIELD", value_enum, default_value_t = ForwardedFieldArg::XForwardedFor)]
     pub(super) forwarded_field: ForwardedFieldArg,
 
+    /// Proxies that begin each connection with a header of the PROXY protocol, version 2, which names
+    /// the client, before TLS or HTTP: L4 balancers. Their connections without it are closed, and nothing
+    /// else may send it. Not on --internal-listen. Separated by commas; unix are the clients of Unix sockets
+    #[arg(long, env = "NUDGED_PROXY_PROTOCOL_FROM", value_name = "IP/BITS", value_delimiter = ',')]
+    pub(super) proxy_protocol_from: Vec<Peers>,
+
     /// Member streams of one org [default: no limit]
     #[arg(long, env = "NUDGED_ORG_STREAMS", value_name = "N", value_parser = count(1..=100_000_000))]
     pub(super) org_streams: Option<usize>,

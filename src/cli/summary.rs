@@ -101,6 +101,7 @@ pub(crate) fn report(config: &Config, addresses: &[Address]) -> String {
     }
     text += &access(config);
     text += &format!("{}\n{}\n{}\n", keys(config), hosts(config), origins(config));
+    text += &proxies(config);
     text += &state(config);
     text += &limits(config);
     text
@@ -155,6 +156,20 @@ fn origins(config: &Config) -> String {
         _ => "none".into(),
     };
     format!("other origins: {origins} (--cors-origin)")
+}
+
+/// The peers that have to name their clients.
+fn proxies(config: &Config) -> String {
+    let peers: Vec<_> = config.proxy_protocol_from.iter().map(ToString::to_string).collect();
+    match peers.is_empty() {
+        true => String::new(),
+        false => {
+            format!(
+                "header of the PROXY protocol: from {} (--proxy-protocol-from)\n",
+                peers.join(", ")
+            )
+        }
+    }
 }
 
 fn state(config: &Config) -> String {

@@ -132,6 +132,11 @@ pub struct Config {
     pub trusted_proxies: Vec<Peers>,
     /// The field that these proxies write. The other one is not read: the client may have sent it.
     pub forwarded_field: ForwardedField,
+    /// Proxies that begin each connection to a public address, before TLS or HTTP, with a header of the PROXY protocol,
+    /// version 2, which names its client: at most [`PROXY_HEADER_BYTES_MAX`] bytes, within `head_timeout`. A connection
+    /// of them without it is closed. Their own connections, for health checks, are not limited for each address. Others
+    /// cannot send it.
+    pub proxy_protocol_from: Vec<Peers>,
     /// Requests, streams among them, that one HTTP/2 connection may have open at the same time.
     pub connection_streams_max: u32,
     /// The largest request head, in bytes; at least 8,192.
@@ -265,6 +270,7 @@ impl Default for Config {
             streams_max: None,
             address_streams_max: None,
             trusted_proxies: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             forwarded_field: ForwardedField::default(),
             connection_streams_max: 256,
             head_bytes_max: 16 * 1024,

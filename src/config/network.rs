@@ -88,6 +88,15 @@ impl FromStr for Peers {
     }
 }
 
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(Network(net)) => net.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
 // ===== impl InvalidNetwork =====
 
 impl fmt::Display for InvalidNetwork {

@@ -21,7 +21,7 @@ pub fn proxy_protocol(input: &[u8]) {
         if let Some(decided) = decided {
             assert_eq!(ours, decided, "more bytes change nothing: {begun:?}");
         }
-        decided = decided.or((ours != Ok(None)).then_some(ours));
+        decided = decided.or_else(|| (ours != Ok(None)).then_some(ours));
         if let Ok(Some(Header { length: header, .. })) = ours {
             assert!(header <= length && header <= PROXY_HEADER_BYTES_MAX);
         }

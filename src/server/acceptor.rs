@@ -1,10 +1,10 @@
 //! Accepts connections: an endless loop for each listening socket.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
@@ -14,12 +14,15 @@ use tokio::time::Instant;
 use super::ListeningSocket;
 use super::conn_context::ConnContext;
 use super::listening_socket::AcceptSocket;
+use super::proxy_protocol::HeaderState;
+#[cfg(target_os = "linux")]
+use super::proxy_protocol::task::identify;
 use super::reactor::Accepted;
 use super::tls::Tls;
 #[cfg(target_os = "linux")]
 use super::upgrade::late::Late;
 use super::upgrade::successor::PassedConnection;
-use crate::admission::Entrance;
+use crate::admission::{Entrance, PeerSource};
 
 /// Accepts the connections of one worker.
 #[derive(Clone, Debug)]
@@ -78,13 +81,13 @@ impl Acceptor {
                 // What the limits are there is not known here.
                 Ok((socket, peer)) if self.context.passes_on() => {
                     let (internal, secure) = (entrance == Entrance::Internal, tls.is_some());
-                    let connection = PassedConnection { peer, internal, secure, first: Vec::new() };
+                    let (first, source) = (Vec::new(), PeerSource::Socket);
+                    let connection = PassedConnection { peer, internal, secure, first, source };
                     self.context.pass_on_socket(socket, connection);
                     tokio::task::yield_now().await;
                 }
                 Ok((socket, peer)) => {
-                    let admitted = self.context.factory.admit(peer, entrance).await;
-                    self.dispatch(Accepted { socket, admitted }, tls.as_ref());
+                    self.dispatch(self.admit(socket, peer, entrance).await, tls.as_ref());
                     accepted = accepted.wrapping_add(1);
                     if accepted.is_multiple_of(ACCEPTS_PER_TURN) {
                         tokio::task::yield_now().await;
@@ -100,10 +103,20 @@ impl Acceptor {
         }
     }
 
+    /// Counts a connection, whose proxy may have to name its client before it can be counted for an address.
+    async fn admit(&self, socket: TcpStream, peer: Option<IpAddr>, entrance: Entrance) -> Accepted {
+        let factory = &self.context.factory;
+        let (peer, header) = match factory.awaits_header(peer, entrance) {
+            true => (None, HeaderState::Due),
+            false => (peer, HeaderState::Done),
+        };
+        Accepted { socket, admitted: factory.admit(peer, entrance).await, header }
+    }
+
     /// Serves a connection that another process has accepted, and of which it may have read some.
     #[cfg(target_os = "linux")]
     pub(super) async fn serve_late(&self, late: Late, tls: Option<&Tls>) {
-        let Late { socket, peer, internal, secure, first } = late;
+        let Late { socket, peer, internal, secure, first, source } = late;
         let tls = tls.filter(|_| secure);
         if secure && (tls.is_none() || !first.is_empty()) {
             return tracing::warn!(
@@ -112,8 +125,18 @@ impl Acceptor {
             );
         }
         let entrance = if internal { Entrance::Internal } else { Entrance::Public };
-        let admitted = self.context.factory.admit(peer, entrance).await;
-        let accepted = Accepted { socket: TcpStream::from_std(socket), admitted };
+        let socket = TcpStream::from_std(socket);
+        let accepted = if source == PeerSource::Socket && first.is_empty() {
+            self.admit(socket, peer, entrance).await
+        } else {
+            let known = peer.filter(|_| source == PeerSource::Socket);
+            let admitted = self.context.factory.admit(known, entrance).await;
+            if source != PeerSource::Socket {
+                let named = peer.filter(|_| source == PeerSource::Header);
+                identify(&admitted, named, || peer).await;
+            }
+            Accepted { socket, admitted, header: HeaderState::Done }
+        };
         if first.is_empty() {
             self.dispatch(accepted, tls);
         } else {
@@ -121,21 +144,9 @@ impl Acceptor {
         }
     }
 
-    /// Passes a connection on: to a successor, if there is one; to the reactor, where it costs no more than a stream until
-    /// its request arrives. One that is beyond a limit has a task, by which it can be closed.
+    /// Has a connection served from its first byte on.
     pub(crate) fn dispatch(&self, accepted: Accepted, tls: Option<&Tls>) {
-        let context = &self.context;
-        let handshake = tls.map(Tls::begin);
-        if context.passes_on() {
-            context.pass_on(accepted, Bytes::new(), tls.is_some());
-        } else if context.reactor.is_open() && !accepted.admitted.is_unproven() {
-            context.reactor.accept(accepted, handshake);
-        } else if let Some(handshake) = handshake {
-            let limit = context.factory.config().head_timeout;
-            handshake.serve(accepted, limit, None, context.clone());
-        } else {
-            context.serve(accepted, Bytes::new(), None);
-        }
+        self.context.dispatch(accepted, tls.map(Tls::begin));
     }
 }
 

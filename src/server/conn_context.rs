@@ -1,5 +1,6 @@
 //! What the connections of one worker share.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,9 +8,12 @@ use mio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::http1::Connection;
+use super::proxy_protocol;
 use super::reactor::{Accepted, Handle};
+use super::tls::Handshake;
 use super::upgrade::successor::PassedConnection;
 use crate::http::{ServiceFactory, Timer, Verdict};
+use crate::metrics::HeaderRefusal;
 
 /// What a connection needs of its worker. Clones are of the same worker.
 #[derive(Clone, Debug)]
@@ -44,9 +48,12 @@ impl ConnContext {
     /// Gives a connection to the successor, with the bytes that have been read of it; closes it if that is gone.
     /// `secure` is whether it begins with a TLS handshake.
     pub(super) fn pass_on(&self, accepted: Accepted, first: Bytes, secure: bool) {
-        let Accepted { socket, admitted } = accepted;
-        let (peer, internal) = (admitted.peer(), admitted.is_internal());
-        let connection = PassedConnection { peer, internal, secure, first: first.into() };
+        let Accepted { socket, admitted, header } = accepted;
+        let mut connection = PassedConnection::of(&admitted, first, secure);
+        if header.is_awaited() {
+            // Of which nothing has been read.
+            connection.peer = peer_of(&socket);
+        }
         self.pass_on_socket(socket, connection);
     }
 
@@ -54,6 +61,32 @@ impl ConnContext {
         let Some(successor) = self.reactor.successor() else { return };
         if let Err(why) = successor.pass_on(socket, connection) {
             tracing::debug!(%why, "a connection could not be passed on");
+        }
+    }
+
+    /// Passes a connection on: to a successor, if there is one; to the reactor, where it costs no more than a stream until
+    /// its request arrives. One that is beyond a limit has a task, by which it can be closed.
+    pub(super) fn dispatch(&self, accepted: Accepted, handshake: Option<Handshake>) {
+        if self.passes_on() {
+            self.pass_on(accepted, Bytes::new(), handshake.is_some());
+        } else if self.reactor.is_open() && !accepted.admitted.is_unproven() {
+            self.reactor.accept(accepted, handshake);
+        } else if accepted.header.is_awaited() {
+            proxy_protocol::task::spawn(accepted, handshake, self.clone());
+        } else if let Some(handshake) = handshake {
+            let limit = self.factory.config().head_timeout;
+            handshake.serve(accepted, limit, None, self.clone());
+        } else {
+            self.serve(accepted, Bytes::new(), None);
+        }
+    }
+
+    /// Counts a header of a proxy that is refused, and logs it now and then.
+    pub(super) fn refuse_header(&self, why: HeaderRefusal, socket: &TcpStream) {
+        if let Some(times) = self.factory.count_header_refusal(why) {
+            let peer = peer_of(socket).map(|peer| peer.to_string());
+            let (peer, reason) = (peer.as_deref().unwrap_or("unix"), why.label());
+            tracing::warn!(peer, reason, times, "a connection was refused: {why}");
         }
     }
 
@@ -67,4 +100,9 @@ impl ConnContext {
             Err(why) => tracing::warn!(%why, "a connection could not be watched"),
         }
     }
+}
+
+/// The address at the other end of a socket, if it has one.
+pub(super) fn peer_of(socket: &TcpStream) -> Option<IpAddr> {
+    socket.peer_addr().ok().map(|peer| peer.ip())
 }

@@ -96,14 +96,11 @@ impl Connection {
     /// Gives the connection to the successor, with what has been read after the last request.
     fn pass_on(self) {
         let http1::Parts { io, read_buf, service, .. } = self.hyper.into_parts();
-        let admitted = service.admitted();
-        let (peer, internal) = (admitted.peer(), admitted.is_internal());
         match io.into_passed() {
             Ok((socket, held)) => {
                 let first =
                     if held.is_empty() { read_buf } else { [read_buf, held].concat().into() };
-                let first = first.into();
-                let connection = PassedConnection { peer, internal, secure: false, first };
+                let connection = PassedConnection::of(service.admitted(), first, false);
                 self.context.pass_on_socket(socket, connection);
             }
             Err(why) => tracing::warn!(%why, "a socket could not be taken out of the runtime"),

@@ -11,6 +11,8 @@ pub(crate) mod successor {
 
     use mio::net::TcpStream;
 
+    use crate::admission::{Admitted, PeerSource};
+
     /// There is none.
     #[derive(Debug)]
     pub(crate) enum Successor {}
@@ -23,6 +25,19 @@ pub(crate) mod successor {
         pub(crate) internal: bool,
         pub(crate) secure: bool,
         pub(crate) first: Vec<u8>,
+        pub(crate) source: PeerSource,
+    }
+
+    impl PassedConnection {
+        pub(crate) fn of(admitted: &Admitted, first: impl Into<Vec<u8>>, secure: bool) -> Self {
+            Self {
+                peer: admitted.peer(),
+                internal: admitted.is_internal(),
+                secure,
+                first: first.into(),
+                source: admitted.peer_source(),
+            }
+        }
     }
 
     impl Successor {

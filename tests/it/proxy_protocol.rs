@@ -1,1 +1,8 @@
-//! Clients whose address a proxy sends before TLS or HTTP (PROXY protocol, version 2).
+//! The PROXY protocol, version 2. The proxies are at 127.0.0.2, and everything else at 127.0.0.1 is an ordinary client.
+
+pub(crate) mod balancer;
+mod floods;
+mod limits;
+mod programs;
+mod refused;
+mod wire;

@@ -22,6 +22,7 @@ use crate::config::HubConfig;
 use crate::hub::Hub;
 use crate::server::acceptor::Acceptor;
 use crate::server::conn_context::ConnContext;
+use crate::server::proxy_protocol::HeaderState;
 use crate::server::reactor::{Accepted, Handle, Reactor};
 use crate::stream::{Clock, drive_with};
 
@@ -82,7 +83,7 @@ async fn exchange(flags: u8, input: &[u8], hub: &Hub) -> Received {
             client.perform(step, hub, clock).await;
         }
     }
-    acceptor.dispatch(Accepted { socket, admitted }, tls);
+    acceptor.dispatch(Accepted { socket, admitted, header: HeaderState::Done }, tls);
     for step in steps {
         client.perform(step, hub, clock).await;
         assert!(hub.seats() <= STREAMS_MAX, "more seats than requests that may be open");

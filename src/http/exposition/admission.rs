@@ -7,7 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{encode, encode_family, gauge};
 use crate::admission::{Admission, Entrance, Evicted};
-use crate::metrics::Limit;
+use crate::metrics::{HeaderRefusal, Limit};
 
 /// Reads the counters of [`Admission`] at each scrape.
 #[derive(Debug)]
@@ -21,6 +21,10 @@ impl Collector for AdmissionCollector {
         let help = "Requests and connections that were refused, by the limit that was reached";
         let refused = Limit::ALL.map(|limit| (limit.label(), admission.refusals().read(limit)));
         encode_family(&mut encoder, "refused", help, "limit", &refused)?;
+        let help = "Connections that were refused for their header of the PROXY protocol, by cause";
+        let refused = HeaderRefusal::ALL;
+        let refused = refused.map(|why| (why.label(), admission.header_refusals().read(why)));
+        encode_family(&mut encoder, "proxy_protocol_refused", help, "reason", &refused)?;
         let help = "Connections that were closed to make room for others";
         let evicted = Evicted::ALL.map(|which| (which.label(), admission.evicted(which)));
         encode_family(&mut encoder, "evicted", help, "kind", &evicted)?;

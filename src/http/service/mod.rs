@@ -45,6 +45,7 @@ use crate::admission::{Admitted, Closer, Entrance, StreamPermit};
 use crate::config::{Config, CorsPolicy};
 use crate::hub::{Hub, Position, Positions};
 use crate::ids::OrgName;
+use crate::metrics::HeaderRefusal;
 use crate::stream::{EventStream, StreamMonitor, retry_ms, with_headers};
 
 /// Makes a [`Service`] for each connection of one worker.
@@ -80,6 +81,21 @@ impl ServiceFactory {
     /// Counts a connection to an address of this kind, as soon as there is room to serve it or to refuse it.
     pub(crate) async fn admit(&self, peer: Option<IpAddr>, entrance: Entrance) -> Arc<Admitted> {
         self.app.admission.admit(peer, entrance).await
+    }
+
+    /// Whether this peer has to send a header of the PROXY protocol before everything else.
+    pub(crate) fn awaits_header(&self, peer: Option<IpAddr>, entrance: Entrance) -> bool {
+        self.app.admission.awaits_header(peer, entrance)
+    }
+
+    /// Counts a refused header. Returns how many there have been since the last line in the log, if it is time for one.
+    pub(crate) fn count_header_refusal(&self, why: HeaderRefusal) -> Option<u64> {
+        self.app.admission.header_refusals().add(why, self.app.clock.now())
+    }
+
+    /// Makes the timers of its connections.
+    pub(crate) fn timer(&self) -> Timer {
+        Timer::new(self.hub.clone(), self.app.clock)
     }
 
     /// What answers the requests of this connection.

@@ -14,7 +14,7 @@ const fn table() -> [u32; 256] {
         let (mut remainder, mut bit) = (byte as u32, 0);
         while bit < 8 {
             // The polynomial, its bits in reverse.
-            remainder = (remainder >> 1) ^ (remainder & 1) * 0x82F6_3B78;
+            remainder = (remainder >> 1) ^ ((remainder & 1) * 0x82F6_3B78);
             bit += 1;
         }
         table[byte] = remainder;

@@ -2,6 +2,8 @@
 //! and which names its client. Bytes in, result out.
 
 mod crc32c;
+mod receive;
+pub(in crate::server) mod task;
 #[cfg(all(test, not(nudged_loom)))]
 mod tests;
 
@@ -10,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use self::crc32c::Crc32c;
 use crate::config::PROXY_HEADER_BYTES_MAX;
 use crate::metrics::HeaderRefusal;
+
+pub(crate) use self::receive::{HeaderState, Received};
 
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use super::transport::Transport;
 use crate::admission::{Admitted, ConnPermit};
 use crate::http::Handoff;
 use crate::hub::Hub;
+use crate::server::proxy_protocol::HeaderState;
 use crate::server::tls::Handshake;
 use crate::server::upgrade::freeze::Stop;
 use crate::server::upgrade::successor::Successor;
@@ -21,6 +22,8 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
     pub(crate) admitted: Arc<Admitted>,
+    /// Whether its proxy has still to name its client.
+    pub(crate) header: HeaderState,
 }
 
 /// Registers connections with the reactor of one worker. Clones share its inbox.

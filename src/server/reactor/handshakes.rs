@@ -85,6 +85,9 @@ impl Reactor {
         if self.context.reactor.successor().is_some() {
             return self.release(token);
         }
+        let is_first = !securing.has_begun();
+        // What it has of another connection is none of this one's.
+        self.scratch[0] = 0;
         let advance = || securing.handshake.advance(&mut accepted.socket, &mut self.scratch);
         // A panic ends one connection.
         match catch_unwind(AssertUnwindSafe(advance)) {
@@ -95,6 +98,11 @@ impl Reactor {
             Ok(Ok(Progress::Waits)) | Err(_) => self.conns.free(token),
             Ok(Err(why)) => {
                 tracing::debug!(%why, "handshake");
+                if let Some(Waiting { accepted, .. }) =
+                    self.conns.take_waiting(token).filter(|_| is_first)
+                {
+                    self.check_spoofed(&accepted, &self.scratch);
+                }
                 self.conns.free(token);
             }
         }

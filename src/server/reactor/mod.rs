@@ -7,6 +7,7 @@ mod conns;
 mod freeze;
 mod handle;
 mod handshakes;
+mod headers;
 mod input_window;
 mod parts;
 mod response_head;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use self::conns::Conns;
 use self::handle::Inbox;
 use self::handshakes::{HANDSHAKES_PER_TURN, ReadyHandshakes, Securing};
+use self::headers::AwaitedHeaders;
 use self::input_window::TurnInput;
 use self::response_head::ResponseHeads;
 use self::waiting::{Waiting, WaitingConns, is_at_end};
@@ -52,6 +54,7 @@ pub(crate) struct Reactor {
     conns: Conns,
     waiting: WaitingConns,
     handshakes: ReadyHandshakes,
+    headers: AwaitedHeaders,
     /// The time of this turn.
     now: Time,
     scratch: Box<[u8]>,
@@ -82,6 +85,7 @@ impl Reactor {
         {
             conns.tls_records = context.factory.config().tls_records;
         }
+        let headers = AwaitedHeaders::new(context.reactor.hub().clone());
         Ok(Self {
             context,
             inbox: Inbox::default(),
@@ -89,6 +93,7 @@ impl Reactor {
             conns,
             waiting: WaitingConns::default(),
             handshakes: ReadyHandshakes::default(),
+            headers,
             now: Time(0),
             scratch: vec![0; READ_BYTES].into(),
             input: TurnInput::default(),
@@ -123,16 +128,21 @@ impl Reactor {
     }
 
     /// Registers a connection that waits for its request. In cleartext that is most often here already: then a connect
-    /// costs neither a wait for it nor an event of the poller.
+    /// costs neither a wait for it nor an event of the poller. Where it comes with the header of a proxy, it is the same.
     fn register_waiting(&mut self, waiting: Waiting, now: Time) {
         let is_secure = waiting.securing.is_some();
+        let is_announced = waiting.accepted.header.is_awaited();
         let token = self.conns.insert_waiting(waiting);
-        if !is_secure {
+        let may_read = !is_announced || self.receive_header(token, false);
+        if may_read && !is_secure {
             self.receive(token, is_at_end);
         }
         let waits = self.conns.waiting(token).is_some();
         if self.conns.watch(token) && waits {
             self.waiting.push(now, token);
+            if is_announced {
+                self.await_header(token);
+            }
         }
     }
 
@@ -176,7 +186,7 @@ impl Reactor {
     }
 
     fn read(&mut self, token: Token, closed: bool) {
-        if self.note_ready(token, closed) {
+        if !self.receive_header(token, closed) || self.note_ready(token, closed) {
             return;
         }
         if self.conns.waiting(token).is_some() {
@@ -192,6 +202,7 @@ impl Reactor {
 impl Sockets for Reactor {
     fn turn(&mut self, now: Time) -> bool {
         self.now = now;
+        self.close_evicted();
         self.register(STREAMS_PER_TURN, now);
         let passes_on = self.pass_on_waiting(STREAMS_PER_TURN);
         self.conns.resume_some(STREAMS_PER_TURN);
@@ -220,12 +231,13 @@ impl Sockets for Reactor {
 
     fn tick(&mut self, now: Time) {
         self.close_silent(now);
+        self.forget_received();
         self.shrink_handshakes();
         self.conns.shrink();
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.context.reactor.is_empty() {
+        if !self.context.reactor.is_empty() || self.headers.has_evicted() {
             return Poll::Ready(());
         }
         self.conns.poll_ready(cx)

@@ -15,8 +15,10 @@ use super::handshakes::Securing;
 use super::stream_conn::StreamConn;
 use super::transport::Transport;
 use super::{READ_BYTES, Reactor};
-use crate::admission::Admitted;
+use crate::admission::{Admitted, PeerSource};
 use crate::http::{Handoff, Verdict};
+use crate::metrics::HeaderRefusal;
+use crate::server::proxy_protocol::SIGNATURE;
 use crate::time::Time;
 
 /// A connection that waits for its first request.
@@ -65,14 +67,22 @@ impl Reactor {
         };
         let first = Bytes::copy_from_slice(&self.scratch[..length]);
         let Some(waiting) = self.conns.take_waiting(token) else { return };
+        self.check_spoofed(&waiting.accepted, &first);
         let closed = closed(&waiting.accepted.socket);
         match self.open(&waiting.accepted, &first, closed) {
             Opened::Gone => self.conns.free(token),
             Opened::Nothing(verdict) => self.serve(token, waiting, first, verdict),
             Opened::Stream(handoff) => {
-                let Accepted { socket, admitted } = waiting.accepted;
+                let Accepted { socket, admitted, .. } = waiting.accepted;
                 self.begin(token, Transport::Plain(socket), handoff, &admitted);
             }
+        }
+    }
+
+    /// Notes a header of a peer that is no proxy. It is what it would be without proxies: no request, and no handshake.
+    pub(super) fn check_spoofed(&self, accepted: &Accepted, first: &[u8]) {
+        if first.starts_with(&SIGNATURE) && accepted.admitted.peer_source() == PeerSource::Socket {
+            self.context.refuse_header(HeaderRefusal::Spoofed, &accepted.socket);
         }
     }
 
@@ -110,12 +120,16 @@ impl Reactor {
         let head_timeout = self.context.factory.config().head_timeout;
         let resumed = self.context.reactor.hub().resumed(head_timeout);
         self.waiting.0.retain(|(accepted_at, token)| {
-            let waits = self.conns.waiting(*token).is_some();
-            let late = waits && resumed.max(*accepted_at).after(head_timeout) <= now;
+            let Some(waiting) = self.conns.waiting(*token) else { return false };
+            let late = resumed.max(*accepted_at).after(head_timeout) <= now;
             if late {
+                let Accepted { socket, header, .. } = &waiting.accepted;
+                if header.is_awaited() {
+                    self.context.refuse_header(header.refusal(), socket);
+                }
                 self.conns.free(*token);
             }
-            waits && !late
+            !late
         });
         self.waiting.0.shrink_to_fit();
     }
@@ -160,6 +174,10 @@ impl Reactor {
             return tracing::warn!(%why, "a connection is still watched");
         }
         let passes_on = self.context.passes_on();
+        if accepted.header.is_awaited() {
+            let handshake = securing.map(|securing| securing.handshake);
+            return self.context.dispatch(accepted, handshake);
+        }
         match securing {
             None if passes_on => self.context.pass_on(accepted, first, false),
             None => self.context.serve(accepted, first, verdict),

@@ -283,7 +283,8 @@ mod tests {
         assert!(matches!(one.receive(now), Err(ControlError::TimedOut)));
         let first = vec![0; PACKET_MAX / 2];
         let peer = String::new();
-        let message = Message::Connection { peer, internal: false, secure: false, first };
+        let (internal, secure, named) = (false, false, None);
+        let message = Message::Connection { peer, internal, secure, first, named };
         let mut sent = 0;
         let full = loop {
             match one.send(&message, &[], Instant::now() + Duration::from_millis(20)) {

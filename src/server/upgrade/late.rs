@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::Instant;
 
 use super::successor::PassedConnection;
+use crate::admission::PeerSource;
 use crate::server::acceptor::Acceptor;
 use crate::server::tls::Tls;
 
@@ -25,6 +26,8 @@ pub(crate) struct Late {
     pub(crate) secure: bool,
     /// What has been read of it.
     pub(crate) first: Bytes,
+    /// How its peer is known.
+    pub(crate) source: PeerSource,
 }
 
 /// Gives such connections to a worker.
@@ -52,8 +55,8 @@ pub(crate) fn late() -> (LateSender, LateReceiver) {
 impl Late {
     /// The connection that a message has brought, with its socket, which does not block.
     pub(crate) fn new(socket: OwnedFd, connection: PassedConnection) -> Self {
-        let PassedConnection { peer, internal, secure, first } = connection;
-        Self { socket: socket.into(), peer, internal, secure, first: first.into() }
+        let PassedConnection { peer, internal, secure, first, source } = connection;
+        Self { socket: socket.into(), peer, internal, secure, first: first.into(), source }
     }
 }
 

@@ -127,6 +127,9 @@ pub(crate) enum Message {
         secure: bool,
         #[cbor(n(3), with = "minicbor::bytes")]
         first: Vec<u8>,
+        /// A header of the PROXY protocol has been read too, and it has named the peer.
+        #[n(4)]
+        named: Option<bool>,
     },
     /// Old to new, with a file: the lines of a publish or command that came to the old process; with `all`, that all streams
     /// re-read.

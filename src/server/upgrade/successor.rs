@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::control::{Control, ControlError};
 use super::memory_file;
 use super::message::Message;
+use crate::admission::{Admitted, PeerSource};
 use crate::http::{Operation, OperationSender};
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -38,6 +39,8 @@ pub(crate) struct PassedConnection {
     pub(crate) secure: bool,
     /// What has been read of it.
     pub(crate) first: Vec<u8>,
+    /// How its peer is known.
+    pub(crate) source: PeerSource,
 }
 
 /// It was not sent: the successor has ended, or does not keep up.
@@ -111,6 +114,21 @@ impl Successor {
     }
 }
 
+// ===== impl PassedConnection =====
+
+impl PassedConnection {
+    /// One that was admitted, and of which so much has been read.
+    pub(crate) fn of(admitted: &Admitted, first: impl Into<Vec<u8>>, secure: bool) -> Self {
+        Self {
+            peer: admitted.peer(),
+            internal: admitted.is_internal(),
+            secure,
+            first: first.into(),
+            source: admitted.peer_source(),
+        }
+    }
+}
+
 /// Passes connections on until nothing holds the [`Successor`] any more, or that has ended.
 fn pass_on_all(
     control: &Control,
@@ -119,9 +137,13 @@ fn pass_on_all(
 ) {
     let mut has_ended = false;
     for (socket, connection) in connections {
-        let PassedConnection { peer, internal, secure, first } = connection;
+        let PassedConnection { peer, internal, secure, first, source } = connection;
         let peer = peer.map(|peer| SocketAddr::new(peer, 0).to_string()).unwrap_or_default();
-        let message = Message::Connection { peer, internal, secure, first };
+        let named = match source {
+            PeerSource::Socket => None,
+            source => Some(source == PeerSource::Header),
+        };
+        let message = Message::Connection { peer, internal, secure, first, named };
         let until = Instant::now() + PASS_ON_MAX;
         // The others are closed as well, without a wait.
         let sent = match has_ended {

@@ -23,7 +23,7 @@ use super::predecessor::{Capacity, Predecessor};
 use super::stream_records::BUFFER_BYTES;
 use super::successor::PassedConnection;
 use super::thread::{on_thread, wait};
-use crate::admission::Entrance;
+use crate::admission::{Entrance, PeerSource};
 use crate::http::{App, Done, NotPassedOn, Operation};
 use crate::hub::Hub;
 use crate::metrics::Limit;
@@ -174,9 +174,14 @@ impl LateMessages {
         loop {
             match self.control.receive(Instant::now() + RECEIVE_MAX) {
                 Ok((Message::IsMain, _)) => report_main(is_main.take()),
-                Ok((Message::Connection { peer, internal, secure, first }, sockets)) => {
+                Ok((Message::Connection { peer, internal, secure, first, named }, sockets)) => {
                     let Ok(peer) = peer_of(&peer) else { continue };
-                    let connection = PassedConnection { peer, internal, secure, first };
+                    let source = match named {
+                        None => PeerSource::Socket,
+                        Some(true) => PeerSource::Header,
+                        Some(false) => PeerSource::Proxy,
+                    };
+                    let connection = PassedConnection { peer, internal, secure, first, source };
                     for socket in sockets.into_iter().take(1) {
                         let late = Late::new(socket, connection.clone());
                         next += 1;

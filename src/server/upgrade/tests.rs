@@ -14,7 +14,7 @@ use super::hand_over::{Limits, ServerParts, hand_over, has_become_live, prepare}
 use super::listeners::KeptListener;
 use super::message::{ListeningState, Message, Versions};
 use super::predecessor::{Capacity, Predecessor};
-use crate::admission::Admission;
+use crate::admission::{Admission, PeerSource};
 use crate::config::{Config, HubConfig};
 use crate::hub::Hub;
 use crate::server::reactor::Handle;
@@ -358,7 +358,13 @@ fn connections_wait_until_the_successor_has_room() {
     // More than the socket holds, and nothing reads.
     for n in 0..CONNECTIONS {
         let first = n.to_string().into_bytes();
-        let connection = PassedConnection { peer, internal: false, secure: false, first };
+        let connection = PassedConnection {
+            peer,
+            internal: false,
+            secure: false,
+            first,
+            source: PeerSource::Socket,
+        };
         successor.pass_on(file.try_clone().expect("a descriptor"), connection).expect("it waits");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

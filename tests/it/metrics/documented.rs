@@ -48,6 +48,7 @@ counter nudged_outbox_invalid_total
 gauge nudged_outbox_oldest_seconds
 counter nudged_outbox_published_total
 gauge nudged_outbox_rows
+counter nudged_proxy_protocol_refused_total{reason}
 counter nudged_refused_total{limit}
 counter nudged_rereads_total
 gauge nudged_seats

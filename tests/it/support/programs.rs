@@ -98,6 +98,10 @@ pub(crate) static NODE_SQLITE: Program = Program::new(
 );
 pub(crate) static NGINX: Program =
     Program::new(&["nginx", "-v"], "nginx is missing: apt-get install nginx");
+pub(crate) static NGINX_STREAM: Program = Program::new(
+    &["sh", "-c", "nginx -v && test -e /usr/lib/nginx/modules/ngx_stream_module.so"],
+    "nginx's stream module is missing: apt-get install nginx libnginx-mod-stream",
+);
 pub(crate) static OPENSSL: Program =
     Program::new(&["openssl", "version"], "openssl is missing: apt-get install openssl");
 pub(crate) static PGBOUNCER: Program = Program::new(

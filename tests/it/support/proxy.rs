@@ -75,6 +75,29 @@ impl Proxy {
         })
     }
 
+    /// Starts HAProxy with this text of the configuration of `.proxies` for an L4 balancer.
+    #[allow(dead_code, reason = "tests/cluster has no such balancer")]
+    pub(crate) fn haproxy_tcp(text: &str, to: SocketAddr) -> Self {
+        assert!(text.contains("127.0.0.1:6834"), "{text}");
+        let text = text.replace("127.0.0.1:6834", &to.to_string());
+        Self::start("haproxy", "haproxy.cfg", |address| {
+            text.replace("127.0.0.1:8080", &address.to_string())
+        })
+    }
+
+    /// Starts nginx as an L4 balancer; this goes into its `server`.
+    #[allow(dead_code, reason = "tests/cluster has no such balancer")]
+    pub(crate) fn nginx_stream(server: &str) -> Self {
+        Self::start("nginx", "nginx.conf", |address| {
+            format!(
+                "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
+                 daemon off; worker_processes 1; pid nginx.pid; error_log stderr error;\n\
+                 events {{ worker_connections 1024; }}\n\
+                 stream {{ server {{ listen {address}; {server} }} }}\n",
+            )
+        })
+    }
+
     /// Starts a proxy of `.proxies` in front of this address.
     pub(crate) fn recipe(recipe: Recipe, to: SocketAddr) -> Self {
         Self::recipe_as(recipe, &recipe.text(), to)

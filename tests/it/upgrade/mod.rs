@@ -9,6 +9,7 @@ mod checker;
 mod clients;
 mod controls;
 mod deploys;
+mod headers;
 mod log;
 mod promises;
 mod signals;

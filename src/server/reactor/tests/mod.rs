@@ -3,6 +3,7 @@
 mod ends;
 #[cfg(feature = "tls")]
 mod handshakes;
+mod headers;
 mod input;
 #[cfg(feature = "tls")]
 mod sealed;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::admission::Entrance;
+use crate::server::proxy_protocol::HeaderState;
 use crate::server::reactor::Accepted;
 use crate::stream::{Sockets, drive_with};
 use crate::time::Time;
@@ -30,11 +31,11 @@ pub(super) async fn connect(admission: &Admission) -> (TcpStream, Accepted) {
     socket.set_nonblocking(true).expect("a socket");
     let socket = mio::net::TcpStream::from_std(socket);
     let admitted = admission.admit(Some(peer.ip()), Entrance::Public).await;
-    (client, Accepted { socket, admitted })
+    (client, Accepted { socket, admitted, header: HeaderState::Done })
 }
 
 /// Sends bytes, and waits until the server's end has them.
-fn send(accepted: &Accepted, mut client: &TcpStream, bytes: &[u8]) {
+pub(super) fn send(accepted: &Accepted, mut client: &TcpStream, bytes: &[u8]) {
     client.write_all(bytes).expect("connected");
     let mut arrived = vec![0; bytes.len()];
     for _ in 0..20_000 {
@@ -129,7 +130,8 @@ async fn an_answer_that_does_not_fit_is_completed_if_the_request_came_with_its_c
     let (server, mut client) = narrow_pair();
     let peer = server.peer_addr().expect("connected");
     let admitted = rig.admission.admit(Some(peer.ip()), Entrance::Public).await;
-    let accepted = Accepted { socket: watched(server), admitted };
+    let header = HeaderState::Done;
+    let accepted = Accepted { socket: watched(server), admitted, header };
     let request =
         format!("GET /api/acme/events HTTP/1.1\r\nhost: test\r\nlast-event-id: {start}\r\n\r\n");
     send(&accepted, &client.socket, request.as_bytes());

@@ -59,6 +59,17 @@ fn version_1() -> Vec<(&'static str, Message)> {
                 internal: false,
                 secure: true,
                 first: vec![0x16, 0x03, 0x01],
+                named: None,
+            },
+        ),
+        (
+            "820a856b3139322e302e322e313a30f4f540f5",
+            Message::Connection {
+                peer: "192.0.2.1:0".into(),
+                internal: false,
+                secure: true,
+                first: Vec::new(),
+                named: Some(true),
             },
         ),
         ("820b8207f4", Message::Operation { number: 7, all: false }),
@@ -137,6 +148,7 @@ fn a_message_is_not_longer_than_a_packet() {
         internal: false,
         secure: false,
         first: vec![0; length],
+        named: None,
     };
     let beside = connection(PACKET_MAX / 2).encode().expect("short").len() - PACKET_MAX / 2;
     assert_eq!(connection(PACKET_MAX - beside).encode().map(|packet| packet.len()), Ok(PACKET_MAX));
@@ -194,8 +206,14 @@ fn message() -> impl Strategy<Value = Message> {
             }
         ),
         (any::<u32>(), any::<u64>()).prop_map(|(lane, count)| Message::Streams { lane, count }),
-        (".{0,60}", any::<bool>(), any::<bool>(), vec(any::<u8>(), 0..4096)).prop_map(
-            |(peer, internal, secure, first)| Message::Connection { peer, internal, secure, first }
+        (".{0,60}", any::<[bool; 2]>(), vec(any::<u8>(), 0..4096), any::<Option<bool>>()).prop_map(
+            |(peer, [internal, secure], first, named)| Message::Connection {
+                peer,
+                internal,
+                secure,
+                first,
+                named
+            }
         ),
         (any::<u64>(), any::<bool>(), any::<Option<(u64, u64)>>(), any::<u64>()).prop_map(
             |(number, performed, epoch_seq, streams)| Message::Done {

@@ -4,6 +4,7 @@ use super::super::waiting::STREAM;
 use super::*;
 use crate::admission::Entrance;
 use crate::config::Config;
+use crate::server::proxy_protocol::HeaderState;
 use crate::stream::{AccessLog, AccessRecord, Ended};
 
 fn limited(connections: usize, streams: usize, address: usize) -> Config {
@@ -132,7 +133,10 @@ async fn an_internal_connection_counts_as_one() {
         let (socket, peer) = listener.accept().expect("accepted");
         let admitted = rig.admission.admit(Some(peer.ip()), Entrance::Internal).await;
         let socket = watched(socket);
-        rig.handle.accept(crate::server::reactor::Accepted { socket, admitted }, None);
+        rig.handle.accept(
+            crate::server::reactor::Accepted { socket, admitted, header: HeaderState::Done },
+            None,
+        );
         client.write_all(STREAM).expect("connected");
         clients.push(client);
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::waiting::{LIVEZ, STREAM, connect, is_answered};
 use super::*;
-use crate::admission::Entrance;
+use crate::admission::{Entrance, PeerSource};
 use crate::server::acceptor::Acceptor;
 use crate::server::http1::{Connection, End};
 use crate::server::reactor::Accepted;
@@ -43,12 +43,18 @@ impl Passing {
         self.old.run_until(received).await;
         let (message, mut sockets) = late.expect("it is passed on");
         let late = (message, sockets.remove(0));
-        let (Message::Connection { peer, internal, secure, first }, socket) = late else {
+        let (Message::Connection { peer, internal, secure, first, named }, socket) = late else {
             panic!("{late:?}");
         };
-        assert!(!internal && !secure);
+        assert!(!internal && !secure && named.is_none());
         let peer = Some(peer.parse::<std::net::SocketAddr>().expect("an address").ip());
-        let passed = PassedConnection { peer, internal, secure, first: first.clone() };
+        let passed = PassedConnection {
+            peer,
+            internal,
+            secure,
+            first: first.clone(),
+            source: PeerSource::Socket,
+        };
         let acceptor = Acceptor::new(self.next.context.clone());
         acceptor.serve_late(Late::new(socket, passed), None).await;
         first
@@ -100,7 +106,7 @@ async fn a_waiting_connection_is_passed_on() {
 #[tokio::test]
 async fn a_request_that_comes_in_the_freeze_is_left_to_the_successor() {
     let rig = Rig::new(uncoalesced(8));
-    let (mut client, Accepted { socket, admitted }) = connect(&rig.admission).await;
+    let (mut client, Accepted { socket, admitted, .. }) = connect(&rig.admission).await;
     let end = TcpStream::from(socket.as_fd().try_clone_to_owned().expect("a descriptor"));
     let service = rig.context.factory.service(admitted);
     let connection = Connection::cleartext(socket, Bytes::new(), service, rig.context.clone());
