@@ -12,7 +12,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --target) target=$2 ;;
     --profile) profile=$2 ;;
-    *) fail "what is $1? --target TRIPLE and --profile NAME are known" ;;
+    *) fail "$1 is unknown: --target TRIPLE and --profile NAME are not" ;;
     esac
     shift 2
 done
