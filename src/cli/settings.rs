@@ -235,7 +235,12 @@ pub(super) struct LimitArgs {
     /// Proxies that begin each connection with a header of the PROXY protocol, version 2, which names
     /// the client, before TLS or HTTP: L4 balancers. Their connections without it are closed, and nothing
     /// else may send it. Not on --internal-listen. Separated by commas; unix are the clients of Unix sockets
-    #[arg(long, env = "NUDGED_PROXY_PROTOCOL_FROM", value_name = "IP/BITS", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "NUDGED_PROXY_PROTOCOL_FROM",
+        value_name = "IP/BITS|unix",
+        value_delimiter = ','
+    )]
     pub(super) proxy_protocol_from: Vec<Peers>,
 
     /// Member streams of one org [default: no limit]

@@ -1,6 +1,6 @@
 //! What a server serves, for the terminal: the lines that it begins with, and the report of `--check`.
 
-use nudged::config::{Config, CorsPolicy, ForwardedField, Peers, PublicOrgs};
+use nudged::config::{Config, CorsPolicy, ForwardedField, Peers, PublicOrgs, STREAMS_MIN};
 use nudged::server::Address;
 
 /// Orgs that are named in a line; there may be thousands.
@@ -33,23 +33,37 @@ pub(crate) fn access(config: &Config) -> String {
     format!("{access}{pages}\n{}\n{log}{outbox}", public_streams(config))
 }
 
-/// What is not known of the peers at these addresses; empty if all is.
+/// What is not known of the peers at these addresses, and what does nothing at them; empty if there is neither.
 pub(crate) fn peers(config: &Config, addresses: &[Address]) -> String {
+    let trusts = config.trusted_proxies.contains(&Peers::Unix);
+    let has_header = config.proxy_protocol_from.contains(&Peers::Unix);
     if !addresses.iter().any(|address| address.endpoint.is_unix()) {
-        return String::new();
+        // No error: a check does not see the sockets of systemd.
+        return [("--trust-forwarded-for", trusts), ("--proxy-protocol-from", has_header)]
+            .into_iter()
+            .filter(|(_, is_given)| *is_given)
+            .map(|(flag, _)| {
+                format!("peers: {flag} unix does nothing, since no address is a Unix socket\n")
+            })
+            .collect();
     }
     let field = match config.forwarded_field {
         ForwardedField::Forwarded => "Forwarded",
         _ => "X-Forwarded-For",
     };
-    match config.trusted_proxies.contains(&Peers::Unix) {
-        true => format!(
-            "peers: those of Unix sockets have no address; their clients are those in {field} \
-             (--trust-forwarded-for unix)\n"
-        ),
-        false => "peers: those of Unix sockets have no address, and no limit of an address applies to them\n"
-            .into(),
-    }
+    // At an internal address none counts.
+    let header_counts = has_header
+        && addresses.iter().any(|address| address.endpoint.is_unix() && !address.internal);
+    let client = match (header_counts, trusts) {
+        (true, _) => {
+            "; their clients are those in the header of the PROXY protocol (--proxy-protocol-from unix)".into()
+        }
+        (false, true) => {
+            format!("; their clients are those in {field} (--trust-forwarded-for unix)")
+        }
+        (false, false) => ", and no limit of an address applies to them".to_owned(),
+    };
+    format!("peers: those of Unix sockets have no address{client}\n")
 }
 
 /// Whether the keys and `--public-orgs` leave nothing to subscribe to.
@@ -181,9 +195,10 @@ fn state(config: &Config) -> String {
 fn limits(config: &Config) -> String {
     let files = rlimit::Resource::NOFILE.get().map(|(files, _)| files).unwrap_or_default();
     let from_files = format!("as many as {files} open files allow");
+    let from_connections = format!("as many as connections, and at least {STREAMS_MIN}");
     let rows = [
         ("connections", Some(shown(config.connections_max, &from_files))),
-        ("streams", Some(shown(config.streams_max, "as many as connections"))),
+        ("streams", Some(shown(config.streams_max, &from_connections))),
         ("connections of an address", some(config.address_connections_max)),
         ("streams of an address", some(config.address_streams_max)),
         ("member streams of an organisation", some(config.hub.org_streams_max)),

@@ -22,7 +22,7 @@ pub(super) struct View {
 }
 
 /// The families that are shown.
-const SHOWN: [&str; 34] = [
+const SHOWN: [&str; 35] = [
     "nudged_backplane_connected",
     "nudged_backplane_cuts_total",
     "nudged_backplane_lag_seconds",
@@ -41,6 +41,7 @@ const SHOWN: [&str; 34] = [
     "nudged_outbox_connected",
     "nudged_outbox_oldest_seconds",
     "nudged_outbox_rows",
+    "nudged_proxy_protocol_refused_total",
     "nudged_refused_total",
     "nudged_streams_closed_total",
     "nudged_streams_max",
@@ -168,6 +169,11 @@ impl View {
         let refused = history.grown("nudged_refused_total", "limit");
         if !refused.is_empty() {
             warn(format!("refused in a minute, by limit: {}", listed(&refused)));
+        }
+        let headers = history.grown("nudged_proxy_protocol_refused_total", "reason");
+        if !headers.is_empty() {
+            let headers = listed(&headers);
+            warn(format!("headers of the PROXY protocol refused in a minute: {headers}"));
         }
         if history.rate("nudged_log_lines_dropped_total").is_some_and(|rate| rate > 0.0) {
             warn("log lines are dropped, because nothing reads the log in time".into());
@@ -392,6 +398,11 @@ mod tests {
                 "nudged_refused_total{limit=\"org\"} 1",
                 "nudged_refused_total{limit=\"org\"} 8",
                 "! refused in a minute, by limit: org 7",
+            ),
+            (
+                "nudged_proxy_protocol_refused_total{reason=\"v1\"} 1",
+                "nudged_proxy_protocol_refused_total{reason=\"v1\"} 4",
+                "! headers of the PROXY protocol refused in a minute: v1 3",
             ),
             (
                 "nudged_log_lines_dropped_total 1",

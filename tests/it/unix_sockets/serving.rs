@@ -71,6 +71,36 @@ fn the_first_lines_say_what_does_not_apply_and_how_to_connect() {
     assert!(!lines.contains("peers:"), "{lines}");
 }
 
+/// SCENARIO: HAProxy sends a header of the PROXY protocol to a Unix socket, and `--trust-forwarded-for unix` is given too.
+/// BUG: the first lines named X-Forwarded-For, or said that no limit of an address applies; but the header names the client.
+/// FIX: they name the header.
+#[test]
+fn the_first_lines_name_the_header_of_a_balancer_at_a_unix_socket() {
+    let place = Place::new();
+    let header = ["--listen", &place.flag(), "--proxy-protocol-from", "unix"];
+    let trusting = ["--trust-forwarded-for", "unix", "--access-log"];
+    for more in [&[][..], &trusting] {
+        let lines = first_lines(&[&header, more].concat());
+        let line = "peers: those of Unix sockets have no address; their clients are those in the header of the PROXY \
+                    protocol (--proxy-protocol-from unix)\n";
+        assert!(lines.contains(line), "{lines}");
+    }
+}
+
+/// SCENARIO: `unix` is listed as a balancer or a proxy, and the address to listen on is not, or no longer, a Unix socket.
+/// BUG: nothing said that the setting does nothing.
+/// FIX: the first lines and `--check` do.
+#[test]
+fn the_first_lines_say_that_unix_does_nothing_without_a_unix_socket() {
+    let settings =
+        ["--proxy-protocol-from", "unix", "--trust-forwarded-for", "unix", "--access-log"];
+    let lines = first_lines(&[&["--listen", "127.0.0.1:0"], &settings[..]].concat());
+    for flag in ["--trust-forwarded-for", "--proxy-protocol-from"] {
+        let line = format!("peers: {flag} unix does nothing, since no address is a Unix socket\n");
+        assert!(lines.contains(&line), "{lines}");
+    }
+}
+
 /// As it stands in the first lines.
 #[test]
 fn the_proposed_command_opens_a_stream() {
