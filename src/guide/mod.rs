@@ -1,13 +1,12 @@
 //! Guides for users: what the README links, as pages of this documentation. They hold no code.
 //!
-//! * [`operate`]: how large, the machine, proxies, deploys, from 1 server to 100, and what each alert means.
-//! * [`metrics`]: every metric, and what to do about it.
+//! * [`operate`]: how large, the machine, proxies, deploys, from 1 server to 100, Kubernetes, and what each alert means.
+//! * [`metrics`]: each metric, what it means, and what to do when it is unusual.
 //! * [`topics`]: streams of named events with payloads, which keep what they carried; an AI run as an example.
 //! * [`upgrades`]: a new version in place of the old one, which no browser notices, or after which browsers resume.
 //! * [`cluster`]: several servers as one, or one that survives its end, with a log in NATS JetStream or in Redis.
 //! * [`outbox`]: publishes that happen when a transaction of PostgreSQL is committed.
 //! * [`ten_million`]: what ten million browsers take, computed from what was measured, and what breaks first.
-//! * [`metrics`]: each metric, what it means, and what to do when it is unusual.
 //! * [`heartbeats`]: pings on the event streams of another server.
 //! * [`migrating`]: the streams of the system that nudged replaces, behind nginx.
 //!
