@@ -37,7 +37,7 @@ pub(super) struct ListenArgs {
     )]
     pub(super) internal_listen: Vec<ListenAddress>,
 
-    /// Permissions of the files of Unix sockets, in octal: who may write to one may connect
+    /// Permissions of the files of Unix sockets, in octal: a process that may write to one may connect
     #[arg(long, env = "NUDGED_LISTEN_MODE", value_name = "MODE", default_value = "660", value_parser = listen_mode)]
     pub(super) listen_mode: u32,
 

@@ -87,7 +87,7 @@ pub struct Config {
     /// Internal addresses, in cleartext: they serve everything, on connections of their own. If there is one,
     /// publishing, `/metrics` and `/ops` are served there only.
     pub internal_listen: Vec<Endpoint>,
-    /// The permissions of the files of Unix sockets: who may connect is who may write to them.
+    /// The permissions of the files of Unix sockets: a process that may write to one may connect.
     pub listen_mode: u32,
     /// Worker threads, each with its own runtime, poller, wheel and listeners; at least 1.
     pub workers: usize,

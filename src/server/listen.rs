@@ -81,6 +81,11 @@ pub enum BindError {
         /// The system's error.
         why: io::Error,
     },
+    /// It is named as an address of two kinds, such as an internal and a public one.
+    Twice {
+        /// The requested address.
+        address: Endpoint,
+    },
     /// A socket from the service manager cannot be listened on.
     Inherited(io::Error),
     /// A socket of the process that this one takes over from expects TLS, and there is no certificate.
@@ -144,6 +149,7 @@ impl Listeners {
     ) -> Result<(), BindError> {
         for asked in addresses {
             refuse_exposed(asked, config)?;
+            refuse_twice(asked, &self.addresses)?;
             let refused = |why| BindError::Refused { address: asked.clone(), why };
             let sockets = self.listen(asked, config).map_err(refused)?;
             let address = sockets[0].endpoint().map_err(refused)?;
@@ -225,6 +231,7 @@ impl Listeners {
         ] {
             for address in asked.iter().filter(|_| !is_bound) {
                 refuse_exposed(address, config)?;
+                refuse_twice(address, &addresses)?;
                 let can_listen = match address {
                     Endpoint::Tcp(address) => exclusive::can_bind(*address),
                     Endpoint::Unix(path) => unix_socket::can_listen(path),
@@ -333,6 +340,15 @@ impl Listeners {
     }
 }
 
+/// Port 0 is another one each time.
+fn refuse_twice(asked: &Endpoint, taken: &[Address]) -> Result<(), BindError> {
+    let is_one = asked.tcp().is_none_or(|address| address.port() != 0);
+    if is_one && taken.iter().any(|address| address.endpoint == *asked) {
+        return Err(BindError::Twice { address: asked.clone() });
+    }
+    Ok(())
+}
+
 /// A network must not reach a server that is open by default.
 fn refuse_exposed(address: &Endpoint, config: &Config) -> Result<(), BindError> {
     let is_exposed = address.tcp().is_some_and(|tcp| !tcp.ip().to_canonical().is_loopback());
@@ -436,6 +452,11 @@ impl fmt::Display for BindError {
                  or choose another address"
             ),
             Self::Refused { address, why } => write!(f, "cannot listen on {address}: {why}"),
+            Self::Twice { address } => write!(
+                f,
+                "cannot listen on {address} twice: each of --listen, --plain-listen and --internal-listen \
+                 needs an address of its own"
+            ),
             Self::Inherited(why) => {
                 write!(f, "cannot listen on a socket of LISTEN_FDS: {why}")
             }

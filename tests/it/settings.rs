@@ -269,6 +269,25 @@ fn a_check_finds_what_would_keep_the_server_from_starting() {
     drop(Server::start(&["--listen", &address]));
 }
 
+/// SCENARIO: one address is given for the public and for the internal entrance.
+/// BUG: `--check` found nothing wrong, and the server blamed another server.
+/// FIX: both name the mistake.
+#[test]
+fn one_address_of_two_kinds_is_named_as_such() {
+    let dir = TempDir::new();
+    let path = format!("unix:{}", dir.file("socket"));
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    for address in [path, port.to_string()] {
+        let flags = ["--listen", &address, "--internal-listen", &address];
+        for more in [&["--check"][..], &[]] {
+            let output = Server::command().args(flags).args(more).output().expect("the program");
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{more:?}: {message}");
+            assert!(message.contains(&format!("{address} twice")), "{more:?}: {message}");
+        }
+    }
+}
+
 // ===== public streams =====
 
 /// The lines that a server prints before it serves.
