@@ -36,7 +36,7 @@ impl Generate {
             What::Man => man::page(definition()).map_err(Exit::failure)?,
             What::Bash => completions(Shell::Bash),
             What::Zsh => completions(Shell::Zsh),
-            What::Fish => completions(Shell::Fish),
+            What::Fish => with_flag_at_end(completions(Shell::Fish)),
         };
         output::write(text)?;
         Ok(ExitCode::SUCCESS)
@@ -48,6 +48,20 @@ fn definition() -> Command {
     complete::complete(Cli::command(), None)
 }
 
+/// The same without the commands that the help does not list.
+fn visible(all: &Command) -> Command {
+    let commands = all.get_subcommands().filter(|command| !command.is_hide_set());
+    let visible = Command::new("nudged").version(env!("CARGO_PKG_VERSION"));
+    visible.args(all.get_arguments().cloned()).subcommands(commands.cloned())
+}
+
+/// In fish, the values of the last flag: a line that ends in one has no value for it yet, so that it is not parsed.
+fn with_flag_at_end(fish: String) -> String {
+    const PARSE: &str = "argparse -s (__fish_nudged_global_optspecs) -- $cmd";
+    let parse = format!("{PARSE} 2>/dev/null\n    or");
+    fish.replacen(&parse, &format!("{parse} {PARSE}[1..-2] 2>/dev/null\n    or"), 1)
+}
+
 fn completions(shell: Shell) -> String {
     let files = |command: Command| {
         command.mut_args(|arg| match arg.get_value_names() {
@@ -55,7 +69,7 @@ fn completions(shell: Shell) -> String {
             _ => arg,
         })
     };
-    let mut command = files(definition()).mut_subcommands(files);
+    let mut command = files(visible(&definition())).mut_subcommands(files);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "nudged", &mut text);
     String::from_utf8_lossy(&text).into_owned()

@@ -352,7 +352,7 @@ fn the_page_of_operators_follows_an_organisation() {
     page.fill("keys", "<b>posts\u{2028}");
     page.click("#publish .go");
     page.eventually_has("#said", "202 accepted as ");
-    page.eventually_has("#tail .own", r"<b>posts\u2028");
+    page.eventually_has("#tail .own", r"<b>posts\u{2028}");
     page.eventually_has("#orgs", "acme");
     // Its policy lets its own style apply.
     assert_eq!(page.run("return getComputedStyle(document.querySelector('main')).display"), "grid");

@@ -59,7 +59,7 @@ fn the_screen_shows_the_numbers_of_a_server_and_follows_them() {
             && has("acme", &["3", "0", "0.0"])
             && has("streams ended", &["ended", "0"])
             && has("memory", &[])
-            && picture.line("memory").is_some_and(|line| line.contains("iB a stream"))
+            && picture.line("memory").is_some_and(|line| line.contains("histories"))
     });
     server.publish("acme", &["posts"]);
     terminal.eventually("the sweep", |picture| {
@@ -92,6 +92,8 @@ fn a_server_that_is_gone_may_come_back() {
     drop((server, streams));
     terminal.expect("unreachable");
     terminal.expect("! no numbers for ");
+    let title = terminal.picture().text().lines().next().map(str::to_owned).unwrap_or_default();
+    assert!(!title.contains(" up "), "{title}");
     let _server = start();
     terminal.eventually("the next one", |picture| {
         let text = picture.text();
@@ -207,6 +209,19 @@ fn a_server_that_cannot_be_asked_is_an_error_with_the_reason() {
     assert!(!terminal.picture().is_alternate);
     let internal = format!("http://{}", internal.addresses[1]);
     assert!(text(&once(&[&internal], &[])).contains("serving"));
+}
+
+/// SCENARIO: the keys of a server cannot be fetched, or its log is still being read: `/readyz` is 503 for minutes.
+/// BUG: it was shown as serving.
+/// FIX: `/readyz` is asked too.
+#[test]
+fn a_server_that_is_not_ready_is_shown_with_the_reason() {
+    let nothing = ReservedPort::new();
+    let jwks = format!("http://{}/jwks", nothing.address);
+    let server = Server::start(&["--jwks-url", &jwks, "--jwt-audience", "any"]);
+    let shown = text(&once(&[&url(&server)], &[]));
+    assert!(shown.contains("  not ready") && !shown.contains("serving"), "{shown}");
+    assert!(shown.contains("\n! not ready: there are no keys yet"), "{shown}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use nudged::client::{Endpoint, Fetcher};
+use http::StatusCode;
+use nudged::client::{Endpoint, Error, Fetcher};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -63,6 +64,8 @@ enum By {
 struct Look {
     at: Instant,
     numbers: Exposition,
+    /// Why the server is not ready.
+    unready: Option<String>,
     orgs: Option<Result<Orgs, String>>,
     nodes: Option<Nodes>,
 }
@@ -80,8 +83,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The time limit for each response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most bytes that are read of the metrics, which are 10 to 20 KiB, and of the organisations.
+/// The most bytes that are read of the metrics, which are 10 to 20 KiB, of whether it is ready, and of the organisations.
 const METRICS_BYTES_MAX: usize = 256 * 1024;
+const READY_BYTES_MAX: usize = 64 * 1024;
 const OPS_BYTES_MAX: usize = 256 * 1024;
 
 /// The columns of a name where all four of them have to fit into 80; and the longest name.
@@ -163,7 +167,7 @@ impl View {
     fn add(&mut self, look: Look) {
         self.trouble = None;
         self.history.push(look.at, look.numbers);
-        (self.orgs, self.nodes) = (look.orgs, look.nodes);
+        (self.unready, self.orgs, self.nodes) = (look.unready, look.orgs, look.nodes);
     }
 
     fn fail(&mut self, why: String) {
@@ -188,6 +192,8 @@ impl Looker {
         if numbers.names().all(|name| !name.starts_with("nudged_")) {
             return Err("no metrics of nudged are there: is it the URL of a server?".into());
         }
+        let is_draining = numbers.sum(frame::DRAINING) == Some(1.0);
+        let unready = if is_draining { None } else { self.unready().await };
         // Without a token they would be refused, and these refusals be counted.
         let may_ask = self.has_token || numbers.sum(frame::OPEN) == Some(1.0);
         let (mut orgs, mut nodes) = (None, None);
@@ -201,7 +207,17 @@ impl Looker {
                 nodes = self.get("/ops/nodes").await.ok();
             }
         }
-        Ok(Look { at, numbers, orgs, nodes })
+        Ok(Look { at, numbers, unready, orgs, nodes })
+    }
+
+    /// Why the server is not ready; `None` if it is, and where a proxy hides it. A refusal costs the connection.
+    async fn unready(&mut self) -> Option<String> {
+        match self.fetcher.get("/readyz", READY_BYTES_MAX).await {
+            Err(Error::Refused { status: StatusCode::SERVICE_UNAVAILABLE, detail }) => {
+                Some(detail.unwrap_or_default())
+            }
+            _ => None,
+        }
     }
 
     async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, String> {

@@ -38,7 +38,7 @@ fn what_comes_from_the_server_is_text() {
     // A name of which there can be no organisation is refused in words.
     page.click("#orgs button");
     page.eventually_has("#tailSaid", "400 an organisation's name is");
-    assert_eq!(page.run("return document.getElementById('org').value"), MARKUP);
+    assert_eq!(page.run("return document.getElementById('channel').value"), MARKUP);
 
     page.follow("acme", "");
     page.eventually_has("#tailSaid", "open");
@@ -50,7 +50,7 @@ fn what_comes_from_the_server_is_text() {
     );
     assert_eq!(
         shown,
-        json!([MARKUP, r"a\u2028b", r"\u202eolleh", r"\u0000\u0007", "&lt;b>", "e\u{301}😀"])
+        json!([MARKUP, r"a\u{2028}b", r"\u{202e}olleh", r"\u{0}\u{7}", "&lt;b>", "e\u{301}😀"])
     );
     // Long ones are cut.
     let long: Vec<_> = (0..30).map(|n| format!("{n}{}", "x".repeat(505))).collect();

@@ -86,9 +86,14 @@ impl<P: Page> Operator<P> {
         self.run(&script.replace("SELECTOR", &json!(selector).to_string()));
     }
 
+    /// Enters an organisation, or its topic.
+    pub(crate) fn choose(&self, org: &str, topic: &str) {
+        let separator = if topic.is_empty() { "" } else { " / " };
+        self.fill("channel", &format!("{org}{separator}{topic}"));
+    }
+
     pub(crate) fn follow(&self, org: &str, topic: &str) {
-        self.fill("org", org);
-        self.fill("topic", topic);
+        self.choose(org, topic);
         self.click("#follow .go");
     }
 

@@ -76,8 +76,7 @@ fn a_publish_that_is_refused_says_why() {
     let page = Operator::open(&chrome, &server);
     page.eventually_has("#state", "Serving");
     let publish = |org: &str, topic: &str, why: &str| {
-        page.fill("org", org);
-        page.fill("topic", topic);
+        page.choose(org, topic);
         page.click("#publish .go");
         page.eventually_has("#said", why);
     };

@@ -34,7 +34,7 @@ fn what_needs_a_token_says_so_and_the_token_is_in_no_url_and_not_in_the_page() {
     eventually("the table is filled", || {
         page.rows("orgs").first().is_some_and(|row| row[..2] == ["acme", "1"])
     });
-    assert_eq!(page.text("#orgsSaid"), "");
+    page.eventually_has("#orgsSaid", "1 of 1");
     page.eventually_has("#tailSaid", "403 ");
 
     let both = token("*", "ops subscribe");

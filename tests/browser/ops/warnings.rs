@@ -1,7 +1,8 @@
 use super::Operator;
 use crate::harness::{Chrome, Site};
-use crate::support::eventually;
+use crate::support::port::ReservedPort;
 use crate::support::programs::{CHROMEDRIVER, CHROMIUM, requires};
+use crate::support::{Server, eventually};
 
 /// What a server of a log with a certificate has at rest, without the lines that follow.
 const AT_REST: &str = "# HELP nudged_connections Connections
@@ -31,12 +32,15 @@ nudged_greetings_total{kind=\"new\"} 500
 nudged_greetings_total{kind=\"resumed\"} 100
 nudged_greetings_total{kind=\"reread\"} 400
 nudged_refused_total{limit=\"rate\"} 3
+nudged_proxy_protocol_refused_total{reason=\"v1\"} 3
 nudged_log_lines_dropped_total 4
 nudged_tls_certificate_expiry_timestamp_seconds 99999999999
 nudged_backplane_connected 1
 nudged_backplane_lag_seconds 0.5
 nudged_backplane_cuts_total{reason=\"gap\"} 1
 nudged_outbox_connected 1
+process_open_fds 900
+process_max_fds 1001
 ";
     let bad = "nudged_open 1
 nudged_connections 91
@@ -45,15 +49,18 @@ nudged_streams_open{kind=\"public\"} 10
 nudged_streams_opened_total 1010
 nudged_streams_closed_total{reason=\"stalled\"} 6
 nudged_greetings_total{kind=\"new\"} 700
-nudged_greetings_total{kind=\"resumed\"} 104
-nudged_greetings_total{kind=\"reread\"} 406
+nudged_greetings_total{kind=\"resumed\"} 108
+nudged_greetings_total{kind=\"reread\"} 412
 nudged_refused_total{limit=\"rate\"} 5
+nudged_proxy_protocol_refused_total{reason=\"v1\"} 4
 nudged_log_lines_dropped_total 8
 nudged_tls_certificate_expiry_timestamp_seconds 1000000000
 nudged_backplane_connected 0
 nudged_backplane_lag_seconds 1.5
 nudged_backplane_cuts_total{reason=\"gap\"} 2
 nudged_outbox_connected 0
+process_open_fds 901
+process_max_fds 1001
 ";
     let site = Site::start(None);
     metrics(&site, good);
@@ -68,13 +75,15 @@ nudged_outbox_connected 0
         "Open: there is no key, so every client may subscribe and publish.",
         "Connections are nearly used up: 91 of 100.",
         "Streams are nearly used up: 91 of 100.",
+        "Open files are nearly used up: 901 of 1,001.",
         "Refused: 2 in 5 min, by the limit rate.",
+        "PROXY headers refused: 1 in 5 min, v1.",
         "Few streams resume: 40\u{a0}% in the last minute; the others re-read everything.",
         "Streams stalled: 1 in 5 min, whose clients did not read.",
         "Certificate: it has expired.",
         "The backplane is away: see the log.",
-        "The outbox is away: see the log.",
-        "The backplane is slow: the last record took 1.5 s.",
+        "This server does not drain the outbox: another one does, or the log says why.",
+        "The backplane is slow: the last record took 1.5\u{a0}s.",
         "The backplane was cut: 1 in 5 min, so all clients re-read everything.",
         "Log lines dropped: 4 in 5 min, which nothing read in time.",
     ];
@@ -133,5 +142,22 @@ fn a_hidden_page_requests_nothing_and_goes_on_when_it_is_seen() {
     assert_eq!(before, after);
     page.0.set_hidden(false);
     eventually("it goes on", || page.run("return count").as_u64() > after.as_u64());
+    page.assert_quiet();
+}
+
+/// SCENARIO: the keys of a server cannot be fetched, or its log is still being read: `/readyz` is 503 for minutes.
+/// BUG: the page called it serving.
+/// FIX: it requests `/readyz` too, and shows the reason.
+#[test]
+fn a_server_that_is_not_ready_is_shown_with_the_reason() {
+    requires!(CHROMEDRIVER, CHROMIUM);
+    let nothing = ReservedPort::new();
+    let jwks = format!("http://{}/jwks", nothing.address);
+    let server = Server::start(&["--jwks-url", &jwks, "--jwt-audience", "any"]);
+    let chrome = Chrome::start();
+    let page = Operator::open(&chrome, &server);
+    page.eventually_has("#state", "Not ready");
+    page.eventually_has("#more", "no keys");
+    page.eventually_has("#live", "Not ready");
     page.assert_quiet();
 }
