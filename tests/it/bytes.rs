@@ -111,8 +111,11 @@ fn a_greeting_says_how_long_a_stream_may_be_silent() {
         let lines = ["a", "b", "c"].map(|key| format!(r#"{{"org":"acme","keys":["{key}"]}}"#));
         let published = server.post("/api/events", "application/x-ndjson", &lines.join("\n"));
         assert_eq!(published.status(), 202, "{published:?}");
-        assert!(stream.next().ends_with("data: {\"keys\":[\"a\"]}\n\n"), "{way:?}");
-        let again = stream.next();
+        let mut again = stream.next();
+        // On a busy machine the rest may be there before the first is sent, which it makes superfluous.
+        if again.ends_with("data: {\"keys\":[\"a\"]}\n\n") {
+            again = stream.next();
+        }
         let (id, rest) = again.split_once('\n').expect("lines");
         assert_eq!(rest, tail("connected", 25), "{way:?}");
 
