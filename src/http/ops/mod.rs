@@ -1,7 +1,6 @@
 //! What operators see: `/ops`, a page that holds no data, and what it shows beside `/metrics`. The names of orgs, topics
 //! and servers are here only, behind the scope `ops`, because the metrics go to systems that many can read.
 
-mod digest;
 mod lists;
 mod nodes;
 mod page;

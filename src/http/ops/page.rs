@@ -2,11 +2,13 @@
 
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body_util::Full;
+use sha2::{Digest, Sha256};
 
-use super::digest::{base64, sha256};
 use crate::http::content::Content;
 
 const PAGE: &str = include_str!("page.html");
@@ -17,10 +19,7 @@ static CONTENT: Content = Content::new(PAGE.as_bytes());
 /// client from: no source of a policy names a file by its path alone (CSP3, 2.3.1). It asks this origin only, sends no
 /// form, is in no frame, and makes no text into HTML.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hashes = |tag| {
-        let hash = |text: &str| format!(" 'sha256-{}'", base64(&sha256(text.as_bytes())));
-        inline(PAGE, tag).map(hash).collect::<String>()
-    };
+    let hashes = |tag| inline(PAGE, tag).map(source_of).collect::<String>();
     let policy = format!(
         "default-src 'none'; script-src 'self'{}; style-src{}; connect-src 'self'; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
@@ -44,6 +43,11 @@ pub(in crate::http) fn page(request: &HeaderMap) -> Response<Full<Bytes>> {
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     response
+}
+
+/// The source of a policy that allows an element with this content.
+fn source_of(content: &str) -> String {
+    format!(" 'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(content)))
 }
 
 /// The contents of the elements of this name, in their order. The names of attributes are not looked at: the page has no
@@ -77,6 +81,17 @@ mod tests {
         assert_eq!(inline(page, "script").collect::<Vec<_>>(), ["\n a < b;\n", "c"]);
         assert_eq!(inline(page, "style").collect::<Vec<_>>(), ["b"]);
         assert_eq!(inline(page, "link").count(), 0);
+    }
+
+    /// The example of CSP3, and that of nothing.
+    #[test]
+    fn the_source_of_an_element_is_that_of_the_specification() {
+        for (content, source) in [
+            ("alert('Hello, world.');", " 'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"),
+            ("", " 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"),
+        ] {
+            assert_eq!(source_of(content), source);
+        }
     }
 
     /// What the policy would keep from having an effect, and what a browser would hash otherwise.

@@ -1,7 +1,6 @@
 //! The PROXY protocol, version 2 (HAProxy's doc/proxy-protocol.txt): the header with which a proxy begins a connection,
 //! and which names its client. Bytes in, result out.
 
-mod crc32c;
 mod receive;
 pub(in crate::server) mod task;
 #[cfg(all(test, not(nudged_loom)))]
@@ -9,7 +8,8 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use self::crc32c::Crc32c;
+use crc::{CRC_32_ISCSI, Crc};
+
 use crate::config::PROXY_HEADER_BYTES_MAX;
 use crate::metrics::HeaderRefusal;
 
@@ -41,7 +41,9 @@ const FAMILIES: u8 = 3;
 const PROTOCOLS: u8 = 2;
 
 /// The type of the checksum.
-const CRC32C: u8 = 3;
+const CHECKSUM: u8 = 3;
+
+static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// The header at the start of these bytes, which are all that have arrived; `None` if the rest is yet to come.
 ///
@@ -93,12 +95,20 @@ fn address<const OCTETS: usize, const BLOCK: usize>(
     let vectors = header[FIXED..].get(BLOCK..).ok_or(HeaderRefusal::Malformed)?;
     let checksum = checksum_at(vectors)?.map(|at| FIXED + BLOCK + at);
     if let Some(at) = checksum
-        && Crc32c::of(&[&header[..at], &[0; 4], &header[at + 4..]]).to_be_bytes()
-            != header[at..at + 4]
+        && checksum_of(header, at).to_be_bytes() != header[at..at + 4]
     {
         return Err(HeaderRefusal::Malformed);
     }
     Ok(*header[FIXED..].first_chunk().expect("the block is longer"))
+}
+
+/// The checksum of a header, in which its value, at this place, counts as zeros.
+fn checksum_of(header: &[u8], at: usize) -> u32 {
+    let mut checksum = CRC32C.digest();
+    for part in [&header[..at], &[0; 4], &header[at + 4..]] {
+        checksum.update(part);
+    }
+    checksum.finalize()
 }
 
 /// Where the value of the checksum is in these vectors (type, length, value), if there is one. The others are skipped.
@@ -108,7 +118,7 @@ fn checksum_at(vectors: &[u8]) -> Result<Option<usize>, HeaderRefusal> {
         let [kind, high, low] = *rest.first_chunk().ok_or(HeaderRefusal::Malformed)?;
         let length = usize::from(u16::from_be_bytes([high, low]));
         at += 3;
-        if kind == CRC32C && (length != 4 || checksum.replace(at).is_some()) {
+        if kind == CHECKSUM && (length != 4 || checksum.replace(at).is_some()) {
             return Err(HeaderRefusal::Malformed);
         }
         at += length;

@@ -158,8 +158,7 @@ fn vectors_that_do_not_fit_are_refused() {
 #[test]
 fn a_checksum_has_to_be_right_and_single() {
     let rest = |sum: [u8; 4]| [V4, &vector(5, b"id"), &vector(3, &sum), &vector(4, b"x")].concat();
-    let zeroed = header(0x21, 0x11, &rest([0; 4]));
-    let right = Crc32c::of(&[&zeroed]).to_be_bytes();
+    let right = 0x1998_D3B9_u32.to_be_bytes();
     assert_eq!(parsed(&header(0x21, 0x11, &rest(right))), Ok(Some(address("192.0.2.1"))));
     for bit in 0..32 {
         let wrong = (u32::from_be_bytes(right) ^ (1 << bit)).to_be_bytes();
