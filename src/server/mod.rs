@@ -2,6 +2,7 @@
 
 mod abort_on_drop;
 pub(crate) mod acceptor;
+mod bind_error;
 pub(crate) mod conn_context;
 mod exclusive;
 mod files;
@@ -48,7 +49,8 @@ use self::state_file::Keeping;
 use self::systemd::PassedSockets;
 use crate::config::Config;
 
-pub use self::listen::{Address, BindError};
+pub use self::bind_error::BindError;
+pub use self::listen::Address;
 pub use self::listening_socket::ListeningSocket;
 pub use self::outbox::OutboxError;
 pub use self::reload::Reloader;
