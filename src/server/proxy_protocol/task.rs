@@ -70,6 +70,9 @@ async fn receive(accepted: Accepted, context: &ConnContext) -> Option<Accepted> 
         }
         Some(Received::Refused(why)) => context.refuse_header(why, &socket),
         Some(Received::Client(_) | Received::Ended | Received::Waits) => {}
+        // Its header is not late: there was less time for it.
+        None if context.passes_on() => return Some(Accepted { socket, admitted, header }),
+        None if *context.draining.borrow() => {}
         None => context.refuse_header(header.refusal(), &socket),
     }
     None

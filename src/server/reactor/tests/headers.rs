@@ -3,7 +3,11 @@
 use super::waiting::{STREAM, connect, send};
 use super::*;
 use crate::admission::{Entrance, PeerSource};
+use crate::metrics::HeaderRefusal;
 use crate::server::proxy_protocol::HeaderState;
+use crate::server::reactor::Accepted;
+use crate::stream::{Sockets as _, drive_with};
+use crate::time::Time;
 
 /// Of 192.0.2.1.
 const HEADER: &[u8] =
@@ -80,4 +84,53 @@ async fn the_oldest_that_waits_for_its_header_makes_room() {
     assert!(!admitted.expect("a place").is_unproven(), "it is a regular one");
     let open = |n: usize| waiting[n].1.strong_count() > 0;
     assert_eq!([0, 1, 2].map(open), [true, false, true]);
+}
+
+/// SCENARIO: all places are taken when a connection of a proxy comes, so a task waits for its header. The client that this
+/// names may have one connection, and has one, which has become idle.
+/// BUG: a task that makes no room lets the client be refused, although the idle one can be closed.
+/// FIX: the idle one is closed for it, as in the reactor.
+#[tokio::test]
+async fn beyond_all_places_too_an_idle_connection_of_the_named_client_makes_room() {
+    let config =
+        Config { connections_max: Some(1), address_connections_max: Some(1), ..Config::default() };
+    let mut rig = Rig::with(config);
+    let idle = rig.admission.admit(None, Entrance::Public).await;
+    assert!(idle.set_peer([192, 0, 2, 1].into()));
+    let (mut client, accepted) = connect(&rig.admission).await;
+    let Accepted { socket, .. } = accepted;
+    let admitted = rig.admission.admit(None, Entrance::Public).await;
+    assert!(admitted.is_unproven(), "it is beyond the limit");
+    rig.context.dispatch(Accepted { socket, admitted, header: HeaderState::Due }, None);
+    rig.run().await;
+    idle.closer().note_idle();
+    client.write_all(&[HEADER, STREAM].concat()).expect("connected");
+    rig.run_until(|| idle.is_closed()).await;
+    drop(idle);
+    let hub = rig.hub.clone();
+    rig.run_until(|| hub.seats() == 1).await;
+}
+
+/// SCENARIO: a server stops while balancers have connections open without a header, as before each of their own requests.
+/// BUG: each counts as refused, for a header that is missing, and the log has a line that blames the balancer.
+/// FIX: it is closed without.
+#[tokio::test]
+async fn what_a_drain_closes_is_not_refused() {
+    let hub = HubConfig { drain_grace: Duration::from_millis(10), ..HubConfig::default() };
+    let config = Config { hub, ..Config::default() };
+    let (hub, clock) = (Hub::new(config.hub.clone()), Clock::start());
+    let (context, admission, draining) = context_with(config, &hub, clock);
+    let handle = context.reactor.clone();
+    let mut reactor = Reactor::new(context).expect("a poller");
+    let (mut client, mut accepted) = connect(&admission).await;
+    accepted.header = HeaderState::Due;
+    handle.accept(accepted, None);
+    reactor.turn(Time(0));
+    draining.send_replace(true);
+    hub.drain(clock.now(), Duration::ZERO);
+    drive_with(hub, clock, reactor).await;
+    while client.read(&mut [0]).is_err() {
+        yield_now().await;
+    }
+    assert_eq!(admission.header_refusals().read(HeaderRefusal::Missing), 0);
 }
