@@ -75,7 +75,7 @@ fn serve(mut settings: Serve) -> Result<ExitCode, Exit> {
     }
     raise_descriptor_limit();
 
-    settings.has_internal_socket = origin.has_internal_socket();
+    settings.inherited = origin.inherited();
     let has_listen = settings.has_listen();
     let mut config = settings.into_config().map_err(|why| {
         origin.refuse(&why);

@@ -4,7 +4,7 @@ use nudged::config::Config;
 #[cfg(target_os = "linux")]
 use nudged::server::Predecessor;
 use nudged::server::systemd::{self, PassedSockets};
-use nudged::server::{Address, BindError, Server};
+use nudged::server::{Address, BindError, ListeningSocket, Server};
 
 use super::Exit;
 
@@ -16,6 +16,17 @@ pub(crate) enum Origin {
     /// Everything that another process has.
     #[cfg(target_os = "linux")]
     Successor(Predecessor),
+}
+
+/// Kinds of listening sockets that a process was given.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Inherited {
+    /// One of an internal address.
+    pub(crate) internal: bool,
+    /// A Unix socket.
+    pub(crate) unix: bool,
+    /// One of a public address.
+    pub(crate) public_unix: bool,
 }
 
 // ===== impl Origin =====
@@ -36,11 +47,15 @@ impl Origin {
         inherited.map(Self::Fresh).map_err(|why| Exit::usage(format!("LISTEN_FDS: {why}")))
     }
 
-    pub(crate) fn has_internal_socket(&self) -> bool {
+    /// What it listens on, whatever the settings are.
+    pub(crate) fn inherited(&self) -> Inherited {
         match self {
-            Self::Fresh(inherited) => !inherited.internal.is_empty(),
+            Self::Fresh(PassedSockets { public, internal }) => {
+                let public = public.iter().map(|socket| (socket, false));
+                Inherited::of(public.chain(internal.iter().map(|socket| (socket, true))))
+            }
             #[cfg(target_os = "linux")]
-            Self::Successor(predecessor) => predecessor.has_internal_socket(),
+            Self::Successor(predecessor) => Inherited::of(predecessor.sockets()),
         }
     }
 
@@ -94,5 +109,21 @@ impl Origin {
             #[cfg(target_os = "linux")]
             Self::Successor(predecessor) => Server::take_over(config, predecessor),
         }
+    }
+}
+
+// ===== impl Inherited =====
+
+impl Inherited {
+    /// Of these sockets, each with whether it is one of an internal address.
+    fn of<'s>(sockets: impl Iterator<Item = (&'s ListeningSocket, bool)>) -> Self {
+        let mut all = Self::default();
+        for (socket, internal) in sockets {
+            let unix = matches!(socket, ListeningSocket::Unix(_));
+            all.internal |= internal;
+            all.unix |= unix;
+            all.public_unix |= unix && !internal;
+        }
+        all
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
+use nudged::config::Peers;
 
 use super::values::OrgList;
 
@@ -77,6 +78,8 @@ const RULES: &[(&str, Needed)] = &[
     ("cors_header", Needed::OneOf(&["cors_origin"])),
 ];
 
+const UNIX_SOCKET: &str = "an address like unix:/run/nudged.sock";
+
 // ===== impl GivenArgs =====
 
 impl GivenArgs {
@@ -96,9 +99,7 @@ impl GivenArgs {
                     let settings = &["internal_listen"];
                     (has_internal_socket || self.has_any(settings), one_of(settings))
                 }
-                Needed::UnixSocket => {
-                    (has_unix_socket, "an address like unix:/run/nudged.sock".into())
-                }
+                Needed::UnixSocket => (has_unix_socket, UNIX_SOCKET.into()),
                 Needed::TokenKey => {
                     (takes_tokens, format!("a key for tokens: {}", one_of(TOKEN_KEYS)))
                 }
@@ -120,6 +121,19 @@ impl GivenArgs {
             }
         }
         Ok(())
+    }
+
+    /// Fails if the peers of Unix sockets are given for this setting, and there is no such socket for it.
+    pub(super) fn check_unix(
+        &self,
+        setting: &str,
+        peers: &[Peers],
+        has_unix_socket: bool,
+    ) -> Result<(), String> {
+        match peers.contains(&Peers::Unix) && !has_unix_socket {
+            true => Err(format!("{} unix does nothing without {UNIX_SOCKET}", self.shown(setting))),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn has_any(&self, settings: &[&str]) -> bool {

@@ -8,6 +8,7 @@ use super::auth::AuthArgs;
 use super::backplane::BackplaneArgs;
 use super::lacking::LackingArgs;
 use super::listen_address::resolve;
+use super::origin::Inherited;
 #[cfg(feature = "postgres")]
 use super::outbox::OutboxArgs;
 use super::requirements::GivenArgs;
@@ -58,9 +59,9 @@ pub(crate) struct Serve {
     pub(crate) logging: LogArgs,
     #[command(flatten)]
     lacking: LackingArgs,
-    /// Whether the service manager has opened an internal address, which stands for `--internal-listen`.
+    /// The sockets that the service manager or a predecessor has opened.
     #[arg(skip)]
-    pub(crate) has_internal_socket: bool,
+    pub(crate) inherited: Inherited,
 }
 
 // ===== impl Serve =====
@@ -74,11 +75,17 @@ impl Serve {
     /// Fails if settings contradict each other, or need a feature that this build lacks.
     pub(crate) fn into_config(self) -> Result<Config, String> {
         self.lacking.check()?;
-        let has_unix_socket = self.listening.has_unix_socket();
+        let has_public_unix = self.listening.has_public_unix_socket();
         #[cfg(feature = "tls")]
-        let has_unix_socket = has_unix_socket || self.tls.has_unix_socket();
-        let lists = self.streams.public_orgs.as_deref();
-        self.given.check(self.has_internal_socket, has_unix_socket, lists)?;
+        let has_public_unix = has_public_unix || self.tls.has_public_unix_socket();
+        let has_unix = has_public_unix || self.listening.has_internal_unix_socket();
+        let (lists, inherited) = (self.streams.public_orgs.as_deref(), self.inherited);
+        self.given.check(inherited.internal, has_unix, lists)?;
+        let LimitArgs { trust_forwarded_for, proxy_protocol_from, .. } = &self.limits;
+        let has_unix = has_unix || inherited.unix;
+        self.given.check_unix("trust_forwarded_for", trust_forwarded_for, has_unix)?;
+        let has_public_unix = has_public_unix || inherited.public_unix;
+        self.given.check_unix("proxy_protocol_from", proxy_protocol_from, has_public_unix)?;
         #[cfg(feature = "tls")]
         self.tls.check()?;
         let Self {

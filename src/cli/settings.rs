@@ -65,9 +65,14 @@ pub(super) struct ListenArgs {
 // ===== impl ListenArgs =====
 
 impl ListenArgs {
-    /// Whether one of the addresses is a path.
-    pub(super) fn has_unix_socket(&self) -> bool {
-        self.listen.iter().chain(&self.internal_listen).any(ListenAddress::is_unix)
+    /// Whether one of the public addresses is a path.
+    pub(super) fn has_public_unix_socket(&self) -> bool {
+        self.listen.iter().any(ListenAddress::is_unix)
+    }
+
+    /// Whether one of the internal addresses is.
+    pub(super) fn has_internal_unix_socket(&self) -> bool {
+        self.internal_listen.iter().any(ListenAddress::is_unix)
     }
 }
 
@@ -393,8 +398,8 @@ impl TopicArgs {
 
 #[cfg(feature = "tls")]
 impl TlsFileArgs {
-    /// Whether one of the addresses is a path.
-    pub(super) fn has_unix_socket(&self) -> bool {
+    /// Whether one of the public addresses is a path.
+    pub(super) fn has_public_unix_socket(&self) -> bool {
         self.plain_listen.iter().any(ListenAddress::is_unix)
     }
 

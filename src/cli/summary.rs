@@ -33,37 +33,25 @@ pub(crate) fn access(config: &Config) -> String {
     format!("{access}{pages}\n{}\n{log}{outbox}", public_streams(config))
 }
 
-/// What is not known of the peers at these addresses, and what does nothing at them; empty if there is neither.
+/// What is not known of the peers at these addresses; empty if all is.
 pub(crate) fn peers(config: &Config, addresses: &[Address]) -> String {
-    let trusts = config.trusted_proxies.contains(&Peers::Unix);
-    let has_header = config.proxy_protocol_from.contains(&Peers::Unix);
     if !addresses.iter().any(|address| address.endpoint.is_unix()) {
-        // No error: a check does not see the sockets of systemd.
-        return [("--trust-forwarded-for", trusts), ("--proxy-protocol-from", has_header)]
-            .into_iter()
-            .filter(|(_, is_given)| *is_given)
-            .map(|(flag, _)| {
-                format!("peers: {flag} unix does nothing, since no address is a Unix socket\n")
-            })
-            .collect();
+        return String::new();
     }
     let field = match config.forwarded_field {
         ForwardedField::Forwarded => "Forwarded",
         _ => "X-Forwarded-For",
     };
-    // At an internal address none counts.
-    let header_counts = has_header
-        && addresses.iter().any(|address| address.endpoint.is_unix() && !address.internal);
-    let client = match (header_counts, trusts) {
-        (true, _) => {
-            "; their clients are those in the header of the PROXY protocol (--proxy-protocol-from unix)".into()
-        }
-        (false, true) => {
-            format!("; their clients are those in {field} (--trust-forwarded-for unix)")
-        }
-        (false, false) => ", and no limit of an address applies to them".to_owned(),
+    let names_clients =
+        |place, setting| format!("; their clients are those in {place} ({setting} unix)");
+    let clients = if config.proxy_protocol_from.contains(&Peers::Unix) {
+        names_clients("the header of the PROXY protocol", "--proxy-protocol-from")
+    } else if config.trusted_proxies.contains(&Peers::Unix) {
+        names_clients(field, "--trust-forwarded-for")
+    } else {
+        ", and no limit of an address applies to them".into()
     };
-    format!("peers: those of Unix sockets have no address{client}\n")
+    format!("peers: those of Unix sockets have no address{clients}\n")
 }
 
 /// Whether the keys and `--public-orgs` leave nothing to subscribe to.

@@ -18,6 +18,7 @@ use super::listeners::KeptListener;
 use super::memory_file;
 use super::message::{Message, Versions};
 use super::spawn::{BETWEEN, VALUE, VARIABLE, stand_between};
+use crate::server::ListeningSocket;
 
 /// The process that this one takes over from, which has started it.
 #[derive(Debug)]
@@ -96,9 +97,9 @@ impl Predecessor {
         &self.build
     }
 
-    /// Whether it listens on an internal address.
-    pub fn has_internal_socket(&self) -> bool {
-        self.listeners.iter().any(|kept| kept.state.internal)
+    /// The sockets on which it listens, each with whether that is an internal address.
+    pub fn sockets(&self) -> impl Iterator<Item = (&ListeningSocket, bool)> {
+        self.listeners.iter().map(|kept| (&kept.socket, kept.state.internal))
     }
 
     /// Says why this process cannot take over. The old one goes on, and logs it.

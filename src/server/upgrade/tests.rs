@@ -84,7 +84,7 @@ fn old_process(control: &Arc<Control>, limits: Limits) -> Result<(), String> {
 fn new_process(control: Control) -> Result<(), String> {
     let new = || {
         let predecessor = Predecessor::receive(control)?;
-        assert!(predecessor.has_internal_socket());
+        assert!(predecessor.sockets().any(|(_, internal)| internal));
         predecessor.hello(CAPACITY)?;
         predecessor.ready()?;
         let admission = Admission::new(&Config::default(), 1_000);

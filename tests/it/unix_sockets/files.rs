@@ -20,6 +20,13 @@ fn refusal(args: &[&str]) -> String {
     message
 }
 
+/// The report on settings that are valid.
+fn checked(args: &[&str]) -> String {
+    let output = Server::command().arg("--check").args(args).output().expect("a program");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
 #[test]
 fn the_file_is_removed_when_the_server_ends_and_replaced_if_it_was_killed() {
     let place = Place::new();
@@ -124,6 +131,33 @@ fn a_path_at_which_no_server_can_listen_is_refused_with_the_reason() {
     }
 }
 
+/// SCENARIO: an operator sets `--proxy-protocol-from unix`, and the server listens on TCP, or has the Unix socket for its
+/// internal address, where no header is read.
+/// BUG: it starts, and its clients are the balancer to it.
+/// FIX: a setting that does nothing is an error, as others are; sockets of the service manager count.
+#[test]
+fn peers_of_unix_sockets_are_refused_where_there_is_no_such_socket_for_them() {
+    let place = Place::new();
+    let limit = ["--address-streams", "1"];
+    for (flag, listen) in [
+        ("--trust-forwarded-for", &[][..]),
+        ("--proxy-protocol-from", &[]),
+        ("--proxy-protocol-from", &["--internal-listen", &place.flag()]),
+    ] {
+        let message = refusal(&[&[flag, "10.0.0.0/8,unix"][..], &limit, listen].concat());
+        let why = format!("{flag} unix does nothing without an address like unix:");
+        assert!(message.contains(&why), "{message}");
+    }
+    let (listen, internal) = (["--listen", &place.flag()], ["--internal-listen", &place.flag()]);
+    for (flag, listen) in [
+        ("--trust-forwarded-for", listen),
+        ("--trust-forwarded-for", internal),
+        ("--proxy-protocol-from", listen),
+    ] {
+        checked(&[&[flag, "unix"][..], &limit, &listen].concat());
+    }
+}
+
 /// Whatever the umask is.
 #[test]
 fn the_file_has_the_permissions_that_are_asked_for() {
@@ -205,13 +239,7 @@ fn a_socket_that_does_not_listen_is_refused() {
 #[test]
 fn a_check_makes_no_file_and_may_be_run_beside_the_server() {
     let place = Place::new();
-    let check = || {
-        let mut command = Server::command();
-        let output = command.args(["--check", "--listen", &place.flag()]).output();
-        let output = output.expect("a program");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    };
+    let check = || checked(&["--listen", &place.flag()]);
     let report = check();
     assert!(report.contains(&format!("address: {}\n", place.flag())), "{report}");
     assert!(report.contains("have no address"), "{report}");

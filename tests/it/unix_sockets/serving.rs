@@ -67,6 +67,10 @@ fn the_first_lines_say_what_does_not_apply_and_how_to_connect() {
     let line =
         "peers: those of Unix sockets have no address; their clients are those in X-Forwarded-For";
     assert!(lines.contains(line), "{lines}");
+    let named = ["--proxy-protocol-from", "unix", "--listen", &place.flag()];
+    let lines = first_lines(&named);
+    let line = "peers: those of Unix sockets have no address; their clients are those in the header of the PROXY protocol";
+    assert!(lines.contains(line), "{lines}");
     let lines = first_lines(&["--listen", "127.0.0.1:0"]);
     assert!(!lines.contains("peers:"), "{lines}");
 }
@@ -84,20 +88,6 @@ fn the_first_lines_name_the_header_of_a_balancer_at_a_unix_socket() {
         let line = "peers: those of Unix sockets have no address; their clients are those in the header of the PROXY \
                     protocol (--proxy-protocol-from unix)\n";
         assert!(lines.contains(line), "{lines}");
-    }
-}
-
-/// SCENARIO: `unix` is listed as a balancer or a proxy, and the address to listen on is not, or no longer, a Unix socket.
-/// BUG: nothing said that the setting does nothing.
-/// FIX: the first lines and `--check` do.
-#[test]
-fn the_first_lines_say_that_unix_does_nothing_without_a_unix_socket() {
-    let settings =
-        ["--proxy-protocol-from", "unix", "--trust-forwarded-for", "unix", "--access-log"];
-    let lines = first_lines(&[&["--listen", "127.0.0.1:0"], &settings[..]].concat());
-    for flag in ["--trust-forwarded-for", "--proxy-protocol-from"] {
-        let line = format!("peers: {flag} unix does nothing, since no address is a Unix socket\n");
-        assert!(lines.contains(&line), "{lines}");
     }
 }
 
