@@ -33,6 +33,14 @@ cp "$folder/next.deb" "$folder/root/next.deb"
 
 echo '-- a folder without systemd'
 inside() { chroot "$folder/root" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+mv "$folder/root/dev" "$folder/root/no-dev" && mkdir "$folder/root/dev"
+! inside dpkg --install /this.deb >/dev/null 2>&1 || fail 'it is installed without a secret'
+expect 'secrets without random bytes' '' "$(inside find /etc/nudged -type f)"
+inside chmod 0755 /etc/nudged
+rmdir "$folder/root/dev" && mv "$folder/root/no-dev" "$folder/root/dev"
+inside dpkg --configure nudged >/dev/null
+expect 'the mode of a folder that was there' '755 root' "$(inside stat -c '%a %U' /etc/nudged)"
+inside dpkg --purge nudged >/dev/null
 inside dpkg --install /this.deb >/dev/null
 expect 'the mode of the secret' '600 root' "$(inside stat -c '%a %U' /etc/nudged/jwt-secret)"
 expect 'the mode of its folder' '700 root' "$(inside stat -c '%a %U' /etc/nudged)"

@@ -33,6 +33,8 @@ expect 'the mode of the settings' 640 "$(stat -c %a "$folder/etc/nudged.env")"
 
 # The scripts' own doing, in a folder that has nothing of systemd.
 rpm -qp --queryformat '%{POSTIN}' "$rpm" | sed "s#/etc/nudged#$folder/etc/nudged#g; s#/run/systemd/system#/nonexistent#g; s#systemctl#false#g" >"$folder/post"
+! sed 's#/dev/urandom#/nonexistent#' "$folder/post" | sh -s 1 2>/dev/null || fail 'its script goes on without a secret'
+expect 'secrets without random bytes' '' "$(find "$folder/etc/nudged" -type f)"
 sh -e "$folder/post" 1
 expect 'the mode of the secret' 600 "$(stat -c %a "$folder/etc/nudged/jwt-secret")"
 secret=$(cat "$folder/etc/nudged/jwt-secret")
