@@ -84,8 +84,12 @@ impl ConnContext {
     /// Counts a header of a proxy that is refused, and logs it now and then.
     pub(super) fn refuse_header(&self, why: HeaderRefusal, socket: &TcpStream) {
         if let Some(times) = self.factory.count_header_refusal(why) {
-            let peer = peer_of(socket).map(|peer| peer.to_string());
-            let (peer, reason) = (peer.as_deref().unwrap_or("unix"), why.label());
+            let peer = match peer_of(socket) {
+                Some(peer) => peer.to_string(),
+                // One that has reset its connection has no address any more.
+                None => if socket.local_addr().is_ok() { "gone" } else { "unix" }.into(),
+            };
+            let reason = why.label();
             tracing::warn!(peer, reason, times, "a connection was refused: {why}");
         }
     }

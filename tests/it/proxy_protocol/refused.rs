@@ -102,6 +102,20 @@ fn a_header_that_ends_or_stops_in_the_middle_is_refused() {
     }
 }
 
+/// SCENARIO: a balancer resets a connection in the middle of its header.
+/// BUG: the log had it as that of a Unix socket, because a socket that was reset has no peer any more.
+/// FIX: the log has it as one that is gone.
+#[test]
+fn a_peer_that_has_reset_its_connection_is_none_of_a_unix_socket() {
+    let mut server = server(Transport::Http1, &["--head-timeout", "1h"]);
+    let log = Log::of(&mut server);
+    let mut client = connect(&server);
+    client.send_bytes(&header(CLIENT)[..20]);
+    server.settle();
+    client.reset();
+    log.line(&["reason=\"unfinished\"", "peer=\"gone\""]);
+}
+
 /// What a server makes of it that knows no proxies: for HTTP it is a malformed request, for TLS no handshake.
 #[test]
 fn a_header_of_another_peer_is_garbage() {
