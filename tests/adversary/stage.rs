@@ -1,7 +1,7 @@
 //! The server under attack, its log and its published keys.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{ChildStderr, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,6 +59,9 @@ pub(crate) const STREAMS_PER_CONNECTION: usize = 100;
 /// The limits of one address. The honest subscribers come from [`HONEST_ADDRESSES`].
 pub(crate) const ADDRESS_MAX: usize = 400;
 pub(crate) const HONEST_ADDRESSES: usize = 20;
+
+/// The address of a balancer, whose connections begin with a header of the PROXY protocol.
+pub(crate) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 99, 1);
 
 /// The limit of the public streams of an org.
 pub(crate) const ORG_PUBLIC_MAX: usize = 50;
@@ -135,6 +138,7 @@ fn flags(sizes: Sizes) -> Vec<String> {
     let text = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
     let mut flags = text(&["--workers", "2", "--log", "debug", "--public-orgs", "*"]);
     flags.extend(text(&["--listen", "127.0.0.1:0", "--plain-listen", "127.0.0.1:0"]));
+    flags.extend(["--proxy-protocol-from".to_owned(), BALANCER.to_string()]);
     flags.extend(text(&["--drain-window", DRAIN_WINDOW, "--drain-timeout", "8s"]));
     for (flag, limit) in [
         ("--connections", sizes.connections() + sizes.spare()),

@@ -4,6 +4,7 @@
 mod empty_records;
 mod ends;
 mod floods;
+mod headers;
 mod http2;
 mod places;
 mod tls;
@@ -79,7 +80,7 @@ pub(crate) struct Running {
     pub(crate) arenas: Vec<(Attack, Arc<Arena>)>,
 }
 
-pub(crate) const ATTACKS: [Attack; 16] = [
+pub(crate) const ATTACKS: [Attack; 17] = [
     attack("key-updates", "1", |arena| Box::pin(tls::key_updates(arena))),
     attack("pipelined-requests", "2", |arena| Box::pin(floods::pipelined(arena))),
     attack("bad-tokens", "3", |arena| Box::pin(floods::bad_tokens(arena))),
@@ -96,6 +97,7 @@ pub(crate) const ATTACKS: [Attack; 16] = [
     attack("resets", "10", |arena| Box::pin(ends::resets(arena))),
     attack("replacing", "issue 15", |arena| Box::pin(topics::replacing(arena))),
     attack("invented-topics", "issue 15", |arena| Box::pin(topics::invented_topics(arena))),
+    attack("headers", "issue 21", |arena| Box::pin(headers::headers(arena))),
 ];
 
 /// The attackers' addresses are 127.0.100.1 and following.
@@ -180,10 +182,14 @@ impl Arena {
     }
 
     async fn connect_from(&self, last: u8, to: SocketAddr) -> io::Result<TcpStream> {
+        self.connect_as(Ipv4Addr::new(127, 0, self.network, last), to).await
+    }
+
+    async fn connect_as(&self, from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         // Its connections end often, and their ports are free again at once.
         socket.set_reuseaddr(true)?;
-        socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, self.network, last), 0)))?;
+        socket.bind(SocketAddr::from((from, 0)))?;
         let socket = socket.connect(to).await?;
         socket.set_nodelay(true)?;
         add(&self.tally.connections, 1);

@@ -88,7 +88,7 @@ pub(super) async fn halves(arena: Arc<Arena>) {
 }
 
 /// Reads until the server ends the connection.
-async fn held(arena: &Arena, socket: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+pub(super) async fn held(arena: &Arena, socket: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let (mut bytes, mut answered) = ([0; 4096], false);
     while socket.read(&mut bytes).await? > 0 {
         add(&arena.tally.answers, u64::from(!answered));
