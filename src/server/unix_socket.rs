@@ -22,6 +22,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use rustix::fs::Access;
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::time::Instant;
 
 use super::exclusive::BACKLOG;
 
@@ -63,9 +64,8 @@ enum Found {
 /// The longest path, in bytes: that of `sockaddr_un` (unix(7)), which ends with a 0.
 pub(crate) const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// How often a folder is tried again that another process has locked: for some two seconds, far longer than a server
-/// holds it.
-const LOCK_RETRIES: u32 = 1_000;
+/// How long a folder is tried again that another process has locked: far longer than a server holds it.
+const LOCK_MAX: Duration = Duration::from_secs(2);
 
 /// Between two tries to lock it.
 const LOCK_RETRY: Duration = Duration::from_millis(2);
@@ -181,7 +181,8 @@ fn no_folder(folder: &Path, why: io::Error) -> io::Error {
 fn lock_folder(path: &Path) -> io::Result<Option<File>> {
     let folder = folder(path);
     let file = File::open(folder).map_err(|why| no_folder(folder, why))?;
-    for _ in 0..LOCK_RETRIES {
+    let until = Instant::now() + LOCK_MAX;
+    while Instant::now() < until {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY),
