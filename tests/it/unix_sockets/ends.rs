@@ -1,12 +1,17 @@
 //! However a stream over a Unix socket ends, its seat and its descriptor are free.
 
+use std::io::{IoSlice, PipeReader, Read, pipe};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
 use super::Place;
-use crate::support::eventually;
 use crate::support::large::{LARGE, keys, publish};
 use crate::support::programs::{CURL, requires};
 use crate::support::server::Signal;
+use crate::support::{Client, Stream, eventually};
 
 const STREAMS: usize = 20;
 
@@ -114,4 +119,42 @@ fn a_thousand_streams_over_one_socket_receive_an_event_and_leave_nothing() {
     drop(streams);
     eventually("every seat is free", || server.seats() == 0);
     eventually("every descriptor is closed", || server.descriptors() <= before);
+}
+
+/// Sends these bytes, and a descriptor beside them, which nothing here has open after that. Returns what notices when
+/// nothing else has it either.
+fn send_descriptor(client: &mut Client, bytes: &[u8]) -> PipeReader {
+    let (reader, writer) = pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&reader, true).expect("a pipe");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [writer.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let sent = sendmsg(client.socket(), &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty());
+    assert_eq!(sent.expect("connected"), bytes.len());
+    reader
+}
+
+fn expect_closed(mut reader: &PipeReader) {
+    eventually("nothing has it open", || matches!(reader.read(&mut [0]), Ok(0)));
+}
+
+/// SCENARIO: a client sends descriptors (SCM_RIGHTS) beside a request, and beside what is dropped behind it.
+/// FIX: what is read without room for them closes them: none is ever one of the server's.
+#[test]
+fn descriptors_that_a_client_sends_are_closed() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let before = server.descriptors_at_rest();
+    let mut client = place.connect();
+    let request = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
+    let beside_request = send_descriptor(&mut client, request);
+    let head = client.read_head();
+    let mut stream = Stream { client, head };
+    stream.connected();
+    let behind = send_descriptor(&mut stream.client, b"anything");
+    [&beside_request, &behind].into_iter().for_each(expect_closed);
+    assert!(server.descriptors() <= before + 1, "its socket");
+    let id = server.publish("acme", &["a"]).expect("subscribed");
+    stream.expect_invalidate(&id, &["a"]);
 }
