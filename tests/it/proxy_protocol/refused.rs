@@ -87,7 +87,7 @@ fn a_header_that_ends_or_stops_in_the_middle_is_refused() {
         eventually("the resets are noticed", || refused(&patient, "unfinished") == count);
         eventually("nothing is left", || patient.metric("nudged_connections") == 1);
 
-        let hasty = server(transport, &["--head-timeout", "300ms"]);
+        let hasty = server(transport, &["--head-timeout", "1s"]);
         let mut clients: Vec<_> = [0, 1, 12, 27].map(|length| (connect(&hasty), length)).into();
         clients.iter_mut().for_each(|(client, length)| client.send_bytes(&whole[..*length]));
         for (client, length) in clients {
