@@ -123,7 +123,7 @@ fn a_thousand_streams_over_one_socket_receive_an_event_and_leave_nothing() {
 
 /// Sends these bytes, and a descriptor beside them, which nothing here has open after that. Returns what notices when
 /// nothing else has it either.
-fn send_descriptor(client: &mut Client, bytes: &[u8]) -> PipeReader {
+fn send_descriptor(client: &Client, bytes: &[u8]) -> PipeReader {
     let (reader, writer) = pipe().expect("a pipe");
     rustix::io::ioctl_fionbio(&reader, true).expect("a pipe");
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -148,11 +148,11 @@ fn descriptors_that_a_client_sends_are_closed() {
     let before = server.descriptors_at_rest();
     let mut client = place.connect();
     let request = b"GET /api/acme/events HTTP/1.1\r\nhost: test\r\n\r\n";
-    let beside_request = send_descriptor(&mut client, request);
+    let beside_request = send_descriptor(&client, request);
     let head = client.read_head();
     let mut stream = Stream { client, head };
     stream.connected();
-    let behind = send_descriptor(&mut stream.client, b"anything");
+    let behind = send_descriptor(&stream.client, b"anything");
     [&beside_request, &behind].into_iter().for_each(expect_closed);
     assert!(server.descriptors() <= before + 1, "its socket");
     let id = server.publish("acme", &["a"]).expect("subscribed");
