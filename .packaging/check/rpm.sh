@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The rpm, as far as Debian's rpm can tell: its description and its scripts; it is unpacked, and the program run.
+# The rpm, as far as Debian's rpm can show it: its description and its scripts; it is unpacked, and the program run.
 #
 #   check/rpm.sh [FILE]
 set -euo pipefail
