@@ -49,10 +49,12 @@ struct Opening {
 
 /// The id that the client came with.
 #[derive(Clone, Copy, Debug)]
-struct Last {
-    id: Option<EventId>,
-    /// It stated one, if only one that cannot be read.
-    is_stated: bool,
+enum Last {
+    /// It stated none.
+    None,
+    /// It stated one that is of no use.
+    Unusable,
+    Id(EventId),
 }
 
 // ===== impl EventStream =====
@@ -74,7 +76,11 @@ impl EventStream {
     ) -> Result<Self, SubscribeError> {
         let id = last_event_id.and_then(|text| text.parse::<EventId>().ok());
         let (subscription, greeting) = hub.subscribe(org, view, id, now)?;
-        let last = Last { id, is_stated: last_event_id.is_some() };
+        let last = match id {
+            Some(id) => Last::Id(id),
+            None if last_event_id.is_some() => Last::Unusable,
+            None => Last::None,
+        };
         Ok(Self::begin(hub, subscription, (greeting, last), now))
     }
 
@@ -173,7 +179,7 @@ impl EventStream {
     #[cfg(feature = "server")]
     pub(crate) fn with_stated_id(mut self) -> Self {
         if let Some(opening) = self.extra.as_mut().and_then(|extra| extra.opening.as_mut()) {
-            opening.last.is_stated = true;
+            opening.last = opening.last.stated();
         }
         self
     }
@@ -208,8 +214,8 @@ impl EventStream {
     /// Starts the stream, once. Returns the greeting, with its id and the reconnection time.
     fn start(&mut self) -> Option<(Greeting, EventId, u32)> {
         let Opening { greeting, last, retry_ms } = self.take_opening()?;
-        let (greeting, id) = self.subscription.begin(greeting, last.id);
-        self.subscription.count_greeting(greeting, last.is_stated);
+        let (greeting, id) = self.subscription.begin(greeting, last.id());
+        self.subscription.count_greeting(greeting, !matches!(last, Last::None));
         Some((greeting, id, retry_ms))
     }
 
@@ -253,10 +259,27 @@ impl EventStream {
 
 // ===== impl Last =====
 
+impl Last {
+    fn id(self) -> Option<EventId> {
+        match self {
+            Self::Id(id) => Some(id),
+            Self::None | Self::Unusable => None,
+        }
+    }
+
+    /// The same of a client that has stated one, if one that is of no use.
+    #[cfg(feature = "server")]
+    fn stated(self) -> Self {
+        match self {
+            Self::None => Self::Unusable,
+            stated => stated,
+        }
+    }
+}
+
 impl From<Start> for Last {
     fn from(start: Start) -> Self {
-        let id = start.last_id();
-        Self { id, is_stated: id.is_some() }
+        start.last_id().map_or(Self::None, Self::Id)
     }
 }
 
