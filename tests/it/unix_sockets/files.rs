@@ -1,10 +1,12 @@
 //! The file of a socket: made with its permissions, replaced if it is stale, kept if it is anything else, and removed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::Place;
@@ -70,7 +72,7 @@ fn a_server_that_listens_is_not_replaced() {
 fn any_other_file_is_kept() {
     let place = Place::new();
     let target = place.dir.path().join("target");
-    type Make = fn(&std::path::Path, &std::path::Path);
+    type Make = fn(&Path, &Path);
     let kinds: [Make; 4] = [
         |path, _| fs::write(path, "mine").expect("a file"),
         |path, _| fs::create_dir(path).expect("a folder"),
@@ -249,16 +251,38 @@ fn a_check_makes_no_file_and_may_be_run_beside_the_server() {
     assert_eq!(place.get("/livez", "host: test\r\n").status(), 200);
 }
 
-/// Who may write to a file decides who may connect.
-#[test]
-fn the_folder_has_to_be_writable() {
-    let place = Place::new();
+/// The program as a user without privileges, for whom permissions count, whatever the user of the tests is.
+fn unprivileged(place: &Place) -> Command {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    if is_root {
-        return;
+    if !is_root {
+        return Server::command();
     }
-    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o500)).expect("a folder");
-    let message = refusal(&["--listen", &place.flag()]);
-    assert!(message.contains("Permission denied"), "{message}");
-    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o700)).expect("a folder");
+    const USER: u32 = 65_534;
+    chown(place.dir.path(), Some(USER), Some(USER)).expect("a folder");
+    // That user may not be able to look into the folders above the program: its descriptor leads past them.
+    let command = Server::command();
+    let program = File::open(command.get_program()).expect("the program");
+    // It stays open until the tests end.
+    let path = Path::new("/proc/self/fd").join(program.into_raw_fd().to_string());
+    let mut command = Server::command_at(&path);
+    command.uid(USER).gid(USER);
+    command
+}
+
+/// The file is made in it, under a lock of it, for which it is read.
+#[test]
+fn the_folder_has_to_be_writable_and_readable() {
+    for mode in [0o500, 0o300] {
+        let place = Place::new();
+        let flag = place.flag();
+        for check in [&[][..], &["--check"]] {
+            let command = unprivileged(&place);
+            fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(mode)).expect("one");
+            let listen = [check, &["--listen", &flag]].concat();
+            let (code, message) = Server::refuses_to_start_as(command, &listen);
+            assert_eq!(code, Some(2), "{mode:o} {check:?} {message}");
+            assert!(message.contains("Permission denied"), "{mode:o} {check:?} {message}");
+        }
+        fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o700)).expect("a folder");
+    }
 }
