@@ -23,9 +23,5 @@ grep -q '^\.SH NAME' "$tree/man/nudged.1"
 for crate in tokio aws-lc-sys redis; do
     grep -q "^$crate v" "$tree/licenses/notices" || fail "the licence of $crate is missing"
 done
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-env -i NUDGED_JWT_SECRET=$SECRET NUDGED_LISTEN="127.0.0.1:$port" "$tree/nudged" >/dev/null &
-tried "$tree/nudged" "$port" $!
-wait $! && code=0 || code=$?
-expect 'the exit code after SIGTERM' 0 "$code"
+tried_at_free_port "$tree/nudged"
 echo "$(basename "$archive"): unpacked, run"

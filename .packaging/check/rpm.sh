@@ -41,9 +41,5 @@ secret=$(cat "$folder/etc/nudged/jwt-secret")
 sh -e "$folder/post" 2
 expect 'the secret after an upgrade' "$secret" "$(cat "$folder/etc/nudged/jwt-secret")"
 
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-env -i NUDGED_JWT_SECRET=$SECRET NUDGED_LISTEN="127.0.0.1:$port" "$folder/usr/bin/nudged" >/dev/null &
-tried "$folder/usr/bin/nudged" "$port" $!
-wait $! && code=0 || code=$?
-expect 'the exit code after SIGTERM' 0 "$code"
+tried_at_free_port "$folder/usr/bin/nudged"
 echo "$(basename "$rpm"): described, unpacked, run"
