@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::ListeningSocket;
 use super::conn_context::ConnContext;
 use super::listening_socket::AcceptSocket;
+use super::passed_connection::PassedConnection;
 use super::proxy_protocol::HeaderState;
 #[cfg(target_os = "linux")]
 use super::proxy_protocol::task::identify;
@@ -21,7 +22,6 @@ use super::reactor::Accepted;
 use super::tls::Tls;
 #[cfg(target_os = "linux")]
 use super::upgrade::late::Late;
-use super::upgrade::successor::PassedConnection;
 use crate::admission::{Entrance, PeerSource};
 
 /// Accepts the connections of one worker.

@@ -8,10 +8,10 @@ use mio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::http1::Connection;
+use super::passed_connection::PassedConnection;
 use super::proxy_protocol;
 use super::reactor::{Accepted, Handle};
 use super::tls::Handshake;
-use super::upgrade::successor::PassedConnection;
 use crate::http::{ServiceFactory, Timer, Verdict};
 use crate::metrics::HeaderRefusal;
 

@@ -17,9 +17,9 @@ use super::conn_context::ConnContext;
 use super::head_clock::HeadClock;
 use super::http2;
 use super::http2_conn::Http2Conn;
+use super::passed_connection::PassedConnection;
 use super::reactor::Transport;
 use super::socket::{Observer, Socket};
-use super::upgrade::successor::PassedConnection;
 use crate::admission::Admitted;
 use crate::http::{Handoff, HandoffSlot, Polled, Service, Sleep, Timer};
 

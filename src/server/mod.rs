@@ -16,6 +16,7 @@ mod http2_requests;
 mod listen;
 mod listening_socket;
 mod outbox;
+pub(crate) mod passed_connection;
 pub(crate) mod proxy_protocol;
 pub(crate) mod reactor;
 mod reload;

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::Instant;
 
-use super::successor::PassedConnection;
 use crate::admission::PeerSource;
 use crate::server::acceptor::Acceptor;
+use crate::server::passed_connection::PassedConnection;
 use crate::server::tls::Tls;
 
 /// A connection that comes late.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use super::control::{Control, ControlError};
 use super::memory_file;
 use super::message::Message;
-use crate::admission::{Admitted, PeerSource};
+use crate::admission::PeerSource;
 use crate::http::{Operation, OperationSender};
+use crate::server::passed_connection::PassedConnection;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The process that has taken over. Clones share it.
@@ -26,21 +27,6 @@ pub(crate) struct Successor {
     connections: Sender<(OwnedFd, PassedConnection)>,
     /// Those that it has not passed on yet.
     waiting: Arc<AtomicUsize>,
-}
-
-/// A connection that is passed on, beside its socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PassedConnection {
-    /// The address of its peer, if it has one that is known.
-    pub(crate) peer: Option<IpAddr>,
-    /// It came to an internal address.
-    pub(crate) internal: bool,
-    /// It begins with a TLS handshake.
-    pub(crate) secure: bool,
-    /// What has been read of it.
-    pub(crate) first: Vec<u8>,
-    /// How its peer is known.
-    pub(crate) source: PeerSource,
 }
 
 /// It was not sent: the successor has ended, or does not keep up.
@@ -111,21 +97,6 @@ impl Successor {
     pub(super) fn is_main(&self) -> Result<(), Gone> {
         let until = Instant::now() + SEND_MAX;
         self.control.send(&Message::IsMain, &[], until).map_err(Gone::from)
-    }
-}
-
-// ===== impl PassedConnection =====
-
-impl PassedConnection {
-    /// One that was admitted, and of which so much has been read.
-    pub(crate) fn of(admitted: &Admitted, first: impl Into<Vec<u8>>, secure: bool) -> Self {
-        Self {
-            peer: admitted.peer(),
-            internal: admitted.is_internal(),
-            secure,
-            first: first.into(),
-            source: admitted.peer_source(),
-        }
     }
 }
 

@@ -349,7 +349,8 @@ fn a_wait_for_commands_ends_with_the_socket() {
 /// FIX: a thread of its own waits, and each gets there.
 #[test]
 fn connections_wait_until_the_successor_has_room() {
-    use super::successor::{PassedConnection, Successor};
+    use super::successor::Successor;
+    use crate::server::passed_connection::PassedConnection;
     const CONNECTIONS: usize = 600;
     let (old, new) = pair();
     let successor = Successor::new(old);

@@ -12,9 +12,9 @@ use super::*;
 use crate::admission::{Entrance, PeerSource};
 use crate::server::acceptor::Acceptor;
 use crate::server::http1::{Connection, End};
+use crate::server::passed_connection::PassedConnection;
 use crate::server::reactor::Accepted;
 use crate::server::upgrade::late::Late;
-use crate::server::upgrade::successor::PassedConnection;
 
 /// Both processes, and the socket between them.
 struct Passing {
