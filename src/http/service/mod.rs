@@ -35,6 +35,7 @@ use super::filter::{filter, no_filter};
 use super::handoff::{Handoff, HandoffSlot};
 use super::ops;
 use super::origin;
+use super::publish::JSON;
 use super::reject::Reject;
 use super::response::{ResponseBody, ResponseFuture, ResponseState};
 use super::route::{Route, route};
@@ -384,10 +385,7 @@ impl Service {
         let view = |Position { id, streams }| format!("{{\"id\":\"{id}\",\"streams\":{streams}}}");
         let public = public.map(|at| format!(",\"public\":{}", view(at))).unwrap_or_default();
         let body = format!("{{\"member\":{}{public}}}", view(member));
-        let mut response = Response::new(ResponseBody::Full(Full::new(body.into())));
-        let kind = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
+        json(body.into())
     }
 
     fn metrics(&self, format: Format) -> Response<ResponseBody> {
@@ -396,6 +394,12 @@ impl Service {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
+}
+
+fn json(body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Full(Full::new(body)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
 }
 
 fn text(body: Bytes) -> Response<ResponseBody> {

@@ -1,10 +1,8 @@
 //! Responds with the page for operators, and with what it shows beside the metrics.
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
-use http_body_util::Full;
+use http::Request;
 
-use super::Service;
+use super::{Service, json};
 use crate::http::ops::{self, List, Ops};
 use crate::http::reject::Reject;
 use crate::http::response::{ResponseBody, ResponseState};
@@ -49,11 +47,4 @@ impl Service {
             service.conclude(response.ok_or(Reject::Draining), false)
         }))
     }
-}
-
-fn json(body: Bytes) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Full(Full::new(body)));
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
 }
