@@ -1,4 +1,4 @@
-//! `/ops`, the page for operators, and what it shows: exact heads, who may have them, and what they say.
+//! `/ops`, the page for operators, and what it shows: exact heads, which clients get them, and the lists.
 
 use std::fmt::Write;
 
@@ -239,12 +239,12 @@ fn another_method_or_order_is_refused() {
             assert_eq!(answer.status(), 400, "{by}");
             assert!(answer.problem().contains("by may be streams or publishes"), "{answer:?}");
             let unknown = ask(&server, &format!("GET /ops/topics?by={by}"), "");
-            assert_eq!(unknown.status(), 401, "who may not see it learns nothing of it");
+            assert_eq!(unknown.status(), 401, "a client without the right learns nothing of it");
         }
     }
 }
 
-/// SCENARIO: a page in the browser of one who develops with an open server.
+/// SCENARIO: a developer has an open server, and a page of another site in the browser.
 /// BUG: none yet; this is the one that others have had: a page of any site reads what a server on localhost shows.
 /// FIX: a rebound name is refused by its host, another origin by `origin` and `sec-fetch-site`, and `--cors-origin` is for
 /// streams only.
