@@ -1,7 +1,7 @@
 //! A listening socket, of TCP or a Unix socket.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
@@ -10,7 +10,6 @@ use mio::net::TcpStream;
 use socket2::{Domain, SockRef};
 
 use crate::config::Endpoint;
-use std::net::IpAddr;
 
 /// A socket that listens.
 #[derive(Debug)]
