@@ -29,10 +29,14 @@ mod peers {
     pub(crate) mod raw;
 }
 mod processors;
+#[expect(dead_code, reason = "of clients that come back")]
+mod protocol;
 mod publishing;
 mod ratios;
 mod receive_path;
 mod requests;
+#[expect(dead_code, reason = "of clients that come back")]
+mod response;
 mod rps;
 mod servers;
 #[path = "../shared"]

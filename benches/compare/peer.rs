@@ -37,6 +37,12 @@ pub(crate) enum Peer {
     NchanTls,
     /// Pushpin behind its origin
     Pushpin,
+    /// Mercure, without a history
+    Mercure,
+    /// Centrifugo, its engine in memory
+    Centrifugo,
+    /// Durable Streams, the server in Rust
+    DurableStreams,
     /// Hono on Node
     Hono,
 }
@@ -44,10 +50,16 @@ pub(crate) enum Peer {
 pub(super) const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
+pub(super) const DURABLE_STREAMS: &str = "durable-streams-server";
+const CENTRIFUGO: &str =
+    "centrifugo is missing: go install github.com/centrifugal/centrifugo/v6@v6.9.1";
+const MERCURE: &str = "mercure is missing: in caddy/ of its source, go build -tags \
+                       nobadger,nomysql,nopgx -o mercure ./mercure";
+
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Raw,
         Self::Nudged,
         Self::NudgedBefore,
@@ -60,6 +72,9 @@ impl Peer {
         Self::Nchan,
         Self::NchanTls,
         Self::Pushpin,
+        Self::Mercure,
+        Self::Centrifugo,
+        Self::DurableStreams,
         Self::Hono,
     ];
 
@@ -77,6 +92,9 @@ impl Peer {
             Self::Nchan => "nchan (nginx)",
             Self::NchanTls => "nchan (nginx), TLS",
             Self::Pushpin => "Pushpin",
+            Self::Mercure => "Mercure",
+            Self::Centrifugo => "Centrifugo",
+            Self::DurableStreams => "Durable Streams",
             Self::Hono => "Hono on Node",
         }
     }
@@ -95,6 +113,10 @@ impl Peer {
             Self::Nchan => nchan_version(),
             Self::NchanTls => Ok(format!("{}, {}", nchan_version()?, openssl_version()?)),
             Self::Pushpin => pushpin_version(),
+            Self::Mercure => mercure_version(),
+            Self::Centrifugo => first_line(Command::new("centrifugo").arg("version"))
+                .map_err(|_| CENTRIFUGO.to_owned()),
+            Self::DurableStreams => durable_streams_version(),
             Self::Hono => install_hono(),
         }
     }
@@ -183,6 +205,20 @@ fn pushpin_version() -> Result<String, String> {
 fn package(name: &str) -> String {
     let mut query = Command::new("dpkg-query");
     first_line(query.args(["-W", "-f", "${Version}", name])).unwrap_or_else(|_| "?".into())
+}
+
+/// Of Mercure and of the Caddy that it is built into.
+fn mercure_version() -> Result<String, String> {
+    first_line(Command::new("mercure").arg("version"))
+        .map(|caddy| format!("Caddy {caddy}"))
+        .map_err(|_| MERCURE.to_owned())
+}
+
+fn durable_streams_version() -> Result<String, String> {
+    let listed = Command::new(DURABLE_STREAMS).arg("--help").output();
+    listed
+        .map(|_| DURABLE_STREAMS.to_owned())
+        .map_err(|_| format!("{DURABLE_STREAMS} is missing: cargo install durable-streams"))
 }
 
 pub(super) fn hono() -> PathBuf {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use nudged::bench::{Cost, Publish, Ramp};
 
 use super::measure::Plan;
-use super::peer::{NCHAN_MODULE, PEERS, Peer, hono, nginx};
+use super::peer::{DURABLE_STREAMS, NCHAN_MODULE, PEERS, Peer, hono, nginx};
+use super::protocol::Protocol;
 use crate::shared::http::{Connection, JSON, get};
 use crate::shared::process::{NUDGED, Process, guarded, now};
 
@@ -22,7 +23,7 @@ pub(crate) struct Server {
     processes: Vec<Process>,
     url: String,
     http2: Option<usize>,
-    publish_url: Option<String>,
+    protocol: Protocol,
     folder: PathBuf,
 }
 
@@ -32,6 +33,8 @@ const START: Duration = Duration::from_secs(20);
 const PACE: Ramp = Ramp { per_second: None, pending_max: 128 };
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The key of Mercure's quickstart.
+const MERCURE_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
 const PUSHPIN_LIB: &str = "/usr/lib/pushpin";
 
 // ===== impl Peer =====
@@ -73,6 +76,9 @@ impl Peer {
             }
             Self::Nchan | Self::NchanTls => nchan(self, folder, &workers),
             Self::Pushpin => pushpin(folder),
+            Self::Mercure => mercure(folder, &workers),
+            Self::Centrifugo => centrifugo(folder, &workers),
+            Self::DurableStreams => durable_streams(folder, &workers),
         }
     }
 }
@@ -169,7 +175,8 @@ fn pushpin(folder: PathBuf) -> io::Result<Server> {
     server.processes.push(origin);
     // Pushpin requests each stream from its origin, and responds to some with 502 when more are pending.
     server.pace = Ramp { pending_max: 16, ..PACE };
-    server.publish_url = Some(format!("http://127.0.0.1:{publish_port}/publish/"));
+    let publish_url = format!("http://127.0.0.1:{publish_port}/publish/");
+    server.protocol = Protocol::Pushpin { publish_url };
     server.wait_for(port)?;
     server.wait_for(publish_port)?;
     // Pushpin responds with 502 until its processes have connected to each other.
@@ -180,6 +187,58 @@ fn pushpin(folder: PathBuf) -> io::Result<Server> {
         }
         thread::sleep(PAUSE);
     }
+    Ok(server)
+}
+
+fn mercure(folder: PathBuf, workers: &str) -> io::Result<Server> {
+    let port = free_port()?;
+    let url = format!("http://127.0.0.1:{port}");
+    let values = [
+        ("site", url.clone()),
+        ("key", MERCURE_KEY.to_owned()),
+        ("transport", "transport local".to_owned()),
+    ];
+    let config = folder.join("Caddyfile");
+    fs::write(&config, fill("mercure.Caddyfile", &values)?)?;
+    let mut mint = Command::new("mercure");
+    mint.args(["mercure-token", "--iss", "https://localhost", "--key", MERCURE_KEY]);
+    mint.args(["--publish", "*", "--aud"]).arg(format!("{url}/.well-known/mercure"));
+    let token = String::from_utf8_lossy(&mint.output()?.stdout).trim().to_owned();
+    let mut command = guarded("mercure")?;
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&config);
+    command.env("GOMAXPROCS", workers).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = Server::new(folder, Process::spawn(&mut command)?, url);
+    server.protocol = Protocol::Mercure { token };
+    server.wait_for(port)?;
+    Ok(server)
+}
+
+fn centrifugo(folder: PathBuf, workers: &str) -> io::Result<Server> {
+    let port = free_port()?;
+    let key = "benchmark".to_owned();
+    let config = folder.join("centrifugo.json");
+    let values = [("port", port.to_string()), ("key", key.clone())];
+    fs::write(&config, fill("centrifugo.json", &values)?)?;
+    let mut command = guarded("centrifugo")?;
+    command.arg("--config").arg(&config);
+    command.env("GOMAXPROCS", workers).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Process::spawn(&mut command)?;
+    let mut server = Server::new(folder, process, format!("http://127.0.0.1:{port}"));
+    server.protocol = Protocol::Centrifugo { key };
+    server.wait_for(port)?;
+    Ok(server)
+}
+
+fn durable_streams(folder: PathBuf, workers: &str) -> io::Result<Server> {
+    let port = free_port()?;
+    let mut command = guarded(DURABLE_STREAMS)?;
+    command.args(["--port", &port.to_string(), "--worker-threads", workers]);
+    command.arg("--data-dir").arg(folder.join("data")).stdout(Stdio::null());
+    let process = Process::spawn(&mut command)?;
+    let mut server = Server::new(folder, process, format!("http://127.0.0.1:{port}"));
+    server.protocol = Protocol::DurableStreams;
+    server.wait_for(port)?;
+    server.create(super::measure::ORG)?;
     Ok(server)
 }
 
@@ -224,8 +283,8 @@ impl Server {
     }
 
     fn new(folder: PathBuf, process: Process, url: String) -> Self {
-        let (processes, http2, publish_url) = (vec![process], None, None);
-        Self { pace: PACE, processes, url, http2, publish_url, folder }
+        let (processes, http2, protocol) = (vec![process], None, Protocol::Nudged);
+        Self { pace: PACE, processes, url, http2, protocol, folder }
     }
 
     /// The number of streams on each connection; `None` without HTTP/2.
@@ -238,21 +297,29 @@ impl Server {
         self.url.trim_start_matches("http://")
     }
 
+    /// The URL of an organisation's stream.
     pub(crate) fn url(&self, org: &str) -> String {
-        format!("{}/api/{org}/events", self.url)
+        format!("{}{}", self.url, self.protocol.stream(org))
     }
 
     pub(crate) fn publish(&self, org: &str) -> Publish {
-        let (url, body) = match &self.publish_url {
-            None => (self.url(org), r#"{"keys":["{n}"]}"#.to_owned()),
-            Some(url) => {
-                let event = r#"event: invalidate\ndata: {\"keys\":[\"{n}\"]}\n\n"#;
-                let formats = format!(r#"{{"http-stream":{{"content":"{event}"}}}}"#);
-                let item = format!(r#"{{"channel":"{org}","formats":{formats}}}"#);
-                (url.clone(), format!(r#"{{"items":[{item}]}}"#))
-            }
-        };
-        Publish { url, body, content_type: JSON.into(), every: Duration::ZERO }
+        self.protocol.publish(&self.url, org)
+    }
+
+    /// Creates the stream of an organisation, where it does not exist by itself.
+    pub(crate) fn create(&self, org: &str) -> io::Result<()> {
+        let Some(path) = self.protocol.creates(org) else { return Ok(()) };
+        let address = self.address().parse().map_err(io::Error::other)?;
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\n\
+             content-length: 0\r\n\r\n"
+        );
+        Connection::open(address)?.exchange(&head, 201).map(drop)
+    }
+
+    #[expect(dead_code, reason = "of clients that come back")]
+    pub(crate) fn protocol(&self) -> &Protocol {
+        &self.protocol
     }
 
     pub(crate) fn pace(&self) -> Ramp {

@@ -53,6 +53,8 @@ pub struct Publish {
     pub body: String,
     /// Its content type.
     pub content_type: String,
+    /// Further header fields, beside those of [`Options::headers`]: a credential that only publishers have.
+    pub headers: Vec<(String, String)>,
     /// The time between publishes; zero is as fast as they are answered.
     pub every: Duration,
 }

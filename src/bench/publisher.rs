@@ -97,7 +97,7 @@ impl Publisher {
             connection: Connection::new(url.clone(), tls),
             url,
             publish: publish.clone(),
-            headers: headers.to_vec(),
+            headers: [headers, &publish.headers].concat(),
             marker,
             runtime,
             polled: now(),

@@ -56,6 +56,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "TYPE", default_value = "application/json")]
     publish_type: String,
 
+    /// Header field to send with every publish only, beside those of --header; repeat the flag for several
+    #[arg(long, value_name = "NAME: VALUE")]
+    publish_header: Vec<Hidden>,
+
     /// Time from one publish to the next
     #[arg(long, value_name = "TIME", default_value_t = millis(1_000), value_parser = duration(1..=3_600_000))]
     every: HumanDuration,
@@ -111,14 +115,15 @@ impl Bench {
             (None, stream) => stream.clone(),
         };
         let url = stream.unwrap_or(url);
+        let headers = fields("--header", &self.header)?;
+        let publish_headers = fields("--publish-header", &self.publish_header)?;
         let publish = publish_url.map(|url| bench::Publish {
             url,
             body: self.publish_body,
             content_type: self.publish_type,
+            headers: publish_headers,
             every: self.every.0,
         });
-        let headers =
-            self.header.iter().map(|Hidden(text)| field(text)).collect::<Result<_, _>>()?;
         Ok(Options {
             url,
             verify: self.tls.into_verify(),
@@ -142,7 +147,11 @@ fn stream_of_server(url: &str) -> Option<String> {
     (!rest.contains('/')).then(|| format!("{url}/api/bench/events"))
 }
 
-fn field(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("--header: write it like name: value")?;
-    Ok((name.trim().into(), value.trim().into()))
+fn fields(flag: &str, given: &[Hidden]) -> Result<Vec<(String, String)>, String> {
+    let field = |Hidden(text): &Hidden| {
+        let (name, value) =
+            text.split_once(':').ok_or_else(|| format!("{flag}: write it like name: value"))?;
+        Ok((name.trim().into(), value.trim().into()))
+    };
+    given.iter().map(field).collect()
 }

@@ -107,6 +107,7 @@ pub(crate) fn options(base: &str, subscribers: usize) -> Options {
             url: format!("{base}/publish"),
             body: r#"{"keys":["{n}"]}"#.into(),
             content_type: "application/json".into(),
+            headers: Vec::new(),
             every: Duration::from_millis(2),
         }),
         duration: Some(Duration::from_millis(20)),
