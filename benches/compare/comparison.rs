@@ -1,15 +1,16 @@
-//! The record of a comparison: a table, a CSV, and charts for the README.
+//! The record of a comparison: tables, a CSV, and a chart.
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::bars::{self, Bar};
+use super::bars::{Bar, Kind, Panel, Width, svg};
 use super::measure::{Plan, Sample};
-use super::metric::{METRICS, Metric};
+use super::metric::{METRICS, Metric, Place};
 use super::peer::Peer;
 use super::ratios;
 use super::spread::{median, multiples};
+use super::table::{Table, grouped};
 use crate::shared::record::{Files, heading, machine, today};
 
 /// All runs of one server.
@@ -29,6 +30,9 @@ pub(crate) struct Record {
     pub(crate) absent: Vec<(Peer, String)>,
 }
 
+/// In place of a figure that was not measured.
+const NONE: &str = "–";
+
 // ===== impl Runs =====
 
 impl Runs {
@@ -36,6 +40,22 @@ impl Runs {
     pub(crate) fn values(&self, metric: &Metric) -> Vec<Option<f64>> {
         let read = |sample: &Result<Sample, String>| (metric.read)(sample.as_ref().ok()?);
         self.samples.iter().map(read).collect()
+    }
+
+    /// The name, marked if there were faults.
+    fn title(&self) -> String {
+        let mark = if self.faults().is_empty() { "" } else { " †" };
+        format!("{}{mark}", self.peer.name())
+    }
+
+    fn kind(&self) -> Kind {
+        // Over TLS and with a backplane too.
+        let is_nudged = self.peer.name().split(',').next() == Some(Peer::Nudged.name());
+        match self.peer {
+            Peer::Raw => Kind::Reference,
+            peer if is_nudged && !peer.is_before() => Kind::Ours,
+            _ => Kind::Other,
+        }
     }
 
     fn median(&self, metric: &Metric) -> Option<f64> {
@@ -71,20 +91,30 @@ impl Record {
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = heading(&self.mode);
-        let Plan { subscribers, workers, rounds, flood, .. } = &self.plan;
+        let Plan { workers, rounds, flood, .. } = &self.plan;
         let runs = self.runs.iter().map(|runs| runs.samples.len()).max().unwrap_or(0);
         let _ = write!(
             text,
-            "{subscribers} subscribers of one org, {runs} alternated runs (medians), {rounds} \
-             events one at a time, then {flood} back to back. Servers with a \
-             setting for it use {workers} worker(s). In brackets: multiples of the raw loop's in the same run \
-             (medians of the ratios). Memory is PSS, which leaves out the kernel's for sockets.\n\n"
+            "{} of one org, {runs} alternated runs (medians), {rounds} events one at a time, then \
+             {flood} back to back. Servers with a setting for it use {workers} worker(s). In \
+             brackets: multiples of the raw loop's in the same run (medians of the ratios). Memory \
+             is PSS, which leaves out the kernel's for sockets.\n\n",
+            self.subscribers()
         );
         self.parts(&mut text);
-        self.table(&mut text);
+        let _ =
+            writeln!(text, "![The figures of the first table]({}-{}.svg)\n", today(), self.mode);
+        for place in [Place::First, Place::Second] {
+            self.table(place, &mut text);
+        }
+        self.legend(&mut text);
         text.push_str(&ratios::table(&self.runs));
         self.notes(&mut text);
         text
+    }
+
+    fn subscribers(&self) -> String {
+        format!("{} subscribers", grouped(self.plan.subscribers as f64, 0))
     }
 
     /// How the parts with a server of their own are measured, or why one is not.
@@ -119,30 +149,33 @@ impl Record {
         all
     }
 
-    fn table(&self, text: &mut String) {
-        let mut rule = String::from("|---|");
-        text.push_str("| |");
-        for runs in &self.runs {
-            let _ = write!(text, " {} |", runs.peer.name());
-            rule.push_str("---:|");
+    fn table(&self, place: Place, text: &mut String) {
+        let metrics: Vec<_> = self.metrics().filter(|metric| metric.place == place).collect();
+        if metrics.is_empty() {
+            return;
         }
-        let _ = write!(text, "\n{rule}\n");
-        for metric in self.metrics() {
-            let _ = write!(text, "| {} ({}) |", metric.title, metric.unit);
-            for runs in &self.runs {
-                let _ = write!(text, " {} |", self.cell(metric, runs));
-            }
-            text.push('\n');
-        }
+        let row = |runs: &Runs| {
+            let cells = metrics.iter().map(|metric| self.cell(metric, runs)).collect();
+            (runs.title(), cells)
+        };
+        let columns = metrics.iter().map(|metric| metric.heading()).collect();
+        let rows = self.runs.iter().map(row).collect();
+        let _ = writeln!(text, "{}", Table { columns, rows });
     }
 
     fn cell(&self, metric: &Metric, runs: &Runs) -> String {
-        let Some(value) = runs.median(metric) else { return "–".into() };
+        let Some(value) = runs.median(metric) else { return NONE.into() };
         let raw = self.raw().filter(|_| metric.ratio);
         let ratio =
             raw.and_then(|raw| median(&multiples(&runs.values(metric), &raw.values(metric))));
         let ratio = ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2}×)"));
-        format!("{value:.*}{ratio}", metric.digits)
+        grouped(value, metric.digits) + &ratio
+    }
+
+    fn legend(&self, text: &mut String) {
+        for metric in self.metrics() {
+            let _ = writeln!(text, "* {}: {}", metric.short, metric.meaning);
+        }
     }
 
     fn notes(&self, text: &mut String) {
@@ -157,7 +190,7 @@ impl Record {
             text.push_str("\nEvery subscriber of every server got every event exactly once.\n");
             return;
         }
-        text.push_str("\n**Not every subscriber got every event exactly once:**\n");
+        text.push_str("\n† **Not every subscriber got every event exactly once:**\n");
         for runs in &self.runs {
             for fault in runs.faults() {
                 let _ = writeln!(text, "* {}, {fault}", runs.peer.name());
@@ -193,27 +226,33 @@ impl Record {
         let mut files = Files::new(folder, &self.mode);
         files.add(".md", self.markdown());
         files.add(".csv", self.csv());
-        for metric in self.metrics() {
-            let subtitle = format!(
-                "{} subscribers, {}, {}",
-                self.plan.subscribers,
-                today(),
-                machine().split(',').next().unwrap_or_default()
-            );
-            let bars: Vec<Bar> =
-                self.runs.iter().filter_map(|runs| self.bar(metric, runs)).collect();
-            let svg = bars::svg(&format!("{} ({})", metric.title, metric.unit), &subtitle, &bars);
-            files.add(&format!("-{}.svg", metric.key), svg);
+        for (rest, width) in [(".svg", Width::Page), ("-narrow.svg", Width::Phone)] {
+            files.add(rest, self.chart(width));
         }
         files.write()
     }
 
-    fn bar(&self, metric: &Metric, runs: &Runs) -> Option<Bar> {
-        Some(Bar {
-            name: runs.peer.name().to_owned(),
-            value: runs.median(metric)?,
-            label: self.cell(metric, runs),
-            ours: runs.peer == Peer::Nudged,
-        })
+    fn chart(&self, width: Width) -> String {
+        let processor = machine().split(',').next().unwrap_or_default().to_owned();
+        let subtitle = format!("{}, {}, {processor}", self.mode, today());
+        let workers = self.plan.workers;
+        let workers = if workers == 1 { "1 worker".into() } else { format!("{workers} workers") };
+        let title = format!("{}, {workers}", self.subscribers());
+        let line = self.raw().map_or("", |_| " Dashed: raw loop.");
+        let mark = if self.is_clean() { "" } else { " †: see the record." };
+        let note = format!("Less is better.{line}{mark}");
+        let panels = self.metrics().filter(|metric| metric.place == Place::First);
+        let panels: Vec<_> = panels.map(|metric| self.panel(metric)).collect();
+        svg(&title, &subtitle, &note, &panels, width)
+    }
+
+    fn panel(&self, metric: &Metric) -> Panel {
+        let bar = |runs: &Runs| {
+            let value = runs.median(metric)?;
+            let label = grouped(value, metric.digits);
+            Some(Bar { name: runs.title(), value, label, kind: runs.kind() })
+        };
+        let bars = self.runs.iter().filter_map(bar).collect();
+        Panel { title: metric.heading(), bars, has_line: metric.ratio }
     }
 }

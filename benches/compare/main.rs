@@ -48,6 +48,7 @@ mod shared {
     pub(crate) mod record;
 }
 mod spread;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -2,15 +2,28 @@
 
 use super::measure::Sample;
 
-/// One row of the table.
+/// One column of a table.
 pub(crate) struct Metric {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
+    /// The title over its column and its bars.
+    pub(crate) short: &'static str,
+    /// What exactly is measured.
+    pub(crate) meaning: &'static str,
+    pub(crate) place: Place,
     pub(crate) unit: &'static str,
     pub(crate) digits: usize,
     /// Whether it is also shown as a multiple of the raw loop's.
     pub(crate) ratio: bool,
     pub(crate) read: fn(&Sample) -> Option<f64>,
+}
+
+/// Where it is shown. All of them in one table would be too wide for a page.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// The first table, and the chart.
+    First,
+    Second,
 }
 
 const KIB: f64 = 1024.0;
@@ -19,6 +32,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "pss_slope_kib",
         title: "user memory a subscriber, by slope",
+        short: "user memory a subscriber",
+        meaning: "PSS for each of the last two thirds of the subscribers, which are idle",
+        place: Place::First,
         unit: "KiB",
         digits: 2,
         ratio: false,
@@ -27,6 +43,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "pss_total_mib",
         title: "user memory of the process with all of them",
+        short: "user memory of the process",
+        meaning: "PSS with all of them",
+        place: Place::First,
         unit: "MiB",
         digits: 1,
         ratio: false,
@@ -35,6 +54,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "connect_cpu_us",
         title: "CPU a connect",
+        short: "CPU a connect",
+        meaning: "with up to 128 connects pending",
+        place: Place::First,
         unit: "µs",
         digits: 1,
         ratio: true,
@@ -43,6 +65,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "connect_single_us",
         title: "CPU a connect, one at a time",
+        short: "CPU a connect, one at a time",
+        meaning: "each connect begins when the one before has its response",
+        place: Place::Second,
         unit: "µs",
         digits: 1,
         ratio: true,
@@ -51,6 +76,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "connects_per_second",
         title: "connects",
+        short: "connects",
+        meaning: "with up to 128 pending; the generator takes its part of the processors",
+        place: Place::Second,
         unit: "/s",
         digits: 0,
         ratio: false,
@@ -59,6 +87,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "idle_cpu_ms_per_s",
         title: "CPU while idle",
+        short: "CPU while idle",
+        meaning: "all are held, and nothing is published",
+        place: Place::Second,
         unit: "ms/s",
         digits: 3,
         ratio: true,
@@ -67,6 +98,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "delivery_cpu_us",
         title: "CPU a delivery, one event at a time",
+        short: "CPU a delivery",
+        meaning: "of one event to one subscriber; the next is published when it has reached all",
+        place: Place::First,
         unit: "µs",
         digits: 2,
         ratio: true,
@@ -75,6 +109,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "delivery_other_core_us",
         title: "CPU a delivery, receive path on the other core",
+        short: "CPU a delivery, received on the other core",
+        meaning: "the same without the receivers' half of TCP",
+        place: Place::Second,
         unit: "µs",
         digits: 2,
         ratio: true,
@@ -83,6 +120,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "last_reached_p50_ms",
         title: "last subscriber reached, median",
+        short: "last one reached, median",
+        meaning: "from a publish until the event has reached the last subscriber",
+        place: Place::Second,
         unit: "ms",
         digits: 1,
         ratio: true,
@@ -91,6 +131,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "last_reached_p99_ms",
         title: "last subscriber reached, p99",
+        short: "last one reached, p99",
+        meaning: "from a publish until the event has reached the last subscriber, p99 of the events",
+        place: Place::First,
         unit: "ms",
         digits: 1,
         ratio: true,
@@ -99,6 +142,9 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "flood_cpu_us",
         title: "CPU a delivered event in a flood",
+        short: "CPU a delivery in a flood",
+        meaning: "the same of events that are published back to back",
+        place: Place::First,
         unit: "µs",
         digits: 2,
         ratio: true,
@@ -107,9 +153,21 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "flood_events_per_second",
         title: "events delivered in a flood",
+        short: "deliveries in a flood",
+        meaning: "to all subscribers together",
+        place: Place::Second,
         unit: "/s",
         digits: 0,
         ratio: false,
         read: |sample| sample.flood_per_second,
     },
 ];
+
+// ===== impl Metric =====
+
+impl Metric {
+    /// The title over a column or a panel.
+    pub(crate) fn heading(&self) -> String {
+        format!("{} ({})", self.short, self.unit)
+    }
+}

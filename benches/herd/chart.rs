@@ -58,5 +58,5 @@ pub(crate) fn svg(title: &str, subtitle: &str, panels: &[Panel]) -> String {
         height - 14,
         WIDTH - RIGHT
     );
-    card(title, subtitle, height, text)
+    card(title, subtitle, [WIDTH, height], text)
 }

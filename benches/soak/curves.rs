@@ -44,7 +44,7 @@ pub(crate) fn svg(title: &str, subtitle: &str, panels: &[Panel]) -> String {
         height - 14,
         WIDTH - RIGHT
     );
-    card(title, subtitle, height, text)
+    card(title, subtitle, [WIDTH, height], text)
 }
 
 fn draw(text: &mut String, top: usize, panel: &Panel) {

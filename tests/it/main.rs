@@ -18,6 +18,7 @@ mod coalescing;
 mod command_line;
 mod commands;
 mod compare;
+mod comparison;
 mod conformance;
 mod connection_ends;
 mod deadlines;
