@@ -37,6 +37,7 @@ mod shared {
     pub(crate) mod nats;
     pub(crate) mod process;
     pub(crate) mod record;
+    pub(crate) mod redis;
 }
 
 use std::error::Error;
