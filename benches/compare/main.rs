@@ -16,7 +16,9 @@
 mod bars;
 mod churn;
 mod comparison;
+mod configuration;
 mod fairness;
+mod find;
 mod measure;
 mod metric;
 mod parts;
@@ -29,6 +31,7 @@ mod peers {
     pub(crate) mod raw;
 }
 mod processors;
+mod program;
 #[expect(dead_code, reason = "of clients that come back")]
 mod protocol;
 mod publishing;
@@ -44,8 +47,10 @@ mod shared {
     pub(crate) mod chart;
     pub(crate) mod exit;
     pub(crate) mod http;
+    pub(crate) mod nats;
     pub(crate) mod process;
     pub(crate) mod record;
+    pub(crate) mod redis;
 }
 mod spread;
 mod table;
@@ -255,6 +260,8 @@ impl Arguments {
             flood: if measures(Mode::Flood) { self.flood } else { 0 },
             idle: Duration::from_secs(idle),
             nudged_before: self.nudged_before.clone(),
+            history: None,
+            connections: None,
         }
     }
 

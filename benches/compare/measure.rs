@@ -29,6 +29,10 @@ pub(crate) struct Plan {
     pub(crate) idle: Duration,
     /// Another build of nudged.
     pub(crate) nudged_before: Option<PathBuf>,
+    /// Events in the history of an organisation, of servers with a setting for it; otherwise thousands.
+    pub(crate) history: Option<usize>,
+    /// Connections that a server accepts, of servers with a setting for it; otherwise as many as it can.
+    pub(crate) connections: Option<usize>,
 }
 
 /// The figures of one run. What the plan leaves out is `None`.
@@ -152,10 +156,11 @@ fn run_one_server(
     connect(&server, &mut load, plan, sample)?;
     if plan.idle > Duration::ZERO {
         progress("idle");
+        let idle = peer.idle_max().map_or(plan.idle, |max| max.min(plan.idle));
         let before = server.cost()?;
-        load.wait(Some(plan.idle))?;
+        load.wait(Some(idle))?;
         let used = (server.cost()? - before).cpu;
-        sample.idle_ms = Some(used.as_secs_f64() * 1e3 / plan.idle.as_secs_f64());
+        sample.idle_ms = Some(used.as_secs_f64() * 1e3 / idle.as_secs_f64());
     }
     if plan.rounds + plan.flood > 0 {
         progress("deliver");

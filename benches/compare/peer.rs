@@ -1,11 +1,6 @@
-//! The servers that are compared: their names, and whether this machine has them.
+//! The servers that are compared: their names, and which of them are asked for.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::shared::process::NUDGED;
+use std::time::Duration;
 
 /// A server to compare, with its configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -27,6 +22,10 @@ pub(crate) enum Peer {
     /// another build of nudged over TLS and HTTP/2 (--nudged-before)
     #[value(skip)]
     NudgedH2Before,
+    /// nudged with a log in NATS JetStream
+    NudgedNats,
+    /// nudged with a log in a Redis stream
+    NudgedRedis,
     /// nudged's hub, mounted in plain hyper
     Hyper,
     /// axum's Sse over a broadcast channel
@@ -37,29 +36,39 @@ pub(crate) enum Peer {
     NchanTls,
     /// Pushpin behind its origin
     Pushpin,
-    /// Mercure, without a history
+    /// Mercure without a history (transport local)
     Mercure,
+    /// Mercure with its default transport, which stores a history (Bolt)
+    MercureBolt,
+    /// Mercure without a history, over TLS
+    MercureTls,
     /// Centrifugo, its engine in memory
     Centrifugo,
-    /// Durable Streams, the server in Rust
+    /// Centrifugo, its engine in Redis
+    CentrifugoRedis,
+    /// Centrifugo with NATS between its servers, which has no history
+    CentrifugoNats,
+    /// Centrifugo, its engine in memory, over TLS
+    CentrifugoTls,
+    /// Durable Streams, the server in Rust, without its write-ahead log
     DurableStreams,
     /// Hono on Node
     Hono,
+    /// Hono on Bun
+    HonoBun,
 }
 
-pub(super) const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
-pub(super) const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
-
-pub(super) const DURABLE_STREAMS: &str = "durable-streams-server";
-const CENTRIFUGO: &str =
-    "centrifugo is missing: go install github.com/centrifugal/centrifugo/v6@v6.9.1";
-const MERCURE: &str = "mercure is missing: in caddy/ of its source, go build -tags \
-                       nobadger,nomysql,nopgx -o mercure ./mercure";
+/// What passes the publishes of several servers on to each of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Backplane {
+    Nats,
+    Redis,
+}
 
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Raw,
         Self::Nudged,
         Self::NudgedBefore,
@@ -67,15 +76,23 @@ impl Peer {
         Self::NudgedTlsBefore,
         Self::NudgedH2,
         Self::NudgedH2Before,
+        Self::NudgedNats,
+        Self::NudgedRedis,
         Self::Hyper,
         Self::Axum,
         Self::Nchan,
         Self::NchanTls,
         Self::Pushpin,
         Self::Mercure,
+        Self::MercureBolt,
+        Self::MercureTls,
         Self::Centrifugo,
+        Self::CentrifugoRedis,
+        Self::CentrifugoNats,
+        Self::CentrifugoTls,
         Self::DurableStreams,
         Self::Hono,
+        Self::HonoBun,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -87,37 +104,23 @@ impl Peer {
             Self::NudgedTlsBefore => "nudged, TLS, before",
             Self::NudgedH2 => "nudged, TLS and HTTP/2",
             Self::NudgedH2Before => "nudged, TLS and HTTP/2, before",
+            Self::NudgedNats => "nudged, NATS",
+            Self::NudgedRedis => "nudged, Redis",
             Self::Hyper => "nudged's hub in hyper",
             Self::Axum => "axum Sse",
             Self::Nchan => "nchan (nginx)",
             Self::NchanTls => "nchan (nginx), TLS",
             Self::Pushpin => "Pushpin",
             Self::Mercure => "Mercure",
+            Self::MercureBolt => "Mercure, Bolt",
+            Self::MercureTls => "Mercure, TLS",
             Self::Centrifugo => "Centrifugo",
+            Self::CentrifugoRedis => "Centrifugo, Redis",
+            Self::CentrifugoNats => "Centrifugo, NATS",
+            Self::CentrifugoTls => "Centrifugo, TLS",
             Self::DurableStreams => "Durable Streams",
             Self::Hono => "Hono on Node",
-        }
-    }
-
-    /// The version, or what is missing and how to get it. `before` is the other build of nudged.
-    pub(crate) fn find(self, before: Option<&Path>) -> Result<String, String> {
-        match self {
-            Self::Raw => Ok("benches/peers/raw.rs".into()),
-            Self::Nudged | Self::NudgedTls | Self::NudgedH2 => self.find_nudged(Path::new(NUDGED)),
-            Self::NudgedBefore | Self::NudgedTlsBefore | Self::NudgedH2Before => {
-                let program = before.ok_or("give its program with --nudged-before")?;
-                Ok(format!("{}, {}", self.find_nudged(program)?, program.display()))
-            }
-            Self::Hyper => Ok("benches/peers/hyper.rs, hyper 1, tokio 1 (Cargo.lock)".into()),
-            Self::Axum => Ok("axum 0.8, tokio 1 (Cargo.lock)".into()),
-            Self::Nchan => nchan_version(),
-            Self::NchanTls => Ok(format!("{}, {}", nchan_version()?, openssl_version()?)),
-            Self::Pushpin => pushpin_version(),
-            Self::Mercure => mercure_version(),
-            Self::Centrifugo => first_line(Command::new("centrifugo").arg("version"))
-                .map_err(|_| CENTRIFUGO.to_owned()),
-            Self::DurableStreams => durable_streams_version(),
-            Self::Hono => install_hono(),
+            Self::HonoBun => "Hono on Bun",
         }
     }
 
@@ -138,121 +141,36 @@ impl Peer {
     }
 
     /// Whether it is another build of nudged.
-    pub(super) fn is_before(self) -> bool {
+    pub(crate) fn is_before(self) -> bool {
         matches!(self, Self::NudgedBefore | Self::NudgedTlsBefore | Self::NudgedH2Before)
     }
 
     /// Whether its streams use TLS.
-    pub(super) fn is_secure(self) -> bool {
+    pub(crate) fn is_secure(self) -> bool {
         match self {
-            Self::NudgedTls | Self::NudgedTlsBefore | Self::NchanTls => true,
+            Self::NudgedTls | Self::NudgedTlsBefore => true,
+            Self::NchanTls | Self::MercureTls | Self::CentrifugoTls => true,
             _ => self.http2().is_some(),
         }
     }
 
     /// With HTTP/2, the streams on each connection.
-    pub(super) fn http2(self) -> Option<usize> {
+    pub(crate) fn http2(self) -> Option<usize> {
         matches!(self, Self::NudgedH2 | Self::NudgedH2Before).then_some(100)
     }
 
-    fn find_nudged(self, program: &Path) -> Result<String, String> {
-        if self.is_secure() {
-            openssl_version()?;
-            if !has_tls(program) {
-                let program = program.display();
-                return Err(format!("{program} has no --tls-cert: build it with the feature tls"));
-            }
-        }
-        nudged_version(program)
-    }
-}
-
-fn nudged_version(program: &Path) -> Result<String, String> {
-    first_line(Command::new(program).arg("--version"))
-}
-
-fn has_tls(program: &Path) -> bool {
-    let help = Command::new(program).args(["serve", "--help"]).output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--tls-cert"))
-}
-
-pub(super) fn nginx() -> &'static str {
-    if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" }
-}
-
-fn nchan_version() -> Result<String, String> {
-    let install = "apt-get install nginx libnginx-mod-nchan";
-    if !Path::new(NCHAN_MODULE).exists() {
-        return Err(format!("{NCHAN_MODULE} is missing: {install}"));
-    }
-    let nginx = first_line(Command::new(nginx()).arg("-v")).map_err(|_| install.to_owned())?;
-    Ok(format!("{nginx}, nchan {}", package("libnginx-mod-nchan")))
-}
-
-fn openssl_version() -> Result<String, String> {
-    let found = first_line(Command::new("openssl").arg("version"));
-    found.map_err(|_| "openssl is missing: apt-get install openssl".to_owned())
-}
-
-fn pushpin_version() -> Result<String, String> {
-    let install =
-        |_| "pushpin, condure or zurl is missing: apt-get install pushpin condure zurl".to_owned();
-    first_line(Command::new("condure").arg("--version")).map_err(install)?;
-    first_line(Command::new("zurl").arg("--version")).map_err(install)?;
-    first_line(Command::new("pushpin").arg("--version")).map_err(install)
-}
-
-fn package(name: &str) -> String {
-    let mut query = Command::new("dpkg-query");
-    first_line(query.args(["-W", "-f", "${Version}", name])).unwrap_or_else(|_| "?".into())
-}
-
-/// Of Mercure and of the Caddy that it is built into.
-fn mercure_version() -> Result<String, String> {
-    first_line(Command::new("mercure").arg("version"))
-        .map(|caddy| format!("Caddy {caddy}"))
-        .map_err(|_| MERCURE.to_owned())
-}
-
-fn durable_streams_version() -> Result<String, String> {
-    let listed = Command::new(DURABLE_STREAMS).arg("--help").output();
-    listed
-        .map(|_| DURABLE_STREAMS.to_owned())
-        .map_err(|_| format!("{DURABLE_STREAMS} is missing: cargo install durable-streams"))
-}
-
-pub(super) fn hono() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("hono")
-}
-
-fn install_hono() -> Result<String, String> {
-    let failed = |why: io::Error| format!("{}: {why}", hono().display());
-    let node = first_line(Command::new("node").arg("--version"))
-        .map_err(|_| "node is missing: install Node.js 20 or later with npm".to_owned())?;
-    fs::create_dir_all(hono()).map_err(failed)?;
-    for file in ["package.json", "server.mjs"] {
-        fs::copy(Path::new(PEERS).join("hono").join(file), hono().join(file)).map_err(failed)?;
-    }
-    if !hono().join("node_modules/hono").exists() {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(hono());
-        let done = npm.output().map_err(|_| "npm is missing: install it".to_owned())?;
-        if !done.status.success() {
-            return Err(format!("npm install: {}", String::from_utf8_lossy(&done.stderr)));
+    /// What it publishes through.
+    pub(crate) fn backplane(self) -> Option<Backplane> {
+        match self {
+            Self::NudgedNats | Self::CentrifugoNats => Some(Backplane::Nats),
+            Self::NudgedRedis | Self::CentrifugoRedis => Some(Backplane::Redis),
+            _ => None,
         }
     }
-    let manifest = fs::read_to_string(hono().join("package.json")).map_err(failed)?;
-    let pinned = |name: &str| {
-        let rest = manifest.split_once(&format!("\"{name}\": \"")).map(|(_, rest)| rest);
-        rest.and_then(|rest| rest.split('"').next()).unwrap_or("?").to_owned()
-    };
-    Ok(format!("Node {node}, hono {}, node-server {}", pinned("hono"), pinned("@hono/node-server")))
-}
 
-/// The first line that a command prints, on either output.
-fn first_line(command: &mut Command) -> Result<String, String> {
-    let done = command.output().map_err(|why| format!("{command:?}: {why}"))?;
-    let text = [done.stdout, done.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().next().map(str::to_owned).ok_or_else(|| format!("{command:?} printed nothing"))
+    /// How long its streams are held with nothing published, where it ends them by itself.
+    pub(crate) fn idle_max(self) -> Option<Duration> {
+        // After 60 s, of which the connects have to be a part.
+        matches!(self, Self::DurableStreams).then_some(Duration::from_secs(30))
+    }
 }

@@ -1,5 +1,7 @@
 //! A processor for the server, and the others for what measures it.
 
+use std::io;
+
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::measure::Outcome;
@@ -47,6 +49,16 @@ impl Drop for Processors {
     fn drop(&mut self) {
         _ = sched_setaffinity(None, &self.all);
     }
+}
+
+/// Calls `start` with this thread on one of its processors, so that what it starts has that one only.
+pub(crate) fn on_one<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let (all, mut one) = (sched_getaffinity(None)?, CpuSet::new());
+    numbers(&all).take(1).for_each(|cpu| one.set(cpu));
+    sched_setaffinity(None, &one)?;
+    let started = start();
+    sched_setaffinity(None, &all)?;
+    started
 }
 
 fn numbers(set: &CpuSet) -> impl Iterator<Item = usize> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -16,6 +17,8 @@ use tokio::sync::broadcast::{self, Sender};
 
 /// Enough for the longest flood, so that no receiver lags.
 const CAPACITY: usize = 4096;
+/// As in the other columns; 15 s by default.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 type Channels = Arc<RwLock<HashMap<String, Sender<Arc<str>>>>>;
 
@@ -52,7 +55,7 @@ async fn subscribe(
         let keys = receiver.recv().await.ok()?;
         Some((Ok(Event::default().event("invalidate").data(keys)), (receiver, false)))
     });
-    Sse::new(events).keep_alive(KeepAlive::default())
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE))
 }
 
 async fn publish(

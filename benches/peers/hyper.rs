@@ -40,9 +40,11 @@ const PUBLISH_BYTES_MAX: usize = 64 * 1024;
 
 pub(crate) fn serve() -> io::Result<()> {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // As in the other columns: every publish is an event, and the history holds a whole flood.
+        // As in the other columns: every publish is an event, the history holds a whole flood, and a stream is silent for
+        // 30 s at most.
         let (coalesce, history_events) = (Duration::ZERO, 4096);
-        let config = HubConfig { coalesce, history_events, ..HubConfig::default() };
+        let keepalive = Duration::from_secs(30);
+        let config = HubConfig { coalesce, history_events, keepalive, ..HubConfig::default() };
         let app = App { hub: Hub::new(config), clock: Clock::start() };
         tokio::spawn(drive(app.hub.clone(), app.clock));
 

@@ -23,7 +23,7 @@ async fn hold(uri: Uri) -> ([(HeaderName, String); 4], &'static str) {
         header("content-type", "text/event-stream"),
         header("grip-hold", "stream"),
         header("grip-channel", channel),
-        header("grip-keep-alive", ": keepalive\\n\\n; format=cstring; timeout=20"),
+        header("grip-keep-alive", ": keepalive\\n\\n; format=cstring; timeout=30"),
     ];
     (headers, "event: connected\ndata: {}\n\n")
 }

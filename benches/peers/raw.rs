@@ -19,12 +19,12 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache, no-store, no-transform\r\nx-accel-buffering: no\r\nx-content-type-options: nosniff\r\n\
     transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
 const CONNECTED: &str =
-    "retry: 1000\nid: 0123456789abcdef-0\nevent: connected\ndata: {\"keepalive\":20}\n\n";
+    "retry: 1000\nid: 0123456789abcdef-0\nevent: connected\ndata: {\"keepalive\":30}\n\n";
 const KEEPALIVE: &[u8] = b"c\r\n: keepalive\n\r\n";
 const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
 
-/// Idle seconds before a keepalive comment: 75 to 100 % of 20 s, less a second for a late tick, as in nudged.
-const KEEPALIVE_AFTER: std::ops::RangeInclusive<usize> = 15..=19;
+/// Idle seconds before a keepalive comment: 75 to 100 % of 30 s, less a second for a late tick, as in nudged.
+const KEEPALIVE_AFTER: std::ops::RangeInclusive<usize> = 22..=29;
 const SLOTS: usize = 64;
 
 struct Raw {

@@ -1,6 +1,5 @@
-// Hono on Node, in the way in which the application that nudged was made for served invalidations: a ReadableStream,
-// closures and a keepalive interval for each connection; a publish calls every listener of the org.
-import { serve } from "@hono/node-server";
+// Hono on Node or Bun, in the way in which the application that nudged was made for served invalidations: a
+// ReadableStream, closures and a keepalive interval for each connection; a publish calls every listener of the org.
 import { Hono } from "hono";
 
 const listeners = new Map();
@@ -57,6 +56,12 @@ app.post("/api/:org/events", async (c) => {
   return c.json({}, 202);
 });
 
-serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, (at) => {
-  console.log(`listening on http://127.0.0.1:${at.port}`);
-});
+const settings = { fetch: app.fetch, port: 0, hostname: "127.0.0.1" };
+const listening = ({ port }) => console.log(`listening on http://127.0.0.1:${port}`);
+if (globalThis.Bun) {
+  // Bun closes a connection that was idle for 10 s unless that is disabled (Bun's guide "Server-Sent Events").
+  listening(Bun.serve({ ...settings, idleTimeout: 0 }));
+} else {
+  const { serve } = await import("@hono/node-server");
+  serve(settings, listening);
+}
