@@ -7,7 +7,7 @@ use nudged::wire::Event;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::shared::http::JSON;
+use super::response::Head;
 
 /// The paths, bodies and credentials of a server.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ pub(crate) enum Client {
 /// What a client remembers of a stream, to come back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
+    /// As the response has it, whatever the protocol is.
     pub(crate) last_event_id: String,
     /// What only a client of its own reads: offset and epoch (Centrifugo), offset (Durable Streams).
     pub(crate) offset: Option<String>,
@@ -63,6 +64,9 @@ pub(crate) enum Notice {
     /// Something may have been missed, or always: everything has to be read again.
     Reread,
 }
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const CENTRIFUGO: &str = "/connection/uni_sse?cf_connect=";
 
@@ -103,7 +107,7 @@ impl Protocol {
                 (publish_url.clone(), format!(r#"{{"items":[{item}]}}"#))
             }
             Self::Mercure { token } => {
-                content_type = "application/x-www-form-urlencoded";
+                content_type = FORM;
                 headers.push(("authorization".to_owned(), format!("Bearer {token}")));
                 // {"keys":["{n}"]}, in which {n} is replaced.
                 let body = format!("topic={org}&data=%7B%22keys%22%3A%5B%22{{n}}%22%5D%7D");
@@ -123,9 +127,31 @@ impl Protocol {
         matches!(self, Self::DurableStreams).then(|| path(org))
     }
 
-    /// Whether it has clients that do more than an `EventSource` to come back.
+    /// Whether it has clients that do more than an `EventSource` to come back, or that read the head of the response.
     pub(crate) fn has_own_client(&self) -> bool {
-        matches!(self, Self::Centrifugo { .. } | Self::DurableStreams)
+        matches!(self, Self::Mercure { .. } | Self::Centrifugo { .. } | Self::DurableStreams)
+    }
+
+    /// What the head of a response states to a client that came back from this position. Only a client of its own reads
+    /// it: an `EventSource` has no access to it.
+    pub(crate) fn read_head(&self, head: &Head, position: &Position) -> Option<Notice> {
+        match self {
+            // "Detecting data loss" (docs/concepts/reconnection-and-history.md): the id that the server resumes after.
+            Self::Mercure { .. } if !position.last_event_id.is_empty() => {
+                let resumed = head.field("mercure-last-event-id");
+                Some(match resumed == Some(&position.last_event_id) {
+                    true => Notice::Complete,
+                    false => Notice::Reread,
+                })
+            }
+            // Section 5.6 of PROTOCOL.md: everything from the offset on follows, or it is no longer kept.
+            Self::DurableStreams => match (head.status, &position.offset) {
+                (200, Some(_)) => Some(Notice::Complete),
+                (410, _) => Some(Notice::Reread),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Notes the position that an event names, and returns what it states.

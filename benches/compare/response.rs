@@ -1,5 +1,6 @@
 //! A response as a client reads it: its head, the chunked coding (RFC 9112, section 7.1), and the events of its stream.
 
+use std::error::Error;
 use std::io::{self, ErrorKind};
 
 use nudged::wire::{Event, Parser};
@@ -8,11 +9,9 @@ use nudged::wire::{Event, Parser};
 #[derive(Debug, Default)]
 pub(crate) struct Response {
     head: Option<Head>,
-    /// Bytes of a head or of a chunk's line that is not complete.
+    part: Part,
+    /// The beginning of a head or of a line that continues in the next bytes.
     pending: Vec<u8>,
-    /// Bytes of the current chunk that are still to come, with its line end.
-    left: usize,
-    is_complete: bool,
     events: Parser,
 }
 
@@ -24,9 +23,28 @@ pub(crate) struct Head {
     pub(crate) fields: Vec<(String, String)>,
 }
 
+/// What the next bytes belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Head,
+    /// A body until the connection ends.
+    Body,
+    ChunkSize,
+    /// A chunk of which this many bytes are still to come.
+    Chunk(u64),
+    /// The end of the line behind a chunk.
+    ChunkEnd,
+    /// Fields behind the last chunk, up to an empty line.
+    Trailer,
+    Complete,
+}
+
 const HEAD_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 64;
-const CRLF: usize = 2;
+/// Of the line of a chunk's size, with its extensions, and of a field of the trailer.
+const LINE_MAX: usize = 1024;
+const LINE_END: &[u8] = b"\r\n";
 
 // ===== impl Response =====
 
@@ -36,15 +54,33 @@ impl Response {
         Self { events: Parser::resume(last_event_id.to_owned()), ..Self::default() }
     }
 
-    /// Takes the next bytes, and passes on every event that they complete.
-    pub(crate) fn push(&mut self, bytes: &[u8], mut event: impl FnMut(Event)) -> io::Result<()> {
-        let mut bytes = self.take_head(bytes)?;
-        let Some(head) = &self.head else { return Ok(()) };
-        if !head.is_chunked() {
-            return parse(&mut self.events, &bytes, &mut event);
-        }
-        while !bytes.is_empty() && !self.is_complete {
-            bytes = self.take_chunk(bytes, &mut event)?;
+    /// Takes the next bytes, and passes on every event that they complete. After an error there is nothing to take.
+    pub(crate) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        mut event: impl FnMut(Event),
+    ) -> io::Result<()> {
+        while !bytes.is_empty() && self.part != Part::Complete {
+            bytes = match self.part {
+                Part::Head => self.take_head(bytes)?,
+                Part::Body => {
+                    parse(&mut self.events, bytes, &mut event)?;
+                    &[]
+                }
+                Part::Chunk(left) => {
+                    let taken =
+                        usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                    let (data, rest) = bytes.split_at(taken);
+                    parse(&mut self.events, data, &mut event)?;
+                    self.part = match left - taken as u64 {
+                        0 => Part::ChunkEnd,
+                        left => Part::Chunk(left),
+                    };
+                    rest
+                }
+                Part::ChunkSize | Part::ChunkEnd | Part::Trailer => self.take_line(bytes)?,
+                Part::Complete => &[],
+            };
         }
         Ok(())
     }
@@ -56,7 +92,7 @@ impl Response {
 
     /// Whether its last chunk has arrived: an end in good order.
     pub(crate) fn is_complete(&self) -> bool {
-        self.is_complete
+        self.part == Part::Complete
     }
 
     /// What a browser would send as `Last-Event-ID`.
@@ -64,75 +100,105 @@ impl Response {
         self.events.last_event_id()
     }
 
-    /// How long a browser would wait before it reconnects, if the server said so.
+    /// How long a browser would wait before it reconnects, if the stream has a `retry`.
     pub(crate) fn retry_ms(&self) -> Option<u64> {
         self.events.retry_ms()
     }
 
     /// Returns what follows the head.
-    fn take_head(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        if self.head.is_some() {
-            return Ok(bytes.to_owned());
-        }
-        self.pending.extend_from_slice(bytes);
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let mut parsed = httparse::Response::new(&mut fields);
-        match parsed.parse(&self.pending).map_err(io::Error::other)? {
-            httparse::Status::Complete(length) => {
-                let status = parsed.code.unwrap_or_default();
-                let field = |field: &httparse::Header<'_>| {
-                    let value = String::from_utf8_lossy(field.value).into_owned();
-                    (field.name.to_ascii_lowercase(), value)
-                };
-                let fields = parsed.headers.iter().map(field).collect();
-                self.head = Some(Head { status, fields });
-                let rest = self.pending.split_off(length);
-                self.pending.clear();
-                Ok(rest)
+    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let held = self.pending.len();
+        let part = &bytes[..bytes.len().min(HEAD_MAX + 1 - held)];
+        self.pending.extend_from_slice(part);
+        // Only whole lines are parsed, so that it makes no difference where the bytes are cut.
+        let lines = part.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| held + end + 1);
+        let parsed = match lines {
+            0 => None,
+            _ => Head::parse(&self.pending[..lines])?,
+        };
+        match parsed {
+            Some((head, length)) if length <= HEAD_MAX => {
+                self.part = if head.is_chunked() { Part::ChunkSize } else { Part::Body };
+                self.head = Some(head);
+                self.pending = Vec::new();
+                Ok(&bytes[length - held..])
             }
-            httparse::Status::Partial if self.pending.len() > HEAD_MAX => {
-                Err(io::Error::new(ErrorKind::InvalidData, "a head of more than 16 KiB"))
-            }
-            httparse::Status::Partial => Ok(Vec::new()),
+            None if self.pending.len() <= HEAD_MAX => Ok(&[]),
+            _ => Err(invalid("a head of more than 16 KiB")),
         }
     }
 
-    /// Takes a part of the chunked coding, and returns the rest.
-    fn take_chunk(&mut self, bytes: Vec<u8>, event: &mut impl FnMut(Event)) -> io::Result<Vec<u8>> {
-        if self.left == 0 {
-            self.pending.extend_from_slice(&bytes);
-            let parsed = httparse::parse_chunk_size(&self.pending);
-            return match parsed.map_err(|_| io::Error::other("a chunk without a valid size"))? {
-                httparse::Status::Complete((length, 0)) => {
-                    self.is_complete = true;
-                    Ok(self.pending.split_off(length))
-                }
-                httparse::Status::Complete((length, size)) => {
-                    self.left = usize::try_from(size).map_err(io::Error::other)? + CRLF;
-                    let rest = self.pending.split_off(length);
-                    self.pending.clear();
-                    Ok(rest)
-                }
-                httparse::Status::Partial => Ok(Vec::new()),
-            };
+    /// Takes a line of the chunked coding, or the beginning of one, and returns the rest.
+    fn take_line<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        if self.pending.len() + line.len() > LINE_MAX {
+            return Err(invalid("a line of more than 1 KiB between chunks"));
         }
-        let taken = bytes.len().min(self.left);
-        let data = taken.min(self.left.saturating_sub(CRLF));
-        self.left -= taken;
-        parse(&mut self.events, &bytes[..data], event)?;
-        Ok(bytes[taken..].to_owned())
+        if end.is_none() {
+            self.pending.extend_from_slice(line);
+            return Ok(rest);
+        }
+        self.part = if self.pending.is_empty() {
+            self.part.after(line)?
+        } else {
+            self.pending.extend_from_slice(line);
+            let next = self.part.after(&self.pending)?;
+            self.pending.clear();
+            next
+        };
+        Ok(rest)
+    }
+}
+
+// ===== impl Part =====
+
+impl Part {
+    /// What follows this line of the chunked coding.
+    fn after(self, line: &[u8]) -> io::Result<Self> {
+        match self {
+            // An empty line is no size, unlike in httparse.
+            Self::ChunkSize if line != LINE_END => match httparse::parse_chunk_size(line) {
+                Ok(httparse::Status::Complete((_, 0))) => Ok(Self::Trailer),
+                Ok(httparse::Status::Complete((_, size))) => Ok(Self::Chunk(size)),
+                _ => Err(invalid("a chunk without a valid size")),
+            },
+            Self::ChunkSize => Err(invalid("a chunk without a valid size")),
+            Self::ChunkEnd if line == LINE_END => Ok(Self::ChunkSize),
+            Self::ChunkEnd => Err(invalid("a chunk that is longer than its size")),
+            Self::Trailer if line != LINE_END => Ok(Self::Trailer),
+            _ => Ok(Self::Complete),
+        }
     }
 }
 
 fn parse(events: &mut Parser, bytes: &[u8], event: impl FnMut(Event)) -> io::Result<()> {
-    events
-        .push(bytes, event)
-        .map_err(|why| io::Error::new(ErrorKind::InvalidData, format!("{why:?}")))
+    events.push(bytes, event).map_err(invalid)
+}
+
+fn invalid(why: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, why)
 }
 
 // ===== impl Head =====
 
 impl Head {
+    /// A head at the beginning of these bytes, and its length; `None` if it is not complete.
+    fn parse(bytes: &[u8]) -> io::Result<Option<(Self, usize)>> {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(invalid)? else {
+            return Ok(None);
+        };
+        let field = |field: &httparse::Header<'_>| {
+            let value = String::from_utf8_lossy(field.value).into_owned();
+            (field.name.to_ascii_lowercase(), value)
+        };
+        let status = parsed.code.unwrap_or_default();
+        let fields = parsed.headers.iter().map(field).collect();
+        Ok(Some((Self { status, fields }, length)))
+    }
+
     /// The first field with this name, which is in lower case.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
