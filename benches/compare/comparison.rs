@@ -165,7 +165,7 @@ impl Record {
 
     fn cell(&self, metric: &Metric, runs: &Runs) -> String {
         let Some(value) = runs.median(metric) else { return NONE.into() };
-        let raw = self.raw().filter(|_| metric.ratio);
+        let raw = self.raw().filter(|raw| metric.ratio && raw.peer != runs.peer);
         let ratio =
             raw.and_then(|raw| median(&multiples(&runs.values(metric), &raw.values(metric))));
         let ratio = ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2}×)"));
