@@ -31,7 +31,18 @@ pub(crate) struct Record {
 }
 
 /// In place of a figure that was not measured.
-const NONE: &str = "–";
+pub(crate) const NONE: &str = "–";
+
+/// How its bars are drawn.
+pub(crate) fn kind(peer: Peer) -> Kind {
+    // Over TLS and with a backplane too.
+    let is_nudged = peer.name().split(',').next() == Some(Peer::Nudged.name());
+    match peer {
+        Peer::Raw => Kind::Reference,
+        _ if is_nudged && !peer.is_before() => Kind::Ours,
+        _ => Kind::Other,
+    }
+}
 
 // ===== impl Runs =====
 
@@ -46,16 +57,6 @@ impl Runs {
     fn title(&self) -> String {
         let mark = if self.faults().is_empty() { "" } else { " †" };
         format!("{}{mark}", self.peer.name())
-    }
-
-    fn kind(&self) -> Kind {
-        // Over TLS and with a backplane too.
-        let is_nudged = self.peer.name().split(',').next() == Some(Peer::Nudged.name());
-        match self.peer {
-            Peer::Raw => Kind::Reference,
-            peer if is_nudged && !peer.is_before() => Kind::Ours,
-            _ => Kind::Other,
-        }
     }
 
     fn median(&self, metric: &Metric) -> Option<f64> {
@@ -250,7 +251,7 @@ impl Record {
         let bar = |runs: &Runs| {
             let value = runs.median(metric)?;
             let label = grouped(value, metric.digits);
-            Some(Bar { name: runs.title(), value, label, kind: runs.kind() })
+            Some(Bar { name: runs.title(), value, label, kind: kind(runs.peer) })
         };
         let bars = self.runs.iter().filter_map(bar).collect();
         Panel { title: metric.heading(), bars, has_line: metric.ratio }

@@ -8,6 +8,7 @@
 //! cargo bench --features bench --bench compare -- compare --only raw,nudged --nudged-before PROGRAM
 //! cargo bench --features bench --bench compare -- connect --only raw,nudged
 //! cargo bench --features bench --bench compare -- fanout --only nudged,nudged-tls --subscribers 5000
+//! cargo bench --features bench --bench compare -- reconnect --only nudged,nchan
 //! ```
 //!
 //! The runs of the servers alternate, in the reverse order every second time, so that a machine that slows down affects
@@ -15,12 +16,14 @@
 
 mod bars;
 mod churn;
+mod clients;
 mod comparison;
 mod configuration;
 mod fairness;
 mod find;
 mod measure;
 mod metric;
+mod numbered;
 mod parts;
 mod peer;
 #[path = "../peers"]
@@ -32,11 +35,11 @@ mod peers {
 }
 mod processors;
 mod program;
-#[expect(dead_code, reason = "of clients that come back")]
 mod protocol;
 mod publishing;
 mod ratios;
 mod receive_path;
+mod reconnect;
 mod requests;
 #[expect(dead_code, reason = "of clients that come back")]
 mod response;
@@ -63,6 +66,7 @@ use clap::{Parser, ValueEnum};
 use comparison::{Record, Runs};
 use measure::{Outcome, Plan, run};
 use peer::Peer;
+use reconnect::Herd;
 use shared::exit::exit_code;
 use shared::process::{become_guarded, end_with_parent};
 use shared::record::{Files, check_reproducible};
@@ -79,10 +83,10 @@ struct Arguments {
     /// Another build of nudged, as an additional column beside each of nudged: before and after a change
     #[arg(long, value_name = "PROGRAM")]
     nudged_before: Option<PathBuf>,
-    /// Streams to open on each [default: 15000; with `requests`, 2000]
+    /// Streams to open on each [default: 15000; with `reconnect`, 5000; with `requests`, 2000]
     #[arg(long)]
     subscribers: Option<usize>,
-    /// Runs of each server [default: 5]
+    /// Runs of each server [default: 5; with `reconnect`, 3]
     #[arg(long)]
     runs: Option<usize>,
     /// Events one at a time, in a run [default: 20; with `fairness`, 300 of the neighbour; with `requests`, 100]
@@ -97,6 +101,12 @@ struct Arguments {
     /// Waves of connects and RSTs, with `churn`
     #[arg(long, default_value_t = 14)]
     waves: usize,
+    /// Events that are published while no subscriber is connected, with `reconnect`
+    #[arg(long, default_value_t = 20)]
+    absent: usize,
+    /// Connects that wait for their response at once, with `reconnect` [default: as in the other modes]
+    #[arg(long)]
+    at_once: Option<usize>,
     /// Worker threads or processes, of servers with a setting for it
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -134,12 +144,15 @@ enum Mode {
     Churn,
     /// publishes accepted in a flood of repeated keys (nudged only)
     Publish,
+    /// what subscribers miss that are all cut off and come back at once, and what that costs
+    Reconnect,
 }
 
 /// Streams that are opened one at a time, at most.
 const SINGLES_MAX: usize = 15_000;
 
 const NEVER_CLOSES: &str = "it never closes a stream";
+const IN_CLEARTEXT: &str = "the clients of this mode have no TLS";
 const ONLY_STREAMS: &str = "it has no response but a stream";
 
 /// Servers, each with its version, or with the reason why it is left out.
@@ -208,8 +221,22 @@ impl Arguments {
                 self.keep(&publishing::markdown(&runs))?;
                 Ok(true)
             }
+            Mode::Reconnect => self.reconnect(&present, absent),
             _ => self.alternate(present, absent),
         }
+    }
+
+    /// Whether every run has come to its end: what was missed is a figure.
+    fn reconnect(&self, present: &[(Peer, String)], absent: Noted) -> Outcome<bool> {
+        let herd = Herd { plan: self.plan(), absent: self.absent, at_once: self.at_once };
+        let turns = self.runs.unwrap_or(if self.short { 1 } else { 3 });
+        let runs = reconnect::alternate(present, &herd, turns, |what| eprintln!("{what}"));
+        let record = reconnect::Record { mode: self.mode_name(), herd, runs, absent };
+        println!("{}", record.markdown());
+        if self.is_recorded() {
+            log_files(&record.write(self.out.as_deref())?);
+        }
+        Ok(record.is_clean())
     }
 
     /// The servers that this machine has, with their versions, and the others with the reason.
@@ -217,12 +244,16 @@ impl Arguments {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for peer in Peer::ALL {
             let is_asked_for = peer.is_asked_for(&self.only, self.nudged_before.is_some());
-            if !is_asked_for {
+            // What is missed does not depend on TLS.
+            let is_beside =
+                self.mode == Mode::Reconnect && peer.is_secure() && !self.only.contains(&peer);
+            if !is_asked_for || is_beside {
                 continue;
             }
             let before = self.nudged_before.as_deref();
             let found = match (self.mode, peer) {
-                (Mode::Churn, Peer::Raw) => Err(NEVER_CLOSES.into()),
+                (Mode::Churn | Mode::Reconnect, Peer::Raw) => Err(NEVER_CLOSES.into()),
+                (Mode::Reconnect, peer) if peer.is_secure() => Err(IN_CLEARTEXT.into()),
                 (Mode::Requests, Peer::Raw) => Err(ONLY_STREAMS.into()),
                 _ => peer.find(before),
             };
@@ -249,6 +280,8 @@ impl Arguments {
         let idle = self.idle.unwrap_or(if self.mode == Mode::Idle { 60 } else { 0 });
         let subscribers = self.subscribers.unwrap_or(match (self.mode, self.short) {
             (Mode::Requests, _) => 2_000,
+            (Mode::Reconnect, true) => 1_000,
+            (Mode::Reconnect, false) => 5_000,
             (_, true) => 3_000,
             (_, false) => 15_000,
         });

@@ -105,7 +105,6 @@ impl Server {
         Connection::open(address)?.exchange(&head, 201).map(drop)
     }
 
-    #[expect(dead_code, reason = "of clients that come back")]
     pub(crate) fn protocol(&self) -> &Protocol {
         &self.protocol
     }
