@@ -17,40 +17,20 @@ mod support;
 #[allow(dead_code, reason = "other programs use the rest")]
 mod shared {
     pub(crate) mod group;
+    pub(crate) mod machine;
 }
 #[allow(dead_code, reason = "tests/it uses the rest")]
 #[path = "it/upgrade/upgradable.rs"]
 mod upgradable;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use shared::machine::{Machine, Vanishes, ip};
 use support::client::post;
 use support::http2_client::{Http2Client, WIDE};
 use support::programs::{Program, requires};
 use support::{Client, Server, Stream, eventually};
 use upgradable::Upgradable;
-
-/// A network namespace at the other end of a cable, as another machine would be; deleted when this is dropped.
-struct Machine {
-    name: String,
-    /// Our end of the cable.
-    ours: Ipv4Addr,
-    theirs: Ipv4Addr,
-}
-
-/// How a peer vanishes. Neither sends a packet.
-#[derive(Clone, Copy, Debug)]
-enum Vanishes {
-    /// The cable is pulled. The server's own kernel notices it, which must make no difference.
-    Link,
-    /// Its packets are lost on the path, while both ends still have a link.
-    Packets,
-}
 
 const WAYS: [Vanishes; 2] = [Vanishes::Link, Vanishes::Packets];
 
@@ -73,8 +53,8 @@ fn an_unacknowledged_event_frees_the_seats_of_a_vanished_peer() {
     requires!(NAMESPACES);
     for way in WAYS {
         let (machine, server) = start(&["--keepalive", "1h"]);
-        let held = machine.streams(&server);
-        machine.vanish(way);
+        let held = streams(&machine, &server);
+        vanish(&machine, way);
         server.publish("acme", &["posts"]);
         expect_timeouts(&server, way);
         drop(held);
@@ -86,8 +66,8 @@ fn an_unacknowledged_keepalive_frees_the_seats_of_a_vanished_peer() {
     requires!(NAMESPACES);
     for way in WAYS {
         let (machine, server) = start(&["--keepalive", "1s"]);
-        let held = machine.streams(&server);
-        machine.vanish(way);
+        let held = streams(&machine, &server);
+        vanish(&machine, way);
         expect_timeouts(&server, way);
         drop(held);
     }
@@ -99,12 +79,12 @@ fn an_unacknowledged_keepalive_frees_the_seats_of_a_vanished_peer() {
 fn a_vanished_peer_counts_as_timeout_even_without_a_route() {
     requires!(NAMESPACES);
     let (machine, server) = start(&["--keepalive", "1h"]);
-    let held = machine.streams(&server);
-    machine.vanish(Vanishes::Packets);
+    let held = streams(&machine, &server);
+    vanish(&machine, Vanishes::Packets);
     server.publish("acme", &["posts"]);
     let delivered = || server.metric("nudged_events_delivered_total");
     eventually("the event is on its way", || delivered() == STREAMS);
-    ip(&format!("route add unreachable {}", machine.theirs));
+    ip(&format!("route add unreachable {}", machine.theirs)).expect("a route");
     expect_timeouts(&server, Vanishes::Packets);
     drop(held);
 }
@@ -116,8 +96,8 @@ fn a_vanished_peer_frees_all_its_streams_over_http2() {
     const EACH: u64 = 5;
     for way in WAYS {
         let (machine, server) = start(&["--keepalive", "1s"]);
-        let address = machine.server(&server);
-        let held = machine.run(|| {
+        let address = address(&machine, &server);
+        let held = within(&machine, || {
             let client = |_| {
                 let socket = TcpStream::connect(address).expect("it listens");
                 let mut client = Http2Client::on(socket, WIDE);
@@ -129,7 +109,7 @@ fn a_vanished_peer_frees_all_its_streams_over_http2() {
             };
             (0..STREAMS / EACH).map(client).collect::<Vec<_>>()
         });
-        machine.vanish(way);
+        vanish(&machine, way);
         expect_timeouts(&server, way);
         drop(held);
     }
@@ -142,9 +122,9 @@ fn a_publisher_that_vanishes_within_its_body_is_closed() {
     for way in WAYS {
         let (machine, server) = start(&[]);
         let before = server.descriptors_at_rest();
-        let held = machine.run(|| {
+        let held = within(&machine, || {
             let publisher = |_| {
-                let mut client = connect(machine.server(&server));
+                let mut client = connect(address(&machine, &server));
                 client.send(
                     "POST /api/acme/events HTTP/1.1\r\nhost: test\r\n\
                      content-type: application/json\r\ncontent-length: 99\r\n\r\n{\"keys\":",
@@ -156,7 +136,7 @@ fn a_publisher_that_vanishes_within_its_body_is_closed() {
         // A few less, because `before` may include a connection that read the metrics.
         let most = before + usize::try_from(STREAMS).expect("few") - 4;
         eventually("the publishes have begun", || server.descriptors() >= most);
-        machine.vanish(way);
+        vanish(&machine, way);
         let closed = format!("every descriptor is closed, {way:?}");
         eventually(&closed, || server.descriptors() <= before);
         drop(held);
@@ -167,20 +147,20 @@ fn a_publisher_that_vanishes_within_its_body_is_closed() {
 #[test]
 fn no_connection_is_opened_or_reset_while_a_server_is_replaced() {
     requires!(NAMESPACES);
-    let machine = Machine::new();
+    let machine = machine();
     let listen = format!("127.0.0.1:0,{}:0", machine.ours);
     let flags = ["--coalesce", "0", "--insecure-open", "--workers", "2", "--listen", &listen];
     let mut server = Upgradable::start(&flags);
-    let mut streams = machine.streams(&server);
-    let address = machine.server(&server);
-    let mut publisher = machine.run(|| connect(address));
+    let mut streams = streams(&machine, &server);
+    let address = address(&machine, &server);
+    let mut publisher = within(&machine, || connect(address));
     let mut publish = |key: &str| {
         let body = format!("{{\"keys\":[\"{key}\"]}}");
         publisher.send(&post("/api/acme/events", "application/json", &body));
         assert_eq!(publisher.read_answer().status(), 202);
     };
     publish("first");
-    let before = machine.counters();
+    let before = counters(&machine);
     for key in ["second", "third", "fourth"] {
         server.upgrade();
         publish(key);
@@ -190,15 +170,19 @@ fn no_connection_is_opened_or_reset_while_a_server_is_replaced() {
             assert!(stream.next().contains(&format!("[\"{key}\"]")));
         }
     }
-    assert_eq!(machine.counters(), before);
+    assert_eq!(counters(&machine), before);
     // They count.
-    let another = machine.run(|| connect(address));
-    assert_eq!(machine.counters()[0], before[0] + 1);
+    let another = within(&machine, || connect(address));
+    assert_eq!(counters(&machine)[0], before[0] + 1);
     drop(another);
 }
 
+fn machine() -> Machine {
+    Machine::new().expect("network namespaces can be made")
+}
+
 fn start(more: &[&str]) -> (Machine, Server) {
-    let machine = Machine::new();
+    let machine = machine();
     let listen = format!("127.0.0.1:0,{}:0", machine.ours);
     let server = Server::start(&[SETTINGS, more, &["--listen", &listen]].concat());
     (machine, server)
@@ -210,95 +194,42 @@ fn expect_timeouts(server: &Server, way: Vanishes) {
     assert_eq!(closed, [("timeout".into(), STREAMS)], "{way:?}");
 }
 
-// ===== impl Machine =====
-
-impl Machine {
-    fn new() -> Self {
-        static NUMBER: AtomicU8 = AtomicU8::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Concurrent runs have different process ids and so, nearly always, different networks.
-        let run = std::process::id();
-        let name = format!("nd{run}-{number}");
-        let network = |last| Ipv4Addr::new(10, (run % 251) as u8, number, last);
-        let machine = Self { name, ours: network(1), theirs: network(2) };
-        let Self { name, ours, theirs } = &machine;
-        ip(&format!("netns add {name}"));
-        ip(&format!("link add {name} type veth peer name veth0 netns {name}"));
-        ip(&format!("addr add {ours}/30 dev {name}"));
-        ip(&format!("link set {name} up"));
-        ip(&format!("-n {name} addr add {theirs}/30 dev veth0"));
-        ip(&format!("-n {name} link set veth0 up"));
-        machine
-    }
-
-    fn server(&self, server: &Server) -> SocketAddr {
-        let ours = |address: &&SocketAddr| address.ip() == self.ours;
-        *server.addresses.iter().find(ours).expect("it listens for this machine")
-    }
-
-    fn streams(&self, server: &Server) -> Vec<Stream> {
-        let address = self.server(server);
-        let open = || Stream::open(connect(address), "/api/acme/events", "");
-        let mut streams: Vec<_> = self.run(|| (0..STREAMS).map(|_| open()).collect());
-        streams.iter_mut().for_each(|stream| _ = stream.connected());
-        assert_eq!(server.seats(), STREAMS);
-        streams
-    }
-
-    /// Runs `act` in the namespace. The sockets that it returns stay in there.
-    fn run<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let file = std::fs::File::open(format!("/run/netns/{}", self.name)).expect("a namespace");
-        thread::scope(|scope| {
-            let on_it = scope.spawn(move || {
-                let network = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(file.as_fd(), network).expect("root enters a namespace");
-                act()
-            });
-            on_it.join().expect("no panic in the namespace")
-        })
-    }
-
-    /// Connections that its kernel has opened, attempts that failed, connections that were reset, and RSTs that it has sent.
-    fn counters(&self) -> [u64; 4] {
-        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
-        let text = text.expect("it is there");
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-        ["ActiveOpens", "AttemptFails", "EstabResets", "OutRsts"].map(|wanted| {
-            let both = names.split(' ').zip(values.split(' '));
-            let value = both.into_iter().find(|(name, _)| *name == wanted).expect("it is counted");
-            value.1.parse().expect("a number")
-        })
-    }
-
-    fn vanish(&self, way: Vanishes) {
-        let Self { name, ours, .. } = self;
-        match way {
-            Vanishes::Link => ip(&format!("-n {name} link set veth0 down")),
-            Vanishes::Packets => ip(&format!("-n {name} route add blackhole {ours}")),
-        }
-    }
+/// The address of the server that this machine reaches.
+fn address(machine: &Machine, server: &Server) -> SocketAddr {
+    let ours = |address: &&SocketAddr| address.ip() == machine.ours;
+    *server.addresses.iter().find(ours).expect("it listens for this machine")
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // The cable first: an open socket keeps the namespace alive, and the namespace keeps its end of the cable.
-        _ = run_ip(&format!("link del {}", self.name));
-        _ = run_ip(&format!("netns del {}", self.name));
-        _ = run_ip(&format!("route del unreachable {}", self.theirs));
-    }
+fn streams(machine: &Machine, server: &Server) -> Vec<Stream> {
+    let address = address(machine, server);
+    let open = || Stream::open(connect(address), "/api/acme/events", "");
+    let mut streams: Vec<_> = within(machine, || (0..STREAMS).map(|_| open()).collect());
+    streams.iter_mut().for_each(|stream| _ = stream.connected());
+    assert_eq!(server.seats(), STREAMS);
+    streams
+}
+
+fn within<T: Send>(machine: &Machine, act: impl FnOnce() -> T + Send) -> T {
+    machine.run(act).expect("root enters a namespace")
+}
+
+fn vanish(machine: &Machine, way: Vanishes) {
+    machine.vanish(way).expect("the path is cut");
+}
+
+/// Connections that its kernel has opened, attempts that failed, connections that were reset, and RSTs that it has sent.
+fn counters(machine: &Machine) -> [u64; 4] {
+    let text = within(machine, || std::fs::read_to_string("/proc/thread-self/net/snmp"));
+    let text = text.expect("it is there");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    ["ActiveOpens", "AttemptFails", "EstabResets", "OutRsts"].map(|wanted| {
+        let both = names.split(' ').zip(values.split(' '));
+        let value = both.into_iter().find(|(name, _)| *name == wanted).expect("it is counted");
+        value.1.parse().expect("a number")
+    })
 }
 
 fn connect(address: SocketAddr) -> Client {
     Client::on(TcpStream::connect(address).expect("the server is reached over the cable"))
-}
-
-fn ip(arguments: &str) {
-    let done = run_ip(arguments);
-    let stderr = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "`ip {arguments}` failed: {stderr}");
-}
-
-fn run_ip(arguments: &str) -> Output {
-    Command::new("ip").args(arguments.split(' ')).output().expect("ip(8)")
 }

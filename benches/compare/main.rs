@@ -9,6 +9,7 @@
 //! cargo bench --features bench --bench compare -- connect --only raw,nudged
 //! cargo bench --features bench --bench compare -- fanout --only nudged,nudged-tls --subscribers 5000
 //! cargo bench --features bench --bench compare -- reconnect --only nudged,nchan
+//! cargo bench --features bench --bench compare -- reliability --only nudged,mercure --ask disconnect
 //! ```
 //!
 //! The runs of the servers alternate, in the reverse order every second time, so that a machine that slows down affects
@@ -40,8 +41,8 @@ mod publishing;
 mod ratios;
 mod receive_path;
 mod reconnect;
+mod reliability;
 mod requests;
-#[expect(dead_code, reason = "of clients that come back")]
 mod response;
 mod rps;
 mod servers;
@@ -50,6 +51,8 @@ mod shared {
     pub(crate) mod chart;
     pub(crate) mod exit;
     pub(crate) mod http;
+    #[expect(dead_code, reason = "tests vanish in another way, too")]
+    pub(crate) mod machine;
     pub(crate) mod nats;
     pub(crate) mod process;
     pub(crate) mod record;
@@ -62,6 +65,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 use comparison::{Record, Runs};
 use measure::{Outcome, Plan, run};
@@ -107,6 +111,9 @@ struct Arguments {
     /// Connects that wait for their response at once, with `reconnect` [default: as in the other modes]
     #[arg(long)]
     at_once: Option<usize>,
+    /// Questions of `reliability` [default: all]
+    #[arg(long, value_name = "QUESTION", value_delimiter = ',', value_parser = question_keys())]
+    ask: Vec<String>,
     /// Worker threads or processes, of servers with a setting for it
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -146,6 +153,8 @@ enum Mode {
     Publish,
     /// what subscribers miss that are all cut off and come back at once, and what that costs
     Reconnect,
+    /// what becomes of clients and events when something goes wrong: a table in words
+    Reliability,
 }
 
 /// Streams that are opened one at a time, at most.
@@ -153,6 +162,7 @@ const SINGLES_MAX: usize = 15_000;
 
 const NEVER_CLOSES: &str = "it never closes a stream";
 const IN_CLEARTEXT: &str = "the clients of this mode have no TLS";
+const ENDS_WITH_STREAM: &str = "it ends once a stream has ended";
 const ONLY_STREAMS: &str = "it has no response but a stream";
 
 /// Servers, each with its version, or with the reason why it is left out.
@@ -222,6 +232,7 @@ impl Arguments {
                 Ok(true)
             }
             Mode::Reconnect => self.reconnect(&present, absent),
+            Mode::Reliability => self.ask_all(&present, &absent),
             _ => self.alternate(present, absent),
         }
     }
@@ -239,14 +250,27 @@ impl Arguments {
         Ok(record.is_clean())
     }
 
+    /// Asks every server every question. Returns whether all were answered.
+    fn ask_all(&self, present: &[(Peer, String)], absent: &[(Peer, String)]) -> Outcome<bool> {
+        let plan = self.plan();
+        let peers: Vec<_> = present.iter().map(|(peer, _)| *peer).collect();
+        let questions = reliability::questions(&self.ask);
+        let all: Vec<_> = questions.map(|asked| reliability::ask(asked, &peers, &plan)).collect();
+        self.keep(&reliability::table::markdown(&self.mode_name(), present, &all, absent))?;
+        Ok(all.iter().all(reliability::Answers::is_complete))
+    }
+
     /// The servers that this machine has, with their versions, and the others with the reason.
     fn peers(&self) -> (Noted, Noted) {
         let (mut present, mut absent) = (Vec::new(), Vec::new());
         for peer in Peer::ALL {
             let is_asked_for = peer.is_asked_for(&self.only, self.nudged_before.is_some());
-            // What is missed does not depend on TLS.
-            let is_beside =
-                self.mode == Mode::Reconnect && peer.is_secure() && !self.only.contains(&peer);
+            // What is missed, and the answers, do not depend on TLS.
+            let is_beside = peer.is_secure()
+                && match self.mode {
+                    Mode::Reconnect => !self.only.contains(&peer),
+                    mode => mode == Mode::Reliability,
+                };
             if !is_asked_for || is_beside {
                 continue;
             }
@@ -255,6 +279,7 @@ impl Arguments {
                 (Mode::Churn | Mode::Reconnect, Peer::Raw) => Err(NEVER_CLOSES.into()),
                 (Mode::Reconnect, peer) if peer.is_secure() => Err(IN_CLEARTEXT.into()),
                 (Mode::Requests, Peer::Raw) => Err(ONLY_STREAMS.into()),
+                (Mode::Reliability, Peer::Raw) => Err(ENDS_WITH_STREAM.into()),
                 _ => peer.find(before),
             };
             match found {
@@ -346,6 +371,10 @@ impl Arguments {
         let suffix = self.suffix.iter().map(|suffix| format!("-{suffix}"));
         value.get_name().to_owned() + &suffix.collect::<String>()
     }
+}
+
+fn question_keys() -> PossibleValuesParser {
+    reliability::QUESTIONS.map(|question| question.key).into()
 }
 
 /// The servers of a turn: backwards in every second one.

@@ -157,7 +157,8 @@ impl Protocol {
     /// Notes the position that an event names, and returns what it states.
     pub(crate) fn read(&self, event: &Event, position: &mut Position) -> Option<Notice> {
         match self {
-            Self::Nudged => match event.name.as_str() {
+            // `connected` comes from Pushpin's origin, for each of its streams.
+            Self::Nudged | Self::Pushpin { .. } => match event.name.as_str() {
                 "connected" => Some(Notice::Reread),
                 "resumed" => Some(Notice::Complete),
                 _ => None,
@@ -173,7 +174,7 @@ impl Protocol {
                 }
                 None
             }
-            Self::Mercure { .. } | Self::Pushpin { .. } => None,
+            Self::Mercure { .. } => None,
         }
     }
 

@@ -117,6 +117,18 @@ impl Server {
         Cost::of(&[self.processes[0].id()])
     }
 
+    /// Its main process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.processes[0]
+    }
+
+    /// Starts it again at the address that it had, with what it has stored, after its main process has ended.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        let address: SocketAddr = self.address().parse().map_err(io::Error::other)?;
+        self.processes[0].start_again(address)?;
+        self.wait_for(address.port())
+    }
+
     fn wait_for(&mut self, port: u16) -> io::Result<()> {
         let start = now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {

@@ -15,6 +15,8 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::sync::broadcast::{self, Sender};
 
+use crate::shared::process::given_port;
+
 /// Enough for the longest flood, so that no receiver lags.
 const CAPACITY: usize = 4096;
 /// As in the other columns; 15 s by default.
@@ -31,7 +33,8 @@ pub(crate) fn serve(workers: usize) -> io::Result<()> {
         let events = get(subscribe).post(publish);
         let app = Router::new().route("/api/{org}/events", events).with_state(Channels::default());
         let listener = tokio::net::TcpSocket::new_v4()?;
-        listener.bind(([127, 0, 0, 1], 0).into())?;
+        listener.set_reuseaddr(true)?;
+        listener.bind(([127, 0, 0, 1], given_port()).into())?;
         let listener = listener.listen(4096)?;
         println!("listening on http://{}", listener.local_addr()?);
         axum::serve(listener, app).await

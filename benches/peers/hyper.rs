@@ -20,6 +20,8 @@ use serde::Deserialize;
 use tokio::net::TcpSocket;
 use tokio::runtime::Builder;
 
+use crate::shared::process::given_port;
+
 /// Shared by all requests: a clone is a handle of the same hub.
 #[derive(Clone)]
 struct App {
@@ -49,7 +51,8 @@ pub(crate) fn serve() -> io::Result<()> {
         tokio::spawn(drive(app.hub.clone(), app.clock));
 
         let socket = TcpSocket::new_v4()?;
-        socket.bind(([127, 0, 0, 1], 0).into())?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(([127, 0, 0, 1], given_port()).into())?;
         let listener = socket.listen(4096)?;
         println!("listening on http://{}", listener.local_addr()?);
         loop {

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -17,6 +18,8 @@ pub(crate) struct Process {
     pub(crate) url: String,
     /// Kept open, because a server may fail if it cannot print.
     _stdout: Option<ChildStdout>,
+    /// The same command as the one that started it.
+    command: Command,
 }
 
 pub(crate) const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
@@ -24,6 +27,9 @@ pub(crate) const NUDGED: &str = env!("CARGO_BIN_EXE_nudged");
 /// The first argument that makes this program prepare its process and then execute another program.
 const GUARD: &str = "run-guarded";
 
+/// Where a server listens that lets the system choose a port.
+const ANY_PORT: &str = "127.0.0.1:0";
+const PORT: &str = "PORT";
 /// How long a server may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -58,9 +64,31 @@ pub(crate) fn become_guarded() -> io::Result<()> {
     Err(Command::new(arguments.next().unwrap_or_default()).args(arguments).exec())
 }
 
+/// The port of a server that is started again; 0 lets the system choose one.
+#[allow(dead_code, reason = "of the benchmark that restarts servers")]
+pub(crate) fn given_port() -> u16 {
+    env::var(PORT).ok().and_then(|port| port.parse().ok()).unwrap_or(0)
+}
+
 /// Makes the kernel end this process when its parent ends, because cargo forwards no signal.
 pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
+}
+
+/// The same program, variables and folder, without standard input, and with these arguments instead.
+fn again(command: &Command, argument: impl Fn(&OsStr) -> OsString) -> Command {
+    let mut again = Command::new(command.get_program());
+    again.args(command.get_args().map(argument)).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => again.env(name, value),
+            None => again.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        again.current_dir(folder);
+    }
+    again
 }
 
 #[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
@@ -73,7 +101,27 @@ pub(crate) fn now() -> Instant {
 impl Process {
     /// Starts a server that does not print its URL.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
-        Ok(Self { child: command.spawn()?, url: String::new(), _stdout: None })
+        let child = command.spawn()?;
+        Ok(Self {
+            child,
+            url: String::new(),
+            _stdout: None,
+            command: again(command, OsStr::to_owned),
+        })
+    }
+
+    /// Starts it again after it has ended, at the address that it had: that is an argument in place of [`ANY_PORT`],
+    /// and its port is in the variable [`PORT`]. What it prints is dropped.
+    #[allow(dead_code, reason = "of the benchmark that restarts servers")]
+    pub(crate) fn start_again(&mut self, address: SocketAddr) -> io::Result<()> {
+        let mut command = again(&self.command, |argument| match argument == ANY_PORT {
+            true => address.to_string().into(),
+            false => argument.to_owned(),
+        });
+        command.env(PORT, address.port().to_string());
+        self.child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        self.command = command;
+        Ok(())
     }
 
     /// Starts a server and waits until it prints its URL.

@@ -41,6 +41,7 @@ mod metrics;
 mod model;
 mod model_topics;
 mod nats_servers;
+mod open_sockets;
 mod ops;
 mod outbox;
 mod pause;

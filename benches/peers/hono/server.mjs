@@ -56,7 +56,7 @@ app.post("/api/:org/events", async (c) => {
   return c.json({}, 202);
 });
 
-const settings = { fetch: app.fetch, port: 0, hostname: "127.0.0.1" };
+const settings = { fetch: app.fetch, port: Number(process.env.PORT ?? 0), hostname: "127.0.0.1" };
 const listening = ({ port }) => console.log(`listening on http://127.0.0.1:${port}`);
 if (globalThis.Bun) {
   // Bun closes a connection that was idle for 10 s unless that is disabled (Bun's guide "Server-Sent Events").

@@ -1,0 +1,187 @@
+//! More clients than a server has room for.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use super::client::{Stream, publish};
+use super::crowd::{self, Fate, Fates, seconds};
+use super::family::{descriptors, family};
+use super::{Ask, Question};
+use crate::measure::{ORG, Outcome, Plan};
+use crate::peer::Peer;
+use crate::servers::Server;
+use crate::shared::process::now;
+
+pub(crate) const CONNECTIONS: Question = Question {
+    key: "limit",
+    short: "at the limit of connections",
+    title: "What happens at the limit of connections?",
+    how: "Servers with a setting for it are started with a limit of 100 connections, and 150 streams are requested. \
+          Then an event is published; 50 of the streams are reset, and the others that were not served close; one is \
+          requested anew, again and again for 10 s at most, until it is served; and an event is published to all.",
+    ask: Ask::Each(connections),
+};
+
+pub(crate) const DESCRIPTORS: Question = Question {
+    key: "descriptors",
+    short: "at the limit of open files",
+    title: "What happens at the limit of open files?",
+    how: "The same, but for every server, and the limit is that of the system: when it has started, the limit of open \
+          files of each of its processes is set to what that has open, and 100 more (`prlimit`).",
+    ask: Ask::Each(open_files),
+};
+
+/// What was observed at a limit.
+#[derive(Debug)]
+pub(crate) struct Limited {
+    pub(crate) fates: Fates,
+    /// That of the publish at the limit.
+    pub(crate) published: Published,
+    /// Streams that received it, of those that were open.
+    pub(crate) received: (usize, usize),
+    /// How long it took until there was room for another stream.
+    pub(crate) freed: Option<Duration>,
+    /// Streams that received an event after that, of those that were open.
+    pub(crate) received_after: (usize, usize),
+}
+
+/// What a publish got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    Accepted,
+    Status(u16),
+    Failed(io::ErrorKind),
+}
+
+const LIMIT: usize = 100;
+const CLIENTS: usize = 150;
+const LEAVING: usize = 50;
+/// How long a client is refused at most, once there is room.
+const FREED: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn connections(peer: Peer, plan: &Plan, log: &dyn Fn(&str)) -> Outcome<String> {
+    let plan = Plan { connections: Some(LIMIT), ..plan.clone() };
+    Ok(observe(&peer.start(&plan)?, log)?.words())
+}
+
+fn open_files(peer: Peer, plan: &Plan, log: &dyn Fn(&str)) -> Outcome<String> {
+    let mut server = peer.start(plan)?;
+    limit_descriptors(&mut server)?;
+    Ok(observe(&server, log)?.words())
+}
+
+/// Leaves each process of the server this many more descriptors than it has.
+pub(crate) fn limit_descriptors(server: &mut Server) -> io::Result<()> {
+    for process in family(server.process().id())? {
+        let most = Some((descriptors(process)? + LIMIT) as u64);
+        let id = i32::try_from(process).ok().and_then(Pid::from_raw);
+        prlimit(id, Resource::Nofile, Rlimit { current: most, maximum: most })?;
+    }
+    Ok(())
+}
+
+pub(crate) fn observe(server: &Server, log: &dyn Fn(&str)) -> io::Result<Limited> {
+    log("streams");
+    let (mut streams, fates) = crowd::open(server, CLIENTS)?;
+    log("a publish");
+    let published = Published::of(publish(server, ORG, 1));
+    let received = match published {
+        Published::Accepted => (crowd::receive(&mut streams, 1), streams.len()),
+        _ => (0, streams.len()),
+    };
+    log("room");
+    for stream in streams.drain(..LEAVING.min(streams.len())) {
+        stream.reset()?;
+    }
+    let freed = match request_again(server)? {
+        Some((stream, took)) => {
+            streams.push(stream);
+            Some(took)
+        }
+        None => None,
+    };
+    let received_after = match publish(server, ORG, 2) {
+        Ok(200..300) => crowd::receive(&mut streams, 2),
+        _ => 0,
+    };
+    Ok(Limited {
+        fates,
+        published,
+        received,
+        freed,
+        received_after: (received_after, streams.len()),
+    })
+}
+
+/// Requests a stream until it is served, and returns how long that took.
+fn request_again(server: &Server) -> io::Result<Option<(Stream, Duration)>> {
+    let start = now();
+    while start.elapsed() < FREED {
+        let (mut streams, _) = crowd::open(server, 1)?;
+        if let Some(stream) = streams.pop() {
+            return Ok(Some((stream, start.elapsed())));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(None)
+}
+
+// ===== impl Published =====
+
+impl Published {
+    fn of(response: io::Result<u16>) -> Self {
+        match response {
+            Ok(200..300) => Self::Accepted,
+            Ok(status) => Self::Status(status),
+            Err(why) => Self::Failed(why.kind()),
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Accepted => "a publish is accepted".into(),
+            Self::Status(status) => format!("a publish gets {status}"),
+            Self::Failed(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                "a publish gets no response".into()
+            }
+            Self::Failed(kind) => format!("a publish fails ({kind})"),
+        }
+    }
+}
+
+// ===== impl Limited =====
+
+impl Limited {
+    fn words(&self) -> String {
+        let all = self.fates.values().sum::<usize>();
+        let served = self.fates.get(&Fate::Served).copied().unwrap_or(0);
+        let few = match served == all {
+            true => "no limit".to_owned(),
+            false => {
+                let others = self.fates.iter().filter(|(fate, _)| **fate != Fate::Served);
+                crowd::words(&others.map(|(fate, count)| (fate.clone(), *count)).collect())
+            }
+        };
+        let received = match self.published {
+            Published::Accepted => {
+                format!("; {} of {} receive it", self.received.0, self.received.1)
+            }
+            _ => String::new(),
+        };
+        let freed = match self.freed {
+            Some(took) => {
+                format!("after {LEAVING} have left, another is served within {}", seconds(took))
+            }
+            None => format!("after {LEAVING} have left, none is served for {}", seconds(FREED)),
+        };
+        let (after, open) = self.received_after;
+        format!(
+            "{few}: {served} of {all} served; {}{received}; {freed}; {after} of {open} receive the next event",
+            self.published.words()
+        )
+    }
+}
