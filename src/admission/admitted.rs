@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use super::addresses::AddressGuard;
 use super::closer::{Closer, Standing};
-use super::permits::{ConnPermit, StreamPermit};
+use super::permits::{ConnPermit, ConnShare, StreamPermit};
 use super::places::Places;
 use super::{Admission, Entrance};
 use crate::metrics::Limit;
@@ -19,7 +19,7 @@ pub(crate) struct Admitted {
     entrance: Entrance,
     /// Its peer, once that is known.
     peer: OnceLock<Peer>,
-    permit: Mutex<ConnPermit>,
+    share: Mutex<ConnShare>,
     /// Made once a task serves the connection; from the start in a reserved place.
     closer: OnceLock<Arc<Closer>>,
 }
@@ -51,15 +51,15 @@ impl Admitted {
         admission: Admission,
         entrance: Entrance,
         peer: Option<IpAddr>,
-        permit: ConnPermit,
+        share: ConnShare,
         standing: Standing,
     ) -> Self {
-        let (permit, closer) = (Mutex::new(permit), OnceLock::new());
+        let (share, closer) = (Mutex::new(share), OnceLock::new());
         let peer = peer.map(|address| {
             OnceLock::from(Peer { address: Some(address), source: PeerSource::Socket })
         });
         let peer = peer.unwrap_or_default();
-        let admitted = Self { admission, entrance, peer, permit, closer };
+        let admitted = Self { admission, entrance, peer, share, closer };
         if standing == Standing::Unproven {
             let closer = admitted.new_closer(standing);
             _ = admitted.closer.set(closer.clone());
@@ -102,7 +102,7 @@ impl Admitted {
             closer.set_address(guard.address());
         }
         let is_within = !guard.is_beyond();
-        self.permit.lock().address = Some(guard);
+        self.share.lock().address = Some(guard);
         is_within
     }
 
@@ -110,17 +110,17 @@ impl Admitted {
     /// closed. Waits for that, and for the place. It may have to be served by a task from then on:
     /// [`Self::is_unproven`].
     pub(crate) async fn make_room(&self) {
-        let Some(mut guard) = self.permit.lock().address.take() else { return };
+        let Some(mut guard) = self.share.lock().address.take() else { return };
         let is_within = self.places().make_room_within(&mut guard).await;
         if is_within || self.is_unproven() {
-            self.permit.lock().address = Some(guard);
+            self.share.lock().address = Some(guard);
             return;
         }
         let reserved = self.places().reserved_beyond(Some(&guard)).await;
         let regular = {
-            let mut held = self.permit.lock();
-            held.address = Some(guard);
-            std::mem::replace(&mut held.permit, reserved)
+            let mut share = self.share.lock();
+            share.address = Some(guard);
+            std::mem::replace(&mut share.permit, reserved)
         };
         // It may wake an acceptor.
         drop(regular);
@@ -164,7 +164,7 @@ impl Admitted {
     }
 
     fn new_closer(&self, standing: Standing) -> Arc<Closer> {
-        let address = self.permit.lock().address.as_ref().map(AddressGuard::address);
+        let address = self.share.lock().address.as_ref().map(AddressGuard::address);
         Closer::new(self.places().clone(), standing, address)
     }
 
@@ -181,16 +181,16 @@ impl Admitted {
         let Some(closer) = self.closer.get().filter(|c| c.standing() != Standing::Regular) else {
             return Ok(());
         };
-        let mut held = self.permit.lock();
-        if held.address.as_mut().is_some_and(|address| !address.settle()) {
+        let mut share = self.share.lock();
+        if share.address.as_mut().is_some_and(|address| !address.settle()) {
             return Err(Limit::Address);
         }
         let permit = self.places().try_regular().ok_or(Limit::Connections)?;
         if !self.places().settle(closer) {
             return Err(Limit::Connections);
         }
-        let reserved = held.permit.replace(permit);
-        drop(held);
+        let reserved = share.permit.replace(permit);
+        drop(share);
         // It may wake an acceptor.
         drop(reserved);
         Ok(())
@@ -239,18 +239,24 @@ impl Admitted {
         if let Some(closer) = self.closer.get() {
             closer.retire();
         }
-        let permit = std::mem::take(&mut *self.permit.lock());
-        ConnPermit { stream, ..permit }
+        let share = std::mem::take(&mut *self.share.lock());
+        ConnPermit { share, is_internal: self.is_internal(), stream }
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         // Before its end is noted, for which others may wait.
-        let permit = std::mem::take(&mut *self.permit.lock());
-        drop(permit);
+        let share = std::mem::take(&mut *self.share.lock());
+        drop(share);
         if let Some(closer) = self.closer.get() {
             closer.retire();
         }
     }
 }
+
+#[cfg(not(nudged_loom))]
+const _: () = assert!(
+    size_of::<Admitted>() <= 112,
+    "what a connection costs that is served, or waits for its request"
+);

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::addresses::{AddressGuard, Addresses};
 use self::closer::Standing;
+use self::permits::ConnShare;
 use self::places::Places;
 use crate::config::{Config, Peers, STREAMS_MIN};
 use crate::metrics::{HeaderRefusals, Limit, Refusals};
@@ -110,7 +111,6 @@ impl Admission {
     /// stays bounded.
     pub(crate) async fn admit(&self, peer: Option<IpAddr>, entrance: Entrance) -> Arc<Admitted> {
         let peer = peer.map(|peer| peer.to_canonical());
-        let is_internal = entrance == Entrance::Internal;
         let mut address = self.count_address(peer, entrance);
         let places = self.places(entrance);
         let is_within = match &mut address {
@@ -122,8 +122,8 @@ impl Admission {
             Some(permit) => (Some(permit), Standing::Regular),
             None => (places.reserved_beyond(address.as_ref()).await, Standing::Unproven),
         };
-        let permit = ConnPermit { permit, address, is_internal, stream: StreamPermit::default() };
-        Arc::new(Admitted::new(self.clone(), entrance, peer, permit, standing))
+        let share = ConnShare { permit, address };
+        Arc::new(Admitted::new(self.clone(), entrance, peer, share, standing))
     }
 
     /// Counts a connection of this peer, if there is a limit for its address.

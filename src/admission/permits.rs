@@ -10,15 +10,22 @@ use super::addresses::AddressGuard;
 use super::take_over::PermitState;
 use crate::hub::{SocketId, is_sparse};
 
-/// A connection's share of the limits, released on drop. The default is a connection that is not counted.
+/// A connection's share of the limits, with that of its stream, released on drop. The default is a connection that is
+/// not counted.
 #[derive(Debug, Default)]
 pub(crate) struct ConnPermit {
-    pub(super) permit: Option<OwnedSemaphorePermit>,
-    pub(super) address: Option<AddressGuard>,
+    pub(super) share: ConnShare,
     /// It came to an internal address.
     pub(super) is_internal: bool,
     /// That of the stream that it carries.
     pub(super) stream: StreamPermit,
+}
+
+/// A connection's share of the limits of connections.
+#[derive(Debug, Default)]
+pub(super) struct ConnShare {
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) address: Option<AddressGuard>,
 }
 
 /// A stream's share of the limits, released on drop. The default is a stream that is not counted.
@@ -68,7 +75,8 @@ impl From<StreamPermit> for ConnPermit {
 impl PermitTable {
     /// Keeps a permit of a streaming connection.
     pub(crate) fn keep(&mut self, socket: SocketId, permit: ConnPermit) {
-        let ConnPermit { mut permit, address, is_internal, stream } = permit;
+        let ConnPermit { share, is_internal, stream } = permit;
+        let ConnShare { mut permit, address } = share;
         let internal = if is_internal { permit.take() } else { None };
         merge(&mut self.connections, permit);
         merge(&mut self.streams, stream.permit);

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::addresses::Addresses;
+use super::permits::ConnShare;
 use super::{Admission, ConnPermit, Entrance, StreamPermit};
 
 /// What a streaming connection counts for, beside one connection and one stream.
@@ -76,12 +77,12 @@ impl TakeOver {
             let addresses = addresses.as_ref().filter(|_| !internal)?;
             Some(addresses.take_over(counted.or_else(untrusted)?))
         };
-        let address = guard(&shared.addresses, address);
+        let share = ConnShare { permit: None, address: guard(&shared.addresses, address) };
         let stream = StreamPermit {
             permit: None,
             address: guard(&shared.stream_addresses, stream_address).map(Box::new),
         };
-        ConnPermit { permit: None, address, is_internal: internal, stream }
+        ConnPermit { share, is_internal: internal, stream }
     }
 
     /// The places of all of them.
@@ -116,10 +117,11 @@ impl TakeOver {
 
 impl TakenPlaces {
     /// The permit of one of those that were added, with its places.
-    pub(crate) fn complete(&mut self, permit: ConnPermit) -> ConnPermit {
+    pub(crate) fn complete(&mut self, mut permit: ConnPermit) -> ConnPermit {
         let places = if permit.is_internal { &mut self.internal } else { &mut self.public };
-        let stream = StreamPermit { permit: self.streams.split(1), ..permit.stream };
-        ConnPermit { permit: places.split(1), stream, ..permit }
+        permit.share.permit = places.split(1);
+        permit.stream.permit = self.streams.split(1);
+        permit
     }
 }
 
