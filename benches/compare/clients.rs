@@ -73,6 +73,8 @@ struct Arrivals {
 struct One {
     socket: Option<TcpStream>,
     has_requested: bool,
+    /// Whether the response was good.
+    is_open: bool,
     response: Response,
     position: Position,
     stated: Option<Notice>,
@@ -262,8 +264,8 @@ impl Clients {
     /// Takes the first bytes of the buffer.
     fn take(&mut self, number: usize, length: usize) -> io::Result<()> {
         let Self { all, arrivals, server, buffer, .. } = self;
-        let One { response, position, stated, received, .. } = &mut all[number];
-        let (at, was_open) = (now(), response.head().is_some());
+        let One { is_open, response, position, stated, received, .. } = &mut all[number];
+        let at = now();
         response.push(&buffer[..length], |event| {
             note(stated, server.protocol.read(&event, position));
             for number in numbers(&event.data).filter(|number| received.add(*number)) {
@@ -273,18 +275,19 @@ impl Clients {
                 arrivals[number].last = Some(at);
             }
         })?;
-        if let (false, Some(head)) = (was_open, response.head()) {
+        if let (false, Some(head)) = (*is_open, response.head()) {
             if server.client == Client::Own {
                 note(stated, server.protocol.read_head(head, position));
             }
             if head.status != 200 {
                 return Err(io::Error::other(format!("status {}", head.status)));
             }
+            *is_open = true;
             self.pending -= 1;
             self.counts.open += 1;
             self.counts.last_response = Some(at);
         }
-        match self.all[number].response.is_complete() {
+        match response.is_complete() {
             true => Err(ErrorKind::UnexpectedEof.into()),
             false => Ok(()),
         }
@@ -294,7 +297,7 @@ impl Clients {
     fn end(&mut self, number: usize, why: &io::Error) {
         let one = &mut self.all[number];
         one.socket = None;
-        if one.is_open() {
+        if std::mem::take(&mut one.is_open) {
             self.counts.open -= 1;
             self.counts.ended += 1;
         } else {
@@ -328,13 +331,8 @@ impl One {
     fn begin(&mut self, socket: TcpStream) {
         self.position.last_event_id = self.response.last_event_id().to_owned();
         self.response = Response::resume(&self.position.last_event_id);
-        self.has_requested = false;
+        (self.has_requested, self.is_open) = (false, false);
         self.socket = Some(socket);
-    }
-
-    /// Whether the response of its last connection was good.
-    fn is_open(&self) -> bool {
-        self.response.head().is_some_and(|head| head.status == 200)
     }
 }
 

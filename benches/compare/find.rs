@@ -12,8 +12,8 @@ use crate::shared::process::NUDGED;
 use crate::shared::{nats, redis};
 
 /// How it is started, and what it has no setting for.
-const DURABLE_STREAMS: &str = "--durability memory; a stream gets a control event each 15 s and ends after 60 s, so \
-                               that `idle` holds it for 30 s";
+const DURABLE_STREAMS: &str = "with --workers 1 on one processor, which it cannot leave; a stream gets a control event \
+                               each 15 s and ends after 60 s, so that `idle` holds it for 30 s";
 
 // ===== impl Peer =====
 
@@ -49,10 +49,11 @@ impl Peer {
                 openssl()?;
                 centrifugo()?
             }
-            Self::DurableStreams => {
+            Self::DurableStreams | Self::DurableStreamsMemory => {
                 Program::DurableStreams.output(&["--help"])?;
                 let version = program::durable_streams(&Program::DurableStreams.bytes()?);
-                format!("{version}, {DURABLE_STREAMS}")
+                let mode = if self == Self::DurableStreams { "wal" } else { "memory" };
+                format!("{version}, --durability {mode}, {DURABLE_STREAMS}")
             }
             Self::Hono => {
                 let node = Program::Node.first_line(&["--version"])?;

@@ -50,8 +50,10 @@ pub(crate) enum Peer {
     CentrifugoNats,
     /// Centrifugo, its engine in memory, over TLS
     CentrifugoTls,
-    /// Durable Streams, the server in Rust, without its write-ahead log
+    /// Durable Streams, the server in Rust, with its write-ahead log, as by default
     DurableStreams,
+    /// Durable Streams without its write-ahead log (--durability memory)
+    DurableStreamsMemory,
     /// Hono on Node
     Hono,
     /// Hono on Bun
@@ -68,7 +70,7 @@ pub(crate) enum Backplane {
 // ===== impl Peer =====
 
 impl Peer {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Raw,
         Self::Nudged,
         Self::NudgedBefore,
@@ -91,6 +93,7 @@ impl Peer {
         Self::CentrifugoNats,
         Self::CentrifugoTls,
         Self::DurableStreams,
+        Self::DurableStreamsMemory,
         Self::Hono,
         Self::HonoBun,
     ];
@@ -119,6 +122,7 @@ impl Peer {
             Self::CentrifugoNats => "Centrifugo, NATS",
             Self::CentrifugoTls => "Centrifugo, TLS",
             Self::DurableStreams => "Durable Streams",
+            Self::DurableStreamsMemory => "Durable Streams, in memory",
             Self::Hono => "Hono on Node",
             Self::HonoBun => "Hono on Bun",
         }
@@ -171,6 +175,7 @@ impl Peer {
     /// How long its streams are held with nothing published, where it ends them by itself.
     pub(crate) fn idle_max(self) -> Option<Duration> {
         // After 60 s, of which the connects have to be a part.
-        matches!(self, Self::DurableStreams).then_some(Duration::from_secs(30))
+        let ends = matches!(self, Self::DurableStreams | Self::DurableStreamsMemory);
+        ends.then_some(Duration::from_secs(30))
     }
 }

@@ -1,8 +1,13 @@
 //! What `cargo bench --bench compare` reads and computes, how it configures the servers, and the setting of the machine
 //! that it makes and restores.
 
+#[path = "../../benches/compare/clients.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+mod clients;
 #[path = "../../benches/compare/configuration.rs"]
 mod configuration;
+#[path = "../../benches/compare/numbered.rs"]
+mod numbered;
 #[path = "../../benches/compare/peer.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 mod peer;
@@ -17,6 +22,7 @@ mod recorded;
 #[path = "../../benches/compare/response.rs"]
 mod response;
 mod responses;
+mod returns;
 #[path = "../../benches/compare/rps.rs"]
 mod rps;
 #[path = "../../benches/compare/spread.rs"]

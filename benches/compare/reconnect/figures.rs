@@ -1,4 +1,4 @@
-//! What a run has measured, and the columns of the table.
+//! What a run has measured, and the columns of the tables.
 
 use self::Part::{Events, Memory, Time};
 use crate::clients::Stated;
@@ -66,7 +66,7 @@ pub(crate) const COLUMNS: [Column; 18] = [
     column(Time, "served_s", "all have the event after it (s)", 2, |run| run.served_s),
     column(Time, "live_events", "events until one has reached all", 0, |run| count(run.live)),
     column(Time, "cpu_us", "CPU a client (µs)", 0, |run| Some(run.cpu_us)),
-    column(Time, "generator", "share of the generator's thread", 2, |run| Some(run.generator)),
+    column(Time, "generator", "share of the clients' thread", 2, |run| Some(run.generator)),
     column(Memory, "pss_fresh_mib", "MiB without clients", 1, |run| mib(run.fresh)),
     column(Memory, "pss_before_mib", "MiB before the cut", 1, |run| mib(run.before)),
     column(Memory, "pss_peak_mib", "MiB at the peak", 1, |run| mib(run.peak)),

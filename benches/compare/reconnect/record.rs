@@ -1,4 +1,4 @@
-//! The record of the returns: a table with a row for each server and kind of client, and a CSV with one for each run.
+//! The record of the returns: tables with a row for each server and kind of client, and a CSV with one for each run.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -86,8 +86,8 @@ impl Record {
              {all}. What is stated is in an event at the beginning of a stream, or in the head for the server's own \
              client. CPU is that of the server from the return until it is quiet again, with the event after it. \
              Memory is PSS, which leaves out the kernel's for sockets; it is measured {rest} s after the server is \
-             quiet, and every 0.1 s for the peak. A share of the generator's thread near 1 would mean that the clients \
-             limit the times.\n\n"
+             quiet, and every 0.1 s for the peak; what a garbage collector returns later is not seen. A share of the \
+             clients' thread near 1 would mean that they limit the times.\n\n"
         );
     }
 
@@ -114,7 +114,9 @@ impl Record {
         for runs in &self.runs {
             for (at, run) in runs.all.iter().enumerate() {
                 let Ok(run) = run else { continue };
-                let _ = write!(text, "{},{},{}", runs.peer.name(), runs.client_name(), at + 1);
+                // Quoted: some names have a comma.
+                let (name, client) = (runs.peer.name(), runs.client_name());
+                let _ = write!(text, "\"{name}\",{client},{}", at + 1);
                 for column in &COLUMNS {
                     let value = (column.read)(run).map(|value| format!("{value:.4}"));
                     text.extend([",", &value.unwrap_or_default()]);

@@ -40,7 +40,9 @@ impl Peer {
             | Self::CentrifugoRedis
             | Self::CentrifugoNats
             | Self::CentrifugoTls => centrifugo::start(self, folder, plan),
-            Self::DurableStreams => durable_streams::start(folder, plan),
+            Self::DurableStreams | Self::DurableStreamsMemory => {
+                durable_streams::start(self, folder, plan)
+            }
             Self::Hono | Self::HonoBun => hono::start(self, folder),
         }
     }
