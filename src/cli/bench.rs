@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::Args;
+use http::{HeaderName, HeaderValue};
 use nudged::bench::{self, Error, Options, Ramp};
 
 use super::client::TlsArgs;
@@ -56,7 +58,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "TYPE", default_value = "application/json")]
     publish_type: String,
 
-    /// Header field to send with every publish only, beside those of --header; repeat the flag for several
+    /// Header field to send with every publish and with no stream, as a credential of publishers; repeat the flag for
+    /// several
     #[arg(long, value_name = "NAME: VALUE")]
     publish_header: Vec<Hidden>,
 
@@ -117,6 +120,11 @@ impl Bench {
         let url = stream.unwrap_or(url);
         let headers = fields("--header", &self.header)?;
         let publish_headers = fields("--publish-header", &self.publish_header)?;
+        if publish_url.is_none() && !publish_headers.is_empty() {
+            let why =
+                "--publish-header needs --publish-url: nothing is published to the URL of a stream";
+            return Err(why.to_owned());
+        }
         let publish = publish_url.map(|url| bench::Publish {
             url,
             body: self.publish_body,
@@ -149,9 +157,12 @@ fn stream_of_server(url: &str) -> Option<String> {
 
 fn fields(flag: &str, given: &[Hidden]) -> Result<Vec<(String, String)>, String> {
     let field = |Hidden(text): &Hidden| {
-        let (name, value) =
-            text.split_once(':').ok_or_else(|| format!("{flag}: write it like name: value"))?;
-        Ok((name.trim().into(), value.trim().into()))
+        let (name, value) = text.split_once(':')?;
+        let (name, value) = (name.trim(), value.trim());
+        HeaderName::from_str(name).ok()?;
+        HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((name.to_owned(), value.to_owned()))
     };
-    given.iter().map(field).collect()
+    let fields: Option<_> = given.iter().map(field).collect();
+    fields.ok_or_else(|| format!("{flag}: it is no header field, which is written as name: value"))
 }

@@ -255,7 +255,7 @@ mod tests {
         for command in command.get_subcommands().chain([&command]) {
             for flag in command.get_arguments().filter(|flag| !flag.is_hide_set()) {
                 let name = flag.get_long().unwrap_or_default();
-                let may_be = ["secret", "secrets", "key", "token", "url"];
+                let may_be = ["secret", "secrets", "key", "token", "url", "header"];
                 let is_secret = name.split('-').any(|word| may_be.contains(&word));
                 let is_url =
                     flag.get_value_names().is_some_and(|names| names.contains(&"URL".into()));

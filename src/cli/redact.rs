@@ -9,7 +9,7 @@ use clap::{CommandFactory, Error};
 use super::Cli;
 
 /// Flags whose value is a secret, or may contain one.
-pub(super) const FLAGS: [&str; 17] = [
+pub(super) const FLAGS: [&str; 18] = [
     "--backplane",
     "--outbox",
     "--outbox-direct",
@@ -25,6 +25,7 @@ pub(super) const FLAGS: [&str; 17] = [
     "--token",
     "--url",
     "--publish-url",
+    "--publish-header",
     "--header",
     "-H",
 ];

@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use crate::support::Server;
 use crate::support::bench_server::{
-    MISSED_AFTER, assert_all_delivered, event, load, load_with, options, server, server_with,
-    to_all, until,
+    CREDENTIAL, MISSED_AFTER, assert_all_delivered, event, load, load_with, options, server,
+    server_with, to_all, until,
 };
+use crate::support::markdown::blocks;
 use crate::support::port::ReservedPort;
 
 #[test]
@@ -180,6 +181,29 @@ fn a_refused_publish_is_reported_with_its_reason() {
 }
 
 #[test]
+fn a_header_of_publishes_is_sent_with_them_and_with_no_stream() {
+    let bench = |headers: &[[&str; 2]], publish_headers: &[[&str; 2]]| {
+        let fields =
+            |fields: &[[&str; 2]]| fields.iter().map(|f| f.map(str::to_owned).into()).collect();
+        let base = server(to_all);
+        let mut options = options(&base, 3);
+        let publish = options.publish.as_mut().unwrap();
+        publish.url = format!("{base}/private");
+        publish.headers = fields(publish_headers);
+        options.headers = fields(headers);
+        options
+    };
+    let summary = run(&bench(&[], &[CREDENTIAL]), Arc::default(), |_| {}).unwrap();
+    assert!(summary.is_clean(), "{summary}");
+    assert_all_delivered(&summary, 3);
+    let with_streams = run(&bench(&[CREDENTIAL], &[]), Arc::default(), |_| {}).unwrap();
+    assert_eq!(with_streams.tally.failed_status, Some(401), "{with_streams}");
+    let mut without = Load::new(&bench(&[], &[]), Arc::default()).unwrap();
+    without.publish(1, Duration::ZERO).unwrap();
+    assert!(without.refusals().unwrap().1.contains("401"));
+}
+
+#[test]
 fn a_publish_connection_that_the_server_closed_is_reopened() {
     const IDLE: Duration = Duration::from_millis(400);
     let mut load = load(&server_with(IDLE, to_all), 1);
@@ -260,12 +284,61 @@ fn the_command_publishes_to_another_server() {
 }
 
 #[test]
+fn the_command_publishes_with_the_key_of_a_server() {
+    const KEY: &str = "a-key-of-the-publisher";
+    let public = ["--public-orgs", "bench", "--public-keys", "*"];
+    let flags = [&["--coalesce", "0", "--publish-key", KEY][..], &public].concat();
+    let server = Server::start(&flags);
+    let url = |path: &str| format!("http://{}/api/bench/{path}", server.address());
+    let bench = |more: &[&str]| {
+        let mut command = Server::command();
+        command.args(["bench", &url("public/events"), "--publish-url", &url("events")]);
+        command.args(["-n", "3", "--json", "--every", "20ms"]);
+        let output = command.args(["--duration", "200ms"]).args(more).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let header = format!("Authorization: Bearer {KEY}");
+    let summary = bench(&["--publish-header", &header]);
+    let published = summary["published"].as_u64().unwrap();
+    assert_eq!(summary["delivered"], 3 * published, "{summary}");
+    assert_eq!(summary["refusal"], Value::Null, "{summary}");
+    let refused = bench(&[]);
+    assert!(refused["refusal"].as_str().unwrap().contains("401"), "{refused}");
+}
+
+/// As they stand in the README, but for the addresses, against a server that takes them all.
+#[test]
+fn the_commands_that_measure_other_servers_reach_them() {
+    let readme = include_str!("../../README.md");
+    let block = blocks(readme, "sh").into_iter().find(|block| block.contains("--publish-header"));
+    let block = block.unwrap().replace("\\\n", "");
+    let commands: Vec<_> = block.lines().filter(|line| line.starts_with("nudged bench ")).collect();
+    assert_eq!(commands.len(), 3);
+    for (command, port) in commands.into_iter().zip([3000, 8000, 8080]) {
+        let base = server(to_all);
+        let here = command.replace(&format!("http://localhost:{port}"), &base);
+        let here = here.replacen("nudged", env!("CARGO_BIN_EXE_nudged"), 1);
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(format!("{here} -n 3 --every 20ms --duration 200ms --json"));
+        let output = shell.env("TOKEN", "t").env("KEY", "k").output().unwrap();
+        assert!(output.status.success(), "{here}: {output:?}");
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let published = summary["published"].as_u64().unwrap();
+        assert_eq!((summary["delivered"].as_u64(), published > 1), (Some(3 * published), true));
+    }
+}
+
+#[test]
 fn the_command_reports_which_flag_is_wrong() {
     for (args, wrong) in [
         (&["https://localhost", "--ca", "/nowhere"][..], "No such file"),
         (&["https://localhost", "--ca", "Cargo.toml"], "no certificate in PEM"),
         (&["https://localhost", "--streams-per-connection", "7"], "--http2"),
         (&["ftp://localhost"], "expected http://host:port or https://host"),
+        (&["http://127.0.0.1:1", "--publish-header", "x-api-key"], "--publish-header: "),
+        (&["http://127.0.0.1:1", "--publish-header", "a b: c"], "--publish-header: "),
+        (&["http://127.0.0.1:1", "--header", "x-api-key"], "--header: "),
+        (&["http://127.0.0.1:1/x", "--publish-header", "a: b"], "needs --publish-url"),
     ] {
         let output = Server::command().arg("bench").args(args).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();

@@ -17,9 +17,11 @@ pub(crate) type Deliver = fn(&mut [TcpStream], &str);
 
 pub(crate) const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+/// A header field that publishes to `/private` need, and that no stream may have.
+pub(crate) const CREDENTIAL: [&str; 2] = ["x-credential", "of publishers"];
 pub(crate) const PACE: Ramp = Ramp { per_second: None, pending_max: 8 };
 
-/// A server that ends with the test's process. Publishes come to `/publish`.
+/// A server that ends with the test's process. Publishes come to `/publish`, and with [`CREDENTIAL`] to `/private`.
 pub(crate) fn server(deliver: Deliver) -> String {
     server_with(BOUND, deliver)
 }
@@ -61,6 +63,10 @@ pub(crate) fn serve(
         if text.starts_with("GET /full ") {
             stream.write_all(b"HTTP/1.1 503 Full\r\ncontent-length: 0\r\n\r\n").unwrap();
             return;
+        }
+        let has_credential = text.contains(&CREDENTIAL.join(": "));
+        if has_credential != text.starts_with("POST /private ") {
+            return stream.write_all(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n").unwrap();
         }
         if text.starts_with("GET ") {
             // Subscribed first: a client that has the head gets every event.
