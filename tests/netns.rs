@@ -89,6 +89,20 @@ fn a_vanished_peer_counts_as_timeout_even_without_a_route() {
     drop(held);
 }
 
+/// So do clients of other servers vanish in the comparison, whose servers listen on 127.0.0.1 only.
+#[test]
+fn a_peer_of_a_server_on_loopback_vanishes_as_another_does() {
+    requires!(NAMESPACES);
+    let machine = machine();
+    machine.reach_our_loopback().expect("packets to 127.0.0.1 leave the namespace");
+    let listen = ["--keepalive", "1s", "--listen", "127.0.0.1:0"];
+    let server = Server::start(&[SETTINGS, &listen].concat());
+    let held = streams_at(&machine, &server, server.addresses[0]);
+    vanish(&machine, Vanishes::Packets);
+    expect_timeouts(&server, Vanishes::Packets);
+    drop(held);
+}
+
 /// Many streams on a few connections, whose peer neither answers a PING nor acknowledges a packet.
 #[test]
 fn a_vanished_peer_frees_all_its_streams_over_http2() {
@@ -201,7 +215,10 @@ fn address(machine: &Machine, server: &Server) -> SocketAddr {
 }
 
 fn streams(machine: &Machine, server: &Server) -> Vec<Stream> {
-    let address = address(machine, server);
+    streams_at(machine, server, address(machine, server))
+}
+
+fn streams_at(machine: &Machine, server: &Server, address: SocketAddr) -> Vec<Stream> {
     let open = || Stream::open(connect(address), "/api/acme/events", "");
     let mut streams: Vec<_> = within(machine, || (0..STREAMS).map(|_| open()).collect());
     streams.iter_mut().for_each(|stream| _ = stream.connected());

@@ -119,7 +119,7 @@ impl Process {
             false => argument.to_owned(),
         });
         command.env(PORT, address.port().to_string());
-        self.child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        self.child = command.stdout(Stdio::null()).spawn()?;
         self.command = command;
         Ok(())
     }

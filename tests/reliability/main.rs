@@ -37,7 +37,7 @@ use std::thread;
 use compare::{
     configuration, find, measure, peer, processors, program, protocol, response, servers,
 };
-use promises::PROMISES;
+use promises::{PROMISES, Promise};
 use shared::process::become_guarded;
 
 /// Checks all promises at once, or those with a name that contains what is given.
@@ -54,14 +54,17 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let asked: Vec<_> = PROMISES.into_iter().filter(|(name, _)| is_asked(name)).collect();
-    // All are started before the first one is waited for.
-    let checks: Vec<_> = asked.iter().map(|(name, check)| (*name, thread::spawn(*check))).collect();
-    let kept = checks.into_iter().filter_map(|(name, check)| {
-        let is_kept = check.join().is_ok();
-        println!("test {name} ... {}", if is_kept { "ok" } else { "FAILED" });
-        is_kept.then_some(())
+    let kept = thread::scope(|scope| {
+        let start = |(name, check): &Promise| (*name, scope.spawn(*check));
+        // All are started before the first one is waited for.
+        let mut checks = Vec::from_iter(asked.iter().map(start));
+        let is_kept = checks.drain(..).map(|(name, check)| {
+            let is_kept = check.join().is_ok();
+            println!("test {name} ... {}", if is_kept { "ok" } else { "FAILED" });
+            is_kept
+        });
+        is_kept.filter(|is_kept| *is_kept).count()
     });
-    let kept = kept.count();
     println!("{kept} passed, {} failed", asked.len() - kept);
     if kept == asked.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::protocol::{Client, Notice};
 
 /// What is promised, and what panics if it is not so.
-type Promise = (&'static str, fn());
+pub(crate) type Promise = (&'static str, fn());
 
 pub(crate) const PROMISES: [Promise; 7] = [
     ("what_is_published_during_a_disconnect_arrives_once", disconnect),

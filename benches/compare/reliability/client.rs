@@ -32,8 +32,10 @@ pub(crate) struct Stream {
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
-    /// With its last chunk, or with a FIN if it has no chunks.
+    /// With its last chunk, or a body of known length.
     Complete,
+    /// With a FIN, of a response without chunks: one that broke ends in the same way.
+    Unmarked,
     /// With a FIN in the middle of a response.
     Closed,
     /// With a RST.
@@ -239,8 +241,7 @@ impl Stream {
             return false;
         }
         let end = match self.socket.read(&mut buffer) {
-            Ok(0) if self.is_chunked() => End::Closed,
-            Ok(0) => End::Complete,
+            Ok(0) => self.end_of_input(),
             Ok(length) => match self.take(&buffer[..length]) {
                 Ok(()) if self.response.is_complete() => End::Complete,
                 Ok(()) => return true,
@@ -254,9 +255,14 @@ impl Stream {
         true
     }
 
-    /// Whether a FIN before the last chunk leaves the response incomplete.
-    fn is_chunked(&self) -> bool {
-        self.head().is_none_or(|head| head.field("transfer-encoding").is_some())
+    /// What a FIN before the last chunk means.
+    fn end_of_input(&self) -> End {
+        let has = |name| self.head().is_some_and(|head| head.field(name).is_some());
+        match (self.head(), has("transfer-encoding"), has("content-length")) {
+            (None, ..) | (_, true, _) => End::Closed,
+            (_, _, true) => End::Complete,
+            _ => End::Unmarked,
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -30,7 +30,8 @@ pub(crate) const DESCRIPTORS: Question = Question {
     short: "at the limit of open files",
     title: "What happens at the limit of open files?",
     how: "The same, but for every server, and the limit is that of the system: when it has started, the limit of open \
-          files of each of its processes is set to what that has open, and 100 more (`prlimit`).",
+          files of each of its processes is set to what that has open, and 100 more (`prlimit`). A server that read its \
+          limit when it started, and keeps a reserve, cannot notice.",
     ask: Ask::Each(open_files),
 };
 
@@ -76,6 +77,8 @@ fn open_files(peer: Peer, plan: &Plan, log: &dyn Fn(&str)) -> Outcome<String> {
 
 /// Leaves each process of the server this many more descriptors than it has.
 pub(crate) fn limit_descriptors(server: &mut Server) -> io::Result<()> {
+    // Once it serves, all its processes are there, and have set limits of their own.
+    Stream::open_new(server, ORG)?.reset()?;
     for process in family(server.process().id())? {
         let most = Some((descriptors(process)? + LIMIT) as u64);
         let id = i32::try_from(process).ok().and_then(Pid::from_raw);

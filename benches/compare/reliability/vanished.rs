@@ -26,13 +26,14 @@ pub(super) const QUESTION: Question = Question {
     key: "vanished",
     short: "a client that has vanished is freed",
     title: "Is a client that has vanished freed, and after how long?",
-    how: "50 clients in a network namespace open a stream each; then their packets are lost: nothing is acknowledged, and \
-          neither a FIN nor a RST comes. Until the server has no descriptor of any of them, at most 20 minutes; all \
-          servers at once. With nothing published from then on but keepalives, of 30 s where that can be set; and with an \
-          event of some 40 bytes a second: larger ones fill the send queue earlier, by which some servers notice. The \
-          kernel by itself gives up after a quarter of an hour (`tcp_retries2`). Mercure ends every stream after 480 to \
-          600 s, and an idle connection after 300 s more; Durable Streams ends every stream after 60 s. It needs root and \
-          ip(8).",
+    how: "50 clients in a network namespace open a stream each; then their packets are lost: nothing is acknowledged, \
+          and neither a FIN nor a RST comes. Until the server has no descriptor of any of them, at most 20 minutes; \
+          all servers at once. With nothing published from then on but keepalives, of 30 s where that can be set; and \
+          with an event of some 40 bytes a second: larger ones fill the send queue earlier, by which some servers \
+          notice. The kernel by itself gives up after a quarter of an hour (`tcp_retries2`); nudged has it give up \
+          after `--peer-timeout` (`TCP_USER_TIMEOUT`), 30 s from the first byte that is not acknowledged. Mercure ends \
+          every stream after 480 to 600 s, and an idle connection after 300 s more; Durable Streams ends every stream \
+          after 60 s. It needs root and ip(8).",
     ask: Ask::Together(ask),
 };
 
