@@ -73,7 +73,9 @@ struct Arrivals {
 struct One {
     socket: Option<TcpStream>,
     has_requested: bool,
-    /// Whether the response was good.
+    /// Whether the response has had an event.
+    has_event: bool,
+    /// Whether the response is good, and the subscription begun.
     is_open: bool,
     response: Response,
     position: Position,
@@ -264,9 +266,10 @@ impl Clients {
     /// Takes the first bytes of the buffer.
     fn take(&mut self, number: usize, length: usize) -> io::Result<()> {
         let Self { all, arrivals, server, buffer, .. } = self;
-        let One { is_open, response, position, stated, received, .. } = &mut all[number];
+        let One { is_open, has_event, response, position, stated, received, .. } = &mut all[number];
         let at = now();
         response.push(&buffer[..length], |event| {
+            *has_event = true;
             note(stated, server.protocol.read(&event, position));
             for number in numbers(&event.data).filter(|number| received.add(*number)) {
                 let more = (number + 1).max(arrivals.len());
@@ -282,10 +285,12 @@ impl Clients {
             if head.status != 200 {
                 return Err(io::Error::other(format!("status {}", head.status)));
             }
-            *is_open = true;
-            self.pending -= 1;
-            self.counts.open += 1;
-            self.counts.last_response = Some(at);
+            if *has_event || !server.protocol.subscribes_after_head() {
+                *is_open = true;
+                self.pending -= 1;
+                self.counts.open += 1;
+                self.counts.last_response = Some(at);
+            }
         }
         match response.is_complete() {
             true => Err(ErrorKind::UnexpectedEof.into()),
@@ -331,7 +336,7 @@ impl One {
     fn begin(&mut self, socket: TcpStream) {
         self.position.last_event_id = self.response.last_event_id().to_owned();
         self.response = Response::resume(&self.position.last_event_id);
-        (self.has_requested, self.is_open) = (false, false);
+        (self.has_requested, self.has_event, self.is_open) = (false, false, false);
         self.socket = Some(socket);
     }
 }

@@ -207,7 +207,8 @@ impl Record {
         for runs in &self.runs {
             for (at, sample) in runs.samples.iter().enumerate() {
                 let Ok(sample) = sample else { continue };
-                let _ = write!(text, "{},{}", runs.peer.name(), at + 1);
+                // Quoted: some names have a comma.
+                let _ = write!(text, "\"{}\",{}", runs.peer.name(), at + 1);
                 for metric in &METRICS {
                     let value = (metric.read)(sample);
                     text.push(',');

@@ -132,6 +132,11 @@ impl Protocol {
         matches!(self, Self::Mercure { .. } | Self::Centrifugo { .. } | Self::DurableStreams)
     }
 
+    /// Whether a head may arrive before its stream is subscribed, which an event states then.
+    pub(crate) fn subscribes_after_head(&self) -> bool {
+        matches!(self, Self::Centrifugo { .. })
+    }
+
     /// What the head of a response states to a client that came back from this position. Only a client of its own reads
     /// it: an `EventSource` has no access to it.
     pub(crate) fn read_head(&self, head: &Head, position: &Position) -> Option<Notice> {

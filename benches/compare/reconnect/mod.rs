@@ -56,8 +56,9 @@ const QUIET: Duration = Duration::from_millis(200);
 const QUIET_MAX: Duration = Duration::from_secs(15);
 /// From then on, until its memory is measured.
 const REST: Duration = Duration::from_secs(5);
-/// The time between two measurements of its memory during the return.
-const SAMPLE: Duration = Duration::from_millis(100);
+/// The time between two measurements of its memory during the return. Each stops a server with much of it for some
+/// milliseconds.
+const SAMPLE: Duration = Duration::from_millis(250);
 
 /// All runs, in turn, backwards every second time.
 pub(crate) fn alternate(

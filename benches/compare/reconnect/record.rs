@@ -84,9 +84,9 @@ impl Record {
              An `EventSource` requests the URL of before, with `Last-Event-ID`. The server's own client also sends the \
              position that the server has named in its data, and reads the head of the response. Events missed are of \
              {all}. What is stated is in an event at the beginning of a stream, or in the head for the server's own \
-             client. CPU is that of the server from the return until it is quiet again, with the event after it. \
+             client. CPU is that of the server from the return until it is quiet again, with the events after it. No client waits before it returns, as a browser does (`retry`). \
              Memory is PSS, which leaves out the kernel's for sockets; it is measured {rest} s after the server is \
-             quiet, and every 0.1 s for the peak; what a garbage collector returns later is not seen. A share of the \
+             quiet, and every 0.25 s for the peak; what a garbage collector returns later is not seen. A share of the \
              clients' thread near 1 would mean that they limit the times.\n\n"
         );
     }

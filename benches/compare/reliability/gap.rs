@@ -17,7 +17,8 @@ pub(crate) const GAP: Question = Question {
     how: "As above, but 40 events are published during the disconnect, and servers with a setting for it have a \
           history of 16. What counts as stated is what this client can read: an `EventSource` reads events, but no field \
           of the response's head, such as `Mercure-Last-Event-ID`. A page may always read everything again on `open`; \
-          that is no statement of the server.",
+          that is no statement of the server. Mercure's Bolt transport removes what is beyond its size in three of ten \
+          publishes, by chance.",
     ask: Ask::Each(gap),
 };
 
@@ -26,7 +27,8 @@ pub(crate) const UNKNOWN: Question = Question {
     short: "an unknown id is stated",
     title: "Is an id stated to be unknown?",
     how: "A client comes with the position that another instance of the server has given it, which has had 3 events; \
-          this one has had 5 since its start, all of which this client has missed.",
+          this one has had 5 since its start, all of which this client has missed. The protocol of Durable Streams promises \
+          that everything follows only for an offset of the same stream.",
     ask: Ask::Each(unknown),
 };
 

@@ -4,11 +4,12 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::client::{Stream, publish};
 use super::crowd::{self, Fate, Fates, seconds};
-use super::family::{descriptors, family};
+use super::family::{descriptors, family, signal};
 use super::{Ask, Question};
 use crate::measure::{ORG, Outcome, Plan};
 use crate::peer::Peer;
@@ -82,9 +83,13 @@ pub(crate) fn limit_descriptors(server: &mut Server) -> io::Result<()> {
     for process in family(server.process().id())? {
         let most = Some((descriptors(process)? + LIMIT) as u64);
         let id = i32::try_from(process).ok().and_then(Pid::from_raw);
-        prlimit(id, Resource::Nofile, Rlimit { current: most, maximum: most })?;
+        match prlimit(id, Resource::Nofile, Rlimit { current: most, maximum: most }) {
+            // nginx's worker has another user. Its master, which has the limit already, starts another one.
+            Err(Errno::PERM) if process != server.process().id() => signal(process, Signal::KILL)?,
+            done => drop(done?),
+        }
     }
-    Ok(())
+    Stream::open_new(server, ORG)?.reset()
 }
 
 pub(crate) fn observe(server: &Server, log: &dyn Fn(&str)) -> io::Result<Limited> {

@@ -108,8 +108,7 @@ impl Resumed {
         match (self.lost(), self.stated) {
             (0, _) => "nothing is lost",
             (_, Some(Notice::Reread)) => "yes",
-            (_, Some(Notice::Complete)) => "no, the contrary",
-            (_, None) => "no",
+            (_, Some(Notice::Complete) | None) => "no",
         }
     }
 

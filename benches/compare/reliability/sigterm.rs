@@ -22,8 +22,9 @@ pub(crate) const QUESTION: Question = Question {
     title: "What happens on SIGTERM?",
     how: "100 streams are open; an event is published, and when that is accepted, SIGTERM is sent. Until the server has \
           exited, for 45 s at most, one stream after the other is requested, one each 100 ms. In good order means: \
-          with the last chunk of the response, which a client can distinguish from a connection that broke. Mercure lets \
-          its streams reach their age, 480 to 600 s; its documentation asks for as much time.",
+          with the last chunk of the response, which a proxy or a client with `fetch` can distinguish from a connection \
+          that broke; an `EventSource` comes back in either case. Mercure lets its streams reach their age, 480 to \
+          600 s; its documentation asks for as much time.",
     ask: Ask::Each(ask),
 };
 
