@@ -39,6 +39,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = Either<EventStream, Full<Bytes>>;
 
 const PUBLISH_BYTES_MAX: usize = 64 * 1024;
+/// After an error of `accept`.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) fn serve() -> io::Result<()> {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -56,8 +58,14 @@ pub(crate) fn serve() -> io::Result<()> {
         let listener = socket.listen(4096)?;
         println!("listening on http://{}", listener.local_addr()?);
         loop {
-            let (socket, _) = listener.accept().await?;
-            socket.set_nodelay(true)?;
+            let Ok((socket, _)) = listener.accept().await else {
+                // No descriptor is free, or a client was gone before it was accepted: the next one may be served.
+                pause().await;
+                continue;
+            };
+            if socket.set_nodelay(true).is_err() {
+                continue;
+            }
             let app = app.clone();
             let service = service_fn(move |request| app.clone().respond(request));
             let mut hyper = http1::Builder::new();
@@ -66,6 +74,11 @@ pub(crate) fn serve() -> io::Result<()> {
             tokio::spawn(hyper.serve_connection(TokioIo::new(socket), service));
         }
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "one timer, and only after an error")]
+async fn pause() {
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 // ===== impl App =====
