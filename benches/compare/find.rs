@@ -50,7 +50,6 @@ impl Peer {
                 centrifugo()?
             }
             Self::DurableStreams | Self::DurableStreamsMemory => {
-                Program::DurableStreams.output(&["--help"])?;
                 let version = program::durable_streams(&Program::DurableStreams.bytes()?);
                 let mode = if self == Self::DurableStreams { "wal" } else { "memory" };
                 format!("{version}, --durability {mode}, {DURABLE_STREAMS}")

@@ -122,7 +122,7 @@ impl Peer {
             Self::CentrifugoNats => "Centrifugo, NATS",
             Self::CentrifugoTls => "Centrifugo, TLS",
             Self::DurableStreams => "Durable Streams",
-            Self::DurableStreamsMemory => "Durable Streams, in memory",
+            Self::DurableStreamsMemory => "Durable Streams, no WAL",
             Self::Hono => "Hono on Node",
             Self::HonoBun => "Hono on Bun",
         }
