@@ -194,6 +194,10 @@ impl Stream {
         self.response.retry_ms()
     }
 
+    pub(crate) fn is_answered(&self) -> bool {
+        self.head().is_some() || self.end.is_some()
+    }
+
     pub(crate) fn end(&self) -> Option<&(End, Instant)> {
         self.end.as_ref()
     }

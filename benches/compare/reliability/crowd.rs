@@ -42,12 +42,7 @@ pub(crate) fn open(server: &Server, count: usize) -> io::Result<(Vec<Stream>, Fa
             Err(fate) => *fates.entry(fate).or_default() += 1,
         }
     }
-    let is_answered = |stream: &Stream| stream.head().is_some() || stream.end().is_some();
-    watch(&mut streams, BOUND, |streams| streams.iter().all(is_answered));
-    watch(&mut streams, SETTLE, |_| false);
-    for stream in &streams {
-        *fates.entry(Fate::of(stream)).or_default() += 1;
-    }
+    tally(&mut streams, &mut fates);
     streams.retain(|stream| Fate::of(stream) == Fate::Served);
     Ok((streams, fates))
 }
@@ -63,6 +58,15 @@ pub(crate) fn request(server: &Server) -> io::Result<Result<Stream, Fate>> {
             ErrorKind::TimedOut => Ok(Err(Fate::Unanswered)),
             _ => Err(why),
         },
+    }
+}
+
+/// Adds what became of these requests, for each of which a response is waited for.
+pub(crate) fn tally(streams: &mut [Stream], fates: &mut Fates) {
+    watch(streams, BOUND, |streams| streams.iter().all(Stream::is_answered));
+    watch(streams, SETTLE, |_| false);
+    for stream in streams {
+        *fates.entry(Fate::of(stream)).or_default() += 1;
     }
 }
 

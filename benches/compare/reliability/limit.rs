@@ -44,7 +44,9 @@ pub(crate) struct Limited {
     pub(crate) published: Published,
     /// Streams that received it, of those that were open.
     pub(crate) received: (usize, usize),
-    /// How long it took until there was room for another stream.
+    /// Streams that were reset then.
+    pub(crate) left: usize,
+    /// How long it took until there was room for another one.
     pub(crate) freed: Option<Duration>,
     /// Streams that received an event after that, of those that were open.
     pub(crate) received_after: (usize, usize),
@@ -67,13 +69,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 fn connections(peer: Peer, plan: &Plan, log: &dyn Fn(&str)) -> Outcome<String> {
     let plan = Plan { connections: Some(LIMIT), ..plan.clone() };
-    Ok(observe(&peer.start(&plan)?, log)?.words())
+    answer(&mut peer.start(&plan)?, log)
 }
 
 fn open_files(peer: Peer, plan: &Plan, log: &dyn Fn(&str)) -> Outcome<String> {
     let mut server = peer.start(plan)?;
     limit_descriptors(&mut server)?;
-    Ok(observe(&server, log)?.words())
+    answer(&mut server, log)
+}
+
+fn answer(server: &mut Server, log: &dyn Fn(&str)) -> Outcome<String> {
+    let words = observe(server, log)?.words();
+    Ok(match server.process().child.try_wait()? {
+        Some(status) => format!("the server ends ({status}), {words}"),
+        None => words,
+    })
 }
 
 /// Leaves each process of the server this many more descriptors than it has.
@@ -102,7 +112,8 @@ pub(crate) fn observe(server: &Server, log: &dyn Fn(&str)) -> io::Result<Limited
         _ => (0, streams.len()),
     };
     log("room");
-    for stream in streams.drain(..LEAVING.min(streams.len())) {
+    let left = LEAVING.min(streams.len());
+    for stream in streams.drain(..left) {
         stream.reset()?;
     }
     let freed = match request_again(server)? {
@@ -120,6 +131,7 @@ pub(crate) fn observe(server: &Server, log: &dyn Fn(&str)) -> io::Result<Limited
         fates,
         published,
         received,
+        left,
         freed,
         received_after: (received_after, streams.len()),
     })
@@ -182,9 +194,11 @@ impl Limited {
         };
         let freed = match self.freed {
             Some(took) => {
-                format!("after {LEAVING} have left, another is served within {}", seconds(took))
+                format!("after {} have left, another is served within {}", self.left, seconds(took))
             }
-            None => format!("after {LEAVING} have left, none is served for {}", seconds(FREED)),
+            None => {
+                format!("after {} have left, none is served for {}", self.left, seconds(FREED))
+            }
         };
         let (after, open) = self.received_after;
         format!(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::client::{End, Stream, must_publish, watch};
-use super::crowd::{self, Fate, Fates, seconds};
+use super::crowd::{self, Fates, seconds};
 use super::family::signal;
 use super::{Ask, Question};
 use crate::measure::{ORG, Outcome, Plan};
@@ -89,10 +89,7 @@ pub(crate) fn observe(server: &mut Server) -> io::Result<Stopped> {
     // What the server sent before it exited may still be on its way.
     let bound = if stopped.exit.is_some() { super::client::BOUND } else { Duration::ZERO };
     watch(&mut streams, bound, |streams| streams.iter().all(|stream| stream.end().is_some()));
-    watch(&mut probes, LOOK_EVERY, |_| false);
-    for probe in &probes {
-        *stopped.meanwhile.entry(Fate::of(probe)).or_default() += 1;
-    }
+    crowd::tally(&mut probes, &mut stopped.meanwhile);
     stopped.look_at(&streams, &greeted, start);
     Ok(stopped)
 }
