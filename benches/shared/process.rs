@@ -34,14 +34,14 @@ const PORT: &str = "PORT";
 const STOP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A command that runs `program` without nudged's settings from this program's environment, and whose process the
-/// kernel ends when the calling thread ends. A server does not request that itself; so this program starts itself,
+/// A command that runs `program` without nudged's settings and [`PORT`] from this program's environment, and whose
+/// process the kernel ends when the calling thread ends. A server does not request that itself; so this program starts itself,
 /// requests it, and executes the server.
 pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     command.arg(GUARD).arg(process::id().to_string()).arg(program).stdin(Stdio::null());
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("NUDGED_") {
+        if name == PORT || name.to_string_lossy().starts_with("NUDGED_") {
             command.env_remove(name);
         }
     }

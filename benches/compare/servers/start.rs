@@ -21,6 +21,15 @@ impl Peer {
     /// Starts it, with the plan's workers where their number can be set.
     pub(crate) fn start(self, plan: &Plan) -> io::Result<Server> {
         let folder = make_folder()?;
+        let started = self.start_in(folder.clone(), plan);
+        if started.is_err() {
+            fs::remove_dir_all(folder).ok();
+        }
+        started
+    }
+
+    /// Its server removes the folder, once there is one.
+    fn start_in(self, folder: PathBuf, plan: &Plan) -> io::Result<Server> {
         match self {
             Self::Raw | Self::Hyper | Self::Axum => ours::itself(self, folder, plan),
             Self::Nudged
