@@ -29,7 +29,7 @@ use crate::shared::redis::Redis;
 /// A server, which runs until this is dropped.
 pub(crate) struct Server {
     pace: Ramp,
-    /// The server itself, whose cost is measured, and then its helpers: Pushpin's origin.
+    /// The server itself, whose cost is measured, and then what it needs: Pushpin's origin.
     processes: Vec<Process>,
     url: String,
     http2: Option<usize>,

@@ -28,6 +28,8 @@ pub(crate) enum Vanishes {
     Packets,
 }
 
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
 // ===== impl Machine =====
 
 impl Machine {
@@ -90,8 +92,6 @@ impl Drop for Machine {
         _ = ip(&format!("route del unreachable {}", self.theirs));
     }
 }
-
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Runs `ip(8)`.
 pub(crate) fn ip(arguments: &str) -> io::Result<()> {

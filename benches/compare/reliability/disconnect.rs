@@ -16,9 +16,10 @@ pub(crate) const QUESTION: Question = Question {
     key: "disconnect",
     short: "an event during a disconnect arrives",
     title: "Is an event received that was published during a disconnect?",
-    how: "A client has received an event, its connection is reset, another event is published, and half a second later it comes back: as an \
-          `EventSource` does, with the same URL and `Last-Event-ID`, and, where a server has clients of its own, as \
-          those do. Then a third event is published: if that arrives without the second, the second is lost. Ten times.",
+    how: "A client has received an event, its connection is reset, another event is published, and half a second later \
+          it comes back: as an `EventSource` does, with the same URL and `Last-Event-ID`, and, where a server has \
+          clients of its own, as those do. Then a third event is published: if that arrives without the second, the \
+          second is lost. Ten times.",
     ask: Ask::Each(ask),
 };
 

@@ -81,7 +81,7 @@ fn open_files(peer: Peer, plan: &Plan, log: &dyn Fn(&str)) -> Outcome<String> {
 fn answer(server: &mut Server, log: &dyn Fn(&str)) -> Outcome<String> {
     let words = observe(server, log)?.words();
     Ok(match server.process().child.try_wait()? {
-        Some(status) => format!("the server ends ({status}), {words}"),
+        Some(_) => format!("the server ends, {words}"),
         None => words,
     })
 }

@@ -2,7 +2,8 @@
 
 /// As keys are quoted within the bodies of publishes: in JSON within JSON, in JSON, and in a form.
 const QUOTES: [&str; 3] = [r#"\""#, "\"", "%22"];
-/// What is added: with these, the key, and what is around them, an event has about a KiB. A key of nudged may have 512 bytes.
+/// What is added: with these, the key, and what is around them, an event has about a KiB. A key of nudged may have 512
+/// bytes.
 const KEYS: usize = 2;
 const KEY_BYTES: usize = 480;
 

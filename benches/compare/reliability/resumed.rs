@@ -19,8 +19,8 @@ pub(crate) struct Resumed {
     pub(crate) stated: Option<Notice>,
 }
 
-/// Asks as an `EventSource`, and as a client of the server's own, if it has any; each has a fresh server. The answer is in
-/// few words, and then with figures.
+/// Asks as an `EventSource`, and as a client of the server's own, if it has any; each has a fresh server. The answer is
+/// in few words, and then with figures.
 pub(crate) fn as_each_client(
     peer: Peer,
     plan: &Plan,

@@ -24,7 +24,8 @@ pub(crate) const QUESTION: Question = Question {
           exited, for 45 s at most, one stream after the other is requested, one each 100 ms. In good order means: \
           with the last chunk of the response, which a proxy or a client with `fetch` can distinguish from a connection \
           that broke; an `EventSource` comes back in either case. Mercure lets its streams reach their age, 480 to \
-          600 s; its documentation asks for as much time.",
+          600 s; its documentation asks for as much time. The applications with axum, Hono and hyper handle no signal: \
+          the kernel ends them.",
     ask: Ask::Each(ask),
 };
 

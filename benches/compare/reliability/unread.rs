@@ -32,7 +32,7 @@ pub(super) const QUESTION: Question = Question {
           1 KiB a second, for 120 s, or until all 100 streams are closed or the server's memory has grown by a GiB. A \
           stream is closed once the server has no descriptor of it. Memory: the most of PSS beyond that before these \
           clients, divided by 100, and the most in a send queue of the kernel. Latencies count from when a publish was \
-          due; in brackets those of the same events to the 20 alone. After each 100 events the next ones wait until the \
+          due; in brackets those of 2,000 events to the 20 alone. After each 100 events the next ones wait until the \
           20 have received them. Durable Streams ends every stream after 60 s, those of clients that read, too.",
     ask: Ask::Each(ask),
 };

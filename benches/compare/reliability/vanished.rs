@@ -106,7 +106,10 @@ fn wait(all: &mut [Outcome<[Held; 2]>], machine: &Machine, log: &dyn Fn(&str)) -
     machine.vanish(Vanishes::Packets)?;
     let mut all: Vec<_> = all.iter_mut().flatten().collect();
     for [_, published] in &mut all {
-        published.publishing = Some(Publishing::start(&published.server)?);
+        match Publishing::start(&published.server) {
+            Ok(publishing) => published.publishing = Some(publishing),
+            Err(why) => published.fault = Some(why.to_string()),
+        }
     }
     let start = now();
     let is_waited_for = |both: &&mut [Held; 2]| both.iter().any(Held::is_waited_for);
