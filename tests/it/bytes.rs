@@ -56,10 +56,7 @@ fn a_keepalive_and_a_farewell_are_one_line_each() {
             text += &keepalive;
         }
         server.signal(Signal::TERM);
-        let mut last = stream.next();
-        while last == ": keepalive\n" {
-            last = stream.next();
-        }
+        let last = stream.next_event();
         assert_eq!(last, "retry: 2000\n", "{way:?}");
         assert_eq!(stream.client.read_to_end(), b"0\r\n\r\n");
         assert_eq!(HttpxSse::default().decode(&(text + &last)).len(), 1, "{way:?}");

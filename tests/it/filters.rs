@@ -2,7 +2,7 @@
 
 use crate::bytes::Way;
 use crate::support::server::Signal;
-use crate::support::{Server, Stream, Transport, after};
+use crate::support::{Server, Transport, after};
 
 const ROUTES: [&str; 2] = ["/api/acme/events", "/api/acme/public/events"];
 const FLAGS: [&str; 6] =
@@ -10,16 +10,6 @@ const FLAGS: [&str; 6] =
 
 fn start(way: Way, more: &[&str]) -> Server {
     way.start(&[&FLAGS[..], more].concat())
-}
-
-/// The next event but for keepalives.
-fn next_event(stream: &mut Stream) -> String {
-    loop {
-        let event = stream.next();
-        if event != ": keepalive\n" && !event.contains("\nevent: ping\n") {
-            return event;
-        }
-    }
 }
 
 fn invalidate(id: &str, keys: &str) -> String {
@@ -56,10 +46,10 @@ fn a_filtered_stream_gets_whole_events_with_a_matching_key_and_no_others() {
                 (5, r#"["feed:7:likes"]"#),
                 (6, r#"["users"]"#),
             ] {
-                let mut event = next_event(&mut all);
+                let mut event = all.next_event();
                 if n == 3 {
                     assert!(event.starts_with(&format!("id: {}\n", id(2))), "{event}");
-                    event = next_event(&mut all);
+                    event = all.next_event();
                 }
                 assert_eq!(event, invalidate(&id(n), keys), "{way:?}");
             }
@@ -68,13 +58,13 @@ fn a_filtered_stream_gets_whole_events_with_a_matching_key_and_no_others() {
                 // The allowlist hides one of them.
                 false => r#"["users","feed:7"]"#,
             };
-            assert_eq!(next_event(&mut filtered), invalidate(&id(2), mixed), "{way:?}");
-            assert_eq!(next_event(&mut filtered), invalidate(&id(4), r#"["posts"]"#), "{way:?}");
+            assert_eq!(filtered.next_event(), invalidate(&id(2), mixed), "{way:?}");
+            assert_eq!(filtered.next_event(), invalidate(&id(4), r#"["posts"]"#), "{way:?}");
             let likes = invalidate(&id(5), r#"["feed:7:likes"]"#);
-            assert_eq!(next_event(&mut filtered), likes, "{way:?}");
+            assert_eq!(filtered.next_event(), likes, "{way:?}");
             // The last one was skipped: the next is another.
             server.publish("acme", &["posts"]);
-            assert_eq!(next_event(&mut filtered), invalidate(&id(7), r#"["posts"]"#), "{way:?}");
+            assert_eq!(filtered.next_event(), invalidate(&id(7), r#"["posts"]"#), "{way:?}");
         }
     }
 }
@@ -98,7 +88,7 @@ fn the_keepalive_of_a_filtered_stream_has_its_position() {
             let skipped: Vec<_> = (0..5)
                 .filter_map(|_| server.publish(org, &["users"]))
                 .inspect(|id| {
-                    assert_eq!(next_event(&mut all), invalidate(id, r#"["users"]"#), "{way:?}");
+                    assert_eq!(all.next_event(), invalidate(id, r#"["users"]"#), "{way:?}");
                 })
                 .collect();
             let [.., last] = &skipped[..] else { panic!("five events") };
@@ -155,10 +145,10 @@ fn a_resumed_stream_is_filtered_too() {
         let mut resumed = way.open(&server, &path);
         assert_eq!(resumed.greeting().2, "resumed");
         let expected = invalidate(&after(&first, 4), r#"["feed:1"]"#);
-        assert_eq!(next_event(&mut resumed), expected, "{way:?}");
+        assert_eq!(resumed.next_event(), expected, "{way:?}");
         server.publish("acme", &["feed:2"]);
         let expected = invalidate(&after(&first, 6), r#"["feed:2"]"#);
-        assert_eq!(next_event(&mut resumed), expected, "{way:?}");
+        assert_eq!(resumed.next_event(), expected, "{way:?}");
     }
 }
 

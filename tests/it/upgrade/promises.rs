@@ -14,7 +14,7 @@ fn publish_event(server: &Server, n: u64) -> String {
 }
 
 fn expect_event(stream: &mut Stream, id: &str, n: u64) {
-    assert_eq!(stream.next(), numbered_frame(id, n));
+    assert_eq!(stream.next_event(), numbered_frame(id, n));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn an_exclusive_stream_stays_alone() {
     expect_event(&mut first, &id, 1);
     let mut second = server.stream_with(&path, "");
     second.connected();
-    assert_eq!(first.next(), "event: closed\ndata: {\"reason\":\"replaced\"}\n\n");
+    assert_eq!(first.next_event(), "event: closed\ndata: {\"reason\":\"replaced\"}\n\n");
     expect_event(&mut second, &id, 1);
     eventually("the first is gone", || server.seats() == 1);
 }
