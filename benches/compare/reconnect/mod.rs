@@ -6,7 +6,7 @@ mod record;
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -248,18 +248,20 @@ impl<'a> Run<'a> {
 
 /// Runs this, and measures the memory of the server meanwhile; returns its peak.
 fn sampled<T>(server: &Server, work: impl FnOnce() -> T) -> (T, u64) {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
+    // It is dropped on a panic, too.
+    let (done, end) = channel::<()>();
+    thread::scope(move |scope| {
+        let sampler = scope.spawn(move || {
             let mut peak = 0;
-            while !done.load(Ordering::Relaxed) {
+            loop {
                 peak = server.cost().map_or(peak, |cost| peak.max(cost.pss));
-                thread::sleep(SAMPLE);
+                if end.recv_timeout(SAMPLE) != Err(RecvTimeoutError::Timeout) {
+                    return peak;
+                }
             }
-            peak
         });
         let result = work();
-        done.store(true, Ordering::Relaxed);
+        drop(done);
         (result, sampler.join().expect("it does not panic"))
     })
 }
