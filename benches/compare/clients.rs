@@ -165,7 +165,7 @@ impl Clients {
         self.arrivals.get(number).is_some_and(|arrivals| arrivals.clients == self.all.len())
     }
 
-    /// When one of these events arrived anywhere for the first time at its client, the last time.
+    /// When the last of these events arrived that were new to their client.
     pub(crate) fn last_arrival(&self, numbers: Range<usize>) -> Option<Instant> {
         numbers.filter_map(|number| self.arrivals.get(number)?.last).max()
     }

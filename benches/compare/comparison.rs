@@ -44,6 +44,27 @@ pub(crate) fn kind(peer: Peer) -> Kind {
     }
 }
 
+/// The second line of a chart.
+pub(crate) fn subtitle(mode: &str) -> String {
+    let machine = machine();
+    let processor = machine.split(',').next().unwrap_or_default();
+    format!("{mode}, {}, {processor}", today())
+}
+
+/// Writes a record with its tables, its figures run by run, and its chart for pages and for phones; returns the paths.
+pub(crate) fn write(
+    mut files: Files,
+    tables: String,
+    csv: String,
+    chart: impl Fn(Width) -> String,
+) -> io::Result<Vec<PathBuf>> {
+    files.add(".md", tables);
+    files.add(".csv", csv);
+    files.add(".svg", chart(Width::Page));
+    files.add("-narrow.svg", chart(Width::Phone));
+    files.write()
+}
+
 // ===== impl Runs =====
 
 impl Runs {
@@ -175,7 +196,7 @@ impl Record {
 
     fn legend(&self, text: &mut String) {
         for metric in self.metrics() {
-            let _ = writeln!(text, "* {}: {}", metric.short, metric.meaning);
+            let _ = writeln!(text, "* {}: {}", metric.title, metric.meaning);
         }
     }
 
@@ -225,18 +246,11 @@ impl Record {
 
     /// Writes all files and returns their paths.
     pub(crate) fn write(&self, folder: Option<&Path>) -> io::Result<Vec<PathBuf>> {
-        let mut files = Files::new(folder, &self.mode);
-        files.add(".md", self.markdown());
-        files.add(".csv", self.csv());
-        for (rest, width) in [(".svg", Width::Page), ("-narrow.svg", Width::Phone)] {
-            files.add(rest, self.chart(width));
-        }
-        files.write()
+        let files = Files::new(folder, &self.mode);
+        write(files, self.markdown(), self.csv(), |width| self.chart(width))
     }
 
     fn chart(&self, width: Width) -> String {
-        let processor = machine().split(',').next().unwrap_or_default().to_owned();
-        let subtitle = format!("{}, {}, {processor}", self.mode, today());
         let workers = self.plan.workers;
         let workers = if workers == 1 { "1 worker".into() } else { format!("{workers} workers") };
         let title = format!("{}, {workers}", self.subscribers());
@@ -245,7 +259,7 @@ impl Record {
         let note = format!("Less is better.{line}{mark}");
         let panels = self.metrics().filter(|metric| metric.place == Place::First);
         let panels: Vec<_> = panels.map(|metric| self.panel(metric)).collect();
-        svg(&title, &subtitle, &note, &panels, width)
+        svg(&title, &subtitle(&self.mode), &note, &panels, width)
     }
 
     fn panel(&self, metric: &Metric) -> Panel {

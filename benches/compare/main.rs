@@ -1,7 +1,7 @@
 //! Compares nudged with other servers for the same job, on one machine, in one run, with one load generator:
 //!
 //! ```text
-//! cargo bench --features bench --bench compare                  everything, about three quarters of an hour
+//! cargo bench --features bench --bench compare                  everything, more than an hour
 //! cargo bench --features bench --bench compare -- --short       a look, a few minutes
 //! cargo bench --features bench --bench compare -- compare --only nudged,nudged-tls,nudged-h2,nchan-tls
 //! cargo bench --features bench --bench compare -- flood --only raw,nudged --subscribers 5000
@@ -84,7 +84,7 @@ struct Arguments {
     /// Servers to compare [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Peer>,
-    /// Another build of nudged, as an additional column beside each of nudged: before and after a change
+    /// Another build of nudged, as an additional row beside each of nudged: before and after a change
     #[arg(long, value_name = "PROGRAM")]
     nudged_before: Option<PathBuf>,
     /// Streams to open on each [default: 15000; with `reconnect`, 5000; with `requests`, 2000]
@@ -117,7 +117,7 @@ struct Arguments {
     /// Worker threads or processes, of servers with a setting for it
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// By default 3,000 subscribers, one run, few rounds: a look, not a record
+    /// By default 3,000 subscribers (with `reconnect`, 1,000), one run, few rounds: a look, not a record
     #[arg(long)]
     short: bool,
     /// Folder of the record [default: benches/record; with --short, none is written]

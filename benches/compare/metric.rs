@@ -5,9 +5,8 @@ use super::measure::Sample;
 /// One column of a table.
 pub(crate) struct Metric {
     pub(crate) key: &'static str,
+    /// Over its column and its bars.
     pub(crate) title: &'static str,
-    /// The title over its column and its bars.
-    pub(crate) short: &'static str,
     /// What exactly is measured.
     pub(crate) meaning: &'static str,
     pub(crate) place: Place,
@@ -31,8 +30,7 @@ const KIB: f64 = 1024.0;
 pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "pss_slope_kib",
-        title: "user memory a subscriber, by slope",
-        short: "user memory a subscriber",
+        title: "user memory a subscriber",
         meaning: "PSS for each of the last two thirds of the subscribers, which are idle",
         place: Place::First,
         unit: "KiB",
@@ -42,8 +40,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "pss_total_mib",
-        title: "user memory of the process with all of them",
-        short: "user memory of the process",
+        title: "user memory of the process",
         meaning: "PSS with all of them",
         place: Place::First,
         unit: "MiB",
@@ -54,8 +51,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "connect_cpu_us",
         title: "CPU a connect",
-        short: "CPU a connect",
-        meaning: "with up to 128 connects pending",
+        meaning: "in a burst, with up to 128 connects pending, with Pushpin 16",
         place: Place::First,
         unit: "µs",
         digits: 1,
@@ -65,8 +61,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "connect_single_us",
         title: "CPU a connect, one at a time",
-        short: "CPU a connect, one at a time",
-        meaning: "each connect begins when the one before has its response",
+        meaning: "each begins when the one before has its response",
         place: Place::Second,
         unit: "µs",
         digits: 1,
@@ -76,8 +71,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "connects_per_second",
         title: "connects",
-        short: "connects",
-        meaning: "with up to 128 pending; the generator takes its part of the processors",
+        meaning: "in the burst; the generator takes its part of the processors",
         place: Place::Second,
         unit: "/s",
         digits: 0,
@@ -87,7 +81,6 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "idle_cpu_ms_per_s",
         title: "CPU while idle",
-        short: "CPU while idle",
         meaning: "all are held, and nothing is published",
         place: Place::Second,
         unit: "ms/s",
@@ -97,8 +90,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "delivery_cpu_us",
-        title: "CPU a delivery, one event at a time",
-        short: "CPU a delivery",
+        title: "CPU a delivery",
         meaning: "of one event to one subscriber; the next is published when it has reached all",
         place: Place::First,
         unit: "µs",
@@ -108,8 +100,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "delivery_other_core_us",
-        title: "CPU a delivery, receive path on the other core",
-        short: "CPU a delivery, received on the other core",
+        title: "CPU a delivery, received on the other core",
         meaning: "the same without the receivers' half of TCP",
         place: Place::Second,
         unit: "µs",
@@ -119,8 +110,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "last_reached_p50_ms",
-        title: "last subscriber reached, median",
-        short: "last one reached, median",
+        title: "last one reached, median",
         meaning: "from a publish until the event has reached the last subscriber",
         place: Place::Second,
         unit: "ms",
@@ -130,8 +120,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "last_reached_p99_ms",
-        title: "last subscriber reached, p99",
-        short: "last one reached, p99",
+        title: "last one reached, p99",
         meaning: "from a publish until the event has reached the last subscriber, p99 of the events",
         place: Place::First,
         unit: "ms",
@@ -141,9 +130,8 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "flood_cpu_us",
-        title: "CPU a delivered event in a flood",
-        short: "CPU a delivery in a flood",
-        meaning: "the same of events that are published back to back",
+        title: "CPU a delivery in a flood",
+        meaning: "of one event to one subscriber; the events are published back to back",
         place: Place::First,
         unit: "µs",
         digits: 2,
@@ -152,8 +140,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     },
     Metric {
         key: "flood_events_per_second",
-        title: "events delivered in a flood",
-        short: "deliveries in a flood",
+        title: "deliveries in a flood",
         meaning: "to all subscribers together",
         place: Place::Second,
         unit: "/s",
@@ -168,6 +155,6 @@ pub(crate) const METRICS: [Metric; 12] = [
 impl Metric {
     /// The title over a column or a panel.
     pub(crate) fn heading(&self) -> String {
-        format!("{} ({})", self.short, self.unit)
+        format!("{} ({})", self.title, self.unit)
     }
 }

@@ -129,8 +129,8 @@ impl Peer {
     }
 
     /// Whether it is compared. `only` has what was asked for, and nothing if that is everything; `has_before` says
-    /// whether there is another build of nudged. That has a column beside each of nudged, and one without TLS also if
-    /// no column of nudged was asked for.
+    /// whether there is another build of nudged. That has a row beside each of nudged, and one without TLS also if no
+    /// row of nudged was asked for.
     pub(crate) fn is_asked_for(self, only: &[Self], has_before: bool) -> bool {
         let asks_for = |peer| only.is_empty() || only.contains(&peer);
         match self {

@@ -61,7 +61,7 @@ pub(crate) struct Position {
 pub(crate) enum Notice {
     /// Nothing was missed, or what was missed follows.
     Complete,
-    /// Something may have been missed, or always: everything has to be read again.
+    /// Everything has to be read again, as something may have been missed. Some servers always state this.
     Reread,
 }
 

@@ -1,4 +1,4 @@
-//! The second table of a comparison: servers as multiples of others in the same runs.
+//! The last table of a comparison: servers as multiples of others in the same runs.
 
 use std::fmt::Write as _;
 

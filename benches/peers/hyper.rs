@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) fn serve() -> io::Result<()> {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // As in the other columns: every publish is an event, the history holds a whole flood, and a stream is silent for
+        // As in the others: every publish is an event, the history holds a whole flood, and a stream is silent for
         // 30 s at most.
         let (coalesce, history_events) = (Duration::ZERO, 4096);
         let keepalive = Duration::from_secs(30);

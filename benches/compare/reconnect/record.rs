@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::figures::{COLUMNS, Column, Figures, Part};
-use super::{FIRST, Herd, REST};
+use super::{FIRST, Herd, REST, SAMPLE};
 use crate::bars::{Bar, Panel, Width, svg};
-use crate::comparison::{NONE, kind};
+use crate::comparison::{NONE, kind, subtitle, write};
 use crate::measure::Plan;
 use crate::peer::Peer;
 use crate::protocol::Client;
-use crate::shared::record::{Files, heading, machine, today};
+use crate::shared::record::{Files, heading, today};
 use crate::spread::median;
 use crate::table::{Table, grouped};
 
@@ -48,7 +48,7 @@ impl Record {
         let mut text = heading(&self.mode);
         self.explain(&mut text);
         let chart =
-            format!("![How long it takes, and what is missed]({}-{}.svg)", today(), self.mode);
+            format!("![What is missed, and what the return costs]({}-{}.svg)", today(), self.mode);
         let _ = writeln!(text, "{chart}\n");
         for part in [Part::Events, Part::Time, Part::Memory] {
             let _ = writeln!(text, "{}", self.table(part));
@@ -70,7 +70,9 @@ impl Record {
     fn explain(&self, text: &mut String) {
         let Herd { plan: Plan { subscribers, workers, .. }, absent, at_once } = &self.herd;
         let runs = self.runs.iter().map(|runs| runs.all.len()).max().unwrap_or(0);
-        let (all, rest) = (subscribers * absent, REST.as_secs());
+        let grouped = |count: usize| grouped(count as f64, 0);
+        let (all, subscribers) = (grouped(subscribers * absent), grouped(*subscribers));
+        let (rest, sample) = (REST.as_secs(), SAMPLE.as_secs_f64());
         let pace = match at_once {
             Some(at_once) => format!("up to {at_once} connects wait for their response at once"),
             None => "up to 128 connects (with Pushpin 16) wait for their response at once".into(),
@@ -84,10 +86,11 @@ impl Record {
              An `EventSource` requests the URL of before, with `Last-Event-ID`. The server's own client also sends the \
              position that the server has named in its data, and reads the head of the response. Events missed are of \
              {all}. What is stated is in an event at the beginning of a stream, or in the head for the server's own \
-             client. CPU is that of the server from the return until it is quiet again, with the events after it. No client waits before it returns, as a browser does (`retry`). \
-             Memory is PSS, which leaves out the kernel's for sockets; it is measured {rest} s after the server is \
-             quiet, and every 0.25 s for the peak; what a garbage collector returns later is not seen. A share of the \
-             clients' thread near 1 would mean that they limit the times.\n\n"
+             client. CPU is that of the server from the return until it is quiet again, with the events after it. No \
+             client waits before it returns, unlike a browser (`retry`). Memory is PSS, which leaves out the kernel's \
+             for sockets; it is measured {rest} s after the server is quiet, and every {sample} s for the peak; what a \
+             garbage collector returns later is not seen. A share of the clients' thread near 1 would mean that they \
+             limit the times.\n\n"
         );
     }
 
@@ -129,13 +132,8 @@ impl Record {
 
     /// Writes all files and returns their paths.
     pub(crate) fn write(&self, folder: Option<&Path>) -> io::Result<Vec<PathBuf>> {
-        let mut files = Files::new(folder, &self.mode);
-        files.add(".md", self.markdown());
-        files.add(".csv", self.csv());
-        for (rest, width) in [(".svg", Width::Page), ("-narrow.svg", Width::Phone)] {
-            files.add(rest, self.chart(width));
-        }
-        files.write()
+        let files = Files::new(folder, &self.mode);
+        write(files, self.markdown(), self.csv(), |width| self.chart(width))
     }
 
     /// What `EventSource` has of it.
@@ -143,13 +141,11 @@ impl Record {
         let Herd { plan, absent, .. } = &self.herd;
         let subscribers = grouped(plan.subscribers as f64, 0);
         let title = format!("{subscribers} clients come back at once");
-        let processor = machine().split(',').next().unwrap_or_default().to_owned();
-        let subtitle = format!("{}, {}, {processor}", self.mode, today());
         let note =
             format!("EventSource; {absent} events were published meanwhile. Less is better.");
         let columns = COLUMNS.iter().filter(|column| CHARTED.contains(&column.key));
         let panels: Vec<_> = columns.map(|column| self.panel(column)).collect();
-        svg(&title, &subtitle, &note, &panels, width)
+        svg(&title, &subtitle(&self.mode), &note, &panels, width)
     }
 
     fn panel(&self, column: &Column) -> Panel {
