@@ -250,7 +250,7 @@ mod tests {
     /// A new flag is judged by its name: it is a secret unless it is exempt here.
     #[test]
     fn the_values_of_secrets_are_hidden() {
-        const NAMES_ONLY: [&str; 3] = ["token-cookie", "token-query", "key-bytes"];
+        const NAMES_ONLY: [&str; 4] = ["token-cookie", "token-query", "key-bytes", "cors-header"];
         let command = Cli::command();
         for command in command.get_subcommands().chain([&command]) {
             for flag in command.get_arguments().filter(|flag| !flag.is_hide_set()) {
