@@ -25,11 +25,11 @@ const BOUND: Duration = Duration::from_secs(20);
 /// A power of two, so that the slabs are full.
 const STREAMS: usize = 2_048;
 
-/// Bytes of an open stream in cleartext: its slot, its seat, its entry in the wheel, whose lists may be a quarter larger
-/// than what is in them, and a part of what all have in common. So little is left that 8 more would not fit.
+/// The most that an open stream in cleartext may hold, in bytes: its slot, its seat, its entry in the wheel, whose lists
+/// grow by a quarter, and 8 for its share of what all streams have in common. With 8 bytes more in any of them it fails.
 const STREAM_BYTES: f64 = 80.0 + 48.0 + 1.25 * 24.0 + 8.0;
 
-/// Those are not its own: all streams are in the same few blocks.
+/// The most blocks of memory for each open stream. It has none of its own: all streams are in the same few.
 const STREAM_BLOCKS: f64 = 0.1;
 
 /// What is streamed, and a publish of it.

@@ -251,7 +251,7 @@ fn a_check_makes_no_file_and_may_be_run_beside_the_server() {
     assert_eq!(place.get("/livez", "host: test\r\n").status(), 200);
 }
 
-/// The program as a user without privileges, for whom permissions count, whatever the user of the tests is.
+/// The program, run as a user without privileges: file permissions would not apply to it where root runs the tests.
 fn unprivileged(place: &Place) -> Command {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     if !is_root {
