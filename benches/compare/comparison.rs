@@ -10,7 +10,7 @@ use super::metric::{METRICS, Metric, Place};
 use super::peer::Peer;
 use super::ratios;
 use super::spread::{median, multiples};
-use super::table::{Table, grouped};
+use super::table::{Table, csv_figure, csv_name, grouped};
 use crate::shared::record::{Files, heading, machine, today};
 
 /// All runs of one server.
@@ -228,12 +228,9 @@ impl Record {
         for runs in &self.runs {
             for (at, sample) in runs.samples.iter().enumerate() {
                 let Ok(sample) = sample else { continue };
-                // Quoted: some names have a comma.
-                let _ = write!(text, "\"{}\",{}", runs.peer.name(), at + 1);
+                let _ = write!(text, "{},{}", csv_name(runs.peer.name()), at + 1);
                 for metric in &METRICS {
-                    let value = (metric.read)(sample);
-                    text.push(',');
-                    value.iter().for_each(|value| text.push_str(&format!("{value:.4}")));
+                    text.extend([",", &csv_figure((metric.read)(sample))]);
                 }
                 let tally = sample.tally;
                 let counts = [tally.missed, tally.duplicates, tally.disconnects, tally.failed];

@@ -61,6 +61,7 @@ mod shared {
 mod spread;
 mod table;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -243,10 +244,7 @@ impl Arguments {
         let turns = self.runs.unwrap_or(if self.short { 1 } else { 3 });
         let runs = reconnect::alternate(present, &herd, turns, |what| eprintln!("{what}"));
         let record = reconnect::Record { mode: self.mode_name(), herd, runs, absent };
-        println!("{}", record.markdown());
-        if self.is_recorded() {
-            log_files(&record.write(self.out.as_deref())?);
-        }
+        self.finish(&record.markdown(), || record.write(self.out.as_deref()))?;
         Ok(record.is_clean())
     }
 
@@ -345,19 +343,24 @@ impl Arguments {
                 runs.samples.push(sample);
             }
         }
-        println!("{}", record.markdown());
-        if self.is_recorded() {
-            log_files(&record.write(self.out.as_deref())?);
-        }
+        self.finish(&record.markdown(), || record.write(self.out.as_deref()))?;
         Ok(record.is_clean())
     }
 
+    /// Finishes a record that is one text.
     fn keep(&self, text: &str) -> Outcome<()> {
-        println!("{text}");
-        if self.is_recorded() {
+        self.finish(text, || {
             let mut files = Files::new(self.out.as_deref(), &self.mode_name());
             files.add(".md", text.to_owned());
-            log_files(&files.write()?);
+            files.write()
+        })
+    }
+
+    /// Prints a record, and writes its files unless this is only a look.
+    fn finish(&self, text: &str, write: impl FnOnce() -> io::Result<Vec<PathBuf>>) -> Outcome<()> {
+        println!("{text}");
+        if self.is_recorded() {
+            write()?.iter().for_each(|file| eprintln!("wrote {}", file.display()));
         }
         Ok(())
     }
@@ -383,10 +386,6 @@ fn order(turn: usize, servers: usize) -> Vec<usize> {
         true => (0..servers).rev().collect(),
         false => (0..servers).collect(),
     }
-}
-
-fn log_files(files: &[PathBuf]) {
-    files.iter().for_each(|file| eprintln!("wrote {}", file.display()));
 }
 
 /// Runs every server once; false if one of them failed.

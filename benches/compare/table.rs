@@ -25,6 +25,16 @@ pub(crate) fn grouped(value: f64, digits: usize) -> String {
     grouped + &text[sign.len() + whole.len()..]
 }
 
+/// A server's name in a row of CSV: quoted, because some have a comma.
+pub(crate) fn csv_name(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// A figure in a row of CSV; empty if there is none.
+pub(crate) fn csv_figure(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:.4}"))
+}
+
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cells = |cells: &[String]| -> String {

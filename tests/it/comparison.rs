@@ -10,7 +10,7 @@ mod shared {
 }
 
 use bars::{Bar, Kind, Panel, Width, svg};
-use table::{Table, grouped};
+use table::{Table, csv_figure, csv_name, grouped};
 
 /// An element of a chart, with its text if it has one.
 #[derive(Clone, Copy)]
@@ -205,4 +205,11 @@ impl<'a> Element<'a> {
         let width = text.chars().count() as f64 * size * LETTER;
         if self.attribute("text-anchor") == "end" { [x - width, x] } else { [x, x + width] }
     }
+}
+
+#[test]
+fn a_name_with_a_comma_is_one_field_of_csv_and_a_missing_figure_an_empty_one() {
+    assert_eq!(csv_name("nudged, TLS"), "\"nudged, TLS\"");
+    assert_eq!(csv_figure(Some(0.15)), "0.1500");
+    assert_eq!(csv_figure(None), "");
 }

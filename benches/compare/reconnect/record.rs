@@ -14,7 +14,7 @@ use crate::peer::Peer;
 use crate::protocol::Client;
 use crate::shared::record::{Files, heading, today};
 use crate::spread::median;
-use crate::table::{Table, grouped};
+use crate::table::{Table, csv_figure, csv_name, grouped};
 
 /// All runs of one server with one kind of client.
 pub(crate) struct Runs {
@@ -117,12 +117,10 @@ impl Record {
         for runs in &self.runs {
             for (at, run) in runs.all.iter().enumerate() {
                 let Ok(run) = run else { continue };
-                // Quoted: some names have a comma.
-                let (name, client) = (runs.peer.name(), runs.client_name());
-                let _ = write!(text, "\"{name}\",{client},{}", at + 1);
+                let (name, client) = (csv_name(runs.peer.name()), runs.client_name());
+                let _ = write!(text, "{name},{client},{}", at + 1);
                 for column in &COLUMNS {
-                    let value = (column.read)(run).map(|value| format!("{value:.4}"));
-                    text.extend([",", &value.unwrap_or_default()]);
+                    text.extend([",", &csv_figure((column.read)(run))]);
                 }
                 text.push('\n');
             }
